@@ -1,0 +1,78 @@
+// Package peers finds the programs that tests talk to: net-snmp's agent and tools, TFTP and FTP servers, minisign and
+// others. They are unpacked into .peers/ at the module's root by "make peers", or installed on the machine.
+// It is support for tests only.
+package peers
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// folders that hold servers and are often not in the PATH of a user.
+var folders = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
+
+// Find returns the path of program name: the one unpacked into .peers/bin, else the one in PATH, else one in the folders
+// for servers (/usr/sbin and the like). If there is none, the test fails where the environment says CI=true and is
+// skipped elsewhere.
+func Find(t testing.TB, name string) string {
+	t.Helper()
+	unpacked := filepath.Join(Dir(), "bin", name)
+	if executable(unpacked) {
+		return unpacked
+	}
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	for _, folder := range folders {
+		if path := filepath.Join(folder, name); executable(path) {
+			return path
+		}
+	}
+	missing(t, name)
+	return ""
+}
+
+// MIBs returns the folder of the base MIB modules (SNMPv2-SMI, SNMPv2-TC, NET-SNMP-MIB ...), a file each, for the option
+// -M of net-snmp's tools. A missing folder is treated as a missing program is by Find.
+func MIBs(t testing.TB) string {
+	t.Helper()
+	folder := filepath.Join(Dir(), "mibs")
+	if _, err := os.Stat(folder); err != nil {
+		missing(t, folder)
+	}
+	return folder
+}
+
+// Dir returns the folder .peers at the module's root, whether it exists or not. What was unpacked stands in its
+// folder root, laid out as on an installed system: plug-ins of a server are found there.
+func Dir() string {
+	_, file, _, ok := runtime.Caller(0)
+	if ok && filepath.IsAbs(file) {
+		return filepath.Join(filepath.Dir(file), "..", "..", ".peers")
+	}
+	// Built with -trimpath: a test runs in the folder of its package, somewhere below the module's root.
+	folder, err := os.Getwd()
+	for err == nil && folder != filepath.Dir(folder) {
+		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+			break
+		}
+		folder = filepath.Dir(folder)
+	}
+	return filepath.Join(folder, ".peers")
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+func missing(t testing.TB, name string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s not found: run make peers", name)
+	}
+	t.Skipf("%s not found: run make peers", name)
+}
