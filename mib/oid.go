@@ -1,6 +1,7 @@
 package mib
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -67,4 +68,13 @@ func (o OID) HasPrefix(p OID) bool {
 // Append returns a new OID, o followed by sub; o is not changed.
 func (o OID) Append(sub ...uint32) OID {
 	return append(append(make(OID, 0, len(o)+len(sub)), o...), sub...)
+}
+
+// key returns the sub-identifiers as octets, for use in a map.
+func (o OID) key() []byte {
+	b := make([]byte, 0, 4*len(o))
+	for _, n := range o {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return b
 }

@@ -1,97 +1,178 @@
 package mib
 
-import "fmt"
-
-// Status is an error-status of SNMPv2 (RFC 3416 section 3); AgentX uses the
-// same numbers (RFC 2741 section 6.2.16).
-type Status uint8
-
-// Error-status values that the tree returns.
-const (
-	NoError             Status = 0
-	TooBig              Status = 1
-	GenErr              Status = 5
-	NoAccess            Status = 6
-	WrongType           Status = 7
-	WrongLength         Status = 8
-	WrongEncoding       Status = 9
-	WrongValue          Status = 10
-	NoCreation          Status = 11
-	InconsistentValue   Status = 12
-	ResourceUnavailable Status = 13
-	CommitFailed        Status = 14
-	UndoFailed          Status = 15
-	AuthorizationError  Status = 16
-	NotWritable         Status = 17
-	InconsistentName    Status = 18
+import (
+	"slices"
+	"sort"
 )
 
-// SetError refuses a SET.
-type SetError struct {
-	Status Status
-	// Index is the position of the offending varbind, counted from 1, or 0
-	// if it is none in particular.
-	Index int
-	// Reason is for logs; it does not travel.
-	Reason string
+// Tree serves the objects of a module for a device. It may be used by many
+// goroutines as far as the Instrumentation may.
+type Tree struct {
+	module *Module
+	inst   Instrumentation
+	leaves []leaf
 }
 
-func (e *SetError) Error() string {
-	return fmt.Sprintf("SET refused: error-status %d, error-index %d: %s", e.Status, e.Index, e.Reason)
+// leaf is a scalar or column that can be read, with its full identifier.
+type leaf struct {
+	oid    OID
+	object *Object
 }
 
-// Caller says what is known of who sends a request.
-type Caller struct {
-	// Private is true if nobody on the way could read the request: SNMPv3
-	// with privacy, or a master agent on a Unix socket that promises it.
-	Private bool
-	// Name is the user, community or front end, for logs.
-	Name string
+// NewTree returns the tree of module m for a device.
+func NewTree(m *Module, inst Instrumentation) *Tree {
+	t := &Tree{module: m, inst: inst}
+	for _, o := range Objects {
+		if o.hasInstances() {
+			t.leaves = append(t.leaves, leaf{oid: m.OID(o), object: o})
+		}
+	}
+	return t
 }
 
-// Assignment is one varbind of a SET after its object, instance, type, size
-// and range were found to be in order.
-type Assignment struct {
-	// Pos is the position of the varbind in the request, counted from 1.
-	Pos    int
-	Object *Object
-	// Index is the instance: {0} for a scalar, the row for a column.
-	Index OID
-	Value Value
+// Root returns the identifier below which the tree lies. Do not change it.
+func (t *Tree) Root() OID { return t.module.Root() }
+
+// Module returns the module that the tree serves.
+func (t *Tree) Module() *Module { return t.module }
+
+// Get reads instances, all in the same state of the device (RFC 3416 section
+// 4.2.1). The answer has as many varbinds as oids, in their order. A name
+// below no readable object gets noSuchObject, one below a readable object
+// that is not there gets noSuchInstance.
+func (t *Tree) Get(oids []OID) []Varbind { return t.Read().Get(oids) }
+
+// Next searches for instances, all in the same state of the device; see
+// Reader.Next.
+func (t *Tree) Next(reqs []Search) []Varbind { return t.Read().Next(reqs) }
+
+// Search asks for the first instance that follows a name in lexicographic
+// order.
+type Search struct {
+	// Start is where the search starts.
+	Start OID
+	// Inclusive accepts an instance with the name Start itself (RFC 2741
+	// section 5.2).
+	Inclusive bool
+	// End ends the search: the name found must precede it. Nil for none.
+	End OID
 }
 
-// Instrumentation is the device behind the tree.
-type Instrumentation interface {
-	// View returns a state in which all varbinds of one request are read,
-	// so that they agree with each other. It must not block.
-	View() View
-	// Test checks whether all assignments can be made together and reserves
-	// what they need. It changes nothing that a View shows. It returns a
-	// *SetError if not, with the Pos of the assignment that is to blame.
-	Test(caller Caller, changes []Assignment) (Transaction, error)
+// Reader reads the tree in one state of the device, that of the time when it
+// was made. GETBULK needs one for its repetitions. It is for one goroutine.
+type Reader struct {
+	tree *Tree
+	view View
+	rows map[*Object][]OID
 }
 
-// View is a consistent state of the objects.
-type View interface {
-	// Value returns the value of a scalar or column instance; ok is false if
-	// there is no such instance.
-	Value(o *Object, index OID) (v Value, ok bool)
-	// Rows returns the indexes of the rows of a table, in lexicographic
-	// order. o is the row object (the "Entry").
-	Rows(o *Object) []OID
+// Read returns a reader of the device's present state.
+func (t *Tree) Read() *Reader { return &Reader{tree: t, view: t.inst.View()} }
+
+// Get reads instances; see Tree.Get.
+func (r *Reader) Get(oids []OID) []Varbind {
+	vbs := make([]Varbind, len(oids))
+	for i, oid := range oids {
+		vbs[i] = Varbind{OID: oid, Value: r.get(oid)}
+	}
+	return vbs
 }
 
-// Transaction is a tested SET on its way, in the order of RFC 2741 section
-// 7.2.4: Commit, then Done, or Commit, then Undo, or Done alone after a
-// Test that another party refused. Work that a SET starts begins at Done
-// after Commit, that is once the response has left; it is not waited for.
-type Transaction interface {
-	// Commit makes the assignments visible. An error is a *SetError with
-	// status commitFailed and undoes everything.
-	Commit() error
-	// Undo takes a Commit back; an error means undoFailed.
-	Undo() error
-	// Done ends the transaction and releases what Test reserved. Exactly one
-	// of Undo and Done is called at the end.
-	Done()
+func (r *Reader) get(oid OID) Value {
+	o, index, ok := r.tree.module.Lookup(oid)
+	if !ok || !o.hasInstances() {
+		return Value{Type: NoSuchObject}
+	}
+	if v, ok := r.value(o, index); ok {
+		return v
+	}
+	return Value{Type: NoSuchInstance}
+}
+
+// value asks the device for an instance.
+func (r *Reader) value(o *Object, index OID) (Value, bool) {
+	if !o.plausibleIndex(index) {
+		return Value{}, false
+	}
+	v, ok := r.view.Value(o, index)
+	if ok && o.IsBits {
+		v.Bytes = o.pad(v.Bytes)
+	}
+	return v, ok
+}
+
+// Next searches for instances (RFC 3416 section 4.2.2). The answer has as
+// many varbinds as reqs, in their order. Where nothing is found the varbind
+// has the name Start and the value endOfMibView.
+func (r *Reader) Next(reqs []Search) []Varbind {
+	vbs := make([]Varbind, len(reqs))
+	for i, req := range reqs {
+		vbs[i] = r.next(req)
+	}
+	return vbs
+}
+
+func (r *Reader) next(req Search) Varbind {
+	leaves := r.tree.leaves
+	// The search begins at the last leaf that does not follow Start: its
+	// instances may. If Start lies beyond all of them the next leaf is
+	// taken, and from there on every instance qualifies.
+	i := max(0, sort.Search(len(leaves), func(i int) bool { return leaves[i].oid.Compare(req.Start) > 0 })-1)
+	for ; i < len(leaves); i++ {
+		l := leaves[i]
+		if req.End != nil && l.oid.Compare(req.End) >= 0 {
+			break
+		}
+		var after OID
+		inclusive := true
+		switch {
+		case req.Start.HasPrefix(l.oid):
+			after, inclusive = req.Start[len(l.oid):], req.Inclusive
+		case l.oid.Compare(req.Start) < 0:
+			continue
+		}
+		index, value, ok := r.nextInstance(l.object, after, inclusive)
+		if !ok {
+			continue
+		}
+		oid := l.oid.Append(index...)
+		if req.End != nil && oid.Compare(req.End) >= 0 {
+			break
+		}
+		return Varbind{OID: oid, Value: value}
+	}
+	return Varbind{OID: req.Start, Value: Value{Type: EndOfMibView}}
+}
+
+var scalarIndexes = []OID{{0}}
+
+// nextInstance finds the first instance of o whose index follows after, or
+// is after if inclusive.
+func (r *Reader) nextInstance(o *Object, after OID, inclusive bool) (OID, Value, bool) {
+	indexes := scalarIndexes
+	if o.Kind == Column {
+		indexes = r.rowsOf(o.Row)
+	}
+	i, found := slices.BinarySearchFunc(indexes, after, OID.Compare)
+	if found && !inclusive {
+		i++
+	}
+	for ; i < len(indexes); i++ {
+		if v, ok := r.value(o, indexes[i]); ok {
+			return indexes[i], v, true
+		}
+	}
+	return nil, Value{}, false
+}
+
+func (r *Reader) rowsOf(row *Object) []OID {
+	rows, ok := r.rows[row]
+	if !ok {
+		if r.rows == nil {
+			r.rows = make(map[*Object][]OID)
+		}
+		rows = r.view.Rows(row)
+		r.rows[row] = rows
+	}
+	return rows
 }
