@@ -1,0 +1,62 @@
+// Package durable is the one place that knows how to write so that it lasts:
+// after a function of this package has returned nil, what it wrote is found
+// again after a loss of power, and whatever instant the power fails at, either
+// the old or the new content is found, never a mixture.
+//
+// # What a file system promises
+//
+// Only this much is relied on (POSIX fsync(2), and what ext4, UBIFS and JFFS2 do
+// in practice): content is on the medium after Sync of the file; names (made,
+// renamed, removed) are after Sync of the folder that holds them; a rename
+// replaces the old name at once or not at all. Everything not yet synced may be
+// there afterwards or not, in any combination and order.
+//
+// # Order of writes
+//
+// Replacing a file ([ReplaceFile], [SaveFrame]): the new content goes to
+// NAME.tmp; the file is synced, for a rename may reach the medium before the
+// content does and would then name an empty file; it is renamed over NAME; the
+// folder is synced, for until then the old file may come back although the
+// caller was told that the new one is there. A leftover NAME.tmp means nothing
+// and is overwritten by the next attempt.
+//
+// Two-copy record ([Record]): BASE.a and BASE.b, each a frame with a sequence
+// number and a CRC. The older copy is overwritten in place and synced; only then
+// does it count, because it has the higher number. A cut in the middle spoils the
+// copy that was the older one, so the newer one is found. The folder is synced
+// when a copy is created. No name changes later: nothing depends on a rename and
+// no new block is needed, so a full partition does not stop a switch.
+//
+// Switch of the software bank (package bank, Install then Activate):
+//
+//  1. record: the running bank is next, the other one is writing. Synced before
+//     anything is erased, or a cut would leave a half-erased bank selected.
+//  2. the files of the other bank are removed, the folder synced, so that no old
+//     file comes back under the new manifest.
+//  3. manifest, signature, payloads: each created (folder synced, so that a part
+//     of it can be found and continued), written, synced.
+//  4. all of it read back and compared with the manifest's hashes.
+//  5. record: ready. Only now may the bank be selected; content and names have
+//     been synced since step 3.
+//  6. record, at activation: next is the other bank, on trial, with its tries.
+//     One write switches everything; nothing has to agree with it later.
+//  7. record, at each start on trial: one try less, before the software starts,
+//     or software that hangs would be started for ever.
+//
+// Import of configuration data (package agent/config): all files of the new
+// generation are written in a folder of their own and synced one by one, the
+// folder is synced, then its parent, which holds its name; last the pointer file
+// is replaced as above. Until that rename is on the medium the old generation is
+// in force; after it the new one is whole, for all of it was synced before.
+//
+// Journal and events (package agent/procedure): the state that a step leads to is
+// written by [SaveFrame] before the step is taken, and an event before it is
+// sent; so after a cut what was told to anybody is known, and a step that may
+// have been taken is known to have been begun.
+//
+// # Versions
+//
+// Every frame carries the version of its content. A reader that finds a version
+// above the one it knows reports [ErrNewer]; the file is set aside under a telling
+// name ([SetAsideAs]), not destroyed, so that the newer software finds it again.
+package durable

@@ -1,0 +1,167 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/afero"
+)
+
+// TempSuffix ends the name of the file that ReplaceFile writes before it renames.
+const TempSuffix = ".tmp"
+
+// SyncDir writes the names in folder dir to the medium.
+func SyncDir(fs afero.Fs, dir string) error {
+	d, err := fs.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync folder %s: %w", dir, err)
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("sync folder %s: %w", dir, err)
+	}
+	return nil
+}
+
+// ReplaceFile gives the file name the content data, replacing the old content at
+// once: after a loss of power either the old or the new content is found, and
+// after a nil return the new one. The file gets the mode perm whatever the umask.
+// On an error the old content is still there, unless only the last sync of the
+// folder failed, when it may be either.
+func ReplaceFile(fs afero.Fs, name string, data []byte, perm os.FileMode) error {
+	temp := name + TempSuffix
+	if err := writeSynced(fs, temp, data, perm); err != nil {
+		// The leftover is harmless; removing it only gives its space back.
+		_ = fs.Remove(temp)
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	if err := fs.Rename(temp, name); err != nil {
+		_ = fs.Remove(temp)
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	return SyncDir(fs, filepath.Dir(name))
+}
+
+func writeSynced(fs afero.Fs, name string, data []byte, perm os.FileMode) error {
+	f, err := fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	if err != nil {
+		return err
+	}
+	err = fs.Chmod(name, perm)
+	if err == nil {
+		err = whole(len(data))(f.Write(data))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// whole makes an error of a write that was short without saying so.
+func whole(want int) func(n int, err error) error {
+	return func(n int, err error) error {
+		if err == nil && n != want {
+			return io.ErrShortWrite
+		}
+		return err
+	}
+}
+
+// MkdirAll makes the folder path and the missing ones above it, and syncs every
+// folder in which a name was made.
+func MkdirAll(fs afero.Fs, path string, perm os.FileMode) error {
+	path = filepath.Clean(path)
+	info, err := fs.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return fmt.Errorf("make folder %s: a file is in the way", path)
+	case !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("make folder %s: %w", path, err)
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := MkdirAll(fs, parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := fs.Mkdir(path, perm); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make folder %s: %w", path, err)
+	}
+	return SyncDir(fs, parent)
+}
+
+// Remove removes the file or empty folder name and syncs the folder that held
+// it. A name that does not exist is an error wrapping os.ErrNotExist.
+func Remove(fs afero.Fs, name string) error {
+	if err := fs.Remove(name); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return SyncDir(fs, filepath.Dir(name))
+}
+
+// RemoveAll removes name and everything below it and syncs the folder that held
+// it. A name that does not exist is no error.
+func RemoveAll(fs afero.Fs, name string) error {
+	if err := fs.RemoveAll(name); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return SyncDir(fs, filepath.Dir(name))
+}
+
+// Clear removes everything in folder dir whose name keep does not want, and syncs
+// the folder once. A nil keep wants nothing.
+func Clear(fs afero.Fs, dir string, keep func(name string) bool) error {
+	names, err := list(fs, dir)
+	if err != nil {
+		return fmt.Errorf("clear folder %s: %w", dir, err)
+	}
+	for _, name := range names {
+		if keep != nil && keep(name) {
+			continue
+		}
+		if err := fs.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("clear folder %s: %w", dir, err)
+		}
+	}
+	return SyncDir(fs, dir)
+}
+
+// Rename renames from to to, replacing a file of that name, and syncs the folders
+// of both. A folder cannot replace another one: replace a pointer file instead.
+func Rename(fs afero.Fs, from, to string) error {
+	if err := fs.Rename(from, to); err != nil {
+		return fmt.Errorf("rename %s to %s: %w", from, to, err)
+	}
+	// The new name first: were only the removal of the old one to last, the
+	// file would be gone.
+	if err := SyncDir(fs, filepath.Dir(to)); err != nil {
+		return err
+	}
+	if filepath.Dir(from) == filepath.Dir(to) {
+		return nil
+	}
+	return SyncDir(fs, filepath.Dir(from))
+}
+
+func list(fs afero.Fs, dir string) ([]string, error) {
+	d, err := fs.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	names, err := d.Readdirnames(-1)
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return names, err
+}

@@ -1,0 +1,146 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/afero"
+)
+
+// A Record is a small piece of state kept in two copies, BASE.a and BASE.b, of
+// which always at least one is whole. The copy with the higher sequence number is
+// in force. A Record is not safe for concurrent use.
+type Record struct {
+	fs      afero.Fs
+	names   [2]string
+	magic   [4]byte
+	version uint16
+	seq     uint64  // of the copy in force
+	older   int     // index of the copy that the next Write overwrites
+	exists  [2]bool // whether the file is there
+}
+
+// suffixes of the two copies.
+var suffixes = [2]string{".a", ".b"}
+
+// OpenRecord reads the copies of a record. payload is the content of the newest
+// good copy, nil if there is none: then nothing was ever written, or findings
+// tell what happened to it. A copy that is corrupt or of a newer version is set
+// aside, never deleted; findings has a sentence for each. The error is nil unless
+// the folder of the record cannot be used at all.
+func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *Record, payload []byte, findings []string, err error) {
+	r, payload, copies := readCopies(fs, base, magic, maxVersion)
+	for i, c := range copies {
+		if c == nil || errors.Is(c, os.ErrNotExist) {
+			continue
+		}
+		finding := fmt.Sprintf("copy of the record: %v", c)
+		reason := ""
+		switch {
+		case errors.Is(c, ErrNewer):
+			reason = "newer"
+		case errors.Is(c, ErrCorrupt):
+			reason = "corrupt"
+		}
+		if reason != "" {
+			aside, err := SetAsideAs(fs, r.names[i], reason)
+			if err == nil {
+				finding += "; kept as " + aside
+				r.exists[i] = false
+			} else {
+				// It will be overwritten in place by the next write.
+				finding += fmt.Sprintf("; could not be set aside: %v", err)
+			}
+		}
+		findings = append(findings, finding)
+	}
+	if _, err := fs.Stat(filepath.Dir(base)); err != nil {
+		return nil, nil, findings, fmt.Errorf("record %s: %w", base, err)
+	}
+	return r, payload, findings, nil
+}
+
+// ReadRecord reads a record as OpenRecord does, and changes nothing: it may be
+// used while another process has the record open. payload is nil if there is no
+// good copy.
+func ReadRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (payload []byte, findings []string) {
+	_, payload, copies := readCopies(fs, base, magic, maxVersion)
+	for _, c := range copies {
+		if c != nil && !errors.Is(c, os.ErrNotExist) {
+			findings = append(findings, fmt.Sprintf("copy of the record: %v", c))
+		}
+	}
+	return payload, findings
+}
+
+// readCopies reads both copies; copies says what is wrong with each.
+func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *Record, payload []byte, copies [2]error) {
+	r = &Record{fs: fs, magic: magic, version: maxVersion}
+	newest := -1
+	for i, suffix := range suffixes {
+		r.names[i] = base + suffix
+		data, err := readBounded(fs, r.names[i])
+		r.exists[i] = !errors.Is(err, os.ErrNotExist)
+		if err != nil {
+			copies[i] = err
+			continue
+		}
+		_, seq, content, err := DecodeFrame(magic, maxVersion, data)
+		if err != nil {
+			copies[i] = fmt.Errorf("%s: %w", r.names[i], err)
+			continue
+		}
+		if newest < 0 || seq > r.seq {
+			newest, r.seq, payload = i, seq, content
+		}
+	}
+	if newest == 0 {
+		r.older = 1
+	}
+	return r, payload, copies
+}
+
+// Write makes payload (up to MaxPayload octets) the content of the record. After
+// an error the content is the old one or, seen after a restart, perhaps the new
+// one; the copy that holds the old one is untouched.
+func (r *Record) Write(payload []byte) error {
+	name := r.names[r.older]
+	if len(payload) > MaxPayload {
+		return fmt.Errorf("write %s: %d octets, %d at most", name, len(payload), MaxPayload)
+	}
+	frame := EncodeFrame(r.magic, r.version, nextSeq(r.seq), payload)
+	if err := r.overwrite(name, frame); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if !r.exists[r.older] {
+		if err := SyncDir(r.fs, filepath.Dir(name)); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+		r.exists[r.older] = true
+	}
+	r.seq = nextSeq(r.seq)
+	r.older = 1 - r.older
+	return nil
+}
+
+// overwrite does not truncate first: the blocks that the copy has are used again,
+// which works on a full partition too.
+func (r *Record) overwrite(name string, frame []byte) error {
+	f, err := r.fs.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	err = whole(len(frame))(f.WriteAt(frame, 0))
+	if err == nil {
+		err = f.Truncate(int64(len(frame)))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
