@@ -1,0 +1,278 @@
+package agentx
+
+import (
+	"bufio"
+	"context"
+	"encoding"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"example.com/iad/mib"
+	"github.com/posteo/go-agentx/pdu"
+	"github.com/posteo/go-agentx/value"
+)
+
+var (
+	errSilent = errors.New("agentx: the master agent did not answer in time")
+	errClosed = errors.New("agentx: the master agent closed the session")
+)
+
+// link is one connection and the one AgentX session on it. One goroutine reads
+// and sorts what arrives, one answers the master's requests in their order;
+// the requests of our own are made by whoever wants something.
+type link struct {
+	s    *Session
+	conn net.Conn
+	id   atomic.Uint32 // session identifier, 0 before Open is answered
+
+	requests chan *packet  // from the reader to the worker
+	spare    chan *packet  // back to the reader
+	ticks    chan struct{} // asks the worker to look at the time
+
+	writing sync.Mutex // held for one PDU
+
+	mu      sync.Mutex
+	calls   map[uint32]chan answer // by packet identifier
+	lastID  uint32
+	err     error         // why the link failed
+	done    chan struct{} // closed when it failed
+	running sync.WaitGroup
+}
+
+// answer is a Response to a request of ours.
+type answer struct {
+	sessionID uint32
+	code      pdu.Error
+}
+
+// queueLen is how many requests may wait for the worker; the reader waits
+// when there are more.
+const queueLen = 32
+
+func newLink(s *Session, conn net.Conn) *link {
+	l := &link{
+		s: s, conn: conn,
+		requests: make(chan *packet, queueLen),
+		spare:    make(chan *packet, queueLen),
+		ticks:    make(chan struct{}, 1),
+		calls:    make(map[uint32]chan answer),
+		done:     make(chan struct{}),
+	}
+	l.running.Go(l.read)
+	l.running.Go(func() { newWorker(l).run() })
+	return l
+}
+
+// wait returns when nothing of the link runs any more. The connection must
+// have been closed.
+func (l *link) wait() { l.running.Wait() }
+
+// fail ends the link; the first reason counts.
+func (l *link) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+		close(l.done)
+		l.conn.Close()
+	}
+}
+
+func (l *link) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// read sorts what the master sends until the connection ends.
+func (l *link) read() {
+	defer close(l.requests)
+	r := bufio.NewReaderSize(l.conn, 16<<10)
+	for {
+		var p *packet
+		select {
+		case p = <-l.spare:
+		default:
+			p = new(packet)
+		}
+		err := p.read(r)
+		if err != nil && !errors.Is(err, errMalformed) {
+			l.fail(fmt.Errorf("reading from the master agent: %w", err))
+			return
+		}
+		if p.malformed {
+			l.s.cfg.Log.Warn("the master agent sent a PDU that is not understood", "error", err)
+		}
+		switch p.Type {
+		case pdu.TypeGet, pdu.TypeGetNext, pdu.TypeGetBulk, pdu.TypeTestSet, pdu.TypeCommitSet,
+			pdu.TypeUndoSet, pdu.TypeCleanupSet, pdu.TypePing:
+			l.requests <- p
+			continue
+		case pdu.TypeResponse:
+			if !p.malformed {
+				l.deliver(p.PacketID, answer{p.SessionID, p.Error})
+			}
+		case pdu.TypeClose:
+			l.fail(fmt.Errorf("%w: %v", errClosed, p.Reason))
+			return
+		default:
+			l.s.cfg.Log.Warn("the master agent sent a PDU that a subagent does not take", "type", p.Type)
+		}
+		l.recycle(p)
+	}
+}
+
+func (l *link) recycle(p *packet) {
+	select {
+	case l.spare <- p:
+	default:
+	}
+}
+
+func (l *link) write(b []byte) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	_, err := l.conn.Write(b)
+	return err
+}
+
+// deliver hands a Response to the call that waits for it, if any does.
+func (l *link) deliver(packetID uint32, a answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ch, ok := l.calls[packetID]; ok {
+		delete(l.calls, packetID)
+		ch <- a // has room for it
+	}
+}
+
+// call sends a request of ours, encoded by encode under the given header, and
+// waits for the answer. A master that does not answer in time fails the link.
+func (l *link) call(ctx context.Context, t pdu.Type, encode func(pdu.Header) ([]byte, error)) (answer, error) {
+	ch := make(chan answer, 1)
+	l.mu.Lock()
+	l.lastID++
+	id := l.lastID
+	l.calls[id] = ch
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.calls, id)
+		l.mu.Unlock()
+	}()
+
+	b, err := encode(pdu.Header{Type: t, SessionID: l.id.Load(), PacketID: id})
+	if err != nil {
+		return answer{}, err
+	}
+	timer := l.s.cfg.Clock.NewTimer(l.s.cfg.Timeout)
+	defer timer.Stop()
+	// In a goroutine of its own, because the time limit covers a master that
+	// does not read as well. It ends when the link does.
+	l.running.Go(func() {
+		if err := l.write(b); err != nil {
+			l.fail(fmt.Errorf("writing to the master agent: %w", err))
+		}
+	})
+	select {
+	case a := <-ch:
+		if a.code == pdu.ErrorNone {
+			return a, nil
+		}
+		if a.code == pdu.ErrorNotOpen && t != pdu.TypeOpen {
+			l.fail(errClosed)
+		}
+		return a, &RefusedError{t, a.code}
+	case <-timer.C():
+		l.fail(fmt.Errorf("%w: %v", errSilent, t))
+		return answer{}, l.failure()
+	case <-l.done:
+		return answer{}, l.failure()
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	}
+}
+
+// control calls with a PDU that go-agentx encodes.
+func (l *link) control(ctx context.Context, t pdu.Type, body encoding.BinaryMarshaler) (answer, error) {
+	return l.call(ctx, t, func(h pdu.Header) ([]byte, error) { return encodeControl(nil, h, body) })
+}
+
+// open opens the session and registers the tree.
+func (l *link) open(ctx context.Context) error {
+	a, err := l.control(ctx, pdu.TypeOpen, &pdu.Open{
+		Timeout:     pdu.Timeout{Duration: l.s.cfg.Timeout},
+		Description: pdu.OctetString{Text: l.s.cfg.Description},
+	})
+	if err != nil {
+		return err
+	}
+	l.id.Store(a.sessionID)
+	_, err = l.control(ctx, pdu.TypeRegister, &pdu.Register{
+		Timeout: pdu.Timeout{Priority: registerPriority},
+		Subtree: l.subtree(),
+	})
+	return err
+}
+
+// registerPriority is the default of RFC 2741 section 6.2.3.
+const registerPriority = 127
+
+func (l *link) subtree() (oid pdu.ObjectIdentifier) {
+	oid.SetIdentifier(value.OID(l.s.tree.Root()))
+	return oid
+}
+
+// keepAlive pings the master until the link fails, which it says why, or ctx is
+// done.
+func (l *link) keepAlive(ctx context.Context) error {
+	timer := l.s.cfg.Clock.NewTimer(l.s.cfg.PingInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C():
+		case <-l.done:
+			return l.failure()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if _, err := l.control(ctx, pdu.TypePing, nil); err != nil {
+			l.fail(err)
+			return err
+		}
+		select {
+		case l.ticks <- struct{}{}:
+		default:
+		}
+		timer.Reset(l.s.cfg.PingInterval)
+	}
+}
+
+// notify sends varbinds as a notification.
+func (l *link) notify(ctx context.Context, vbs []mib.Varbind) error {
+	_, err := l.call(ctx, pdu.TypeNotify, func(h pdu.Header) ([]byte, error) { return encodeNotify(nil, h, vbs) })
+	if l.failure() != nil {
+		return fmt.Errorf("%w: %w", ErrAway, l.failure())
+	}
+	return err
+}
+
+// close unregisters the tree and closes the session. It takes no longer than
+// the time limit of one call for each, and less if the master is gone.
+func (l *link) close() {
+	ctx := context.Background()
+	if _, err := l.control(ctx, pdu.TypeUnregister, &pdu.Unregister{
+		Timeout: pdu.Timeout{Priority: registerPriority},
+		Subtree: l.subtree(),
+	}); err != nil {
+		l.s.cfg.Log.Warn("leaving the master agent", "error", err)
+		return
+	}
+	_, err := l.control(ctx, pdu.TypeClose, &pdu.Close{Reason: pdu.ReasonShutdown})
+	if err != nil && l.failure() == nil {
+		l.s.cfg.Log.Warn("leaving the master agent", "error", err)
+	}
+}
