@@ -2,6 +2,8 @@ package mib
 
 import (
 	_ "embed" // the module's text
+	"fmt"
+	"math"
 	"sort"
 )
 
@@ -23,6 +25,23 @@ func NewModule(root OID) *Module {
 		root = DefaultRoot
 	}
 	return &Module{root: root.Append()}
+}
+
+// maxRootLen leaves room for the longest instance below the root.
+const maxRootLen = 64
+
+// ParseRoot reads a root for NewModule from a configuration. It refuses what
+// has no encoding in BER (ITU-T X.690 section 8.19) and what would make the
+// names of instances too long.
+func ParseRoot(s string) (OID, error) {
+	root, err := ParseOID(s)
+	if err != nil {
+		return nil, err
+	}
+	if len(root) < 2 || len(root) > maxRootLen || root[0] > 2 || root[0] < 2 && root[1] > 39 || root[0] == 2 && root[1] > math.MaxUint32-80 {
+		return nil, fmt.Errorf("%w that a module can have: %q", errOID, s)
+	}
+	return root, nil
 }
 
 // Root returns the identifier of the module. Do not change it.

@@ -1,7 +1,6 @@
 package mib
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 )
@@ -80,7 +79,8 @@ func (t *Tree) Set(caller Caller, vbs []Varbind) (Transaction, *SetError) {
 		if undo := tx.Undo(); undo != nil {
 			return nil, &SetError{Status: UndoFailed, Reason: undo.Error()}
 		}
-		return nil, asSetError(err, CommitFailed, len(vbs))
+		e := asSetError(err, CommitFailed, len(vbs))
+		return nil, &SetError{Status: CommitFailed, Index: e.Index, Reason: e.Reason}
 	}
 	return tx, nil
 }
@@ -104,8 +104,3 @@ type nothing struct{}
 func (nothing) Commit() error { return nil }
 func (nothing) Undo() error   { return nil }
 func (nothing) Done()         {}
-
-// Equal tells whether two values are the same, type included.
-func (v Value) Equal(w Value) bool {
-	return v.Type == w.Type && v.Int == w.Int && bytes.Equal(v.Bytes, w.Bytes) && v.OID.Compare(w.OID) == 0
-}

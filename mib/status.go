@@ -1,6 +1,9 @@
 package mib
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Status is an error-status of SNMPv2 (RFC 3416 section 3); AgentX uses the
 // same numbers (RFC 2741 section 6.2.16).
@@ -26,6 +29,20 @@ const (
 	InconsistentName    Status = 18
 )
 
+var statusNames = [...]string{
+	"noError", "tooBig", "noSuchName", "badValue", "readOnly", "genErr", "noAccess", "wrongType", "wrongLength",
+	"wrongEncoding", "wrongValue", "noCreation", "inconsistentValue", "resourceUnavailable", "commitFailed",
+	"undoFailed", "authorizationError", "notWritable", "inconsistentName",
+}
+
+// String returns the name of the error-status in RFC 3416, or its number.
+func (s Status) String() string {
+	if int(s) < len(statusNames) {
+		return statusNames[s]
+	}
+	return strconv.Itoa(int(s))
+}
+
 // SetError refuses a SET.
 type SetError struct {
 	Status Status
@@ -37,5 +54,5 @@ type SetError struct {
 }
 
 func (e *SetError) Error() string {
-	return fmt.Sprintf("SET refused: error-status %d, error-index %d: %s", e.Status, e.Index, e.Reason)
+	return fmt.Sprintf("SET refused: %v, error-index %d: %s", e.Status, e.Index, e.Reason)
 }

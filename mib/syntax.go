@@ -20,7 +20,7 @@ import (
 // there.
 func (o *Object) Check(v Value) (Status, string) {
 	if v.Type != o.Type {
-		return WrongType, fmt.Sprintf("%s: type %#x instead of %#x", o.Name, uint8(v.Type), uint8(o.Type))
+		return WrongType, fmt.Sprintf("%s: %v instead of %v", o.Name, v.Type, o.Type)
 	}
 	switch {
 	case o.IsBits:

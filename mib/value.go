@@ -1,6 +1,10 @@
 package mib
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+)
 
 // Type is the type of a value on the wire. The numbers are the BER tags of
 // RFC 3416 section 3, which AgentX uses as well (RFC 2741 section 5.4).
@@ -23,6 +27,39 @@ const (
 	NoSuchInstance   Type = 0x81
 	EndOfMibView     Type = 0x82
 )
+
+// String returns the name of the type in the SMI, or its number.
+func (t Type) String() string {
+	switch t {
+	case Integer:
+		return "INTEGER"
+	case OctetString:
+		return "OCTET STRING"
+	case Null:
+		return "NULL"
+	case ObjectIdentifier:
+		return "OBJECT IDENTIFIER"
+	case IPAddress:
+		return "IpAddress"
+	case Counter32:
+		return "Counter32"
+	case Gauge32:
+		return "Unsigned32"
+	case TimeTicks:
+		return "TimeTicks"
+	case Opaque:
+		return "Opaque"
+	case Counter64:
+		return "Counter64"
+	case NoSuchObject:
+		return "noSuchObject"
+	case NoSuchInstance:
+		return "noSuchInstance"
+	case EndOfMibView:
+		return "endOfMibView"
+	}
+	return fmt.Sprintf("type %#x", uint8(t))
+}
 
 // Value is one value with its type. Number types use Int, OctetString,
 // IPAddress and Opaque use Bytes, ObjectIdentifier uses OID; exceptions and
@@ -63,17 +100,18 @@ func (v Value) String() string {
 		return fmt.Sprintf("%q", v.Bytes)
 	case ObjectIdentifier:
 		return v.OID.String()
-	case Null:
-		return "null"
-	case NoSuchObject:
-		return "noSuchObject"
-	case NoSuchInstance:
-		return "noSuchInstance"
-	case EndOfMibView:
-		return "endOfMibView"
+	case Null, NoSuchObject, NoSuchInstance, EndOfMibView:
+		return v.Type.String()
+	case Counter64:
+		return strconv.FormatUint(uint64(v.Int), 10)
 	default:
-		return fmt.Sprint(v.Int)
+		return strconv.FormatInt(v.Int, 10)
 	}
+}
+
+// Equal tells whether two values are the same, type included.
+func (v Value) Equal(w Value) bool {
+	return v.Type == w.Type && v.Int == w.Int && bytes.Equal(v.Bytes, w.Bytes) && v.OID.Compare(w.OID) == 0
 }
 
 // Varbind is a variable binding: the name of an instance and its value.
