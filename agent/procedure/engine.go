@@ -1,0 +1,272 @@
+package procedure
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config is what an Engine works with. Banks, Store, Fetcher, Device, Journal
+// and Settings are required.
+type Config struct {
+	Banks   Banks
+	Store   ConfigStore
+	Fetcher Fetcher
+	Device  Device
+	// Journal and Settings are written to; JournalData and SettingsData are
+	// what was found in them, empty at the first start.
+	Journal, Settings         Record
+	JournalData, SettingsData []byte
+	// Clock is the system's if nil.
+	Clock Clock
+	// BootReason is what the hardware knows of the reason for this start, 0
+	// for nothing.
+	BootReason RestartReason
+	// Grace is how long a restart waits at most for events to leave; 3 s if
+	// 0.
+	Grace time.Duration
+	// Log gets what happens; nil discards it.
+	Log *slog.Logger
+}
+
+// RestartError is what Run returns when the device must restart.
+type RestartError struct{ Reason RestartReason }
+
+func (e *RestartError) Error() string { return "restart: " + e.Reason.String() }
+
+// ErrStopped is returned by calls to an engine whose Run has ended.
+var ErrStopped = errors.New("procedure: the engine has stopped")
+
+// Engine carries out operations, one at a time.
+type Engine struct {
+	cfg   Config
+	clock Clock
+	log   *slog.Logger
+	calls chan func()
+	poke  chan struct{}
+	done  chan struct{}
+	snap  atomic.Pointer[Snapshot]
+
+	watchMu  sync.Mutex
+	watchers map[chan struct{}]struct{}
+
+	// What follows is owned by Run's goroutine.
+	ctx      context.Context // ends with Run
+	j        journal
+	s        Settings
+	lock     int32
+	refusal  Failure
+	reserved *Reservation
+	work     *task         // the running work, nil for none
+	pause    time.Time     // end of state waiting
+	base     time.Time     // when the operation would have started had it gone on ever since
+	changed  time.Time     // see iadUpgOpLastChange
+	unknown  bool          // the percentage is not known
+	progress progressState // see progress.go
+	testing  bool          // a self-test is under way
+	tested   bool          // the running software has passed its self-test
+	window   time.Time     // end of the trial, zero for none
+	leave    *RestartError // a restart is under way
+	leaveAt  time.Time     // at the latest
+	workers  sync.WaitGroup
+}
+
+// Open reads the journal and the settings, and decides what became of the
+// operation that was under way. Findings tell of contents that could not be
+// used; the engine then starts with empty ones, and the caller keeps a copy.
+func Open(cfg Config) (e *Engine, findings []error) {
+	if cfg.Clock == nil {
+		cfg.Clock = SystemClock{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 3 * time.Second
+	}
+	e = &Engine{
+		cfg: cfg, clock: cfg.Clock, log: cfg.Log,
+		calls: make(chan func()), poke: make(chan struct{}, 1), done: make(chan struct{}),
+		watchers: map[chan struct{}]struct{}{},
+		lock:     int32(rand.IntN(1 << 30)),
+		refusal:  Failure{Code: CauseNone},
+	}
+	var err error
+	if e.j, err = decodeJournal(cfg.JournalData); err != nil {
+		findings = append(findings, err)
+	}
+	if e.s, err = decodeSettings(cfg.SettingsData); err != nil {
+		findings = append(findings, err)
+	}
+	e.boot()
+	return e, findings
+}
+
+// Run carries out operations until ctx ends, then returns nil, or until the
+// device must restart, then returns a *RestartError. It is called once.
+func (e *Engine) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer e.workers.Wait()
+	defer close(e.done)
+	defer cancel()
+	e.ctx = ctx
+	e.startTrial()
+	timer := e.clock.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := e.clock.Now()
+		e.tick(now)
+		if e.leave != nil && (e.j.Sent == e.j.Seq || !now.Before(e.leaveAt)) {
+			return e.leave
+		}
+		e.publish()
+		timer.Reset(max(0, e.nextDue(now).Sub(now)))
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-e.calls:
+			f()
+		case <-e.poke:
+			e.takeProgress()
+		case <-timer.C():
+		}
+	}
+}
+
+// call runs f in Run's goroutine and waits for it.
+func (e *Engine) call(f func()) error {
+	done := make(chan struct{})
+	select {
+	case e.calls <- func() { f(); close(done) }:
+		<-done
+		return nil
+	case <-e.done:
+		return ErrStopped
+	}
+}
+
+// tick does what has become due.
+func (e *Engine) tick(now time.Time) {
+	if e.leave != nil {
+		return
+	}
+	if !e.window.IsZero() && !now.Before(e.window) {
+		e.window = time.Time{}
+		e.giveUp(failure(CauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow)))
+		return
+	}
+	op := &e.j.Op
+	if op.State.Final() {
+		return
+	}
+	if !now.Before(e.deadline()) {
+		e.expire()
+	}
+	if op.State == Waiting && e.work == nil && !e.pause.IsZero() && !now.Before(e.pause) {
+		e.pause = time.Time{}
+		e.fire(OnDue)
+		e.begin()
+	}
+	e.progress.tick(e, now)
+}
+
+// nextDue is when tick has something to do next.
+func (e *Engine) nextDue(now time.Time) time.Time {
+	due := now.Add(time.Hour)
+	sooner := func(t time.Time) {
+		if !t.IsZero() && t.Before(due) {
+			due = t
+		}
+	}
+	if e.leave != nil {
+		return e.leaveAt
+	}
+	sooner(e.window)
+	if !e.j.Op.State.Final() {
+		sooner(e.pause)
+		if e.stoppable() {
+			sooner(e.deadline())
+		}
+		sooner(e.progress.due(e))
+	}
+	return due
+}
+
+// persist writes the journal.
+func (e *Engine) persist() error {
+	if !e.j.Op.State.Final() {
+		e.j.Op.Elapsed = e.elapsed()
+	}
+	data, err := json.Marshal(&e.j)
+	if err == nil {
+		err = e.cfg.Journal.Write(data)
+	}
+	if err != nil {
+		e.log.Error("the journal could not be written; the device goes on without", "err", err)
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) persistSettings(s *Settings) error {
+	data, err := json.Marshal(s)
+	if err == nil {
+		err = e.cfg.Settings.Write(data)
+	}
+	if err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	return nil
+}
+
+// fire changes the state of the operation by the table. A change that is not
+// in it is a mistake in this package: it is logged, and nothing changes.
+func (e *Engine) fire(on Trigger) bool {
+	to, ok := follow(e.j.Op.State, on)
+	if !ok {
+		e.log.Error("state change not in the table", "state", e.j.Op.State, "on", on)
+		return false
+	}
+	e.log.Info("operation", "id", e.j.Op.ID, "kind", e.j.Op.Kind, "from", e.j.Op.State, "on", on, "to", to)
+	e.j.Op.State = to
+	e.changed = e.clock.Now()
+	return true
+}
+
+// Watch returns a channel that gets a value after each change of the snapshot;
+// changes that come before it is read are told once. stop ends it.
+func (e *Engine) Watch() (ch <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
+	e.watchers[c] = struct{}{}
+	return c, func() {
+		e.watchMu.Lock()
+		defer e.watchMu.Unlock()
+		delete(e.watchers, c)
+	}
+}
+
+func (e *Engine) publish() {
+	e.snap.Store(e.snapshot())
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
+	for c := range e.watchers {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Sent tells the engine that all events up to seq were handed over to every
+// front end.
+func (e *Engine) Sent(seq uint32) {
+	_ = e.call(func() { e.j.Sent = seq })
+}

@@ -1,0 +1,173 @@
+package procedure
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Operation is the running operation or else the last one, as journaled. Times
+// are zero if the device did not know the time.
+type Operation struct {
+	ID      uint32    `json:"id"`
+	Kind    Kind      `json:"kind"`
+	State   State     `json:"state"`
+	Phase   Phase     `json:"phase"`
+	Params  Params    `json:"params"`
+	Limit   uint32    `json:"limit"` // seconds
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	// Elapsed is how long it went on until this was written, in seconds.
+	Elapsed    uint32 `json:"elapsed"`
+	Attempt    uint32 `json:"attempt"`
+	Percent    uint8  `json:"percent"`
+	File       string `json:"file"`
+	Done       uint64 `json:"done"`  // octets
+	Total      uint64 `json:"total"` // octets, 0: not known
+	Bank       int    `json:"bank"`  // 0: none
+	Cause      Cause  `json:"cause"`
+	Text       string `json:"text"`
+	OldVersion string `json:"old_version"`
+	NewVersion string `json:"new_version"`
+}
+
+// Advice is what the device thinks of trying again.
+func (o *Operation) Advice() Advice {
+	if o.State == Succeeded {
+		return NotApplicable
+	}
+	return AdviceFor(o.Cause)
+}
+
+// FileResult is the read-only part of a row of iadUpgFileTable.
+type FileResult struct {
+	OpID   uint32 `json:"op"`
+	Result Cause  `json:"result"`
+	Size   uint64 `json:"size"`
+	Digest []byte `json:"digest"`
+	Format uint32 `json:"format"`
+}
+
+// Event is a row of iadUpgEventTable with what its notification carries.
+type Event struct {
+	Seq  uint32    `json:"seq"`
+	Type EventType `json:"type"`
+	Time time.Time `json:"time"`
+	// Op is the operation as it was then; only Op.ID counts in the table, 0
+	// for none.
+	Op       Operation `json:"op"`
+	TimeLeft uint32    `json:"time_left,omitempty"`
+	Cause    Cause     `json:"cause"`
+	Text     string    `json:"text"`
+	// Bank is the bank that bankSwitched and rolledBack tell of.
+	Bank          int           `json:"bank,omitempty"`
+	BankInfo      Bank          `json:"bank_info"`
+	Software      string        `json:"software,omitempty"`
+	ConfigFormat  uint32        `json:"config_format,omitempty"`
+	ResetRequired bool          `json:"reset_required,omitempty"`
+	Reason        RestartReason `json:"reason,omitempty"`
+	Restarts      uint32        `json:"restarts,omitempty"`
+}
+
+// trial is what the journal knows of software on trial.
+type trial struct {
+	Bank int    `json:"bank"`
+	OpID uint32 `json:"op"`
+	// ReqID and Kind belong to the operation, which may have ended since.
+	ReqID uint32 `json:"req_id"`
+	Kind  Kind   `json:"kind"`
+}
+
+// journal is everything that the engine keeps over a restart but the settings.
+type journal struct {
+	Op       Operation             `json:"op"`
+	History  []Operation           `json:"history"` // oldest first
+	Events   []Event               `json:"events"`  // oldest first
+	Seq      uint32                `json:"seq"`     // of the last event
+	Sent     uint32                `json:"sent"`    // last event known to have been handed over
+	Restarts uint32                `json:"restarts"`
+	Reason   RestartReason         `json:"reason"`  // of the last start
+	Planned  RestartReason         `json:"planned"` // reason of the restart under way, 0: none
+	Trial    trial                 `json:"trial"`
+	Files    [FileKinds]FileResult `json:"files"`
+	// ConfigReset is true while configuration data wait for a restart.
+	ConfigReset bool `json:"config_reset"`
+}
+
+func newJournal() journal {
+	j := journal{Op: Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: CauseNone}, Reason: ReasonUnknown}
+	for i := range j.Files {
+		j.Files[i].Result = CauseNone
+	}
+	return j
+}
+
+// Bounds of the rings. They make the journal some 60 KiB at most.
+const (
+	HistoryMax = 32
+	EventsMax  = 64
+)
+
+func (j *journal) addHistory(op Operation) {
+	if len(j.History) >= HistoryMax {
+		j.History = slices.Clone(j.History[len(j.History)-HistoryMax+1:])
+	}
+	j.History = append(j.History, op)
+}
+
+func (j *journal) addEvent(e Event) {
+	j.Seq = next(j.Seq)
+	e.Seq = j.Seq
+	if len(j.Events) >= EventsMax {
+		j.Events = slices.Clone(j.Events[len(j.Events)-EventsMax+1:])
+	}
+	j.Events = append(j.Events, e)
+}
+
+// Record is a durable record of two copies, such as durable.Record.
+type Record interface {
+	// Write replaces the contents; they last once it has returned nil.
+	Write(payload []byte) error
+}
+
+func decodeJournal(data []byte) (journal, error) {
+	j := newJournal()
+	if len(data) == 0 {
+		return j, nil
+	}
+	if err := json.Unmarshal(data, &j); err != nil {
+		return newJournal(), fmt.Errorf("journal: %w", err)
+	}
+	if err := j.validate(); err != nil {
+		return newJournal(), fmt.Errorf("journal: %w", err)
+	}
+	return j, nil
+}
+
+// validate refuses what no engine writes, so that nothing read from a damaged
+// or foreign file can mislead the state machine.
+func (j *journal) validate() error {
+	switch {
+	case j.Op.State < Idle || j.Op.State > Aborted:
+		return fmt.Errorf("operation state %d", j.Op.State)
+	case j.Op.Kind < None || j.Op.Kind > ConvertConfig:
+		return fmt.Errorf("operation kind %d", j.Op.Kind)
+	case j.Op.Bank < 0 || j.Op.Bank > 2 || j.Trial.Bank < 0 || j.Trial.Bank > 2:
+		return fmt.Errorf("bank %d, trial of bank %d", j.Op.Bank, j.Trial.Bank)
+	case len(j.History) > HistoryMax || len(j.Events) > EventsMax:
+		return fmt.Errorf("%d operations and %d events", len(j.History), len(j.Events))
+	}
+	return nil
+}
+
+func decodeSettings(data []byte) (Settings, error) {
+	s := DefaultSettings()
+	if len(data) == 0 {
+		return s, nil
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return DefaultSettings(), fmt.Errorf("settings: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,147 @@
+package procedure
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// Bank is what the engine knows of a software bank.
+type Bank struct {
+	State      BankState
+	Running    bool
+	Next       bool
+	Fallback   bool
+	Version    string
+	NeedsReset bool // its manifest asks for a restart
+	Cause      Cause
+	Text       string
+}
+
+// BankStatus is the state of both banks. Numbers are 1 and 2, 0 is none.
+type BankStatus struct {
+	Banks                   [2]Bank
+	Running, Next, Fallback int
+}
+
+// Bank returns bank n, which is 1 or 2.
+func (s BankStatus) Bank(n int) Bank { return s.Banks[n-1] }
+
+// OnTrial returns the bank whose software is on trial, 0 for none.
+func (s BankStatus) OnTrial() int {
+	for i, b := range s.Banks {
+		if b.State == BankTrial {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// Banks are the two software banks. Errors carry a cause (see Failure).
+type Banks interface {
+	// Status is cheap and may be called from anywhere.
+	Status() BankStatus
+	// Install fetches software into a bank that does not run and verifies it.
+	Install(ctx context.Context, files Files, name string, opt Install) (Installed, error)
+	// Check judges, without a change, whether bank n may be activated.
+	Check(ctx context.Context, n int, allowDowngrade bool) error
+	// Activate makes bank n the next to boot, on trial, with the running one
+	// as the fallback.
+	Activate(n int) error
+	// CheckFallback returns the bank that Restore would select.
+	CheckFallback() (int, error)
+	// Restore makes the fallback bank the next to boot and returns it.
+	Restore() (int, error)
+	// Confirm accepts the running software.
+	Confirm() error
+	// GiveUp ends the trial of the running software; the fallback is next.
+	GiveUp(cause Cause, text string) error
+	// TakeOver puts the software of bank n to use without a restart.
+	TakeOver(n int) error
+}
+
+// Install are the options of Banks.Install.
+type Install struct {
+	Bank      int // 0: the one that does not run
+	Options   Options
+	Version   string // that it must have, "" for any
+	Size      uint32 // that the file must have, 0 for any
+	Digest    []byte // SHA-256 that the file must have, empty for any
+	Progress  func(phase Phase, done, total uint64)
+	CheckOnly bool
+}
+
+// Installed is the result of Banks.Install.
+type Installed struct {
+	Bank    int
+	Version string
+	Size    uint64 // octets fetched
+	Digest  []byte // SHA-256 of the file fetched
+	Format  uint32 // configuration data format of the software
+}
+
+// Files is a file server in use by an operation.
+type Files interface {
+	// Get opens a file at an offset; size is -1 if it is not known. Reading
+	// ends with io.EOF only if the file is complete.
+	Get(ctx context.Context, name string, offset int64) (r io.ReadCloser, size int64, err error)
+	Put(ctx context.Context, name string, r io.Reader, size int64) error
+	Close() error
+}
+
+// Fetcher reaches file servers.
+type Fetcher interface {
+	// Supports tells whether a protocol can be used.
+	Supports(Protocol) bool
+	// Open connects to a server.
+	Open(ctx context.Context, s Server) (Files, error)
+}
+
+// ConfigFiles are configuration files by their kind.
+type ConfigFiles map[FileKind][]byte
+
+// ConfigStatus is what the engine knows of the configuration data in force.
+type ConfigStatus struct {
+	Generation uint32 // 0: the defaults of the software
+	Format     uint32 // that the running software reads and writes
+	Digest     []byte
+	Applied    time.Time
+}
+
+// ConfigStore holds the configuration data. Errors carry a cause.
+type ConfigStore interface {
+	// Status is cheap and may be called from anywhere.
+	Status() ConfigStatus
+	// Collect returns files of the kinds asked for, all of one generation,
+	// and their format.
+	Collect(ctx context.Context, kinds FileSet) (ConfigFiles, uint32, error)
+	// Examine checks that each file is of its kind and all are of one format,
+	// which it returns.
+	Examine(files ConfigFiles) (format uint32, err error)
+	// Other returns the newest configuration data in another format than
+	// that of the running software; ok is false if there are none.
+	Other(ctx context.Context) (files ConfigFiles, format uint32, ok bool, err error)
+	// Convert runs the conversion program.
+	Convert(ctx context.Context, from, to uint32, files ConfigFiles) (ConfigFiles, error)
+	// CanConvert tells whether there is a conversion program for it.
+	CanConvert(from, to uint32) bool
+	// Check tells whether Apply would be refused; it changes nothing.
+	Check(ctx context.Context, files ConfigFiles) error
+	// Apply puts files in force: all of them, or nothing is changed.
+	// needsReset is true if they take effect only after a restart.
+	Apply(ctx context.Context, files ConfigFiles) (needsReset bool, err error)
+	// MaxFile is the greatest size of a file in octets.
+	MaxFile() int64
+}
+
+// Device is what the engine needs of the device itself.
+type Device interface {
+	// SelfTest tells whether the running software is healthy. Its error says
+	// why not.
+	SelfTest(ctx context.Context) error
+	// Calls is the number of calls in progress.
+	Calls() int
+	// TakesOver tells whether the device can change software without a
+	// restart.
+	TakesOver() bool
+}

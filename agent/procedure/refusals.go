@@ -1,0 +1,160 @@
+package procedure
+
+// checkCommand refuses what can be seen to be impossible before any work (see
+// iadUpgReqCommand). What needs the server or the file is found out later.
+func (e *Engine) checkCommand(kind Kind, s *Settings) *Refusal {
+	p := &s.Params
+	switch {
+	case kind > Confirm:
+		return refuse(WrongValue, CauseUnsupported, "there is no operation %d", kind)
+	case kind == Abort:
+		return e.checkAbort(p)
+	case kind == Confirm:
+		return e.checkConfirm()
+	case !e.j.Op.State.Final():
+		return refuse(Inconsistent, CauseBusy, "operation %d (%s) is %s", e.j.Op.ID, e.j.Op.Kind, e.j.Op.State)
+	}
+	for _, check := range []func(Kind, *Settings) *Refusal{e.checkOptions, e.checkFiles, e.checkServer, e.checkBank} {
+		if r := check(kind, s); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func (e *Engine) checkAbort(p *Params) *Refusal {
+	op := &e.j.Op
+	switch {
+	case p.TargetOp != 0 && p.TargetOp != op.ID:
+		return refuse(Inconsistent, CauseBadRequest, "the last operation is %d, not %d", op.ID, p.TargetOp)
+	case op.State.Final() || op.State == Aborting:
+		return nil
+	case !e.stoppable():
+		return refuse(Inconsistent, CauseNotPermitted, "operation %d is %s: too late to abort", op.ID, op.Phase)
+	}
+	return nil
+}
+
+func (e *Engine) checkConfirm() *Refusal {
+	st := e.cfg.Banks.Status()
+	if st.Running != 0 && st.Bank(st.Running).State == BankTrial && !e.tested {
+		return refuse(Inconsistent, CausePreconditionMissing, "the self-test of the software on trial has not passed yet")
+	}
+	return nil
+}
+
+// allowedOptions are the options that mean something to a kind of operation.
+var allowedOptions = map[Kind]Options{
+	BackupConfig:       CheckOnly,
+	DownloadSoftware:   Force | AllowDowngrade | ThenActivate | ThenReset | CheckOnly,
+	Activate:           Force | AllowDowngrade | ThenReset | CheckOnly,
+	Reset:              Force | CheckOnly,
+	RestoreOldSoftware: Force | CheckOnly,
+	RecoverConfig:      Force | ThenReset | ConvertFirst | CheckOnly,
+	ConvertConfig:      CheckOnly,
+}
+
+func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
+	o := s.Params.Options
+	if bad := o &^ allowedOptions[kind]; bad != 0 {
+		return refuse(Inconsistent, CauseBadRequest, "the option %s means nothing to %s", bad, kind)
+	}
+	if kind == DownloadSoftware && o.Has(ThenReset) && !o.Has(ThenActivate) {
+		return refuse(Inconsistent, CauseBadRequest, "thenReset needs thenActivate")
+	}
+	if l := s.Params.TimeLimit; l != 0 && l <= s.Params.Delay {
+		return refuse(Inconsistent, CauseBadRequest, "the time limit of %d s ends within the delay of %d s", l, s.Params.Delay)
+	}
+	if restarts(kind, o) && !o.Has(Force) && s.Params.Delay == 0 {
+		if n := e.cfg.Device.Calls(); n > 0 {
+			return refuse(Unavailable, CauseServiceInUse, "%d calls in progress", n)
+		}
+	}
+	return nil
+}
+
+// restarts tells whether an operation restarts the device soon after its start.
+func restarts(kind Kind, o Options) bool {
+	switch kind {
+	case Reset, RestoreOldSoftware:
+		return !o.Has(CheckOnly)
+	case Activate:
+		return o.Has(ThenReset) && !o.Has(CheckOnly)
+	}
+	return false
+}
+
+func (e *Engine) checkFiles(kind Kind, s *Settings) *Refusal {
+	files := s.Params.Files
+	switch kind {
+	case DownloadSoftware:
+		if files&^SetOf(Software) != 0 {
+			return refuse(Inconsistent, CauseBadRequest, "downloadSoftware is for software only")
+		}
+	case BackupConfig, RecoverConfig, ConvertConfig:
+		if files&^AllConfig != 0 {
+			return refuse(Inconsistent, CauseBadRequest, "%s is for configuration data only", kind)
+		}
+	}
+	_, used := usedRows(kind, &s.Params)
+	for _, k := range used.Kinds() {
+		if s.Files[k-1].Name == "" {
+			return refuse(Inconsistent, CauseBadRequest, "iadUpgFileName.%d (%s) is empty", k, k)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) checkServer(kind Kind, s *Settings) *Refusal {
+	switch kind {
+	case BackupConfig, DownloadSoftware, RecoverConfig:
+	default:
+		return nil
+	}
+	n := s.Params.Server
+	if n < 1 || n > Servers || !s.Servers[n-1].InUse() {
+		return refuse(Inconsistent, CauseBadRequest, "server %d has no address: write iadUpgServerAddress.%d", n, n)
+	}
+	if p := s.Servers[n-1].Protocol; !e.cfg.Fetcher.Supports(p) {
+		return refuse(Inconsistent, CauseUnsupportedProtocol, "%s is not supported", p)
+	}
+	return nil
+}
+
+func (e *Engine) checkBank(kind Kind, s *Settings) *Refusal {
+	st := e.cfg.Banks.Status()
+	n := int(s.Params.Bank)
+	if n == 0 {
+		n = 3 - st.Running
+	}
+	switch kind {
+	case DownloadSoftware:
+		if n == st.Running {
+			return refuse(Inconsistent, CauseBankUnavailable, "bank %d is running", n)
+		}
+		if t := st.OnTrial(); t != 0 && t == st.Running {
+			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial, bank %d is its fallback", t, n)
+		}
+	case Activate:
+		if n == st.Running {
+			return refuse(Inconsistent, CauseBankUnavailable, "bank %d is running already", n)
+		}
+		if t := st.OnTrial(); t == st.Running {
+			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial: confirm it first, or restoreOldSoftware", t)
+		}
+		switch b := st.Bank(n); b.State {
+		case BankReady, BankGood, BankTrial:
+		default:
+			return refuse(Inconsistent, CausePreconditionMissing, "bank %d holds no software that is ready to be activated", n)
+		}
+	case RestoreOldSoftware:
+		if st.Fallback == 0 && st.Next == st.Running {
+			return refuse(Inconsistent, CauseNoFallback, "there is no valid software to go back to")
+		}
+	case ConvertConfig:
+		if _, _, ok, err := e.cfg.Store.Other(e.ctx); err == nil && !ok {
+			return refuse(Inconsistent, CausePreconditionMissing, "the device holds no configuration data in another format")
+		}
+	}
+	return nil
+}

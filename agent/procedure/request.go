@@ -1,0 +1,294 @@
+package procedure
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+)
+
+// Change is a SET as the engine sees it.
+type Change struct {
+	// Edit makes the changes of all objects but the lock and the trigger to
+	// a copy of the settings. It runs in the engine's goroutine; an error
+	// refuses the SET and is returned by Test as it is.
+	Edit func(*Settings) error
+	// Lock is the value written to iadUpgReqLock, nil if it was not.
+	Lock *int32
+	// Command is the value written to iadUpgReqCommand, 0 if it was not.
+	Command Kind
+	// HasReqID and HasOwner tell whether the SET itself carries iadUpgReqId
+	// and iadUpgReqOwner.
+	HasReqID, HasOwner bool
+}
+
+// Verdict is the class of a refusal, from which follows the error-status.
+type Verdict uint8
+
+// Verdicts.
+const (
+	Inconsistent Verdict = 1 + iota // inconsistentValue
+	WrongValue                      // wrongValue
+	Unavailable                     // resourceUnavailable
+)
+
+// Subject is the part of a SET that a refusal is about.
+type Subject uint8
+
+// Subjects.
+const (
+	SubjectCommand Subject = 1 + iota
+	SubjectLock
+	SubjectServer // Refusal.Row is its iadUpgServerIndex
+	SubjectFile   // Refusal.Row is its iadUpgFileKind
+)
+
+// Refusal is why a SET cannot be made.
+type Refusal struct {
+	Verdict Verdict
+	Subject Subject
+	Row     int
+	Failure
+}
+
+// Unwrap returns the failure with its cause.
+func (r *Refusal) Unwrap() error { return &r.Failure }
+
+func refuse(v Verdict, c Cause, format string, args ...any) *Refusal {
+	return &Refusal{Verdict: v, Subject: SubjectCommand, Failure: Failure{Code: c, Text: cut(fmt.Sprintf(format, args...))}}
+}
+
+// Reservation is a SET that was tested; it is in nobody's way but that of
+// another SET. Commit, then Done; or Commit, then Undo; or Done alone.
+type Reservation struct {
+	e         *Engine
+	command   Kind
+	repeat    bool
+	lock      bool
+	settings  Settings
+	committed bool
+	// What Undo goes back to.
+	oldSettings Settings
+	oldOp       Operation
+	oldLock     int32
+}
+
+// Test checks whether a SET can be made and reserves the engine for it. The
+// error is a *Refusal, or what Edit returned, or ErrStopped.
+func (e *Engine) Test(c Change) (r *Reservation, err error) {
+	if stopped := e.call(func() {
+		r, err = e.test(c)
+		e.publish()
+	}); stopped != nil {
+		return nil, stopped
+	}
+	return r, err
+}
+
+func (e *Engine) test(c Change) (*Reservation, error) {
+	wanted := c.Command > None
+	fail := func(r *Refusal) (*Reservation, error) {
+		if wanted {
+			e.refusal = r.Failure
+		}
+		return nil, r
+	}
+	if e.reserved != nil || e.leave != nil {
+		return fail(refuse(Unavailable, CauseBusy, "another SET is being carried out, or the device restarts"))
+	}
+	if c.Lock != nil && *c.Lock != e.lock {
+		r := refuse(Inconsistent, CauseOther, "iadUpgReqLock is %d: another manager was faster", e.lock)
+		r.Subject = SubjectLock
+		return fail(r)
+	}
+	r := &Reservation{e: e, command: c.Command, lock: c.Lock != nil, settings: e.s}
+	if c.Edit != nil {
+		if err := c.Edit(&r.settings); err != nil {
+			return nil, err
+		}
+	}
+	if wanted && e.isRepeat(c, &r.settings.Params) {
+		r.repeat = true
+		e.refusal = Failure{Code: CauseNone}
+		e.reserved = r
+		return r, nil
+	}
+	if ref := e.checkRows(&r.settings); ref != nil {
+		return fail(ref)
+	}
+	if wanted {
+		if ref := e.checkCommand(c.Command, &r.settings); ref != nil {
+			return fail(ref)
+		}
+		e.refusal = Failure{Code: CauseNone}
+	}
+	e.reserved = r
+	return r, nil
+}
+
+// isRepeat recognises a request whose response was lost, see iadUpgReqId.
+func (e *Engine) isRepeat(c Change, p *Params) bool {
+	return c.Command != Abort && c.Command != Confirm && c.HasReqID && c.HasOwner && p.ReqID != 0 &&
+		p.ReqID == e.j.Op.Params.ReqID && p.Owner == e.j.Op.Params.Owner && c.Command == e.j.Op.Kind
+}
+
+// checkRows refuses changes to rows that the running operation uses.
+func (e *Engine) checkRows(s *Settings) *Refusal {
+	if e.j.Op.State.Final() {
+		return nil
+	}
+	used := func(subject Subject, row int) *Refusal {
+		r := refuse(Inconsistent, CauseBusy, "operation %d uses this row", e.j.Op.ID)
+		r.Subject, r.Row = subject, row
+		return r
+	}
+	server, files := usedRows(e.j.Op.Kind, &e.j.Op.Params)
+	if server != 0 && !reflect.DeepEqual(s.Servers[server-1], e.s.Servers[server-1]) {
+		return used(SubjectServer, server)
+	}
+	for _, k := range files.Kinds() {
+		o, n := e.s.Files[k-1], s.Files[k-1]
+		if o.Name != n.Name || o.Size != n.Size || !bytes.Equal(o.Digest, n.Digest) {
+			return used(SubjectFile, int(k))
+		}
+	}
+	return nil
+}
+
+// usedRows returns the rows of the server and file tables that an operation
+// reads.
+func usedRows(kind Kind, p *Params) (server int, files FileSet) {
+	switch kind {
+	case BackupConfig, RecoverConfig, DownloadSoftware:
+		return int(p.Server), filesOf(kind, p)
+	}
+	return 0, 0
+}
+
+// filesOf resolves the empty set, see iadUpgReqFiles.
+func filesOf(kind Kind, p *Params) FileSet {
+	switch {
+	case kind == DownloadSoftware && p.Files == 0:
+		return SetOf(Software)
+	case p.Files == 0:
+		return AllConfig
+	}
+	return p.Files
+}
+
+// Commit makes the SET visible and, with a command, journals the operation. An
+// error means that nothing was changed.
+func (r *Reservation) Commit() (err error) {
+	if stopped := r.e.call(func() {
+		err = r.commit()
+		r.e.publish()
+	}); stopped != nil {
+		return stopped
+	}
+	return err
+}
+
+func (r *Reservation) commit() error {
+	e := r.e
+	if e.reserved != r {
+		return errors.New("procedure: the reservation has ended")
+	}
+	r.oldSettings, r.oldOp, r.oldLock = e.s, e.j.Op, e.lock
+	if r.repeat {
+		r.committed = true
+		return nil
+	}
+	// The way back and the way to stop must not need room for a file.
+	must := r.command == RestoreOldSoftware || r.command == Reset || r.command == Abort || r.command == Confirm
+	s := r.settings
+	params := s.Params
+	if r.command > None {
+		s.Params = defaultParams
+	}
+	if !reflect.DeepEqual(s, e.s) {
+		if err := e.persistSettings(&s); err != nil && !must {
+			return err
+		}
+	}
+	e.s = s
+	if r.command >= BackupConfig && r.command <= ConvertConfig {
+		e.accept(r.command, params)
+		if err := e.persist(); err != nil && !must {
+			e.s, e.j.Op = r.oldSettings, r.oldOp
+			return errors.Join(err, e.persistSettings(&e.s))
+		}
+	}
+	if r.command == Abort || r.command == Confirm {
+		r.settings.Params = params
+	}
+	if r.lock {
+		e.lock = nextLock(e.lock)
+	}
+	r.committed = true
+	return nil
+}
+
+// nextLock increments a TestAndIncr (RFC 2579).
+func nextLock(n int32) int32 {
+	if n == 1<<31-1 {
+		return 0
+	}
+	return n + 1
+}
+
+// Undo takes back a Commit and ends the reservation.
+func (r *Reservation) Undo() (err error) {
+	if stopped := r.e.call(func() {
+		e := r.e
+		if e.reserved != r {
+			return
+		}
+		e.reserved = nil
+		if !r.committed || r.repeat {
+			return
+		}
+		changed := !reflect.DeepEqual(e.s, r.oldSettings)
+		e.s, e.j.Op, e.lock = r.oldSettings, r.oldOp, r.oldLock
+		if changed {
+			err = e.persistSettings(&e.s)
+		}
+		if r.command >= BackupConfig && r.command <= ConvertConfig {
+			err = errors.Join(err, e.persist())
+		}
+		e.publish()
+	}); stopped != nil {
+		return stopped
+	}
+	return err
+}
+
+// Done ends the reservation; after a Commit the work starts now.
+func (r *Reservation) Done() {
+	_ = r.e.call(func() {
+		e := r.e
+		if e.reserved != r {
+			return
+		}
+		e.reserved = nil
+		if !r.committed || r.repeat {
+			return
+		}
+		switch r.command {
+		case 0, None:
+		case Abort:
+			e.abort(failure(CauseAbortedByManager, "aborted by "+owner(r.settings.Params.Owner)))
+		case Confirm:
+			e.confirm()
+		default:
+			e.start()
+		}
+		e.publish()
+	})
+}
+
+func owner(name string) string {
+	if name == "" {
+		return "a manager"
+	}
+	return name
+}

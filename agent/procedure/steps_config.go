@@ -1,0 +1,226 @@
+package procedure
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+)
+
+// connect opens the server of the request.
+func (t *task) connect() error {
+	conn, err := t.e.cfg.Fetcher.Open(t.ctx, t.server)
+	if err != nil {
+		return err
+	}
+	t.conn = conn
+	return nil
+}
+
+// collect takes the configuration files of a backup, all of one generation.
+func (t *task) collect() (err error) {
+	t.files, t.format, err = t.e.cfg.Store.Collect(t.ctx, filesOf(t.op.Kind, &t.op.Params))
+	return err
+}
+
+// upload sends the collected files.
+func (t *task) upload() error {
+	var done, total uint64
+	for _, data := range t.files {
+		total += uint64(len(data))
+	}
+	t.progress(0, total)
+	t.sent = map[FileKind][]byte{}
+	for _, k := range filesOf(t.op.Kind, &t.op.Params).Kinds() {
+		data, name := t.files[k], t.rows[k-1].Name
+		t.file(name)
+		if t.op.Params.Options.Has(CheckOnly) {
+			continue
+		}
+		sum := sha256.Sum256(data)
+		r := &counter{r: bytes.NewReader(data), n: func(n int) {
+			done += uint64(n)
+			t.progress(done, total)
+		}}
+		if err := t.conn.Put(t.ctx, name, r, int64(len(data))); err != nil {
+			t.result(k, FileResult{Result: classify(err).Code, Size: r.total})
+			return err
+		}
+		t.sent[k] = sum[:]
+		t.result(k, FileResult{Result: CauseNone, Size: uint64(len(data)), Digest: sum[:], Format: t.format})
+	}
+	return nil
+}
+
+// readBack fetches what was sent and compares it. A server that does not let
+// its uploads be read is no failure: the manager compares the digests.
+func (t *task) readBack() error {
+	for _, k := range filesOf(t.op.Kind, &t.op.Params).Kinds() {
+		if t.sent[k] == nil {
+			continue
+		}
+		name := t.rows[k-1].Name
+		t.file(name)
+		data, err := t.fetch(name, int64(len(t.files[k])), nil)
+		switch f := classify(err); {
+		case err == nil && bytes.Equal(data, t.files[k]):
+		case err == nil || f.Code == CauseFileTooLarge:
+			t.result(k, FileResult{Result: CauseDigestMismatch})
+			return failure(CauseDigestMismatch, cut("the server returns other contents for "+name))
+		case f.Code == CauseFileNotFound || f.Code == CauseAccessDenied:
+			t.e.log.Warn("the server does not let the backup be read back", "file", name, "err", err)
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch reads a small file, at most limit octets of it.
+func (t *task) fetch(name string, limit int64, count func(n int, size int64)) ([]byte, error) {
+	r, size, err := t.conn.Get(t.ctx, name, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if size > limit {
+		return nil, failure(CauseFileTooLarge, cut(fmt.Sprintf("%s has %d octets, %d fit", name, size, limit)))
+	}
+	c := &counter{r: r}
+	if count != nil {
+		c.n = func(n int) { count(n, size) }
+	}
+	data, err := io.ReadAll(io.LimitReader(c, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		return nil, failure(CauseFileTooLarge, cut(fmt.Sprintf("%s has more than %d octets", name, limit)))
+	}
+	return data, err
+}
+
+// download fetches the configuration files of a recovery.
+func (t *task) download() error {
+	t.files = ConfigFiles{}
+	kinds := filesOf(t.op.Kind, &t.op.Params).Kinds()
+	var done, total uint64
+	known := true
+	for _, k := range kinds {
+		total += uint64(t.rows[k-1].Size)
+		known = known && t.rows[k-1].Size != 0
+	}
+	if !known {
+		total = 0
+	}
+	for _, k := range kinds {
+		row := t.rows[k-1]
+		t.file(row.Name)
+		data, err := t.fetch(row.Name, t.e.cfg.Store.MaxFile(), func(n int, size int64) {
+			done += uint64(n)
+			if total == 0 && len(kinds) == 1 && size > 0 {
+				total = uint64(size)
+			}
+			t.progress(done, total)
+		})
+		if err == nil {
+			err = checkExpected(row, data)
+		}
+		sum := sha256.Sum256(data)
+		if err != nil {
+			t.result(k, FileResult{Result: classify(err).Code, Size: uint64(len(data))})
+			return err
+		}
+		t.result(k, FileResult{Result: CauseNone, Size: uint64(len(data)), Digest: sum[:]})
+		t.files[k] = data
+	}
+	t.progress(done, done)
+	return nil
+}
+
+func checkExpected(row File, data []byte) error {
+	if row.Size != 0 && uint64(row.Size) != uint64(len(data)) {
+		return failure(CauseSizeMismatch, cut(fmt.Sprintf("%s has %d octets, %d were announced", row.Name, len(data), row.Size)))
+	}
+	if sum := sha256.Sum256(data); len(row.Digest) != 0 && !bytes.Equal(sum[:], row.Digest) {
+		return failure(CauseDigestMismatch, cut(fmt.Sprintf("%s has SHA-256 %x, expected %x", row.Name, sum[:4], row.Digest[:4])))
+	}
+	return nil
+}
+
+// examine finds out the format of the files fetched and whether they can be
+// used.
+func (t *task) examine() (err error) {
+	if t.format, err = t.e.cfg.Store.Examine(t.files); err != nil {
+		return err
+	}
+	t.update(func(j *journal) {
+		for k := range t.files {
+			j.Files[k-1].Format = t.format
+		}
+	})
+	want := t.e.cfg.Store.Status().Format
+	if t.format != want && !t.op.Params.Options.Has(ConvertFirst) {
+		return failure(CauseConfigFormatMismatch,
+			fmt.Sprintf("the files are of format %d, the running software reads format %d", t.format, want))
+	}
+	return nil
+}
+
+// findOther finds data on the device that are in another format.
+func (t *task) findOther() error {
+	files, format, ok, err := t.e.cfg.Store.Other(t.ctx)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return failure(CausePreconditionMissing, "the device holds no configuration data in another format")
+	}
+	t.files, t.format = files, format
+	return nil
+}
+
+// convert brings the files to the format of the running software.
+func (t *task) convert() error {
+	want := t.e.cfg.Store.Status().Format
+	if t.format == want {
+		return nil
+	}
+	files, err := t.e.cfg.Store.Convert(t.ctx, t.format, want, t.files)
+	if err != nil {
+		return err
+	}
+	t.files, t.format = files, want
+	return nil
+}
+
+// apply puts the files in force.
+func (t *task) apply() error {
+	if err := t.e.cfg.Store.Check(t.ctx, t.files); err != nil || t.op.Params.Options.Has(CheckOnly) {
+		return err
+	}
+	if err := t.pointOfNoReturn(Applying, nil); err != nil {
+		return err
+	}
+	// Not stopped half way: what is applied is applied as a whole.
+	needsReset, err := t.e.cfg.Store.Apply(context.WithoutCancel(t.ctx), t.files)
+	if err != nil {
+		return err
+	}
+	t.update(func(j *journal) { j.ConfigReset = j.ConfigReset || needsReset })
+	return nil
+}
+
+// counter counts what is read.
+type counter struct {
+	r     io.Reader
+	n     func(int)
+	total uint64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.total += uint64(n)
+	if c.n != nil && n > 0 {
+		c.n(n)
+	}
+	return n, err
+}

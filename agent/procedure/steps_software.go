@@ -1,0 +1,201 @@
+package procedure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// checkDownload looks at what may have changed since the request.
+func (t *task) checkDownload() error {
+	st := t.e.cfg.Banks.Status()
+	if n := st.OnTrial(); n != 0 && n == st.Running {
+		return failure(CauseBankUnavailable, fmt.Sprintf("the software in bank %d is on trial, the other bank is its fallback", n))
+	}
+	return nil
+}
+
+// install fetches the software into the other bank.
+func (t *task) install() error {
+	row := t.rows[Software-1]
+	t.file(row.Name)
+	var done uint64
+	in, err := t.e.cfg.Banks.Install(t.ctx, t.conn, row.Name, Install{
+		Bank: int(t.op.Params.Bank), Options: t.op.Params.Options, Version: t.op.Params.Version,
+		Size: row.Size, Digest: row.Digest, CheckOnly: t.op.Params.Options.Has(CheckOnly),
+		Progress: func(p Phase, d, total uint64) {
+			done = d
+			t.phase(p)
+			t.progress(d, total)
+		},
+	})
+	if err != nil {
+		t.result(Software, FileResult{Result: classify(err).Code, Size: done})
+		return err
+	}
+	t.result(Software, FileResult{Result: CauseNone, Size: in.Size, Digest: in.Digest})
+	t.op.Bank, t.op.NewVersion = in.Bank, in.Version
+	t.update(func(j *journal) { j.Op.Bank, j.Op.NewVersion = in.Bank, in.Version })
+	return nil
+}
+
+// other returns the bank that a request means: the one named, or the one that
+// does not run.
+func (t *task) other() int {
+	if t.op.Bank != 0 {
+		return t.op.Bank
+	}
+	if t.op.Params.Bank != 0 {
+		return int(t.op.Params.Bank)
+	}
+	return 3 - t.e.cfg.Banks.Status().Running
+}
+
+// checkActivate judges the software to activate.
+func (t *task) checkActivate() error {
+	n := t.other()
+	if v := t.e.cfg.Banks.Status().Bank(n).Version; t.op.Params.Version != "" && v != t.op.Params.Version {
+		return failure(CauseVersionMismatch, fmt.Sprintf("bank %d holds version %s, not %s", n, v, t.op.Params.Version))
+	}
+	return t.e.cfg.Banks.Check(t.ctx, n, t.op.Params.Options.Has(AllowDowngrade))
+}
+
+// checkCalls refuses a restart while calls are in progress.
+func (t *task) checkCalls() error {
+	if n := t.e.cfg.Device.Calls(); n > 0 && !t.op.Params.Options.Has(Force) {
+		return failure(CauseServiceInUse, fmt.Sprintf("%d calls in progress", n))
+	}
+	return nil
+}
+
+// activate makes the new bank the next one.
+func (t *task) activate() error {
+	n := t.other()
+	restarts := t.op.Params.Options.Has(ThenReset)
+	if restarts || t.takesOver(n) {
+		if err := t.checkCalls(); err != nil {
+			return err
+		}
+	}
+	b := t.e.cfg.Banks.Status().Bank(n)
+	t.op.Bank = n
+	err := t.pointOfNoReturn(Switching, func(j *journal) {
+		j.Op.Bank, j.Op.NewVersion = n, b.Version
+		j.Trial = trial{Bank: n, OpID: j.Op.ID, ReqID: j.Op.Params.ReqID, Kind: j.Op.Kind}
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.e.cfg.Banks.Activate(n); err != nil {
+		return err
+	}
+	t.switched(n)
+	return nil
+}
+
+// switched tells of another next bank.
+func (t *task) switched(n int) {
+	_ = t.e.call(func() {
+		t.e.event(EventBankSwitched, t.e.aboutBank(n))
+		_ = t.e.persist()
+	})
+}
+
+func (t *task) takesOver(n int) bool {
+	return !t.e.cfg.Banks.Status().Bank(n).NeedsReset && t.e.cfg.Device.TakesOver()
+}
+
+// takeOver puts software to use without a restart, where the software and the
+// device can do that; elsewhere the next restart does.
+func (t *task) takeOver() error {
+	if !t.takesOver(t.op.Bank) {
+		return nil
+	}
+	if err := t.e.cfg.Banks.TakeOver(t.op.Bank); err != nil {
+		return err
+	}
+	return t.try()
+}
+
+// restart ends this part of the plan; the device restarts.
+func (t *task) restart() error {
+	reason := ReasonCommanded
+	switch t.op.Kind {
+	case RecoverConfig:
+		if err := t.checkCalls(); err != nil {
+			return err
+		}
+	case DownloadSoftware, Activate:
+		reason = ReasonActivation
+	case RestoreOldSoftware:
+		if t.op.Bank == t.e.cfg.Banks.Status().Running {
+			return nil
+		}
+		reason = ReasonRollback
+	}
+	return &restartWanted{reason}
+}
+
+// checkRestore looks for software to go back to.
+func (t *task) checkRestore() error {
+	n, err := t.e.cfg.Banks.CheckFallback()
+	if err != nil {
+		return err
+	}
+	if n == t.e.cfg.Banks.Status().Running {
+		return nil
+	}
+	return t.checkCalls()
+}
+
+// restore makes the fallback the next one.
+func (t *task) restore() error {
+	n, err := t.e.cfg.Banks.CheckFallback()
+	if err != nil {
+		return err
+	}
+	v := t.e.cfg.Banks.Status().Bank(n).Version
+	err = t.pointOfNoReturn(Switching, func(j *journal) { j.Op.Bank, j.Op.NewVersion = n, v })
+	if err != nil {
+		return err
+	}
+	before := t.e.cfg.Banks.Status().Next
+	if n, err = t.e.cfg.Banks.Restore(); err != nil {
+		return err
+	}
+	t.op.Bank = n
+	if before != n {
+		t.switched(n)
+	}
+	return nil
+}
+
+// try runs the self-test of the software that the operation put to use.
+func (t *task) try() error {
+	if t.op.Kind == RestoreOldSoftware && !t.afterRestart() {
+		return nil // it runs already, and was confirmed long ago
+	}
+	if err := t.pointOfNoReturn(Trying, nil); err != nil {
+		return err
+	}
+	if err := t.e.selfTest(t.ctx); err != nil {
+		return err
+	}
+	return t.e.call(t.e.trialPassed)
+}
+
+// afterRestart tells whether the plan was taken up after a restart.
+func (t *task) afterRestart() bool { return t.op.State == Restarting || t.op.Phase == Trying }
+
+// selfTest runs the device's test; its error always has a cause.
+func (e *Engine) selfTest(ctx context.Context) error {
+	err := e.cfg.Device.SelfTest(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	var coded interface{ Cause() uint8 }
+	if errors.As(err, &coded) {
+		return err
+	}
+	return failure(CauseSelfTestFailed, cut(err.Error()))
+}
