@@ -1,0 +1,183 @@
+package config_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/config"
+)
+
+// runner is a conversion program as a function.
+type runner func(ctx context.Context, from, to uint32, in, out string) error
+
+func (r runner) Convert(ctx context.Context, from, to uint32, in, out string) error {
+	return r(ctx, from, to, in, out)
+}
+
+// rewrite returns a program that gives every file of the input the format to,
+// except those that change, by kind, gives another content or (nil) leaves out.
+func rewrite(fs afero.Fs, change config.Set) runner {
+	return func(_ context.Context, _, to uint32, in, out string) error {
+		infos, err := afero.ReadDir(fs, in)
+		if err != nil {
+			return err
+		}
+		result := config.Set{}
+		for _, info := range infos {
+			kind, ok := config.ParseKind(info.Name())
+			if !ok {
+				return fmt.Errorf("unexpected input %s", info.Name())
+			}
+			data, err := afero.ReadFile(fs, filepath.Join(in, info.Name()))
+			if err != nil {
+				return err
+			}
+			result[kind] = config.WithHeader(kind, to, config.Body(data))
+		}
+		for kind, data := range change {
+			result[kind] = data
+		}
+		for kind, data := range result {
+			if data == nil {
+				continue
+			}
+			if err := afero.WriteFile(fs, filepath.Join(out, kind.String()), data, 0o600); err != nil {
+				return err
+			}
+		}
+		return afero.WriteFile(fs, filepath.Join(out, "log"), []byte("done"), 0o600)
+	}
+}
+
+func TestConvert(t *testing.T) {
+	mem := afero.NewMemMapFs()
+	if err := mem.Mkdir("work", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	given := files(1, "text", config.UserData, config.PortData)
+	extra := config.WithHeader(config.OtherData, 2, []byte("made by the conversion\n"))
+	got, err := config.Convert(t.Context(), rewrite(mem, config.Set{config.OtherData: extra}), mem, "work", 1, 2, given, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := files(2, "text", config.UserData, config.PortData)
+	want[config.OtherData] = extra
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(files(1, "text", config.UserData, config.PortData), given); diff != "" {
+		t.Errorf("what was given changed: %s", diff)
+	}
+}
+
+func TestConvertRefusesResults(t *testing.T) {
+	for name, change := range map[string]config.Set{
+		"kind missing":  {config.PortData: nil},
+		"old format":    {config.UserData: files(1, "x")[config.UserData]},
+		"third format":  {config.UserData: files(3, "x")[config.UserData], config.PortData: files(3, "x")[config.PortData]},
+		"no header":     {config.PortData: []byte("port = 1\n")},
+		"other kind":    {config.PortData: files(2, "x")[config.UserData]},
+		"empty file":    {config.PortData: []byte{}},
+		"too large":     {config.PortData: config.WithHeader(config.PortData, 2, make([]byte, 5000))},
+		"extra invalid": {config.OtherData: []byte("x")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := afero.NewMemMapFs()
+			set, err := config.Convert(t.Context(), rewrite(mem, change), mem, "", 1, 2, files(1, "text", config.UserData, config.PortData), 4096)
+			if cause(err) != config.CauseConvertFailed || set != nil {
+				t.Errorf("%v, %v; want convertFailed", set, err)
+			}
+		})
+	}
+}
+
+func TestConvertProgramFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want config.Cause
+	}{
+		"failed":    {errors.New("exit status 3: line 7 not understood"), config.CauseConvertFailed},
+		"cancelled": {context.Canceled, config.CauseConvertFailed},
+		"timeout":   {fmt.Errorf("converter: %w", context.DeadlineExceeded), config.CauseConvertTimeout},
+		"missing":   {&os.PathError{Op: "exec", Path: "/conv", Err: fs.ErrNotExist}, config.CauseConvertToolMissing},
+		"own cause": {&config.Error{Code: config.CauseStorageFull, Err: fs.ErrNotExist}, config.CauseStorageFull},
+	} {
+		mem := afero.NewMemMapFs()
+		program := runner(func(context.Context, uint32, uint32, string, string) error { return c.err })
+		_, err := config.Convert(t.Context(), program, mem, "", 1, 2, files(1, "x"), 0)
+		if cause(err) != c.want || !errors.Is(err, c.err) || !strings.Contains(err.Error(), "from format 1 to 2") {
+			t.Errorf("%s: %v, want cause %d", name, err, c.want)
+		}
+	}
+}
+
+func TestConvertGivesWholeCopy(t *testing.T) {
+	mem := afero.NewMemMapFs()
+	given := files(1, "x")
+	seen := config.Set{}
+	program := runner(func(_ context.Context, from, to uint32, in, _ string) error {
+		if from != 1 || to != 2 {
+			t.Errorf("asked for %d to %d", from, to)
+		}
+		for _, k := range config.Kinds() {
+			data, err := afero.ReadFile(mem, filepath.Join(in, k.String()))
+			if err != nil {
+				t.Error(err)
+			}
+			seen[k] = data
+		}
+		return nil
+	})
+	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, given, 0); cause(err) != config.CauseConvertFailed {
+		t.Errorf("a program that writes nothing: %v", err)
+	}
+	if diff := cmp.Diff(given, seen); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestConvertDoesNotFollowLinks(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, config.WithHeader(config.UserData, 2, []byte("secret\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := runner(func(_ context.Context, _, _ uint32, _, out string) error {
+		return os.Symlink(secret, filepath.Join(out, "userData"))
+	})
+	set, err := config.Convert(t.Context(), program, afero.NewOsFs(), dir, 1, 2, files(1, "x", config.UserData), 0)
+	if cause(err) != config.CauseConvertFailed {
+		t.Errorf("%q, %v", set, err)
+	}
+}
+
+func TestConvertBadInput(t *testing.T) {
+	program := runner(func(context.Context, uint32, uint32, string, string) error {
+		t.Error("program started")
+		return nil
+	})
+	mem := afero.NewMemMapFs()
+	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, files(3, "x"), 0); cause(err) != config.CauseFormatMismatch {
+		t.Errorf("data in another format: %v", err)
+	}
+	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, config.Set{}, 0); cause(err) != config.CauseReadError {
+		t.Errorf("no data: %v", err)
+	}
+	full := &faulty{Fs: mem, match: "in", err: syscall.ENOSPC}
+	if _, err := config.Convert(t.Context(), program, full, "", 1, 2, files(1, "x"), 0); cause(err) != config.CauseStorageFull {
+		t.Errorf("full disk: %v", err)
+	}
+	if _, err := config.Convert(t.Context(), program, afero.NewReadOnlyFs(mem), "w", 1, 2, files(1, "x"), 0); cause(err) != config.CauseWriteError {
+		t.Errorf("disk that cannot be written: %v", err)
+	}
+}

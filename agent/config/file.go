@@ -1,0 +1,147 @@
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Kind is a kind of configuration data; the numbers are those of
+// IadUpgFileType, of which 1 is software.
+type Kind uint8
+
+// Kinds of configuration data.
+const (
+	UserData       Kind = 2
+	PortData       Kind = 3
+	ProtocolParams Kind = 4
+	DefaultParams  Kind = 5
+	OtherData      Kind = 6
+)
+
+var kindNames = map[Kind]string{
+	UserData: "userData", PortData: "portData", ProtocolParams: "protocolParams",
+	DefaultParams: "defaultParams", OtherData: "otherData",
+}
+
+// Kinds returns all kinds in the order of their numbers.
+func Kinds() []Kind {
+	return []Kind{UserData, PortData, ProtocolParams, DefaultParams, OtherData}
+}
+
+// String returns the kind's name in IadUpgFileType, or its number if it has
+// none.
+func (k Kind) String() string {
+	if name, ok := kindNames[k]; ok {
+		return name
+	}
+	return strconv.Itoa(int(k))
+}
+
+// ParseKind returns the kind with that name in IadUpgFileType.
+func ParseKind(name string) (Kind, bool) {
+	for k, n := range kindNames {
+		if n == name {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
+const (
+	headerWord = "iad-config"
+	// maxHeader bounds the first line, which never needs more than 37
+	// octets but may have been indented or padded by an editor.
+	maxHeader = 128
+)
+
+// ParseHeader reads the first line of a configuration file, "iad-config KIND
+// FORMAT": KIND is a name of IadUpgFileType, FORMAT a number from 1 to
+// 4294967295. Words are separated by blanks or tabs; the line may end with CR
+// LF. The error is an *Error with CauseParseError.
+func ParseHeader(data []byte) (Kind, uint32, error) {
+	line, _, found := bytes.Cut(data[:min(len(data), maxHeader+1)], []byte("\n"))
+	if !found && len(data) > maxHeader {
+		return 0, 0, parseError("the first line is longer than %d octets", maxHeader)
+	}
+	words := strings.Fields(string(line))
+	if len(words) != 3 || words[0] != headerWord {
+		return 0, 0, parseError("the first line is %q and not \"iad-config KIND FORMAT\"", line)
+	}
+	kind, ok := ParseKind(words[1])
+	if !ok {
+		return 0, 0, parseError("the first line names the unknown kind %q", words[1])
+	}
+	format, err := strconv.ParseUint(words[2], 10, 32)
+	if err != nil || format == 0 {
+		return 0, 0, parseError("the first line gives %q as format, which is a number from 1 to 4294967295", words[2])
+	}
+	return kind, uint32(format), nil
+}
+
+// WithHeader returns a configuration file: the first line for kind and
+// format, then body.
+func WithHeader(kind Kind, format uint32, body []byte) []byte {
+	return append(fmt.Appendf(nil, "%s %s %d\n", headerWord, kind, format), body...)
+}
+
+// Body returns what follows the first line of a configuration file. It shares
+// memory with data.
+func Body(data []byte) []byte {
+	_, body, _ := bytes.Cut(data, []byte("\n"))
+	return body
+}
+
+// Set is configuration data: the complete file, first line included, of each
+// kind that there is. A kind that is missing is at the software's defaults.
+type Set map[Kind][]byte
+
+// Kinds returns the kinds in the set in the order of their numbers.
+func (s Set) Kinds() []Kind {
+	return slices.Sorted(maps.Keys(s))
+}
+
+// Format returns the format that all files of the set are in. The error is an
+// *Error: CauseParseError if a first line is wrong or names another kind than
+// the file is filed under, CauseFormatMismatch if formats differ, CauseReadError
+// if the set is empty.
+func (s Set) Format() (uint32, error) {
+	var common uint32
+	for _, kind := range s.Kinds() {
+		named, format, err := ParseHeader(s[kind])
+		if err != nil {
+			return 0, fail(CauseParseError, kind.String(), err)
+		}
+		if named != kind {
+			return 0, fail(CauseParseError, kind.String(), fmt.Errorf("the file is of kind %s by its first line", named))
+		}
+		if common == 0 {
+			common = format
+		}
+		if format != common {
+			return 0, fail(CauseFormatMismatch, kind.String(),
+				fmt.Errorf("the file is in format %d, others are in format %d; take all from one backup", format, common))
+		}
+	}
+	if common == 0 {
+		return 0, fail(CauseReadError, "", fmt.Errorf("there is no configuration data"))
+	}
+	return common, nil
+}
+
+// Digest returns SHA-256 over the files in the order of their kinds, as
+// iadUpgConfigDigest has it; nil if the set is empty.
+func (s Set) Digest() []byte {
+	if len(s) == 0 {
+		return nil
+	}
+	h := sha256.New()
+	for _, kind := range s.Kinds() {
+		h.Write(s[kind])
+	}
+	return h.Sum(nil)
+}

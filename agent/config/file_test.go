@@ -1,0 +1,127 @@
+package config_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"testing"
+
+	"example.com/iad/agent/config"
+)
+
+// cause returns the failure cause that err carries, 0 if it carries none.
+func cause(err error) config.Cause {
+	var carrier interface{ Cause() uint8 }
+	if errors.As(err, &carrier) {
+		return config.Cause(carrier.Cause())
+	}
+	return 0
+}
+
+func TestParseHeader(t *testing.T) {
+	for _, c := range []struct {
+		data   string
+		kind   config.Kind
+		format uint32
+	}{
+		{"iad-config userData 1\nname = x\n", config.UserData, 1},
+		{"iad-config portData 2\r\nport 1\r\n", config.PortData, 2},
+		{"iad-config protocolParams 4294967295", config.ProtocolParams, 1<<32 - 1},
+		{" iad-config\tdefaultParams  7 \n\n", config.DefaultParams, 7},
+		{"iad-config otherData 3\n", config.OtherData, 3},
+	} {
+		kind, format, err := config.ParseHeader([]byte(c.data))
+		if err != nil || kind != c.kind || format != c.format {
+			t.Errorf("%q: %v %d %v, want %v %d", c.data, kind, format, err, c.kind, c.format)
+		}
+	}
+	for _, bad := range []string{
+		"", "\n", "iad-config userData\n", "iad-config userData 1 2\n", "iad_config userData 1\n",
+		"iad-config software 1\n", "iad-config 2 1\n", "iad-config userdata 1\n",
+		"iad-config userData 0\n", "iad-config userData -1\n", "iad-config userData 4294967296\n", "iad-config userData 0x1\n",
+		"\niad-config userData 1\n", "\xef\xbb\xbfiad-config userData 1\n",
+		"iad-config userData 1" + strings.Repeat(" ", 200) + "\n",
+	} {
+		_, _, err := config.ParseHeader([]byte(bad))
+		if cause(err) != config.CauseParseError {
+			t.Errorf("%q: %v, want configParseError", bad, err)
+		}
+	}
+}
+
+func TestHeaderAndBody(t *testing.T) {
+	file := config.WithHeader(config.PortData, 12, []byte("a\nb\n"))
+	if want := "iad-config portData 12\na\nb\n"; string(file) != want {
+		t.Fatalf("%q, want %q", file, want)
+	}
+	if got := config.Body(file); string(got) != "a\nb\n" {
+		t.Fatalf("body %q", got)
+	}
+	if got := config.Body([]byte("iad-config portData 12")); len(got) != 0 {
+		t.Fatalf("body of a file without one: %q", got)
+	}
+}
+
+func TestKindNames(t *testing.T) {
+	for i, k := range config.Kinds() {
+		if int(k) != i+2 {
+			t.Errorf("kind %v has number %d", k, k)
+		}
+		if back, ok := config.ParseKind(k.String()); !ok || back != k {
+			t.Errorf("%v is parsed as %v", k, back)
+		}
+	}
+	if s := config.Kind(1).String(); s != "1" {
+		t.Errorf("a kind without name is called %q", s)
+	}
+}
+
+func TestSetFormat(t *testing.T) {
+	user := []byte("iad-config userData 2\n")
+	if f, err := (config.Set{config.UserData: user, config.PortData: []byte("iad-config portData 2\nx")}).Format(); f != 2 || err != nil {
+		t.Errorf("format %d, %v", f, err)
+	}
+	for name, c := range map[string]struct {
+		set  config.Set
+		want config.Cause
+	}{
+		"empty":      {config.Set{}, config.CauseReadError},
+		"mixed":      {config.Set{config.UserData: user, config.PortData: []byte("iad-config portData 1\n")}, config.CauseFormatMismatch},
+		"wrong kind": {config.Set{config.PortData: user}, config.CauseParseError},
+		"no header":  {config.Set{config.PortData: []byte("port = 1\n")}, config.CauseParseError},
+	} {
+		if _, err := c.set.Format(); cause(err) != c.want {
+			t.Errorf("%s: %v, want cause %d", name, err, c.want)
+		}
+	}
+}
+
+func TestSetDigest(t *testing.T) {
+	set := config.Set{config.OtherData: []byte("last"), config.UserData: []byte("first"), config.ProtocolParams: []byte("middle")}
+	want := sha256.Sum256([]byte("firstmiddlelast"))
+	if got := set.Digest(); !bytes.Equal(got, want[:]) {
+		t.Errorf("digest %x, want %x", got, want)
+	}
+	if got := (config.Set{}).Digest(); got != nil {
+		t.Errorf("digest of nothing %x", got)
+	}
+}
+
+func FuzzParseHeader(f *testing.F) {
+	f.Add([]byte("iad-config userData 1\nname = x\n"))
+	f.Add([]byte("iad-config otherData 4294967295\r\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		kind, format, err := config.ParseHeader(data)
+		if err != nil {
+			if cause(err) != config.CauseParseError {
+				t.Fatalf("error without its cause: %v", err)
+			}
+			return
+		}
+		again, againFormat, err := config.ParseHeader(config.WithHeader(kind, format, config.Body(data)))
+		if err != nil || again != kind || againFormat != format {
+			t.Fatalf("%v %d does not survive being written: %v %d %v", kind, format, again, againFormat, err)
+		}
+	})
+}

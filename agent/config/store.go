@@ -1,0 +1,379 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// DefaultMaxFile is the limit of a configuration file, in octets, that Options
+// stands for with MaxFile 0.
+const DefaultMaxFile = 1 << 20
+
+// Options are the settings of a Store.
+type Options struct {
+	// Check judges configuration data before they are put in force. Its
+	// error's Cause method, if it has one, gives the failure cause;
+	// otherwise it is configParseError. It must not change the set. nil
+	// accepts everything.
+	Check func(Set) error
+	// MaxFile is the size that no file may exceed, in octets; 0 stands for
+	// DefaultMaxFile.
+	MaxFile int64
+	// Now tells the time; nil stands for time.Now.
+	Now func() time.Time
+	// Log gets what is of interest to a maintainer; nil discards it.
+	Log *slog.Logger
+}
+
+// Generation describes a generation of configuration data.
+type Generation struct {
+	// Number is iadUpgConfigGeneration; 0 stands for the software's
+	// defaults.
+	Number uint32
+	// Format is the format of its files; of the defaults, that of the
+	// software.
+	Format uint32
+	// Digest is iadUpgConfigDigest; nil for the defaults.
+	Digest []byte
+	// Applied is when it was put in force; zero if that is not known or it
+	// is not in force.
+	Applied time.Time
+	// Kinds are the kinds of data it has, in the order of their numbers.
+	Kinds []Kind
+}
+
+// Store keeps the generations of configuration data of one device. Its methods
+// may be called concurrently; reading what is in force does no input or output.
+type Store struct {
+	fs  afero.Fs
+	opt Options
+
+	mu          sync.Mutex
+	pointer     pointer
+	recorded    bool // there is a pointer file
+	damaged     bool // the pointer was lost, or what it pointed to
+	format      uint32
+	generations map[uint32]description // the whole ones
+	staged      *Staged
+}
+
+const (
+	pointerName     = "current"
+	descriptionName = "generation"
+	deletedSuffix   = ".deleted"
+)
+
+// generationName matches the folder of a generation, also one that was set
+// aside or is being deleted.
+var generationName = regexp.MustCompile(`^gen-([0-9]{8,10})(\..+)?$`)
+
+func folder(number uint32) string { return fmt.Sprintf("gen-%08d", number) }
+
+// Open reads the store in the root of fs; an empty one has only the defaults in
+// force. Damaged parts are set aside under a telling name and reported in
+// findings, a sentence each: they are no error. The error is for a file system
+// that cannot be read at all.
+func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error) {
+	opt.MaxFile = cmp.Or(opt.MaxFile, DefaultMaxFile)
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{fs: fs, opt: opt, generations: map[uint32]description{}}
+	names, err := afero.ReadDir(fs, ".")
+	if err != nil {
+		return nil, nil, fail(CauseReadError, "", fmt.Errorf("folder of the configuration data: %w", err))
+	}
+	findings = s.loadPointer(names)
+	for _, info := range names {
+		match := generationName.FindStringSubmatch(info.Name())
+		if match == nil {
+			continue
+		}
+		number64, err := strconv.ParseUint(match[1], 10, 32)
+		number := uint32(number64)
+		switch suffix := match[2]; {
+		case err != nil || suffix != "" && suffix != deletedSuffix:
+		case suffix == deletedSuffix, number > s.pointer.Last && !s.damaged:
+			s.opt.Log.Info("removing configuration data that were never put in force or were given up", "folder", info.Name())
+			if err := durable.RemoveAll(fs, info.Name()); err != nil {
+				findings = append(findings, fmt.Sprintf("configuration data no longer needed could not be removed: %v", err))
+			}
+		default:
+			findings = append(findings, s.loadGeneration(number)...)
+		}
+		if s.damaged && err == nil {
+			s.pointer.Last = max(s.pointer.Last, number)
+		}
+	}
+	if _, ok := s.generations[s.pointer.Current]; !ok && s.pointer.Current != 0 {
+		findings = append(findings, fmt.Sprintf("generation %d of the configuration data, which was in force, is lost or damaged", s.pointer.Current))
+		s.damaged = true
+	}
+	return s, findings, nil
+}
+
+// loadPointer reads the pointer file, names being what lies beside it.
+func (s *Store) loadPointer(names []os.FileInfo) (findings []string) {
+	payload, err := durable.LoadFrame(s.fs, pointerName, pointerMagic, pointerVersion)
+	if err == nil {
+		if s.pointer, err = decodePointer(payload); err == nil {
+			s.recorded = true
+			return nil
+		}
+		err = fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
+	}
+	if errors.Is(err, os.ErrNotExist) && !slices.ContainsFunc(names, func(i os.FileInfo) bool {
+		return generationName.MatchString(i.Name())
+	}) {
+		return nil // nothing was ever written: Stage writes the pointer first
+	}
+	s.damaged = true
+	return []string{fmt.Sprintf("pointer to the configuration data in force: %v%s", err, s.setAside(pointerName, err))}
+}
+
+// loadGeneration checks generation number from its folder and takes it in, or
+// sets it aside.
+func (s *Store) loadGeneration(number uint32) (findings []string) {
+	d, err := s.check(number)
+	if err == nil {
+		s.generations[number] = d
+		return nil
+	}
+	return []string{fmt.Sprintf("generation %d of the configuration data: %v%s", number, err, s.setAside(folder(number), err))}
+}
+
+// setAside renames what is damaged, or newer than this software, and returns
+// the end of a sentence about it. What could not be read now may be read later:
+// it stays.
+func (s *Store) setAside(name string, err error) string {
+	reason := ""
+	switch {
+	case errors.Is(err, durable.ErrNewer):
+		reason = "newer"
+	case errors.Is(err, durable.ErrCorrupt):
+		reason = "corrupt"
+	default:
+		return ""
+	}
+	aside, err := durable.SetAsideAs(s.fs, name, reason)
+	if err != nil {
+		return fmt.Sprintf("; could not be set aside: %v", err)
+	}
+	return "; kept as " + aside
+}
+
+// check reads generation number and compares it with its description. The error
+// wraps durable.ErrCorrupt or durable.ErrNewer, or is the file system's.
+func (s *Store) check(number uint32) (description, error) {
+	payload, err := durable.LoadFrame(s.fs, filepath.Join(folder(number), descriptionName), descriptionMagic, descriptionVersion)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
+	}
+	if err != nil {
+		return description{}, err
+	}
+	d, err := decodeDescription(payload)
+	if err == nil && d.Number != number {
+		err = fmt.Errorf("it describes generation %d", d.Number)
+	}
+	if err != nil {
+		return description{}, fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
+	}
+	_, err = s.read(d)
+	return d, err
+}
+
+// read returns the files of a generation after comparing them with their
+// description.
+func (s *Store) read(d description) (Set, error) {
+	set := Set{}
+	for _, entry := range d.Files {
+		name := filepath.Join(folder(d.Number), entry.Kind)
+		data, err := readFile(s.fs, name, entry.Size)
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if sum := sha256.Sum256(data); int64(len(data)) != entry.Size || !bytes.Equal(sum[:], entry.SHA256) {
+			return nil, fmt.Errorf("%s: %w: size or digest differ from the description", name, durable.ErrCorrupt)
+		}
+		kind, _ := ParseKind(entry.Kind)
+		set[kind] = data
+	}
+	return set, nil
+}
+
+// readFile reads a file, limit+1 octets of it at most: more are too many.
+func readFile(fs afero.Fs, name string, limit int64) ([]byte, error) {
+	f, err := fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}
+
+// Boot decides which generation is in force for software of the given format (1
+// or more) that last ran with generation remembered (0: none, or not known), and
+// records it. It is the remembered one if that is whole and of the format;
+// else the one in force so far, if it is of the format; else the defaults.
+// If the pointer, or what it pointed to, was lost, the newest whole generation
+// of the format takes its place. What was in force before stays on disk. An
+// error tells that the choice could not be recorded (CauseSaveError or
+// CauseStorageFull); it is in force all the same.
+func (s *Store) Boot(format, remembered uint32) (Generation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.format = format
+	chosen := uint32(0)
+	switch {
+	case s.fits(remembered):
+		chosen = remembered
+	case s.fits(s.pointer.Current):
+		chosen = s.pointer.Current
+	case s.damaged:
+		chosen = s.newest(func(d description) bool { return d.Format == format })
+	}
+	if chosen == s.pointer.Current && !s.damaged {
+		return s.inForce(), nil
+	}
+	s.opt.Log.Info("configuration data in force change", "format", format, "from", s.pointer.Current, "to", chosen)
+	s.pointer = s.moved(chosen)
+	s.damaged = false
+	return s.inForce(), s.savePointer(s.pointer)
+}
+
+func (s *Store) fits(number uint32) bool {
+	d, ok := s.generations[number]
+	return ok && d.Format == s.format
+}
+
+// newest returns the highest number whose description is wanted, 0 if none is.
+func (s *Store) newest(want func(description) bool) (number uint32) {
+	for n, d := range s.generations {
+		if n > number && want(d) {
+			number = n
+		}
+	}
+	return number
+}
+
+// moved returns the pointer after number has come in force.
+func (s *Store) moved(number uint32) pointer {
+	p := s.pointer
+	if _, whole := s.generations[p.Current]; whole && p.Current != number {
+		p.Before = p.Current
+	}
+	p.Current, p.Last, p.Applied = number, max(p.Last, number), s.opt.Now()
+	return p
+}
+
+func (s *Store) savePointer(p pointer) error {
+	payload, err := json.Marshal(p)
+	if err == nil {
+		err = durable.SaveFrame(s.fs, pointerName, pointerMagic, pointerVersion, payload)
+	}
+	if err != nil {
+		return failWrite(CauseSaveError, "", fmt.Errorf("configuration data in force not recorded: %w", err))
+	}
+	s.recorded = true
+	return nil
+}
+
+// InForce returns the generation in force.
+func (s *Store) InForce() Generation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inForce()
+}
+
+func (s *Store) inForce() Generation {
+	g := Generation{Format: s.format}
+	if d, ok := s.generations[s.pointer.Current]; ok {
+		g = d.generation()
+	}
+	if g.Number == s.pointer.Current {
+		g.Applied = s.pointer.Applied
+	}
+	return g
+}
+
+// Read returns the files of generation number, an empty set for the defaults
+// (0). The error is an *Error with CauseReadError if the generation does not
+// exist or is no longer as it was written.
+func (s *Store) Read(number uint32) (Set, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if number == 0 {
+		return Set{}, nil
+	}
+	d, ok := s.generations[number]
+	if !ok {
+		return nil, fail(CauseReadError, "", fmt.Errorf("there is no generation %d of the configuration data", number))
+	}
+	set, err := s.read(d)
+	if err != nil {
+		return nil, fail(CauseReadError, "", fmt.Errorf("generation %d of the configuration data: %w", number, err))
+	}
+	return set, nil
+}
+
+// Newest returns the generation with the highest number that is in another
+// format than notFormat; ok tells whether there is one.
+func (s *Store) Newest(notFormat uint32) (g Generation, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	number := s.newest(func(d description) bool { return d.Format != notFormat })
+	if number == 0 {
+		return Generation{}, false
+	}
+	return s.generations[number].generation(), true
+}
+
+// Prune deletes the generations that are neither in force, nor the one before,
+// nor in keep: the software banks remember those. The error is an *Error with
+// CauseWriteError.
+func (s *Store) Prune(keep ...uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var failures []error
+	for number := range s.generations {
+		if number == s.pointer.Current || number == s.pointer.Before || slices.Contains(keep, number) {
+			continue
+		}
+		s.opt.Log.Info("deleting configuration data that nothing needs", "generation", number)
+		delete(s.generations, number)
+		gone := folder(number) + deletedSuffix
+		err := durable.Rename(s.fs, folder(number), gone)
+		if err == nil {
+			err = durable.RemoveAll(s.fs, gone)
+		}
+		failures = append(failures, err)
+	}
+	if err := errors.Join(failures...); err != nil {
+		return fail(CauseWriteError, "", err)
+	}
+	return nil
+}

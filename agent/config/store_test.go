@@ -1,0 +1,587 @@
+package config_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/config"
+)
+
+var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+func options() config.Options {
+	return config.Options{Now: func() time.Time { return noon }}
+}
+
+// open opens the store and fails the test on an error or a finding.
+func open(t *testing.T, fs afero.Fs) *config.Store {
+	t.Helper()
+	s, findings, err := config.Open(fs, options())
+	if err != nil || len(findings) > 0 {
+		t.Fatalf("open: %v, findings %q", err, findings)
+	}
+	return s
+}
+
+// files returns a set of the given kinds with text in each.
+func files(format uint32, text string, kinds ...config.Kind) config.Set {
+	if len(kinds) == 0 {
+		kinds = config.Kinds()
+	}
+	set := config.Set{}
+	for _, k := range kinds {
+		set[k] = config.WithHeader(k, format, []byte(k.String()+" "+text+"\n"))
+	}
+	return set
+}
+
+// put imports a set.
+func put(t *testing.T, s *config.Store, set config.Set) config.Generation {
+	t.Helper()
+	staged, err := s.Stage(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := staged.Commit(noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func boot(t *testing.T, s *config.Store, format, remembered uint32) config.Generation {
+	t.Helper()
+	g, err := s.Boot(format, remembered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func read(t *testing.T, s *config.Store, number uint32) config.Set {
+	t.Helper()
+	set, err := s.Read(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func TestDefaultsAtFirst(t *testing.T) {
+	s := open(t, afero.NewMemMapFs())
+	want := config.Generation{Format: 1}
+	if diff := cmp.Diff(want, boot(t, s, 1, 0)); diff != "" {
+		t.Error(diff)
+	}
+	if set := read(t, s, 0); len(set) != 0 {
+		t.Errorf("the defaults have files: %v", set)
+	}
+}
+
+func TestImportSurvivesRestart(t *testing.T) {
+	for name, fs := range map[string]afero.Fs{
+		"memory": afero.NewMemMapFs(),
+		"disk":   afero.NewBasePathFs(afero.NewOsFs(), t.TempDir()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, fs)
+			boot(t, s, 1, 0)
+			first := files(1, "first")
+			want := config.Generation{Number: 1, Format: 1, Digest: first.Digest(), Applied: noon, Kinds: config.Kinds()}
+			if diff := cmp.Diff(want, put(t, s, first)); diff != "" {
+				t.Error(diff)
+			}
+			s = open(t, fs)
+			if diff := cmp.Diff(want, boot(t, s, 1, 0)); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(first, read(t, s, 1)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestPartialImportIsCompleted(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "old", config.UserData, config.PortData))
+	g := put(t, s, files(1, "new", config.PortData, config.OtherData))
+	want := files(1, "old", config.UserData)
+	for k, v := range files(1, "new", config.PortData, config.OtherData) {
+		want[k] = v
+	}
+	if diff := cmp.Diff(want, read(t, s, g.Number)); diff != "" {
+		t.Error(diff)
+	}
+	if want := []config.Kind{config.UserData, config.PortData, config.OtherData}; !slices.Equal(g.Kinds, want) {
+		t.Errorf("kinds %v, want %v", g.Kinds, want)
+	}
+}
+
+func TestStagedIsNotInForce(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "old"))
+	staged, err := s.Stage(files(1, "new"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := staged.Generation().Number; n != 2 {
+		t.Errorf("staged as generation %d, want 2", n)
+	}
+	if n := s.InForce().Number; n != 1 {
+		t.Errorf("generation %d in force, want 1", n)
+	}
+	s = open(t, fs) // power lost before the commit
+	if n := boot(t, s, 1, 0).Number; n != 1 {
+		t.Errorf("generation %d in force after a restart, want 1", n)
+	}
+	if found, _ := afero.DirExists(fs, "gen-00000002"); found {
+		t.Error("what was staged and not committed was not removed")
+	}
+	if _, err := staged.Commit(noon); err != nil {
+		t.Errorf("the old store: %v", err)
+	}
+}
+
+func TestFirstImportInterrupted(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	if _, err := s.Stage(files(1, "first")); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, fs)
+	if n := boot(t, s, 1, 0).Number; n != 0 {
+		t.Errorf("generation %d in force, want the defaults", n)
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	staged, err := s.Stage(files(1, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(files(1, "a"), staged.Set()); diff != "" {
+		t.Error(diff)
+	}
+	if err := staged.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := afero.DirExists(fs, "gen-00000001"); found {
+		t.Error("discarded data are still there")
+	}
+	if _, err := staged.Commit(noon); cause(err) != config.CauseSaveError {
+		t.Errorf("commit of discarded data: %v", err)
+	}
+	replaced, err := s.Stage(files(1, "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, files(1, "c"))
+	if err := replaced.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(files(1, "c"), read(t, s, 1)); diff != "" {
+		t.Errorf("a late discard hit other data: %s", diff)
+	}
+}
+
+func TestStageRefuses(t *testing.T) {
+	checked := errors.New("key without value")
+	for name, c := range map[string]struct {
+		set   config.Set
+		check error
+		want  config.Cause
+	}{
+		"nothing":       {set: config.Set{}, want: config.CauseReadError},
+		"bad header":    {set: config.Set{config.UserData: []byte("x")}, want: config.CauseParseError},
+		"two formats":   {set: config.Set{config.UserData: files(1, "x")[config.UserData], config.PortData: files(2, "x")[config.PortData]}, want: config.CauseFormatMismatch},
+		"other format":  {set: files(2, "x"), want: config.CauseFormatMismatch},
+		"too large":     {set: files(1, strings.Repeat("x", 5000), config.UserData), want: config.CauseFileTooLarge},
+		"check":         {set: files(1, "x"), check: checked, want: config.CauseParseError},
+		"check's cause": {set: files(1, "x"), check: &config.Error{Code: config.CauseStorageFull, Err: checked}, want: config.CauseStorageFull},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := afero.NewMemMapFs()
+			opt := options()
+			opt.MaxFile = 4096
+			s, _, err := config.Open(fs, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			boot(t, s, 1, 0)
+			put(t, s, files(1, "good"))
+			opt.Check = func(config.Set) error { return c.check }
+			if s, _, err = config.Open(fs, opt); err != nil {
+				t.Fatal(err)
+			}
+			boot(t, s, 1, 0)
+			_, err = s.Stage(c.set)
+			if cause(err) != c.want {
+				t.Errorf("%v, want cause %d", err, c.want)
+			}
+			if c.check != nil && !errors.Is(err, c.check) {
+				t.Errorf("%v does not say what the check said", err)
+			}
+			if g := s.InForce(); g.Number != 1 {
+				t.Errorf("generation %d in force after a refusal", g.Number)
+			}
+		})
+	}
+}
+
+func TestBootChooses(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "one"))
+	put(t, s, files(1, "two")) // old software last ran with this
+	// New software meets data in another format: its own defaults.
+	s = open(t, fs)
+	if diff := cmp.Diff(config.Generation{Format: 2, Applied: noon}, boot(t, s, 2, 0)); diff != "" {
+		t.Error(diff)
+	}
+	if g, ok := s.Newest(2); !ok || g.Number != 2 || g.Format != 1 {
+		t.Errorf("newest data in another format: %+v, %t", g, ok)
+	}
+	if _, ok := s.Newest(1); ok {
+		t.Error("data in a format other than 1 found where there are none")
+	}
+	put(t, s, files(2, "three"))
+	// The same software again, and its bank has not noted the import.
+	s = open(t, fs)
+	if n := boot(t, s, 2, 0).Number; n != 3 {
+		t.Errorf("generation %d, want 3", n)
+	}
+	// Back to the old software.
+	s = open(t, fs)
+	if n := boot(t, s, 1, 2).Number; n != 2 {
+		t.Errorf("generation %d, want 2", n)
+	}
+	// And it lasts.
+	s = open(t, fs)
+	if n := s.InForce().Number; n != 2 {
+		t.Errorf("generation %d, want 2", n)
+	}
+	// Software that remembers data which are gone gets what fits.
+	if n := boot(t, s, 1, 77).Number; n != 2 {
+		t.Errorf("generation %d, want 2", n)
+	}
+	// Data in force for the first time get a new number, whatever went before.
+	if n := put(t, s, files(1, "four")).Number; n != 4 {
+		t.Errorf("generation %d, want 4", n)
+	}
+}
+
+func TestPruneKeepsWhatIsNeeded(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	for i := range 6 {
+		put(t, s, files(1, fmt.Sprint(i)))
+	}
+	if err := s.Prune(2, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*config.Store{s, open(t, fs)} {
+		for n := uint32(1); n <= 6; n++ {
+			_, err := s.Read(n)
+			if kept := n == 2 || n == 5 || n == 6; kept != (err == nil) {
+				t.Errorf("generation %d: %v", n, err)
+			}
+		}
+	}
+}
+
+// The defaults are not data that Prune could keep instead of the last ones.
+func TestPruneAfterDefaults(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "old"))
+	boot(t, s, 2, 0)
+	put(t, s, files(2, "new"))
+	if err := s.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	read(t, s, 1)
+}
+
+func TestHalfDeletedIsRemoved(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "old"))
+	if err := fs.Mkdir("gen-00000001.deleted", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	open(t, fs)
+	if found, _ := afero.DirExists(fs, "gen-00000001.deleted"); found {
+		t.Error("leftover still there")
+	}
+}
+
+func TestDamageIsSetAside(t *testing.T) {
+	overwrite := func(name, text string) func(*testing.T, afero.Fs) {
+		return func(t *testing.T, fs afero.Fs) {
+			if err := afero.WriteFile(fs, name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove := func(name string) func(*testing.T, afero.Fs) {
+		return func(t *testing.T, fs afero.Fs) {
+			if err := fs.RemoveAll(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		damage func(*testing.T, afero.Fs)
+		aside  string
+		want   uint32 // generation in force after booting in format 1
+		next   uint32
+	}{
+		"file changed":        {overwrite("gen-00000003/userData", "iad-config userData 1\nother\n"), "gen-00000003.corrupt-1", 2, 4},
+		"file lost":           {remove("gen-00000003/userData"), "gen-00000003.corrupt-1", 2, 4},
+		"description lost":    {remove("gen-00000003/generation"), "gen-00000003.corrupt-1", 2, 4},
+		"description changed": {overwrite("gen-00000003/generation", "x"), "gen-00000003.corrupt-1", 2, 4},
+		"folder lost":         {remove("gen-00000003"), "", 2, 4},
+		"another changed":     {overwrite("gen-00000001/userData", ""), "gen-00000001.corrupt-1", 3, 4},
+		"pointer changed":     {overwrite("current", "x"), "current.corrupt-1", 3, 4},
+		"pointer lost":        {remove("current"), "", 3, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := afero.NewMemMapFs()
+			s := open(t, fs)
+			boot(t, s, 1, 0)
+			for i := range 3 {
+				put(t, s, files(1, fmt.Sprint(i+1)))
+			}
+			c.damage(t, fs)
+			s, findings, err := config.Open(fs, options())
+			if err != nil || len(findings) == 0 {
+				t.Fatalf("%v, findings %q", err, findings)
+			}
+			if c.aside != "" {
+				if _, err := fs.Stat(c.aside); err != nil {
+					t.Error(err)
+				}
+				if !strings.Contains(strings.Join(findings, "\n"), c.aside) {
+					t.Errorf("findings %q do not name %s", findings, c.aside)
+				}
+			}
+			if g := boot(t, s, 1, 0); g.Number != c.want {
+				t.Fatalf("generation %d in force, want %d", g.Number, c.want)
+			}
+			if !bytes.Contains(read(t, s, c.want)[config.UserData], fmt.Append(nil, c.want)) {
+				t.Error("data of another generation")
+			}
+			s = open(t, fs) // speaks once
+			boot(t, s, 1, 0)
+			if n := put(t, s, files(1, "next")).Number; n != c.next {
+				t.Errorf("next generation %d, want %d", n, c.next)
+			}
+		})
+	}
+}
+
+func TestNewerFormatOnDiskIsKept(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "x"))
+	newer := newerFrame(t, fs, "current")
+	s, findings, err := config.Open(fs, options())
+	if err != nil || len(findings) != 1 {
+		t.Fatalf("%v, findings %q", err, findings)
+	}
+	if kept, err := afero.ReadFile(fs, "current.newer-1"); err != nil || !bytes.Equal(kept, newer) {
+		t.Errorf("the newer pointer is not kept: %v", err)
+	}
+	if n := boot(t, s, 1, 0).Number; n != 1 {
+		t.Errorf("generation %d in force", n)
+	}
+}
+
+func TestReadDamagedLater(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "x"))
+	if err := afero.WriteFile(fs, "gen-00000001/userData", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Read(1); cause(err) != config.CauseReadError {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := s.Stage(files(1, "y", config.PortData)); cause(err) != config.CauseReadError {
+		t.Errorf("stage on damaged data: %v", err)
+	}
+	if _, err := s.Read(9); cause(err) != config.CauseReadError {
+		t.Errorf("read of what is not there: %v", err)
+	}
+}
+
+// faulty fails operations on names that contain match.
+type faulty struct {
+	afero.Fs
+	match string
+	err   error
+}
+
+func (f *faulty) fails(op, name string) error {
+	if f.match != "" && strings.Contains(name, f.match) {
+		return &os.PathError{Op: op, Path: name, Err: f.err}
+	}
+	return nil
+}
+
+func (f *faulty) Open(name string) (afero.File, error) {
+	if err := f.fails("open", name); err != nil {
+		return nil, err
+	}
+	return f.Fs.Open(name)
+}
+
+func (f *faulty) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
+	if err := f.fails("open", name); err != nil {
+		return nil, err
+	}
+	return f.Fs.OpenFile(name, flag, perm)
+}
+
+func (f *faulty) Rename(from, to string) error {
+	if err := f.fails("rename", to); err != nil {
+		return err
+	}
+	return f.Fs.Rename(from, to)
+}
+
+func (f *faulty) RemoveAll(name string) error {
+	if err := f.fails("remove", name); err != nil {
+		return err
+	}
+	return f.Fs.RemoveAll(name)
+}
+
+func TestWriteErrors(t *testing.T) {
+	fs := &faulty{Fs: afero.NewMemMapFs()}
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	fs.match, fs.err = "current", syscall.EIO
+	if _, err := s.Stage(files(1, "a")); cause(err) != config.CauseWriteError {
+		t.Errorf("stage without a pointer: %v", err)
+	}
+	fs.match = ""
+	put(t, s, files(1, "a"))
+	fs.match = filepath.Join("gen-00000002", "userData")
+	if _, err := s.Stage(files(1, "b")); cause(err) != config.CauseWriteError {
+		t.Errorf("stage: %v", err)
+	}
+	fs.err = syscall.ENOSPC
+	if _, err := s.Stage(files(1, "b")); cause(err) != config.CauseStorageFull {
+		t.Errorf("stage on a full disk: %v", err)
+	}
+	fs.match = ""
+	staged, err := s.Stage(files(1, "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs.match, fs.err = "current", syscall.EIO
+	if _, err := staged.Commit(noon); cause(err) != config.CauseSaveError {
+		t.Errorf("commit: %v", err)
+	}
+	if n := s.InForce().Number; n != 1 {
+		t.Errorf("generation %d in force after a failed commit", n)
+	}
+	// The pointer on disk may be either now, so generation 2 must stay.
+	fs.match = ""
+	if err := staged.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fs.Stat("gen-00000002/generation"); err != nil {
+		t.Error(err)
+	}
+	if n := put(t, s, files(1, "c")).Number; n != 3 {
+		t.Errorf("generation %d, want 3", n)
+	}
+	fs.match, fs.err = "deleted", syscall.EROFS
+	put(t, s, files(1, "d"))
+	if err := s.Prune(); cause(err) != config.CauseWriteError {
+		t.Errorf("prune: %v", err)
+	}
+	if staged, err = s.Stage(files(1, "e")); err != nil {
+		t.Fatal(err)
+	}
+	fs.match = "gen-0000"
+	if err := staged.Discard(); cause(err) != config.CauseWriteError {
+		t.Errorf("discard: %v", err)
+	}
+}
+
+func TestBootOnFullDisk(t *testing.T) {
+	fs := &faulty{Fs: afero.NewMemMapFs()}
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "a"))
+	boot(t, s, 2, 0)
+	fs.match, fs.err = "current", syscall.ENOSPC
+	g, err := s.Boot(1, 1)
+	if g.Number != 1 || cause(err) != config.CauseStorageFull {
+		t.Errorf("generation %d, %v", g.Number, err)
+	}
+	if n := s.InForce().Number; n != 1 {
+		t.Errorf("generation %d in force", n)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	missing := afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(t.TempDir(), "none"))
+	if _, _, err := config.Open(missing, config.Options{}); cause(err) != config.CauseReadError {
+		t.Errorf("open without a folder: %v", err)
+	}
+	// What cannot be read now stays where it is.
+	fs := &faulty{Fs: afero.NewMemMapFs()}
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "a"))
+	fs.match, fs.err = "portData", syscall.EIO
+	if _, findings, err := config.Open(fs, options()); err != nil || len(findings) == 0 {
+		t.Errorf("%v, findings %q", err, findings)
+	}
+	fs.match = ""
+	if n := boot(t, open(t, fs), 1, 0).Number; n != 1 {
+		t.Errorf("generation %d in force, want 1", n)
+	}
+	// Damage that cannot be set aside, leftovers that cannot be removed.
+	if err := afero.WriteFile(fs, "gen-00000001/userData", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Mkdir("gen-00000002", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fs.match, fs.err = "gen-", syscall.EROFS
+	fs.Fs, fs.match = afero.NewReadOnlyFs(fs.Fs), ""
+	if _, findings, err := config.Open(fs, options()); err != nil || len(findings) != 3 {
+		t.Errorf("%v, findings %q", err, findings)
+	}
+}
