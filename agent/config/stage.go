@@ -33,11 +33,6 @@ func (s *Store) Stage(set Set) (*Staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.opt.Check != nil {
-		if err := s.opt.Check(set); err != nil {
-			return nil, fail(causeOf(err, CauseParseError), "", err)
-		}
-	}
 	d := description{Number: s.pointer.Last + 1, Format: format, Digest: set.Digest()}
 	for _, kind := range set.Kinds() {
 		sum := sha256.Sum256(set[kind])
@@ -50,7 +45,15 @@ func (s *Store) Stage(set Set) (*Staged, error) {
 	return s.staged, nil
 }
 
-// complete returns set with the kinds it lacks, and its format.
+// Check tells, by the error, whether Stage would refuse set. It changes nothing.
+func (s *Store) Check(set Set) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _, err := s.complete(set)
+	return err
+}
+
+// complete returns set with the kinds it lacks, and its format, after all checks.
 func (s *Store) complete(set Set) (Set, uint32, error) {
 	format, err := set.Format()
 	if err != nil {
@@ -73,6 +76,11 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 		if int64(len(data)) > s.opt.MaxFile {
 			return nil, 0, fail(CauseFileTooLarge, kind.String(),
 				fmt.Errorf("%d octets; a configuration file has %d at most", len(data), s.opt.MaxFile))
+		}
+	}
+	if s.opt.Check != nil {
+		if err := s.opt.Check(set); err != nil {
+			return nil, 0, fail(causeOf(err, CauseParseError), "", err)
 		}
 	}
 	return set, format, nil

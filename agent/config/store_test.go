@@ -234,6 +234,9 @@ func TestStageRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			boot(t, s, 1, 0)
+			if err := s.Check(c.set); cause(err) != c.want {
+				t.Errorf("check: %v, want cause %d", err, c.want)
+			}
 			_, err = s.Stage(c.set)
 			if cause(err) != c.want {
 				t.Errorf("%v, want cause %d", err, c.want)
