@@ -1,0 +1,165 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+)
+
+// Options are what is not a property of the server. The zero value is usable.
+type Options struct {
+	RateLimit int   // octets a second in either direction, 0 for no limit
+	MaxSize   int64 // a download of more octets is refused or ended with fileTooLarge; 0 for no limit
+
+	BlockSize int // TFTP blksize to ask for, 8 to 65464; 0 for 1428, which fits an Ethernet frame
+	Window    int // TFTP windowsize in blocks to ask for, 1 (lockstep) to 65535; 0 for 64
+
+	TLS *tls.Config // FTPS; nil for the system's roots. ServerName "" means the server's host
+	Pin []byte      // FTPS: SHA-256 of the server's certificate (DER); replaces every other check of it
+
+	Log *slog.Logger // nil discards
+}
+
+// session is what a protocol must be able to do. Paths are complete and checked.
+type session interface {
+	// get returns a reader of the file from offset on and the size of the whole
+	// file, -1 if unknown.
+	get(ctx context.Context, path string, offset int64) (io.ReadCloser, int64, error)
+	// put stores what u yields and returns how many octets went out.
+	put(ctx context.Context, path string, u *upload) (int64, error)
+	close() error
+}
+
+// Client moves files from and to one server. It is not safe for concurrent use:
+// one transfer at a time, and the reader of a Get is closed before the next.
+type Client struct {
+	server  Server
+	options Options
+	session session
+	close   func() error
+}
+
+// New checks the server's parameters; it does not connect. The error is an
+// [*Error] with cause badRequest or unsupportedProtocol.
+func New(server Server, options Options) (*Client, error) {
+	if err := server.check(); err != nil {
+		return nil, err
+	}
+	if server.Timeout == 0 {
+		server.Timeout = DefaultTimeout
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	options.Log = options.Log.With("server", server.String())
+	c := &Client{server: server, options: options}
+	switch server.Protocol {
+	case TFTP:
+		s, err := newTFTP(server, options)
+		if err != nil {
+			return nil, c.fail("connect", "", err)
+		}
+		c.session = s
+	default:
+		c.session = newFTP(server, options)
+	}
+	c.close = sync.OnceValue(c.session.close)
+	return c, nil
+}
+
+// Get opens a file for reading from offset on (FTP only; TFTP returns an error
+// that wraps [ErrNoResume]). It returns a reader and the size of the whole file
+// in octets, -1 if the server does not tell. Read returns io.EOF only when the
+// server said that the file is complete and, the size being known, as many
+// octets came. The context governs the reading until Close, too.
+func (c *Client) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	path, err := remotePath(c.server.Path, name)
+	if err != nil {
+		return nil, 0, c.fail("get", name, &causeError{CauseBadRequest, err})
+	}
+	if offset < 0 {
+		return nil, 0, c.fail("get", name, &causeError{CauseBadRequest, fmt.Errorf("negative offset %d", offset)})
+	}
+	r, size, err := c.session.get(ctx, path, offset)
+	if err != nil {
+		return nil, 0, c.fail("get", name, contextFirst(ctx, err))
+	}
+	d := &download{ctx: ctx, client: c, name: name, inner: r, limit: newLimiter(c.options.RateLimit), at: offset, size: size, most: c.options.MaxSize}
+	if d.most > 0 && size > d.most {
+		r.Close()
+		return nil, 0, c.fail("get", name, d.tooLarge(size))
+	}
+	return d, size, nil
+}
+
+// Put stores what r yields, size octets (-1 if that is not known), under name and
+// returns how many octets went out. Over FTP the file gets a temporary name
+// first and its own when it is complete, where the server can do that; if r is
+// an io.Seeker, an upload whose connection breaks goes on where it stopped.
+func (c *Client) Put(ctx context.Context, name string, r io.Reader, size int64) (int64, error) {
+	path, err := remotePath(c.server.Path, name)
+	if err != nil {
+		return 0, c.fail("put", name, &causeError{CauseBadRequest, err})
+	}
+	n, err := c.session.put(ctx, path, newUpload(ctx, r, size, c.options.RateLimit))
+	if err != nil {
+		return n, c.fail("put", name, contextFirst(ctx, err))
+	}
+	return n, nil
+}
+
+// Verify reads a file back and compares it with what was stored: size in octets
+// and SHA-256. The cause of its error is sizeMismatch or digestMismatch where
+// they differ; any other means that the server did not let the file be read.
+func (c *Client) Verify(ctx context.Context, name string, size int64, digest []byte) error {
+	r, announced, err := c.Get(ctx, name, 0)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if announced >= 0 && announced != size {
+		return c.fail("verify", name, &causeError{CauseSizeMismatch, fmt.Errorf("the server has %d octets, %d were sent", announced, size)})
+	}
+	h := sha256.New()
+	n, err := io.CopyBuffer(h, io.LimitReader(r, size+1), make([]byte, copyBuffer))
+	switch {
+	case err != nil:
+		return err
+	case n != size:
+		return c.fail("verify", name, &causeError{CauseSizeMismatch, fmt.Errorf("%d octets read back, %d were sent", n, size)})
+	case !bytes.Equal(h.Sum(nil), digest):
+		return c.fail("verify", name, &causeError{CauseDigestMismatch, errors.New("the file reads back differently")})
+	}
+	return nil
+}
+
+// Close ends the connection to the server, if there is one.
+func (c *Client) Close() error { return c.close() }
+
+// fail makes an *Error of whatever went wrong, see classify.go.
+func (c *Client) fail(op, name string, err error) error {
+	e := classify(err)
+	e.Op, e.Server, e.File = op, c.server.String(), name
+	c.options.Log.Debug("transfer failed", "op", op, "file", name, "cause", uint8(e.Code), "reply", e.Reply, "err", err)
+	return e
+}
+
+// contextFirst replaces an error that followed from the end of the context.
+func contextFirst(ctx context.Context, err error) error {
+	if ctxErr := context.Cause(ctx); ctxErr != nil && err != io.EOF {
+		return &contextError{ctx.Err(), ctxErr}
+	}
+	return err
+}
+
+// contextError is the end of a context with its cause.
+type contextError struct{ err, cause error }
+
+func (e *contextError) Error() string   { return e.cause.Error() }
+func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }

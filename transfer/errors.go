@@ -1,0 +1,146 @@
+package transfer
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Cause is the failure cause of an error: a number of IadUpgFailCause.
+type Cause uint8
+
+// The causes that this package reports.
+const (
+	CauseOther               Cause = 2
+	CauseBadRequest          Cause = 11
+	CauseUnsupportedProtocol Cause = 14
+	CauseNameNotResolved     Cause = 20
+	CauseServerUnreachable   Cause = 21
+	CauseServerBusy          Cause = 22
+	CauseAuthFailed          Cause = 23
+	CauseFileNotFound        Cause = 24
+	CauseAccessDenied        Cause = 25
+	CauseRemoteStorageFull   Cause = 26
+	CauseRemoteFileExists    Cause = 27
+	CauseTransferTimeout     Cause = 28
+	CauseConnectionLost      Cause = 29
+	CauseProtocolError       Cause = 30
+	CauseFileTooLarge        Cause = 31
+	CauseSizeMismatch        Cause = 32
+	CauseTLSFailed           Cause = 33
+	CauseDigestMismatch      Cause = 41
+	CauseAborted             Cause = 80 // the context was cancelled
+	CauseDeadlineExceeded    Cause = 82 // the context's deadline passed
+)
+
+// Advice says what to think of trying again: a number of IadUpgRetryAdvice.
+type Advice uint8
+
+// The advices that this package gives.
+const (
+	AdviceRetryNow   Advice = 2 // the same request may work at once
+	AdviceRetryLater Advice = 3 // the same request may work after a while
+	AdviceFixFirst   Advice = 4 // change a parameter, a file or the server first
+	AdviceDoNotRetry Advice = 5 // this file cannot work on this device
+)
+
+// ErrNoResume is wrapped by the error of a Get with an offset where the server
+// cannot start in the middle of a file: TFTP never can.
+var ErrNoResume = errors.New("server cannot resume a file")
+
+// Error is what every transfer that fails returns.
+type Error struct {
+	Op     string // "get", "put", "verify", "connect"
+	Server string // the server's URL, without a password
+	File   string // the file's name as asked for, "" when no file is concerned
+	Code   Cause
+	Reply  string // the server's own words, printable and cut, "" when it said nothing
+	Err    error  // what happened on our side, nil when only the server spoke
+}
+
+// Error names the file, what happened, the server and what can be done.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Op)
+	if e.File != "" {
+		b.WriteString(" " + printable(e.File, 64))
+	}
+	b.WriteString(": ")
+	switch {
+	case e.Reply != "":
+		b.WriteString(e.Reply)
+	case e.Err != nil:
+		b.WriteString(printable(e.Err.Error(), 96))
+	}
+	b.WriteString(" (" + e.Server)
+	if r := causes[e.Code].remedy; r != "" {
+		b.WriteString("; " + r)
+	}
+	return b.String() + ")"
+}
+
+// Unwrap returns what happened on our side.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Cause returns the number of IadUpgFailCause.
+func (e *Error) Cause() uint8 { return uint8(e.Code) }
+
+// Advice returns the number of IadUpgRetryAdvice.
+func (e *Error) Advice() uint8 { return uint8(causes[e.Code].advice) }
+
+// causes is what is known of each cause whatever led to it. How server replies
+// and local errors lead to causes is in classify.go.
+var causes = map[Cause]struct {
+	advice Advice
+	remedy string
+}{
+	CauseOther:               {AdviceRetryLater, ""},
+	CauseBadRequest:          {AdviceFixFirst, "correct the name or the address"},
+	CauseUnsupportedProtocol: {AdviceFixFirst, "use tftp, ftp or ftps"},
+	CauseNameNotResolved:     {AdviceRetryLater, "check the host name and the name server"},
+	CauseServerUnreachable:   {AdviceRetryLater, "check address, port, route and that the server runs"},
+	CauseServerBusy:          {AdviceRetryLater, "try again later"},
+	CauseAuthFailed:          {AdviceFixFirst, "check user and password"},
+	CauseFileNotFound:        {AdviceFixFirst, "check file name and directory"},
+	CauseAccessDenied:        {AdviceFixFirst, "check the permissions on the server"},
+	CauseRemoteStorageFull:   {AdviceFixFirst, "make room on the server"},
+	CauseRemoteFileExists:    {AdviceFixFirst, "use another name or remove the file"},
+	CauseTransferTimeout:     {AdviceRetryNow, "check the line"},
+	CauseConnectionLost:      {AdviceRetryNow, "check the line and the server"},
+	CauseProtocolError:       {AdviceFixFirst, "check the server's settings"},
+	CauseFileTooLarge:        {AdviceDoNotRetry, "use a smaller file"},
+	CauseSizeMismatch:        {AdviceRetryNow, "check the file on the server"},
+	CauseTLSFailed:           {AdviceFixFirst, "check certificate, pin and the device's clock"},
+	CauseDigestMismatch:      {AdviceRetryNow, "transfer it again"},
+	CauseAborted:             {AdviceRetryNow, ""},
+	CauseDeadlineExceeded:    {AdviceRetryLater, "allow more time"},
+}
+
+// printable makes text of strangers fit for a log line: valid UTF-8 without
+// control characters, at most max octets.
+func printable(s string, max int) string {
+	s = strings.TrimSpace(s)
+	if len(s) > 4*max {
+		s = s[:4*max]
+	}
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError:
+			return '?'
+		case r == '\r' || r == '\n' || r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) <= max {
+		return s
+	}
+	cut := max
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}

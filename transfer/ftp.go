@@ -1,0 +1,346 @@
+package transfer
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"strings"
+	"sync"
+
+	"github.com/jlaffaye/ftp"
+)
+
+// ftpSession keeps one control connection from file to file.
+type ftpSession struct {
+	server  Server
+	options Options
+	tls     *tlsSettings // nil for plain FTP
+
+	conn    *ftp.ServerConn // nil when not connected
+	control *controlConn
+	ctx     context.Context // of the transfer in hand: the library's callbacks take none
+
+	mu   sync.Mutex
+	open []net.Conn // sockets to close when the context ends
+}
+
+func newFTP(server Server, options Options) *ftpSession {
+	s := &ftpSession{server: server, options: options}
+	if server.Protocol == FTPS {
+		s.tls = newTLSSettings(server, options)
+	}
+	return s
+}
+
+// begin makes ctx the context of what follows, and connects if there is no
+// connection that still answers. The returned function ends its hold.
+func (s *ftpSession) begin(ctx context.Context) (end func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.ctx = ctx
+	end = onEnd(ctx, s.drop)
+	if s.conn != nil && s.conn.NoOp() != nil {
+		s.disconnect()
+	}
+	if s.conn == nil {
+		if err := s.connect(ctx); err != nil {
+			s.disconnect()
+			end()
+			return nil, err
+		}
+	}
+	return end, nil
+}
+
+// connect dials, secures the connection and logs in.
+func (s *ftpSession) connect(ctx context.Context) error {
+	address := s.server.address()
+	dial := func(network, to string) (net.Conn, error) {
+		raw, err := s.dial(network, to)
+		if err != nil {
+			return nil, err
+		}
+		if s.conn != nil {
+			return s.dataConn(raw), nil
+		}
+		s.control = newControlConn(raw, s.server.Timeout)
+		if s.tls != nil {
+			err = s.secure(raw)
+		}
+		return s.control, err
+	}
+	user, password := s.server.User, s.server.Password
+	if user == "" {
+		user = "anonymous"
+		if password == "" {
+			password = "anonymous@"
+		}
+	}
+	options := []ftp.DialOption{ftp.DialWithDialFunc(dial), ftp.DialWithShutTimeout(s.server.Timeout)}
+	if s.tls != nil {
+		options = append(options, ftp.DialWithTLS(s.tls.config)) // asks for protected data connections
+	}
+	conn, err := ftp.Dial(address, options...)
+	if err != nil {
+		return s.noAnswer(err)
+	}
+	s.conn = conn
+	if err := conn.Login(user, password); err != nil {
+		return s.loginError(err)
+	}
+	return nil
+}
+
+// dial opens a socket and registers it for the end of the context.
+func (s *ftpSession) dial(network, address string) (net.Conn, error) {
+	d := net.Dialer{Timeout: s.server.Timeout}
+	c, err := d.DialContext(s.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	limitUnsent(c)
+	s.mu.Lock()
+	s.open = append(s.open, c)
+	s.mu.Unlock()
+	if err := s.ctx.Err(); err != nil {
+		s.drop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// secure does by hand what the library would do on the bare connection:
+// greeting, AUTH TLS and handshake (RFC 4217 section 4).
+func (s *ftpSession) secure(raw net.Conn) error {
+	r := textproto.NewReader(bufio.NewReader(s.control))
+	_, greeting, err := r.ReadResponse(220)
+	if err != nil {
+		return err
+	}
+	if _, err := s.control.Write([]byte("AUTH TLS\r\n")); err != nil {
+		return err
+	}
+	if _, _, err := r.ReadResponse(234); err != nil {
+		var refused *textproto.Error
+		if errors.As(err, &refused) {
+			return &replyError{protocol: FTP, code: refused.Code, text: refused.Msg, hint: CauseTLSFailed}
+		}
+		return err
+	}
+	if r.R.Buffered() > 0 {
+		return &causeError{CauseTLSFailed, errors.New("plain text after the reply to AUTH TLS")}
+	}
+	secured := s.tls.client(raw)
+	if err := secured.HandshakeContext(s.ctx); err != nil {
+		return &causeError{CauseTLSFailed, err}
+	}
+	s.control = newControlConn(secured, s.server.Timeout)
+	first, _, _ := strings.Cut(greeting, "\n")
+	s.control.pending = fmt.Appendf(nil, "220 %s\r\n", first)
+	return nil
+}
+
+func (s *ftpSession) dataConn(raw net.Conn) net.Conn {
+	d := &dataConn{Conn: raw, timeout: s.server.Timeout}
+	if s.tls != nil {
+		// The handshake comes with the first read or write: servers begin it
+		// only after their reply to the command.
+		d.Conn = s.tls.client(raw)
+	}
+	return d
+}
+
+// drop closes all sockets; whatever waits on one returns.
+func (s *ftpSession) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.open {
+		c.Close()
+	}
+	s.open = nil
+}
+
+// disconnect gives up the control connection without a word.
+func (s *ftpSession) disconnect() {
+	s.drop()
+	s.conn, s.control = nil, nil
+}
+
+func (s *ftpSession) close() error {
+	if s.conn != nil {
+		// Said for the server's sake; whether it hears it does not matter.
+		_ = s.conn.Quit()
+	}
+	s.disconnect()
+	return nil
+}
+
+// transferred is called when a transfer's data connection is done with: only
+// the control connection remains.
+func (s *ftpSession) transferred() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.open) > 1 {
+		for _, c := range s.open[1:] {
+			c.Close()
+		}
+		s.open = s.open[:1]
+	}
+}
+
+// noAnswer tells a server that cannot be reached, or never greets, from one
+// that broke off later.
+func (s *ftpSession) noAnswer(err error) error {
+	var ne net.Error
+	var dns *net.DNSError
+	if errors.As(err, &ne) && ne.Timeout() && !errors.As(err, &dns) && s.ctx.Err() == nil {
+		return &causeError{CauseServerUnreachable, err}
+	}
+	return s.replied(err, either)
+}
+
+func (s *ftpSession) loginError(err error) error {
+	var reply *textproto.Error
+	if s.control.broken || errors.As(err, &reply) {
+		return s.replied(err, either)
+	}
+	if code, text := s.control.last(); code >= 300 {
+		return &replyError{protocol: FTP, code: code, text: text}
+	}
+	return err
+}
+
+// replied turns the library's error for a reply into ours. Several errors may
+// be joined: ours are more telling than the reply that followed from them, and
+// a reply more than the broken connection that it explains.
+func (s *ftpSession) replied(err error, doing direction) error {
+	var ours *causeError
+	var source *sourceError
+	var reply *textproto.Error
+	var odd textproto.ProtocolError
+	switch {
+	case err == nil, errors.As(err, &source), errors.As(err, &ours):
+		return err
+	case errors.As(err, &reply):
+		return &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, doing: doing}
+	case errors.As(err, &odd):
+		return &causeError{CauseProtocolError, err}
+	}
+	return err
+}
+
+// size asks for a file's size: -1 if the server does not tell.
+func (s *ftpSession) size(path string) (int64, error) {
+	n, err := s.conn.FileSize(path)
+	var reply *textproto.Error
+	switch {
+	case err == nil && n >= 0:
+		return n, nil
+	case s.control.broken:
+		return -1, err
+	case errors.As(err, &reply) && reply.Code == 421:
+		return -1, err
+	}
+	return -1, nil
+}
+
+func (s *ftpSession) get(ctx context.Context, path string, offset int64) (io.ReadCloser, int64, error) {
+	end, err := s.begin(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	r, size, err := s.retrieve(path, offset)
+	if err != nil {
+		end()
+		s.transferred()
+		if s.control.broken {
+			s.disconnect()
+		}
+		return nil, 0, s.replied(err, getting)
+	}
+	r.end = end
+	return r, size, nil
+}
+
+func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, error) {
+	size, err := s.size(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if size >= 0 && offset > size {
+		return nil, 0, &causeError{CauseSizeMismatch, fmt.Errorf("%w: it has %d octets, %d are wanted to be skipped", ErrNoResume, size, offset)}
+	}
+	if offset > 0 && offset == size {
+		return &ftpReader{session: s, done: true}, size, nil // some servers refuse to start at the end
+	}
+	response, err := s.conn.RetrFrom(path, uint64(offset))
+	var reply *textproto.Error
+	switch {
+	case err == nil:
+		return &ftpReader{session: s, response: response, left: size - offset, sized: size >= 0}, size, nil
+	case errors.As(err, &reply) && s.control.verb == "REST":
+		return nil, 0, &causeError{CauseProtocolError, fmt.Errorf("%w: %d %s", ErrNoResume, reply.Code, printable(reply.Msg, 64))}
+	case errors.As(err, &reply) && reply.Code == 550 && size >= 0:
+		// It exists: it may not be read. vsftpd has the same words for both.
+		return nil, 0, &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, hint: CauseAccessDenied}
+	}
+	return nil, 0, err
+}
+
+// ftpReader is a download in progress.
+type ftpReader struct {
+	session  *ftpSession
+	response *ftp.Response
+	left     int64 // octets to come, if sized
+	sized    bool
+	done     bool
+	end      func()
+}
+
+func (r *ftpReader) Read(p []byte) (int, error) {
+	if r.done {
+		return 0, io.EOF
+	}
+	n, err := r.response.Read(p)
+	r.left -= int64(n)
+	if err == io.EOF {
+		r.done = true
+		if err = r.finish(); err == nil {
+			err = io.EOF
+		}
+	}
+	return n, err
+}
+
+// finish reads the reply that ends the transfer.
+func (r *ftpReader) finish() error {
+	err := r.response.Close()
+	if err == nil {
+		return nil
+	}
+	var ne net.Error
+	if r.sized && r.left == 0 && errors.As(err, &ne) && ne.Timeout() {
+		// Every octet came, only the reply did not: routers forget control
+		// connections that are silent during a long transfer.
+		r.session.options.Log.Info("no reply at the end of a complete download")
+		r.session.disconnect()
+		return nil
+	}
+	return r.session.replied(err, getting)
+}
+
+func (r *ftpReader) Close() error {
+	r.end()
+	if !r.done || r.session.control != nil && r.session.control.broken {
+		r.done = true
+		r.session.disconnect() // there is no way back to a quiet connection but ABOR, which few servers do well
+		return nil
+	}
+	r.session.transferred()
+	return nil
+}

@@ -1,0 +1,321 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"example.com/iad/internal/tftpwire"
+)
+
+const (
+	defaultBlockSize = 1428 // an Ethernet frame, also within a tunnel or two
+	smallBlockSize   = 1228 // fits the least MTU of IPv6, 1280 octets
+	defaultWindow    = 64
+	// maxWindowOctets bounds the memory for a window; twice as much is buffered.
+	maxWindowOctets = 4 << 20
+)
+
+// tftpSession has no connection: every transfer is on its own.
+type tftpSession struct {
+	server  Server
+	options Options
+	block   int
+	window  int
+
+	ctx    context.Context // of what goes on behind a transfer that has ended
+	cancel context.CancelFunc
+	behind sync.WaitGroup
+}
+
+func newTFTP(server Server, options Options) (*tftpSession, error) {
+	s := &tftpSession{server: server, options: options, block: options.BlockSize, window: options.Window}
+	if s.block == 0 {
+		s.block = defaultBlockSize
+	}
+	if s.window == 0 {
+		s.window = defaultWindow
+	}
+	if s.block < tftpwire.MinBlockSize || s.block > tftpwire.MaxBlockSize {
+		return nil, &causeError{CauseBadRequest, fmt.Errorf("block size %d is not within %d to %d", s.block, tftpwire.MinBlockSize, tftpwire.MaxBlockSize)}
+	}
+	if s.window < 1 || s.window > tftpwire.MaxWindow {
+		return nil, &causeError{CauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", s.window, tftpwire.MaxWindow)}
+	}
+	s.window = max(1, min(s.window, maxWindowOctets/s.block))
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+func (s *tftpSession) close() error {
+	s.cancel()
+	s.behind.Wait()
+	return nil
+}
+
+// terms are what a transfer runs under.
+type terms struct {
+	block, window int
+	plain         bool // no options at all: a server of RFC 1350
+}
+
+func (t terms) String() string {
+	if t.plain {
+		return "no options"
+	}
+	return fmt.Sprintf("blksize %d windowsize %d", t.block, t.window)
+}
+
+// ladder lists the terms to try, best first.
+func (s *tftpSession) ladder() []terms {
+	steps := []terms{{block: s.block, window: s.window}}
+	for _, b := range []int{defaultBlockSize, smallBlockSize, tftpwire.DefaultBlockSize} {
+		if b < steps[len(steps)-1].block {
+			steps = append(steps, terms{block: b, window: s.window})
+		}
+	}
+	return append(steps, terms{block: tftpwire.DefaultBlockSize, window: 1, plain: true})
+}
+
+// Why to come down the ladder.
+var (
+	errOptionsRefused = errors.New("the server refuses the options")
+	errNothingThrough = errors.New("no data came through")
+)
+
+// negotiate runs attempt down the ladder until it gets somewhere: block by block
+// smaller when nothing comes through, at once to the end when the server does
+// not like options.
+func (s *tftpSession) negotiate(attempt func(terms) error) error {
+	steps := s.ladder()
+	for i := 0; ; {
+		err := attempt(steps[i])
+		last := i == len(steps)-1
+		switch {
+		case errors.Is(err, errOptionsRefused) && !last:
+			i = len(steps) - 1
+		case errors.Is(err, errNothingThrough) && !last:
+			i++
+		default:
+			return err
+		}
+		s.options.Log.Info("tftp: stepping down", "to", steps[i].String(), "because", err)
+	}
+}
+
+// patience is how long one step of the ladder may take before its first block:
+// all of them fit the server's time-out.
+func (s *tftpSession) patience() time.Duration {
+	return s.server.Timeout / time.Duration(len(s.ladder()))
+}
+
+// request makes the packet that asks for a transfer under terms.
+func (s *tftpSession) request(op tftpwire.Op, path string, t terms, size int64) []byte {
+	var o tftpwire.Options
+	if !t.plain {
+		if op == tftpwire.OpReadRequest || size >= 0 {
+			o.HasSize, o.Size = true, max(size, 0)
+		}
+		if t.block != tftpwire.DefaultBlockSize {
+			o.BlockSize = t.block
+		}
+		if t.window > 1 {
+			o.Window = t.window
+		}
+		o.Timeout = int(s.interval() / time.Second)
+	}
+	return tftpwire.AppendRequest(nil, op, path, o)
+}
+
+// interval is the retransmission interval that the server is asked for. We
+// repeat much sooner ourselves; the server's patience with a device that is busy
+// writing its flash is a multiple of it.
+func (s *tftpSession) interval() time.Duration {
+	return min(max(s.server.Timeout/6, time.Second), tftpwire.MaxTimeout*time.Second).Truncate(time.Second)
+}
+
+// accept judges an OACK against what was asked for.
+func accept(t terms, o tftpwire.Options) (terms, error) {
+	got := terms{block: tftpwire.DefaultBlockSize, window: 1}
+	if o.BlockSize != 0 {
+		if t.plain || o.BlockSize > t.block {
+			return got, fmt.Errorf("%w: it wants blksize %d", errOptionsRefused, o.BlockSize)
+		}
+		got.block = o.BlockSize
+	}
+	if o.Window != 0 {
+		if t.plain || o.Window > t.window {
+			return got, fmt.Errorf("%w: it wants windowsize %d", errOptionsRefused, o.Window)
+		}
+		got.window = o.Window
+	}
+	return got, nil
+}
+
+// addresses resolves the server's host.
+func (s *tftpSession) addresses(ctx context.Context) ([]netip.AddrPort, error) {
+	ctx, stop := context.WithTimeout(ctx, s.server.Timeout)
+	defer stop()
+	port := s.server.Port
+	if port == 0 {
+		port = s.server.usualPort()
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", s.server.Host)
+	if err != nil {
+		return nil, &causeError{CauseNameNotResolved, err}
+	}
+	var list []netip.AddrPort
+	for _, ip := range ips {
+		list = append(list, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
+	}
+	return list, nil
+}
+
+// each tries the server's addresses in turn while they do not answer.
+func (s *tftpSession) each(ctx context.Context, f func(netip.AddrPort) error) error {
+	list, err := s.addresses(ctx)
+	if err != nil {
+		return err
+	}
+	for _, address := range list {
+		if err = f(address); err == nil || ctx.Err() != nil || classify(err).Code != CauseServerUnreachable {
+			return err
+		}
+	}
+	return err
+}
+
+// ask sends a request until the server answers it, and makes the one who does
+// the peer.
+func (s *tftpSession) ask(sock *tftpSocket, request []byte, rtt *roundTrip) (tftpwire.Packet, error) {
+	giveUp := time.Now().Add(s.server.Timeout)
+	for first := true; ; first = false {
+		sent := time.Now()
+		if !sent.Before(giveUp) {
+			return tftpwire.Packet{}, &causeError{CauseServerUnreachable, errors.New("no answer")}
+		}
+		if err := sock.send(request); err != nil {
+			return tftpwire.Packet{}, err
+		}
+		p, from, err := sock.receive(earlier(sent.Add(min(rtt.timeout(), s.server.Timeout/3)), giveUp))
+		switch {
+		case err == nil:
+			sock.lock(from)
+			if first {
+				rtt.sample(time.Since(sent))
+			}
+			rtt.answered()
+			return p, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return p, optionsRefused(err)
+		}
+		rtt.silent()
+	}
+}
+
+// optionsRefused marks the answers to a request that some servers have for
+// options which they do not know.
+func optionsRefused(err error) error {
+	var r *replyError
+	if errors.As(err, &r) && (r.code == int(tftpwire.ErrOptions) || r.code == int(tftpwire.ErrIllegal)) || errors.Is(err, tftpwire.ErrMalformed) {
+		return fmt.Errorf("%w: %w", errOptionsRefused, err)
+	}
+	return err
+}
+
+func (s *tftpSession) get(ctx context.Context, path string, offset int64) (io.ReadCloser, int64, error) {
+	if offset > 0 {
+		return nil, 0, &causeError{CauseBadRequest, fmt.Errorf("%w: TFTP has no offset", ErrNoResume)}
+	}
+	var r *tftpReceiver
+	err := s.each(ctx, func(server netip.AddrPort) error {
+		return s.negotiate(func(t terms) (err error) {
+			r, err = s.startGet(ctx, server, path, t)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	s.behind.Add(1)
+	go func() {
+		defer s.behind.Done()
+		r.run(s.ctx)
+	}()
+	return r, r.size, nil
+}
+
+// startGet brings a download to its first block: until then nothing has been
+// handed out, and other terms can be tried.
+func (s *tftpSession) startGet(ctx context.Context, server netip.AddrPort, path string, t terms) (*tftpReceiver, error) {
+	sock, err := openTFTP(ctx, server, t.block)
+	if err != nil {
+		return nil, err
+	}
+	r := &tftpReceiver{sock: sock, stall: s.server.Timeout, interval: s.interval(), size: -1}
+	p, err := s.ask(sock, s.request(tftpwire.OpReadRequest, path, t, 0), &r.rtt)
+	if err == nil {
+		err = r.begin(p, t, s.patience())
+	}
+	if err != nil {
+		if errors.Is(err, errOptionsRefused) {
+			sock.abort(tftpwire.ErrOptions, "option not asked for")
+		} else {
+			sock.abort(tftpwire.ErrNotDefined, "giving up")
+		}
+		sock.close()
+		return nil, err
+	}
+	s.options.Log.Debug("tftp: receiving", "file", path, "blksize", r.block, "windowsize", r.window, "size", r.size)
+	return r, nil
+}
+
+func (s *tftpSession) put(ctx context.Context, path string, u *upload) (int64, error) {
+	err := s.each(ctx, func(server netip.AddrPort) error {
+		return s.negotiate(func(t terms) error {
+			if u.read > 0 && !u.seek(0) {
+				return errNothingThrough
+			}
+			return s.sendFile(ctx, server, path, u, t)
+		})
+	})
+	return u.read, err
+}
+
+func (s *tftpSession) sendFile(ctx context.Context, server netip.AddrPort, path string, u *upload, t terms) error {
+	sock, err := openTFTP(ctx, server, t.block)
+	if err != nil {
+		return err
+	}
+	defer sock.close()
+	w := &tftpSender{sock: sock, stall: s.server.Timeout, patience: s.patience()}
+	p, err := s.ask(sock, s.request(tftpwire.OpWriteRequest, path, t, u.size), &w.rtt)
+	if err == nil {
+		if err = w.begin(p, t); err == nil {
+			s.options.Log.Debug("tftp: sending", "file", path, "blksize", w.block, "windowsize", w.window)
+			err = w.run(u)
+		}
+	}
+	var reply *replyError
+	switch {
+	case err == nil, errors.As(err, &reply):
+	case errors.Is(err, errOptionsRefused):
+		sock.abort(tftpwire.ErrOptions, "option not asked for")
+	default:
+		sock.abort(tftpwire.ErrNotDefined, "giving up")
+	}
+	return err
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
