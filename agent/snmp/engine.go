@@ -1,0 +1,291 @@
+package snmp
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/iad/mib"
+)
+
+// Engine answers requests and sends notifications. Make one with New.
+type Engine struct {
+	cfg     Config
+	tree    *mib.Tree
+	log     *slog.Logger
+	now     func() time.Time
+	started time.Time
+
+	conn    *net.UDPConn // nil if it answers no requests
+	users   map[string]*user
+	scalars []scalar
+	stats   stats
+	sinks   []*sink
+	stopped chan struct{} // closed when Run has returned
+
+	salt  atomic.Uint64 // of the next encrypted message
+	ids   atomic.Uint32 // of the next message or request of our own
+	guard guard
+	seen  replays
+}
+
+// user is a User with the keys for this engine.
+type user struct {
+	*User
+	keys *keys
+}
+
+// New checks the configuration, derives the users' keys and opens the socket;
+// Run answers. Close an engine that is not run.
+func New(cfg Config, tree *mib.Tree) (*Engine, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		cfg: cfg, tree: tree, log: cfg.Log, now: cfg.Now,
+		users:   make(map[string]*user),
+		stopped: make(chan struct{}),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	e.started = e.now()
+	if e.cfg.System.Started.IsZero() {
+		e.cfg.System.Started = e.started
+	}
+	e.guard.init()
+	e.seen.init()
+
+	var seed [12]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, fmt.Errorf("snmp: no random numbers: %w", err)
+	}
+	e.salt.Store(binary.BigEndian.Uint64(seed[:]))
+	e.ids.Store(binary.BigEndian.Uint32(seed[8:]))
+
+	for i := range e.cfg.Users {
+		u := &e.cfg.Users[i]
+		k, err := localize(u, e.cfg.EngineID)
+		if err != nil {
+			return nil, err
+		}
+		e.users[u.Name] = &user{u, k}
+	}
+	e.scalars = e.ownScalars()
+	for _, s := range e.cfg.Sinks {
+		e.sinks = append(e.sinks, newSink(e, s))
+	}
+	if e.cfg.Listen == "" {
+		return e, nil
+	}
+	addr, err := net.ResolveUDPAddr("udp", e.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("snmp: address to listen on: %w", err)
+	}
+	if e.conn, err = net.ListenUDP("udp", addr); err != nil {
+		return nil, fmt.Errorf("snmp: %w", err)
+	}
+	return e, nil
+}
+
+// NewEngineID returns an engine ID that no other device has: octets of the
+// administrator's choice (RFC 3411 section 5, format 5), random here, under
+// net-snmp's enterprise number, below which the module has its root.
+func NewEngineID() ([]byte, error) {
+	id := []byte{0x80, 0, 0x1f, 0x88, 5, 16: 0}
+	if _, err := rand.Read(id[5:]); err != nil {
+		return nil, fmt.Errorf("snmp: no random numbers: %w", err)
+	}
+	return id, nil
+}
+
+// Addr returns the address that requests are answered on; it is not valid if
+// there is none.
+func (e *Engine) Addr() netip.AddrPort {
+	if e.conn == nil {
+		return netip.AddrPort{}
+	}
+	addr := e.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+}
+
+// Close closes the socket. Run does so itself.
+func (e *Engine) Close() error {
+	if e.conn == nil {
+		return nil
+	}
+	return e.conn.Close()
+}
+
+// Run answers requests and sends notifications until ctx is cancelled, and
+// returns nil then. It is called once.
+func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.stopped)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, s := range e.sinks {
+		group.Go(func() error { s.run(ctx); return nil })
+	}
+	if e.conn != nil {
+		stop := context.AfterFunc(ctx, func() { e.conn.Close() })
+		defer stop()
+		group.Go(func() error { return e.serve(ctx) })
+	}
+	return group.Wait()
+}
+
+func (e *Engine) serve(ctx context.Context) error {
+	// One octet more shows that a message was too long.
+	buf := make([]byte, e.cfg.MaxSize+1)
+	for {
+		n, src, err := e.conn.ReadFromUDPAddrPort(buf)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("snmp: %w", err)
+		case err != nil:
+			e.log.Warn("receiving requests", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		reply, done := e.handle(src, buf[:n])
+		if reply != nil {
+			if _, err := e.conn.WriteToUDPAddrPort(reply, src); err != nil {
+				e.log.Warn("sending an answer", "to", src, "err", err)
+			}
+		}
+		if done != nil {
+			done()
+		}
+	}
+}
+
+// handle answers one message, which it may change. reply is nil if there is
+// nothing to say. done, if any, is to be called after the reply was sent.
+func (e *Engine) handle(src netip.AddrPort, msg []byte) (reply []byte, done func()) {
+	src = netip.AddrPortFrom(src.Addr().Unmap().WithZone(""), src.Port())
+	e.stats.inPkts.Add(1)
+	if len(msg) > e.cfg.MaxSize {
+		e.stats.inASNParseErrs.Add(1)
+		return nil, nil
+	}
+	version, body, err := readVersion(msg)
+	switch {
+	case err != nil:
+		e.stats.inASNParseErrs.Add(1)
+		return nil, nil
+	case version == version3 && len(e.users) > 0:
+		return e.handleV3(src, msg, &body)
+	case (version == version1 || version == version2c) && len(e.cfg.Communities) > 0:
+		return e.handleCommunity(src, version, &body)
+	}
+	e.stats.inBadVersions.Add(1)
+	return nil, nil
+}
+
+// bulkSize is what fits an Ethernet frame (RFC 3417 section 3.2.1 recommends
+// it for UDP).
+const bulkSize = 1472
+
+// handleCommunity answers SNMPv1 and v2c (RFC 3584 section 5).
+func (e *Engine) handleCommunity(src netip.AddrPort, version int32, body *reader) ([]byte, func()) {
+	name, p, err := readCommunityMessage(body)
+	if err != nil || version == version1 && p.kind == pduGetBulk {
+		e.stats.inASNParseErrs.Add(1)
+		return nil, nil
+	}
+	now := e.now()
+	if !e.guard.mayTry(src, now) {
+		e.stats.silentDrops.Add(1)
+		return nil, nil
+	}
+	community := e.community(name, src.Addr())
+	if community == nil {
+		e.stats.inBadCommunityNames.Add(1)
+		e.failed(src, now, "community unknown or not from there")
+		return nil, nil
+	}
+	e.guard.succeeded(src, now)
+	access := &Access{Read: community.View}
+	if access.Read == nil {
+		access.Read = Everything()
+	}
+	switch p.kind {
+	case pduGet, pduGetNext, pduGetBulk:
+	case pduSet:
+		if community.Write {
+			access.Write = access.Read
+		} else {
+			e.stats.inBadCommunityUses.Add(1)
+		}
+	default:
+		e.stats.unknownPDUHandlers.Add(1)
+		return nil, nil
+	}
+	overhead := communityOverhead(community.Name)
+	resp, ok := e.respond(&request{
+		pdu: p, v1: version == version1, access: access,
+		// A community is a secret of sorts: the log tells the address.
+		caller: mib.Caller{Name: "community from " + src.Addr().String()},
+		room:   e.cfg.MaxSize - overhead, bulkRoom: bulkSize - overhead,
+	})
+	if !ok {
+		return nil, nil
+	}
+	return appendCommunityMessage(nil, version, community.Name, resp.pdu, resp.vars), resp.done
+}
+
+// community finds the community that the name and address belong to.
+func (e *Engine) community(name []byte, src netip.Addr) *Community {
+	var found *Community
+	for i := range e.cfg.Communities {
+		c := &e.cfg.Communities[i]
+		if subtle.ConstantTimeCompare([]byte(c.Name), name) == 1 && fromAny(c.Sources, src) && found == nil {
+			found = c
+		}
+	}
+	return found
+}
+
+// failed notes a failed authentication.
+func (e *Engine) failed(src netip.AddrPort, now time.Time, why string) {
+	if e.guard.failed(src, now) {
+		e.log.Warn("authentication failed", "from", src, "why", why)
+	}
+}
+
+// upTime is sysUpTime, in hundredths of a second.
+func (e *Engine) upTime() uint32 {
+	return uint32(e.now().Sub(e.cfg.System.Started) / (10 * time.Millisecond))
+}
+
+// engineTime is snmpEngineTime, in seconds.
+func (e *Engine) engineTime() int32 {
+	return clampInt32(int64(e.now().Sub(e.started) / time.Second))
+}
+
+// nextID returns an identifier for a message or a request, 1 to 2^31-1.
+func (e *Engine) nextID() int32 {
+	for {
+		if id := int32(e.ids.Add(1) & math.MaxInt32); id != 0 {
+			return id
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package snmp
+
+import (
+	"sort"
+
+	"example.com/iad/mib"
+)
+
+// snapshot reads the device's tree and the engine's own objects for one
+// request, in one state of the device, through a view.
+type snapshot struct {
+	engine *Engine
+	view   View
+	reader *mib.Reader // nil until the tree is needed
+}
+
+func (s *snapshot) tree() *mib.Reader {
+	if s.reader == nil {
+		s.reader = s.engine.tree.Read()
+	}
+	return s.reader
+}
+
+// get reads one instance (RFC 3416 section 4.2.1).
+func (s *snapshot) get(oid mib.OID) mib.Value {
+	if !s.view.Contains(oid) {
+		return mib.Value{Type: mib.NoSuchObject}
+	}
+	if oid.HasPrefix(s.engine.tree.Root()) {
+		return s.tree().Get([]mib.OID{oid})[0].Value
+	}
+	for _, own := range s.engine.scalars {
+		object := own.oid[:len(own.oid)-1]
+		switch {
+		case oid.Compare(own.oid) == 0:
+			return own.value()
+		case oid.HasPrefix(object):
+			return mib.Value{Type: mib.NoSuchInstance}
+		}
+	}
+	return mib.Value{Type: mib.NoSuchObject}
+}
+
+// next finds the first instance in the view after a name (RFC 3416 section
+// 4.2.2); endOfMibView, named by start, if there is none.
+func (s *snapshot) next(start mib.OID) mib.Varbind {
+	from, inclusive := start, false
+	for {
+		vb, ok := s.following(from, inclusive)
+		if !ok {
+			break
+		}
+		if s.view.Contains(vb.OID) {
+			return vb
+		}
+		// Nothing is in the view before the view's next boundary.
+		if from, ok = s.view.boundary(vb.OID); !ok {
+			break
+		}
+		inclusive = true
+	}
+	return mib.Varbind{OID: start, Value: mib.Value{Type: mib.EndOfMibView}}
+}
+
+// following finds the first instance after a name, in the view or not.
+func (s *snapshot) following(from mib.OID, inclusive bool) (vb mib.Varbind, ok bool) {
+	own := s.engine.scalars
+	i := sort.Search(len(own), func(i int) bool {
+		c := own[i].oid.Compare(from)
+		return c > 0 || inclusive && c == 0
+	})
+	if i < len(own) && own[i].oid.Compare(s.engine.tree.Root()) < 0 {
+		return mib.Varbind{OID: own[i].oid, Value: own[i].value()}, true
+	}
+	vb = s.tree().Next([]mib.Search{{Start: from, Inclusive: inclusive}})[0]
+	ok = vb.Value.Type != mib.EndOfMibView
+	if i < len(own) && (!ok || own[i].oid.Compare(vb.OID) < 0) {
+		return mib.Varbind{OID: own[i].oid, Value: own[i].value()}, true
+	}
+	return vb, ok
+}

@@ -1,0 +1,64 @@
+package snmp
+
+// timeWindow is how far a message's time may be off, in seconds (RFC 3414
+// section 2.2.3).
+const timeWindow = 150
+
+// maxReplays is how many SETs are remembered.
+const maxReplays = 16384
+
+// replays remembers the digests of SETs for as long as the time window would
+// let them in again. RFC 3414 leaves replays within the window to the
+// application; but a SET that is executed twice may do harm. Managers that
+// repeat a request give it a new msgID, so nothing of theirs is lost.
+type replays struct {
+	known map[macKey]struct{}
+	queue []replay // a ring, the oldest at head
+	head  int
+	// floor is the latest time of a SET that had to be forgotten early: up to
+	// it nothing is let in any more.
+	floor int32
+}
+
+type macKey [12]byte
+
+type replay struct {
+	mac  macKey
+	time int32
+}
+
+func (r *replays) init() {
+	r.known = make(map[macKey]struct{})
+	r.floor = -1
+}
+
+// tooOld tells whether a SET of that engineTime might have been forgotten.
+func (r *replays) tooOld(time int32) bool { return time <= r.floor }
+
+// add remembers an authentic SET, of at least 12 octets of digest; it returns
+// false if it was there before.
+func (r *replays) add(mac []byte, time, now int32) bool {
+	key := macKey(mac)
+	if _, known := r.known[key]; known {
+		return false
+	}
+	for r.head < len(r.queue) && r.queue[r.head].time < now-timeWindow {
+		r.forget()
+	}
+	if len(r.known) >= maxReplays {
+		r.floor = max(r.floor, r.queue[r.head].time)
+		r.forget()
+	}
+	if r.head > len(r.queue)/2 {
+		r.queue = r.queue[:copy(r.queue, r.queue[r.head:])]
+		r.head = 0
+	}
+	r.known[key] = struct{}{}
+	r.queue = append(r.queue, replay{key, time})
+	return true
+}
+
+func (r *replays) forget() {
+	delete(r.known, r.queue[r.head].mac)
+	r.head++
+}

@@ -1,0 +1,223 @@
+package snmp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"example.com/iad/mib"
+)
+
+// sink sends notifications to one receiver. All but the queue belongs to the
+// goroutine of run.
+type sink struct {
+	Sink
+	engine *Engine
+	queue  chan delivery
+	user   *user // nil: SNMPv2c
+	notify View  // of the user
+	conn   net.Conn
+	buf    []byte
+	// deaf is true after an inform was given up: until the receiver answers
+	// again each inform is sent once, so that the queue moves on.
+	deaf   bool
+	remote *remote // the receiver's engine; nil until discovered
+}
+
+func newSink(e *Engine, cfg Sink) *sink {
+	s := &sink{Sink: cfg, engine: e, queue: make(chan delivery, maxQueue)}
+	if cfg.User != "" {
+		s.user = e.users[cfg.User]
+		s.notify = accessFor(s.user.Access, s.user.level(), netip.Addr{}).Notify
+	}
+	return s
+}
+
+func (s *sink) failure(err error) error {
+	return fmt.Errorf("snmp: notification receiver %s: %w", s.Address, err)
+}
+
+func (s *sink) run(ctx context.Context) {
+	defer s.hangUp()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-s.queue:
+			err := s.deliver(ctx, d)
+			if err != nil {
+				err = s.failure(err)
+				if ctx.Err() == nil {
+					s.engine.log.Warn("notification not delivered", "err", err)
+				}
+			}
+			d.result <- err
+		}
+	}
+}
+
+func (s *sink) deliver(ctx context.Context, d delivery) error {
+	if s.user != nil && !d.inView(s.notify) {
+		return nil
+	}
+	if s.conn == nil {
+		var dialer net.Dialer
+		ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+		defer cancel()
+		conn, err := dialer.DialContext(ctx, "udp", s.Address)
+		if err != nil {
+			return err
+		}
+		s.conn = conn
+	}
+	// Waiting for an answer ends at once when the engine stops.
+	stop := context.AfterFunc(ctx, func() { s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	var err error
+	if s.Inform {
+		err = s.inform(ctx, encodeVars(d.vars))
+	} else {
+		err = s.trap(encodeVars(d.vars))
+	}
+	if err != nil {
+		// The address may mean another host next time.
+		s.hangUp()
+	}
+	return err
+}
+
+func (s *sink) hangUp() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn, s.remote = nil, nil
+	}
+}
+
+func (s *sink) trap(vars []byte) error {
+	e := s.engine
+	p := pdu{kind: pduTrap, requestID: e.nextID()}
+	if s.user == nil {
+		return s.write(appendCommunityMessage(nil, version2c, s.Community, p, vars))
+	}
+	// The sender of a trap is the authoritative engine (RFC 3411 section
+	// 3.4.3).
+	h := header{
+		msgID: e.nextID(), maxSize: int32(e.cfg.MaxSize), flags: s.user.level().flags(),
+		engineID: e.cfg.EngineID, boots: int32(e.cfg.Boots), time: e.engineTime(), user: s.user.Name,
+	}
+	msg, err := appendV3(h, s.user.keys, e.salt.Add(1), appendScoped(nil, e.cfg.EngineID, p, vars))
+	if err != nil {
+		return err
+	}
+	return s.write(msg)
+}
+
+// write sends a datagram. A refusal that it meets is that of the one before
+// (Linux reports it once), so it is sent again.
+func (s *sink) write(msg []byte) error {
+	_, err := s.conn.Write(msg)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		_, err = s.conn.Write(msg)
+	}
+	return err
+}
+
+// inform sends an InformRequest until it is acknowledged.
+func (s *sink) inform(ctx context.Context, vars []byte) error {
+	p := pdu{kind: pduInform, requestID: s.engine.nextID()}
+	tries := 1 + s.Retries
+	if s.deaf {
+		tries = 1
+	}
+	err := ErrNoAnswer
+	for range tries {
+		deadline := time.Now().Add(s.Timeout)
+		if s.user == nil {
+			err = s.informV2(ctx, deadline, p, vars)
+		} else {
+			err = s.informV3(ctx, deadline, p, vars)
+		}
+		if err == nil {
+			s.deaf = false
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	s.deaf = true
+	return err
+}
+
+// informV2 sends an InformRequest of SNMPv2c once.
+func (s *sink) informV2(ctx context.Context, deadline time.Time, p pdu, vars []byte) error {
+	if err := s.write(appendCommunityMessage(nil, version2c, s.Community, p, vars)); err != nil {
+		return s.pause(ctx, deadline, err)
+	}
+	for {
+		msg, err := s.read(ctx, deadline)
+		if err != nil {
+			return err
+		}
+		version, body, err := readVersion(msg)
+		if err != nil || version != version2c {
+			continue
+		}
+		community, answer, err := readCommunityMessage(&body)
+		if err == nil && string(community) == s.Community && answer.acknowledges(p) {
+			return nil
+		}
+	}
+}
+
+// acknowledges tells whether p is the Response to a request. Its error-status
+// does not matter: it was received.
+func (p *pdu) acknowledges(request pdu) bool {
+	return p.kind == pduResponse && p.requestID == request.requestID
+}
+
+// read waits for a datagram until the deadline, which gives ErrNoAnswer.
+func (s *sink) read(ctx context.Context, deadline time.Time) ([]byte, error) {
+	if s.buf == nil {
+		s.buf = make([]byte, s.engine.cfg.MaxSize)
+	}
+	s.conn.SetReadDeadline(deadline)
+	if ctx.Err() != nil {
+		// The deadline just set may have undone that of the engine's stop.
+		return nil, ctx.Err()
+	}
+	n, err := s.conn.Read(s.buf)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, ErrNoAnswer
+	case err != nil:
+		return nil, s.pause(ctx, deadline, fmt.Errorf("%w: %w", ErrNoAnswer, err))
+	}
+	return s.buf[:n], nil
+}
+
+// pause waits for the deadline after an error, since a receiver that refuses
+// may just be starting.
+func (s *sink) pause(ctx context.Context, deadline time.Time, err error) error {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return err
+}
+
+// varbindOf tells what a Report reports.
+func varbindOf(p pdu) mib.OID {
+	if len(p.vars) == 0 {
+		return nil
+	}
+	return p.vars[0].OID
+}
