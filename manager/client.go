@@ -1,0 +1,296 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gosnmp/gosnmp"
+
+	"example.com/iad/mib"
+)
+
+// Target says which device a Client talks to, and how.
+type Target struct {
+	// Address is HOST or HOST:PORT; the usual port is 161.
+	Address string
+	// Credentials let the client in.
+	Credentials Credentials
+	// Root is where the device has IAD-UPGRADE-MIB; nil: mib.DefaultRoot.
+	Root mib.OID
+	// Timeout is the time to wait for an answer; 0: 2 s. It doubles with
+	// every retry.
+	Timeout time.Duration
+	// Retries is how often a request is sent again; 0: 2, negative: never.
+	Retries int
+}
+
+// Client gives typed access to IAD-UPGRADE-MIB of one device. It is safe for
+// concurrent use; requests go out one after the other.
+type Client struct {
+	address string
+	module  *mib.Module
+	creds   Credentials
+
+	mu   sync.Mutex
+	snmp *gosnmp.GoSNMP
+}
+
+// Errors of SNMP access, wrapped in what a Client returns.
+var (
+	// ErrNoAnswer: the device is down, restarting or unreachable, or does
+	// not know the community.
+	ErrNoAnswer = errors.New("no answer")
+	// ErrCredentials: the device does not accept user, password or level.
+	ErrCredentials = errors.New("credentials refused")
+	// ErrNotSupported: the device does not have the object asked for.
+	ErrNotSupported = errors.New("not supported by the device")
+)
+
+// Dial prepares access to a device; it sends nothing.
+func Dial(t Target) (*Client, error) {
+	host, port, err := splitAddress(t.Address)
+	if err != nil {
+		return nil, err
+	}
+	if t.Root == nil {
+		t.Root = mib.DefaultRoot
+	}
+	s := &gosnmp.GoSNMP{
+		Target: host, Port: port, Transport: "udp", Version: gosnmp.Version2c,
+		Timeout: t.Timeout, Retries: t.Retries, ExponentialTimeout: true,
+		MaxOids: 60, MaxRepetitions: 20,
+	}
+	if s.Timeout <= 0 {
+		s.Timeout = 2 * time.Second
+	}
+	switch {
+	case s.Retries == 0:
+		s.Retries = 2
+	case s.Retries < 0:
+		s.Retries = 0
+	}
+	if u := t.Credentials.User; u != nil {
+		if err := u.Check(); err != nil {
+			return nil, err
+		}
+		s.Version, s.SecurityModel, s.MsgFlags = gosnmp.Version3, gosnmp.UserSecurityModel, u.level()
+		s.SecurityParameters, s.ContextName = u.usm(), u.Context
+	} else if err := checkCommunities(t.Credentials); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Address, err)
+	}
+	if err := s.Connect(); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Address, err)
+	}
+	return &Client{
+		address: net.JoinHostPort(host, strconv.Itoa(int(port))),
+		module:  mib.NewModule(t.Root), creds: t.Credentials, snmp: s,
+	}, nil
+}
+
+func checkCommunities(c Credentials) error {
+	for _, community := range []string{c.Read, c.Write} {
+		if len(community) > 127 { // gosnmp writes the length into one octet
+			return errors.New("a community has at most 127 octets")
+		}
+	}
+	if c.Read == "" && c.Write == "" {
+		return errors.New("no credentials: name a community or an SNMPv3 user in the credentials file")
+	}
+	return nil
+}
+
+// splitAddress separates HOST and PORT; an IPv6 address may stand alone.
+func splitAddress(address string) (string, uint16, error) {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		host, portText = strings.Trim(address, "[]"), "161"
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil || port == 0 || host == "" {
+		return "", 0, fmt.Errorf("%q is no address of a device: use HOST or HOST:PORT", address)
+	}
+	return host, uint16(port), nil
+}
+
+// Address returns HOST:PORT of the device.
+func (c *Client) Address() string { return c.address }
+
+// Close releases the socket.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.snmp.Close()
+}
+
+// exchange runs one request of gosnmp's; ctx ends it early.
+func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error)) ([]mib.Varbind, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if c.snmp.Conn == nil {
+		return nil, fmt.Errorf("%s: %w", c.address, net.ErrClosed)
+	}
+	c.snmp.Context = ctx
+	c.snmp.Community = c.creds.Write
+	if !write && c.creds.Read != "" {
+		c.snmp.Community = c.creds.Read
+	}
+	conn := c.snmp.Conn
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	packet, err := request(c.snmp)
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	if packet.PDUType == gosnmp.Report {
+		return nil, fmt.Errorf("%s: %w: the device reports %s", c.address, ErrCredentials, reportName(packet))
+	}
+	if packet.Error != gosnmp.NoError {
+		return nil, &SetError{Device: c.address, Status: mib.Status(packet.Error), Index: int(packet.ErrorIndex)}
+	}
+	vbs := make([]mib.Varbind, len(packet.Variables))
+	for i, pdu := range packet.Variables {
+		if vbs[i], err = decodePDU(pdu); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.address, err)
+		}
+	}
+	return vbs, nil
+}
+
+func (c *Client) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, refused := range []error{
+		gosnmp.ErrUnknownUsername, gosnmp.ErrWrongDigest, gosnmp.ErrDecryption, gosnmp.ErrUnknownSecurityLevel,
+	} {
+		if errors.Is(err, refused) {
+			return fmt.Errorf("%s: %w: %w", c.address, ErrCredentials, err)
+		}
+	}
+	if strings.Contains(err.Error(), "not authentic") {
+		return fmt.Errorf("%s: %w: authentication password wrong, or the answer was forged", c.address, ErrCredentials)
+	}
+	hint := ""
+	if c.creds.User == nil {
+		hint = "; a device does not answer a wrong community either"
+	}
+	return fmt.Errorf("%s: %w: %w%s", c.address, ErrNoAnswer, err, hint)
+}
+
+func reportName(p *gosnmp.SnmpPacket) string {
+	if len(p.Variables) == 0 {
+		return "an unnamed problem"
+	}
+	return p.Variables[0].Name
+}
+
+// SetError is an error-status in a response.
+type SetError struct {
+	Device string
+	Status mib.Status
+	// Index is the position of the varbind to blame, from 1; 0: none.
+	Index int
+	// Object names it if it is known.
+	Object string
+}
+
+func (e *SetError) Error() string {
+	what := gosnmp.SNMPError(e.Status).String()
+	if e.Object != "" {
+		return fmt.Sprintf("%s: %s for %s", e.Device, what, e.Object)
+	}
+	return fmt.Sprintf("%s: %s at position %d", e.Device, what, e.Index)
+}
+
+// get reads instances; the answer has one varbind for each.
+func (c *Client) get(ctx context.Context, oids []mib.OID) ([]mib.Varbind, error) {
+	requested := make([]string, len(oids))
+	for i, oid := range oids {
+		requested[i] = oid.String()
+	}
+	vbs, err := c.exchange(ctx, false, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) { return s.Get(requested) })
+	if err != nil {
+		return nil, err
+	}
+	if len(vbs) != len(oids) {
+		return nil, fmt.Errorf("%s: %d values for %d objects", c.address, len(vbs), len(oids))
+	}
+	return vbs, nil
+}
+
+// read fills fields from the instance index; {0} for scalars. What the device
+// does not have keeps its zero value, but the first field must exist.
+func (c *Client) read(ctx context.Context, index mib.OID, fields []field) error {
+	oids := make([]mib.OID, len(fields))
+	for i, f := range fields {
+		oids[i] = c.module.OID(f.object, index...)
+	}
+	vbs, err := c.get(ctx, oids)
+	if err != nil {
+		return err
+	}
+	if vbs[0].Value.IsException() {
+		return fmt.Errorf("%s: %s (%s): %w: check the root OID of IAD-UPGRADE-MIB and what the user may read",
+			c.address, fields[0].object.Name, vbs[0].OID, ErrNotSupported)
+	}
+	for i, f := range fields {
+		if fits(f.object, vbs[i].Value) {
+			f.set(vbs[i].Value)
+		}
+	}
+	return nil
+}
+
+// walk visits all instances of the columns of a table, column by column.
+func (c *Client) walk(ctx context.Context, row *mib.Object, visit func(column *mib.Object, index mib.OID, v mib.Value)) error {
+	top := c.module.OID(row)
+	for at := top; ; {
+		start := at.String()
+		vbs, err := c.exchange(ctx, false, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) {
+			return s.GetBulk([]string{start}, 0, s.MaxRepetitions)
+		})
+		if err != nil {
+			return err
+		}
+		if len(vbs) == 0 {
+			return nil
+		}
+		for _, vb := range vbs {
+			if vb.Value.IsException() || !vb.OID.HasPrefix(top) {
+				return nil
+			}
+			if vb.OID.Compare(at) <= 0 {
+				return fmt.Errorf("%s: the agent's answers go backwards at %s", c.address, vb.OID)
+			}
+			at = vb.OID
+			if o, index, ok := c.module.Lookup(vb.OID); ok {
+				visit(o, index, vb.Value)
+			}
+		}
+	}
+}
+
+// set writes varbinds in one request: all or none takes effect.
+func (c *Client) set(ctx context.Context, vbs []mib.Varbind) error {
+	pdus := make([]gosnmp.SnmpPDU, len(vbs))
+	for i, vb := range vbs {
+		pdus[i] = encodePDU(vb)
+	}
+	_, err := c.exchange(ctx, true, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) { return s.Set(pdus) })
+	var refused *SetError
+	if errors.As(err, &refused) && refused.Index >= 1 && refused.Index <= len(vbs) {
+		if o, _, ok := c.module.Lookup(vbs[refused.Index-1].OID); ok {
+			refused.Object = o.Name
+		}
+	}
+	return err
+}

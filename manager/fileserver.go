@@ -1,0 +1,91 @@
+package manager
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/iad/mib"
+)
+
+// Protocol is a file transfer protocol of IadUpgProtocol.
+type Protocol = mib.Protocol
+
+// Protocols of IadUpgProtocol.
+const (
+	TFTP = mib.ProtocolTftp
+	FTP  = mib.ProtocolFtp
+	FTPS = mib.ProtocolFtps
+)
+
+// ParseProtocol reads a protocol's name in the module.
+func ParseProtocol(s string) (Protocol, error) {
+	for p := TFTP; p <= FTPS; p++ {
+		if s == p.String() {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no transfer protocol: use tftp, ftp or ftps", s)
+}
+
+// FileServerAddress says where a device finds files: one row of
+// iadUpgServerTable without its path.
+type FileServerAddress struct {
+	Protocol Protocol
+	Host     string // IP address or, for devices that resolve names, DNS name
+	Port     uint16 // 0: the usual one
+	User     string // not used with TFTP
+	Password string
+	Timeout  time.Duration // nothing arrives for so long: given up; 1 s to 600 s
+}
+
+// String shows the server without its password.
+func (a FileServerAddress) String() string {
+	host := a.Host
+	if a.Port != 0 {
+		host = net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
+	}
+	return a.Protocol.String() + "://" + host
+}
+
+// FileServer keeps images and backups. [Servers] is one; [ExternalServer]
+// describes any other.
+type FileServer interface {
+	// Open prepares the server for one device. target is where the device is
+	// reached by SNMP.
+	Open(p Protocol, device, target string) (Session, error)
+}
+
+// Session is one device's use of a file server. Close takes away what Open
+// and the other calls allowed the device; files stay.
+type Session interface {
+	Address() FileServerAddress
+	// Publish makes an image readable and returns its folder and name.
+	Publish(img *Image) (folder, name string, err error)
+	// NewFolder makes an empty folder in which the device may write files,
+	// those of the names given for good.
+	NewFolder(names []string) (string, error)
+	// Resume opens a folder that NewFolder made in an earlier session.
+	Resume(folder string, names []string)
+	// Digest returns size and SHA-256 digest of a file on the server, or an
+	// error wrapping ErrNoDigest if the server cannot tell.
+	Digest(folder, name string) (int64, []byte, error)
+	Close()
+}
+
+// folderName turns a device identity into a folder name: what is not a
+// letter, a digit, "-" or "_" becomes %XX, so that no two devices share one.
+func folderName(device string) string {
+	var b strings.Builder
+	for _, c := range []byte(device) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}

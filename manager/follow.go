@@ -1,0 +1,172 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/iad/mib"
+)
+
+// follower watches one operation until its verdict: it looks at the device
+// when a notification says that something happened, and at intervals in case
+// notifications are lost.
+type follower struct {
+	client   *Client
+	sub      *Subscription // nil: polling alone
+	clock    Clock
+	poll     time.Duration
+	reserve  time.Duration
+	limit    time.Duration // scheduled time; 0: the device's own
+	reqID    uint32
+	owner    string
+	progress func(*Operation)
+	note     func(text string)
+	warn     func(text string)
+}
+
+// errTimeLimit: the scheduled time passed without a verdict.
+var errTimeLimit = errors.New("the scheduled time passed")
+
+// look is the result of one poll.
+type look struct {
+	op  *Operation
+	err error
+}
+
+// follow returns the operation once its state is final, or errTimeLimit.
+func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error) {
+	if op.Final() {
+		return op, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.progress(op)
+	wait := f.limit
+	if wait == 0 {
+		wait = op.TimeLeft
+	}
+	deadline := f.clock.NewTimer(wait + f.reserve)
+	defer deadline.Stop()
+	next := f.clock.NewTimer(f.poll)
+	defer next.Stop()
+	looks := make(chan look, 1)
+	looking, lookAgain, silent := false, false, false
+	lookNow := func() {
+		if looking {
+			lookAgain = true
+			return
+		}
+		looking, lookAgain = true, false
+		go func() {
+			op, err := f.look(ctx)
+			looks <- look{op, err}
+		}()
+	}
+	var notifications <-chan *Notification
+	if f.sub != nil {
+		notifications = f.sub.C()
+	}
+	for {
+		select {
+		case n, ok := <-notifications:
+			if !ok {
+				notifications = nil
+				continue
+			}
+			if f.heard(n, op) {
+				lookNow()
+			}
+			next.Reset(f.poll)
+		case <-next.C():
+			lookNow()
+		case l := <-looks:
+			looking = false
+			next.Reset(f.poll)
+			switch {
+			case l.err == nil && l.op.Final():
+				return l.op, nil
+			case l.err == nil:
+				if silent {
+					f.note("the device answers again")
+				}
+				silent = false
+				f.progress(l.op)
+				if f.limit == 0 && l.op.TimeLeft > 0 {
+					deadline.Reset(l.op.TimeLeft + f.reserve)
+				}
+			default:
+				// While a device restarts it is silent, and its agent may be
+				// up before the objects are: only the deadline ends this.
+				if !silent {
+					f.note(trouble(l.err))
+				}
+				silent = true
+			}
+			if lookAgain {
+				lookNow()
+			}
+		case <-deadline.C():
+			return nil, errTimeLimit
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// look reads the operation, from the history if another one came after it.
+func (f *follower) look(ctx context.Context) (*Operation, error) {
+	op, err := f.client.Operation(ctx)
+	if err != nil || op.Is(f.reqID, f.owner) {
+		return op, err
+	}
+	return f.client.ended(ctx, f.reqID, f.owner)
+}
+
+// heard takes in a notification and tells whether to look at the device now.
+// The verdict itself always comes from the device: a notification may be
+// late, or from somebody else.
+func (f *follower) heard(n *Notification, op *Operation) bool {
+	if n.Missed > 0 {
+		f.warn(fmt.Sprintf("%d notifications lost", n.Missed))
+	}
+	ours := n.Op.ID == op.ID && n.Op.ReqID == f.reqID
+	switch {
+	case n.Is(mib.NotifyOpProgress) && ours:
+		n.Op.Owner = f.owner
+		f.progress(&n.Op)
+		return n.Missed > 0
+	case n.Is(mib.NotifyRestarting):
+		f.note("the device restarts")
+	case n.Is(mib.NotifyRestarted):
+		f.note(fmt.Sprintf("the device has restarted (%s) and runs %s", n.RestartReason, n.Version))
+		return true
+	case n.Is(mib.NotifyBankSwitched):
+		f.note(fmt.Sprintf("%s: %s", n.Bank, bankRoles(n.Bank)))
+	case n.Is(mib.NotifyRolledBack):
+		f.warn(fmt.Sprintf("the device gave up %s in bank %d (%s) and runs %s again",
+			n.Bank.Version, n.Bank.Number, Explain(n.Bank.Error), n.Version))
+		return true
+	}
+	return n.Missed > 0 || ours && (n.Is(mib.NotifyOpCompleted) || n.Is(mib.NotifyOpFailed))
+}
+
+func trouble(err error) string {
+	if errors.Is(err, ErrNoAnswer) {
+		return "the device does not answer; it may be restarting"
+	}
+	return "the device does not tell the state of the operation: " + err.Error()
+}
+
+func bankRoles(b Bank) string {
+	switch {
+	case b.Running && b.Next:
+		return "running, and next to boot"
+	case b.Next:
+		return "next to boot"
+	case b.Running:
+		return "running, another one boots next"
+	}
+	return "not next to boot"
+}

@@ -1,0 +1,213 @@
+package manager
+
+import (
+	"context"
+	"crypto/subtle"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	ftpserver "github.com/fclairamb/ftpserverlib"
+	"github.com/spf13/afero"
+)
+
+// ftpDriver connects ftpserverlib with the store.
+type ftpDriver struct {
+	ctx      context.Context
+	store    *store
+	settings *ftpserver.Settings
+}
+
+var _ ftpserver.MainDriver = (*ftpDriver)(nil)
+
+// serveFTP answers FTP clients on l until ctx ends. Users are those of the
+// grants; there is no anonymous access.
+func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig) error {
+	settings := &ftpserver.Settings{
+		Listener:            l,
+		PublicHost:          publicIPv4(cfg.Advertise),
+		IdleTimeout:         60,
+		ConnectionTimeout:   10,
+		DisableActiveMode:   true,
+		DisableSite:         true,
+		DisableMFMT:         true,
+		DefaultTransferType: ftpserver.TransferTypeBinary,
+		Banner:              "iadms file server",
+	}
+	if cfg.PassivePorts[0] != 0 {
+		settings.PassiveTransferPortRange = ftpserver.PortRange{Start: cfg.PassivePorts[0], End: cfg.PassivePorts[1]}
+	}
+	server := ftpserver.NewFtpServer(&ftpDriver{ctx: ctx, store: s, settings: settings})
+	if err := server.Listen(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if err := server.Stop(); err != nil {
+			s.log.Debug("FTP listener closed twice", "cause", err)
+		}
+	})
+	defer stop()
+	err := server.Serve()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// publicIPv4 returns host if PASV can tell it to a client (RFC 959).
+func publicIPv4(host string) string {
+	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
+		return host
+	}
+	return ""
+}
+
+func (d *ftpDriver) GetSettings() (*ftpserver.Settings, error) { return d.settings, nil }
+
+func (d *ftpDriver) ClientConnected(cc ftpserver.ClientContext) (string, error) {
+	context.AfterFunc(d.ctx, func() { _ = cc.Close() }) // a second close is harmless
+	return "iadms file server", nil
+}
+
+func (d *ftpDriver) ClientDisconnected(ftpserver.ClientContext) {}
+
+func (d *ftpDriver) GetTLSConfig() (*tls.Config, error) {
+	return nil, errors.New("TLS is not configured")
+}
+
+func (d *ftpDriver) AuthUser(_ ftpserver.ClientContext, user, pass string) (ftpserver.ClientDriver, error) {
+	d.store.mu.Lock()
+	g := d.store.grants[user]
+	d.store.mu.Unlock()
+	if g == nil || subtle.ConstantTimeCompare([]byte(pass), []byte(g.password)) != 1 {
+		d.store.log.Warn("FTP log-in refused", "user", user)
+		return nil, errors.New("user name or password wrong")
+	}
+	return &ftpFS{ctx: d.ctx, access: access{store: d.store, grant: g}}, nil
+}
+
+// ftpFS shows one user's part of the store.
+type ftpFS struct {
+	ctx    context.Context
+	access access
+}
+
+var (
+	_ ftpserver.ClientDriver                      = (*ftpFS)(nil)
+	_ ftpserver.ClientDriverExtentionFileTransfer = (*ftpFS)(nil)
+	_ ftpserver.ClientDriverExtensionFileList     = (*ftpFS)(nil)
+)
+
+// GetHandle opens a file for RETR or STOR. A resumed upload is refused: what
+// a broken one left is not kept.
+func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileTransfer, error) {
+	if flags&(os.O_WRONLY|os.O_RDWR) == 0 {
+		file, _, err := f.access.open(name)
+		if err != nil {
+			f.access.store.log.Warn("FTP read refused", "file", name, "cause", err)
+			return nil, plainError(err)
+		}
+		return &ftpDownload{File: file, limited: limitedReader{ctx: f.ctx, r: file, l: f.access.store.limiter}, store: f.access.store, name: name}, nil
+	}
+	if offset != 0 || flags&os.O_APPEND != 0 {
+		return nil, fmt.Errorf("%w: an upload cannot be resumed here", ftpserver.ErrFileNameNotAllowed)
+	}
+	up, err := f.access.create(f.ctx, name)
+	if err != nil {
+		f.access.store.log.Warn("FTP write refused", "file", name, "cause", err)
+		return nil, ftpError(err)
+	}
+	return &ftpUpload{upload: up}, nil
+}
+
+// ftpError adds the sentinels that ftpserverlib turns into reply codes.
+func ftpError(err error) error {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return fmt.Errorf("%w: %w", ftpserver.ErrStorageExceeded, err)
+	case errors.Is(err, errFileName), errors.Is(err, errNoUpload):
+		return fmt.Errorf("%w: %w", ftpserver.ErrFileNameNotAllowed, err)
+	}
+	return plainError(err)
+}
+
+func (f *ftpFS) ReadDir(name string) ([]os.FileInfo, error) {
+	list, err := f.access.readDir(name)
+	return list, plainError(err)
+}
+
+func (f *ftpFS) Stat(name string) (os.FileInfo, error) {
+	info, err := f.access.stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fs.ErrNotExist
+	}
+	return info, plainError(err)
+}
+
+func (f *ftpFS) Remove(name string) error { return plainError(f.access.remove(name)) }
+func (f *ftpFS) Rename(oldname, newname string) error {
+	return ftpError(f.access.rename(oldname, newname))
+}
+func (f *ftpFS) Name() string { return "iadms" }
+
+// The rest of afero.Fs is not for devices.
+
+func (f *ftpFS) Create(string) (afero.File, error)                     { return nil, fs.ErrPermission }
+func (f *ftpFS) Open(string) (afero.File, error)                       { return nil, fs.ErrPermission }
+func (f *ftpFS) OpenFile(string, int, os.FileMode) (afero.File, error) { return nil, fs.ErrPermission }
+func (f *ftpFS) Mkdir(string, os.FileMode) error                       { return fs.ErrPermission }
+func (f *ftpFS) MkdirAll(string, os.FileMode) error                    { return fs.ErrPermission }
+func (f *ftpFS) RemoveAll(string) error                                { return fs.ErrPermission }
+func (f *ftpFS) Chmod(string, os.FileMode) error                       { return fs.ErrPermission }
+func (f *ftpFS) Chown(string, int, int) error                          { return fs.ErrPermission }
+func (f *ftpFS) Chtimes(string, time.Time, time.Time) error            { return fs.ErrPermission }
+
+// ftpDownload reads at the limiter's pace.
+type ftpDownload struct {
+	afero.File
+	limited limitedReader
+	store   *store
+	name    string
+	octets  int64
+	failure error
+}
+
+func (d *ftpDownload) Read(p []byte) (int, error) {
+	n, err := d.limited.Read(p)
+	d.octets += int64(n)
+	return n, err
+}
+
+func (d *ftpDownload) TransferError(err error) { d.failure = err }
+
+func (d *ftpDownload) Close() error {
+	d.store.logSent("FTP", d.name, d.octets, d.failure)
+	return d.File.Close()
+}
+
+// ftpUpload commits at Close unless the transfer failed before.
+type ftpUpload struct {
+	*upload
+	failure error
+}
+
+var errUploadOnly = errors.New("an upload is written from its start only")
+
+func (u *ftpUpload) Read([]byte) (int, error)       { return 0, errUploadOnly }
+func (u *ftpUpload) Seek(int64, int) (int64, error) { return 0, errUploadOnly }
+func (u *ftpUpload) TransferError(err error)        { u.failure = err }
+
+func (u *ftpUpload) Close() error {
+	if u.failure != nil {
+		u.abandon(u.failure)
+		return nil
+	}
+	return plainError(u.commit())
+}
+
+var _ io.ReadWriteSeeker = (*ftpUpload)(nil)

@@ -1,0 +1,264 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"example.com/iad/mib"
+)
+
+// Step is a step of figure 1.
+type Step int
+
+// The steps. The package comment tells what each is.
+const (
+	StepBackup       Step = 100
+	StepBackupWatch  Step = 110
+	StepBackupJudge  Step = 120
+	StepUpdate       Step = 130
+	StepUpdateWatch  Step = 140
+	StepUpdateJudge  Step = 150
+	StepRestore      Step = 160
+	StepRecover      Step = 170
+	StepRecoverWatch Step = 180
+	StepRecoverJudge Step = 190
+)
+
+// Limits are the scheduled times of the steps; 0 leaves the limit to the
+// device, whose iadUpgOpTimeLeft then tells how long to wait.
+type Limits struct {
+	Backup, Update, Restore, Recover time.Duration
+}
+
+// Plan says what Upgrade is to do.
+type Plan struct {
+	// Client reaches the device. Required.
+	Client *Client
+	// Listener brings notifications; nil: polling alone.
+	Listener *Listener
+	// Files keeps the backup and hands out the image. Required.
+	Files FileServer
+	// Protocol of all transfers; 0: TFTP.
+	Protocol Protocol
+	// Image is the new software. Required.
+	Image *Image
+	// Owner names who commands, up to 32 octets; empty: "iadms".
+	Owner string
+	// Kinds of configuration data to back up and recover; none: all.
+	Kinds []mib.FileType
+	// SkipBackup updates without a backup, and so without recovery.
+	SkipBackup bool
+	// Force installs a version that is there already, or with calls in
+	// progress; AllowDowngrade an older one.
+	Force, AllowDowngrade bool
+	// CheckOnly has the device check what it can and changes nothing.
+	CheckOnly bool
+	// Limits are the scheduled times.
+	Limits Limits
+	// Reserve is waited beyond a limit, for the device to report its own
+	// time-out first; 0: 15 s.
+	Reserve time.Duration
+	// Poll is the pause between two looks at the device when no notification
+	// comes; 0: 2 s.
+	Poll time.Duration
+	// DeviceRetries is how often the device repeats a failed transfer by
+	// itself, 0 to 10.
+	DeviceRetries int
+	// Journal remembers how far the procedure got; nil: nothing is kept.
+	Journal *Journal
+	// Resume continues what the journal tells.
+	Resume bool
+	// Clock tells the time; nil: the system's.
+	Clock Clock
+	// Log gets details; nil: nothing.
+	Log *slog.Logger
+}
+
+// ConfigKinds are the kinds of configuration data, in the module's order.
+var ConfigKinds = []mib.FileType{
+	mib.FileTypeUserData, mib.FileTypePortData, mib.FileTypeProtocolParams,
+	mib.FileTypeDefaultParams, mib.FileTypeOtherData,
+}
+
+// complete fills in defaults and refuses what cannot work.
+func (p *Plan) complete() error {
+	switch {
+	case p.Client == nil || p.Files == nil || p.Image == nil:
+		return errors.New("plan: client, file server and image are needed")
+	case len(p.Owner) > 32:
+		return errors.New("plan: the owner's name has more than 32 octets")
+	case p.DeviceRetries < 0 || p.DeviceRetries > 10:
+		return errors.New("plan: the device repeats a transfer 0 to 10 times")
+	}
+	for _, d := range []time.Duration{p.Limits.Backup, p.Limits.Update, p.Limits.Restore, p.Limits.Recover} {
+		if d != 0 && (d < 10*time.Second || d > 24*time.Hour) {
+			return errors.New("plan: a time limit lies between 10 s and 24 h")
+		}
+	}
+	for _, k := range p.Kinds {
+		if !slices.Contains(ConfigKinds, k) {
+			return errors.New("plan: " + k.String() + " is no kind of configuration data")
+		}
+	}
+	p.Kinds = orElse(p.Kinds, ConfigKinds)
+	setDefault(&p.Protocol, TFTP)
+	setDefault(&p.Owner, "iadms")
+	setDefault(&p.Reserve, 15*time.Second)
+	setDefault(&p.Poll, 2*time.Second)
+	if p.Clock == nil {
+		p.Clock = systemClock{}
+	}
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+func setDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+func orElse[T any](list, other []T) []T {
+	if len(list) == 0 {
+		return other
+	}
+	return list
+}
+
+// Choice is what an operator can decide after a failure.
+type Choice int
+
+// Choices.
+const (
+	// GiveUp ends the procedure; the device keeps what it runs.
+	GiveUp Choice = iota
+	// Retry does the failed step again.
+	Retry
+	// OtherFile does step 130 again with another image.
+	OtherFile
+	// RestoreOld goes back to the old software and ends.
+	RestoreOld
+)
+
+// Question asks how to go on after a failure.
+type Question struct {
+	Device  string
+	Step    Step
+	Failure error
+	Advice  mib.RetryAdvice
+	Attempt int // how many times the step was tried
+	Choices []Choice
+}
+
+// Answer is an operator's decision.
+type Answer struct {
+	Choice Choice
+	Image  *Image // with OtherFile
+}
+
+// Operator decides after failures. An error ends the procedure.
+type Operator interface {
+	Ask(ctx context.Context, q Question) (Answer, error)
+}
+
+// Automatic is an operator that follows the device's advice: it retries what
+// may work again, a number of times, and gives up everything else.
+type Automatic struct {
+	// Retries of each step; 0: none.
+	Retries int
+	// Pause before a retry for which the advice is retryLater; 0: 10 s.
+	Pause time.Duration
+	// Clock tells the time; nil: the system's.
+	Clock Clock
+}
+
+var _ Operator = Automatic{}
+
+// Ask implements Operator.
+func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
+	if q.Attempt > a.Retries || !slices.Contains(q.Choices, Retry) {
+		return Answer{Choice: GiveUp}, nil
+	}
+	switch q.Advice {
+	case mib.RetryAdviceRetryNow:
+		return Answer{Choice: Retry}, nil
+	case mib.RetryAdviceRetryLater, mib.RetryAdviceNotApplicable:
+		setDefault(&a.Pause, 10*time.Second)
+		if a.Clock == nil {
+			a.Clock = systemClock{}
+		}
+		timer := a.Clock.NewTimer(a.Pause)
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+			return Answer{Choice: Retry}, nil
+		case <-ctx.Done():
+			return Answer{}, ctx.Err()
+		}
+	}
+	return Answer{Choice: GiveUp}, nil
+}
+
+// UpdateKind says what an Update tells.
+type UpdateKind string
+
+// Kinds of updates.
+const (
+	StepBegins   UpdateKind = "begin"    // Text says what is done
+	StepEnds     UpdateKind = "end"      // Text says how it went
+	StepFails    UpdateKind = "failed"   // Failure says why
+	Progressed   UpdateKind = "progress" // Operation has the numbers
+	Noted        UpdateKind = "note"     // Text is of interest
+	Warned       UpdateKind = "warning"  // Text deserves attention
+	BackupListed UpdateKind = "backup"   // Backup has the digests of both sides
+)
+
+// Update tells an Observer what happens.
+type Update struct {
+	Kind      UpdateKind
+	Time      time.Time
+	Device    string // iadUpgDeviceId
+	Step      Step
+	Text      string
+	Operation *Operation
+	Backup    []BackupFile
+	Failure   error
+}
+
+// Observer is told what happens, in order, by the goroutine that runs
+// Upgrade; it should not block.
+type Observer func(Update)
+
+// BackupFile is one file of a backup, as both sides see it.
+type BackupFile struct {
+	Kind         mib.FileType
+	Name         string
+	Size         int64
+	Format       uint32 // of the configuration data
+	DeviceDigest []byte // SHA-256 of what the device sent
+	ServerDigest []byte // of what lies on the server; nil if it cannot tell
+}
+
+// StepResult sums up one operation of the procedure.
+type StepResult struct {
+	Step    Step
+	Kind    mib.OperationKind
+	Elapsed time.Duration
+	Octets  uint32
+}
+
+// Result sums up an upgrade, also one that failed.
+type Result struct {
+	Device                 string
+	OldVersion, NewVersion string // NewVersion is what runs at the end
+	Folder                 string // of the backup on the file server
+	Backup                 []BackupFile
+	Operations             []StepResult
+	Elapsed                time.Duration
+}

@@ -1,0 +1,236 @@
+package manager
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// ServersConfig says how the embedded file servers work.
+type ServersConfig struct {
+	// Files keeps what devices send, in backup/DEVICE/... Required.
+	Files afero.Fs
+	// TFTP and FTP are the addresses to listen on (HOST:PORT, port 0 for a
+	// free one); empty: the server is not started.
+	TFTP, FTP string
+	// Advertise is the host that devices are told to use; empty: the address
+	// of this machine that routes to the device.
+	Advertise string
+	// PassivePorts bounds the ports for FTP data; zero: any free one.
+	PassivePorts [2]int
+	// MaxUpload is the largest file accepted, in octets; 0: 16 MiB.
+	MaxUpload int64
+	// Bandwidth limits all transfers together, in octets a second; 0: none.
+	Bandwidth int
+	// Now tells the time for the names of backup folders; nil: time.Now.
+	Now func() time.Time
+	// Log gets transfers and refusals; nil: nothing.
+	Log *slog.Logger
+}
+
+// Servers are an embedded TFTP and an embedded FTP server on one store of
+// files. They are safe for concurrent use by many upgrades.
+type Servers struct {
+	cfg    ServersConfig
+	store  *store
+	tftp   net.PacketConn
+	ftp    net.Listener
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+}
+
+var _ FileServer = (*Servers)(nil)
+
+// StartServers listens and serves until Close.
+func StartServers(cfg ServersConfig) (*Servers, error) {
+	if cfg.MaxUpload == 0 {
+		cfg.MaxUpload = 16 << 20
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Servers{cfg: cfg, cancel: cancel, store: &store{
+		files: cfg.Files, maxUpload: cfg.MaxUpload, limiter: newLimiter(cfg.Bandwidth), log: cfg.Log,
+		images: make(map[string]imageSource), grants: make(map[string]*grant),
+	}}
+	if err := s.listen(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Servers) listen(ctx context.Context) error {
+	if s.cfg.TFTP != "" {
+		conn, err := net.ListenPacket("udp", s.cfg.TFTP)
+		if err != nil {
+			return fmt.Errorf("TFTP server: %w", err)
+		}
+		s.tftp = conn
+		s.run("TFTP", func() error { return serveTFTP(ctx, conn, s.store) })
+	}
+	if s.cfg.FTP != "" {
+		l, err := net.Listen("tcp", s.cfg.FTP)
+		if err != nil {
+			return fmt.Errorf("FTP server: %w", err)
+		}
+		s.ftp = l
+		s.run("FTP", func() error { return serveFTP(ctx, l, s.store, s.cfg) })
+	}
+	return nil
+}
+
+func (s *Servers) run(name string, serve func() error) {
+	s.tasks.Go(func() {
+		if err := serve(); err != nil {
+			s.cfg.Log.Error("file server stopped", "server", name, "cause", err)
+		}
+	})
+}
+
+// Close ends both servers and every transfer.
+func (s *Servers) Close() error {
+	s.cancel()
+	s.tasks.Wait()
+	return nil
+}
+
+// Addr returns the address that a server listens on, nil if it does not run.
+func (s *Servers) Addr(p Protocol) net.Addr {
+	switch {
+	case p == TFTP && s.tftp != nil:
+		return s.tftp.LocalAddr()
+	case p == FTP && s.ftp != nil:
+		return s.ftp.Addr()
+	}
+	return nil
+}
+
+// Open prepares the store for one device: a folder of its own for one backup
+// and, for FTP, a user and a password used only for it.
+func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
+	addr := s.Addr(p)
+	if addr == nil {
+		return nil, fmt.Errorf("no embedded %s server runs: start it or choose another protocol", p)
+	}
+	host, err := s.advertised(target)
+	if err != nil {
+		return nil, err
+	}
+	_, portText, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	home := path.Join("backup", folderName(device))
+	session := &serverSession{servers: s, grant: &grant{
+		user: "iad-" + rand.Text()[:8], password: rand.Text(), home: home, final: make(map[string]bool),
+	}}
+	session.server = FileServerAddress{Protocol: p, Host: host, Port: uint16(port), Timeout: 30 * time.Second}
+	if p != TFTP {
+		session.server.User, session.server.Password = session.grant.user, session.grant.password
+	}
+	if err := durable.MkdirAll(s.store.files, home, 0o700); err != nil {
+		return nil, fmt.Errorf("folder for backups of %s: %w", device, err)
+	}
+	s.store.mu.Lock()
+	s.store.grants[session.grant.user] = session.grant
+	s.store.mu.Unlock()
+	return session, nil
+}
+
+// advertised returns the host that a device at target reaches this one by.
+func (s *Servers) advertised(target string) (string, error) {
+	if s.cfg.Advertise != "" {
+		return s.cfg.Advertise, nil
+	}
+	conn, err := net.Dial("udp", target)
+	if err != nil {
+		return "", fmt.Errorf("no route to %s: name this host for it by the advertise setting: %w", target, err)
+	}
+	defer conn.Close()
+	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return "", err
+	}
+	return local.Addr().Unmap().WithZone("").String(), nil
+}
+
+// serverSession is one device's part of the embedded servers.
+type serverSession struct {
+	servers *Servers
+	server  FileServerAddress
+	grant   *grant
+}
+
+func (s *serverSession) Address() FileServerAddress { return s.server }
+
+func (s *serverSession) NewFolder(names []string) (string, error) {
+	store, stamp := s.servers.store, s.servers.cfg.Now().UTC().Format("20060102T150405Z")
+	folder := ""
+	for n := 1; ; n++ {
+		folder = path.Join(s.grant.home, fmt.Sprintf("%s-%d", stamp, n))
+		err := store.files.Mkdir(folder, 0o700)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrExist) || n == 1000 {
+			return "", fmt.Errorf("folder for the backup: %w", err)
+		}
+	}
+	if err := durable.SyncDir(store.files, s.grant.home); err != nil {
+		return "", fmt.Errorf("folder for the backup: %w", err)
+	}
+	s.Resume(folder, names)
+	return folder, nil
+}
+
+func (s *serverSession) Resume(folder string, names []string) {
+	final := make(map[string]bool, len(names))
+	for _, name := range names {
+		final[name] = true
+	}
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.folder, s.grant.final = folder, final
+}
+
+func (s *serverSession) Publish(img *Image) (folder, name string, err error) {
+	name = img.FileName()
+	folder = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	for member, source := range img.sources() {
+		s.servers.store.images[path.Join(folder, member)] = source
+	}
+	return folder, name, nil
+}
+
+func (s *serverSession) Digest(folder, name string) (int64, []byte, error) {
+	return digestFile(s.servers.store.files, path.Join(folder, name))
+}
+
+func (s *serverSession) Close() {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	delete(s.servers.store.grants, s.grant.user)
+}

@@ -1,0 +1,99 @@
+package manager
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"example.com/iad/mib"
+)
+
+// ErrNoDigest says that a file server cannot tell the digest of a file.
+var ErrNoDigest = errors.New("the file server does not tell digests")
+
+// backUp is steps 100 to 120: back up until it is good or the operator ends.
+func (u *upgrade) backUp(ctx context.Context) error {
+	if u.plan.SkipBackup {
+		u.warn(StepBackup, "no backup is made, as commanded")
+		return nil
+	}
+	for attempt := 1; ; attempt++ {
+		err := u.backUpOnce(ctx)
+		if err == nil {
+			return nil
+		}
+		if _, err := u.ask(ctx, StepBackupJudge, attempt, err, Retry); err != nil {
+			return err
+		}
+	}
+}
+
+func (u *upgrade) backUpOnce(ctx context.Context) error {
+	u.begin(StepBackup, "back up the configuration data")
+	if u.record.ReqID == 0 || u.record.Folder == "" {
+		folder, err := u.session.NewFolder(backupNames(u.plan.Kinds))
+		if err != nil {
+			return err
+		}
+		u.record.Folder = folder
+	}
+	var files []FileRow
+	for _, kind := range u.plan.Kinds {
+		files = append(files, FileRow{Kind: kind, Name: backupName(kind)})
+	}
+	op, err := u.perform(ctx, StepBackup, StepBackupWatch, u.plan.Limits.Backup, Request{
+		Kind: mib.OperationKindBackupConfig, Files: files, Retries: u.plan.DeviceRetries,
+		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.record.Folder},
+	})
+	if err != nil {
+		return err
+	}
+	return u.judgeBackup(ctx, op)
+}
+
+// judgeBackup is step 120: what the device says it sent must be what lies on
+// the server.
+func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
+	u.begin(StepBackupJudge, "judge the backup")
+	var backup []BackupFile
+	for _, kind := range u.plan.Kinds {
+		row, err := u.plan.Client.File(ctx, kind)
+		if err != nil {
+			return u.asFailure(StepBackupJudge, op.Kind, err)
+		}
+		file := BackupFile{Kind: kind, Name: row.Name, Size: int64(row.LastSize), Format: row.LastFormat, DeviceDigest: row.LastDigest}
+		size, digest, err := u.session.Digest(u.record.Folder, backupName(kind))
+		switch {
+		case errors.Is(err, ErrNoDigest):
+		case err != nil:
+			return u.badBackup(op, mib.FailCauseFileNotFound, fmt.Sprintf("%s is not on the server: %v", backupName(kind), err))
+		case size != file.Size || !bytes.Equal(digest, row.LastDigest):
+			return u.badBackup(op, mib.FailCauseDigestMismatch,
+				fmt.Sprintf("%s: the device sent %d octets, SHA-256 %x; the server has %d, %x", backupName(kind), row.LastSize, row.LastDigest, size, digest))
+		default:
+			file.ServerDigest = digest
+		}
+		backup = append(backup, file)
+	}
+	u.record.Backup, u.result.Backup, u.result.Folder = backup, backup, u.record.Folder
+	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.record.Folder})
+	u.end(StepBackupJudge, fmt.Sprintf("the backup is good: %d files in %s", len(backup), u.record.Folder))
+	return nil
+}
+
+func (u *upgrade) badBackup(op *Operation, cause mib.FailCause, text string) error {
+	return &Failure{Device: u.device.ID, Step: StepBackupJudge, Kind: op.Kind, Cause: cause, Text: text, Advice: mib.RetryAdviceRetryNow}
+}
+
+// backupName is the name of a kind of configuration data on the server.
+func backupName(kind mib.FileType) string { return kind.String() + ".cfg" }
+
+func backupNames(kinds []mib.FileType) []string {
+	names := make([]string, len(kinds))
+	for i, kind := range kinds {
+		names[i] = path.Base(backupName(kind))
+	}
+	return names
+}

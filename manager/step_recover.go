@@ -1,0 +1,118 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/iad/mib"
+)
+
+// recover is steps 170 to 190: give the configuration data back, converted
+// if the new software uses another format, until that succeeds or the
+// operator ends; then accept software that waits for the manager's word.
+func (u *upgrade) recover(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := u.recoverOnce(ctx)
+		if err == nil {
+			return u.confirm(ctx)
+		}
+		answer, err := u.ask(ctx, StepRecoverJudge, attempt, err, Retry, RestoreOld)
+		if err != nil {
+			return err
+		}
+		if answer.Choice == RestoreOld {
+			if err := u.restoreOld(ctx); err != nil {
+				return err
+			}
+			return fmt.Errorf("%s is back on %s: the operator gave up %s", u.device.ID, u.result.OldVersion, u.plan.Image.Version())
+		}
+	}
+}
+
+func (u *upgrade) recoverOnce(ctx context.Context) error {
+	d, err := u.plan.Client.Device(ctx)
+	if err != nil {
+		return u.asFailure(StepRecover, mib.OperationKindRecoverConfig, err)
+	}
+	request := u.recoverRequest(d)
+	if request.Kind == mib.OperationKindNone {
+		u.note(StepRecover, "the device keeps its configuration data")
+		return nil
+	}
+	if _, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, request); err != nil {
+		return err
+	}
+	if err := u.resetIfNeeded(ctx, StepRecover, StepRecoverWatch); err != nil {
+		return err
+	}
+	return u.judgeRecovery(ctx)
+}
+
+// recoverRequest is step 170: it compares formats and decides what brings the
+// configuration data back.
+func (u *upgrade) recoverRequest(d *Device) Request {
+	if u.plan.SkipBackup {
+		if d.ConfigFormat == u.device.ConfigFormat {
+			return Request{Kind: mib.OperationKindNone}
+		}
+		u.begin(StepRecover, fmt.Sprintf("convert the configuration data on the device from format %d to %d", u.device.ConfigFormat, d.ConfigFormat))
+		return Request{Kind: mib.OperationKindConvertConfig}
+	}
+	request := Request{
+		Kind: mib.OperationKindRecoverConfig, Retries: u.plan.DeviceRetries,
+		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.record.Folder},
+	}
+	text := "recover the configuration data"
+	for _, f := range u.record.Backup {
+		request.Files = append(request.Files, FileRow{Kind: f.Kind, Name: f.Name, ExpectSize: uint32(f.Size), ExpectDigest: f.DeviceDigest})
+		if f.Format != d.ConfigFormat && len(request.Options) == 0 {
+			request.Options = append(request.Options, ConvertFirst)
+			text += fmt.Sprintf(", converted on the device from format %d to %d", f.Format, d.ConfigFormat)
+		}
+	}
+	u.begin(StepRecover, text)
+	return request
+}
+
+// judgeRecovery is step 190.
+func (u *upgrade) judgeRecovery(ctx context.Context) error {
+	u.begin(StepRecoverJudge, "judge the recovery")
+	d, err := u.plan.Client.Device(ctx)
+	if err != nil {
+		return u.asFailure(StepRecoverJudge, mib.OperationKindRecoverConfig, err)
+	}
+	if d.Version != u.plan.Image.Version() {
+		return &Failure{Device: d.ID, Step: StepRecoverJudge, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseBootFailed,
+			Advice: mib.RetryAdviceRestoreFirst, Text: d.Version + " runs, not " + u.plan.Image.Version()}
+	}
+	u.end(StepRecoverJudge, fmt.Sprintf("configuration data in force: generation %d, format %d, SHA-256 %x", d.Generation, d.ConfigFormat, d.ConfigDigest))
+	return nil
+}
+
+// confirm accepts software on trial if that is left to a manager.
+func (u *upgrade) confirm(ctx context.Context) error {
+	banks, err := u.plan.Client.Banks(ctx)
+	if err != nil {
+		return err
+	}
+	trial := false
+	for _, b := range banks {
+		trial = trial || b.Running && b.State == mib.BankStateTrial
+	}
+	if !trial {
+		return nil
+	}
+	mode, err := u.plan.Client.ConfirmMode(ctx)
+	if err != nil {
+		return err
+	}
+	if mode != mib.ConfirmModeManager {
+		u.note(StepRecoverJudge, "the software is on trial until the device itself confirms it")
+		return nil
+	}
+	if err := u.plan.Client.Command(ctx, Request{Kind: mib.OperationKindConfirm, ID: NewReqID(), Owner: u.plan.Owner}); err != nil {
+		return fmt.Errorf("the software runs but stays on trial: %w", err)
+	}
+	u.note(StepRecoverJudge, "the new software is confirmed")
+	return nil
+}

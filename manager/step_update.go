@@ -1,0 +1,167 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/iad/mib"
+)
+
+// update is steps 130 to 160: install until the new software runs or the
+// operator ends. After a failure the old software is brought back first.
+func (u *upgrade) update(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := u.install(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		u.fail(StepUpdateJudge, err)
+		if restoreErr := u.restoreOld(ctx); restoreErr != nil {
+			return fmt.Errorf("%w; and then: %w", err, restoreErr)
+		}
+		answer, err := u.decide(ctx, StepRestore, attempt, err, Retry, OtherFile)
+		if err != nil {
+			return err
+		}
+		if answer.Choice == OtherFile {
+			if err := u.changeImage(answer.Image); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// changeImage goes on with another file.
+func (u *upgrade) changeImage(img *Image) error {
+	if err := u.suits(img); err != nil {
+		return err
+	}
+	u.plan.Image = img
+	u.record.Image, u.record.ImageDigest = img.Path, img.Digest
+	return u.save()
+}
+
+// install is steps 130 to 150.
+func (u *upgrade) install(ctx context.Context) error {
+	img := u.plan.Image
+	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), u.result.OldVersion, img.Version()))
+	request, err := u.downloadRequest(ThenActivate)
+	if err != nil {
+		return err
+	}
+	if !img.Manifest.NoReset {
+		request.Options = append(request.Options, ThenReset)
+	}
+	if _, err := u.perform(ctx, StepUpdate, StepUpdateWatch, u.plan.Limits.Update, request); err != nil {
+		return err
+	}
+	if err := u.resetIfNeeded(ctx, StepUpdate, StepUpdateWatch); err != nil {
+		return err
+	}
+	return u.judgeUpdate(ctx)
+}
+
+// downloadRequest names server and file of the image.
+func (u *upgrade) downloadRequest(options ...Option) (Request, error) {
+	img := u.plan.Image
+	folder, name, err := u.session.Publish(img)
+	if err != nil {
+		return Request{}, err
+	}
+	if u.plan.Force {
+		options = append(options, Force)
+	}
+	if u.plan.AllowDowngrade {
+		options = append(options, AllowDowngrade)
+	}
+	return Request{
+		Kind: mib.OperationKindDownloadSoftware, Options: options, Version: img.Version(), Retries: u.plan.DeviceRetries,
+		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: folder},
+		Files:  []FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.Digest}},
+	}, nil
+}
+
+// resetIfNeeded restarts a device on which something waits for a restart.
+func (u *upgrade) resetIfNeeded(ctx context.Context, command, watch Step) error {
+	d, err := u.plan.Client.Device(ctx)
+	if err != nil {
+		return u.asFailure(command, mib.OperationKindReset, err)
+	}
+	if !d.ResetRequired {
+		return nil
+	}
+	u.begin(command, "reset the device: what was loaded takes effect then")
+	_, err = u.perform(ctx, command, watch, u.plan.Limits.Restore, Request{Kind: mib.OperationKindReset})
+	return err
+}
+
+// judgeUpdate is step 150: the new software must be what runs.
+func (u *upgrade) judgeUpdate(ctx context.Context) error {
+	u.begin(StepUpdateJudge, "judge the update")
+	d, err := u.plan.Client.Device(ctx)
+	if err != nil {
+		return u.asFailure(StepUpdateJudge, mib.OperationKindDownloadSoftware, err)
+	}
+	if want := u.plan.Image.Version(); d.Version != want {
+		failure := &Failure{Device: d.ID, Step: StepUpdateJudge, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseBootFailed,
+			Advice: mib.RetryAdviceRestoreFirst, Text: fmt.Sprintf("%s runs, not %s", d.Version, want)}
+		if banks, err := u.plan.Client.Banks(ctx); err == nil {
+			for _, b := range banks {
+				if b.Version == want && b.Error != mib.FailCauseNone && b.Error != 0 {
+					failure.Cause, failure.Text = b.Error, b.ErrorText
+				}
+			}
+		}
+		return failure
+	}
+	u.end(StepUpdateJudge, fmt.Sprintf("the device runs %s", d.Version))
+	return nil
+}
+
+// restoreOld is step 160. It does nothing if the old software runs and is
+// what boots next.
+func (u *upgrade) restoreOld(ctx context.Context) error {
+	u.begin(StepRestore, "go back to the old software")
+	for attempt := 1; ; attempt++ {
+		err := u.restoreOnce(ctx)
+		if err == nil {
+			u.end(StepRestore, fmt.Sprintf("the device runs %s", u.result.OldVersion))
+			return nil
+		}
+		if _, err := u.ask(ctx, StepRestore, attempt, err, Retry); err != nil {
+			return err
+		}
+	}
+}
+
+func (u *upgrade) restoreOnce(ctx context.Context) error {
+	banks, err := u.plan.Client.Banks(ctx)
+	if err != nil {
+		return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
+	}
+	for _, b := range banks {
+		if b.Running && b.Next && b.State == mib.BankStateGood && b.Version == u.result.OldVersion {
+			u.note(StepRestore, fmt.Sprintf("%s runs already; nothing to restore", b))
+			return nil
+		}
+	}
+	_, err = u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, Request{Kind: mib.OperationKindRestoreOldSoftware})
+	return err
+}
+
+// check has the device judge the image without changing anything.
+func (u *upgrade) check(ctx context.Context) error {
+	u.begin(StepUpdate, fmt.Sprintf("check %s, changing nothing", u.plan.Image.FileName()))
+	request, err := u.downloadRequest(CheckOnly)
+	if err != nil {
+		return err
+	}
+	if _, err := u.perform(ctx, StepUpdate, StepUpdateWatch, u.plan.Limits.Update, request); err != nil {
+		return err
+	}
+	u.end(StepUpdateJudge, "the device would accept this image")
+	return nil
+}

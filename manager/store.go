@@ -1,0 +1,344 @@
+package manager
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/afero"
+	"golang.org/x/time/rate"
+
+	"example.com/iad/internal/durable"
+)
+
+// Errors of the file store, as the two servers translate them.
+var (
+	errFileName = errors.New("file name not allowed")
+	errTooLarge = errors.New("file larger than the server accepts")
+	errNoUpload = errors.New("uploads are not open for this folder")
+)
+
+// maxGrantFiles bounds how many files one device may put into one folder.
+const maxGrantFiles = 64
+
+// store is the tree of files behind both servers. Devices see the images that
+// were published, read-only, and the folders that were granted. No octet that
+// was received completely is ever overwritten or deleted.
+type store struct {
+	files     afero.Fs
+	maxUpload int64
+	limiter   *rate.Limiter
+	log       *slog.Logger
+
+	mu     sync.Mutex
+	images map[string]imageSource
+	grants map[string]*grant // by user name
+	serial int
+}
+
+// imageSource opens a published file.
+type imageSource struct {
+	size int64
+	open func() (afero.File, error)
+}
+
+// grant lets one device read below home and write into folder.
+type grant struct {
+	user, password string
+	home, folder   string
+	final          map[string]bool // names that stay once they are there
+}
+
+// access is what one session may do: that of one grant, or of all of them
+// where the protocol knows no users (TFTP).
+type access struct {
+	store *store
+	grant *grant
+}
+
+// cleanName turns a file name from the network into a slash-separated path
+// relative to the store. It refuses what could leave a folder or confuse a
+// log: "..", control characters, backslashes, hidden names, invalid UTF-8.
+func cleanName(name string) (string, error) {
+	bad := func(r rune) bool { return unicode.IsControl(r) || r == '\\' }
+	if len(name) > 512 || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) {
+		return "", fmt.Errorf("%w: %.64q", errFileName, name)
+	}
+	for _, part := range strings.Split(name, "/") {
+		if strings.HasPrefix(part, ".") && part != "." {
+			return "", fmt.Errorf("%w: %.64q", errFileName, name)
+		}
+	}
+	return strings.TrimPrefix(path.Clean("/"+name), "/"), nil
+}
+
+// below tells whether name lies in folder or is it.
+func below(name, folder string) bool {
+	return folder != "" && (name == folder || strings.HasPrefix(name, folder+"/"))
+}
+
+// granted returns the grant that lets the session read name, nil for none.
+func (a access) granted(name string) *grant {
+	if a.grant != nil {
+		if below(name, a.grant.home) {
+			return a.grant
+		}
+		return nil
+	}
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	for _, g := range a.store.grants {
+		if below(name, g.home) {
+			return g
+		}
+	}
+	return nil
+}
+
+// open returns a file for reading and its size.
+func (a access) open(name string) (afero.File, int64, error) {
+	clean, err := cleanName(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	a.store.mu.Lock()
+	image, ok := a.store.images[clean]
+	a.store.mu.Unlock()
+	if ok {
+		f, err := image.open()
+		return f, image.size, err
+	}
+	if a.granted(clean) == nil {
+		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	info, err := a.store.files.Stat(clean)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+	}
+	f, err := a.store.files.Open(clean)
+	return f, info.Size(), err
+}
+
+// stat describes a file or a folder, the folders above images included.
+func (a access) stat(name string) (fs.FileInfo, error) {
+	clean, err := cleanName(name)
+	if err != nil {
+		return nil, err
+	}
+	a.store.mu.Lock()
+	image, isImage := a.store.images[clean]
+	isFolder := clean == ""
+	for published := range a.store.images {
+		isFolder = isFolder || strings.HasPrefix(published, clean+"/")
+	}
+	a.store.mu.Unlock()
+	switch {
+	case isImage:
+		return virtualInfo{name: path.Base(clean), size: image.size}, nil
+	case isFolder:
+		return virtualInfo{name: path.Base("/" + clean), dir: true}, nil
+	case a.granted(clean) != nil:
+		return a.store.files.Stat(clean)
+	}
+	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+}
+
+// readDir lists a folder that the session may read.
+func (a access) readDir(name string) ([]os.FileInfo, error) {
+	clean, err := cleanName(name)
+	if err != nil {
+		return nil, err
+	}
+	if a.granted(clean) == nil {
+		return nil, nil
+	}
+	list, err := afero.ReadDir(a.store.files, clean)
+	visible := list[:0]
+	for _, info := range list {
+		if !strings.HasPrefix(info.Name(), ".") {
+			visible = append(visible, info)
+		}
+	}
+	return visible, err
+}
+
+// uploadFolder checks that name is a file directly in the folder of a grant.
+func (a access) uploadFolder(name string) (string, *grant, error) {
+	clean, err := cleanName(name)
+	if err != nil {
+		return "", nil, err
+	}
+	g := a.granted(clean)
+	if g == nil || g.folder == "" || path.Dir(clean) != g.folder {
+		return "", nil, fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+clean))
+	}
+	return clean, g, nil
+}
+
+// create begins an upload. Nothing shows under the name until it is complete.
+func (a access) create(ctx context.Context, name string) (*upload, error) {
+	clean, _, err := a.uploadFolder(name)
+	if err != nil {
+		return nil, err
+	}
+	folder := path.Dir(clean)
+	list, err := afero.ReadDir(a.store.files, folder)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) >= maxGrantFiles {
+		return nil, fmt.Errorf("%w: folder %s holds %d files already", errTooLarge, folder, len(list))
+	}
+	a.store.mu.Lock()
+	a.store.serial++
+	temp := path.Join(folder, fmt.Sprintf(".%s.%d", path.Base(clean), a.store.serial))
+	a.store.mu.Unlock()
+	f, err := a.store.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &upload{store: a.store, ctx: ctx, file: f, temp: temp, name: clean}, nil
+}
+
+// remove deletes a file that has no final name, such as a temporary one of a
+// client that renames when it is done.
+func (a access) remove(name string) error {
+	clean, g, err := a.uploadFolder(name)
+	if err != nil {
+		return err
+	}
+	if g.final[path.Base(clean)] {
+		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrPermission}
+	}
+	return durable.Remove(a.store.files, clean)
+}
+
+// rename gives a file without a final name its final one.
+func (a access) rename(from, to string) error {
+	cleanFrom, g, err := a.uploadFolder(from)
+	if err != nil {
+		return err
+	}
+	cleanTo, _, err := a.uploadFolder(to)
+	if err != nil {
+		return err
+	}
+	if g.final[path.Base(cleanFrom)] {
+		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrPermission}
+	}
+	return a.store.place(cleanFrom, cleanTo)
+}
+
+// place gives the complete file temp its name. A file that has the name
+// already stays if its contents are the same, and else is set aside.
+func (s *store) place(temp, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.files.Stat(name); err == nil {
+		same, err := sameContents(s.files, temp, name)
+		if err != nil {
+			return err
+		}
+		if same {
+			return durable.Remove(s.files, temp)
+		}
+		if err := s.setAside(name); err != nil {
+			return err
+		}
+	}
+	return durable.Rename(s.files, temp, name)
+}
+
+func (s *store) setAside(name string) error {
+	for n := 1; n <= maxGrantFiles; n++ {
+		aside := fmt.Sprintf("%s~%d", name, n)
+		if _, err := s.files.Stat(aside); errors.Is(err, fs.ErrNotExist) {
+			return durable.Rename(s.files, name, aside)
+		}
+	}
+	return &fs.PathError{Op: "rename", Path: name, Err: fs.ErrExist}
+}
+
+func sameContents(files afero.Fs, a, b string) (bool, error) {
+	_, da, err := digestFile(files, a)
+	if err != nil {
+		return false, err
+	}
+	_, db, err := digestFile(files, b)
+	return bytes.Equal(da, db), err
+}
+
+// digestFile returns the size and the SHA-256 digest of a file.
+func digestFile(files afero.Fs, name string) (int64, []byte, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return 0, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, h.Sum(nil), nil
+}
+
+// upload is a file on its way in.
+type upload struct {
+	store *store
+	ctx   context.Context
+	file  afero.File
+	temp  string
+	name  string
+	size  int64
+}
+
+func (u *upload) Write(p []byte) (int, error) {
+	if u.store.maxUpload > 0 && u.size+int64(len(p)) > u.store.maxUpload {
+		return 0, fmt.Errorf("%w: more than %d octets", errTooLarge, u.store.maxUpload)
+	}
+	if err := throttle(u.ctx, u.store.limiter, len(p)); err != nil {
+		return 0, err
+	}
+	n, err := u.file.Write(p)
+	u.size += int64(n)
+	return n, err
+}
+
+// commit makes the file visible, durably.
+func (u *upload) commit() error {
+	err := u.file.Sync()
+	if cerr := u.file.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = u.store.place(u.temp, u.name)
+	}
+	if err != nil {
+		return errors.Join(err, u.store.files.Remove(u.temp))
+	}
+	u.store.log.Info("file received", "file", u.name, "octets", u.size)
+	return nil
+}
+
+// abandon forgets what came so far.
+func (u *upload) abandon(why error) {
+	u.store.log.Warn("upload given up", "file", u.name, "octets", u.size, "cause", why)
+	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
+		u.store.log.Warn("temporary file stays", "file", u.temp, "cause", err)
+	}
+}

@@ -1,0 +1,255 @@
+package manager
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gosnmp/gosnmp"
+)
+
+// usmReceiver is the User-based Security Model (RFC 3414) of a notification
+// receiver. For informs it is the authoritative engine: it answers discovery
+// and keeps the time. For traps the sender is: keys are localized to the
+// sender's engine, and its clock is followed so that old messages cannot be
+// replayed.
+type usmReceiver struct {
+	engineID string
+	started  time.Time
+	now      func() time.Time
+	users    map[string]User
+	keys     map[keyName]*gosnmp.UsmSecurityParameters
+	clocks   map[string]engineClock
+	counters map[string]uint32
+}
+
+type keyName struct{ user, engine string }
+
+// engineClock is what is known of a sender's snmpEngineBoots and
+// snmpEngineTime.
+type engineClock struct {
+	boots, time uint32
+	at          time.Time
+}
+
+// Counters of RFC 3414 section 5 that reports name.
+const (
+	usmUnsupportedSecLevels = ".1.3.6.1.6.3.15.1.1.1.0"
+	usmNotInTimeWindows     = ".1.3.6.1.6.3.15.1.1.2.0"
+	usmUnknownUserNames     = ".1.3.6.1.6.3.15.1.1.3.0"
+	usmUnknownEngineIDs     = ".1.3.6.1.6.3.15.1.1.4.0"
+	usmWrongDigests         = ".1.3.6.1.6.3.15.1.1.5.0"
+	usmDecryptionErrors     = ".1.3.6.1.6.3.15.1.1.6.0"
+)
+
+const (
+	timeWindow = 150   // seconds, RFC 3414 section 3.2 (7)
+	maxKeys    = 20000 // localized keys and clocks that are kept
+	// engineBoots stays 1 because every start takes a new engine identity.
+	engineBoots = 1
+)
+
+func newUSMReceiver(users []User, now func() time.Time) (*usmReceiver, error) {
+	u := &usmReceiver{
+		started: now(), now: now, users: make(map[string]User, len(users)),
+		keys: make(map[keyName]*gosnmp.UsmSecurityParameters), clocks: make(map[string]engineClock),
+		counters: make(map[string]uint32),
+	}
+	for _, user := range users {
+		if err := user.Check(); err != nil {
+			return nil, err
+		}
+		u.users[user.Name] = user
+	}
+	// RFC 3411 section 5, SnmpEngineID: enterprise number of Net-SNMP's
+	// playpen root, then format 5 (octets) and random octets.
+	id := append([]byte{0x80, 0x00, 0x1f, 0x88, 5}, make([]byte, 12)...)
+	if _, err := rand.Read(id[5:]); err != nil {
+		return nil, err
+	}
+	u.engineID = string(id)
+	return u, nil
+}
+
+// time returns snmpEngineTime of this engine.
+func (u *usmReceiver) time() uint32 { return uint32(u.now().Sub(u.started) / time.Second) }
+
+// decode returns the authenticated and decrypted message, or no packet and,
+// if the sender wants to know, a report for it.
+func (u *usmReceiver) decode(message []byte) (packet *gosnmp.SnmpPacket, report []byte, err error) {
+	head, err := readHeader(message)
+	if err != nil {
+		return nil, nil, err
+	}
+	sent, ok := head.SecurityParameters.(*gosnmp.UsmSecurityParameters)
+	if !ok || head.SecurityModel != gosnmp.UserSecurityModel {
+		return nil, nil, errors.New("security model is not USM")
+	}
+	reject := func(counter, why string) (*gosnmp.SnmpPacket, []byte, error) {
+		report, err := u.report(head, counter, nil)
+		return nil, report, errors.Join(errors.New(why), err)
+	}
+	// A sender that wants reports takes this side for authoritative.
+	confirmed := head.MsgFlags&gosnmp.Reportable != 0
+	if confirmed && sent.AuthoritativeEngineID != u.engineID {
+		return reject(usmUnknownEngineIDs, "engine discovery")
+	}
+	if !confirmed && (len(sent.AuthoritativeEngineID) < 5 || len(sent.AuthoritativeEngineID) > 32 || sent.AuthoritativeEngineID == u.engineID) {
+		return nil, nil, errors.New("engine identity of the sender is invalid")
+	}
+	user, ok := u.users[sent.UserName]
+	if !ok {
+		return reject(usmUnknownUserNames, fmt.Sprintf("user %.40q is unknown", sent.UserName))
+	}
+	if head.MsgFlags&gosnmp.AuthPriv != user.level() {
+		return reject(usmUnsupportedSecLevels, fmt.Sprintf("user %s: security level is not the configured one", user.Name))
+	}
+	params, err := u.localized(user, sent.AuthoritativeEngineID)
+	if err != nil {
+		return nil, nil, err
+	}
+	codec := &gosnmp.GoSNMP{
+		Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel,
+		MsgFlags: head.MsgFlags, SecurityParameters: params,
+	}
+	packet, err = decodeSafely(func() (*gosnmp.SnmpPacket, error) { return codec.UnmarshalTrap(message, true) })
+	if err != nil {
+		if strings.Contains(err.Error(), "not authentic") {
+			return reject(usmWrongDigests, err.Error())
+		}
+		return reject(usmDecryptionErrors, err.Error())
+	}
+	if user.level() == gosnmp.NoAuthNoPriv {
+		return packet, nil, nil
+	}
+	if confirmed && !u.timely(sent) {
+		report, err := u.report(head, usmNotInTimeWindows, params)
+		return nil, report, errors.Join(errors.New("not in time window"), err)
+	}
+	if !confirmed && !u.follow(sent) {
+		return nil, nil, errors.New("older than what came before: late or replayed")
+	}
+	return packet, nil, nil
+}
+
+// readHeader decodes what is in clear: message flags, engine and user. The
+// decoder reports an error for messages that need keys; the fields are there
+// all the same.
+func readHeader(message []byte) (*gosnmp.SnmpPacket, error) {
+	codec := &gosnmp.GoSNMP{
+		Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel,
+		SecurityParameters: &gosnmp.UsmSecurityParameters{UserName: "-"},
+	}
+	head, err := decodeSafely(func() (*gosnmp.SnmpPacket, error) {
+		return codec.SnmpDecodePacket(append([]byte(nil), message...))
+	})
+	if head == nil {
+		return nil, err
+	}
+	if sp, ok := head.SecurityParameters.(*gosnmp.UsmSecurityParameters); !ok || sp == nil || (err != nil && sp.UserName == "-") {
+		return nil, fmt.Errorf("SNMPv3 header: %w", err)
+	}
+	return head, nil
+}
+
+// decodeSafely turns a panic of gosnmp's decoder, which slices its input
+// without looking at its length in places, into an error.
+func decodeSafely(decode func() (*gosnmp.SnmpPacket, error)) (p *gosnmp.SnmpPacket, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = nil, fmt.Errorf("malformed message: %v", r)
+		}
+	}()
+	return decode()
+}
+
+// localized returns the user's keys for an engine. To compute them takes a
+// megabyte of hashing, so they are kept.
+func (u *usmReceiver) localized(user User, engine string) (*gosnmp.UsmSecurityParameters, error) {
+	name := keyName{user.Name, engine}
+	if params, ok := u.keys[name]; ok {
+		return params, nil
+	}
+	params := user.usm()
+	params.AuthoritativeEngineID = engine
+	if err := params.InitSecurityKeys(); err != nil {
+		return nil, fmt.Errorf("user %s: %w", user.Name, err)
+	}
+	if len(u.keys) >= maxKeys {
+		clear(u.keys)
+	}
+	u.keys[name] = params
+	return params, nil
+}
+
+// timely judges a message for which this engine is authoritative (RFC 3414
+// section 3.2 (7a)).
+func (u *usmReceiver) timely(sent *gosnmp.UsmSecurityParameters) bool {
+	apart := int64(sent.AuthoritativeEngineTime) - int64(u.time())
+	return sent.AuthoritativeEngineBoots == engineBoots && apart >= -timeWindow && apart <= timeWindow
+}
+
+// follow judges and follows the clock of an authoritative sender (RFC 3414
+// section 3.2 (7b)).
+func (u *usmReceiver) follow(sent *gosnmp.UsmSecurityParameters) bool {
+	known, ok := u.clocks[sent.AuthoritativeEngineID]
+	now := u.now()
+	boots, engineTime := sent.AuthoritativeEngineBoots, sent.AuthoritativeEngineTime
+	if ok {
+		estimate := int64(known.time) + int64(now.Sub(known.at)/time.Second)
+		if boots < known.boots || boots == known.boots && int64(engineTime) < estimate-timeWindow {
+			return false
+		}
+	}
+	if !ok || boots > known.boots || engineTime > known.time {
+		if len(u.clocks) >= maxKeys {
+			clear(u.clocks)
+		}
+		u.clocks[sent.AuthoritativeEngineID] = engineClock{boots: boots, time: engineTime, at: now}
+	}
+	return true
+}
+
+// report tells the sender of a confirmed message why it was not taken. With
+// params it is authenticated, as a report on the time window must be.
+func (u *usmReceiver) report(head *gosnmp.SnmpPacket, counter string, params *gosnmp.UsmSecurityParameters) ([]byte, error) {
+	u.counters[counter]++
+	if head.MsgFlags&gosnmp.Reportable == 0 {
+		return nil, nil
+	}
+	sp := new(gosnmp.UsmSecurityParameters)
+	flags := gosnmp.NoAuthNoPriv
+	if params != nil {
+		sp, flags = params.Copy().(*gosnmp.UsmSecurityParameters), gosnmp.AuthNoPriv
+	} else if sent, ok := head.SecurityParameters.(*gosnmp.UsmSecurityParameters); ok {
+		sp.UserName = sent.UserName
+	}
+	sp.AuthoritativeEngineID, sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = u.engineID, engineBoots, u.time()
+	p := &gosnmp.SnmpPacket{
+		Version: gosnmp.Version3, MsgFlags: flags, SecurityModel: gosnmp.UserSecurityModel, SecurityParameters: sp,
+		ContextEngineID: u.engineID, PDUType: gosnmp.Report, MsgID: head.MsgID, RequestID: head.RequestID,
+		Variables: []gosnmp.SnmpPDU{{Name: counter, Type: gosnmp.Counter32, Value: u.counters[counter]}},
+	}
+	return p.MarshalMsg()
+}
+
+// encode secures a response to a message for which this engine is
+// authoritative.
+func (u *usmReceiver) encode(p *gosnmp.SnmpPacket) ([]byte, error) {
+	sp, ok := p.SecurityParameters.(*gosnmp.UsmSecurityParameters)
+	if !ok {
+		return nil, errors.New("security model is not USM")
+	}
+	p.MsgFlags &^= gosnmp.Reportable
+	p.MsgMaxSize = 65507
+	sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = engineBoots, u.time()
+	if p.MsgFlags&gosnmp.AuthPriv == gosnmp.AuthPriv {
+		sp.PrivacyParameters = make([]byte, 8)
+		if _, err := rand.Read(sp.PrivacyParameters); err != nil {
+			return nil, err
+		}
+	}
+	return p.MarshalMsg()
+}

@@ -1,0 +1,105 @@
+package manager
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/gosnmp/gosnmp"
+
+	"example.com/iad/mib"
+)
+
+// field says where the value of an object goes.
+type field struct {
+	object *mib.Object
+	set    func(mib.Value)
+}
+
+// number stores an INTEGER or Unsigned32.
+func number[T ~uint8 | ~uint32 | ~int](o *mib.Object, to *T) field {
+	return field{o, func(v mib.Value) { *to = T(v.Int) }}
+}
+
+func text(o *mib.Object, to *string) field {
+	return field{o, func(v mib.Value) { *to = string(v.Bytes) }}
+}
+
+func octets(o *mib.Object, to *[]byte) field {
+	return field{o, func(v mib.Value) { *to = v.Bytes }}
+}
+
+func truth(o *mib.Object, to *bool) field {
+	return field{o, func(v mib.Value) { *to = v.Int == int64(mib.TruthValueTrue) }}
+}
+
+func seconds(o *mib.Object, to *time.Duration) field {
+	return field{o, func(v mib.Value) { *to = time.Duration(v.Int) * time.Second }}
+}
+
+// when stores a DateAndTime; the zero time stands for one that the device did
+// not know.
+func when(o *mib.Object, to *time.Time) field {
+	return field{o, func(v mib.Value) {
+		if t, err := mib.ParseDateAndTime(v.Bytes); err == nil {
+			*to = t
+		}
+	}}
+}
+
+// decodePDU turns what gosnmp decoded into a varbind.
+func decodePDU(pdu gosnmp.SnmpPDU) (mib.Varbind, error) {
+	oid, err := mib.ParseOID(pdu.Name)
+	if err != nil {
+		return mib.Varbind{}, err
+	}
+	v := mib.Value{Type: mib.Type(pdu.Type)}
+	switch value := pdu.Value.(type) {
+	case nil:
+	case int:
+		v.Int = int64(value)
+	case uint:
+		v.Int = int64(value)
+	case uint32:
+		v.Int = int64(value)
+	case uint64:
+		v.Int = int64(value)
+	case []byte:
+		v.Bytes = value
+	case string:
+		switch pdu.Type {
+		case gosnmp.ObjectIdentifier:
+			if v.OID, err = mib.ParseOID(value); err != nil {
+				return mib.Varbind{}, err
+			}
+		case gosnmp.IPAddress:
+			v.Bytes = net.ParseIP(value).To4()
+		default:
+			v.Bytes = []byte(value)
+		}
+	default:
+		return mib.Varbind{}, fmt.Errorf("%s: value of unexpected type %v", oid, pdu.Type)
+	}
+	return mib.Varbind{OID: oid, Value: v}, nil
+}
+
+// encodePDU turns a varbind into what gosnmp encodes.
+func encodePDU(vb mib.Varbind) gosnmp.SnmpPDU {
+	pdu := gosnmp.SnmpPDU{Name: vb.OID.String(), Type: gosnmp.Asn1BER(vb.Value.Type)}
+	switch vb.Value.Type {
+	case mib.Integer:
+		pdu.Value = int(vb.Value.Int)
+	case mib.Gauge32, mib.Counter32, mib.TimeTicks:
+		pdu.Value = uint32(vb.Value.Int)
+	case mib.OctetString, mib.Opaque, mib.IPAddress:
+		pdu.Value = vb.Value.Bytes
+	case mib.ObjectIdentifier:
+		pdu.Value = vb.Value.OID.String()
+	case mib.Counter64:
+		pdu.Value = uint64(vb.Value.Int)
+	}
+	return pdu
+}
+
+// fits tells whether a value has the type that the module gives the object.
+func fits(o *mib.Object, v mib.Value) bool { return v.Type == o.Type }
