@@ -118,8 +118,10 @@ func (p *packet) decodeHeader(h *[pdu.HeaderSize]byte) error {
 
 // decodePayload reads p.raw into the fields that p.Type has.
 func (p *packet) decodePayload() error {
-	p.Context, p.Description, p.OID = nil, nil, nil
-	p.Ranges, p.Varbinds, p.subIDs = p.Ranges[:0], p.Varbinds[:0], p.subIDs[:0]
+	*p = packet{
+		Header: p.Header, raw: p.raw,
+		Ranges: p.Ranges[:0], Varbinds: p.Varbinds[:0], subIDs: p.subIDs[:0],
+	}
 
 	d := decoder{packet: p, order: orderOf(p.Flags), data: p.raw}
 	if p.Flags&pdu.FlagNonDefaultContext != 0 && hasContext(p.Type) {
@@ -136,7 +138,7 @@ func (p *packet) decodePayload() error {
 		w := d.word()
 		p.Timeout, p.Priority, p.RangeSubID = w[0], w[1], w[2]
 		p.OID, _ = d.oid()
-		if p.UpperBound = 0; p.RangeSubID != 0 {
+		if p.RangeSubID != 0 {
 			p.UpperBound = d.uint32()
 		}
 		if int(p.RangeSubID) > len(p.OID) {

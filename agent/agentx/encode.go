@@ -133,4 +133,3 @@ func appendOID(b []byte, o order, oid mib.OID) ([]byte, error) {
 	}
 	return b, nil
 }
-

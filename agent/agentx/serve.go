@@ -53,7 +53,7 @@ func (w *worker) serve(p *packet) {
 		defer w.link.recycle(p)
 	}
 	if p.Type == pdu.TypeCleanupSet { // has no answer
-		if p.SessionID == w.link.id.Load() {
+		if !p.malformed && p.SessionID == w.link.id.Load() {
 			w.cleanup(p.TransactionID)
 		}
 		return
@@ -127,7 +127,7 @@ func (w *worker) bulk(p *packet) []mib.Varbind {
 	for range p.MaxRepetitions {
 		more := false
 		for i, vb := range reader.Next(repeated) {
-			if size += encodedSize(vb); size > maxPayload/2 {
+			if size += encodedSize(vb); size > maxPayload-8 {
 				return vbs
 			}
 			vbs = append(vbs, vb)
@@ -143,5 +143,5 @@ func (w *worker) bulk(p *packet) []mib.Varbind {
 
 // encodedSize is the most octets that a varbind takes in a PDU.
 func encodedSize(vb mib.Varbind) int {
-	return 24 + 4*len(vb.OID) + 4*len(vb.Value.OID) + len(vb.Value.Bytes)
+	return 16 + 4*len(vb.OID) + 4*len(vb.Value.OID) + len(vb.Value.Bytes)
 }
