@@ -10,7 +10,8 @@ type Caller struct {
 }
 
 // Assignment is one varbind of a SET after its object, instance, type, size
-// and range were found to be in order.
+// and range were found to be in order. BITS have as many octets as the object
+// has bits.
 type Assignment struct {
 	// Pos is the position of the varbind in the request, counted from 1.
 	Pos    int
@@ -27,17 +28,20 @@ type Instrumentation interface {
 	View() View
 	// Test checks whether all assignments can be made together and reserves
 	// what they need. It changes nothing that a View shows. It returns a
-	// *SetError if not, with the Pos of the assignment that is to blame.
+	// *SetError if not, whose Index is the Pos of the assignment that is to
+	// blame; any other error travels as genErr.
 	Test(caller Caller, changes []Assignment) (Transaction, error)
 }
 
-// View is a consistent state of the objects.
+// View is a consistent state of the objects. One goroutine uses it. What it
+// returns is not changed by the tree, and may be handed out again.
 type View interface {
 	// Value returns the value of a scalar or column instance; ok is false if
-	// there is no such instance.
+	// there is no such instance. BITS may be shorter than the object has
+	// bits.
 	Value(o *Object, index OID) (v Value, ok bool)
 	// Rows returns the indexes of the rows of a table, in lexicographic
-	// order. o is the row object (the "Entry").
+	// order, each once. o is the row object (the "Entry").
 	Rows(o *Object) []OID
 }
 

@@ -159,6 +159,9 @@ func TestLookup(t *testing.T) {
 			if leaf := want.Kind == mib.Scalar || want.Kind == mib.Column; found != leaf {
 				t.Errorf("Lookup(%s.4.5) = %v, %v, %v", want.Name, o, index, ok)
 			}
+			if o, index, ok := m.Lookup(m.OID(want, 0)); ok != (want.Kind == mib.Scalar || want.Kind == mib.Column) {
+				t.Errorf("Lookup(%s.0) = %v, %v, %v", want.Name, o, index, ok)
+			}
 			if o, ok := mib.ObjectByName(want.Name); !ok || o != want {
 				t.Errorf("ObjectByName(%s) = %v, %v", want.Name, o, ok)
 			}

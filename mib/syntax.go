@@ -3,7 +3,6 @@ package mib
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"unicode/utf8"
 )
 
@@ -82,11 +81,7 @@ func (o *Object) plausibleIndex(index OID) bool {
 		return false
 	}
 	for i, c := range o.Row.Index {
-		n := Value{Type: c.Type, Int: int64(index[i])}
-		if c.Type == Integer && index[i] > math.MaxInt32 {
-			return false
-		}
-		if s, _ := c.Check(n); s != NoError {
+		if s, _ := c.Check(Value{Type: c.Type, Int: int64(index[i])}); s != NoError {
 			return false
 		}
 	}
