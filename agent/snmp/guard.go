@@ -15,10 +15,11 @@ const (
 	// makes guessing pass phrases hopeless.
 	failureBurst = 100
 	failureRate  = 20
-	// Reports that a source is sent. The address may be forged: then it is a
-	// victim that gets them.
-	reportBurst = 20
-	reportRate  = 10
+	// Reports that a source is sent: each command of a manager that keeps
+	// nothing begins with one, but the address may be forged, and then a
+	// victim gets them, some 12 kB a second at most.
+	reportBurst = 200
+	reportRate  = 100
 	// Sources that are remembered, and peers that authenticated.
 	maxSources = 1024
 	maxPeers   = 64

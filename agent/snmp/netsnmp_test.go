@@ -1,0 +1,460 @@
+package snmp
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/iad/internal/peers"
+	"example.com/iad/mib"
+)
+
+// run starts the engine; it ends with the test.
+func run(t testing.TB, e *Engine) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// tool runs one of net-snmp's tools, and returns what it says.
+func tool(t testing.TB, name string, args ...string) (out string, ok bool) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), peers.Find(t, name), append([]string{"-m", "", "-On", "-t", "1", "-r", "0"}, args...)...)
+	cmd.Env = toolEnv(t)
+	text, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(text)), err == nil
+}
+
+// toolEnv keeps net-snmp from the machine's configuration.
+func toolEnv(t testing.TB) []string {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "cert_indexes"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return append(os.Environ(), "SNMPCONFPATH="+dir, "SNMP_PERSISTENT_DIR="+dir, "MIBS=", "LC_ALL=C")
+}
+
+func mustTool(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, ok := tool(t, name, args...)
+	if !ok {
+		t.Fatalf("%s %s: %s", name, strings.Join(args, " "), out)
+	}
+	return out
+}
+
+func dotted(o *mib.Object, index ...uint32) string {
+	return "." + module.OID(o, index...).String()
+}
+
+func wantLine(t testing.TB, out, line string) {
+	t.Helper()
+	for l := range strings.Lines(out) {
+		if strings.TrimSpace(l) == line {
+			return
+		}
+	}
+	t.Errorf("no line %q in:\n%s", line, out)
+}
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+func communities() []Community {
+	return []Community{
+		{Name: "public", Sources: loopback},
+		{Name: "private", Write: true, Sources: loopback},
+		{Name: "elsewhere", Write: true, Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
+	}
+}
+
+func TestToolsV1AndV2c(t *testing.T) {
+	e, d := newEngine(t, Config{
+		Listen: "127.0.0.1:0", Communities: communities(),
+		System: System{Descr: "test device", ObjectID: mib.MustParseOID("1.3.6.1.4.1.8072.9999"), Name: "iad-1"},
+	})
+	run(t, e)
+	at := e.Addr().String()
+
+	for _, version := range []string{"-v1", "-v2c"} {
+		out := mustTool(t, "snmpget", version, "-c", "public", at, ".1.3.6.1.2.1.1.1.0", ".1.3.6.1.2.1.1.2.0", dotted(mib.BankVersion, 2))
+		wantLine(t, out, `.1.3.6.1.2.1.1.1.0 = STRING: "test device"`)
+		wantLine(t, out, `.1.3.6.1.2.1.1.2.0 = OID: .1.3.6.1.4.1.8072.9999`)
+		wantLine(t, out, dotted(mib.BankVersion, 2)+` = STRING: "1.0.0"`)
+
+		out = mustTool(t, "snmpwalk", version, "-c", "public", at, ".1.3")
+		wantLine(t, out, `.1.3.6.1.2.1.1.5.0 = STRING: "iad-1"`)
+		wantLine(t, out, dotted(mib.BankState, 2)+` = INTEGER: 2`)
+
+		mustTool(t, "snmpset", version, "-c", "private", at, dotted(mib.ReqOwner, 0), "s", "operator"+version)
+		if got := string(d.value(mib.ReqOwner, 0).Bytes); got != "operator"+version {
+			t.Errorf("SET left %q", got)
+		}
+	}
+	walk := mustTool(t, "snmpwalk", "-v2c", "-c", "public", at, ".1.3.6.1.4")
+	bulk := mustTool(t, "snmpbulkwalk", "-v2c", "-c", "public", at, ".1.3.6.1.4")
+	if walk != bulk {
+		t.Errorf("snmpwalk and snmpbulkwalk differ:\n%s\n\n%s", walk, bulk)
+	}
+	if lines := strings.Count(walk, "\n") + 1; lines < 14 {
+		t.Errorf("walk of the device has %d lines:\n%s", lines, walk)
+	}
+
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no such object", []string{"snmpget", "-v2c", "-c", "public", at, ".1.3.6.1.2.1.99.0"}, "No Such Object"},
+		{"no such instance", []string{"snmpget", "-v2c", "-c", "public", at, ".1.3.6.1.2.1.1.1.1"}, "No Such Instance"},
+		{"no such name", []string{"snmpget", "-v1", "-c", "public", at, ".1.3.6.1.2.1.99.0"}, "noSuchName"},
+		{"end of view", []string{"snmpgetnext", "-v2c", "-c", "public", at, ".2.5"}, "No more variables"},
+		{"read only community", []string{"snmpset", "-v2c", "-c", "public", at, dotted(mib.ReqOwner, 0), "s", "x"}, "authorizationError"},
+		{"read only object", []string{"snmpset", "-v2c", "-c", "private", at, dotted(mib.DeviceId, 0), "s", "x"}, "notWritable"},
+		{"system group", []string{"snmpset", "-v2c", "-c", "private", at, ".1.3.6.1.2.1.1.5.0", "s", "x"}, "notWritable"},
+		{"wrong type", []string{"snmpset", "-v2c", "-c", "private", at, dotted(mib.ReqOwner, 0), "i", "1"}, "wrongType"},
+		{"wrong type v1", []string{"snmpset", "-v1", "-c", "private", at, dotted(mib.ReqOwner, 0), "i", "1"}, "badValue"},
+		{"unknown community", []string{"snmpget", "-v2c", "-c", "secret", at, ".1.3.6.1.2.1.1.1.0"}, "Timeout"},
+		{"community of another network", []string{"snmpget", "-v2c", "-c", "elsewhere", at, ".1.3.6.1.2.1.1.1.0"}, "Timeout"},
+		{"v3 without users", []string{"snmpget", "-v3", "-u", "u", "-l", "noAuthNoPriv", at, ".1.3.6.1.2.1.1.1.0"}, "Timeout"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if out, _ := tool(t, c.args[0], c.args[1:]...); !strings.Contains(out, c.want) {
+				t.Errorf("want %s, got: %s", c.want, out)
+			}
+		})
+	}
+	if n := d.committed(); n != 2 {
+		t.Errorf("%d SETs were carried out, want 2", n)
+	}
+}
+
+func TestToolsIPv6(t *testing.T) {
+	e, _ := newEngine(t, Config{Listen: "[::1]:0", Communities: communities()})
+	run(t, e)
+	out := mustTool(t, "snmpget", "-v2c", "-c", "public", fmt.Sprintf("udp6:[::1]:%d", e.Addr().Port()), dotted(mib.DeviceId, 0))
+	wantLine(t, out, dotted(mib.DeviceId, 0)+` = STRING: "iad-1"`)
+}
+
+// A SET's work begins after its answer has left.
+func TestDoneAfterAnswer(t *testing.T) {
+	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Communities: communities()})
+	answered := make(chan struct{})
+	d.onDone = func() {
+		// The tool ends once it has the answer; only then may Done return.
+		select {
+		case <-answered:
+		case <-time.After(10 * time.Second):
+			t.Error("the answer did not leave before Done")
+		}
+	}
+	run(t, e)
+	mustTool(t, "snmpset", "-v2c", "-c", "private", e.Addr().String(), dotted(mib.ReqOwner, 0), "s", "x")
+	close(answered)
+}
+
+// auth and priv are protocols that both sides have, by net-snmp's names.
+var (
+	authNames = []AuthProtocol{MD5, SHA1, SHA224, SHA256, SHA384, SHA512}
+	privNames = []PrivProtocol{NoPriv, DES, AES128, AES192, AES256}
+)
+
+const (
+	authPass = "authentication"
+	privPass = "private matters"
+)
+
+func full(level Level) []Access {
+	return []Access{{Level: level, Read: Everything(), Write: Everything(), Notify: Everything()}}
+}
+
+// matrix returns a user for each pair of protocols, and one for none.
+func matrix() []User {
+	users := []User{{Name: "nobody", Access: full(NoAuthNoPriv)}}
+	for _, a := range authNames {
+		for _, p := range privNames {
+			u := User{Name: a.String() + "_" + p.String(), Auth: a, AuthPassphrase: authPass, Priv: p}
+			if p != NoPriv {
+				u.PrivPassphrase = privPass
+			}
+			u.Access = full(u.level())
+			users = append(users, u)
+		}
+	}
+	return users
+}
+
+// options are the tool's options for a user, at the user's own level.
+func options(u *User) []string {
+	args := []string{"-v3", "-u", u.Name, "-l", u.level().String()}
+	if u.Auth != NoAuth {
+		args = append(args, "-a", u.Auth.String(), "-A", u.AuthPassphrase)
+	}
+	if u.Priv != NoPriv {
+		args = append(args, "-x", u.Priv.String(), "-X", u.PrivPassphrase)
+	}
+	return args
+}
+
+var testEngineID = []byte{0x80, 0, 0x1f, 0x88, 5, 1, 2, 3, 4, 5, 6, 7, 8}
+
+func TestToolsV3(t *testing.T) {
+	users := matrix()
+	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Users: users, WeakCrypto: true, EngineID: testEngineID, Boots: 7})
+	run(t, e)
+	at := e.Addr().String()
+	for i, u := range users {
+		t.Run(u.Name, func(t *testing.T) {
+			args := append(options(&u), at)
+			out := mustTool(t, "snmpget", append(args, dotted(mib.DeviceId, 0), ".1.3.6.1.6.3.10.2.1.2.0")...)
+			wantLine(t, out, dotted(mib.DeviceId, 0)+` = STRING: "iad-1"`)
+			wantLine(t, out, ".1.3.6.1.6.3.10.2.1.2.0 = INTEGER: 7")
+			mustTool(t, "snmpset", append(args, dotted(mib.ReqOwner, 0), "s", u.Name)...)
+			if got := string(d.value(mib.ReqOwner, 0).Bytes); got != u.Name {
+				t.Errorf("SET left %q", got)
+			}
+			caller := d.callers[i]
+			if want := (mib.Caller{Private: u.Priv != NoPriv, Name: u.Name}); caller != want {
+				t.Errorf("caller %+v, want %+v", caller, want)
+			}
+			walk := mustTool(t, "snmpbulkwalk", append(args, ".1.3.6.1.4")...)
+			if lines := strings.Count(walk, "\n") + 1; lines < 14 {
+				t.Errorf("walk of the device has %d lines:\n%s", lines, walk)
+			}
+		})
+	}
+}
+
+func TestToolsV3Refused(t *testing.T) {
+	users := []User{
+		{Name: "manager", Auth: SHA256, AuthPassphrase: authPass, Priv: AES128, PrivPassphrase: privPass, Access: []Access{
+			{Level: AuthPriv, Read: Everything(), Write: Everything()},
+			{Level: AuthNoPriv, Read: View{{OID: mib.MustParseOID("1.3.6.1.2.1.1")}}},
+		}},
+		{Name: "reader", Auth: SHA256, AuthPassphrase: authPass, Access: []Access{{Level: AuthNoPriv, Read: Everything()}}},
+		{Name: "stranger", Auth: SHA256, AuthPassphrase: authPass},
+		{Name: "remote", Auth: SHA256, AuthPassphrase: authPass, Access: []Access{{Level: AuthNoPriv,
+			Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Read: Everything()}}},
+	}
+	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Users: users, EngineID: testEngineID, Boots: 7})
+	run(t, e)
+	at := e.Addr().String()
+	manager, reader := options(&users[0]), options(&users[1])
+	id, owner, descr := dotted(mib.DeviceId, 0), dotted(mib.ReqOwner, 0), ".1.3.6.1.2.1.1.1.0"
+	auth := func(user, pass string) []string {
+		return []string{"-v3", "-u", user, "-l", "authNoPriv", "-a", "SHA-256", "-A", pass}
+	}
+	for _, c := range []struct {
+		name string
+		tool string
+		args []string
+		want string
+	}{
+		{"wrong password", "snmpget", append(auth("reader", "another password"), at, id), "Authentication failure"},
+		{"unknown user", "snmpget", append(auth("intruder", authPass), at, id), "Unknown user name"},
+		{"wrong privacy password", "snmpget", append(manager, "-X", "another password", at, id), "Decryption error"},
+		{"level without keys", "snmpget", []string{"-v3", "-u", "reader", "-l", "authPriv", "-a", "SHA-256", "-A", authPass,
+			"-x", "AES", "-X", privPass, at, id}, "Unsupported security level"},
+		{"no access at the level", "snmpget", []string{"-v3", "-u", "reader", "-l", "noAuthNoPriv", at, id}, "authorizationError"},
+		{"no access at all", "snmpget", append(auth("stranger", authPass), at, id), "authorizationError"},
+		{"not from there", "snmpget", append(auth("remote", authPass), at, id), "authorizationError"},
+		{"not for writing", "snmpset", append(reader, at, owner, "s", "x"), "authorizationError"},
+		{"lower level sees less", "snmpget", append(auth("manager", authPass), at, id), "No Such Object"},
+		{"lower level sees something", "snmpget", append(auth("manager", authPass), at, descr), descr + ` = ""`},
+		{"lower level writes nothing", "snmpset", append(auth("manager", authPass), at, owner, "s", "x"), "authorizationError"},
+		{"unknown context", "snmpget", append(reader, "-n", "other", at, id), "Bad context"},
+		{"v2c", "snmpget", []string{"-v2c", "-c", "public", at, id}, "Timeout"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if out, _ := tool(t, c.tool, c.args...); !strings.Contains(out, c.want) {
+				t.Errorf("want %s, got: %s", c.want, out)
+			}
+		})
+	}
+	if n := d.tested(); n != 0 {
+		t.Errorf("%d SETs reached the device", n)
+	}
+}
+
+// snmptrapd receives notifications; its lines come out of the channel.
+func snmptrapd(t *testing.T, conf string) (addr string, lines <-chan string) {
+	t.Helper()
+	program := peers.Find(t, "snmptrapd")
+	free, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = free.LocalAddr().String()
+	free.Close()
+	file := filepath.Join(t.TempDir(), "snmptrapd.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-f", "-C", "-c", file, "-On", "-m", "", "-n", "-Lo", "-F", "%V|%w %P %v\n", "udp:"+addr)
+	cmd.Env = toolEnv(t)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan string, 256)
+	go func() {
+		for s := bufio.NewScanner(out); s.Scan(); {
+			received <- s.Text()
+		}
+		close(received)
+		cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		for range received {
+		}
+	})
+	// It says its version once it listens.
+	for line := range received {
+		if strings.Contains(line, "NET-SNMP version") {
+			return addr, received
+		}
+	}
+	t.Fatal("snmptrapd did not start")
+	return "", nil
+}
+
+// awaitLine waits for a line that contains all the parts.
+func awaitLine(t *testing.T, lines <-chan string, parts ...string) {
+	t.Helper()
+	var seen []string
+	timeout := time.After(10 * time.Second)
+next:
+	for {
+		select {
+		case line := <-lines:
+			seen = append(seen, line)
+			for _, p := range parts {
+				if !strings.Contains(line, p) {
+					continue next
+				}
+			}
+			return
+		case <-timeout:
+			t.Fatalf("no line with %q in:\n%s", parts, strings.Join(seen, "\n"))
+		}
+	}
+}
+
+var notice = mib.Notice{
+	Notification: mib.NotifyOpProgress,
+	Varbinds: []mib.Varbind{
+		{OID: module.OID(mib.DeviceId, 0), Value: mib.Str("iad-1")},
+		{OID: module.OID(mib.OpPercent, 0), Value: mib.Int32(42)},
+	},
+}
+
+// noticeParts are what a receiver sees of notice.
+var noticeParts = []string{
+	".1.3.6.1.6.3.1.1.4.1.0 = OID: ." + module.NotificationOID(mib.NotifyOpProgress).String(),
+	dotted(mib.DeviceId, 0) + ` = STRING: "iad-1"`,
+	dotted(mib.OpPercent, 0) + ` = INTEGER: 42`,
+}
+
+func TestTrapdV2c(t *testing.T) {
+	addr, lines := snmptrapd(t, "authCommunity log traps\n")
+	start := time.Unix(1000, 0)
+	e, _ := newEngine(t, Config{
+		Now:    func() time.Time { return start.Add(90 * time.Second) },
+		System: System{Started: start},
+		Sinks: []Sink{
+			{Address: addr, Community: "traps"},
+			{Address: addr, Community: "traps", Inform: true},
+		},
+	})
+	run(t, e)
+	if err := e.Notify(t.Context(), notice); err != nil {
+		t.Fatal(err)
+	}
+	parts := append([]string{".1.3.6.1.2.1.1.3.0 = Timeticks: (9000) 0:01:30.00|" + noticeParts[0]}, noticeParts...)
+	var kinds []string
+	for range 2 {
+		for line := range lines {
+			if strings.Contains(line, "42") {
+				for _, p := range parts {
+					if !strings.Contains(line, p) {
+						t.Errorf("no %q in %q", p, line)
+					}
+				}
+				kinds = append(kinds, line[:strings.Index(line, " .1")])
+				break
+			}
+		}
+	}
+	if all := strings.Join(kinds, ";"); !strings.Contains(all, "TRAP2") || !strings.Contains(all, "INFORM") {
+		t.Errorf("received %s", all)
+	}
+}
+
+func TestTrapdV3(t *testing.T) {
+	users := matrix()[1:]
+	var conf strings.Builder
+	var sinks []Sink
+	for _, u := range users {
+		level := map[Level]string{AuthNoPriv: "auth", AuthPriv: "priv"}[u.level()]
+		keys := fmt.Sprintf("%s %q", u.Auth, u.AuthPassphrase)
+		if u.Priv != NoPriv {
+			keys += fmt.Sprintf(" %s %q", u.Priv, u.PrivPassphrase)
+		}
+		// Traps come from this engine, informs are keyed to the receiver's.
+		fmt.Fprintf(&conf, "createUser -e 0x%x %s %s\ncreateUser %s %s\nauthUser log %s %s\n",
+			testEngineID, u.Name, keys, u.Name, keys, u.Name, level)
+	}
+	addr, lines := snmptrapd(t, conf.String())
+	for _, u := range users {
+		sinks = append(sinks,
+			Sink{Address: addr, User: u.Name},
+			Sink{Address: addr, User: u.Name, Inform: true, Timeout: 5 * time.Second})
+	}
+	e, _ := newEngine(t, Config{Users: users, WeakCrypto: true, EngineID: testEngineID, Boots: 7, Sinks: sinks})
+	run(t, e)
+	if err := e.Notify(t.Context(), notice); err != nil {
+		t.Fatal(err)
+	}
+	missing := make(map[string]bool)
+	for _, u := range users {
+		missing["TRAP2, SNMP v3, user "+u.Name+", "] = true
+		missing["INFORM, SNMP v3, user "+u.Name+", "] = true
+	}
+	timeout := time.After(10 * time.Second)
+	for len(missing) > 0 {
+		select {
+		case line := <-lines:
+			for want := range missing {
+				if strings.Contains(line, want) {
+					for _, p := range noticeParts {
+						if !strings.Contains(line, p) {
+							t.Errorf("no %q in %q", p, line)
+						}
+					}
+					delete(missing, want)
+				}
+			}
+		case <-timeout:
+			t.Fatalf("not received: %v", missing)
+		}
+	}
+}
