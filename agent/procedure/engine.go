@@ -25,6 +25,9 @@ type Config struct {
 	JournalData, SettingsData []byte
 	// Clock is the system's if nil.
 	Clock Clock
+	// Findings are damages found at this start; they become part of the
+	// event restarted.
+	Findings []string
 	// BootReason is what the hardware knows of the reason for this start, 0
 	// for nothing.
 	BootReason RestartReason
@@ -264,6 +267,10 @@ func (e *Engine) publish() {
 		}
 	}
 }
+
+// Sync returns once Run's goroutine has been through everything before it, or
+// has ended.
+func (e *Engine) Sync() { _ = e.call(func() {}) }
 
 // Sent tells the engine that all events up to seq were handed over to every
 // front end.

@@ -1,6 +1,9 @@
 package procedure
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // restart makes Run return a RestartError once the events have left.
 func (e *Engine) restart(reason RestartReason) {
@@ -57,6 +60,7 @@ func (e *Engine) boot() {
 			ev.Op = Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: CauseNone}
 		}
 		ev.Reason, ev.Restarts = j.Reason, j.Restarts
+		ev.Text = cut(strings.Join(e.cfg.Findings, "; "))
 		if st.Running != 0 {
 			ev.Software = st.Bank(st.Running).Version
 		}

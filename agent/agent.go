@@ -1,0 +1,290 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/iad/agent/agentx"
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/procedure"
+	"example.com/iad/agent/snmp"
+	"example.com/iad/bank"
+	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
+	"example.com/iad/transfer"
+)
+
+// Config describes a device. Banks, State, Data, Work and Platform are
+// required, and so is DeviceID.
+type Config struct {
+	DeviceID string // iadUpgDeviceId, 1 to 32 octets
+	Model    string // iadUpgDeviceModel
+	Hardware string // iadUpgHardwareRevision; software must name it
+
+	Banks [2]afero.Fs
+	State afero.Fs // boot record, journal, settings, identity
+	Data  afero.Fs // configuration data
+	Work  afero.Fs // temporary files of conversions, as the platform sees them
+
+	// Trust are the keys that software is signed with.
+	Trust    []minisign.PublicKey
+	Platform Platform
+	// Protocols are iadUpgProtocolsSupported; empty means tftp and ftp.
+	Protocols []procedure.Protocol
+	Transfer  transfer.Options
+	// MaxConfigFile is the greatest size of a configuration file in octets, 0
+	// for 1 MiB.
+	MaxConfigFile int64
+	// PlainPasswords accepts iadUpgServerPassword in requests without
+	// privacy, where anybody on the way can read it.
+	PlainPasswords bool
+
+	// Root is where the module stands; empty means mib.DefaultRoot.
+	Root mib.OID
+	// SNMP configures the embedded engine; nil for none. EngineID and Boots
+	// are filled in.
+	SNMP *snmp.Config
+	// AgentX configures the session with a master agent; nil for none.
+	AgentX *agentx.Config
+
+	// Fetcher reaches file servers; nil means those of package transfer.
+	Fetcher procedure.Fetcher
+	// Clock is the system's if nil.
+	Clock procedure.Clock
+	// Grace is how long a restart waits at most for notifications to leave;
+	// 3 s if 0.
+	Grace time.Duration
+	// WatchdogInterval is how often Platform.Kick is called; 10 s if 0.
+	WatchdogInterval time.Duration
+	// Log gets what happens; nil discards it.
+	Log *slog.Logger
+}
+
+// Agent is a device that has started.
+type Agent struct {
+	cfg     Config
+	log     *slog.Logger
+	device  *device
+	engine  *procedure.Engine
+	fetcher procedure.Fetcher
+	tree    *mib.Tree
+	fronts  []FrontEnd
+	snmp    *snmp.Engine
+
+	sentMu  sync.Mutex
+	sentBy  []uint32 // by front end
+	sentAll uint32
+}
+
+var _ mib.Instrumentation = (*Agent)(nil)
+
+// What the state records are told apart by.
+var (
+	journalMagic  = [4]byte{'I', 'A', 'D', 'J'}
+	settingsMagic = [4]byte{'I', 'A', 'D', 'S'}
+	identityMagic = [4]byte{'I', 'A', 'D', 'I'}
+)
+
+const stateVersion = 1
+
+// New starts a device: it makes the boot decision, chooses the configuration
+// data, and finds out what became of an operation that was under way. The error
+// is bank.ErrNoSoftware if no bank holds complete software.
+func New(cfg Config) (*Agent, error) {
+	if len(cfg.DeviceID) < 1 || len(cfg.DeviceID) > 32 {
+		return nil, fmt.Errorf("agent: the device identity %q does not have 1 to 32 octets", cfg.DeviceID)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = procedure.SystemClock{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(cfg.Protocols) == 0 {
+		cfg.Protocols = []procedure.Protocol{procedure.TFTP, procedure.FTP}
+	}
+	if cfg.MaxConfigFile == 0 {
+		cfg.MaxConfigFile = config.DefaultMaxFile
+	}
+	a := &Agent{cfg: cfg, log: cfg.Log}
+	if cfg.Fetcher != nil {
+		a.fetcher = cfg.Fetcher
+	} else {
+		a.fetcher = fetcher{cfg.Protocols, cfg.Transfer}
+	}
+	if err := a.boot(); err != nil {
+		return nil, err
+	}
+	a.tree = mib.NewTree(mib.NewModule(cfg.Root), a)
+	if err := a.openFronts(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// boot brings up banks, configuration data and the engine, in this order.
+func (a *Agent) boot() error {
+	cfg := &a.cfg
+	b, report, err := bank.Boot(bank.Options{
+		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
+		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	findings := report.Findings
+	data, found, err := config.Open(cfg.Data, config.Options{
+		Check: cfg.Platform.CheckConfig, MaxFile: cfg.MaxConfigFile, Now: cfg.Clock.Now, Log: cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("configuration data: %w", err)
+	}
+	findings = append(findings, found...)
+	a.device = &device{
+		banks: b, config: data, platform: cfg.Platform, work: cfg.Work,
+		maxFile: cfg.MaxConfigFile, clock: cfg.Clock, log: cfg.Log,
+	}
+	if err := a.device.chooseGeneration(context.Background()); err != nil {
+		findings = append(findings, "configuration data: "+err.Error())
+	}
+	pc := procedure.Config{
+		Banks: banks{b, a.device}, Store: store{a.device}, Fetcher: a.fetcher, Device: a.device,
+		Clock: cfg.Clock, BootReason: cfg.Platform.BootReason(), Grace: cfg.Grace, Log: cfg.Log,
+	}
+	for _, r := range []struct {
+		name  string
+		magic [4]byte
+		rec   *procedure.Record
+		data  *[]byte
+	}{
+		{"journal", journalMagic, &pc.Journal, &pc.JournalData},
+		{"settings", settingsMagic, &pc.Settings, &pc.SettingsData},
+	} {
+		rec, payload, found, err := durable.OpenRecord(cfg.State, r.name, r.magic, stateVersion)
+		findings = append(findings, found...)
+		if err != nil {
+			// The device is worth more than its diary.
+			findings = append(findings, r.name+": "+err.Error())
+			*r.rec = noRecord{err}
+			continue
+		}
+		*r.rec, *r.data = rec, payload
+	}
+	pc.Findings = findings
+	for _, f := range findings {
+		a.log.Warn("found at the start", "what", f)
+	}
+	engine, errs := procedure.Open(pc)
+	for _, err := range errs {
+		a.log.Error("state not usable; started with an empty one", "err", err)
+	}
+	a.engine = engine
+	return nil
+}
+
+// noRecord stands for a record whose folder cannot be used.
+type noRecord struct{ err error }
+
+func (r noRecord) Write([]byte) error { return r.err }
+
+// openFronts makes the front ends.
+func (a *Agent) openFronts() error {
+	if c := a.cfg.SNMP; c != nil {
+		sc := *c
+		var err error
+		if sc.EngineID, sc.Boots, err = a.identity(c.EngineID); err != nil {
+			a.log.Error("the identity of the SNMP engine could not be stored", "err", err)
+		}
+		if a.snmp, err = snmp.New(sc, a.tree); err != nil {
+			return err
+		}
+		a.fronts = append(a.fronts, a.snmp)
+	}
+	if c := a.cfg.AgentX; c != nil {
+		s, err := agentx.New(*c, a.tree)
+		if err != nil {
+			return err
+		}
+		a.fronts = append(a.fronts, s)
+	}
+	for range a.fronts {
+		a.sentBy = append(a.sentBy, a.engine.Snapshot().Sent)
+	}
+	a.sentAll = a.engine.Snapshot().Sent
+	return nil
+}
+
+// Tree is the object tree that the front ends serve.
+func (a *Agent) Tree() *mib.Tree { return a.tree }
+
+// SNMP is the embedded engine, nil if there is none.
+func (a *Agent) SNMP() *snmp.Engine { return a.snmp }
+
+// Engine is the procedure engine.
+func (a *Agent) Engine() *procedure.Engine { return a.engine }
+
+// Run serves until ctx ends, then returns nil, or until the device must
+// restart, then returns a *procedure.RestartError. It is called once.
+func (a *Agent) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		err := a.engine.Run(ctx)
+		if err == nil && ctx.Err() == nil {
+			err = errors.New("agent: the procedure engine ended by itself")
+		}
+		return err
+	})
+	for i, f := range a.fronts {
+		g.Go(func() error { return f.Run(ctx) })
+		g.Go(func() error { return a.pump(ctx, f, i) })
+	}
+	if len(a.fronts) == 0 {
+		g.Go(func() error { return a.discard(ctx) })
+	}
+	g.Go(func() error { return a.watchdog(ctx) })
+	return g.Wait()
+}
+
+// discard takes events for sent where nobody is there to get them.
+func (a *Agent) discard(ctx context.Context) error {
+	changed, stop := a.engine.Watch()
+	defer stop()
+	for {
+		if s := a.engine.Snapshot(); s.Sent != s.Seq {
+			a.engine.Sent(s.Seq)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// watchdog kicks the platform's watchdog as long as the engine answers.
+func (a *Agent) watchdog(ctx context.Context) error {
+	every := a.cfg.WatchdogInterval
+	if every == 0 {
+		every = 10 * time.Second
+	}
+	t := a.cfg.Clock.NewTimer(every)
+	defer t.Stop()
+	for {
+		a.engine.Sync()
+		a.cfg.Platform.Kick()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C():
+			t.Reset(every)
+		}
+	}
+}

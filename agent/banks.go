@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"context"
+	"io"
+
+	"example.com/iad/agent/procedure"
+	"example.com/iad/bank"
+)
+
+// banks is the software of the device as the procedure sees it.
+type banks struct {
+	*bank.Banks
+	device *device
+}
+
+var _ procedure.Banks = banks{}
+
+func (b banks) Status() procedure.BankStatus {
+	st := b.Banks.Status()
+	p := procedure.BankStatus{Running: st.Running, Next: st.Next, Fallback: st.Fallback}
+	for i, in := range st.Banks {
+		p.Banks[i] = procedure.Bank{
+			State: procedure.BankState(in.State), Running: in.Running, Next: in.Next, Fallback: in.Fallback,
+			Version: in.Version, NeedsReset: in.NeedsReset, Cause: procedure.Cause(in.Cause), Text: in.Text,
+		}
+	}
+	return p
+}
+
+// source makes a file server a source of images.
+type source struct{ procedure.Files }
+
+func (s source) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	return s.Get(ctx, name, offset)
+}
+
+func (b banks) Install(ctx context.Context, files procedure.Files, name string, opt procedure.Install) (procedure.Installed, error) {
+	r, err := b.Banks.Install(ctx, source{files}, name, bank.InstallOptions{
+		Bank: opt.Bank, Force: opt.Options.Has(procedure.Force), AllowDowngrade: opt.Options.Has(procedure.AllowDowngrade),
+		CheckOnly: opt.CheckOnly, Version: opt.Version, ExpectSize: int64(opt.Size), ExpectDigest: opt.Digest,
+		Progress: func(p bank.InstallProgress) {
+			// Checking and connecting are steps of the procedure.
+			if ph := procedure.Phase(p.Phase); ph != procedure.Checking && ph != procedure.Connecting {
+				opt.Progress(ph, uint64(max(p.Done, 0)), uint64(max(p.Total, 0)))
+			}
+		},
+	})
+	if err != nil {
+		return procedure.Installed{}, err
+	}
+	return procedure.Installed{Bank: r.Bank, Version: r.Version, Size: uint64(r.Size), Digest: r.Digest, Format: r.ConfigFormat}, nil
+}
+
+func (b banks) Check(_ context.Context, n int, allowDowngrade bool) error {
+	return b.Banks.Check(n, allowDowngrade)
+}
+
+func (b banks) GiveUp(cause procedure.Cause, text string) error {
+	return b.Banks.GiveUp(uint8(cause), text)
+}
+
+// TakeOver puts software to use in the running process: its configuration data
+// come in force with it.
+func (b banks) TakeOver(n int) error {
+	if err := b.Banks.TakeOver(n); err != nil {
+		return err
+	}
+	return b.device.chooseGeneration(context.Background())
+}

@@ -1,0 +1,196 @@
+package board
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/procedure"
+)
+
+// Platform is a device that runs Linux: banks are folders, usually the mounts
+// of partitions, and what the board does by itself are programs.
+type Platform struct {
+	// Banks are the folders of the banks.
+	Banks [2]string
+	// BankSize is the capacity of a bank in octets; 0 means all of its
+	// partition.
+	BankSize int64
+	// Work is the folder that is agent.Config.Work.
+	Work string
+	// Applied is a folder in which the files in force lie, one a kind, named
+	// as their kind; it is made anew at each start and import.
+	Applied string
+	// SelfTestProgram is run for software without a self-test of its own.
+	SelfTestProgram string
+	// ConverterProgram converts where the software has no program for it.
+	ConverterProgram string
+	// CheckProgram, run with a folder of files, judges configuration data.
+	CheckProgram string
+	// ApplyProgram, run with Applied, puts configuration data to use. Exit
+	// status 3 says that a restart is needed.
+	ApplyProgram string
+	// CallsProgram prints the number of calls in progress.
+	CallsProgram string
+	// Limit is how long each of the programs may take.
+	Limit time.Duration
+	// As is whom the programs of the software run as; nil for the agent's own.
+	As *User
+	// NoReset says that new software can be put to use without a restart.
+	NoReset bool
+	// Dog is kicked while the agent is alive; it may be nil.
+	Dog *Watchdog
+	// Reason is why the hardware says that the device started.
+	Reason procedure.RestartReason
+}
+
+var _ agent.Platform = (*Platform)(nil)
+
+// exitNeedsReset is the exit status of ApplyProgram for success that needs a
+// restart.
+const exitNeedsReset = 3
+
+// SelfTest runs the self-test: exit status 0 means healthy. The program sees
+// IAD_BANK (its folder), IAD_VERSION, and IAD_CONFIG: the folder with the
+// configuration files in force, or "none" on the defaults.
+func (p *Platform) SelfTest(ctx context.Context, t agent.SelfTest) error {
+	path := p.SelfTestProgram
+	if t.Payload != "" {
+		path = p.payload(t.Program)
+	}
+	if path == "" {
+		return nil
+	}
+	settings := "none"
+	if t.Generation != 0 {
+		settings = p.Applied
+	}
+	_, err := Run(ctx, Command{Path: path, Limit: p.Limit, User: p.As, Env: []string{
+		"IAD_BANK=" + p.Banks[t.Bank-1], "IAD_VERSION=" + t.Version, "IAD_CONFIG=" + settings,
+	}})
+	return err
+}
+
+func (p *Platform) payload(prog agent.Program) string {
+	return filepath.Join(p.Banks[prog.Bank-1], prog.Payload)
+}
+
+// Convert runs PROGRAM FROM TO INDIR OUTDIR.
+func (p *Platform) Convert(ctx context.Context, c agent.Conversion) error {
+	path := p.ConverterProgram
+	if c.Payload != "" {
+		path = p.payload(c.Program)
+	}
+	if path == "" {
+		return fmt.Errorf("no conversion program: %w", fs.ErrNotExist)
+	}
+	conv := Converter{Command{Path: path, Limit: p.Limit, User: p.As}}
+	return conv.Convert(ctx, c.From, c.To, filepath.Join(p.Work, c.InDir), filepath.Join(p.Work, c.OutDir))
+}
+
+// CanConvert tells whether the board has a conversion program of its own.
+func (p *Platform) CanConvert(uint32, uint32) bool { return p.ConverterProgram != "" }
+
+// CheckConfig has CheckProgram judge the files.
+func (p *Platform) CheckConfig(set config.Set) error {
+	if p.CheckProgram == "" {
+		return nil
+	}
+	dir, err := os.MkdirTemp(p.Work, "check-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := writeSet(dir, set); err != nil {
+		return err
+	}
+	_, err = Run(context.Background(), Command{Path: p.CheckProgram, Args: []string{dir}, Limit: p.Limit})
+	return err
+}
+
+// ApplyConfig lays the files in Applied and runs ApplyProgram.
+func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set config.Set) (bool, error) {
+	if err := os.RemoveAll(p.Applied); err != nil {
+		return false, err
+	}
+	if err := os.MkdirAll(p.Applied, 0o755); err != nil {
+		return false, err
+	}
+	if err := writeSet(p.Applied, set); err != nil {
+		return false, err
+	}
+	if p.ApplyProgram == "" {
+		return false, nil
+	}
+	_, err := Run(ctx, Command{Path: p.ApplyProgram, Args: []string{p.Applied}, Limit: p.Limit})
+	var exit *ExitError
+	if errors.As(err, &exit) && exit.Status == exitNeedsReset {
+		return true, nil
+	}
+	return false, err
+}
+
+// writeSet lays copies of files into a folder. They are not what lasts: the
+// store has the originals, and the copies are made anew at each start.
+func writeSet(dir string, set config.Set) error {
+	for _, k := range set.Kinds() {
+		if err := os.WriteFile(filepath.Join(dir, k.String()), set[k], 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Calls asks CallsProgram. If it cannot tell, no calls are assumed: a broken
+// program must not keep a device from being mended.
+func (p *Platform) Calls() int {
+	if p.CallsProgram == "" {
+		return 0
+	}
+	out, err := Run(context.Background(), Command{Path: p.CallsProgram, Limit: 2 * time.Second})
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
+// TakesOver tells whether new software can be used without a restart.
+func (p *Platform) TakesOver() bool { return p.NoReset }
+
+// Capacity is BankSize or the size of the partition.
+func (p *Platform) Capacity(n int) int64 {
+	if p.BankSize != 0 {
+		return p.BankSize
+	}
+	size, err := Capacity(p.Banks[n-1])
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// Free is the room on the partition of bank n.
+func (p *Platform) Free(n int) (int64, error) { return Free(p.Banks[n-1]) }
+
+// DropCache makes the kernel forget its copy of a file.
+func (p *Platform) DropCache(f afero.File) error { return DropCache(f) }
+
+// Kick kicks the watchdog.
+func (p *Platform) Kick() { _ = p.Dog.Kick() }
+
+// BootReason is Reason.
+func (p *Platform) BootReason() procedure.RestartReason { return p.Reason }

@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/procedure"
+	"example.com/iad/bank"
+)
+
+// device joins the banks, the configuration data and the platform.
+type device struct {
+	banks    *bank.Banks
+	config   *config.Store
+	platform Platform
+	work     afero.Fs
+	maxFile  int64
+	clock    procedure.Clock
+	log      *slog.Logger
+}
+
+var _ procedure.Device = (*device)(nil)
+
+// format is the configuration data format of the running software.
+func (d *device) format() uint32 {
+	st := d.banks.Status()
+	return st.Banks[st.Running-1].ConfigFormat
+}
+
+// remember notes which configuration data the running software ran with, and
+// deletes what nothing needs any more.
+func (d *device) remember(generation uint32) error {
+	st := d.banks.Status()
+	if st.Banks[st.Running-1].Generation != generation {
+		if err := d.banks.SetGeneration(st.Running, generation); err != nil {
+			return err
+		}
+		st = d.banks.Status()
+	}
+	if err := d.config.Prune(st.Banks[0].Generation, st.Banks[1].Generation); err != nil {
+		d.log.Warn("old configuration data could not be deleted", "err", err)
+	}
+	return nil
+}
+
+// chooseGeneration brings the configuration data of the running software in
+// force: those that it last ran with, or those in force if it can read them,
+// or else its defaults.
+func (d *device) chooseGeneration(ctx context.Context) error {
+	st := d.banks.Status()
+	running := st.Banks[st.Running-1]
+	g, err := d.config.Boot(running.ConfigFormat, running.Generation)
+	if err != nil {
+		d.log.Error("the choice of configuration data could not be recorded", "generation", g.Number, "err", err)
+	}
+	set, err := d.config.Read(g.Number)
+	if err != nil {
+		return err
+	}
+	d.log.Info("configuration data", "generation", g.Number, "format", running.ConfigFormat, "software", running.Version)
+	_, err = d.platform.ApplyConfig(ctx, g, set)
+	if g.Number != 0 {
+		err = errors.Join(err, d.remember(g.Number))
+	}
+	return err
+}
+
+func (d *device) SelfTest(ctx context.Context) error {
+	st := d.banks.Status()
+	m, err := d.banks.Manifest(st.Running)
+	if err != nil {
+		return err
+	}
+	return d.platform.SelfTest(ctx, SelfTest{
+		Program: Program{Bank: st.Running, Payload: m.SelfTest},
+		Version: m.Version, Generation: d.config.InForce().Number,
+	})
+}
+
+func (d *device) Calls() int      { return d.platform.Calls() }
+func (d *device) TakesOver() bool { return d.platform.TakesOver() }

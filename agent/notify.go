@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
+)
+
+// FrontEnd serves the object tree to managers and sends notifications to them.
+type FrontEnd interface {
+	// Run serves until ctx ends.
+	Run(ctx context.Context) error
+	// Notify hands a notification over; nil means that it is out of the
+	// agent's hands.
+	Notify(ctx context.Context, n mib.Notice) error
+}
+
+// readier is a front end that tells when it is worth trying again.
+type readier interface{ Ready() <-chan struct{} }
+
+// pump hands the events that a front end has not got yet to it, in their order,
+// and progress as it comes. The event table is its queue; progress that cannot
+// be handed over is dropped.
+func (a *Agent) pump(ctx context.Context, f FrontEnd, slot int) error {
+	changed, stop := a.engine.Watch()
+	defer stop()
+	var ready <-chan struct{}
+	if r, ok := f.(readier); ok {
+		ready = r.Ready()
+	}
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 30*time.Second
+	retry := a.cfg.Clock.NewTimer(time.Hour)
+	defer retry.Stop()
+	sent := a.engine.Snapshot().Sent
+	progress := a.engine.Snapshot().Progress
+	for {
+		s := a.engine.Snapshot()
+		err := a.sendEvents(ctx, f, s, &sent)
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.sent(slot, sent)
+		if err == nil {
+			pause.Reset()
+			if s.Progress != progress {
+				progress = s.Progress
+				a.sendProgress(ctx, f, s)
+			}
+		} else {
+			a.log.Warn("notification not accepted; it is sent again later", "seq", sent+1, "err", err)
+			retry.Reset(pause.NextBackOff())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-ready:
+		case <-retry.C():
+		}
+	}
+}
+
+// sendEvents sends the events behind *sent. A number that the ring no longer
+// holds is lost for notifications; the manager sees the gap.
+func (a *Agent) sendEvents(ctx context.Context, f FrontEnd, s *procedure.Snapshot, sent *uint32) error {
+	for i := range s.Events {
+		ev := &s.Events[i]
+		if int32(ev.Seq-*sent) <= 0 {
+			continue
+		}
+		if s.Settings.Notify.Enable&(1<<(ev.Type-1)) != 0 {
+			if err := f.Notify(ctx, a.notice(ev)); err != nil {
+				return err
+			}
+		}
+		*sent = ev.Seq
+	}
+	return nil
+}
+
+// sent tells the engine what every front end has got.
+func (a *Agent) sent(slot int, seq uint32) {
+	a.sentMu.Lock()
+	defer a.sentMu.Unlock()
+	a.sentBy[slot] = seq
+	least := a.sentBy[0]
+	for _, s := range a.sentBy[1:] {
+		if int32(s-least) < 0 {
+			least = s
+		}
+	}
+	if least != a.sentAll {
+		a.sentAll = least
+		a.engine.Sent(least)
+	}
+}
+
+var notifications = map[procedure.EventType]*mib.Notification{
+	procedure.EventStarted: mib.NotifyOpAccepted, procedure.EventCompleted: mib.NotifyOpCompleted,
+	procedure.EventFailed: mib.NotifyOpFailed, procedure.EventBankSwitched: mib.NotifyBankSwitched,
+	procedure.EventRolledBack: mib.NotifyRolledBack, procedure.EventRestarting: mib.NotifyRestarting,
+	procedure.EventRestarted: mib.NotifyRestarted,
+}
+
+// notice makes the notification of an event from what was journaled with it.
+func (a *Agent) notice(ev *procedure.Event) mib.Notice {
+	return a.build(notifications[ev.Type], uint32(ev.Bank), func(o *mib.Object) (mib.Value, bool) {
+		switch o {
+		case mib.EventSeq:
+			return mib.Uint32(ev.Seq), true
+		case mib.OpTimeLeft:
+			return mib.Uint32(ev.TimeLeft), true
+		case mib.OpElapsed:
+			return mib.Uint32(ev.Op.Elapsed), true
+		case mib.ResetRequired:
+			return mib.Bool(ev.ResetRequired), true
+		case mib.BankRoles:
+			return mib.Octets(roles(ev.BankInfo.Running, ev.BankInfo.Next, ev.BankInfo.Fallback)), true
+		case mib.BankState:
+			return enum(ev.BankInfo.State), true
+		case mib.BankVersion:
+			return mib.Str(ev.BankInfo.Version), true
+		case mib.BankError:
+			return enum(ev.BankInfo.Cause), true
+		case mib.BankErrorText:
+			return mib.Str(ev.BankInfo.Text), true
+		case mib.SoftwareVersion:
+			return mib.Str(ev.Software), true
+		case mib.ConfigFormat:
+			return mib.Uint32(ev.ConfigFormat), true
+		case mib.RestartReason:
+			return enum(ev.Reason), true
+		case mib.RestartCount:
+			return mib.Uint32(ev.Restarts), true
+		}
+		return opValue(o, &ev.Op)
+	})
+}
+
+// sendProgress sends the state of the operation; if that fails it is dropped.
+func (a *Agent) sendProgress(ctx context.Context, f FrontEnd, s *procedure.Snapshot) {
+	if s.Op.State.Final() || s.Settings.Notify.Enable&(1<<mib.NotifyEnableProgress) == 0 {
+		return
+	}
+	v := &view{a: a, s: s}
+	n := a.build(mib.NotifyOpProgress, 0, func(o *mib.Object) (mib.Value, bool) {
+		if o == mib.EventSeq {
+			return mib.Uint32(s.Seq), true
+		}
+		return v.operationValue(o)
+	})
+	if err := f.Notify(ctx, n); err != nil && ctx.Err() == nil {
+		a.log.Debug("progress dropped", "err", err)
+	}
+}
+
+// build collects the varbinds of a notification.
+func (a *Agent) build(n *mib.Notification, row uint32, value func(*mib.Object) (mib.Value, bool)) mib.Notice {
+	notice := mib.Notice{Notification: n}
+	for _, o := range n.Objects {
+		v, ok := value(o)
+		if o == mib.DeviceId {
+			v, ok = mib.Str(a.cfg.DeviceID), true
+		}
+		if !ok {
+			a.log.Error("no value for an object of a notification", "notification", n.Name, "object", o.Name)
+			continue
+		}
+		index := uint32(0)
+		if o.Kind == mib.Column {
+			index = row
+		}
+		notice.Varbinds = append(notice.Varbinds, mib.Varbind{OID: a.tree.Module().OID(o, index), Value: v})
+	}
+	return notice
+}

@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/procedure"
+)
+
+// Program names a program that a step runs: a payload of a software bank, or,
+// with Payload empty, whatever the board has for it.
+type Program struct {
+	Bank    int
+	Payload string
+}
+
+// SelfTest is what a self-test is told.
+type SelfTest struct {
+	Program
+	Version string
+	// Generation is the configuration data in force, 0 for the defaults of
+	// the software.
+	Generation uint32
+}
+
+// Conversion is one run of a conversion program, PROGRAM FROM TO INDIR OUTDIR.
+// The folders lie in the file system Config.Work.
+type Conversion struct {
+	Program
+	From, To      uint32
+	InDir, OutDir string
+}
+
+// Platform is what a board provides. Its methods may be called from several
+// goroutines.
+type Platform interface {
+	// SelfTest tells whether the running software is healthy; its error says
+	// why not. A test without a payload is passed if the board has no test of
+	// its own.
+	SelfTest(ctx context.Context, t SelfTest) error
+	// Convert runs a conversion program. An error that wraps
+	// fs.ErrNotExist says that there is none.
+	Convert(ctx context.Context, c Conversion) error
+	// CanConvert tells whether the board has a program of its own for it.
+	CanConvert(from, to uint32) bool
+	// CheckConfig judges configuration data before they are put in force.
+	CheckConfig(set config.Set) error
+	// ApplyConfig puts them to use; needsReset is true if they take effect
+	// only after a restart. The set is empty for the defaults.
+	ApplyConfig(ctx context.Context, g config.Generation, set config.Set) (needsReset bool, err error)
+	// Calls is the number of calls in progress.
+	Calls() int
+	// TakesOver tells whether new software can be put to use without a
+	// restart.
+	TakesOver() bool
+	// Capacity is the size of bank n in octets, 0 for unknown.
+	Capacity(n int) int64
+	// Free is the room left in bank n in octets, negative for unknown.
+	Free(n int) (int64, error)
+	// DropCache makes the next reading of a synced file come from the medium.
+	DropCache(f afero.File) error
+	// Kick tells the watchdog that the agent is alive.
+	Kick()
+	// BootReason is what the hardware knows of the last start, 0 for nothing.
+	BootReason() procedure.RestartReason
+}

@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/procedure"
+	"example.com/iad/internal/durable"
+)
+
+// store is the configuration data of the device as the procedure sees them.
+type store struct{ *device }
+
+var _ procedure.ConfigStore = store{}
+
+func (s store) Status() procedure.ConfigStatus {
+	g := s.config.InForce()
+	return procedure.ConfigStatus{Generation: g.Number, Format: s.format(), Digest: g.Digest, Applied: g.Applied}
+}
+
+// Collect gives a kind that the generation lacks as its first line alone, so
+// that the recovery of a backup puts back exactly what there was.
+func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.ConfigFiles, uint32, error) {
+	g := s.config.InForce()
+	set, err := s.config.Read(g.Number)
+	if err != nil {
+		return nil, 0, err
+	}
+	format := g.Format
+	if g.Number == 0 {
+		format = s.format()
+	}
+	files := procedure.ConfigFiles{}
+	for _, k := range kinds.Kinds() {
+		data, ok := set[config.Kind(k)]
+		if !ok {
+			data = config.WithHeader(config.Kind(k), format, nil)
+		}
+		files[k] = data
+	}
+	return files, format, nil
+}
+
+func (s store) Examine(files procedure.ConfigFiles) (uint32, error) { return toSet(files).Format() }
+
+func (s store) Other(_ context.Context) (procedure.ConfigFiles, uint32, bool, error) {
+	g, ok := s.config.Newest(s.format())
+	if !ok {
+		return nil, 0, false, nil
+	}
+	set, err := s.config.Read(g.Number)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	return fromSet(set), g.Format, true, nil
+}
+
+// converter finds the conversion program: one of the running software, or the
+// board's own.
+func (d *device) converter(from, to uint32) (Program, bool) {
+	n := d.banks.Status().Running
+	if m, err := d.banks.Manifest(n); err == nil {
+		if payload := m.Converter(from, to); payload != "" {
+			return Program{Bank: n, Payload: payload}, true
+		}
+	}
+	return Program{}, d.platform.CanConvert(from, to)
+}
+
+func (s store) CanConvert(from, to uint32) bool {
+	_, ok := s.converter(from, to)
+	return ok
+}
+
+func (s store) Convert(ctx context.Context, from, to uint32, files procedure.ConfigFiles) (_ procedure.ConfigFiles, err error) {
+	program, ok := s.converter(from, to)
+	if !ok {
+		return nil, &procedure.Failure{Code: procedure.CauseConvertToolMissing,
+			Text: fmt.Sprintf("neither the running software nor the device has a program that converts format %d to %d", from, to)}
+	}
+	const dir = "convert"
+	if err := errors.Join(durable.RemoveAll(s.work, dir), s.work.MkdirAll(dir, 0o700)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if e := s.work.RemoveAll(dir); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			s.log.Warn("the folder of the conversion could not be removed", "err", e)
+		}
+	}()
+	set, err := config.Convert(ctx, runner{s.platform, program}, s.work, path.Clean(dir), from, to, toSet(files), s.maxFile)
+	if err != nil {
+		return nil, err
+	}
+	return fromSet(set), nil
+}
+
+// runner runs one conversion program.
+type runner struct {
+	platform Platform
+	program  Program
+}
+
+func (r runner) Convert(ctx context.Context, from, to uint32, inDir, outDir string) error {
+	return r.platform.Convert(ctx, Conversion{Program: r.program, From: from, To: to, InDir: inDir, OutDir: outDir})
+}
+
+func (s store) Check(_ context.Context, files procedure.ConfigFiles) error {
+	set := toSet(files)
+	format, err := set.Format()
+	if err != nil {
+		return err
+	}
+	if want := s.format(); format != want {
+		return &procedure.Failure{Code: procedure.CauseConfigFormatMismatch,
+			Text: fmt.Sprintf("the files are of format %d, the running software reads format %d", format, want)}
+	}
+	return s.platform.CheckConfig(set)
+}
+
+// Apply puts files in force, has the running bank remember them, and tells the
+// platform. If the platform refuses them, what was in force before is in force
+// again.
+func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (bool, error) {
+	before := s.config.InForce()
+	staged, err := s.config.Stage(toSet(files))
+	if err != nil {
+		return false, err
+	}
+	g, err := staged.Commit(s.clock.Now())
+	if err != nil {
+		return false, errors.Join(err, staged.Discard())
+	}
+	needsReset, err := s.platform.ApplyConfig(ctx, g, staged.Set())
+	if err == nil {
+		err = s.remember(g.Number)
+	}
+	if err == nil {
+		return needsReset, nil
+	}
+	var coded interface{ Cause() uint8 }
+	if !errors.As(err, &coded) {
+		err = &procedure.Failure{Code: procedure.CauseConfigApplyError, Text: err.Error()}
+	}
+	if back := s.goBack(ctx, before); back != nil {
+		s.log.Error("the configuration data from before could not be put back", "generation", before.Number, "err", back)
+	}
+	return false, err
+}
+
+func (d *device) goBack(ctx context.Context, before config.Generation) error {
+	g, err := d.config.Boot(d.format(), before.Number)
+	set, rerr := d.config.Read(g.Number)
+	if rerr == nil {
+		_, rerr = d.platform.ApplyConfig(ctx, g, set)
+	}
+	return errors.Join(err, rerr, d.remember(g.Number))
+}
+
+func (s store) MaxFile() int64 { return s.maxFile }
+
+func toSet(files procedure.ConfigFiles) config.Set {
+	set := config.Set{}
+	for k, data := range files {
+		set[config.Kind(k)] = data
+	}
+	return set
+}
+
+func fromSet(set config.Set) procedure.ConfigFiles {
+	files := procedure.ConfigFiles{}
+	for k, data := range set {
+		files[procedure.FileKind(k)] = data
+	}
+	return files
+}
