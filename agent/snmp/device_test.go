@@ -118,6 +118,13 @@ func (d *device) committed() int {
 	return d.done
 }
 
+// caller returns who asked for the i-th SET.
+func (d *device) caller(i int) mib.Caller {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.callers[i]
+}
+
 func (d *device) tested() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -227,8 +227,7 @@ func TestToolsV3(t *testing.T) {
 			if got := string(d.value(mib.ReqOwner, 0).Bytes); got != u.Name {
 				t.Errorf("SET left %q", got)
 			}
-			caller := d.callers[i]
-			if want := (mib.Caller{Private: u.Priv != NoPriv, Name: u.Name}); caller != want {
+			if caller, want := d.caller(i), (mib.Caller{Private: u.Priv != NoPriv, Name: u.Name}); caller != want {
 				t.Errorf("caller %+v, want %+v", caller, want)
 			}
 			walk := mustTool(t, "snmpbulkwalk", append(args, ".1.3.6.1.4")...)
