@@ -1,0 +1,237 @@
+package bank
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+)
+
+// testKey signs the images of the tests.
+var testKey = mustKey()
+
+func mustKey() minisign.PrivateKey {
+	_, key, err := minisign.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{7}, 64)))
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
+
+func trusted(keys ...minisign.PrivateKey) (trust []minisign.PublicKey) {
+	for _, k := range keys {
+		trust = append(trust, k.Public().(minisign.PublicKey))
+	}
+	return trust
+}
+
+// content is a payload's content that differs by version and name.
+func content(version, name string, size int) []byte {
+	return bytes.Repeat([]byte(version+" "+name+"\n"), size/len(version+" "+name+"\n")+1)[:size]
+}
+
+func payloads(version string) []PayloadFile {
+	var files []PayloadFile
+	for _, f := range []struct {
+		name string
+		mode Mode
+		size int
+	}{{"app", 0o755, 70_000}, {"selftest", 0o755, 300}, {"empty", 0o644, 0}, {"data.bin", 0o600, 1024}} {
+		data := content(version, f.name, f.size)
+		files = append(files, PayloadFile{Name: f.name, Mode: f.mode, Open: func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		}})
+	}
+	return files
+}
+
+func manifest(version string) Manifest {
+	return Manifest{Version: version, Hardware: []string{"IAD-4FXS", "IAD-8FXS"}, ConfigFormat: 1, SelfTest: "selftest"}
+}
+
+func tarImage(t testing.TB, m Manifest) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Build(&b, m, payloads(m.Version), testKey); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// A server is a Source in memory.
+type server struct {
+	files    map[string][]byte
+	noResume bool
+	unsized  bool
+	cut      int64 // the connection breaks after so many octets, 0 never
+	opened   []int64
+}
+
+var errBroken = errors.New("connection lost")
+
+func (s *server) Open(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	data, ok := s.files[name]
+	switch {
+	case !ok:
+		return nil, 0, errors.New("file not found: " + name)
+	case offset > 0 && s.noResume:
+		return nil, 0, ErrNoResume
+	}
+	s.opened = append(s.opened, offset)
+	size := int64(len(data))
+	var r io.Reader = bytes.NewReader(data[min(offset, size):])
+	if s.cut > 0 {
+		r = io.MultiReader(io.LimitReader(r, s.cut), broken{})
+	}
+	if s.unsized {
+		size = -1
+	}
+	return io.NopCloser(r), size, nil
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errBroken }
+
+func serve(name string, data []byte) *server {
+	return &server{files: map[string][]byte{name: data}}
+}
+
+func device(t testing.TB) Options {
+	t.Helper()
+	opt := Options{
+		Banks:    [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()},
+		State:    afero.NewMemMapFs(),
+		Trust:    trusted(testKey),
+		Hardware: "IAD-4FXS",
+		Now:      func() time.Time { return time.Unix(1_800_000_000, 0) },
+	}
+	if err := Provision(opt, bytes.NewReader(tarImage(t, manifest("1.0.0")))); err != nil {
+		t.Fatal(err)
+	}
+	return opt
+}
+
+func boot(t testing.TB, opt Options) (*Banks, BootReport) {
+	t.Helper()
+	b, report, err := Boot(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, report
+}
+
+func install(t testing.TB, b *Banks, version string) {
+	t.Helper()
+	_, err := b.Install(context.Background(), serve("fw.iad", tarImage(t, manifest(version))), "fw.iad", InstallOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	opt := device(t)
+	b, report := boot(t, opt)
+	if report.Bank != 1 || report.Trial || len(report.Findings) != 0 {
+		t.Fatalf("first boot: %+v", report)
+	}
+	install(t, b, "2.0.0")
+	if err := b.Activate(2); err != nil {
+		t.Fatal(err)
+	}
+	b, report = boot(t, opt)
+	if report.Bank != 2 || !report.Trial {
+		t.Fatalf("boot after activation: %+v", report)
+	}
+	if err := b.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	b, report = boot(t, opt)
+	if report.Bank != 2 || report.Trial {
+		t.Fatalf("boot after confirmation: %+v", report)
+	}
+	s := b.Status()
+	if s.Running != 2 || s.Next != 2 || s.Fallback != 1 || s.Banks[1].State != StateGood || s.Banks[1].Version != "2.0.0" {
+		t.Fatalf("status: %+v", s)
+	}
+	for range 2 {
+		n, err := b.Restore()
+		if n != 1 || err != nil {
+			t.Fatalf("restore: %d, %v", n, err)
+		}
+		b, report = boot(t, opt)
+		if report.Bank != 1 || report.Trial || report.RolledBack != 0 {
+			t.Fatalf("boot after restore: %+v", report)
+		}
+	}
+}
+
+func TestTriesUsedUp(t *testing.T) {
+	opt := device(t)
+	b, _ := boot(t, opt)
+	install(t, b, "2.0.0")
+	if err := b.Activate(2); err != nil {
+		t.Fatal(err)
+	}
+	for i := range Tries {
+		b, report := boot(t, opt)
+		if report.Bank != 2 || b.Status().Banks[1].TriesLeft != Tries-1-i {
+			t.Fatalf("start %d: %+v", i, report)
+		}
+	}
+	b, report := boot(t, opt)
+	if report.Bank != 1 || report.RolledBack != 2 || Cause(report.Cause) != CauseBootFailed {
+		t.Fatalf("%+v", report)
+	}
+	if s := b.Status(); s.Banks[1].State != StateFailed || s.Fallback != 1 {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestResume(t *testing.T) {
+	image := tarImage(t, manifest("2.0.0"))
+	for _, noResume := range []bool{false, true} {
+		opt := device(t)
+		b, _ := boot(t, opt)
+		src := serve("fw.iad", image)
+		src.noResume, src.cut = noResume, 40_000
+		if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{}); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		b, _ = boot(t, opt)
+		src.cut, src.opened = 0, nil
+		res, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := sha(image); !bytes.Equal(res.Digest, want) {
+			t.Errorf("digest %x, want %x", res.Digest, want)
+		}
+		if resumed := len(src.opened) == 2 && src.opened[1] > 30_000; resumed == noResume {
+			t.Errorf("noResume %v: opened at %v", noResume, src.opened)
+		}
+		if err := b.Activate(2); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestBootTableText(t *testing.T) {
+	var s strings.Builder
+	if err := WriteBootTable(&s); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(s.String())
+}
+
+func sha(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return sum[:]
+}

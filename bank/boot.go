@@ -1,0 +1,150 @@
+package bank
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// ErrNoSoftware is returned by Boot when neither bank holds complete software.
+var ErrNoSoftware = errors.New("no bank holds complete software; provision the device anew")
+
+// Banks are the software banks of a running device. All methods may be called at
+// the same time; one Install runs at a time.
+type Banks struct {
+	opt   Options
+	store *durable.Record
+
+	// ops is held by whoever changes the record, also while it is written and
+	// while a bank is checked for that; whoever holds it may read what mu guards.
+	// mu is held for instants, so that Status never waits for a medium.
+	ops sync.Mutex
+	mu  sync.Mutex
+
+	rec        Record   // as last recorded
+	heads      [2]*head // what each bank holds or is getting, nil if not known
+	running    int
+	installing bool // guarded by ops alone
+	verifying  int  // the bank that Install reads back, 0 none
+}
+
+// A BootReport tells what Boot decided and found.
+type BootReport struct {
+	Bank       int      // the bank that starts
+	Trial      bool     // it is on trial
+	RolledBack int      // the bank that was to start and was given up now, 0 none
+	Cause      uint8    // why it was given up; 1 (none) if RolledBack is 0
+	Text       string   // detail to Cause
+	Rule       string   // name of the rule of BootTable that decided
+	Findings   []string // damage that was found, for the log and the event table
+}
+
+// Boot makes the boot decision: it reads the record, checks every hash in both
+// banks, decides and records what the decision changes, a try used up above all,
+// before it returns. Damage is reported, never fatal, unless no bank is complete:
+// then the error is ErrNoSoftware.
+func Boot(opt Options) (*Banks, BootReport, error) {
+	opt = opt.withDefaults()
+	store, rec, findings, err := openRecord(opt.State)
+	report := BootReport{Findings: findings}
+	if err != nil {
+		// No state at all: the banks may start all the same.
+		report.Findings = append(report.Findings, err.Error())
+	}
+	b := &Banks{opt: opt, store: store, rec: rec}
+	var checks [2]CheckResult
+	for i, fs := range opt.Banks {
+		checks[i], b.heads[i] = checkBank(fs, rec.Banks[i].Digest, opt.DropCache)
+	}
+	d := Decide(rec, checks)
+	if d.Bank == 0 {
+		return nil, report, fmt.Errorf("boot: %w (bank 1: %s; bank 2: %s)", ErrNoSoftware, checks[0].Text, checks[1].Text)
+	}
+	report.Findings = append(report.Findings, damage(rec, d.Record)...)
+	if rec.lost() {
+		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
+	}
+	if d.Record != rec {
+		if err := b.write(d.Record); err != nil {
+			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))
+			d = withoutTrial(rec, d, checks)
+		}
+	}
+	b.rec, b.running = d.Record, d.Bank
+	report.Bank, report.Trial = d.Bank, d.Trial
+	report.RolledBack, report.Cause, report.Text, report.Rule = d.RolledBack, uint8(d.Cause), d.Text, d.Rule
+	for _, f := range report.Findings {
+		opt.Log.Warn("boot", "finding", f)
+	}
+	opt.Log.Info("boot", "bank", d.Bank, "rule", d.Rule, "trial", d.Trial, "rolledBack", d.RolledBack)
+	return b, report, nil
+}
+
+// withoutTrial decides again when the decision could not be recorded: a start on
+// trial that is not counted could go on for ever, so the fallback starts if there
+// is one.
+func withoutTrial(rec Record, d Decision, checks [2]CheckResult) Decision {
+	if !d.Trial {
+		return d
+	}
+	given := d.Record
+	given.bank(d.Bank).TriesLeft = 0
+	return Decide(given, checks)
+}
+
+// damage tells which banks the decision found corrupt.
+func damage(before, after Record) (findings []string) {
+	for n := 1; n <= 2; n++ {
+		if r := after.bank(n); r.State == StateCorrupt && before.bank(n).State != StateCorrupt {
+			findings = append(findings, fmt.Sprintf("bank %d is corrupt: %s", n, r.Text))
+		}
+	}
+	return findings
+}
+
+// write records r durably; b.rec is not changed.
+func (b *Banks) write(r Record) error {
+	if b.store == nil {
+		return errors.New("there is nowhere to write it")
+	}
+	return b.store.Write(encodeRecord(r))
+}
+
+// save records r and makes it the one in force. b.ops must be held. After an error
+// the old one is in force.
+func (b *Banks) save(r Record) error {
+	if r == b.rec {
+		return nil
+	}
+	if err := b.write(r); err != nil {
+		return &Error{Code: CauseBootFlagError, Text: "the boot record could not be written", Err: err}
+	}
+	b.adopt(r)
+	return nil
+}
+
+// adopt makes r the record in force, as setHead, setVerifying do for their fields.
+func (b *Banks) adopt(r Record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rec = r
+}
+
+func (b *Banks) setHead(n int, h *head) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.heads[n-1] = h
+}
+
+func (b *Banks) setVerifying(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.verifying = n
+}
+
+// fs is the file system of bank n.
+func (b *Banks) fs(n int) afero.Fs { return b.opt.Banks[n-1] }

@@ -1,0 +1,194 @@
+package bank
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+const tempSuffix = durable.TempSuffix
+
+// A PayloadFile is a file to put into an image.
+type PayloadFile struct {
+	Name string // in the image
+	Mode Mode
+	// Open opens the content; it is read twice, first for its hash.
+	Open func() (io.ReadCloser, error)
+}
+
+// FileFrom takes the file name of fs as a payload of the same base name, with its
+// permission bits.
+func FileFrom(fs afero.Fs, name string) (PayloadFile, error) {
+	info, err := fs.Stat(name)
+	if err != nil {
+		return PayloadFile{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return PayloadFile{}, fmt.Errorf("%s is not a regular file", name)
+	}
+	return PayloadFile{
+		Name: path.Base(name),
+		Mode: Mode(info.Mode().Perm()),
+		Open: func() (io.ReadCloser, error) { return fs.Open(name) },
+	}, nil
+}
+
+// Build writes an image in tar form to w. Format and Payloads of m are filled in
+// from files.
+func Build(w io.Writer, m Manifest, files []PayloadFile, key minisign.PrivateKey) error {
+	h, err := sign(m, files, key)
+	if err != nil {
+		return err
+	}
+	return pack(w, h, func(i int) (io.ReadCloser, error) { return files[i].Open() })
+}
+
+// BuildSplit writes manifest, signature and payloads as files of their own into the
+// folder dir, which it makes. Format and Payloads of m are filled in from files.
+func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key minisign.PrivateKey) error {
+	h, err := sign(m, files, key)
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(fs, dir, 0o755); err != nil {
+		return err
+	}
+	for i, p := range h.manifest.Payloads {
+		if err := copyPayload(fs, path.Join(dir, p.Name), p, files[i]); err != nil {
+			return err
+		}
+	}
+	if err := durable.ReplaceFile(fs, path.Join(dir, SignatureName), h.signature, 0o644); err != nil {
+		return err
+	}
+	return durable.ReplaceFile(fs, path.Join(dir, ManifestName), h.raw, 0o644)
+}
+
+func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err error) {
+	in, err := file.Open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := fs.Create(name)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := out.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if err := hashPayload(out, in, p); err != nil {
+		return err
+	}
+	return fs.Chmod(name, p.Mode.fileMode())
+}
+
+// sign fills in the manifest from the files and signs it.
+func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*head, error) {
+	m.Format = ManifestFormat
+	m.Payloads = nil
+	for _, f := range files {
+		p, err := describe(f)
+		if err != nil {
+			return nil, err
+		}
+		m.Payloads = append(m.Payloads, p)
+	}
+	raw, err := m.marshal()
+	if err != nil {
+		return nil, err
+	}
+	h := newHead(raw, nil)
+	// What a device would refuse is not signed.
+	if err := h.parse(); err != nil {
+		return nil, err
+	}
+	h.signature, err = Sign(raw, key, "file:"+ManifestName+"\tversion:"+m.Version)
+	return h, err
+}
+
+func describe(f PayloadFile) (Payload, error) {
+	r, err := f.Open()
+	if err != nil {
+		return Payload{}, err
+	}
+	defer r.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, r)
+	if err != nil {
+		return Payload{}, fmt.Errorf("payload %s: %w", f.Name, err)
+	}
+	return Payload{Name: f.Name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil)), Mode: f.Mode}, nil
+}
+
+// pack writes the tar form. A payload that is not what the manifest says is an
+// error.
+func pack(w io.Writer, h *head, open func(i int) (io.ReadCloser, error)) error {
+	if err := h.writeTar(w); err != nil {
+		return err
+	}
+	for i, p := range h.manifest.Payloads {
+		if _, err := w.Write(header(p.Name, p.Size, p.Mode)); err != nil {
+			return err
+		}
+		r, err := open(i)
+		if err != nil {
+			return err
+		}
+		err = hashPayload(w, r, p)
+		if cerr := r.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(padding(p.Size)); err != nil {
+			return err
+		}
+	}
+	_, err := w.Write(zeros[:trailerSize])
+	return err
+}
+
+// Pack writes the tar form of the image whose manifest, in split form, is the file
+// name of fs. The signature may have been made by the minisign tool.
+func Pack(w io.Writer, fs afero.Fs, name string) error {
+	h, err := readSplitHead(fs, name)
+	if err != nil {
+		return err
+	}
+	if err := h.parse(); err != nil {
+		return err
+	}
+	return pack(w, h, func(i int) (io.ReadCloser, error) {
+		return fs.Open(path.Join(path.Dir(name), h.manifest.Payloads[i].Name))
+	})
+}
+
+// SignImage copies an image in tar form from r to w with a new signature by key.
+// The payloads are checked on the way.
+func SignImage(w io.Writer, r io.Reader, key minisign.PrivateKey) error {
+	h, err := readHead(r)
+	if err != nil {
+		return err
+	}
+	if err := h.parse(); err != nil {
+		return err
+	}
+	if h.signature, err = Sign(h.raw, key, "file:"+ManifestName+"\tversion:"+h.manifest.Version); err != nil {
+		return err
+	}
+	if err := h.writeTar(w); err != nil {
+		return err
+	}
+	return readPayloads(r, w, h)
+}

@@ -1,0 +1,336 @@
+package bank
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Found says what a look at a bank's files found.
+type Found uint8
+
+// What can be found in a bank.
+const (
+	FoundNothing  Found = 1 // no files
+	FoundDamaged  Found = 2 // something is missing or its hash is wrong
+	FoundForeign  Found = 3 // complete in itself, but not what the record names
+	FoundComplete Found = 4 // every hash is right
+)
+
+// A CheckResult is what a hash check found in one bank.
+type CheckResult struct {
+	Found        Found
+	Text         string // what is wrong, "" with FoundComplete
+	Digest       string // SHA-256 of the manifest in hexadecimal, "" if there is none
+	Version      string // as the manifest says; these are "" and 0 if it is unreadable
+	Floor        string
+	ConfigFormat uint32
+}
+
+// A Decision is what Decide makes of a record and two checks.
+type Decision struct {
+	Rule       string // name of the rule that applied
+	Bank       int    // the bank to start, 0 if none can
+	Trial      bool   // it starts on trial
+	RolledBack int    // the bank that was to start and does not, 0 none
+	Cause      Cause  // why not, CauseNone if RolledBack is 0
+	Text       string // detail to Cause
+	Record     Record // what must be recorded before the software starts
+}
+
+// A Rule is a row of the boot decision: the first one whose When is true decides.
+type Rule struct {
+	Name string
+	When string // for humans
+	Then string // for humans
+
+	when func(*choice) bool
+	then func(*choice)
+}
+
+// choice is a boot decision in the making. n is the bank recorded as next, o the
+// other one; bank numbers that are not fixed by the record (rules that try n, then
+// o) are left in pick.
+type choice struct {
+	Decision
+	checks [2]CheckResult
+	n, o   int
+	pick   int
+}
+
+func (b *choice) found(n int) Found        { return b.checks[n-1].Found }
+func (b *choice) complete(n int) bool      { return b.found(n) == FoundComplete }
+func (b *choice) is(n int, s State) bool   { return b.Record.bank(n).State == s && b.complete(n) }
+func (b *choice) record(n int) *BankRecord { return b.Record.bank(n) }
+
+// choose sets pick to the first of n and o for which ok holds.
+func (b *choice) choose(ok func(n int) bool) bool {
+	for _, n := range [2]int{b.n, b.o} {
+		if ok(n) {
+			b.pick = n
+			return true
+		}
+	}
+	return false
+}
+
+// start makes n the bank that starts.
+func (b *choice) start(n int) {
+	b.Bank = n
+	b.Record.Next, b.Record.Running = n, n
+}
+
+// try starts n on trial, which costs a try if there is one left.
+func (b *choice) try(n int) {
+	r := b.record(n)
+	if r.State != StateTrial {
+		*r = BankRecord{State: StateTrial, TriesLeft: Tries, Digest: b.checks[n-1].Digest,
+			Generation: r.Generation, Written: r.Written, Cause: CauseNone}
+	}
+	if r.TriesLeft > 0 {
+		r.TriesLeft--
+	}
+	b.Trial = true
+	b.start(n)
+}
+
+// fallBack starts o instead of n. From then on o is what Restore selects, which
+// therefore succeeds at once.
+func (b *choice) fallBack() {
+	r := b.record(b.n)
+	if r.State == StateTrial {
+		*r = r.failed(CauseBootFailed, fmt.Sprintf("started %d times and not confirmed", Tries))
+	}
+	b.RolledBack = b.n
+	b.Cause, b.Text = r.Cause, r.Text
+	if b.Cause <= CauseNone {
+		b.Cause, b.Text = CauseOther, fmt.Sprintf("bank %d is %s", b.n, r.State)
+	}
+	b.Record.Fallback = b.o
+	b.start(b.o)
+}
+
+// preRules prepare the record: every one that applies is carried out, in order.
+var preRules = []Rule{
+	{
+		Name: "record lost, both banks complete",
+		When: "both copies of the record are lost; both banks are complete",
+		Then: "the bank with the higher version (bank 1 if they are equal) is next, on trial; the other one is good and the fallback; the floor is the fallback's",
+		when: func(b *choice) bool { return b.Record.lost() && b.whole(1) && b.whole(2) },
+		then: func(b *choice) {
+			next := 1
+			if older(b.checks[0].Version, b.checks[1].Version) {
+				next = 2
+			}
+			b.adopt(next, StateTrial)
+			b.adopt(other(next), StateGood)
+			b.Record.Next, b.Record.Fallback = next, other(next)
+			b.Record.Floor = b.checks[other(next)-1].Floor
+		},
+	},
+	{
+		Name: "record lost, one bank complete",
+		When: "both copies of the record are lost; one bank is complete",
+		Then: "that bank is next, and good: there is nothing to fall back on; the floor is its own",
+		when: func(b *choice) bool { return b.Record.lost() && b.whole(1) != b.whole(2) },
+		then: func(b *choice) {
+			next := 1
+			if b.whole(2) {
+				next = 2
+			}
+			b.adopt(next, StateGood)
+			b.adopt(other(next), StateCorrupt)
+			b.Record.Next = next
+			b.Record.Floor = b.checks[next-1].Floor
+		},
+	},
+	{
+		Name: "damaged bank",
+		When: "a bank recorded as ready, trial, good or failed is not complete, or holds other software than recorded",
+		Then: "it is corrupt, and no fallback",
+		when: func(b *choice) bool { return !b.Record.lost() && (b.broken(1) || b.broken(2)) },
+		then: func(b *choice) {
+			for n := 1; n <= 2; n++ {
+				if !b.broken(n) {
+					continue
+				}
+				r := b.record(n)
+				r.State, r.TriesLeft = StateCorrupt, 0
+				r.Cause, r.Text = CauseDigestMismatch, shorten(b.checks[n-1].Text)
+				if b.Record.Fallback == n {
+					b.Record.Fallback = 0
+				}
+			}
+		},
+	},
+}
+
+// whole tells whether bank n is complete, recorded or not.
+func (b *choice) whole(n int) bool { return b.found(n) >= FoundForeign }
+
+// broken tells whether bank n is less than its record claims.
+func (b *choice) broken(n int) bool { return b.record(n).State.whole() && !b.complete(n) }
+
+// adopt records what was found in a bank of which nothing is known.
+func (b *choice) adopt(n int, s State) {
+	c := &b.checks[n-1]
+	r := BankRecord{State: s, Digest: c.Digest, Cause: CauseNone}
+	switch {
+	case c.Found == FoundNothing:
+		r.State = StateEmpty
+	case c.Found == FoundForeign:
+		c.Found = FoundComplete
+	case c.Found == FoundDamaged:
+		r.Cause, r.Text = CauseDigestMismatch, shorten(c.Text)
+	}
+	switch r.State {
+	case StateTrial:
+		r.TriesLeft = Tries
+	case StateGood:
+		r.Confirmed = true
+	}
+	*b.record(n) = r
+}
+
+// rules choose the bank: the first one that applies decides.
+var rules = []Rule{
+	{
+		Name: "no software",
+		When: "there is no record and no complete bank",
+		Then: "nothing starts",
+		when: func(b *choice) bool { return b.Record.lost() },
+		then: func(b *choice) {},
+	},
+	{
+		Name: "trial",
+		When: "the next bank is on trial, complete, and has tries left",
+		Then: "it starts, with one try less",
+		when: func(b *choice) bool { return b.is(b.n, StateTrial) && b.record(b.n).TriesLeft > 0 },
+		then: func(b *choice) { b.try(b.n) },
+	},
+	{
+		Name: "good",
+		When: "the next bank is good and complete",
+		Then: "it starts",
+		when: func(b *choice) bool { return b.is(b.n, StateGood) },
+		then: func(b *choice) { b.start(b.n) },
+	},
+	{
+		Name: "tries used up",
+		When: "the next bank is on trial, complete, without tries left; the other one is good and complete",
+		Then: "the next bank has failed; the other one starts",
+		when: func(b *choice) bool { return b.is(b.n, StateTrial) && b.is(b.o, StateGood) },
+		then: func(b *choice) { b.fallBack() },
+	},
+	{
+		Name: "fallback",
+		When: "the next bank cannot start; the other one is good and complete",
+		Then: "the other one starts",
+		when: func(b *choice) bool { return b.is(b.o, StateGood) },
+		then: func(b *choice) { b.fallBack() },
+	},
+	{
+		Name: "last try",
+		When: "no bank is good; the next one is on trial, complete, without tries left; the other one is not ready",
+		Then: "it starts again: there is nothing better",
+		when: func(b *choice) bool { return b.is(b.n, StateTrial) && !b.is(b.o, StateReady) },
+		then: func(b *choice) { b.try(b.n) },
+	},
+	{
+		Name: "unproven",
+		When: "no bank is good; one (the next one first) is ready, or on trial with tries left, and complete",
+		Then: "it starts on trial, without a fallback",
+		when: func(b *choice) bool {
+			return b.choose(func(n int) bool {
+				return b.is(n, StateReady) || b.is(n, StateTrial) && b.record(n).TriesLeft > 0
+			})
+		},
+		then: func(b *choice) { b.desperate() },
+	},
+	{
+		Name: "given up before",
+		When: "no bank is good, ready or on trial; one (the next one first) has failed, and is complete",
+		Then: "it starts as it is: failed software is better than none",
+		when: func(b *choice) bool { return b.choose(func(n int) bool { return b.is(n, StateFailed) }) },
+		then: func(b *choice) {
+			if b.pick != b.n {
+				b.fallBack()
+			}
+			b.Record.Fallback = 0
+			b.start(b.pick)
+		},
+	},
+	{
+		Name: "better than nothing",
+		When: "no bank is in a state to start; one (the next one first) is complete in itself",
+		Then: "it starts on trial, without a fallback",
+		when: func(b *choice) bool { return b.choose(b.whole) },
+		then: func(b *choice) { b.desperate() },
+	},
+	{
+		Name: "no complete bank",
+		When: "no bank is complete",
+		Then: "nothing starts",
+		when: func(b *choice) bool { return true },
+		then: func(b *choice) {},
+	},
+}
+
+// desperate starts the picked bank on trial though nothing is left to fall back on.
+func (b *choice) desperate() {
+	if b.pick != b.n {
+		b.fallBack()
+	}
+	b.Record.Fallback = 0
+	b.try(b.pick)
+}
+
+// Decide chooses the bank to start from what is recorded and what a check of each
+// bank found. It is pure: the same arguments give the same decision. The caller
+// records Decision.Record before it starts the software.
+func Decide(rec Record, checks [2]CheckResult) Decision {
+	b := &choice{Decision: Decision{Record: rec, Cause: CauseNone}, checks: checks}
+	for _, r := range preRules {
+		if r.when(b) {
+			r.then(b)
+		}
+	}
+	b.n = b.Record.Next
+	if b.n != 0 {
+		b.o = other(b.n)
+	}
+	for _, r := range rules {
+		if r.when(b) {
+			b.Rule = r.Name
+			r.then(b)
+			break
+		}
+	}
+	return b.Decision
+}
+
+// BootTable returns the boot decision as a table: prepare lists the rules that
+// mend the record, each of which is carried out if it applies; choose lists the
+// rules of which the first that applies decides.
+func BootTable() (prepare, choose []Rule) {
+	return append([]Rule(nil), preRules...), append([]Rule(nil), rules...)
+}
+
+// WriteBootTable writes the boot decision as two tables in Markdown.
+func WriteBootTable(w io.Writer) error {
+	var s strings.Builder
+	prepare, choose := BootTable()
+	s.WriteString("First the record is mended; every row that applies is carried out:\n\n")
+	writeRules(&s, prepare)
+	s.WriteString("\nThen the first row that applies decides:\n\n")
+	writeRules(&s, choose)
+	_, err := io.WriteString(w, s.String())
+	return err
+}
+
+func writeRules(s *strings.Builder, rules []Rule) {
+	s.WriteString("| | rule | when | then |\n|---|---|---|---|\n")
+	for i, r := range rules {
+		fmt.Fprintf(s, "| %d | %s | %s | %s |\n", i+1, r.Name, r.When, r.Then)
+	}
+}

@@ -1,0 +1,21 @@
+// Package bank keeps the software of a device in two banks: it installs signed
+// images into the bank that is not running, records durably which bank starts
+// next, and decides at each start which one does.
+//
+// Each bank is a file system of its own that holds manifest.json, its minisign
+// signature manifest.json.minisig, and the payload files that the manifest names.
+// The boot record stands on a third file system, in two copies, of which one is
+// always whole.
+//
+// The life of an update:
+//
+//	Install    writing, verifying, ready   running bank untouched
+//	Activate   trial, next                 the running bank becomes the fallback
+//	Boot       trial, one try less         after the restart
+//	Confirm    good                        or GiveUp: failed, the fallback is next
+//
+// Signatures, hardware and version rules are judged by Install and Activate, never
+// by Boot or Restore: nothing may keep the fallback from starting. Boot compares
+// hashes only. See [BootTable] for the decision, and package durable for the order
+// of the writes.
+package bank

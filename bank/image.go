@@ -1,0 +1,205 @@
+package bank
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strconv"
+
+	"crypto/sha256"
+
+	"aead.dev/minisign"
+)
+
+// An image in tar form is a POSIX ustar stream (IEEE Std 1003.1-2017, pax, "ustar
+// Interchange Format") of which every octet follows from the manifest, its
+// signature and the payloads: each header is the one that [header] makes, padding
+// is zero, and the stream ends after two zero blocks. So there is nothing in it
+// that a reader could take differently, and a part of it can be fetched and the
+// rest known.
+
+const (
+	blockSize   = 512
+	trailerSize = 2 * blockSize
+	manifestTag = Mode(0o644) // mode of the first two members
+)
+
+// A head is what comes before the payloads.
+type head struct {
+	raw       []byte // the manifest's octets, which the signature covers
+	signature []byte
+	digest    string    // SHA-256 of raw in hexadecimal, by which a bank's content is known
+	manifest  *Manifest // nil until parsed
+}
+
+func newHead(raw, signature []byte) *head {
+	sum := sha256.Sum256(raw)
+	return &head{raw: raw, signature: signature, digest: hex.EncodeToString(sum[:])}
+}
+
+// judge verifies the signature, and only then reads what it covers.
+func (h *head) judge(trust []minisign.PublicKey) error {
+	if err := verifyManifest(h.raw, h.signature, trust); err != nil {
+		return err
+	}
+	return h.parse()
+}
+
+func (h *head) parse() (err error) {
+	h.manifest, err = ParseManifest(h.raw)
+	return err
+}
+
+// stored is the number of octets that the image takes in a bank.
+func (h *head) stored() int64 {
+	return int64(len(h.raw)) + int64(len(h.signature)) + h.manifest.payloadSize()
+}
+
+// tarOffset is where the header of payload i stands in the tar form; with i the
+// number of payloads, where the trailer does.
+func (h *head) tarOffset(i int) int64 {
+	n := 2*blockSize + padded(int64(len(h.raw))) + padded(int64(len(h.signature)))
+	for _, p := range h.manifest.Payloads[:i] {
+		n += blockSize + padded(p.Size)
+	}
+	return n
+}
+
+// tarSize is the size of the tar form.
+func (h *head) tarSize() int64 { return h.tarOffset(len(h.manifest.Payloads)) + trailerSize }
+
+// writeTar writes the members before the payloads.
+func (h *head) writeTar(w io.Writer) error {
+	for _, m := range []struct {
+		name string
+		data []byte
+	}{{ManifestName, h.raw}, {SignatureName, h.signature}} {
+		if _, err := w.Write(header(m.name, int64(len(m.data)), manifestTag)); err != nil {
+			return err
+		}
+		if _, err := w.Write(m.data); err != nil {
+			return err
+		}
+		if _, err := w.Write(padding(int64(len(m.data)))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// padded is n rounded up to whole blocks.
+func padded(n int64) int64 { return (n + blockSize - 1) / blockSize * blockSize }
+
+var zeros [trailerSize]byte
+
+// padding is what follows n octets of content.
+func padding(n int64) []byte { return zeros[:padded(n)-n] }
+
+// header makes the only header that a member of that name, size and mode may have.
+func header(name string, size int64, mode Mode) []byte {
+	b := make([]byte, blockSize)
+	copy(b[0:100], name)
+	copy(b[100:], fmt.Sprintf("%07o\x00", uint16(mode)))
+	copy(b[108:], "0000000\x00") // user
+	copy(b[116:], "0000000\x00") // group
+	copy(b[124:], fmt.Sprintf("%011o\x00", size))
+	copy(b[136:], "00000000000\x00") // time
+	copy(b[148:], "        ")        // the checksum counts as spaces in its own sum
+	b[156] = '0'                     // a regular file
+	copy(b[257:], "ustar\x0000")
+	copy(b[329:], "0000000\x00")
+	copy(b[337:], "0000000\x00")
+	sum := 0
+	for _, c := range b {
+		sum += int(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
+// readHead reads the members before the payloads. Errors of r are passed on; a
+// stream that ends early is CauseSizeMismatch, anything unexpected CauseBadFormat.
+func readHead(r io.Reader) (*head, error) {
+	raw, err := readMember(r, ManifestName, MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := readMember(r, SignatureName, MaxSignature)
+	if err != nil {
+		return nil, err
+	}
+	return newHead(raw, signature), nil
+}
+
+// readMember reads a member whose size only its header tells.
+func readMember(r io.Reader, name string, limit int64) ([]byte, error) {
+	var block [blockSize]byte
+	if err := readFull(r, block[:]); err != nil {
+		return nil, err
+	}
+	size, err := strconv.ParseUint(string(block[124:135]), 8, 63)
+	if err != nil || int64(size) > limit || size == 0 || !bytes.Equal(block[:], header(name, int64(size), manifestTag)) {
+		return nil, refuse(CauseBadFormat, "not an image: %s is not where it should be, or larger than %d octets", name, limit)
+	}
+	data := make([]byte, size)
+	if err := readFull(r, data); err != nil {
+		return nil, err
+	}
+	return data, expect(r, padding(int64(size)), "padding")
+}
+
+// readFull fills p.
+func readFull(r io.Reader, p []byte) error {
+	_, err := io.ReadFull(r, p)
+	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+		return refuse(CauseSizeMismatch, "the image ends early")
+	}
+	return err
+}
+
+// expect reads what must stand there and nothing else. what names it.
+func expect(r io.Reader, want []byte, what string) error {
+	got := make([]byte, len(want))
+	if err := readFull(r, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return refuse(CauseBadFormat, "not an image: unexpected octets instead of %s", what)
+	}
+	return nil
+}
+
+// expectEnd reads the trailer and the end of the stream.
+func expectEnd(r io.Reader) error {
+	if err := expect(r, zeros[:trailerSize], "the end"); err != nil {
+		return err
+	}
+	var one [1]byte
+	switch n, err := io.ReadFull(r, one[:]); {
+	case n > 0:
+		return refuse(CauseSizeMismatch, "something follows the end of the image")
+	case err != io.EOF:
+		return err
+	}
+	return nil
+}
+
+// hashPayload reads a payload's octets from r into w too and compares the hash.
+func hashPayload(w io.Writer, r io.Reader, p Payload) error {
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(r, p.Size))
+	switch {
+	case err != nil:
+		return err
+	case n < p.Size:
+		return refuse(CauseSizeMismatch, "payload %s ends early", p.Name)
+	case !sumIs(h, p.SHA256):
+		return refuse(CauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
+	}
+	return nil
+}
+
+func sumIs(h hash.Hash, hexDigest string) bool { return hex.EncodeToString(h.Sum(nil)) == hexDigest }

@@ -1,0 +1,297 @@
+package bank
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+)
+
+// Phase is what Install is doing, by the number that IadUpgOperationPhase gives to
+// it.
+type Phase uint8
+
+// The phases of Install, in their order.
+const (
+	PhaseChecking     Phase = 2
+	PhaseConnecting   Phase = 4
+	PhaseErasing      Phase = 7
+	PhaseTransferring Phase = 5
+	PhaseVerifying    Phase = 6
+)
+
+// InstallProgress tells how far Install is.
+type InstallProgress struct {
+	Phase Phase
+	Done  int64 // octets of this phase
+	Total int64 // octets of this phase, 0 if not known
+}
+
+// InstallOptions say what Install is to do. The zero value installs whatever is
+// newer than the running software into the other bank.
+type InstallOptions struct {
+	// Bank to write, 0 for the one that is not running.
+	Bank int
+	// Force writes the bank even if the version is running or in the bank already.
+	Force bool
+	// AllowDowngrade accepts a version below the running one, never one below the
+	// floor.
+	AllowDowngrade bool
+	// CheckOnly stops before anything is changed.
+	CheckOnly bool
+	// Version that the software must have, "" for any.
+	Version string
+	// ExpectSize in octets and ExpectDigest (SHA-256) that the file commanded must
+	// have, 0 and nil for any. In split form that file is the manifest.
+	ExpectSize   int64
+	ExpectDigest []byte
+	// Progress is called from Install's goroutine after each piece of work.
+	Progress func(InstallProgress)
+}
+
+// InstallResult tells what Install did.
+type InstallResult struct {
+	Bank         int
+	Version      string
+	ConfigFormat uint32
+	Size         int64  // octets of the file commanded
+	Digest       []byte // its SHA-256; nil with Already or CheckOnly in tar form
+	Fetched      int64  // octets that came over the network
+	Already      bool   // the bank held this version; nothing was written
+}
+
+// Install fetches the image that the file name of src is, or whose manifest it is,
+// into the bank that is not running. The image is judged by its manifest before
+// anything is changed; then the record says durably that the running bank is next,
+// the bank is erased, the payloads are stored while they are hashed, and everything
+// is read back before the bank is ready.
+//
+// After an interruption or failure Install may be called again: payloads that the
+// bank holds with the right hash are kept, and a part of one is continued if src can
+// start at an offset.
+//
+// An *Error tells the cause; errors of src are passed on, wrapped, and so is the
+// cause of ctx.
+func (b *Banks) Install(ctx context.Context, src Source, name string, opt InstallOptions) (InstallResult, error) {
+	n, err := b.reserve(opt.Bank)
+	if err != nil {
+		return InstallResult{}, inOp("download software", err)
+	}
+	defer b.release()
+	if opt.Progress == nil {
+		opt.Progress = func(InstallProgress) {}
+	}
+	opt.Progress(InstallProgress{Phase: PhaseChecking})
+	f := &fetch{ctx: ctx, src: src, name: name}
+	defer f.close()
+	res, err := b.install(f, n, opt)
+	res.Fetched = f.fetched
+	return res, inOp(fmt.Sprintf("download software into bank %d", n), err)
+}
+
+// reserve chooses the bank to write and keeps other Installs out.
+func (b *Banks) reserve(n int) (int, error) {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	if n == 0 {
+		n = other(b.running)
+	}
+	if err := b.checkOther(n); err != nil {
+		return 0, err
+	}
+	switch s := b.rec.bank(b.running).State; {
+	case s == StateTrial && b.rec.Fallback != 0:
+		return 0, refuse(CauseBankUnavailable, "the bank holds the only fallback of the software on trial: confirm it or restore the old one first")
+	case s != StateGood && b.rec.Next != b.running:
+		return 0, refuse(CauseBankUnavailable, "the bank holds the software to go back to: restart first")
+	}
+	b.installing = true
+	return n, nil
+}
+
+func (b *Banks) release() {
+	b.setVerifying(0)
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	b.installing = false
+}
+
+func (b *Banks) install(f *fetch, n int, opt InstallOptions) (InstallResult, error) {
+	opt.Progress(InstallProgress{Phase: PhaseConnecting})
+	if err := f.readHead(); err != nil {
+		return InstallResult{}, err
+	}
+	if err := f.head.judge(b.opt.Trust); err != nil {
+		return InstallResult{}, err
+	}
+	m := f.head.manifest
+	res := InstallResult{Bank: n, Version: m.Version, ConfigFormat: m.ConfigFormat, Size: f.fileSize()}
+	if !f.tar {
+		res.Digest, _ = hex.DecodeString(f.head.digest)
+	}
+	already, err := b.admit(f, n, opt)
+	res.Already = already
+	if err != nil || already {
+		return res, err
+	}
+	w := &writer{fs: b.fs(n), drop: b.opt.DropCache, fetch: f, progress: opt.Progress}
+	if err := b.checkSpace(n, f.head); err != nil || opt.CheckOnly {
+		return res, err
+	}
+	if err := b.fill(w, n, opt, &res); err != nil {
+		b.noteFailure(n, err)
+		return res, err
+	}
+	return res, nil
+}
+
+// admit judges the manifest by the rules that need no payload. already says that the
+// bank holds this version and nothing need be done.
+func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err error) {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	m := f.head.manifest
+	if opt.Version != "" && opt.Version != m.Version {
+		return false, refuse(CauseVersionMismatch, "the file holds version %s, not %s", m.Version, opt.Version)
+	}
+	size := f.fileSize()
+	if f.size >= 0 && f.size != size || opt.ExpectSize != 0 && opt.ExpectSize != size {
+		return false, refuse(CauseSizeMismatch, "%s should have %d octets by its manifest; announced %d, expected %d", f.name, size, f.size, opt.ExpectSize)
+	}
+	if !f.tar && len(opt.ExpectDigest) != 0 && hex.EncodeToString(opt.ExpectDigest) != f.head.digest {
+		return false, refuse(CauseDigestMismatch, "%s is not the file that was expected", f.name)
+	}
+	if err := b.opt.checkHardware(m); err != nil {
+		return false, err
+	}
+	if err := checkFloor(m, b.rec.Floor); err != nil {
+		return false, err
+	}
+	if h := b.heads[b.running-1]; h != nil && h.manifest != nil {
+		if err := checkVersions(m, h.manifest.Version, opt); err != nil {
+			return false, err
+		}
+	}
+	if opt.Force {
+		return false, nil
+	}
+	s, held := b.rec.bank(n).State, b.heads[n-1]
+	return (s == StateReady || s == StateGood) && held != nil && held.manifest.Version == m.Version, nil
+}
+
+// checkVersions compares the software with the one that is running.
+func checkVersions(m *Manifest, running string, opt InstallOptions) error {
+	switch {
+	case m.Version == running && !opt.Force:
+		return refuse(CauseAlreadyInstalled, "version %s is running", running)
+	case older(m.Version, running) && !opt.AllowDowngrade:
+		return refuse(CauseDowngradeRefused, "version %s is older than the running %s", m.Version, running)
+	case m.MinVersion != "" && older(running, m.MinVersion):
+		return refuse(CausePreconditionMissing, "version %s can be installed over %s or newer, %s is running: install that first", m.Version, m.MinVersion, running)
+	}
+	return nil
+}
+
+// clusterSize is what files are taken to occupy multiples of.
+const clusterSize = 4096
+
+func clusters(n int64) int64 { return (n + clusterSize - 1) / clusterSize * clusterSize }
+
+// checkSpace refuses software that will not fit, while the bank is still untouched.
+func (b *Banks) checkSpace(n int, h *head) error {
+	if limit := b.opt.capacity(n); limit > 0 && h.stored() > limit {
+		return refuse(CauseFileTooLarge, "the software takes %d octets, the bank holds %d", h.stored(), limit)
+	}
+	if b.opt.Free == nil {
+		return nil
+	}
+	free, err := b.opt.Free(n)
+	if err != nil {
+		return storeError(err, "the free space of the bank cannot be told")
+	}
+	used, err := usedSpace(b.fs(n))
+	if err != nil {
+		return storeError(err, "the bank cannot be read")
+	}
+	need := clusters(int64(len(h.raw))) + clusters(int64(len(h.signature)))
+	for _, p := range h.manifest.Payloads {
+		need += clusters(p.Size)
+	}
+	if need > free+used {
+		return refuse(CauseStorageFull, "the software takes %d octets, the bank has %d once it is erased", need, free+used)
+	}
+	return nil
+}
+
+// store1 writes the bank: after the running bank is durably the next one.
+func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) error {
+	keep := w.survey()
+	opt.Progress(InstallProgress{Phase: PhaseErasing})
+	if err := b.markWriting(n, w.fetch.head); err != nil {
+		return err
+	}
+	if err := w.erase(keep); err != nil {
+		return err
+	}
+	sum, err := w.write()
+	if err != nil {
+		return err
+	}
+	if w.fetch.tar {
+		res.Digest = sum
+		if len(opt.ExpectDigest) != 0 && string(sum) != string(opt.ExpectDigest) {
+			return refuse(CauseDigestMismatch, "%s is not the file that was expected", w.fetch.name)
+		}
+	}
+	w.fetch.close()
+	b.setVerifying(n)
+	if err := w.readBack(); err != nil {
+		return err
+	}
+	return b.markReady(n)
+}
+
+// markWriting records that the running bank is next and bank n not bootable.
+func (b *Banks) markWriting(n int, h *head) error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	next.Next, next.Fallback = b.running, b.running
+	if r := next.bank(n); r.State != StateWriting || r.Digest != h.digest {
+		*r = BankRecord{State: StateWriting, Digest: h.digest, Cause: CauseNone}
+	}
+	if err := b.save(next); err != nil {
+		return err
+	}
+	b.setHead(n, h)
+	return nil
+}
+
+func (b *Banks) markReady(n int) error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	r := next.bank(n)
+	r.State, r.Cause, r.Text = StateReady, CauseNone, ""
+	r.Written = b.opt.Now().Unix()
+	if err := b.save(next); err != nil {
+		return err
+	}
+	b.setVerifying(0)
+	return nil
+}
+
+// noteFailure records what went wrong with the content of a bank that was being
+// written. Failing to is not worth more than a line in the log.
+func (b *Banks) noteFailure(n int, err error) {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	r := next.bank(n)
+	if r.State != StateWriting {
+		return
+	}
+	r.Cause, r.Text = causeOf(err), shorten(err.Error())
+	if err := b.save(next); err != nil {
+		b.opt.Log.Warn("failure of a download could not be recorded", "bank", n, "err", err)
+	}
+}

@@ -1,0 +1,367 @@
+package bank
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/Masterminds/semver/v3"
+)
+
+// Names and bounds of the image format.
+const (
+	// ManifestName is the file that describes the image.
+	ManifestName = "manifest.json"
+	// SignatureSuffix ends the name of the manifest's signature.
+	SignatureSuffix = ".minisig"
+	// SignatureName is the signature of ManifestName.
+	SignatureName = ManifestName + SignatureSuffix
+
+	// ManifestFormat is the format of the manifest that this package knows.
+	ManifestFormat = 1
+
+	// MaxManifest and MaxSignature bound the two files in octets: they are
+	// the only ones that are held in memory.
+	MaxManifest  = 64 << 10
+	MaxSignature = 2 << 10
+	// MaxPayloads bounds the number of payload files.
+	MaxPayloads = 128
+	// MaxName is the longest payload name in octets.
+	MaxName = 64
+	// MaxImage bounds a payload and the sum of them in octets, as the MIB
+	// tells sizes in 32 bits.
+	MaxImage = 1<<32 - 1
+
+	maxVersion  = 64 // iadUpgBankVersion
+	maxHardware = 64 // models of at most 64 octets each
+)
+
+// A Manifest describes the software in an image. The signature covers it octet by
+// octet, and it holds the hash of every payload.
+type Manifest struct {
+	// Format of the manifest itself: ManifestFormat.
+	Format int `json:"format"`
+	// Version of the software, by semver.org 2.0.0, up to 64 octets.
+	Version string `json:"version"`
+	// Hardware lists the models that the software fits; one of them must equal
+	// the device's.
+	Hardware []string `json:"hardware"`
+	// ConfigFormat is the format of configuration data that the software reads
+	// and writes, 1 or more.
+	ConfigFormat uint32 `json:"config_format"`
+	// NoReset says that the software can take effect without a reset.
+	NoReset bool `json:"no_reset,omitempty"`
+	// MinVersion is the lowest running version over which the software may be
+	// installed, "" for any.
+	MinVersion string `json:"min_version,omitempty"`
+	// Floor is the version below which the device accepts no software any more
+	// once this one is confirmed, "" to leave it.
+	Floor string `json:"floor,omitempty"`
+	// Payloads are the files, in the order in which they stand in the image.
+	Payloads []Payload `json:"payloads"`
+	// SelfTest names the payload that tells whether the software is healthy, ""
+	// for none.
+	SelfTest string `json:"selftest,omitempty"`
+	// Converters name the payloads that convert configuration data.
+	Converters []Converter `json:"converters,omitempty"`
+}
+
+// A Payload is one file of an image.
+type Payload struct {
+	Name   string `json:"name"`   // a plain file name of A-Z a-z 0-9 . _ + -
+	Size   int64  `json:"size"`   // octets
+	SHA256 string `json:"sha256"` // lower-case hexadecimal
+	Mode   Mode   `json:"mode"`
+}
+
+// A Converter is a payload that converts configuration data from one format to
+// another.
+type Converter struct {
+	From    uint32 `json:"from"`
+	To      uint32 `json:"to"`
+	Payload string `json:"payload"`
+}
+
+// Mode is the permission bits of a payload, at most 0777; in the manifest a string
+// of four octal digits such as "0755".
+type Mode uint16
+
+// MarshalText writes the four octal digits.
+func (m Mode) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%04o", uint16(m)), nil }
+
+// UnmarshalText reads four octal digits.
+func (m *Mode) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 8, 16)
+	if err != nil || len(text) != 4 || n > 0o777 {
+		return fmt.Errorf("mode %q is not four octal digits up to 0777", text)
+	}
+	*m = Mode(n)
+	return nil
+}
+
+// payloadSize is the sum of the payloads' sizes.
+func (m *Manifest) payloadSize() int64 {
+	var sum int64
+	for _, p := range m.Payloads {
+		sum += p.Size
+	}
+	return sum
+}
+
+// Payload returns the payload of that name, nil if there is none.
+func (m *Manifest) Payload(name string) *Payload {
+	for i := range m.Payloads {
+		if m.Payloads[i].Name == name {
+			return &m.Payloads[i]
+		}
+	}
+	return nil
+}
+
+// Converter returns the payload name that converts from one format to another, ""
+// if the image has none.
+func (m *Manifest) Converter(from, to uint32) string {
+	for _, c := range m.Converters {
+		if c.From == from && c.To == to {
+			return c.Payload
+		}
+	}
+	return ""
+}
+
+// ParseManifest reads a manifest strictly: unknown, repeated or differently
+// spelled fields, anything after the document and every value out of its range
+// are refused with CauseBadFormat.
+func ParseManifest(data []byte) (*Manifest, error) {
+	m := new(Manifest)
+	err := decodeStrict(data, m)
+	if err == nil {
+		err = m.check()
+	}
+	if err != nil {
+		return nil, &Error{Code: CauseBadFormat, Text: "the manifest is not valid", Err: err}
+	}
+	return m, nil
+}
+
+func decodeStrict(data []byte, m *Manifest) error {
+	switch {
+	case len(data) > MaxManifest:
+		return fmt.Errorf("%d octets, %d at most", len(data), MaxManifest)
+	case !utf8.Valid(data):
+		return fmt.Errorf("not UTF-8")
+	}
+	if err := checkFields(data); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(m); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("something follows the document")
+	}
+	return nil
+}
+
+// fields are the names that a manifest may use, as they are spelled.
+var fields = []string{"format", "version", "hardware", "config_format", "no_reset", "min_version", "floor",
+	"payloads", "selftest", "converters", "name", "size", "sha256", "mode", "from", "to", "payload"}
+
+// checkFields refuses what encoding/json lets pass: a field named twice, of which
+// the last one would count, and a field in another spelling of case. It also
+// refuses null, which would stand for the zero value.
+func checkFields(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	type level struct {
+		seen []string // nil for an array
+		key  bool     // a key comes next
+	}
+	var stack []level
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		top := len(stack) - 1
+		switch t := token.(type) {
+		case json.Delim:
+			switch t {
+			case '{':
+				stack = append(stack, level{seen: []string{}, key: true})
+				continue
+			case '[':
+				stack = append(stack, level{})
+				continue
+			}
+			stack = stack[:top]
+			top--
+		case nil:
+			return fmt.Errorf("null is no value here")
+		case string:
+			if top >= 0 && stack[top].key {
+				switch {
+				case !slices.Contains(fields, t):
+					return fmt.Errorf("unknown field %q", t)
+				case slices.Contains(stack[top].seen, t):
+					return fmt.Errorf("field %q twice", t)
+				}
+				stack[top].seen = append(stack[top].seen, t)
+				stack[top].key = false
+				continue
+			}
+		}
+		// A value ended: in an object a key follows.
+		if top < 0 {
+			return nil
+		}
+		stack[top].key = stack[top].seen != nil
+	}
+}
+
+// check judges the values.
+func (m *Manifest) check() error {
+	if m.Format != ManifestFormat {
+		return fmt.Errorf("format %d, known is %d", m.Format, ManifestFormat)
+	}
+	if _, err := parseVersion(m.Version); err != nil {
+		return fmt.Errorf("version: %w", err)
+	}
+	for _, v := range []struct{ field, text string }{{"min_version", m.MinVersion}, {"floor", m.Floor}} {
+		if v.text == "" {
+			continue
+		}
+		if _, err := parseVersion(v.text); err != nil {
+			return fmt.Errorf("%s: %w", v.field, err)
+		}
+	}
+	if m.Floor != "" && older(m.Version, m.Floor) {
+		return fmt.Errorf("floor %s is above version %s", m.Floor, m.Version)
+	}
+	if len(m.Hardware) == 0 || len(m.Hardware) > maxHardware {
+		return fmt.Errorf("%d hardware models, 1 to %d wanted", len(m.Hardware), maxHardware)
+	}
+	for _, h := range m.Hardware {
+		if err := checkModel(h); err != nil {
+			return err
+		}
+	}
+	if m.ConfigFormat == 0 {
+		return fmt.Errorf("config_format must be 1 or more")
+	}
+	return m.checkPayloads()
+}
+
+func (m *Manifest) checkPayloads() error {
+	if len(m.Payloads) == 0 || len(m.Payloads) > MaxPayloads {
+		return fmt.Errorf("%d payloads, 1 to %d wanted", len(m.Payloads), MaxPayloads)
+	}
+	names := make(map[string]bool, len(m.Payloads))
+	var sum int64
+	for _, p := range m.Payloads {
+		if err := CheckName(p.Name); err != nil {
+			return err
+		}
+		if names[p.Name] {
+			return fmt.Errorf("payload %s twice", p.Name)
+		}
+		names[p.Name] = true
+		if p.Size < 0 || p.Size > MaxImage {
+			return fmt.Errorf("payload %s: size %d is out of range", p.Name, p.Size)
+		}
+		if sum += p.Size; sum > MaxImage {
+			return fmt.Errorf("the payloads are more than %d octets", int64(MaxImage))
+		}
+		if digest, err := hex.DecodeString(p.SHA256); err != nil || len(digest) != 32 || hex.EncodeToString(digest) != p.SHA256 {
+			return fmt.Errorf("payload %s: sha256 is not 64 lower-case hexadecimal digits", p.Name)
+		}
+	}
+	if m.SelfTest != "" && !names[m.SelfTest] {
+		return fmt.Errorf("the self-test %q is not among the payloads", m.SelfTest)
+	}
+	for i, c := range m.Converters {
+		switch {
+		case !names[c.Payload]:
+			return fmt.Errorf("the converter %q is not among the payloads", c.Payload)
+		case c.From == 0 || c.To == 0 || c.From == c.To:
+			return fmt.Errorf("converter %s: cannot convert format %d to %d", c.Payload, c.From, c.To)
+		case slices.ContainsFunc(m.Converters[:i], func(o Converter) bool { return o.From == c.From && o.To == c.To }):
+			return fmt.Errorf("two converters from format %d to %d", c.From, c.To)
+		}
+	}
+	return nil
+}
+
+// CheckName refuses what is not safe as the name of a payload: it must be 1 to
+// MaxName octets of A-Z a-z 0-9 . _ + - and start with a letter or digit, and not be
+// one of the names that the bank itself uses.
+func CheckName(name string) error {
+	if len(name) == 0 || len(name) > MaxName {
+		return fmt.Errorf("payload name of %d octets, 1 to %d wanted", len(name), MaxName)
+	}
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '+' && c != '-') {
+			return fmt.Errorf("payload name %q: only letters, digits and . _ + - are allowed, first a letter or digit", name)
+		}
+	}
+	if name == ManifestName || name == SignatureName || name == ManifestName+tempSuffix || name == SignatureName+tempSuffix {
+		return fmt.Errorf("payload name %q is reserved", name)
+	}
+	return nil
+}
+
+func checkModel(model string) error {
+	if len(model) == 0 || len(model) > 64 {
+		return fmt.Errorf("hardware model of %d octets, 1 to 64 wanted", len(model))
+	}
+	for _, r := range model {
+		if !strconv.IsPrint(r) {
+			return fmt.Errorf("hardware model %q is not printable", model)
+		}
+	}
+	return nil
+}
+
+func parseVersion(text string) (*semver.Version, error) {
+	if len(text) > maxVersion {
+		return nil, fmt.Errorf("version of %d octets, %d at most", len(text), maxVersion)
+	}
+	v, err := semver.StrictNewVersion(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a version such as 2.0.0: %w", text, err)
+	}
+	return v, nil
+}
+
+// older tells whether version a is below b, by semver's order. Texts that are not
+// versions are below all that are.
+func older(a, b string) bool {
+	va, errA := semver.StrictNewVersion(a)
+	vb, errB := semver.StrictNewVersion(b)
+	if errA != nil || errB != nil {
+		return errA != nil && errB == nil
+	}
+	return va.LessThan(vb)
+}
+
+// marshal writes the manifest as Build puts it into images.
+func (m *Manifest) marshal() ([]byte, error) {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(data, '\n'), nil
+}
+
+// fileMode is the mode in the bank. The owner may always read and write, so that
+// an agent that is not root can check the file and continue it.
+func (m Mode) fileMode() os.FileMode { return os.FileMode(m) | 0o600 }

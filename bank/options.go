@@ -1,0 +1,125 @@
+package bank
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// Options say where the banks are and what the device is.
+type Options struct {
+	// Banks are the file systems of bank 1 and bank 2; all of each is the bank's.
+	Banks [2]afero.Fs
+	// State is the file system that holds the boot record.
+	State afero.Fs
+	// Capacity tells the most octets that may be stored in bank n, 0 for no limit
+	// of ours. Nil means no limit.
+	Capacity func(n int) int64
+	// Free tells how many octets are free on the file system of bank n. Nil means
+	// that it cannot be told.
+	Free func(n int) (int64, error)
+	// Trust lists the keys whose signature makes software acceptable. With none,
+	// none is.
+	Trust []minisign.PublicKey
+	// Hardware is the device's model.
+	Hardware string
+	// Now is the wall clock, nil for the system's.
+	Now func() time.Time
+	// DropCache makes the next reading of a synced file come from the medium, not
+	// from memory. Nil where the platform cannot.
+	DropCache func(afero.File) error
+	// Log, nil to discard.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return o
+}
+
+// capacity is the limit of bank n, 0 for none.
+func (o *Options) capacity(n int) int64 {
+	if o.Capacity == nil {
+		return 0
+	}
+	return o.Capacity(n)
+}
+
+// checkHardware and the other rules of a manifest are judged by Install, Activate
+// and Provision.
+func (o *Options) checkHardware(m *Manifest) error {
+	if slices.Contains(m.Hardware, o.Hardware) {
+		return nil
+	}
+	return refuse(CauseIncompatibleHardware, "the software is for %q, this device is %q", m.Hardware, o.Hardware)
+}
+
+// checkFloor refuses what is below the lowest version that the device accepts.
+func checkFloor(m *Manifest, floor string) error {
+	if floor != "" && older(m.Version, floor) {
+		return refuse(CauseDowngradeRefused, "version %s is below %s, the lowest that this device accepts", m.Version, floor)
+	}
+	return nil
+}
+
+// foreign are names that a file system itself may put into its root.
+var foreign = []string{"lost+found"}
+
+// checkBank compares the content of a bank with its manifest, and that with the
+// recorded digest unless that is "".
+func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (CheckResult, *head) {
+	h, err := readSplitHead(fs, ManifestName)
+	if err != nil {
+		if empty(fs) {
+			return CheckResult{Found: FoundNothing, Text: "the bank is empty"}, nil
+		}
+		return CheckResult{Found: FoundDamaged, Text: err.Error()}, nil
+	}
+	c := CheckResult{Digest: h.digest}
+	if err := h.parse(); err != nil {
+		c.Found, c.Text = FoundDamaged, err.Error()
+		return c, nil
+	}
+	c.Version, c.Floor, c.ConfigFormat = h.manifest.Version, h.manifest.Floor, h.manifest.ConfigFormat
+	for _, p := range h.manifest.Payloads {
+		if err := checkFile(fs, p.Name, p, drop); err != nil {
+			c.Found, c.Text = FoundDamaged, err.Error()
+			return c, h
+		}
+	}
+	c.Found = FoundComplete
+	if digest != "" && digest != c.Digest {
+		c.Found, c.Text = FoundForeign, "the bank holds other software than recorded"
+	}
+	return c, h
+}
+
+func empty(fs afero.Fs) bool {
+	infos, err := afero.ReadDir(fs, ".")
+	return err == nil && !slices.ContainsFunc(infos, func(i os.FileInfo) bool { return !slices.Contains(foreign, i.Name()) })
+}
+
+// eraseBank removes everything from a bank but what keep wants.
+func eraseBank(fs afero.Fs, keep map[string]bool) error {
+	err := durable.Clear(fs, ".", func(name string) bool { return keep[name] || slices.Contains(foreign, name) })
+	if err != nil {
+		return &Error{Code: CauseEraseError, Text: "the bank could not be erased", Err: err}
+	}
+	return nil
+}
+
+// ErrNoResume is wrapped by a Source's error when it cannot start at an offset.
+var ErrNoResume = errors.New("cannot resume")

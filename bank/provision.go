@@ -1,0 +1,78 @@
+package bank
+
+import (
+	"context"
+	"io"
+
+	"example.com/iad/internal/durable"
+)
+
+// Provision makes a new device: it writes the image in tar form, which is judged as
+// Install does, into bank 1 as good software, empties bank 2 and records that bank 1
+// starts. A device that has a boot record is refused with bankUnavailable; one whose
+// provisioning was interrupted has none and is provisioned again.
+func Provision(opt Options, image io.Reader) error {
+	return inOp("provision the device", provision(opt.withDefaults(), image))
+}
+
+func provision(opt Options, image io.Reader) error {
+	if data, findings := durable.ReadRecord(opt.State, recordBase, recordMagic, recordVersion); data != nil || len(findings) > 0 {
+		return refuse(CauseBankUnavailable, "it has a boot record already")
+	}
+	f := &fetch{ctx: context.Background(), src: once{image}, name: "image"}
+	defer f.close()
+	if err := f.readHead(); err != nil {
+		return err
+	}
+	if !f.tar {
+		return refuse(CauseBadFormat, "not an image in tar form")
+	}
+	if err := f.head.judge(opt.Trust); err != nil {
+		return err
+	}
+	if err := opt.checkHardware(f.head.manifest); err != nil {
+		return err
+	}
+	b := &Banks{opt: opt}
+	if err := b.checkSpace(1, f.head); err != nil {
+		return err
+	}
+	for _, fs := range opt.Banks {
+		if err := eraseBank(fs, nil); err != nil {
+			return err
+		}
+	}
+	w := &writer{fs: opt.Banks[0], drop: opt.DropCache, fetch: f, progress: func(InstallProgress) {}}
+	if err := w.erase(nil); err != nil {
+		return err
+	}
+	if _, err := w.write(); err != nil {
+		return err
+	}
+	if err := w.readBack(); err != nil {
+		return err
+	}
+	store, _, _, err := openRecord(opt.State)
+	if err != nil {
+		return &Error{Code: CauseBootFlagError, Text: "the boot record could not be written", Err: err}
+	}
+	b.store = store
+	return b.save(Record{
+		Banks: [2]BankRecord{
+			{State: StateGood, Confirmed: true, Digest: f.head.digest, Written: opt.Now().Unix(), Cause: CauseNone},
+			{State: StateEmpty, Cause: CauseNone},
+		},
+		Next:  1,
+		Floor: f.head.manifest.Floor,
+	})
+}
+
+// once is the Source of an image that is read from front to end.
+type once struct{ r io.Reader }
+
+func (o once) Open(_ context.Context, _ string, offset int64) (io.ReadCloser, int64, error) {
+	if offset != 0 {
+		return nil, 0, ErrNoResume
+	}
+	return io.NopCloser(o.r), -1, nil
+}

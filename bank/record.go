@@ -1,0 +1,159 @@
+package bank
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// State is what a bank holds, by the number that iadUpgBankState gives to it.
+type State uint8
+
+// The states of a bank.
+const (
+	StateEmpty     State = 1 // nothing
+	StateWriting   State = 2 // being erased or written; not bootable
+	StateVerifying State = 3 // written, being checked; not bootable
+	StateReady     State = 4 // checked, never started
+	StateTrial     State = 5 // started or about to start, not yet confirmed
+	StateGood      State = 6 // started and confirmed
+	StateFailed    State = 7 // was started and given up; kept for inspection
+	StateCorrupt   State = 8 // checked and found damaged
+)
+
+var stateNames = [...]string{"", "empty", "writing", "verifying", "ready", "trial", "good", "failed", "corrupt"}
+
+// String is the name of the state in the MIB.
+func (s State) String() string {
+	if s < StateEmpty || s > StateCorrupt {
+		return fmt.Sprintf("state(%d)", uint8(s))
+	}
+	return stateNames[s]
+}
+
+// whole tells whether the state claims a complete content.
+func (s State) whole() bool { return s >= StateReady && s <= StateFailed }
+
+// Tries is how many starts software on trial gets until it is confirmed.
+const Tries = 3
+
+// A Record is what the device remembers about its banks. The zero Record stands for
+// one of which both copies are lost.
+type Record struct {
+	Banks    [2]BankRecord `json:"banks"`    // of bank 1 and bank 2
+	Next     int           `json:"next"`     // the bank that starts next
+	Running  int           `json:"running"`  // the bank that started last, 0 none yet
+	Fallback int           `json:"fallback"` // what Restore selects, 0 none
+	Floor    string        `json:"floor"`    // no version below is accepted; "" any
+}
+
+// A BankRecord is what the device remembers about one bank.
+type BankRecord struct {
+	State     State `json:"state"`
+	TriesLeft int   `json:"tries"`     // starts left while on trial, else 0
+	Confirmed bool  `json:"confirmed"` // has been good since it was written
+	// Digest is the SHA-256 of the manifest, in lower-case hexadecimal, of the
+	// software that the bank holds or that is being written; "" none.
+	Digest     string `json:"digest"`
+	Generation uint32 `json:"generation"` // of configuration data it last ran with, 0 none
+	Written    int64  `json:"written"`    // seconds since 1970 UTC, 0 not known
+	Cause      Cause  `json:"cause"`      // what last went wrong with the content
+	Text       string `json:"text"`       // detail to Cause, up to 128 octets
+}
+
+// failed is the record of a bank that is given up.
+func (b BankRecord) failed(cause Cause, text string) BankRecord {
+	b.State, b.TriesLeft, b.Confirmed = StateFailed, 0, false
+	b.Cause, b.Text = cause, shorten(text)
+	return b
+}
+
+// bank returns the part of bank n, 1 or 2.
+func (r *Record) bank(n int) *BankRecord { return &r.Banks[n-1] }
+
+// lost tells whether there is no record.
+func (r *Record) lost() bool { return r.Next == 0 }
+
+// other is the number of the other bank.
+func other(n int) int { return 3 - n }
+
+// recordBase is the name of the boot record without the suffix of its copies.
+const (
+	recordBase    = "boot"
+	recordVersion = 1
+)
+
+var recordMagic = [4]byte{'I', 'A', 'D', 'b'}
+
+func encodeRecord(r Record) []byte {
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // of numbers, strings and booleans: cannot be
+	}
+	return data
+}
+
+// decodeRecord reads a record strictly: software of the same version wrote it, so
+// whatever is odd is damage.
+func decodeRecord(data []byte) (Record, error) {
+	var r Record
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return Record{}, fmt.Errorf("boot record: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Record{}, fmt.Errorf("boot record: something follows")
+	}
+	if err := r.check(); err != nil {
+		return Record{}, fmt.Errorf("boot record: %w", err)
+	}
+	return r, nil
+}
+
+func (r *Record) check() error {
+	isBank := func(n, least int) bool { return n >= least && n <= 2 }
+	if !isBank(r.Next, 1) || !isBank(r.Running, 0) || !isBank(r.Fallback, 0) {
+		return fmt.Errorf("no such bank: next %d, running %d, fallback %d", r.Next, r.Running, r.Fallback)
+	}
+	if r.Floor != "" {
+		if _, err := parseVersion(r.Floor); err != nil {
+			return fmt.Errorf("floor: %w", err)
+		}
+	}
+	for i, b := range r.Banks {
+		if b.State < StateEmpty || b.State > StateCorrupt {
+			return fmt.Errorf("bank %d: no such state: %d", i+1, b.State)
+		}
+		if b.TriesLeft < 0 || b.TriesLeft > 255 || b.State != StateTrial && b.TriesLeft != 0 {
+			return fmt.Errorf("bank %d: %d tries in state %s", i+1, b.TriesLeft, b.State)
+		}
+		if len(b.Text) > maxText || !utf8.ValidString(b.Text) {
+			return fmt.Errorf("bank %d: the text is not one of ours", i+1)
+		}
+		if digest, err := hex.DecodeString(b.Digest); err != nil || len(digest) != 0 && len(digest) != 32 {
+			return fmt.Errorf("bank %d: not a digest", i+1)
+		}
+	}
+	return nil
+}
+
+// openRecord reads the boot record for use; a zero Record means that there is none.
+func openRecord(fs afero.Fs) (*durable.Record, Record, []string, error) {
+	store, data, findings, err := durable.OpenRecord(fs, recordBase, recordMagic, recordVersion)
+	if err != nil || data == nil {
+		return store, Record{}, findings, err
+	}
+	r, err := decodeRecord(data)
+	if err != nil {
+		findings = append(findings, err.Error())
+	}
+	return store, r, findings, nil
+}

@@ -1,0 +1,109 @@
+package bank
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"aead.dev/minisign"
+)
+
+// Keys and signatures are minisign's (https://jedisct1.github.io/minisign/): they
+// interchange with the minisign tool.
+
+// KeyGen makes a new key pair as minisign writes them: pub for NAME.pub, priv for
+// NAME.key. priv is encrypted with password unless that is "".
+func KeyGen(password string) (pub, priv []byte, err error) {
+	public, private, err := minisign.GenerateKey(nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if pub, err = public.MarshalText(); err != nil {
+		return nil, nil, err
+	}
+	if password == "" {
+		priv, err = private.MarshalText()
+	} else {
+		priv, err = minisign.EncryptKey(password, private)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	// The minisign tool wants whole lines.
+	return append(pub, '\n'), append(priv, '\n'), nil
+}
+
+// KeyEncrypted tells whether a private key file needs a password.
+func KeyEncrypted(data []byte) bool { return minisign.IsEncrypted(trimKey(data)) }
+
+// ReadPrivateKey reads a private key file of minisign. password is used only if
+// the key is encrypted.
+func ReadPrivateKey(data []byte, password string) (minisign.PrivateKey, error) {
+	data = trimKey(data)
+	if minisign.IsEncrypted(data) {
+		key, err := minisign.DecryptKey(password, data)
+		if err != nil {
+			return minisign.PrivateKey{}, fmt.Errorf("private key: wrong password or damaged file: %w", err)
+		}
+		return key, nil
+	}
+	var key minisign.PrivateKey
+	if err := key.UnmarshalText(data); err != nil {
+		return minisign.PrivateKey{}, fmt.Errorf("private key: %w", err)
+	}
+	return key, nil
+}
+
+// ReadPublicKey reads a public key: a file of minisign or its second line alone.
+func ReadPublicKey(data []byte) (minisign.PublicKey, error) {
+	var key minisign.PublicKey
+	if err := key.UnmarshalText(trimKey(data)); err != nil {
+		return minisign.PublicKey{}, fmt.Errorf("public key: %w", err)
+	}
+	return key, nil
+}
+
+// trimKey accepts the line ends of other systems.
+func trimKey(data []byte) []byte {
+	return bytes.TrimSpace(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
+}
+
+// Sign signs the octets of a manifest. The trusted comment, which the signature
+// covers too, tells what was signed; the device does not judge it.
+func Sign(manifest []byte, key minisign.PrivateKey, trustedComment string) ([]byte, error) {
+	if strings.ContainsAny(trustedComment, "\r\n") {
+		return nil, fmt.Errorf("sign: the trusted comment must be one line")
+	}
+	r := minisign.NewReader(bytes.NewReader(manifest))
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, err
+	}
+	return r.SignWithComments(key, trustedComment, "signature from "+keyName(key.ID())), nil
+}
+
+func keyName(id uint64) string { return fmt.Sprintf("minisign key %016X", id) }
+
+// verifyManifest judges the signature of the manifest's octets by the keys in
+// trust: CauseSignerUntrusted if it was made by none of them, CauseSignatureInvalid
+// if it is not a signature of these octets.
+func verifyManifest(manifest, signature []byte, trust []minisign.PublicKey) error {
+	var s minisign.Signature
+	if err := s.UnmarshalText(signature); err != nil {
+		return &Error{Code: CauseSignatureInvalid, Text: "not a minisign signature", Err: err}
+	}
+	known := false
+	for _, key := range trust {
+		if key.ID() != s.KeyID {
+			continue
+		}
+		known = true
+		if minisign.Verify(key, manifest, signature) {
+			return nil
+		}
+	}
+	if known {
+		return refuse(CauseSignatureInvalid, "the signature by %s does not fit the manifest", keyName(s.KeyID))
+	}
+	return refuse(CauseSignerUntrusted, "signed by %s, which is not trusted here", keyName(s.KeyID))
+}

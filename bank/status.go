@@ -1,0 +1,121 @@
+package bank
+
+import (
+	"encoding/hex"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// Info tells about one bank what iadUpgBankTable shows.
+type Info struct {
+	Number                  int // 1 or 2
+	State                   State
+	Running, Next, Fallback bool
+	Version                 string // "" if not known
+	ConfigFormat            uint32 // 0 if not known
+	Size                    int64  // octets of all files of the software
+	Capacity                int64  // octets that fit, 0 if there is no limit of ours
+	Digest                  []byte // SHA-256 of the manifest, nil if not known
+	Written                 time.Time
+	TriesLeft               int    // starts left while on trial
+	Cause                   uint8  // what last went wrong with the content; 1 for nothing
+	Text                    string // detail to Cause, up to 128 octets
+	Generation              uint32 // of configuration data it last ran with, 0 none
+	NeedsReset              bool   // the software takes effect only after a reset
+}
+
+// Status tells about both banks.
+type Status struct {
+	Banks    [2]Info
+	Running  int    // 0 only from Peek, when no software ever started
+	Next     int    // the bank that starts next
+	Fallback int    // 0 none
+	Floor    string // no version below is accepted; "" any
+}
+
+// Bank returns the Info of bank n, 1 or 2.
+func (s *Status) Bank(n int) *Info { return &s.Banks[n-1] }
+
+// Status tells the present state from memory.
+func (b *Banks) Status() Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := describeBanks(&b.opt, b.rec, b.heads, b.running)
+	if b.verifying != 0 {
+		s.Bank(b.verifying).State = StateVerifying
+	}
+	return s
+}
+
+// Peek tells what the record and the manifests of a device say, without checking
+// hashes and without changing anything; another process may be running the device.
+// findings tells what is damaged. A record that is missing gives a zero Next.
+func Peek(opt Options) (s Status, findings []string) {
+	data, findings := durable.ReadRecord(opt.State, recordBase, recordMagic, recordVersion)
+	var rec Record
+	if data != nil {
+		var err error
+		if rec, err = decodeRecord(data); err != nil {
+			findings = append(findings, err.Error())
+		}
+	}
+	var heads [2]*head
+	for i, fs := range opt.Banks {
+		if h, err := readSplitHead(fs, ManifestName); err == nil && h.parse() == nil {
+			heads[i] = h
+		}
+	}
+	return describeBanks(&opt, rec, heads, rec.Running), findings
+}
+
+func describeBanks(opt *Options, rec Record, heads [2]*head, running int) Status {
+	s := Status{Running: running, Next: rec.Next, Fallback: rec.Fallback, Floor: rec.Floor}
+	for i := range s.Banks {
+		n, r, info := i+1, rec.Banks[i], &s.Banks[i]
+		*info = Info{
+			Number: n, State: max(r.State, StateEmpty),
+			Running: running == n, Next: rec.Next == n, Fallback: rec.Fallback == n,
+			Capacity: opt.capacity(n), TriesLeft: r.TriesLeft,
+			Cause: uint8(max(r.Cause, CauseNone)), Text: r.Text, Generation: r.Generation,
+		}
+		if r.Written != 0 {
+			info.Written = time.Unix(r.Written, 0).UTC()
+		}
+		if h := heads[i]; h != nil && h.manifest != nil {
+			info.Version, info.ConfigFormat = h.manifest.Version, h.manifest.ConfigFormat
+			info.Size, info.NeedsReset = h.stored(), !h.manifest.NoReset
+			info.Digest, _ = hex.DecodeString(h.digest)
+		}
+	}
+	return s
+}
+
+// Manifest returns the manifest of the software that bank n holds or is getting.
+// The caller must not change it.
+func (b *Banks) Manifest(n int) (*Manifest, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n < 1 || n > 2 || b.heads[n-1] == nil || b.heads[n-1].manifest == nil {
+		return nil, refuse(CauseBankUnavailable, "bank %d has no manifest", n)
+	}
+	return b.heads[n-1].manifest, nil
+}
+
+// Open opens a payload of bank n for reading.
+func (b *Banks) Open(n int, payload string) (afero.File, error) {
+	m, err := b.Manifest(n)
+	if err != nil {
+		return nil, err
+	}
+	if m.Payload(payload) == nil {
+		return nil, refuse(CauseBadRequest, "bank %d has no payload %q", n, payload)
+	}
+	return b.fs(n).Open(payload)
+}
+
+// Fs is the file system of bank n, 1 or 2, in whose root the payloads lie under
+// their names. It must not be written.
+func (b *Banks) Fs(n int) afero.Fs { return afero.NewReadOnlyFs(b.fs(n)) }

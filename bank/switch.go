@@ -1,0 +1,259 @@
+package bank
+
+import "fmt"
+
+// Activate makes bank n, which must be ready or good, the next one to start, on
+// trial with Tries starts, and the running bank the fallback. Before, all of the
+// bank is read and judged: hashes (a damaged bank becomes corrupt), signature,
+// hardware and version floor. A bank that is activated already is left as it is.
+// Causes: bankUnavailable, digestMismatch, signatureInvalid, signerUntrusted,
+// incompatibleHardware, downgradeRefused, bootFlagError.
+func (b *Banks) Activate(n int) error {
+	return inOp(fmt.Sprintf("activate bank %d", n), b.activate(n))
+}
+
+func (b *Banks) activate(n int) error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	if err := b.checkOther(n); err != nil {
+		return err
+	}
+	running := b.rec.bank(b.running)
+	if running.State == StateTrial {
+		return refuse(CauseBankUnavailable, "the running software is on trial: confirm it or restore the old one first")
+	}
+	r := b.rec.bank(n)
+	switch {
+	case r.State == StateTrial && b.rec.Next == n:
+		return nil
+	case r.State != StateReady && r.State != StateGood:
+		return refuse(CauseBankUnavailable, "the bank is %s: download software into it first", r.State)
+	}
+	h, err := b.checkContent(n)
+	if err != nil {
+		return err
+	}
+	if err := verifyManifest(h.raw, h.signature, b.opt.Trust); err != nil {
+		return err
+	}
+	if err := b.opt.checkHardware(h.manifest); err != nil {
+		return err
+	}
+	if err := checkFloor(h.manifest, b.rec.Floor); err != nil {
+		return err
+	}
+	next := b.rec
+	next.Next, next.Fallback = n, b.running
+	next.bank(n).State, next.bank(n).TriesLeft = StateTrial, Tries
+	return b.save(next)
+}
+
+// checkContent compares all of bank n with the record; what is damaged is recorded
+// as corrupt. b.ops must be held.
+func (b *Banks) checkContent(n int) (*head, error) {
+	c, h := checkBank(b.fs(n), b.rec.bank(n).Digest, b.opt.DropCache)
+	if c.Found == FoundComplete {
+		b.setHead(n, h)
+		return h, nil
+	}
+	bad := b.rec
+	r := bad.bank(n)
+	r.State, r.TriesLeft, r.Cause, r.Text = StateCorrupt, 0, CauseDigestMismatch, shorten(c.Text)
+	if bad.Fallback == n {
+		bad.Fallback = 0
+	}
+	if bad.Next == n {
+		bad.Next = b.running
+	}
+	if err := b.save(bad); err != nil {
+		b.adopt(bad) // what is damaged is not used, recorded or not
+		b.opt.Log.Warn("bank is corrupt, which could not be recorded", "bank", n, "err", err)
+	}
+	return nil, refuse(CauseDigestMismatch, "the bank is corrupt: %s", c.Text)
+}
+
+// checkOther refuses what is not a bank, is running or is being written.
+func (b *Banks) checkOther(n int) error {
+	switch {
+	case n < 1 || n > 2:
+		return refuse(CauseBadRequest, "there is no bank %d", n)
+	case n == b.running:
+		return refuse(CauseBankUnavailable, "the bank is running")
+	case b.installing:
+		return refuse(CauseBusy, "software is being downloaded")
+	}
+	return nil
+}
+
+// Unselect takes back an activation before the restart: the running bank is next
+// again. Without one it does nothing.
+func (b *Banks) Unselect() error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	b.unselect(&next)
+	return inOp("take back the activation", b.save(next))
+}
+
+// unselect makes the running bank the next one; the other one is what it was.
+func (b *Banks) unselect(next *Record) {
+	next.Next = b.running
+	r := next.bank(other(b.running))
+	if r.State != StateTrial {
+		return
+	}
+	r.State, r.TriesLeft = StateReady, 0
+	if r.Confirmed {
+		r.State = StateGood
+	}
+}
+
+// Restore selects the old software and returns its bank: the fallback, or the other
+// bank if that is good. Software on trial that is running is given up. If the old
+// software runs already, an activation is taken back and nothing else done: Restore
+// may be repeated. Causes: noFallback, bootFlagError.
+func (b *Banks) Restore() (int, error) {
+	n, err := b.restore()
+	return n, inOp("restore the old software", err)
+}
+
+func (b *Banks) restore() (int, error) {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	if next.Fallback == b.running {
+		b.unselect(&next)
+		return b.running, b.save(next)
+	}
+	old := other(b.running)
+	if s := next.bank(old).State; s != StateGood {
+		return 0, refuse(CauseNoFallback, "bank %d is %s: no software to go back to", old, s)
+	}
+	if _, err := b.checkContent(old); err != nil {
+		return 0, &Error{Code: CauseNoFallback, Text: "no software to go back to", Err: err}
+	}
+	next.Next, next.Fallback = old, old
+	if r := next.bank(b.running); r.State == StateTrial {
+		*r = r.failed(CauseOther, "given up by a command to restore the old software")
+	}
+	return old, b.save(next)
+}
+
+// Confirm makes the running software good and raises the version floor if its
+// manifest says so. Without software on trial it does nothing.
+func (b *Banks) Confirm() error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	r := next.bank(b.running)
+	if r.State != StateTrial {
+		return nil
+	}
+	r.State, r.TriesLeft, r.Confirmed = StateGood, 0, true
+	r.Cause, r.Text = CauseNone, ""
+	if h := b.heads[b.running-1]; h != nil && h.manifest != nil {
+		next.Floor = higher(next.Floor, h.manifest.Floor)
+	}
+	return inOp("confirm", b.save(next))
+}
+
+// higher is the higher one of two floors, "" being below all.
+func higher(a, b string) string {
+	if a == "" || b != "" && older(a, b) {
+		return b
+	}
+	return a
+}
+
+// GiveUp gives up the software on trial: its bank has failed, for the reason given,
+// and the fallback is next. If the fallback is not good the error is noFallback, and
+// the failed bank stays the next one, for want of a better. Without software on trial
+// the error is preconditionMissing.
+func (b *Banks) GiveUp(cause uint8, text string) error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	const op = "give up the software on trial"
+	next := b.rec
+	n := b.running
+	if next.bank(n).State != StateTrial {
+		n = other(n)
+	}
+	r := next.bank(n)
+	if r.State != StateTrial {
+		return inOp(op, refuse(CausePreconditionMissing, "no software is on trial"))
+	}
+	*r = r.failed(Cause(cause), text)
+	old := other(n)
+	if old != b.running && next.bank(old).State != StateGood {
+		if err := b.save(next); err != nil {
+			return inOp(op, err)
+		}
+		return inOp(op, refuse(CauseNoFallback, "bank %d is %s", old, next.bank(old).State))
+	}
+	next.Next, next.Fallback = old, old
+	return inOp(op, b.save(next))
+}
+
+// TakeOver makes bank n, which must be the next one, the running one without a
+// restart, for software that can take effect so. Software on trial uses up a try.
+func (b *Banks) TakeOver(n int) error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	op := fmt.Sprintf("take over by bank %d", n)
+	next := b.rec
+	switch {
+	case n == b.running:
+		return nil
+	case n != next.Next || b.installing:
+		return inOp(op, refuse(CauseBankUnavailable, "bank %d is the next one", next.Next))
+	}
+	next.Running = n
+	if r := next.bank(n); r.State == StateTrial && r.TriesLeft > 0 {
+		r.TriesLeft--
+	}
+	if err := b.save(next); err != nil {
+		return inOp(op, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running = n
+	return nil
+}
+
+// SetGeneration remembers that the software of bank n last ran with the
+// configuration data of generation gen, 0 for its defaults.
+func (b *Banks) SetGeneration(n int, gen uint32) error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	if n < 1 || n > 2 {
+		return refuse(CauseBadRequest, "there is no bank %d", n)
+	}
+	next := b.rec
+	next.bank(n).Generation = gen
+	return inOp(fmt.Sprintf("remember generation %d", gen), b.save(next))
+}
+
+// SetFloor sets the version floor, up or down, "" for none. It is for somebody at
+// the device; commands from the network must not reach it.
+func (b *Banks) SetFloor(version string) error {
+	if version != "" {
+		if _, err := parseVersion(version); err != nil {
+			return &Error{Code: CauseBadRequest, Op: "set the version floor", Text: "not a version", Err: err}
+		}
+	}
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	next.Floor = version
+	return inOp("set the version floor", b.save(next))
+}
+
+// inOp adds to an Error what was being done.
+func inOp(op string, err error) error {
+	if e, ok := err.(*Error); ok && e.Op == "" {
+		named := *e
+		named.Op = op
+		return &named
+	}
+	return err
+}

@@ -1,0 +1,315 @@
+package bank
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// bufferSize is the size in octets of the pieces in which payloads are copied.
+const bufferSize = 32 << 10
+
+// A writer stores an image in a bank that is not bootable.
+type writer struct {
+	fs       afero.Fs
+	drop     func(afero.File) error
+	fetch    *fetch
+	progress func(InstallProgress)
+
+	sum  hash.Hash // of the tar form; nil in split form
+	done int64     // octets of the image that are stored
+	buf  [bufferSize]byte
+}
+
+// usedSpace is what erasing the bank gives back, in whole clusters.
+func usedSpace(fs afero.Fs) (sum int64, err error) {
+	infos, err := afero.ReadDir(fs, ".")
+	if err != nil {
+		return 0, err
+	}
+	for _, info := range infos {
+		if info.Mode().IsRegular() {
+			sum += clusters(info.Size())
+		}
+	}
+	return sum, nil
+}
+
+// survey tells which files of the bank may belong to the image: with the same
+// manifest also those that were only begun, with another one those that have the
+// right size. Their hashes are checked when their turn comes.
+func (w *writer) survey() (keep map[string]bool) {
+	keep = make(map[string]bool)
+	old, err := readSmall(w.fs, ManifestName, MaxManifest)
+	same := err == nil && string(old) == string(w.fetch.head.raw)
+	for _, p := range w.fetch.head.manifest.Payloads {
+		info, err := w.fs.Stat(p.Name)
+		if err != nil || !info.Mode().IsRegular() {
+			continue // to be fetched
+		}
+		keep[p.Name] = info.Size() == p.Size || same && info.Size() < p.Size
+	}
+	return keep
+}
+
+// erase removes everything that is not kept, then stores manifest and signature.
+func (w *writer) erase(keep map[string]bool) error {
+	if err := eraseBank(w.fs, keep); err != nil {
+		return err
+	}
+	h := w.fetch.head
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{SignatureName, h.signature}, {ManifestName, h.raw}} {
+		if err := durable.ReplaceFile(w.fs, f.name, f.data, manifestTag.fileMode()); err != nil {
+			return storeError(err, "the bank could not be written")
+		}
+	}
+	return nil
+}
+
+// write stores the payloads that the bank does not hold. sum is the SHA-256 of the tar form, nil in split form.
+func (w *writer) write() (sum []byte, err error) {
+	h := w.fetch.head
+	if w.fetch.tar {
+		w.sum = sha256.New()
+		if err := h.writeTar(w.sum); err != nil {
+			return nil, err
+		}
+		w.done = h.tarOffset(0)
+	} else {
+		w.done = int64(len(h.raw) + len(h.signature))
+	}
+	for i, p := range h.manifest.Payloads {
+		if w.sum != nil {
+			w.sum.Write(header(p.Name, p.Size, p.Mode))
+			w.done += blockSize
+		}
+		if err := w.payload(i); err != nil {
+			return nil, err
+		}
+		if w.sum != nil {
+			w.sum.Write(padding(p.Size))
+			w.done += int64(len(padding(p.Size)))
+		}
+	}
+	// Also for what an earlier sitting, which a kill may have ended, left unsynced.
+	if err := durable.SyncDir(w.fs, "."); err != nil {
+		return nil, storeError(err, "the bank could not be written")
+	}
+	if w.sum == nil {
+		return nil, nil
+	}
+	w.sum.Write(zeros[:trailerSize])
+	w.done += trailerSize
+	w.report()
+	return w.sum.Sum(nil), w.fetch.end()
+}
+
+func (w *writer) report() {
+	w.progress(InstallProgress{Phase: PhaseTransferring, Done: w.done, Total: w.fetch.total()})
+}
+
+// payload stores payload i, continuing what the bank holds of it.
+func (w *writer) payload(i int) error {
+	p := w.fetch.head.manifest.Payloads[i]
+	before, done := w.mark(), w.done
+	resumed, err := w.tryPayload(i)
+	var bad *Error
+	if !errors.As(err, &bad) || bad.Code != CauseDigestMismatch {
+		return err
+	}
+	// Nothing of it is worth keeping.
+	if err := durable.Remove(w.fs, p.Name); err != nil {
+		return &Error{Code: CauseEraseError, Text: "a damaged payload could not be removed", Err: err}
+	}
+	if !resumed {
+		return err
+	}
+	// A loss of power may have spoilt the part that was continued.
+	w.reset(before)
+	w.done = done
+	_, err = w.tryPayload(i)
+	return err
+}
+
+// mark and reset save and restore the state of the hash over the whole file.
+func (w *writer) mark() []byte {
+	if w.sum == nil {
+		return nil
+	}
+	state, err := w.sum.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		panic(err) // crypto/sha256 documents that it can
+	}
+	return state
+}
+
+func (w *writer) reset(state []byte) {
+	if w.sum == nil {
+		return
+	}
+	if err := w.sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
+		panic(err)
+	}
+}
+
+// tryPayload stores payload i. resumed tells that a part was kept.
+func (w *writer) tryPayload(i int) (resumed bool, err error) {
+	p := w.fetch.head.manifest.Payloads[i]
+	g, err := durable.Grow(w.fs, p.Name, p.Mode.fileMode())
+	if err != nil {
+		return false, storeError(err, "the bank could not be written")
+	}
+	defer func() {
+		// Also after a failure: what has come so far may be continued.
+		if cerr := g.Close(); err == nil && cerr != nil {
+			err = storeError(cerr, "the bank could not be written")
+		}
+	}()
+	sum := sha256.New()
+	if held := g.Size(); held > 0 {
+		resumed = true
+		if err := w.rehash(p, sum); err != nil {
+			return true, err
+		}
+	}
+	if g.Size() < p.Size || p.Size == 0 {
+		if err := w.receive(i, g, sum); err != nil {
+			return resumed, err
+		}
+	}
+	if !sumIs(sum, p.SHA256) {
+		return resumed, refuse(CauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
+	}
+	return resumed, nil
+}
+
+// rehash reads what the bank holds of a payload into the hashes.
+func (w *writer) rehash(p Payload, sum hash.Hash) error {
+	// The server might lose its patience meanwhile.
+	w.fetch.close()
+	f, err := w.fs.Open(p.Name)
+	if err != nil {
+		return storeError(err, "the bank cannot be read")
+	}
+	defer f.Close()
+	for {
+		if w.fetch.ctx.Err() != nil {
+			return context.Cause(w.fetch.ctx)
+		}
+		n, err := f.Read(w.buf[:])
+		w.count(w.buf[:n], sum)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return storeError(err, "the bank cannot be read")
+		}
+	}
+}
+
+// count takes stored octets into the hashes and the progress.
+func (w *writer) count(p []byte, sum hash.Hash) {
+	sum.Write(p)
+	if w.sum != nil {
+		w.sum.Write(p)
+	}
+	w.done += int64(len(p))
+	w.report()
+}
+
+// receive fetches the rest of payload i.
+func (w *writer) receive(i int, g *durable.Growing, sum hash.Hash) error {
+	p := w.fetch.head.manifest.Payloads[i]
+	at, err := w.fetch.payload(i, g.Size())
+	if err != nil {
+		return err
+	}
+	for at < p.Size {
+		piece := w.buf[:min(int64(len(w.buf)), p.Size-at)]
+		n, err := w.fetch.Read(piece)
+		fresh := piece[:n]
+		if skip := g.Size() - at; skip > 0 {
+			// The source could not resume and sends again what is stored.
+			fresh = fresh[min(skip, int64(n)):]
+		}
+		at += int64(n)
+		if len(fresh) > 0 {
+			if _, werr := g.Write(fresh); werr != nil {
+				return storeError(werr, "the bank could not be written")
+			}
+			w.count(fresh, sum)
+		}
+		if err == io.EOF && at < p.Size {
+			return refuse(CauseSizeMismatch, "payload %s ends %d octets early", p.Name, p.Size-at)
+		}
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("fetch payload %s: %w", p.Name, err)
+		}
+	}
+	return w.fetch.endPayload(i)
+}
+
+// readBack compares everything in the bank with the manifest, from the medium where
+// the platform can. What differs is removed, so that it is fetched again.
+func (w *writer) readBack() error {
+	h := w.fetch.head
+	var done int64
+	step := func(n int64) {
+		done += n
+		w.progress(InstallProgress{Phase: PhaseVerifying, Done: done, Total: h.stored()})
+	}
+	step(0)
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{ManifestName, h.raw}, {SignatureName, h.signature}} {
+		got, err := w.readMedium(f.name)
+		if err != nil || string(got) != string(f.data) {
+			return w.differs(f.name, err)
+		}
+		step(int64(len(f.data)))
+	}
+	for _, p := range h.manifest.Payloads {
+		if w.fetch.ctx.Err() != nil {
+			return context.Cause(w.fetch.ctx)
+		}
+		if err := checkFile(w.fs, p.Name, p, w.drop); err != nil {
+			return w.differs(p.Name, err)
+		}
+		step(p.Size)
+	}
+	return nil
+}
+
+func (w *writer) readMedium(name string) ([]byte, error) {
+	f, err := w.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if w.drop != nil {
+		if err := w.drop(f); err != nil {
+			return nil, err
+		}
+	}
+	return readLimited(f, name, MaxManifest)
+}
+
+func (w *writer) differs(name string, err error) error {
+	if rerr := durable.Remove(w.fs, name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return &Error{Code: CauseReadBackMismatch, Text: name + " does not read back as it was written", Err: err}
+}
