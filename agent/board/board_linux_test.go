@@ -1,0 +1,179 @@
+package board_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/board"
+	"example.com/iad/agent/config"
+)
+
+func TestLockRoot(t *testing.T) {
+	root := t.TempDir()
+	lock, err := board.LockRoot(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := board.LockRoot(root); !errors.Is(err, board.ErrLocked) || !strings.Contains(err.Error(), "process") {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if lock, err = board.LockRoot(root); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := board.LockRoot(filepath.Join(root, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("lock of a missing root: %v", err)
+	}
+}
+
+func TestRestartKeepsLockAndProcess(t *testing.T) {
+	out, err := helper(t, "restart", t.TempDir()).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) != 2 || lines[0] != lines[1] || !strings.Contains(lines[1], "left: false") {
+		t.Errorf("%q: want the same line twice", lines)
+	}
+}
+
+// A stale or foreign descriptor number in the environment must do no harm.
+func TestLockRootIgnoresForeignDescriptor(t *testing.T) {
+	for _, text := range []string{"", "x", "1", "-1", "99999"} {
+		t.Setenv("IAD_LOCK_DESCRIPTOR", text)
+		lock, err := board.LockRoot(t.TempDir())
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		lock.Release()
+	}
+}
+
+func TestSpace(t *testing.T) {
+	dir := t.TempDir()
+	free, err := board.Free(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	capacity, err := board.Capacity(dir)
+	if err != nil || capacity <= 0 || free < 0 || free > capacity {
+		t.Errorf("free %d of %d, %v", free, capacity, err)
+	}
+	if _, err := board.Free(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("space of a missing folder: %v", err)
+	}
+}
+
+func TestDropCache(t *testing.T) {
+	disk := afero.NewBasePathFs(afero.NewBasePathFs(afero.NewOsFs(), t.TempDir()), "/")
+	for name, fs := range map[string]afero.Fs{"disk": disk, "memory": afero.NewMemMapFs()} {
+		f, err := fs.Create("x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("content"); err != nil {
+			t.Fatal(err)
+		}
+		if err := board.DropCache(f); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got := make([]byte, 7)
+		if _, err := f.ReadAt(got, 0); err != nil || string(got) != "content" {
+			t.Errorf("%s: read back %q, %v", name, got, err)
+		}
+		f.Close()
+		if err := board.DropCache(f); (err != nil) != (name == "disk") {
+			t.Errorf("%s: closed file: %v", name, err)
+		}
+	}
+}
+
+func TestWatchdog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "watchdog")
+	if _, err := board.OpenWatchdog(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing device: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := board.OpenWatchdog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func() error{w.Kick, w.Kick, w.Stop} {
+		if err := step(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, _ := os.ReadFile(path); string(got) != "kkV" {
+		t.Errorf("device got %q", got)
+	}
+	if err := w.Kick(); err == nil {
+		t.Error("kick after stop")
+	}
+	var none *board.Watchdog
+	if err := errors.Join(none.Kick(), none.Stop()); err != nil {
+		t.Errorf("no watchdog: %v", err)
+	}
+}
+
+func TestConverter(t *testing.T) {
+	script := program(t, `
+[ "$1 $2" = "1 2" ] || { echo "cannot convert $1 to $2"; exit 3; }
+for kind in userData portData; do
+	sed "1s/.*/iad-config $kind $2/" "$3/$kind" >"$4/$kind" || exit 1
+done`)
+	command := board.Command{Path: script}
+	if os.Getuid() == 0 {
+		command.User = &board.User{UID: 65534, GID: 65534}
+		if err := os.Chmod(script, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for dir := filepath.Dir(script); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	old := func(k config.Kind) []byte { return config.WithHeader(k, 1, []byte("a = b\n")) }
+	set := config.Set{config.UserData: old(config.UserData), config.PortData: old(config.PortData)}
+	convert := func(from, to uint32) (config.Set, error) {
+		return config.Convert(t.Context(), board.Converter{Command: command}, afero.NewOsFs(), t.TempDir(), from, to, set, 0)
+	}
+	got, err := convert(1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Set{}
+	for k := range set {
+		want[k] = config.WithHeader(k, 2, []byte("a = b\n"))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	var carrier interface{ Cause() uint8 }
+	if _, err := convert(1, 3); !errors.As(err, &carrier) || carrier.Cause() != uint8(config.CauseConvertFailed) ||
+		!strings.Contains(err.Error(), "cannot convert 1 to 3") {
+		t.Errorf("failed conversion: %v", err)
+	}
+	command.Path = "/nowhere/convert"
+	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != uint8(config.CauseConvertToolMissing) {
+		t.Errorf("missing program: %v", err)
+	}
+	command = board.Command{Path: program(t, "exec sleep 300"), Limit: 1}
+	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != uint8(config.CauseConvertTimeout) {
+		t.Errorf("time limit: %v", err)
+	}
+}

@@ -1,0 +1,210 @@
+package board
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultLimit is how long a Command may take whose Limit is 0.
+const DefaultLimit = time.Minute
+
+// settle is how long the end of the output is waited for once the program has
+// ended: only a process that left the group can hold it open.
+const settle = 2 * time.Second
+
+// environment is what every program gets; Command.Env comes after it.
+var environment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+
+// User is whom a program runs as, by number. Supplementary groups are dropped.
+type User struct{ UID, GID uint32 }
+
+// Command is a program to run once.
+type Command struct {
+	// Path is the program's absolute path; no shell is involved.
+	Path string
+	Args []string
+	// Env are further variables, NAME=VALUE. The program sees nothing of this
+	// process's environment but only PATH, LC_ALL, HOME and TMPDIR, which
+	// these may override.
+	Env []string
+	// Dir is the working folder; empty stands for the program's temporary
+	// folder, which is also HOME and TMPDIR, is its own and is removed
+	// afterwards.
+	Dir string
+	// Temp is where the temporary folder is made; empty stands for the
+	// system's folder for such things.
+	Temp string
+	// Limit is how long the program may take; 0 stands for DefaultLimit.
+	Limit time.Duration
+	// User is whom it runs as; nil stands for whom this process runs as.
+	User *User
+}
+
+// ErrTimeout says that a program did not end within its limit. It is a
+// context.DeadlineExceeded.
+var ErrTimeout error = timeoutError{}
+
+type timeoutError struct{}
+
+func (timeoutError) Error() string        { return "not ended within its time limit" }
+func (timeoutError) Timeout() bool        { return true }
+func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// ExitError says that a program ended, and not well.
+type ExitError struct {
+	Path string
+	// Status is the exit status, or -1 if a signal ended the program.
+	Status int
+	// State tells exit status or signal in words.
+	State string
+	// Said is the last line of its output, if there was any.
+	Said string
+}
+
+func (e *ExitError) Error() string {
+	if e.Said == "" {
+		return fmt.Sprintf("%s: %s", e.Path, e.State)
+	}
+	return fmt.Sprintf("%s: %s: %s", e.Path, e.State, e.Said)
+}
+
+// Run runs a program and returns the last MaxOutput octets of its output, which
+// is what it wrote to standard output and standard error. Standard input is
+// empty, no other descriptors are inherited. The program leads a process group
+// of its own, of which nothing is alive when Run returns; a process that leaves
+// the group on purpose is not found.
+//
+// The error is an *ExitError, or wraps fs.ErrNotExist if there is no such
+// program, ErrTimeout if Limit passed, or the context's error if it ended first.
+func Run(ctx context.Context, c Command) (output []byte, err error) {
+	if !filepath.IsAbs(c.Path) {
+		return nil, fmt.Errorf("%s: the path of a program must be absolute", c.Path)
+	}
+	temp, err := os.MkdirTemp(c.Temp, "iad-run-")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Path, err)
+	}
+	defer os.RemoveAll(temp)
+	attributes := &syscall.SysProcAttr{Setpgid: true}
+	if c.User != nil {
+		attributes.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID}
+		if err := os.Chown(temp, int(c.User.UID), int(c.User.GID)); err != nil {
+			return nil, fmt.Errorf("%s: run as user %d: %w", c.Path, c.User.UID, err)
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(c.Limit, DefaultLimit), ErrTimeout)
+	defer cancel()
+
+	var out tail
+	program := &group{}
+	for try := 1; ; try++ {
+		program.cmd = exec.CommandContext(ctx, c.Path, c.Args...)
+		program.cmd.Env = append(append(environment[:len(environment):len(environment)], "HOME="+temp, "TMPDIR="+temp), c.Env...)
+		program.cmd.Dir = c.Dir
+		if c.Dir == "" {
+			program.cmd.Dir = temp
+		}
+		program.cmd.Stdout, program.cmd.Stderr = &out, &out
+		program.cmd.SysProcAttr = attributes
+		program.cmd.Cancel = program.kill
+		program.cmd.WaitDelay = settle
+		err = program.run()
+		// A program that was written a moment ago may still be open in a
+		// child that another goroutine is about to start.
+		if !errors.Is(err, unix.ETXTBSY) || try == 50 || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return out.bytes(), describe(ctx, c.Path, err, out.lastLine())
+}
+
+// describe turns what os/exec says into the errors that Run promises.
+func describe(ctx context.Context, path string, err error, said string) error {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && said != "":
+		return fmt.Errorf("%s: %w; it last said: %s", path, context.Cause(ctx), said)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", path, context.Cause(ctx))
+	case errors.Is(err, exec.ErrWaitDelay):
+		return nil // ended well, leaving somebody behind who holds its output open
+	case errors.As(err, &exit):
+		return &ExitError{Path: path, Status: exit.ExitCode(), State: exit.String(), Said: said}
+	}
+	var pathError *os.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// group is a program and the process group that it leads.
+type group struct {
+	cmd   *exec.Cmd
+	mu    sync.Mutex
+	ended bool // the group is dead; its number may be somebody else's
+}
+
+// run starts the program and waits for its end. What is alive of the group then
+// is killed before the program is reaped, as only until then the number of the
+// group is certainly its own.
+func (g *group) run() error {
+	sealDescriptors()
+	if err := g.cmd.Start(); err != nil {
+		return err
+	}
+	var info unix.Siginfo
+	for {
+		err := unix.Waitid(unix.P_PID, g.cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	g.mu.Lock()
+	_ = unix.Kill(-g.cmd.Process.Pid, unix.SIGKILL)
+	g.ended = true
+	g.mu.Unlock()
+	return g.cmd.Wait()
+}
+
+// kill kills the group.
+func (g *group) kill() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return os.ErrProcessDone
+	}
+	return unix.Kill(-g.cmd.Process.Pid, unix.SIGKILL)
+}
+
+// sealDescriptors sees to it that descriptors which this process inherited, say
+// from a supervisor, are not handed on. Those that Go opened never are.
+var sealDescriptors = sync.OnceFunc(func() {
+	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	entries, err := os.ReadDir("/proc/self/fd") // Linux before 5.11
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		var fd int
+		if _, err := fmt.Sscan(entry.Name(), &fd); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+})

@@ -1,0 +1,98 @@
+package board
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockName is the file in a root that is locked; it holds the process number of
+// the agent.
+const lockName = "lock"
+
+// lockVariable hands a Lock over to the program that takes this one's place.
+const lockVariable = "IAD_LOCK_DESCRIPTOR"
+
+// ErrLocked says that another agent runs on the root.
+var ErrLocked = errors.New("another agent runs on it")
+
+// Lock keeps every other agent off a root until it is released or the process
+// ends, however it ends.
+type Lock struct{ file *os.File }
+
+// LockRoot locks the root folder of an agent. The error wraps ErrLocked if
+// another process has it. After Restart, it takes over the lock that this
+// process had before.
+func LockRoot(root string) (*Lock, error) {
+	path := filepath.Join(root, lockName)
+	file, err := inherited(path)
+	if err == nil && file == nil {
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", root, err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer file.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", root, err)
+		}
+		text := make([]byte, 20)
+		n, _ := file.ReadAt(text, 0)
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n]))); err == nil {
+			return nil, fmt.Errorf("%s: %w (process %d)", root, ErrLocked, pid)
+		}
+		return nil, fmt.Errorf("%s: %w", root, ErrLocked)
+	}
+	// Only a help for people: the lock holds without it.
+	_ = file.Truncate(0)
+	_, _ = file.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	return &Lock{file}, nil
+}
+
+// inherited returns the lock file that Restart kept open, nil if there is none.
+func inherited(path string) (*os.File, error) {
+	text, ok := os.LookupEnv(lockVariable)
+	if !ok {
+		return nil, nil
+	}
+	if err := os.Unsetenv(lockVariable); err != nil {
+		return nil, err
+	}
+	fd, err := strconv.Atoi(text)
+	if err != nil || fd < 3 {
+		return nil, nil
+	}
+	var open, named unix.Stat_t
+	if unix.Fstat(fd, &open) != nil || unix.Stat(path, &named) != nil || open.Dev != named.Dev || open.Ino != named.Ino {
+		return nil, nil
+	}
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// Release lets others have the root.
+func (l *Lock) Release() error { return l.file.Close() }
+
+// Restart replaces this process by a new one of the same program with the same
+// arguments and environment, as a reset of the device would; the lock stays
+// held. It returns only if that fails.
+func (l *Lock) Restart() error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("restart: %w", err)
+	}
+	fd := l.file.Fd()
+	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
+		return fmt.Errorf("restart: keep the lock: %w", err)
+	}
+	env := append(os.Environ(), fmt.Sprintf("%s=%d", lockVariable, fd))
+	err = unix.Exec(program, os.Args, env)
+	unix.CloseOnExec(int(fd))
+	return fmt.Errorf("restart %s: %w", program, err)
+}

@@ -1,0 +1,62 @@
+package board_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"example.com/iad/agent/board"
+)
+
+// helperVariable makes the test program do one of helpers instead of testing.
+const helperVariable = "BOARD_TEST_HELPER"
+
+var helpers = map[string]func(arg string) error{
+	// run runs a program and prints its output.
+	"run": func(path string) error {
+		out, err := board.Run(context.Background(), board.Command{Path: path})
+		fmt.Print(string(out))
+		return err
+	},
+	// restart locks a root and restarts itself, once.
+	"restart": func(root string) error {
+		lock, err := board.LockRoot(root)
+		if err != nil {
+			return err
+		}
+		_, inherited := os.LookupEnv("IAD_LOCK_DESCRIPTOR")
+		fmt.Printf("process %d, lock variable left: %t\n", os.Getpid(), inherited)
+		once, err := os.OpenFile(filepath.Join(root, "once"), os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return nil // the second time
+		}
+		once.Close()
+		return lock.Restart()
+	},
+}
+
+func TestMain(m *testing.M) {
+	name := os.Getenv(helperVariable)
+	if name == "" {
+		os.Exit(m.Run())
+	}
+	if err := helpers[name](os.Args[1]); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// helper returns the command that runs a helper in a process of its own.
+func helper(t *testing.T, name, arg string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, arg)
+	cmd.Env = append(os.Environ(), helperVariable+"="+name)
+	return cmd
+}

@@ -1,0 +1,63 @@
+package board
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/spf13/afero"
+	"golang.org/x/sys/unix"
+)
+
+// Free returns how many octets may still be written to the partition that holds
+// path.
+func Free(path string) (int64, error) {
+	s, err := statfs(path)
+	return octets(s.Bavail, s.Bsize), err
+}
+
+// Capacity returns the size in octets of the partition that holds path.
+func Capacity(path string) (int64, error) {
+	s, err := statfs(path)
+	return octets(s.Blocks, s.Bsize), err
+}
+
+func statfs(path string) (unix.Statfs_t, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return unix.Statfs_t{}, fmt.Errorf("space of %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// octets multiplies without overflow. The size of a block is 32 or 64 bits wide,
+// depending on the machine.
+func octets[T int32 | int64 | uint32](blocks uint64, size T) int64 {
+	if size <= 0 {
+		return 0
+	}
+	if blocks > math.MaxInt64/uint64(size) {
+		return math.MaxInt64
+	}
+	return int64(blocks * uint64(size))
+}
+
+// DropCache makes the kernel forget what it keeps of a file, so that reading it
+// next reads the medium. Content that is not synced is kept. A file that is no
+// file of the operating system is left alone.
+func DropCache(f afero.File) error {
+	for {
+		based, ok := f.(*afero.BasePathFile)
+		if !ok {
+			break
+		}
+		f = based.File
+	}
+	descriptor, ok := f.(interface{ Fd() uintptr })
+	if !ok {
+		return nil
+	}
+	if err := unix.Fadvise(int(descriptor.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("read %s past the cache: %w", f.Name(), err)
+	}
+	return nil
+}
