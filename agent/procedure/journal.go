@@ -171,3 +171,16 @@ func decodeSettings(data []byte) (Settings, error) {
 	}
 	return s, nil
 }
+
+// Last is what a journal tells to somebody who only reads it.
+type Last struct {
+	Op       Operation
+	Restarts uint32
+	Reason   RestartReason
+}
+
+// ReadJournal reads the contents of a journal record.
+func ReadJournal(data []byte) (Last, error) {
+	j, err := decodeJournal(data)
+	return Last{Op: j.Op, Restarts: j.Restarts, Reason: j.Reason}, err
+}

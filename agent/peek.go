@@ -1,0 +1,38 @@
+package agent
+
+import (
+	"example.com/iad/agent/procedure"
+	"example.com/iad/bank"
+	"example.com/iad/internal/durable"
+)
+
+// Status is what the disk of a device tells.
+type Status struct {
+	Banks bank.Status
+	// Op is the operation that is running or was the last, as journaled; its
+	// progress is not.
+	Op       procedure.Operation
+	Restarts uint32
+	Reason   procedure.RestartReason
+	// Findings tells what is damaged.
+	Findings []string
+}
+
+// Peek reads the disk of a device, also while the device runs, and changes
+// nothing. Of cfg it uses Banks, State and, if set, Platform.
+func Peek(cfg Config) Status {
+	opt := bank.Options{Banks: cfg.Banks, State: cfg.State}
+	if cfg.Platform != nil {
+		opt.Capacity = cfg.Platform.Capacity
+	}
+	var s Status
+	s.Banks, s.Findings = bank.Peek(opt)
+	data, found := durable.ReadRecord(cfg.State, "journal", journalMagic, stateVersion)
+	s.Findings = append(s.Findings, found...)
+	last, err := procedure.ReadJournal(data)
+	if err != nil {
+		s.Findings = append(s.Findings, err.Error())
+	}
+	s.Op, s.Restarts, s.Reason = last.Op, last.Restarts, last.Reason
+	return s
+}

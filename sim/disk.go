@@ -1,0 +1,40 @@
+package sim
+
+import (
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/board"
+)
+
+// Disk is the flash of a device: what a restart leaves as it is.
+type Disk struct {
+	Banks [2]afero.Fs
+	State afero.Fs
+	Data  afero.Fs
+	Work  afero.Fs
+
+	root *board.Root // of a disk made by Folder, nil for one in memory
+}
+
+// Memory returns an empty disk in memory.
+func Memory() Disk {
+	return Disk{
+		Banks: [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()},
+		State: afero.NewMemMapFs(), Data: afero.NewMemMapFs(), Work: afero.NewMemMapFs(),
+	}
+}
+
+// Folder returns a disk whose parts are folders in dir, as board.RootIn has
+// them; those that are missing are made.
+func Folder(dir string) (Disk, error) {
+	root, err := board.RootIn(dir)
+	if err != nil {
+		return Disk{}, err
+	}
+	var c agent.Config
+	if err := root.Open(&c); err != nil {
+		return Disk{}, err
+	}
+	return Disk{Banks: c.Banks, State: c.State, Data: c.Data, Work: c.Work, root: &root}, nil
+}
