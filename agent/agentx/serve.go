@@ -70,9 +70,14 @@ func (w *worker) serve(p *packet) {
 }
 
 // answer carries out a request and makes the answer in b. Error codes are those
-// of SNMP alone: snmpd passes every other code on to the manager as it is.
+// of SNMP alone: snmpd passes every other code on to the manager as it is. An
+// error always blames a varbind: snmpd makes genErr of every error that does
+// not, and blames the first one itself.
 func (w *worker) answer(p *packet, b []byte) []byte {
 	status, index, vbs := w.carryOut(p)
+	if status != mib.NoError && index == 0 {
+		index = 1
+	}
 	b, err := encodeResponse(b, p.Header, status, index, vbs)
 	if err != nil {
 		status = mib.GenErr
@@ -81,7 +86,7 @@ func (w *worker) answer(p *packet, b []byte) []byte {
 		}
 		w.link.s.cfg.Log.Warn("answer cannot be sent", "request", p.Type, "error", err)
 		// An answer without varbinds can always be encoded.
-		b, _ = encodeResponse(b, p.Header, status, 0, nil)
+		b, _ = encodeResponse(b, p.Header, status, 1, nil)
 	}
 	return b
 }

@@ -237,7 +237,7 @@ func TestTooBig(t *testing.T) {
 	s.awaitReady()
 	big := mib.Search{Start: s.tree.Module().OID(mib.OpFailText, 0)}
 	res := m.ask(packet{Header: pdu.Header{Type: pdu.TypeGet}, Ranges: []mib.Search{big, big}})
-	if res.Error != pdu.Error(mib.TooBig) || res.Index != 0 || len(res.Varbinds) != 0 {
+	if res.Error != pdu.Error(mib.TooBig) || res.Index != 1 || len(res.Varbinds) != 0 {
 		t.Errorf("error %v, index %d, %d varbinds", res.Error, res.Index, len(res.Varbinds))
 	}
 	if res := m.ask(packet{Header: pdu.Header{Type: pdu.TypeGet}, Ranges: []mib.Search{big}}); res.Error != 0 {

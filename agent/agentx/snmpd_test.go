@@ -1,0 +1,182 @@
+package agentx
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/iad/internal/peers"
+	"github.com/gosnmp/gosnmp"
+)
+
+// program is a program that a test started and that ends with it.
+type program struct {
+	t   testing.TB
+	cmd *exec.Cmd
+
+	mu    sync.Mutex
+	lines []string
+	added chan struct{} // closed when a line comes
+	ended chan struct{}
+}
+
+// run starts a program found by peers with its own persistent folder, and
+// keeps the lines that it prints.
+func run(t testing.TB, dir, name string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(peers.Find(t, name), args...), added: make(chan struct{}), ended: make(chan struct{})}
+	p.cmd.Env = environment(dir)
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = p.cmd.Stdout
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.mu.Lock()
+			p.lines = append(p.lines, s.Text())
+			close(p.added)
+			p.added = make(chan struct{})
+			p.mu.Unlock()
+		}
+		p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", name, p.output())
+		}
+	})
+	return p
+}
+
+// environment keeps a program of net-snmp to one folder. What it stores itself
+// lies in a folder below, since those files have the names of the configuration.
+func environment(dir string) []string {
+	return append(os.Environ(), "SNMP_PERSISTENT_DIR="+filepath.Join(dir, "persistent"), "SNMPCONFPATH="+dir, "MIBS=")
+}
+
+// kill ends the program at once, as kill -9 does.
+func (p *program) kill() {
+	p.cmd.Process.Kill()
+	<-p.ended
+}
+
+func (p *program) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.lines, "\n")
+}
+
+// await returns the first line that contains all of the words, once there is
+// one at position from or after, and the position after it.
+func (p *program) await(from int, words ...string) (line string, next int) {
+	p.t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		p.mu.Lock()
+		lines, added := p.lines, p.added
+		p.mu.Unlock()
+	next:
+		for i := from; i < len(lines); i++ {
+			for _, w := range words {
+				if !strings.Contains(lines[i], w) {
+					continue next
+				}
+			}
+			return lines[i], i + 1
+		}
+		select {
+		case <-added:
+		case <-p.ended:
+			p.t.Fatalf("%s ended without a line with %q:\n%s", p.cmd.Path, words, p.output())
+		case <-limit:
+			p.t.Fatalf("%s printed no line with %q:\n%s", p.cmd.Path, words, p.output())
+		}
+	}
+}
+
+// freePort returns a UDP port of the loopback interface that nobody used just
+// now.
+func freePort(t testing.TB) uint16 {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return uint16(conn.LocalAddr().(*net.UDPAddr).Port)
+}
+
+// snmpd is a net-snmp master agent for a test.
+type snmpd struct {
+	*program
+	t       testing.TB
+	dir     string
+	port    uint16 // UDP port for managers
+	address string // for Config.Address
+}
+
+// startSnmpd starts snmpd with the given configuration lines beside those for
+// AgentX and for the community "private", which may do everything.
+func startSnmpd(t testing.TB, lines ...string) *snmpd {
+	t.Helper()
+	dir := t.TempDir()
+	s := &snmpd{t: t, dir: dir, port: freePort(t), address: "unix:" + filepath.Join(dir, "agentx")}
+	s.start(append([]string{
+		fmt.Sprintf("agentAddress udp:127.0.0.1:%d", s.port),
+		"master agentx",
+		"agentXSocket " + s.address,
+		"rwcommunity private 127.0.0.1",
+	}, lines...)...)
+	return s
+}
+
+func (s *snmpd) start(lines ...string) {
+	s.t.Helper()
+	conf := filepath.Join(s.dir, "snmpd.conf")
+	if len(lines) > 0 {
+		if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.program = run(s.t, s.dir, "snmpd", "-f", "-Lo", "-C", "-c", conf)
+	s.await(0, "NET-SNMP version")
+}
+
+// client returns a manager with the community "private" that asks once only.
+func client(t testing.TB, port uint16) *gosnmp.GoSNMP {
+	t.Helper()
+	c := &gosnmp.GoSNMP{
+		Target: "127.0.0.1", Port: port, Community: "private", Version: gosnmp.Version2c,
+		Timeout: 20 * time.Second, Retries: 0, MaxOids: 1000, Transport: "udp",
+	}
+	if err := c.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Conn.Close() })
+	return c
+}
+
+// tool runs one of net-snmp's commands and returns what it prints.
+func tool(t testing.TB, dir, name string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command(peers.Find(t, name), args...)
+	cmd.Env = environment(dir)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.String(), err
+}
