@@ -1,0 +1,44 @@
+# make            static binaries bin/iad, bin/iadms, bin/iadsim
+# make demo       a simulated device is upgraded over SNMP, TFTP and FTP on loopback
+# make test       all tests with the race detector; unpacks the programs they talk to first
+# make check      format, vet, staticcheck, smilint, generated files, import table
+# make cross      iad for boards, with sizes
+# make bench      benchmarks
+# make fuzz       every fuzz target for FUZZTIME (1m)
+# make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
+# make clean
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 1m
+export VERSION LDFLAGS FUZZTIME
+
+.PHONY: build demo test check cross bench fuzz peers clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
+
+demo: build
+	./testdata/demo/run
+
+# Without the peers the tests that need them are skipped, except where CI=true.
+peers:
+	@.ci/peers || [ "$$CI" != true ]
+
+test: peers
+	go test -race ./...
+
+check: peers
+	.ci/check
+
+cross: peers
+	.ci/cross
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	.ci/fuzz
+
+clean:
+	rm -rf bin .peers
