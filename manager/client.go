@@ -294,3 +294,6 @@ func (c *Client) set(ctx context.Context, vbs []mib.Varbind) error {
 	}
 	return err
 }
+
+// Root returns where the device has IAD-UPGRADE-MIB.
+func (c *Client) Root() mib.OID { return c.module.Root() }

@@ -64,11 +64,12 @@ type Session interface {
 	Address() FileServerAddress
 	// Publish makes an image readable and returns its folder and name.
 	Publish(img *Image) (folder, name string, err error)
-	// NewFolder makes an empty folder in which the device may write files,
-	// those of the names given for good.
-	NewFolder(names []string) (string, error)
-	// Resume opens a folder that NewFolder made in an earlier session.
-	Resume(folder string, names []string)
+	// NewBackup prepares a place where the device may write one file of each
+	// kind, and returns the folder and the files' names. Nothing that lies on
+	// the server already has these names.
+	NewBackup(kinds []mib.FileType) (folder string, files []BackupFile, err error)
+	// Resume opens a place that NewBackup prepared in an earlier session.
+	Resume(folder string, files []BackupFile)
 	// Digest returns size and SHA-256 digest of a file on the server, or an
 	// error wrapping ErrNoDigest if the server cannot tell.
 	Digest(folder, name string) (int64, []byte, error)

@@ -34,7 +34,8 @@ type Record struct {
 	OldVersion  string `json:"old_version"`
 	Stage       Stage  `json:"stage"`
 	Started     time.Time
-	// Folder and Backup describe the backup once it is good.
+	// Folder and Backup say where the backup goes; digests are in Backup once
+	// it is good.
 	Folder string       `json:"folder,omitempty"`
 	Backup []BackupFile `json:"backup,omitempty"`
 	// ReqID, Owner and Command are the operation under way; ReqID 0: none.

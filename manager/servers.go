@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // ServersConfig says how the embedded file servers work.
@@ -184,7 +185,7 @@ type serverSession struct {
 
 func (s *serverSession) Address() FileServerAddress { return s.server }
 
-func (s *serverSession) NewFolder(names []string) (string, error) {
+func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, error) {
 	store, stamp := s.servers.store, s.servers.cfg.Now().UTC().Format("20060102T150405Z")
 	folder := ""
 	for n := 1; ; n++ {
@@ -194,20 +195,24 @@ func (s *serverSession) NewFolder(names []string) (string, error) {
 			break
 		}
 		if !errors.Is(err, fs.ErrExist) || n == 1000 {
-			return "", fmt.Errorf("folder for the backup: %w", err)
+			return "", nil, fmt.Errorf("folder for the backup: %w", err)
 		}
 	}
 	if err := durable.SyncDir(store.files, s.grant.home); err != nil {
-		return "", fmt.Errorf("folder for the backup: %w", err)
+		return "", nil, fmt.Errorf("folder for the backup: %w", err)
 	}
-	s.Resume(folder, names)
-	return folder, nil
+	files := make([]BackupFile, len(kinds))
+	for i, kind := range kinds {
+		files[i] = BackupFile{Kind: kind, Name: kind.String() + ".cfg"}
+	}
+	s.Resume(folder, files)
+	return folder, files, nil
 }
 
-func (s *serverSession) Resume(folder string, names []string) {
-	final := make(map[string]bool, len(names))
-	for _, name := range names {
-		final[name] = true
+func (s *serverSession) Resume(folder string, files []BackupFile) {
+	final := make(map[string]bool, len(files))
+	for _, f := range files {
+		final[f.Name] = true
 	}
 	s.servers.store.mu.Lock()
 	defer s.servers.store.mu.Unlock()

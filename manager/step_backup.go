@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 
 	"example.com/iad/mib"
 )
@@ -32,16 +31,15 @@ func (u *upgrade) backUp(ctx context.Context) error {
 
 func (u *upgrade) backUpOnce(ctx context.Context) error {
 	u.begin(StepBackup, "back up the configuration data")
-	if u.record.ReqID == 0 || u.record.Folder == "" {
-		folder, err := u.session.NewFolder(backupNames(u.plan.Kinds))
-		if err != nil {
+	if u.record.ReqID == 0 || len(u.record.Backup) == 0 {
+		var err error
+		if u.record.Folder, u.record.Backup, err = u.session.NewBackup(u.plan.Kinds); err != nil {
 			return err
 		}
-		u.record.Folder = folder
 	}
 	var files []FileRow
-	for _, kind := range u.plan.Kinds {
-		files = append(files, FileRow{Kind: kind, Name: backupName(kind)})
+	for _, f := range u.record.Backup {
+		files = append(files, FileRow{Kind: f.Kind, Name: f.Name})
 	}
 	op, err := u.perform(ctx, StepBackup, StepBackupWatch, u.plan.Limits.Backup, Request{
 		Kind: mib.OperationKindBackupConfig, Files: files, Retries: u.plan.DeviceRetries,
@@ -58,20 +56,20 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	u.begin(StepBackupJudge, "judge the backup")
 	var backup []BackupFile
-	for _, kind := range u.plan.Kinds {
-		row, err := u.plan.Client.File(ctx, kind)
+	for _, file := range u.record.Backup {
+		row, err := u.plan.Client.File(ctx, file.Kind)
 		if err != nil {
 			return u.asFailure(StepBackupJudge, op.Kind, err)
 		}
-		file := BackupFile{Kind: kind, Name: row.Name, Size: int64(row.LastSize), Format: row.LastFormat, DeviceDigest: row.LastDigest}
-		size, digest, err := u.session.Digest(u.record.Folder, backupName(kind))
+		file.Size, file.Format, file.DeviceDigest = int64(row.LastSize), row.LastFormat, row.LastDigest
+		size, digest, err := u.session.Digest(u.record.Folder, file.Name)
 		switch {
 		case errors.Is(err, ErrNoDigest):
 		case err != nil:
-			return u.badBackup(op, mib.FailCauseFileNotFound, fmt.Sprintf("%s is not on the server: %v", backupName(kind), err))
-		case size != file.Size || !bytes.Equal(digest, row.LastDigest):
+			return u.badBackup(op, mib.FailCauseFileNotFound, fmt.Sprintf("%s is not on the server: %v", file.Name, err))
+		case size != file.Size || !bytes.Equal(digest, file.DeviceDigest):
 			return u.badBackup(op, mib.FailCauseDigestMismatch,
-				fmt.Sprintf("%s: the device sent %d octets, SHA-256 %x; the server has %d, %x", backupName(kind), row.LastSize, row.LastDigest, size, digest))
+				fmt.Sprintf("%s: the device sent %d octets, SHA-256 %x; the server has %d, %x", file.Name, file.Size, file.DeviceDigest, size, digest))
 		default:
 			file.ServerDigest = digest
 		}
@@ -85,15 +83,4 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 
 func (u *upgrade) badBackup(op *Operation, cause mib.FailCause, text string) error {
 	return &Failure{Device: u.device.ID, Step: StepBackupJudge, Kind: op.Kind, Cause: cause, Text: text, Advice: mib.RetryAdviceRetryNow}
-}
-
-// backupName is the name of a kind of configuration data on the server.
-func backupName(kind mib.FileType) string { return kind.String() + ".cfg" }
-
-func backupNames(kinds []mib.FileType) []string {
-	names := make([]string, len(kinds))
-	for i, kind := range kinds {
-		names[i] = path.Base(backupName(kind))
-	}
-	return names
 }

@@ -81,7 +81,7 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 		return nil, err
 	}
 	if u.record.Folder != "" {
-		u.session.Resume(u.record.Folder, backupNames(u.plan.Kinds))
+		u.session.Resume(u.record.Folder, u.record.Backup)
 	}
 	if plan.Listener != nil {
 		u.sub = plan.Listener.Subscribe(Filter{DeviceID: u.device.ID}, 256)

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+)
+
+// terminalOperator asks a human. The first retries that the device advises
+// are made without asking.
+type terminalOperator struct {
+	in        io.Reader
+	out       reporter
+	automatic manager.Automatic
+	lines     chan string // read from in, closed at its end
+}
+
+var _ manager.Operator = (*terminalOperator)(nil)
+
+// choiceTexts are what can be typed.
+var choiceTexts = map[manager.Choice]struct{ key, text string }{
+	manager.Retry:      {"r", "try again"},
+	manager.OtherFile:  {"f", "try with another image file"},
+	manager.RestoreOld: {"o", "go back to the old software"},
+	manager.GiveUp:     {"q", "give up"},
+}
+
+// Ask implements manager.Operator.
+func (o *terminalOperator) Ask(ctx context.Context, q manager.Question) (manager.Answer, error) {
+	if q.Advice == mib.RetryAdviceRetryNow || q.Advice == mib.RetryAdviceRetryLater {
+		answer, err := o.automatic.Ask(ctx, q)
+		if err != nil || answer.Choice == manager.Retry {
+			return answer, err
+		}
+	}
+	o.out.line(fmt.Sprintf("%d what now? the device's advice: %s", q.Step, q.Advice))
+	for {
+		for _, c := range q.Choices {
+			o.out.line(fmt.Sprintf("      %s  %s", choiceTexts[c].key, choiceTexts[c].text))
+		}
+		typed, err := o.read(ctx)
+		if err != nil {
+			return manager.Answer{}, err
+		}
+		for _, c := range q.Choices {
+			if typed != choiceTexts[c].key {
+				continue
+			}
+			if c != manager.OtherFile {
+				return manager.Answer{Choice: c}, nil
+			}
+			img, err := o.askImage(ctx)
+			if err == nil {
+				return manager.Answer{Choice: c, Image: img}, nil
+			}
+			o.out.line("      " + err.Error())
+		}
+	}
+}
+
+func (o *terminalOperator) askImage(ctx context.Context) (*manager.Image, error) {
+	o.out.line("      name of the image file:")
+	name, err := o.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return manager.OpenImage(afero.NewOsFs(), name)
+}
+
+// read returns a line that was typed; the end of input means to give up.
+func (o *terminalOperator) read(ctx context.Context) (string, error) {
+	if o.lines == nil {
+		o.lines = make(chan string)
+		go func() {
+			defer close(o.lines)
+			for s := bufio.NewScanner(o.in); s.Scan(); {
+				o.lines <- strings.TrimSpace(s.Text())
+			}
+		}()
+	}
+	select {
+	case line, ok := <-o.lines:
+		if !ok {
+			return "", io.ErrUnexpectedEOF
+		}
+		return line, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"example.com/iad/manager"
+)
+
+// Exit statuses; docs/iadms.md tells scripts about them.
+const (
+	exitOK          = 0
+	exitError       = 1 // any other error
+	exitUsage       = 2 // the command line or the configuration is wrong
+	exitNoAnswer    = 3 // the device does not answer
+	exitCredentials = 4 // the device refuses the credentials
+	exitRefused     = 5 // the device refuses the command; nothing was started
+	exitFailed      = 6 // an operation failed or was aborted
+	exitTimeLimit   = 7 // the scheduled time passed
+	exitInterrupted = 8 // ended by a signal; --resume continues
+)
+
+// usageError marks what the user has to change in the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func exitStatus(ctx context.Context, err error) int {
+	var usage usageError
+	var refused *manager.RefusalError
+	var failed *manager.Failure
+	switch {
+	case err == nil:
+		return exitOK
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &failed) && failed.TimedOut:
+		return exitTimeLimit
+	case errors.As(err, &failed):
+		return exitFailed
+	case errors.As(err, &refused):
+		return exitRefused
+	case errors.Is(err, manager.ErrCredentials):
+		return exitCredentials
+	case errors.Is(err, manager.ErrNoAnswer):
+		return exitNoAnswer
+	}
+	return exitError
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"example.com/iad/manager"
+)
+
+// reporter shows how an upgrade goes on.
+type reporter interface {
+	start(target string, d *manager.Device, img *manager.Image)
+	update(u manager.Update)
+	finish(r manager.Result, err error, check bool)
+	// line shows a line of text as it is.
+	line(text string)
+}
+
+func newReporter(w io.Writer, asJSON bool) reporter {
+	if asJSON {
+		return &jsonReporter{out: json.NewEncoder(w)}
+	}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return newBarReporter(w)
+	}
+	return &plainReporter{w: w}
+}
+
+// plainReporter prints lines; progress at most every tenth part.
+type plainReporter struct {
+	w     io.Writer
+	shown string
+}
+
+func (p *plainReporter) line(text string) { fmt.Fprintln(p.w, text) }
+
+func (p *plainReporter) start(target string, d *manager.Device, img *manager.Image) {
+	p.line(startText(target, d, img))
+}
+
+func startText(target string, d *manager.Device, img *manager.Image) string {
+	return fmt.Sprintf("%s at %s: %s, software %s, configuration format %d; image %s, version %s, format %d",
+		d.ID, target, d.Model, d.Version, d.ConfigFormat, img.FileName(), img.Version(), img.Manifest.ConfigFormat)
+}
+
+func (p *plainReporter) update(u manager.Update) {
+	if u.Kind != manager.Progressed {
+		for _, text := range updateLines(u) {
+			p.line(text)
+		}
+		return
+	}
+	// A line for each phase and each tenth of the way.
+	key := fmt.Sprint(u.Step, u.Operation.ID, u.Operation.Phase, u.Operation.Percent/10)
+	if key == p.shown {
+		return
+	}
+	p.shown = key
+	p.line(fmt.Sprintf("%d   %s", u.Step, progressText(u.Operation)))
+}
+
+func (p *plainReporter) finish(r manager.Result, err error, check bool) {
+	for _, text := range finishLines(r, err, check) {
+		p.line(text)
+	}
+}
+
+// updateLines are the lines for what is not progress.
+func updateLines(u manager.Update) []string {
+	step := "   "
+	if u.Step != 0 {
+		step = fmt.Sprint(int(u.Step))
+	}
+	switch u.Kind {
+	case manager.StepFails:
+		return []string{step + " FAILED: " + u.Text}
+	case manager.Warned:
+		return []string{step + "   warning: " + u.Text}
+	case manager.Noted:
+		return []string{step + "   " + u.Text}
+	case manager.BackupListed:
+		var lines []string
+		for _, f := range u.Backup {
+			lines = append(lines,
+				fmt.Sprintf("%s   %s, %d octets, format %d", step, f.Name, f.Size, f.Format),
+				fmt.Sprintf("%s     device SHA-256 %s", step, hex.EncodeToString(f.DeviceDigest)))
+			if f.ServerDigest != nil {
+				lines = append(lines, fmt.Sprintf("%s     server SHA-256 %s", step, hex.EncodeToString(f.ServerDigest)))
+			} else {
+				lines = append(lines, step+"     server SHA-256 not known: the server is not this one")
+			}
+		}
+		return lines
+	}
+	return []string{step + " " + u.Text}
+}
+
+func progressText(o *manager.Operation) string {
+	percent := "   ?"
+	if o.Percent <= 100 {
+		percent = fmt.Sprintf("%3d%%", o.Percent)
+	}
+	text := fmt.Sprintf("%s %-12s", percent, o.Phase)
+	switch {
+	case o.BytesTotal > 0:
+		text += fmt.Sprintf(" %s of %s", octetsText(uint64(o.BytesDone)), octetsText(uint64(o.BytesTotal)))
+	case o.BytesDone > 0:
+		text += " " + octetsText(uint64(o.BytesDone))
+	}
+	if o.Attempt > 1 {
+		text += fmt.Sprintf(", attempt %d", o.Attempt)
+	}
+	return text
+}
+
+// octetsText shows a number of octets in decimal units.
+func octetsText(n uint64) string {
+	switch {
+	case n >= 10_000_000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case n >= 10_000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%d octets", n)
+}
+
+// finishLines sum up: what each operation took, then the verdict.
+func finishLines(r manager.Result, err error, check bool) []string {
+	var lines []string
+	for _, o := range r.Operations {
+		text := fmt.Sprintf("%d %-20s %8.1f s", o.Step, o.Kind, o.Elapsed.Seconds())
+		if o.Octets > 0 {
+			text += "  " + octetsText(uint64(o.Octets))
+		}
+		lines = append(lines, text)
+	}
+	took := r.Elapsed.Round(100 * time.Millisecond).Seconds()
+	switch {
+	case err != nil && r.Device == "":
+		return lines // nothing was begun; the error says why
+	case err != nil:
+		return append(lines, fmt.Sprintf("FAILED: %s runs %s (before: %s) after %.1f s", r.Device, r.NewVersion, r.OldVersion, took))
+	case check:
+		return append(lines, fmt.Sprintf("OK: %s would accept the image (%.1f s)", r.Device, took))
+	}
+	return append(lines, fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", r.Device, r.OldVersion, r.NewVersion, took))
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"example.com/iad/manager"
+)
+
+// jsonReporter prints one JSON object a line. Its fields are documented in
+// docs/iadms.md; new ones may be added.
+type jsonReporter struct {
+	out *json.Encoder
+}
+
+type jsonLine struct {
+	Kind      string        `json:"kind"`
+	Time      *time.Time    `json:"time,omitempty"`
+	Device    string        `json:"device,omitempty"`
+	Target    string        `json:"target,omitempty"`
+	Step      int           `json:"step,omitempty"`
+	Text      string        `json:"text,omitempty"`
+	Operation *jsonProgress `json:"operation,omitempty"`
+	Backup    []jsonFile    `json:"backup,omitempty"`
+	Failure   *jsonFailure  `json:"failure,omitempty"`
+	Result    *jsonResult   `json:"result,omitempty"`
+}
+
+type jsonProgress struct {
+	ID         uint32  `json:"id"`
+	Kind       string  `json:"kind"`
+	State      string  `json:"state"`
+	Phase      string  `json:"phase"`
+	Percent    *uint32 `json:"percent,omitempty"` // absent: unknown
+	BytesDone  uint32  `json:"bytes_done"`
+	BytesTotal uint32  `json:"bytes_total,omitempty"`
+	Attempt    uint32  `json:"attempt"`
+	TimeLeft   float64 `json:"time_left_s"`
+}
+
+type jsonFile struct {
+	Kind         string `json:"kind"`
+	Name         string `json:"name"`
+	Size         int64  `json:"size"`
+	Format       uint32 `json:"format"`
+	DeviceSHA256 string `json:"device_sha256"`
+	ServerSHA256 string `json:"server_sha256,omitempty"`
+}
+
+type jsonFailure struct {
+	Operation string `json:"operation"`
+	Cause     string `json:"cause"`
+	Text      string `json:"text,omitempty"`
+	Advice    string `json:"advice"`
+	TimedOut  bool   `json:"timed_out,omitempty"`
+}
+
+type jsonResult struct {
+	OK         bool            `json:"ok"`
+	OldVersion string          `json:"old_version"`
+	NewVersion string          `json:"new_version"`
+	Folder     string          `json:"backup_folder,omitempty"`
+	Elapsed    float64         `json:"elapsed_s"`
+	Operations []jsonOperation `json:"operations"`
+	Error      string          `json:"error,omitempty"`
+}
+
+type jsonOperation struct {
+	Step    int     `json:"step"`
+	Kind    string  `json:"kind"`
+	Elapsed float64 `json:"elapsed_s"`
+	Octets  uint32  `json:"octets"`
+}
+
+func (j *jsonReporter) print(l jsonLine) {
+	_ = j.out.Encode(l) // a reader that went away does not end an upgrade
+}
+
+func (j *jsonReporter) line(text string) { j.print(jsonLine{Kind: "note", Text: text}) }
+
+func (j *jsonReporter) start(target string, d *manager.Device, img *manager.Image) {
+	j.print(jsonLine{Kind: "start", Device: d.ID, Target: target, Text: startText(target, d, img)})
+}
+
+func (j *jsonReporter) update(u manager.Update) {
+	l := jsonLine{Kind: string(u.Kind), Time: &u.Time, Device: u.Device, Step: int(u.Step), Text: u.Text}
+	if u.Operation != nil {
+		l.Operation = operationJSON(u.Operation)
+	}
+	for _, f := range u.Backup {
+		l.Backup = append(l.Backup, jsonFile{
+			Kind: f.Kind.String(), Name: f.Name, Size: f.Size, Format: f.Format,
+			DeviceSHA256: hex.EncodeToString(f.DeviceDigest), ServerSHA256: hex.EncodeToString(f.ServerDigest),
+		})
+	}
+	l.Failure = failureJSON(u.Failure)
+	j.print(l)
+}
+
+func operationJSON(o *manager.Operation) *jsonProgress {
+	p := &jsonProgress{
+		ID: o.ID, Kind: o.Kind.String(), State: o.State.String(), Phase: o.Phase.String(),
+		BytesDone: o.BytesDone, BytesTotal: o.BytesTotal, Attempt: o.Attempt, TimeLeft: o.TimeLeft.Seconds(),
+	}
+	if o.Percent <= 100 {
+		p.Percent = &o.Percent
+	}
+	return p
+}
+
+func failureJSON(err error) *jsonFailure {
+	var f *manager.Failure
+	if !errors.As(err, &f) {
+		return nil
+	}
+	return &jsonFailure{Operation: f.Kind.String(), Cause: f.Cause.String(), Text: f.Text, Advice: f.Advice.String(), TimedOut: f.TimedOut}
+}
+
+func (j *jsonReporter) finish(r manager.Result, err error, _ bool) {
+	result := &jsonResult{
+		OK: err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Folder: r.Folder,
+		Elapsed: r.Elapsed.Seconds(), Operations: []jsonOperation{},
+	}
+	for _, o := range r.Operations {
+		result.Operations = append(result.Operations, jsonOperation{
+			Step: int(o.Step), Kind: o.Kind.String(), Elapsed: o.Elapsed.Seconds(), Octets: o.Octets,
+		})
+	}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	j.print(jsonLine{Kind: "result", Device: r.Device, Result: result, Failure: failureJSON(err)})
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// version is stamped by the linker.
+var version = "unreleased"
+
+// globals are the flags that every command has.
+type globals struct {
+	config      string // configuration file
+	credentials string // credentials file
+	store       string // folder for backups and journals
+	rootOID     string
+	logLevel    string
+	logFormat   string
+	json        bool
+}
+
+func newRoot() *cobra.Command {
+	g := new(globals)
+	root := &cobra.Command{
+		Use:   "iadms",
+		Short: "Manage the software and configuration data of integrated access devices",
+		Long: `iadms builds and signs software images and manages devices that have
+IAD-UPGRADE-MIB: it backs up their configuration data, updates their software and
+gives the data back, converted if the new software needs that.
+
+A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
+		Example: `  iadms image keygen -o release
+  iadms image build --version 2.0.0 --hardware IAD-4FXS --key release.key -o fw-2.0.0.iad app
+  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
+  iadms status 192.0.2.10`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&g.config, "config", envOr("IADMS_CONFIG", defaultConfig()), "configuration `file`: devices, credentials, defaults")
+	flags.StringVar(&g.credentials, "credentials", os.Getenv("IADMS_CREDENTIALS"), "credentials `file`, readable by its owner only")
+	flags.StringVar(&g.store, "store", envOr("IADMS_STORE", defaultStore()), "`folder` for backups and journals")
+	flags.StringVar(&g.rootOID, "root-oid", os.Getenv("IADMS_ROOT_OID"), "`OID` of IAD-UPGRADE-MIB on the device, if it was moved")
+	flags.StringVar(&g.logLevel, "log-level", envOr("IADMS_LOG_LEVEL", "warn"), "debug, info, warn or error")
+	flags.StringVar(&g.logFormat, "log-format", envOr("IADMS_LOG_FORMAT", "text"), "text or json")
+	flags.BoolVar(&g.json, "json", false, "print for programs: JSON, or JSON lines where output goes on")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newImage(g), newUpgrade(g), newStatus(g), newHistory(g))
+	return root
+}
+
+func envOr(name, other string) string {
+	if v, ok := os.LookupEnv(name); ok {
+		return v
+	}
+	return other
+}
+
+func defaultConfig() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "iadms", "iadms.toml")
+}
+
+// defaultStore follows the XDG base directory specification.
+func defaultStore() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "iadms")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "iadms-store"
+	}
+	return filepath.Join(home, ".local", "share", "iadms")
+}
+
+// logger writes to standard error, as the flags say.
+func (g *globals) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
+		return nil, usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", g.logLevel)}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch g.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return nil, usageError{fmt.Errorf("--log-format %q: use text or json", g.logFormat)}
+}
+
+// exactly is cobra.ExactArgs with an error that counts as wrong usage.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}
