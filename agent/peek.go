@@ -36,3 +36,13 @@ func Peek(cfg Config) Status {
 	s.Op, s.Restarts, s.Reason = last.Op, last.Restarts, last.Reason
 	return s
 }
+
+// SetFloor sets the version floor of a device that is not running, up or down,
+// "" for none.
+func SetFloor(cfg Config, version string) error {
+	b, _, err := bank.Boot(bank.Options{Banks: cfg.Banks, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+	return b.SetFloor(version)
+}

@@ -1,0 +1,88 @@
+// Command iad is the upgrade agent of an integrated access device.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// version is set when the program is linked.
+var version = "devel"
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx))
+}
+
+func run(ctx context.Context) int {
+	root := &cobra.Command{
+		Use:   "iad",
+		Short: "The upgrade agent of an integrated access device",
+		Long: `iad keeps the software of a device in two banks and its configuration data in
+generations, and upgrades both on command by SNMP (IAD-UPGRADE-MIB) so that a
+loss of power at any instant leaves complete software and complete data.
+
+A device lives in a root folder: "iad init" makes one, "iad run" brings it up,
+"iad status" looks at it. Manage it with iadms or with any SNMP tools.
+
+Every flag may be given as an environment variable too: --trap-sink is
+IAD_TRAP_SINK. A flag wins over the variable, and that over the file
+ROOT/iad.toml.`,
+		Example: `  iad init --root /var/lib/iad --image fw-1.0.0.iad --trust maker.pub \
+           --hardware IAD-4FXS --device-id IAD-0001 \
+           --read-community public --write-community private
+  iad run  --root /var/lib/iad --snmp 127.0.0.1:1161`,
+		Version:           version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand())
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "iad:", err)
+	var usage usageError
+	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
+		fmt.Fprintf(os.Stderr, "See '%s --help'.\n", cmd.CommandPath())
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// fromEnvironment fills in flags that were not given.
+func fromEnvironment(flags *pflag.FlagSet) (err error) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "IAD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := os.LookupEnv(name)
+		if !ok || f.Changed || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		if e := flags.Set(f.Name, value); e != nil {
+			err = errors.Join(err, usageError{fmt.Errorf("environment variable %s: %w", name, e)})
+		}
+	})
+	return err
+}

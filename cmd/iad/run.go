@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/board"
+	"example.com/iad/agent/procedure"
+)
+
+func runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run --root DIR",
+		Short: "Bring the device up and serve it until it is told to stop",
+		Long: `run makes the boot decision, starts the software's management and serves
+IAD-UPGRADE-MIB: by the embedded SNMP engine, or as a subagent of snmpd, or
+both. A reset executes this program again on the same root. One agent runs on
+a root at a time.
+
+Where no boot loader counts the starts of software on trial, run does.`,
+		Example: `  iad run --root /var/lib/iad
+  iad run --root /var/lib/iad --snmp 127.0.0.1:1161 --trap-sink 127.0.0.1:1162
+  iad run --root /var/lib/iad --agentx unix:/var/agentx/master`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDevice(cmd, &o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.root, "root", "", "folder of the device")
+	f.StringVar(&o.config, "config", "", "settings (default: ROOT/iad.toml)")
+	f.StringVar(&o.snmp, "snmp", "", "UDP address of the embedded SNMP engine, 'none' for no engine (default: the settings')")
+	f.StringVar(&o.agentx, "agentx", "", "master agent: unix:PATH or tcp:HOST:PORT")
+	f.StringArrayVar(&o.sinks, "trap-sink", nil, "HOST:PORT that gets SNMPv2c traps with the read community, besides those of the settings; may be repeated")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	_ = cmd.MarkFlagRequired("root")
+	return cmd
+}
+
+type runOptions struct {
+	root, config, snmp, agentx string
+	sinks                      []string
+	logFormat, logLevel        string
+}
+
+func runDevice(cmd *cobra.Command, o *runOptions) error {
+	log, err := logger(o.logFormat, o.logLevel)
+	if err != nil {
+		return usageError{err}
+	}
+	lock, err := board.LockRoot(o.root)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	s, err := o.settings()
+	if err != nil {
+		return err
+	}
+	c, platform, err := s.config(o.root)
+	if err != nil {
+		return err
+	}
+	c.Log = log.With("device", s.DeviceID)
+	if s.Paths.Watchdog != "" {
+		if platform.Dog, err = board.OpenWatchdog(s.Paths.Watchdog); err != nil {
+			return err
+		}
+		defer platform.Dog.Stop()
+	}
+	if c.SNMP != nil {
+		c.SNMP.Log = c.Log
+	}
+	if c.AgentX != nil {
+		c.AgentX.Log = c.Log
+	}
+	a, err := agent.New(c)
+	if err != nil {
+		return err
+	}
+	serving := []any{"version", version}
+	if e := a.SNMP(); e != nil {
+		serving = append(serving, "snmp", e.Addr())
+	}
+	if s.AgentX != "" {
+		serving = append(serving, "agentx", s.AgentX)
+	}
+	c.Log.Info("ready", serving...)
+	err = a.Run(cmd.Context())
+	var restart *procedure.RestartError
+	if !errors.As(err, &restart) {
+		return err
+	}
+	c.Log.Info("restart", "reason", restart.Reason)
+	if err := lock.Restart(); err != nil {
+		return fmt.Errorf("restart: %w", err)
+	}
+	return nil
+}
+
+// settings are those of the file with what the command line says.
+func (o *runOptions) settings() (*settings, error) {
+	file := o.config
+	if file == "" {
+		file = filepath.Join(o.root, settingsName)
+	}
+	s, err := load(file)
+	if err != nil {
+		return nil, err
+	}
+	switch o.snmp {
+	case "":
+	case "none":
+		s.SNMP.Listen = ""
+	default:
+		s.SNMP.Listen = o.snmp
+	}
+	if o.agentx != "" {
+		s.AgentX = o.agentx
+	}
+	for _, address := range o.sinks {
+		community := s.SNMP.ReadCommunity
+		if community == "" {
+			return nil, usageError{fmt.Errorf("--trap-sink %s: %s has no snmp.read_community to send with; write a sink with a user there", address, file)}
+		}
+		s.SNMP.Sinks = append(s.SNMP.Sinks, snmpSink{Address: address, Community: community})
+	}
+	if s.SNMP.Listen == "" && s.AgentX == "" {
+		return nil, usageError{errors.New("nothing to serve: give --snmp or --agentx")}
+	}
+	return s, nil
+}
+
+func logger(format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(strings.ToUpper(level))); err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	opt := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, opt)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, opt)), nil
+	}
+	return nil, fmt.Errorf("--log-format: %q is neither text nor json", format)
+}

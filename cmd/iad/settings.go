@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/pelletier/go-toml/v2"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/agentx"
+	"example.com/iad/agent/board"
+	"example.com/iad/agent/procedure"
+	"example.com/iad/agent/snmp"
+	"example.com/iad/bank"
+	"example.com/iad/mib"
+)
+
+// settings is iad.toml. File names in it are relative to its folder.
+type settings struct {
+	DeviceID  string   `toml:"device_id" comment:"Identity of the device, 1 to 32 octets, in every notification."`
+	Model     string   `toml:"model"`
+	Hardware  string   `toml:"hardware" comment:"Software must name this model."`
+	Trust     []string `toml:"trust" comment:"Public keys (minisign) that software is signed with."`
+	BankSize  int64    `toml:"bank_size" comment:"Capacity of a bank in octets; 0: its partition."`
+	Protocols []string `toml:"protocols" comment:"tftp, ftp, ftps"`
+	MIBRoot   string   `toml:"mib_root,omitempty" comment:"Object identifier of IAD-UPGRADE-MIB."`
+
+	PlainPasswords bool  `toml:"plain_passwords" comment:"Accept passwords of file servers in requests that anybody on the way can read."`
+	RateLimit      int   `toml:"rate_limit" comment:"Octets a second for transfers; 0: no limit."`
+	MaxConfigFile  int64 `toml:"max_config_file" comment:"Greatest configuration file in octets; 0: 1 MiB."`
+
+	Paths    paths    `toml:"paths" comment:"Where the parts are, if not in the root folder: on a board the banks are mounts."`
+	Programs programs `toml:"programs" comment:"What this board does by programs of its own; empty: nothing."`
+	SNMP     snmpPart `toml:"snmp" comment:"Embedded SNMP engine."`
+	AgentX   string   `toml:"agentx,omitempty" comment:"Master agent: unix:PATH or tcp:HOST:PORT."`
+	// AgentXPrivate promises that the master accepts SETs with privacy only.
+	AgentXPrivate bool `toml:"agentx_private,omitempty"`
+}
+
+type paths struct {
+	Bank1    string `toml:"bank1,omitempty"`
+	Bank2    string `toml:"bank2,omitempty"`
+	State    string `toml:"state,omitempty"`
+	Config   string `toml:"config,omitempty"`
+	Work     string `toml:"work,omitempty"`
+	Applied  string `toml:"applied,omitempty"`
+	Watchdog string `toml:"watchdog,omitempty"`
+}
+
+type programs struct {
+	SelfTest string `toml:"self_test,omitempty"`
+	Convert  string `toml:"convert,omitempty"`
+	Check    string `toml:"check_config,omitempty"`
+	Apply    string `toml:"apply_config,omitempty"`
+	Calls    string `toml:"calls,omitempty"`
+	Limit    string `toml:"limit,omitempty" comment:"Time limit of a program, such as 60s."`
+	UID      uint32 `toml:"uid,omitempty" comment:"User and group that programs of the software run as; 0: the agent's."`
+	GID      uint32 `toml:"gid,omitempty"`
+	NoReset  bool   `toml:"no_reset,omitempty" comment:"Software can be put to use without a reset."`
+}
+
+type snmpPart struct {
+	Listen         string     `toml:"listen" comment:"UDP address to answer on; empty: off."`
+	ReadCommunity  string     `toml:"read_community,omitempty" comment:"SNMPv1 and v2c; off unless given."`
+	WriteCommunity string     `toml:"write_community,omitempty"`
+	Sources        []string   `toml:"sources,omitempty" comment:"Networks that communities are answered to; empty: all."`
+	WeakCrypto     bool       `toml:"weak_crypto,omitempty" comment:"Accept users with MD5 or DES."`
+	Users          []snmpUser `toml:"users,omitempty"`
+	Sinks          []snmpSink `toml:"sinks,omitempty"`
+	Contact        string     `toml:"contact,omitempty"`
+	Location       string     `toml:"location,omitempty"`
+}
+
+type snmpUser struct {
+	Name           string            `toml:"name"`
+	Auth           snmp.AuthProtocol `toml:"auth"`
+	AuthPassphrase string            `toml:"auth_passphrase"`
+	Priv           snmp.PrivProtocol `toml:"priv"`
+	PrivPassphrase string            `toml:"priv_passphrase"`
+	Write          bool              `toml:"write"`
+	Sources        []string          `toml:"sources,omitempty"`
+}
+
+type snmpSink struct {
+	Address   string `toml:"address"`
+	Community string `toml:"community,omitempty"`
+	User      string `toml:"user,omitempty"`
+	Inform    bool   `toml:"inform,omitempty"`
+}
+
+// load reads iad.toml; it refuses a file that others can read, for it has
+// passwords.
+func load(file string) (*settings, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w (make a device with 'iad init' first)", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others (mode %04o) and holds passwords: chmod 600 %s", file, info.Mode().Perm(), file)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	s := &settings{}
+	dec := toml.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s); err != nil {
+		var strict *toml.StrictMissingError
+		if errors.As(err, &strict) {
+			return nil, fmt.Errorf("%s: settings that do not exist:\n%s", file, strict.String())
+		}
+		var where *toml.DecodeError
+		if errors.As(err, &where) {
+			row, col := where.Position()
+			return nil, fmt.Errorf("%s, line %d, column %d: %w", file, row, col, err)
+		}
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return s, nil
+}
+
+// config turns settings into the agent's configuration; dir is the root.
+func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
+	root, err := board.RootIn(dir)
+	if err != nil {
+		return agent.Config{}, nil, err
+	}
+	for part, given := range map[*string]string{
+		&root.Banks[0]: s.Paths.Bank1, &root.Banks[1]: s.Paths.Bank2, &root.State: s.Paths.State,
+		&root.Data: s.Paths.Config, &root.Work: s.Paths.Work, &root.Applied: s.Paths.Applied,
+	} {
+		if given != "" {
+			*part = within(dir, given)
+		}
+	}
+	p := &board.Platform{
+		Banks: root.Banks, BankSize: s.BankSize, Work: root.Work, Applied: root.Applied,
+		SelfTestProgram: s.Programs.SelfTest, ConverterProgram: s.Programs.Convert, CheckProgram: s.Programs.Check,
+		ApplyProgram: s.Programs.Apply, CallsProgram: s.Programs.Calls, NoReset: s.Programs.NoReset,
+	}
+	if s.Programs.UID != 0 {
+		p.As = &board.User{UID: s.Programs.UID, GID: s.Programs.GID}
+	}
+	if s.Programs.Limit != "" {
+		if p.Limit, err = time.ParseDuration(s.Programs.Limit); err != nil {
+			return agent.Config{}, nil, fmt.Errorf("programs.limit: %w", err)
+		}
+	}
+	c := agent.Config{
+		DeviceID: s.DeviceID, Model: s.Model, Hardware: s.Hardware, Platform: p,
+		PlainPasswords: s.PlainPasswords, MaxConfigFile: s.MaxConfigFile,
+	}
+	c.Transfer.RateLimit = s.RateLimit
+	if c.Trust, err = readKeys(dir, s.Trust); err != nil {
+		return c, nil, err
+	}
+	for _, name := range s.Protocols {
+		proto, ok := map[string]procedure.Protocol{"tftp": procedure.TFTP, "ftp": procedure.FTP, "ftps": procedure.FTPS}[name]
+		if !ok {
+			return c, nil, fmt.Errorf("protocols: %q is none of tftp, ftp, ftps", name)
+		}
+		c.Protocols = append(c.Protocols, proto)
+	}
+	if s.MIBRoot != "" {
+		if c.Root, err = mib.ParseRoot(s.MIBRoot); err != nil {
+			return c, nil, fmt.Errorf("mib_root: %w", err)
+		}
+	}
+	if c.SNMP, err = s.SNMP.config(s); err != nil {
+		return c, nil, err
+	}
+	if s.AgentX != "" {
+		c.AgentX = &agentx.Config{Address: s.AgentX, Private: s.AgentXPrivate, Description: "iad " + s.DeviceID}
+	}
+	return c, p, root.Open(&c)
+}
+
+func within(dir, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
+
+func readKeys(dir string, files []string) (keys []minisign.PublicKey, err error) {
+	for _, f := range files {
+		data, err := os.ReadFile(within(dir, f))
+		if err != nil {
+			return nil, fmt.Errorf("trust: %w", err)
+		}
+		key, err := bank.ReadPublicKey(data)
+		if err != nil {
+			return nil, fmt.Errorf("trust: %s: %w", f, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// config makes the engine's configuration, nil if it has nothing to do.
+func (p *snmpPart) config(s *settings) (*snmp.Config, error) {
+	if p.Listen == "" && len(p.Sinks) == 0 {
+		return nil, nil
+	}
+	sources, err := prefixes(p.Sources)
+	if err != nil {
+		return nil, err
+	}
+	c := &snmp.Config{
+		Listen: p.Listen, WeakCrypto: p.WeakCrypto,
+		System: snmp.System{
+			Descr: strings.TrimSpace(s.Model + " IAD upgrade agent " + version), Name: s.DeviceID,
+			Contact: p.Contact, Location: p.Location,
+		},
+	}
+	for _, comm := range []snmp.Community{
+		{Name: p.ReadCommunity, Sources: sources},
+		{Name: p.WriteCommunity, Sources: sources, Write: true},
+	} {
+		if comm.Name != "" {
+			c.Communities = append(c.Communities, comm)
+		}
+	}
+	for _, u := range p.Users {
+		from, err := prefixes(u.Sources)
+		if err != nil {
+			return nil, err
+		}
+		user := snmp.User{Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase, Priv: u.Priv, PrivPassphrase: u.PrivPassphrase}
+		level := snmp.NoAuthNoPriv
+		switch {
+		case u.Priv != snmp.NoPriv:
+			level = snmp.AuthPriv
+		case u.Auth != snmp.NoAuth:
+			level = snmp.AuthNoPriv
+		}
+		all := snmp.Everything()
+		access := snmp.Access{Level: level, Sources: from, Read: all, Notify: all}
+		if u.Write {
+			access.Write = all
+		}
+		user.Access = []snmp.Access{access}
+		c.Users = append(c.Users, user)
+	}
+	for _, k := range p.Sinks {
+		c.Sinks = append(c.Sinks, snmp.Sink{Address: k.Address, Community: k.Community, User: k.User, Inform: k.Inform})
+	}
+	return c, nil
+}
+
+func prefixes(list []string) (out []netip.Prefix, err error) {
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			a, aerr := netip.ParseAddr(s)
+			if aerr != nil {
+				return nil, fmt.Errorf("snmp sources: %w", err)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}

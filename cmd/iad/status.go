@@ -1,0 +1,190 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/board"
+	"example.com/iad/bank"
+)
+
+func statusCommand() *cobra.Command {
+	var root, file string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status --root DIR",
+		Short: "Show banks and the last operation, whether the device runs or not",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, s, err := open(root, file)
+			if err != nil {
+				return err
+			}
+			st := agent.Peek(c)
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), s.DeviceID, &st)
+			}
+			return writeText(cmd.OutOrStdout(), s.DeviceID, &st)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&root, "root", "", "folder of the device")
+	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
+	f.BoolVar(&asJSON, "json", false, "one JSON document")
+	_ = cmd.MarkFlagRequired("root")
+	return cmd
+}
+
+// floorCommand is for somebody at the device: no command from the network
+// lowers the version floor.
+func floorCommand() *cobra.Command {
+	var root, file, version string
+	cmd := &cobra.Command{
+		Use:   "floor --root DIR --set VERSION",
+		Short: "Set the lowest version that the device accepts, up or down; it must not be running",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			lock, err := board.LockRoot(root)
+			if err != nil {
+				return err
+			}
+			defer lock.Release()
+			c, _, err := open(root, file)
+			if err != nil {
+				return err
+			}
+			if err := agent.SetFloor(c, version); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "version floor: %s\n", or(version, "none"))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&root, "root", "", "folder of the device")
+	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
+	f.StringVar(&version, "set", "", "version, empty for no floor")
+	_ = cmd.MarkFlagRequired("root")
+	_ = cmd.MarkFlagRequired("set")
+	return cmd
+}
+
+func open(root, file string) (agent.Config, *settings, error) {
+	if file == "" {
+		file = filepath.Join(root, settingsName)
+	}
+	s, err := load(file)
+	if err != nil {
+		return agent.Config{}, nil, err
+	}
+	c, _, err := s.config(root)
+	return c, s, err
+}
+
+func roles(b *bank.Info) string {
+	var list []string
+	for _, r := range []struct {
+		set  bool
+		name string
+	}{{b.Running, "running"}, {b.Next, "nextBoot"}, {b.Fallback, "fallback"}} {
+		if r.set {
+			list = append(list, r.name)
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+func writeText(w io.Writer, id string, st *agent.Status) error {
+	fmt.Fprintf(w, "Device %s, started %d times, last because of %s\n\n", id, st.Restarts, st.Reason)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "BANK\tVERSION\tSTATE\tROLES\tOCTETS\tCONFIG\tTRIES\tNOTE")
+	for i := range st.Banks.Banks {
+		b := &st.Banks.Banks[i]
+		note := b.Text
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%d\tformat %d\t%d\t%s\n",
+			b.Number, or(b.Version, "-"), b.State, or(roles(b), "-"), b.Size, b.ConfigFormat, b.TriesLeft, note)
+	}
+	t.Flush()
+	if f := st.Banks.Floor; f != "" {
+		fmt.Fprintf(w, "\nNo version below %s is accepted.\n", f)
+	}
+	if op := &st.Op; op.ID != 0 {
+		fmt.Fprintf(w, "\nOperation %d: %s for %q, %s", op.ID, op.Kind, op.Params.Owner, op.State)
+		if op.Text != "" {
+			fmt.Fprintf(w, " in phase %s: %s", op.Phase, op.Text)
+		}
+		fmt.Fprintln(w)
+	}
+	for _, f := range st.Findings {
+		fmt.Fprintln(w, "Damage:", f)
+	}
+	return nil
+}
+
+type bankJSON struct {
+	Number       int        `json:"number"`
+	State        string     `json:"state"`
+	Roles        string     `json:"roles"`
+	Version      string     `json:"version"`
+	ConfigFormat uint32     `json:"config_format"`
+	Size         int64      `json:"size"`
+	Capacity     int64      `json:"capacity"`
+	Digest       string     `json:"digest"`
+	Written      *time.Time `json:"written"`
+	TriesLeft    int        `json:"tries_left"`
+	Generation   uint32     `json:"config_generation"`
+	Cause        uint8      `json:"cause"`
+	Text         string     `json:"text"`
+}
+
+func writeJSON(w io.Writer, id string, st *agent.Status) error {
+	type opJSON struct {
+		ID      uint32 `json:"id"`
+		Kind    string `json:"kind"`
+		State   string `json:"state"`
+		Phase   string `json:"phase"`
+		Owner   string `json:"owner"`
+		Cause   uint8  `json:"cause"`
+		Text    string `json:"text"`
+		Attempt uint32 `json:"attempt"`
+	}
+	out := struct {
+		Device   string     `json:"device"`
+		Restarts uint32     `json:"restarts"`
+		Reason   string     `json:"reason"`
+		Floor    string     `json:"version_floor"`
+		Banks    []bankJSON `json:"banks"`
+		Op       opJSON     `json:"operation"`
+		Findings []string   `json:"findings"`
+	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Findings: st.Findings,
+		Op: opJSON{st.Op.ID, st.Op.Kind.String(), st.Op.State.String(), st.Op.Phase.String(), st.Op.Params.Owner,
+			uint8(st.Op.Cause), st.Op.Text, st.Op.Attempt}}
+	for i := range st.Banks.Banks {
+		b := &st.Banks.Banks[i]
+		j := bankJSON{b.Number, b.State.String(), roles(b), b.Version, b.ConfigFormat, b.Size, b.Capacity,
+			hex.EncodeToString(b.Digest), nil, b.TriesLeft, b.Generation, b.Cause, b.Text}
+		if !b.Written.IsZero() {
+			j.Written = &b.Written
+		}
+		out.Banks = append(out.Banks, j)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(out)
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
