@@ -39,6 +39,7 @@ type BootReport struct {
 	RolledBack int      // the bank that was to start and was given up now, 0 none
 	Cause      uint8    // why it was given up; 1 (none) if RolledBack is 0
 	Text       string   // detail to Cause
+	Rebuilt    bool     // both copies of the record were lost; it was rebuilt from the banks
 	Rule       string   // name of the rule of BootTable that decided
 	Findings   []string // damage that was found, for the log and the event table
 }
@@ -65,7 +66,7 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 		return nil, report, fmt.Errorf("boot: %w (bank 1: %s; bank 2: %s)", ErrNoSoftware, checks[0].Text, checks[1].Text)
 	}
 	report.Findings = append(report.Findings, damage(rec, d.Record)...)
-	if rec.lost() {
+	if report.Rebuilt = rec.lost(); report.Rebuilt {
 		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
 	}
 	if d.Record != rec {

@@ -2,7 +2,6 @@ package bank
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -45,7 +44,7 @@ func (o Options) withDefaults() Options {
 		o.Now = time.Now
 	}
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }

@@ -1,0 +1,217 @@
+package crashfs
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+)
+
+// A Sweep cuts the power at every operation of a piece of work, starts every disk
+// that could be found, and sees whether the work can be done from there. T is what
+// the outside world was told, which outlives the device: which steps were reported
+// as done.
+type Sweep[T any] struct {
+	// Start is the disk before the work, and Told what was told before it.
+	Start *Disk
+	Told  T
+	// Life is a life of the device from power on: it starts, checks the invariants
+	// against what was told, does what of the work is not yet done, adds to told
+	// what it reports, checks the outcome, and returns nil if all is well. It must
+	// do the same each time it gets the same disk and told. Its error is ignored if
+	// the power failed meanwhile.
+	Life func(m *Machine, told *T) error
+	// Clone copies what was told; nil where assignment does.
+	Clone func(T) T
+	// Key identifies what was told, so that equal situations are tried once. Nil for
+	// fmt's %v.
+	Key func(T) string
+	// Depth is the number of cuts in a row, one in each life: 1 if zero.
+	Depth int
+	// Limit, if not 0, is the number of situations that get a further cut, drawn by
+	// Seed from those there are at each depth after the first.
+	Limit int
+	// Mixtures is the number of random mixtures for each cut, 3 if zero.
+	Mixtures int
+	// Seed of everything random.
+	Seed uint64
+	// Workers run at the same time, GOMAXPROCS if zero. Life must bear that.
+	Workers int
+}
+
+// A Result counts what a sweep did.
+type Result struct {
+	Cuts   int // cuts of the power
+	Disks  int // disks that could be found after them
+	Tried  int // of those, started: the ones that differ, in what lies on them or what was told
+	Bad    int // of the tried, those on which something was wrong
+	Faults []Failure
+}
+
+// String tells the counts.
+func (r Result) String() string {
+	return fmt.Sprintf("%d cuts, %d disks (%d different), %d bad", r.Cuts, r.Disks, r.Tried, r.Bad)
+}
+
+// A Failure is a bad disk and how it came about. At most maxFailures are kept.
+type Failure struct {
+	Path []string // the cuts that led there
+	Err  error
+	Disk *Disk
+}
+
+// Error tells the whole story.
+func (f Failure) Error() string { return strings.Join(f.Path, "; then ") + ": " + f.Err.Error() }
+
+const maxFailures = 10
+
+// situation is a disk and what was told when the power failed.
+type situation[T any] struct {
+	disk *Disk
+	told T
+	path []string
+}
+
+// run is a sweep under way.
+type run[T any] struct {
+	Sweep[T]
+	mu     sync.Mutex
+	seen   map[[sha256.Size]byte]bool
+	result Result
+}
+
+// Run sweeps. It returns an error only if the work fails without any cut; bad disks
+// are counted in the result.
+func (s Sweep[T]) Run() (Result, error) {
+	if s.Clone == nil {
+		s.Clone = func(t T) T { return t }
+	}
+	if s.Key == nil {
+		s.Key = func(t T) string { return fmt.Sprintf("%v", t) }
+	}
+	s.Depth, s.Mixtures = max(s.Depth, 1), max(s.Mixtures, 3)
+	if s.Workers == 0 {
+		s.Workers = runtime.GOMAXPROCS(0)
+	}
+	r := &run[T]{Sweep: s, seen: make(map[[sha256.Size]byte]bool)}
+	told := s.Clone(s.Told)
+	if err := s.Life(s.Start.Start(), &told); err != nil {
+		return Result{}, fmt.Errorf("without any cut: %w", err)
+	}
+	level := []situation[T]{{disk: s.Start, told: s.Told}}
+	for depth := 1; depth <= s.Depth; depth++ {
+		if depth > 1 {
+			level = r.sample(level)
+		}
+		level = r.level(level)
+	}
+	return r.result, nil
+}
+
+// sample draws Limit situations, evenly spread over the list from a seeded start.
+func (r *run[T]) sample(level []situation[T]) []situation[T] {
+	if r.Limit == 0 || len(level) <= r.Limit {
+		return level
+	}
+	picked := make([]situation[T], 0, r.Limit)
+	shift := int(r.Seed % uint64(len(level)))
+	for i := range r.Limit {
+		picked = append(picked, level[(shift+i*len(level)/r.Limit)%len(level)])
+	}
+	return picked
+}
+
+// level cuts the life from each situation at every operation and returns the new
+// situations.
+func (r *run[T]) level(from []situation[T]) []situation[T] {
+	next := make([][]situation[T], len(from))
+	jobs := make(chan int)
+	var workers sync.WaitGroup
+	for range r.Workers {
+		workers.Go(func() {
+			for i := range jobs {
+				next[i] = r.cuts(from[i])
+			}
+		})
+	}
+	for i := range from {
+		jobs <- i
+	}
+	close(jobs)
+	workers.Wait()
+	var all []situation[T]
+	for _, n := range next {
+		all = append(all, n...)
+	}
+	return all
+}
+
+// cuts tries every cut of one life.
+func (r *run[T]) cuts(from situation[T]) (found []situation[T]) {
+	for op := 1; ; op++ {
+		instants := []When{Before, Middle, After}
+		for len(instants) > 0 {
+			when := instants[0]
+			instants = instants[1:]
+			m, told := from.disk.Start(), r.Clone(from.told)
+			m.CutAt(op, when)
+			// What a life without power thinks of it says nothing.
+			_ = r.Life(m, &told)
+			if !m.Down() {
+				return found
+			}
+			cut := m.Ops()[op-1]
+			found = append(found, r.after(m, told, from.path, fmt.Sprintf("%s %d %s", when, op, cut))...)
+			if when == Before && cut.Kind != OpWrite {
+				instants = instants[1:] // only writes have a middle
+			}
+		}
+	}
+}
+
+// after starts the disks that one cut leaves.
+func (r *run[T]) after(m *Machine, told T, path []string, cut string) (fresh []situation[T]) {
+	disks := m.Disks(r.Mixtures, r.Seed)
+	r.count(func(c *Result) { c.Cuts++; c.Disks += len(disks) })
+	for _, d := range disks {
+		s := situation[T]{disk: d.Disk, told: told, path: append(append([]string(nil), path...), cut+", "+d.How)}
+		if !r.isNew(s) {
+			continue
+		}
+		again := r.Clone(told)
+		err := r.Life(d.Disk.Start(), &again)
+		r.count(func(c *Result) {
+			c.Tried++
+			if err == nil {
+				return
+			}
+			if c.Bad++; len(c.Faults) < maxFailures {
+				c.Faults = append(c.Faults, Failure{s.path, err, s.disk})
+			}
+		})
+		if err == nil {
+			fresh = append(fresh, s)
+		}
+	}
+	return fresh
+}
+
+func (r *run[T]) count(f func(*Result)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.result)
+}
+
+// isNew tells whether no equal situation was met before.
+func (r *run[T]) isNew(s situation[T]) bool {
+	disk := s.disk.Key()
+	key := sha256.Sum256(append(disk[:], r.Key(s.told)...))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen[key] {
+		return false
+	}
+	r.seen[key] = true
+	return true
+}
