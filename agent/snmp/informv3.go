@@ -38,23 +38,24 @@ func (r *remote) setTime(boots, now int32) bool {
 // informV3 sends an InformRequest of SNMPv3 once, after discovering the
 // receiver's engine if need be (RFC 3414 section 4).
 func (s *sink) informV3(ctx context.Context, deadline time.Time, p pdu, vars []byte) error {
-	if s.remote == nil {
-		if err := s.discover(ctx, deadline); err != nil {
+	// An engine that is not the one expected, then its time: that makes two
+	// Reports before the acknowledgement. More are somebody's mischief.
+	for range 3 {
+		if s.remote == nil {
+			if err := s.discover(ctx, deadline); err != nil {
+				return err
+			}
+		}
+		told, err := s.informOnce(ctx, deadline, p, vars)
+		if !told {
 			return err
 		}
 	}
-	// A Report about the time is answered with the right time once.
-	for again := true; ; again = false {
-		told, err := s.informOnce(ctx, deadline, p, vars)
-		if told && again {
-			continue
-		}
-		return err
-	}
+	return s.pause(ctx, deadline, ErrNoAnswer)
 }
 
 // informOnce sends the inform and waits. told is true if the receiver told
-// its time instead of acknowledging.
+// instead that it has another engine ID or another time, which is now known.
 func (s *sink) informOnce(ctx context.Context, deadline time.Time, p pdu, vars []byte) (told bool, err error) {
 	e, r := s.engine, s.remote
 	h := header{
@@ -84,12 +85,12 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p pdu, vars [
 		case answer.kind == pduReport:
 			switch oid := varbindOf(answer); {
 			case oid.Compare(oidNotInTimeWindows) == 0 && level >= AuthNoPriv:
-				return true, ErrNoAnswer
+				return true, nil
 			case oid.Compare(oidUnknownEngineIDs) == 0:
 				// Another engine answers there now. The Report may be forged,
 				// which costs one discovery.
 				s.remote = nil
-				return false, s.pause(ctx, deadline, fmt.Errorf("%w: unknownEngineIDs", ErrNoAnswer))
+				return true, nil
 			default:
 				// Anybody can say that: it is worth a line, not the inform.
 				complaint = fmt.Errorf("%w: the receiver reports %s", ErrNoAnswer, reportName(oid))

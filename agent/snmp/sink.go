@@ -76,7 +76,8 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 		s.conn = conn
 	}
 	// Waiting for an answer ends at once when the engine stops.
-	stop := context.AfterFunc(ctx, func() { s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	conn := s.conn
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
 	var err error
