@@ -57,7 +57,7 @@ type Platform interface {
 	TakesOver() bool
 	// Capacity is the size of bank n in octets, 0 for unknown.
 	Capacity(n int) int64
-	// Free is the room left in bank n in octets, negative for unknown.
+	// Free is the room left in bank n in octets.
 	Free(n int) (int64, error)
 	// DropCache makes the next reading of a synced file come from the medium.
 	DropCache(f afero.File) error

@@ -63,8 +63,14 @@ func (t *task) readBack() error {
 		name := t.rows[k-1].Name
 		t.file(name)
 		data, err := t.fetch(name, int64(len(t.files[k])), nil)
-		switch f := classify(err); {
-		case err == nil && bytes.Equal(data, t.files[k]):
+		if err == nil && bytes.Equal(data, t.files[k]) {
+			continue
+		}
+		var f Failure
+		if err != nil {
+			f = *classify(err)
+		}
+		switch {
 		case err == nil || f.Code == CauseFileTooLarge:
 			t.result(k, FileResult{Result: CauseDigestMismatch})
 			return failure(CauseDigestMismatch, cut("the server returns other contents for "+name))

@@ -1,0 +1,158 @@
+package sim_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/snmp"
+	"example.com/iad/bank"
+	"example.com/iad/manager"
+	"example.com/iad/sim"
+)
+
+const hardware = "IAD-4FXS"
+
+// lab is a device, a management system, and a maker who signs software.
+type lab struct {
+	t        *testing.T
+	key      minisign.PrivateKey
+	trust    []minisign.PublicKey
+	device   *sim.Device
+	listener *manager.Listener
+	servers  *manager.Servers
+	files    afero.Fs
+}
+
+// logger writes to the test's log if VERBOSE_LOG is set.
+func logger() *slog.Logger {
+	if os.Getenv("VERBOSE_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
+// newLab starts a device with software 1.0.0 and configuration data of format
+// 1; change may alter the device before it is made.
+func newLab(t *testing.T, change func(*sim.Config)) *lab {
+	t.Helper()
+	l := &lab{t: t, files: afero.NewMemMapFs()}
+	pub, priv, err := bank.KeyGen("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.key, err = bank.ReadPrivateKey(priv, ""); err != nil {
+		t.Fatal(err)
+	}
+	key, err := bank.ReadPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.trust = []minisign.PublicKey{key}
+	if l.listener, err = manager.Listen(manager.ListenerConfig{Listen: "127.0.0.1:0", Communities: []string{"public"}, Log: logger()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.listener.Close() })
+	if l.servers, err = manager.StartServers(manager.ServersConfig{
+		Files: l.files, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1", Log: logger(),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.servers.Close() })
+	cfg := sim.Config{
+		ID: "IAD-0001", Model: hardware, Hardware: hardware, Trust: l.trust, Disk: sim.Memory(), Log: logger(),
+		SNMP: &snmp.Config{
+			Listen:      "127.0.0.1:0",
+			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
+			Sinks:       []snmp.Sink{{Address: l.listener.Addr().String(), Community: "public"}},
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	l.device = sim.New(cfg)
+	if err := l.device.Provision(bytes.NewReader(l.build(bank.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.device.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("device: %v", err)
+		}
+	})
+	return l
+}
+
+// build makes an image; the manifest's Hardware is the lab's unless given. A
+// payload "selftest" and "convert" are in it if the manifest names them.
+func (l *lab) build(m bank.Manifest, payloads ...bank.PayloadFile) []byte {
+	l.t.Helper()
+	if m.Hardware == nil {
+		m.Hardware = []string{hardware}
+	}
+	payloads = append(payloads, payload("firmware", strings.Repeat("software "+m.Version+"\n", 20000), 0o644))
+	var b bytes.Buffer
+	if err := bank.Build(&b, m, payloads, l.key); err != nil {
+		l.t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func payload(name, content string, mode bank.Mode) bank.PayloadFile {
+	return bank.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(content)), nil
+	}}
+}
+
+// settings is a complete set of configuration data.
+func settings(format uint32) config.Set {
+	set := config.Set{}
+	for _, k := range config.Kinds() {
+		set[k] = config.WithHeader(k, format, []byte("name = "+k.String()+"\n"))
+	}
+	return set
+}
+
+// converter turns format 1 into format 2.
+const converter = `#!/bin/sh
+for f in "$3"/*; do
+	sed -e "1s/ $1\$/ $2/" -e '2s/name/title/' "$f" > "$4/${f##*/}" || exit 1
+done
+`
+
+// plan is an upgrade of the device to an image.
+func (l *lab) plan(image []byte, name string) manager.Plan {
+	l.t.Helper()
+	files := afero.NewMemMapFs()
+	if err := afero.WriteFile(files, name, image, 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+	img, err := manager.OpenImage(files, name)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	client, err := manager.Dial(manager.Target{
+		Address:     l.device.Addr(l.t.Context()).String(),
+		Credentials: manager.Credentials{Read: "public", Write: "private"},
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { client.Close() })
+	return manager.Plan{
+		Client: client, Listener: l.listener, Files: l.servers, Image: img, Log: logger(),
+		Poll: 500 * time.Millisecond,
+	}
+}
