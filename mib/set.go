@@ -86,14 +86,16 @@ func (t *Tree) Set(caller Caller, vbs []Varbind) (Transaction, *SetError) {
 }
 
 // asSetError makes sure that only what may travel does: another error
-// becomes fallback, an index beyond the request becomes 0.
+// becomes fallback, and where no varbind in particular is to blame the first
+// one is, since RFC 3416 section 4.2.5 wants one for all errors but
+// undoFailed.
 func asSetError(err error, fallback Status, varbinds int) *SetError {
 	var e *SetError
 	if !errors.As(err, &e) || e.Status == NoError || e.Status > InconsistentName {
-		return &SetError{Status: fallback, Reason: err.Error()}
+		return &SetError{Status: fallback, Index: min(1, varbinds), Reason: err.Error()}
 	}
-	if e.Index < 0 || e.Index > varbinds {
-		return &SetError{Status: e.Status, Reason: e.Reason}
+	if e.Index < 1 || e.Index > varbinds {
+		return &SetError{Status: e.Status, Index: min(1, varbinds), Reason: e.Reason}
 	}
 	return e
 }

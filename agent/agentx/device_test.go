@@ -2,6 +2,7 @@ package agentx
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -181,4 +182,18 @@ func (s *deviceSet) Done() {
 	if s.committed {
 		s.d.started++
 	}
+}
+
+// reset takes the hooks away.
+func (d *device) reset() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onTest, d.onCommit, d.onUndo = nil, nil, nil
+}
+
+// state is what a test compares of two devices.
+func (d *device) state() any {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return map[string]any{"values": maps.Clone(d.values), "started": d.started, "undone": d.undone, "busy": d.busy}
 }

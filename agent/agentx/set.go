@@ -52,7 +52,8 @@ func (w *worker) commit(transaction uint32) (mib.Status, int) {
 	if err := s.tx.Commit(); err != nil {
 		w.link.s.cfg.Log.Warn("SET not carried out", "transaction", transaction, "error", err)
 		s.phase = commitFailed
-		return statusOf(err, mib.CommitFailed)
+		_, index := statusOf(err, mib.CommitFailed)
+		return mib.CommitFailed, index
 	}
 	s.phase = committed
 	return mib.NoError, 0

@@ -170,6 +170,26 @@ func client(t testing.TB, port uint16) *gosnmp.GoSNMP {
 	return c
 }
 
+const authPass, privPass = "authentication-pass", "privacy-passphrase"
+
+// clientV3 is client by SNMPv3 with authentication and privacy, as the user
+// "operator".
+func clientV3(t testing.TB, port uint16) *gosnmp.GoSNMP {
+	t.Helper()
+	c := client(t, port)
+	c.Conn.Close()
+	c.Version, c.SecurityModel, c.MsgFlags = gosnmp.Version3, gosnmp.UserSecurityModel, gosnmp.AuthPriv
+	c.SecurityParameters = &gosnmp.UsmSecurityParameters{
+		UserName:               "operator",
+		AuthenticationProtocol: gosnmp.SHA256, AuthenticationPassphrase: authPass,
+		PrivacyProtocol: gosnmp.AES, PrivacyPassphrase: privPass,
+	}
+	if err := c.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // tool runs one of net-snmp's commands and returns what it prints.
 func tool(t testing.TB, dir, name string, args ...string) (string, error) {
 	t.Helper()
