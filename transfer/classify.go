@@ -93,6 +93,7 @@ var replyRules = []replyRule{
 	{FTP, 534, 536, either, nil, CauseTLSFailed},
 	{FTP, 426, 426, either, nil, CauseConnectionLost},
 	{FTP, 451, 451, getting, nil, CauseConnectionLost},
+	{FTP, 451, 451, putting, nil, CauseRemoteStorageFull}, // what vsftpd, proftpd and pure-ftpd say with a full disk
 	{FTP, 425, 425, either, nil, CauseProtocolError},
 	{FTP, 450, 450, either, wordsNotFound, CauseFileNotFound},
 	{FTP, 450, 450, either, nil, CauseServerBusy},
@@ -134,8 +135,6 @@ var localRules = []struct {
 	{is(context.Canceled), CauseAborted},
 	{as[*net.DNSError](), CauseNameNotResolved},
 	{as[*tls.CertificateVerificationError](), CauseTLSFailed},
-	{as[tls.RecordHeaderError](), CauseTLSFailed},
-	{as[tls.AlertError](), CauseTLSFailed},
 	{as[x509.UnknownAuthorityError](), CauseTLSFailed},
 	{is(errCancelled), CauseAborted},
 	{is(errStalled), CauseTransferTimeout},
@@ -148,6 +147,9 @@ var localRules = []struct {
 	{is(syscall.EADDRNOTAVAIL), CauseServerUnreachable},
 	{is(syscall.ECONNRESET), CauseConnectionLost},
 	{is(syscall.EPIPE), CauseConnectionLost},
+	// After a broken connection: a dying server may write in the clear.
+	{as[tls.RecordHeaderError](), CauseTLSFailed},
+	{as[tls.AlertError](), CauseTLSFailed},
 	{is(io.EOF), CauseConnectionLost},
 	{is(io.ErrUnexpectedEOF), CauseConnectionLost},
 	{is(net.ErrClosed), CauseConnectionLost},

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -71,13 +72,23 @@ func (e *Error) Error() string {
 	case e.Reply != "":
 		b.WriteString(e.Reply)
 	case e.Err != nil:
-		b.WriteString(printable(e.Err.Error(), 96))
+		b.WriteString(printable(withoutSockets(e.Err).Error(), 96))
 	}
 	b.WriteString(" (" + e.Server)
 	if r := causes[e.Code].remedy; r != "" {
 		b.WriteString("; " + r)
 	}
 	return b.String() + ")"
+}
+
+// withoutSockets leaves out the addresses of our own sockets, which mean nothing
+// to who reads the error; the server is named anyway.
+func withoutSockets(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
 }
 
 // Unwrap returns what happened on our side.

@@ -119,7 +119,9 @@ func launch(t testing.TB, path string, args ...string) *running {
 		t.Fatalf("%s: %v", path, err)
 	}
 	stop := sync.OnceFunc(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		for _, pid := range family(cmd.Process.Pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 		_ = cmd.Wait()
 	})
 	t.Cleanup(func() {
@@ -129,6 +131,31 @@ func launch(t testing.TB, path string, args ...string) *running {
 		}
 	})
 	return &running{stop: stop, log: log}
+}
+
+// family returns a process and its descendants: servers give their sessions
+// process groups of their own.
+func family(pid int) []int {
+	list := []int{pid}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for i := 0; i < len(list); i++ {
+		for _, stat := range stats {
+			b, err := os.ReadFile(stat)
+			_, after, ok := strings.Cut(string(b), ") ")
+			var state string
+			var parent, child int
+			if err != nil || !ok {
+				continue
+			}
+			if _, err := fmt.Sscan(after, &state, &parent); err != nil || parent != list[i] {
+				continue
+			}
+			if _, err := fmt.Sscan(string(b), &child); err == nil {
+				list = append(list, child)
+			}
+		}
+	}
+	return list
 }
 
 func freePort(t testing.TB, network string) int {

@@ -20,14 +20,19 @@ const (
 	defaultWindow    = 64
 	// maxWindowOctets bounds the memory for a window; twice as much is buffered.
 	maxWindowOctets = 4 << 20
+	// firstBlockPatience is for a server that has to start its disk first.
+	firstBlockPatience = 2 * time.Second
+	// serverInterval is the retransmission interval that the server is asked for,
+	// the least there is: some repeat a lost block only when it has passed.
+	serverInterval = time.Second
 )
 
 // tftpSession has no connection: every transfer is on its own.
 type tftpSession struct {
 	server  Server
 	options Options
-	block   int
-	window  int
+	steps   []terms // the ladder, best terms first
+	step    int     // where on it this server was reached
 
 	ctx    context.Context // of what goes on behind a transfer that has ended
 	cancel context.CancelFunc
@@ -35,20 +40,20 @@ type tftpSession struct {
 }
 
 func newTFTP(server Server, options Options) (*tftpSession, error) {
-	s := &tftpSession{server: server, options: options, block: options.BlockSize, window: options.Window}
-	if s.block == 0 {
-		s.block = defaultBlockSize
+	block, window := options.BlockSize, options.Window
+	if block == 0 {
+		block = defaultBlockSize
 	}
-	if s.window == 0 {
-		s.window = defaultWindow
+	if window == 0 {
+		window = defaultWindow
 	}
-	if s.block < tftpwire.MinBlockSize || s.block > tftpwire.MaxBlockSize {
-		return nil, &causeError{CauseBadRequest, fmt.Errorf("block size %d is not within %d to %d", s.block, tftpwire.MinBlockSize, tftpwire.MaxBlockSize)}
+	if block < tftpwire.MinBlockSize || block > tftpwire.MaxBlockSize {
+		return nil, &causeError{CauseBadRequest, fmt.Errorf("block size %d is not within %d to %d", block, tftpwire.MinBlockSize, tftpwire.MaxBlockSize)}
 	}
-	if s.window < 1 || s.window > tftpwire.MaxWindow {
-		return nil, &causeError{CauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", s.window, tftpwire.MaxWindow)}
+	if window < 1 || window > tftpwire.MaxWindow {
+		return nil, &causeError{CauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", window, tftpwire.MaxWindow)}
 	}
-	s.window = max(1, min(s.window, maxWindowOctets/s.block))
+	s := &tftpSession{server: server, options: options, steps: ladder(block, max(1, min(window, maxWindowOctets/block)))}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -73,11 +78,11 @@ func (t terms) String() string {
 }
 
 // ladder lists the terms to try, best first.
-func (s *tftpSession) ladder() []terms {
-	steps := []terms{{block: s.block, window: s.window}}
+func ladder(block, window int) []terms {
+	steps := []terms{{block: block, window: window}}
 	for _, b := range []int{defaultBlockSize, smallBlockSize, tftpwire.DefaultBlockSize} {
 		if b < steps[len(steps)-1].block {
-			steps = append(steps, terms{block: b, window: s.window})
+			steps = append(steps, terms{block: b, window: window})
 		}
 	}
 	return append(steps, terms{block: tftpwire.DefaultBlockSize, window: 1, plain: true})
@@ -91,28 +96,33 @@ var (
 
 // negotiate runs attempt down the ladder until it gets somewhere: block by block
 // smaller when nothing comes through, at once to the end when the server does
-// not like options.
+// not like options. The next file starts where this one got.
 func (s *tftpSession) negotiate(attempt func(terms) error) error {
-	steps := s.ladder()
-	for i := 0; ; {
-		err := attempt(steps[i])
-		last := i == len(steps)-1
+	for i := s.step; ; {
+		err := attempt(s.steps[i])
+		last := i == len(s.steps)-1
 		switch {
 		case errors.Is(err, errOptionsRefused) && !last:
-			i = len(steps) - 1
+			i = len(s.steps) - 1
 		case errors.Is(err, errNothingThrough) && !last:
 			i++
 		default:
+			if err == nil {
+				s.step = i
+			}
 			return err
 		}
-		s.options.Log.Info("tftp: stepping down", "to", steps[i].String(), "because", err)
+		s.options.Log.Info("tftp: stepping down", "to", s.steps[i].String(), "because", err)
 	}
 }
 
-// patience is how long one step of the ladder may take before its first block:
-// all of them fit the server's time-out.
-func (s *tftpSession) patience() time.Duration {
-	return s.server.Timeout / time.Duration(len(s.ladder()))
+// patience is how long to wait for the first block before smaller ones are tried.
+// With the smallest it is the server's time-out.
+func (s *tftpSession) patience(t terms, rtt *roundTrip) time.Duration {
+	if t.plain {
+		return s.server.Timeout
+	}
+	return min(s.server.Timeout/time.Duration(len(s.steps)), max(10*rtt.timeout(), firstBlockPatience))
 }
 
 // request makes the packet that asks for a transfer under terms.
@@ -128,16 +138,9 @@ func (s *tftpSession) request(op tftpwire.Op, path string, t terms, size int64) 
 		if t.window > 1 {
 			o.Window = t.window
 		}
-		o.Timeout = int(s.interval() / time.Second)
+		o.Timeout = int(serverInterval / time.Second)
 	}
 	return tftpwire.AppendRequest(nil, op, path, o)
-}
-
-// interval is the retransmission interval that the server is asked for. We
-// repeat much sooner ourselves; the server's patience with a device that is busy
-// writing its flash is a multiple of it.
-func (s *tftpSession) interval() time.Duration {
-	return min(max(s.server.Timeout/6, time.Second), tftpwire.MaxTimeout*time.Second).Truncate(time.Second)
 }
 
 // accept judges an OACK against what was asked for.
@@ -258,10 +261,10 @@ func (s *tftpSession) startGet(ctx context.Context, server netip.AddrPort, path 
 	if err != nil {
 		return nil, err
 	}
-	r := &tftpReceiver{sock: sock, stall: s.server.Timeout, interval: s.interval(), size: -1}
+	r := &tftpReceiver{sock: sock, stall: s.server.Timeout, size: -1}
 	p, err := s.ask(sock, s.request(tftpwire.OpReadRequest, path, t, 0), &r.rtt)
 	if err == nil {
-		err = r.begin(p, t, s.patience())
+		err = r.begin(p, t, s.patience(t, &r.rtt))
 	}
 	if err != nil {
 		if errors.Is(err, errOptionsRefused) {
@@ -294,9 +297,10 @@ func (s *tftpSession) sendFile(ctx context.Context, server netip.AddrPort, path 
 		return err
 	}
 	defer sock.close()
-	w := &tftpSender{sock: sock, stall: s.server.Timeout, patience: s.patience()}
+	w := &tftpSender{sock: sock, stall: s.server.Timeout}
 	p, err := s.ask(sock, s.request(tftpwire.OpWriteRequest, path, t, u.size), &w.rtt)
 	if err == nil {
+		w.patience = s.patience(t, &w.rtt)
 		if err = w.begin(p, t); err == nil {
 			s.options.Log.Debug("tftp: sending", "file", path, "blksize", w.block, "windowsize", w.window)
 			err = w.run(u)

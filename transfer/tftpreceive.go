@@ -22,10 +22,9 @@ const leastRing = 256 << 10
 //
 // Block numbers are of full width here, from 1.
 type tftpReceiver struct {
-	sock     *tftpSocket
-	stall    time.Duration // nothing new for so long: give up
-	interval time.Duration // the server's retransmission interval
-	rtt      roundTrip
+	sock  *tftpSocket
+	stall time.Duration // nothing new for so long: give up
+	rtt   roundTrip
 
 	block, window int
 	size          int64 // -1 unknown
@@ -241,7 +240,7 @@ func (r *tftpReceiver) waitForRoom() error {
 		return nil
 	}
 	r.ring.flush()
-	waiting := time.NewTicker(max(r.interval/2, time.Second))
+	waiting := time.NewTicker(serverInterval)
 	defer waiting.Stop()
 	for n < r.block*r.window || !reading {
 		if !reading {
@@ -266,7 +265,7 @@ func (r *tftpReceiver) waitForRoom() error {
 // dally answers a repeated last block (RFC 1350 section 6) until the server has
 // had the time to repeat it, or the client is closed.
 func (r *tftpReceiver) dally() {
-	until := time.Now().Add(max(r.interval+time.Second, 2*r.rtt.timeout()))
+	until := time.Now().Add(max(2*serverInterval, 2*r.rtt.timeout()))
 	for {
 		p, _, err := r.sock.receive(until)
 		if err != nil {
