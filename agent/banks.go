@@ -2,10 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/transfer"
 )
 
 // banks is the software of the device as the procedure sees it.
@@ -32,7 +35,11 @@ func (b banks) Status() procedure.BankStatus {
 type source struct{ procedure.Files }
 
 func (s source) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
-	return s.Get(ctx, name, offset)
+	r, size, err := s.Get(ctx, name, offset)
+	if errors.Is(err, transfer.ErrNoResume) {
+		err = fmt.Errorf("%w: %w", bank.ErrNoResume, err)
+	}
+	return r, size, err
 }
 
 func (b banks) Install(ctx context.Context, files procedure.Files, name string, opt procedure.Install) (procedure.Installed, error) {

@@ -1,0 +1,237 @@
+package manager_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/snmp"
+	"example.com/iad/bank"
+	"example.com/iad/manager"
+	"example.com/iad/sim"
+)
+
+// lab is a virtual device and everything that an upgrade of it takes.
+type lab struct {
+	t        *testing.T
+	ctx      context.Context
+	key      minisign.PrivateKey
+	device   *sim.Device
+	disk     sim.Disk
+	client   *manager.Client
+	listener *manager.Listener
+	servers  *manager.Servers
+	store    afero.Fs
+	images   afero.Fs
+
+	mu       sync.Mutex
+	updates  []manager.Update
+	failTest map[string]bool // versions whose self-test fails
+}
+
+// labOptions change the usual lab. The zero value is a device that is fine.
+type labOptions struct {
+	noNotifications bool
+	noReset         bool
+	files           func(*manager.ServersConfig)
+	configure       func(*sim.Config)
+}
+
+const hardware = "IAD-4FXS"
+
+// newLab starts a device with software 1.0.0 and configuration data of
+// format 1.
+func newLab(t *testing.T, o labOptions) *lab {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	l := &lab{t: t, ctx: ctx, store: afero.NewMemMapFs(), images: afero.NewMemMapFs(), failTest: make(map[string]bool)}
+	public, private, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.key = private
+	if l.listener, err = manager.Listen(manager.ListenerConfig{Listen: "127.0.0.1:0"}); err != nil {
+		t.Fatal(err)
+	}
+	l.disk = sim.Memory()
+	cfg := sim.Config{
+		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: l.disk,
+		NoReset: o.noReset, PlainPasswords: true, Grace: 500 * time.Millisecond,
+		SNMP: &snmp.Config{
+			Listen:      "127.0.0.1:0",
+			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
+		},
+		Hooks: sim.Hooks{
+			SelfTest: l.selfTest, Convert: convert,
+			Free: func(int) (int64, error) { return 1 << 30, nil },
+		},
+	}
+	if !o.noNotifications {
+		cfg.SNMP.Sinks = []snmp.Sink{{Address: l.listener.Addr().String(), Community: "public"}}
+	}
+	if o.configure != nil {
+		o.configure(&cfg)
+	}
+	l.device = sim.New(cfg)
+	if err := l.device.Provision(bytes.NewReader(l.build("1.0.0", 1, o.noReset)), configuration(1)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- l.device.Run(ctx) }()
+	servers := manager.ServersConfig{Files: l.store, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1"}
+	if o.files != nil {
+		o.files(&servers)
+	}
+	if l.servers, err = manager.StartServers(servers); err != nil {
+		t.Fatal(err)
+	}
+	l.client, err = manager.Dial(manager.Target{
+		Address: l.device.Addr(ctx).String(), Timeout: 200 * time.Millisecond,
+		Credentials: manager.Credentials{Read: "public", Write: "private"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("device: %v", err)
+		}
+		for _, c := range []io.Closer{l.client, l.servers, l.listener} {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return l
+}
+
+// selfTest fails for the versions that a test marked.
+func (l *lab) selfTest(_ context.Context, t agent.SelfTest, _ afero.Fs) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failTest[t.Version] {
+		return fmt.Errorf("line card 2 does not answer")
+	}
+	return nil
+}
+
+// convert rewrites the first line of each file and marks it as converted.
+func convert(_ context.Context, c agent.Conversion, work afero.Fs) error {
+	list, err := afero.ReadDir(work, c.InDir)
+	if err != nil {
+		return err
+	}
+	for _, info := range list {
+		data, err := afero.ReadFile(work, filepath.Join(c.InDir, info.Name()))
+		if err != nil {
+			return err
+		}
+		kind, _, err := config.ParseHeader(data)
+		if err != nil {
+			return err
+		}
+		_, body, _ := bytes.Cut(data, []byte("\n"))
+		out := fmt.Appendf(nil, "iad-config %s %d\n%sconverted = %d to %d\n", kind, c.To, body, c.From, c.To)
+		if err := afero.WriteFile(work, filepath.Join(c.OutDir, info.Name()), out, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func configuration(format uint32) config.Set {
+	set := make(config.Set)
+	for _, kind := range config.Kinds() {
+		set[kind] = fmt.Appendf(nil, "iad-config %s %d\nname = %s of the test\n", kind, format, kind)
+	}
+	return set
+}
+
+// build makes an image with 200 kB of payload.
+func (l *lab) build(version string, format uint32, noReset bool) []byte {
+	l.t.Helper()
+	var image bytes.Buffer
+	payload := bytes.Repeat([]byte("software "+version+"\n"), 12000)
+	err := bank.Build(&image, bank.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: format, NoReset: noReset},
+		[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }}}, l.key)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return image.Bytes()
+}
+
+// image makes an image as the manager opens it.
+func (l *lab) image(version string, format uint32) *manager.Image {
+	l.t.Helper()
+	return l.open("fw-"+version+".iad", l.build(version, format, false))
+}
+
+func (l *lab) open(name string, data []byte) *manager.Image {
+	l.t.Helper()
+	if err := afero.WriteFile(l.images, name, data, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	img, err := manager.OpenImage(l.images, name)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return img
+}
+
+func (l *lab) plan(img *manager.Image) manager.Plan {
+	return manager.Plan{
+		Client: l.client, Listener: l.listener, Files: l.servers, Image: img, Owner: "test",
+		Poll: 100 * time.Millisecond, Reserve: time.Second,
+	}
+}
+
+func (l *lab) observe(u manager.Update) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.updates = append(l.updates, u)
+	if u.Kind != manager.Progressed {
+		l.t.Logf("%d %s %s", u.Step, u.Kind, u.Text)
+	}
+}
+
+// steps are the steps that began, in order, repetitions left out.
+func (l *lab) steps() []manager.Step {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var steps []manager.Step
+	for _, u := range l.updates {
+		if u.Kind == manager.StepBegins && (len(steps) == 0 || steps[len(steps)-1] != u.Step) {
+			steps = append(steps, u.Step)
+		}
+	}
+	return steps
+}
+
+// scripted is an operator who gives prepared answers.
+type scripted struct {
+	t       *testing.T
+	answers []manager.Answer
+	asked   []manager.Question
+}
+
+func (s *scripted) Ask(_ context.Context, q manager.Question) (manager.Answer, error) {
+	s.asked = append(s.asked, q)
+	if len(s.answers) == 0 {
+		s.t.Errorf("unexpected question at step %d: %v", q.Step, q.Failure)
+		return manager.Answer{Choice: manager.GiveUp}, nil
+	}
+	a := s.answers[0]
+	s.answers = s.answers[1:]
+	return a, nil
+}
