@@ -118,7 +118,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Fetcher != nil {
 		a.fetcher = cfg.Fetcher
 	} else {
-		a.fetcher = fetcher{cfg.Protocols, cfg.Transfer}
+		a.fetcher = NewFetcher(cfg.Protocols, cfg.Transfer)
 	}
 	if err := a.boot(); err != nil {
 		return nil, err

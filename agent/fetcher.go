@@ -17,7 +17,10 @@ type fetcher struct {
 	options   transfer.Options
 }
 
-var _ procedure.Fetcher = fetcher{}
+// NewFetcher reaches servers by package transfer.
+func NewFetcher(protocols []procedure.Protocol, options transfer.Options) procedure.Fetcher {
+	return fetcher{protocols, options}
+}
 
 func (f fetcher) Supports(p procedure.Protocol) bool { return slices.Contains(f.protocols, p) }
 

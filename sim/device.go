@@ -47,6 +47,8 @@ type Config struct {
 	// RestartTime is how long a restart takes; 0 for no time.
 	RestartTime time.Duration
 	Log         *slog.Logger
+
+	cutAt procedure.Phase // see Afflict
 }
 
 // Device is a virtual IAD.
@@ -123,6 +125,9 @@ func (d *Device) boot(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	d.update(func() { d.agent, d.off, d.starts = a, cancel, d.starts+1 })
+	if d.cfg.cutAt != 0 {
+		go d.watchPhase(ctx, a)
+	}
 	err = a.Run(ctx)
 	d.update(func() { d.agent, d.off = nil, nil })
 	var restart *procedure.RestartError

@@ -70,6 +70,7 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 	t.Cleanup(func() { l.servers.Close() })
 	cfg := sim.Config{
 		ID: "IAD-0001", Model: hardware, Hardware: hardware, Trust: l.trust, Disk: sim.Memory(), Log: logger(),
+		PlainPasswords: true,
 		SNMP: &snmp.Config{
 			Listen:      "127.0.0.1:0",
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/snmp"
+	"example.com/iad/bank"
+	"example.com/iad/internal/durable"
+	"example.com/iad/sim"
+)
+
+type runOptions struct {
+	devices             int
+	snmp                string
+	sinks               []string
+	root, image, maker  string
+	trust               []string
+	hardware, idPrefix  string
+	read, write         string
+	faults              []string
+	seed                uint64
+	asJSON, verbose     bool
+	rateLimit, bankSize int
+}
+
+func runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run virtual devices until interrupted",
+		Long: `run starts devices that listen on consecutive UDP ports, from that of --snmp
+on. Without --image they start with small software of version 1.0.0, signed
+with the key MAKER.key, which is made if it does not exist: sign the software
+to upgrade to with the same key.
+
+Faults, each KIND:PERCENT (of the devices; the seed decides which):
+  stall       the first download hangs half way
+  corrupt     one bit of the first download is flipped
+  losttraps   no notification leaves the device
+  selftest    new software does not pass its self-test
+  powercut@PHASE  the power fails when a phase begins, such as transferring`,
+		Example: `  iadsim run
+  iadsim run --devices 100 --fault stall:5 --fault powercut@transferring:5 --seed 7
+  iadms image build --version 2.0.0 --hardware IAD-SIM --key iadsim.key -o fw-2.0.0.iad README.md
+  iadms upgrade 127.0.0.1:16100 --image fw-2.0.0.iad --credentials FILE`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDevices(cmd, &o) },
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.devices, "devices", 1, "how many devices")
+	f.StringVar(&o.snmp, "snmp", "127.0.0.1:16100", "UDP address of the first device; the others take the ports behind it; port 0 takes free ones")
+	f.StringArrayVar(&o.sinks, "trap-sink", nil, "HOST:PORT that gets SNMPv2c traps; may be repeated")
+	f.StringVar(&o.root, "root", "", "folder that keeps the disks, one folder a device (default: in memory)")
+	f.StringVar(&o.image, "image", "", "software to start with (default: made up)")
+	f.StringArrayVar(&o.trust, "trust", nil, "public key that software is signed with, with --image; may be repeated")
+	f.StringVar(&o.maker, "maker", "iadsim", "without --image: sign with MAKER.key, made if needed")
+	f.StringVar(&o.hardware, "hardware", "IAD-SIM", "model that software must name")
+	f.StringVar(&o.idPrefix, "device-id", "SIM-", "beginning of the identities, a number follows")
+	f.StringVar(&o.read, "read-community", "public", "community that may read")
+	f.StringVar(&o.write, "write-community", "private", "community that may write")
+	f.StringArrayVar(&o.faults, "fault", nil, "KIND:PERCENT, see above; may be repeated")
+	f.Uint64Var(&o.seed, "seed", 1, "decides which devices the faults come to")
+	f.IntVar(&o.rateLimit, "rate-limit", 0, "octets a second for each device's transfers (default: no limit)")
+	f.IntVar(&o.bankSize, "bank-size", 0, "capacity of a bank in octets (default: no limit)")
+	f.BoolVar(&o.asJSON, "json", false, "tell of the devices in JSON lines")
+	f.BoolVar(&o.verbose, "verbose", false, "log what the devices do")
+	return cmd
+}
+
+func runDevices(cmd *cobra.Command, o *runOptions) error {
+	if o.devices < 1 || o.devices > 20000 {
+		return usageError{errors.New("--devices: 1 to 20000")}
+	}
+	var faults []sim.Fault
+	for _, s := range o.faults {
+		f, err := sim.ParseFault(s)
+		if err != nil {
+			return usageError{err}
+		}
+		faults = append(faults, f)
+	}
+	image, trust, err := o.software(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.DiscardHandler)
+	if o.verbose {
+		log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	}
+	g, ctx := errgroup.WithContext(cmd.Context())
+	var devices []*sim.Device
+	for i := range o.devices {
+		cfg, err := o.device(i, trust, log)
+		if err != nil {
+			return err
+		}
+		drawn := sim.Draw(faults, o.seed, i)
+		cfg.Afflict(drawn)
+		d := sim.New(cfg)
+		if fresh, err := afero.IsEmpty(cfg.Disk.State, "."); err != nil || fresh {
+			if err := d.Provision(bytes.NewReader(image), settings()); err != nil {
+				return fmt.Errorf("%s: %w", cfg.ID, err)
+			}
+		}
+		devices = append(devices, d)
+		g.Go(func() error {
+			if err := d.Run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", cfg.ID, err)
+			}
+			return nil
+		})
+		if err := o.tell(ctx, cmd.OutOrStdout(), cfg.ID, d, drawn); err != nil {
+			return err
+		}
+	}
+	if !o.asJSON {
+		fmt.Fprintf(cmd.OutOrStdout(), "%d devices are running; interrupt to end them\n", len(devices))
+	}
+	return g.Wait()
+}
+
+// tell prints where a device listens, once it does.
+func (o *runOptions) tell(ctx context.Context, w io.Writer, id string, d *sim.Device, drawn []sim.Fault) error {
+	addr := d.Addr(ctx)
+	names := []string{}
+	for _, f := range drawn {
+		name := string(f.Kind)
+		if f.Kind == sim.PowerCut {
+			name += "@" + f.Phase.String()
+		}
+		names = append(names, name)
+	}
+	if o.asJSON {
+		return json.NewEncoder(w).Encode(map[string]any{"device": id, "snmp": addr.String(), "faults": names})
+	}
+	_, err := fmt.Fprintf(w, "%s  %s  %s\n", id, addr, strings.Join(names, " "))
+	return err
+}
+
+// device is the configuration of device i.
+func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger) (sim.Config, error) {
+	host, portText, err := net.SplitHostPort(o.snmp)
+	if err != nil {
+		return sim.Config{}, usageError{fmt.Errorf("--snmp: %w", err)}
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil || port > 0 && port+i > 65535 {
+		return sim.Config{}, usageError{fmt.Errorf("--snmp: no port for device %d", i+1)}
+	}
+	if port > 0 {
+		port += i
+	}
+	id := fmt.Sprintf("%s%05d", o.idPrefix, i+1)
+	cfg := sim.Config{
+		ID: id, Model: o.hardware, Hardware: o.hardware, Trust: trust, Disk: sim.Memory(),
+		BankSize: int64(o.bankSize), Log: log.With("device", id),
+		SNMP: &snmp.Config{
+			Listen: net.JoinHostPort(host, strconv.Itoa(port)),
+			System: snmp.System{Descr: "virtual IAD " + version, Name: id},
+		},
+	}
+	cfg.Transfer.RateLimit = o.rateLimit
+	if o.read != "" {
+		cfg.SNMP.Communities = append(cfg.SNMP.Communities, snmp.Community{Name: o.read})
+	}
+	if o.write != "" {
+		cfg.SNMP.Communities = append(cfg.SNMP.Communities, snmp.Community{Name: o.write, Write: true})
+	}
+	for _, s := range o.sinks {
+		cfg.SNMP.Sinks = append(cfg.SNMP.Sinks, snmp.Sink{Address: s, Community: o.read})
+	}
+	if o.root != "" {
+		if cfg.Disk, err = sim.Folder(filepath.Join(o.root, id)); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+// software is the image to start with and the keys that vouch for the next.
+func (o *runOptions) software(w io.Writer) ([]byte, []minisign.PublicKey, error) {
+	if o.image != "" {
+		image, err := os.ReadFile(o.image)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(o.trust) == 0 {
+			return nil, nil, usageError{errors.New("--image needs --trust KEY.pub")}
+		}
+		trust, err := readKeys(o.trust)
+		return image, trust, err
+	}
+	key, err := o.makerKey(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	trust, err := readKeys([]string{o.maker + ".pub"})
+	if err != nil {
+		return nil, nil, err
+	}
+	var image bytes.Buffer
+	err = bank.Build(&image, bank.Manifest{Version: "1.0.0", Hardware: []string{o.hardware}, ConfigFormat: 1},
+		[]bank.PayloadFile{{Name: "firmware", Mode: 0o644, Open: func() (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader("software 1.0.0 of a virtual device\n")), nil
+		}}}, key)
+	return image.Bytes(), trust, err
+}
+
+// makerKey reads MAKER.key, or makes the pair.
+func (o *runOptions) makerKey(w io.Writer) (minisign.PrivateKey, error) {
+	file := o.maker + ".key"
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		pub, priv, err := bank.KeyGen("")
+		if err != nil {
+			return minisign.PrivateKey{}, err
+		}
+		host := afero.NewOsFs()
+		if err := errors.Join(
+			durable.ReplaceFile(host, o.maker+".pub", pub, 0o644),
+			durable.ReplaceFile(host, file, priv, 0o600),
+		); err != nil {
+			return minisign.PrivateKey{}, err
+		}
+		fmt.Fprintf(w, "made %s and %s.pub: sign software for these devices with it\n", file, o.maker)
+		data = priv
+	} else if err != nil {
+		return minisign.PrivateKey{}, err
+	}
+	if bank.KeyEncrypted(data) {
+		return minisign.PrivateKey{}, fmt.Errorf("%s is encrypted: give software by --image, or another --maker", file)
+	}
+	return bank.ReadPrivateKey(data, "")
+}
+
+func readKeys(files []string) (keys []minisign.PublicKey, err error) {
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		key, err := bank.ReadPublicKey(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// settings are configuration data to start with.
+func settings() config.Set {
+	set := config.Set{}
+	for k, body := range map[config.Kind]string{
+		config.UserData:       "line.1 = +49 30 5550101\nline.2 = +49 30 5550102\n",
+		config.PortData:       "port.1 = fxs\nport.2 = fxs\n",
+		config.ProtocolParams: "protocol = mgcp\ncall_agent = 192.0.2.1\n",
+		config.DefaultParams:  "codec = g711a\n",
+		config.OtherData:      "contact = noc@example.com\n",
+	} {
+		set[k] = config.WithHeader(k, 1, []byte(body))
+	}
+	return set
+}

@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/procedure"
+)
+
+// Fault is a misfortune that comes to some devices.
+type Fault struct {
+	Kind FaultKind
+	// Phase is when the power fails, for PowerCut.
+	Phase procedure.Phase
+	// Percent of the devices that it comes to, 0 to 100.
+	Percent int
+}
+
+// FaultKind is a kind of misfortune.
+type FaultKind string
+
+// Kinds of faults. Stall, Corrupt and PowerCut come once to a device, the others
+// stay.
+const (
+	Stall     FaultKind = "stall"     // the first download hangs half way
+	Corrupt   FaultKind = "corrupt"   // one bit of the first download is flipped
+	LostTraps FaultKind = "losttraps" // no notification leaves the device
+	SelfTest  FaultKind = "selftest"  // new software does not pass its self-test
+	PowerCut  FaultKind = "powercut"  // the power fails when a phase begins, for a second
+)
+
+var faultKinds = []FaultKind{Stall, Corrupt, LostTraps, SelfTest, PowerCut}
+
+// ParseFault reads KIND:PERCENT, or powercut@PHASE:PERCENT with a phase of
+// IadUpgOperationPhase.
+func ParseFault(s string) (Fault, error) {
+	head, percent, ok := strings.Cut(s, ":")
+	f := Fault{Percent: 100}
+	if ok {
+		n, err := strconv.Atoi(percent)
+		if err != nil || n < 0 || n > 100 {
+			return f, fmt.Errorf("fault %q: %q is no percentage", s, percent)
+		}
+		f.Percent = n
+	}
+	kind, phase, at := strings.Cut(head, "@")
+	f.Kind = FaultKind(kind)
+	if !slices.Contains(faultKinds, f.Kind) {
+		return f, fmt.Errorf("fault %q: %q is none of %v", s, kind, faultKinds)
+	}
+	if at != (f.Kind == PowerCut) {
+		return f, fmt.Errorf("fault %q: a phase goes with powercut, as in powercut@transferring:5", s)
+	}
+	for p := procedure.Checking; at && p <= procedure.Cleaning; p++ {
+		if p.String() == phase {
+			f.Phase = p
+			return f, nil
+		}
+	}
+	if at {
+		return f, fmt.Errorf("fault %q: there is no phase %q", s, phase)
+	}
+	return f, nil
+}
+
+// Draw decides which of the faults come to a device; the same numbers give the
+// same faults.
+func Draw(faults []Fault, seed uint64, device int) (drawn []Fault) {
+	r := rand.New(rand.NewPCG(seed, uint64(device)))
+	for _, f := range faults {
+		if r.IntN(100) < f.Percent {
+			drawn = append(drawn, f)
+		}
+	}
+	return drawn
+}
+
+// Afflict prepares a configuration for the faults that come to the device.
+func (c *Config) Afflict(faults []Fault) {
+	for _, f := range faults {
+		switch f.Kind {
+		case LostTraps:
+			if c.SNMP != nil {
+				c.SNMP.Sinks = nil
+			}
+		case SelfTest:
+			c.Hooks.SelfTest = func(context.Context, agent.SelfTest, afero.Fs) error {
+				return errors.New("no dial tone on port 1 (injected fault)")
+			}
+		case Stall, Corrupt:
+			if c.Fetcher == nil {
+				protocols := c.Protocols
+				if len(protocols) == 0 {
+					protocols = []procedure.Protocol{procedure.TFTP, procedure.FTP}
+				}
+				c.Fetcher = agent.NewFetcher(protocols, c.Transfer)
+			}
+			c.Fetcher = &faultyFetcher{Fetcher: c.Fetcher, kind: f.Kind}
+		case PowerCut:
+			c.cutAt = f.Phase
+		}
+	}
+}
+
+// faultyFetcher spoils the first download of software.
+type faultyFetcher struct {
+	procedure.Fetcher
+	kind FaultKind
+	done atomic.Bool
+}
+
+func (f *faultyFetcher) Open(ctx context.Context, s procedure.Server) (procedure.Files, error) {
+	conn, err := f.Fetcher.Open(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return &faultyFiles{Files: conn, f: f, timeout: time.Duration(s.Timeout) * time.Second}, nil
+}
+
+type faultyFiles struct {
+	procedure.Files
+	f       *faultyFetcher
+	timeout time.Duration // iadUpgServerTimeout
+}
+
+// smallest is the size from which a download is taken for software.
+const smallest = 4096
+
+func (f *faultyFiles) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	r, size, err := f.Files.Get(ctx, name, offset)
+	if err != nil || size < smallest || f.f.done.Swap(true) {
+		return r, size, err
+	}
+	return &faultyReader{ReadCloser: r, ctx: ctx, kind: f.f.kind, timeout: f.timeout, left: size / 2}, size, nil
+}
+
+type faultyReader struct {
+	io.ReadCloser
+	ctx     context.Context
+	kind    FaultKind
+	timeout time.Duration
+	left    int64 // octets until the fault
+}
+
+func (r *faultyReader) Read(p []byte) (int, error) {
+	if r.left > 0 && int64(len(p)) > r.left {
+		p = p[:r.left]
+	}
+	if r.left == 0 && r.kind == Stall {
+		t := time.NewTimer(r.timeout)
+		defer t.Stop()
+		select {
+		case <-r.ctx.Done():
+			return 0, context.Cause(r.ctx)
+		case <-t.C:
+			return 0, &procedure.Failure{Code: procedure.CauseTransferTimeout,
+				Text: fmt.Sprintf("nothing arrived for %s (injected fault)", r.timeout)}
+		}
+	}
+	n, err := r.ReadCloser.Read(p)
+	if r.left == 0 && n > 0 {
+		p[0] ^= 1
+		r.left = -1
+	} else if r.left > 0 {
+		r.left -= int64(n)
+	}
+	return n, err
+}
+
+// watchPhase cuts the power once, when the phase begins.
+func (d *Device) watchPhase(ctx context.Context, a *agent.Agent) {
+	changed, stop := a.Engine().Watch()
+	defer stop()
+	for {
+		if op := a.Engine().Snapshot().Op; !op.State.Final() && op.Phase == d.cfg.cutAt {
+			d.cfg.cutAt = 0
+			d.cfg.Log.Warn("power cut", "phase", op.Phase)
+			d.CutPower()
+			timer := d.cfg.Clock.NewTimer(time.Second)
+			defer timer.Stop()
+			<-timer.C()
+			d.PowerOn()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
