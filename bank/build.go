@@ -77,7 +77,7 @@ func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err err
 		return err
 	}
 	defer in.Close()
-	out, err := fs.Create(name)
+	out, err := fs.Create(name) //durable: on a workstation; built again if lost
 	if err != nil {
 		return err
 	}

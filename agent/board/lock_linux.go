@@ -32,7 +32,7 @@ func LockRoot(root string) (*Lock, error) {
 	path := filepath.Join(root, lockName)
 	file, err := inherited(path)
 	if err == nil && file == nil {
-		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644) //durable: means nothing after a restart
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", root, err)

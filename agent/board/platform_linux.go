@@ -144,7 +144,7 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 // store has the originals, and the copies are made anew at each start.
 func writeSet(dir string, set config.Set) error {
 	for _, k := range set.Kinds() {
-		if err := os.WriteFile(filepath.Join(dir, k.String()), set[k], 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, k.String()), set[k], 0o644); err != nil { //durable: a copy, made anew at each start
 			return err
 		}
 	}

@@ -11,7 +11,7 @@ type Watchdog struct{ file *os.File }
 
 // OpenWatchdog opens a device such as /dev/watchdog, which starts it.
 func OpenWatchdog(path string) (*Watchdog, error) {
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	file, err := os.OpenFile(path, os.O_WRONLY, 0) //durable: a device
 	if err != nil {
 		return nil, fmt.Errorf("watchdog: %w", err)
 	}

@@ -1,0 +1,224 @@
+// Package iad_test holds the rules of the source tree that no compiler knows.
+package iad_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "example.com/iad"
+
+// mayImport says which of our packages each package may import, tests aside.
+// What joins manager and device is SNMP and files only; support for tests
+// stays in tests.
+var mayImport = map[string][]string{
+	"mib":               {},
+	"internal/durable":  {},
+	"internal/crashfs":  {},
+	"internal/peers":    {},
+	"internal/tftpwire": {},
+	"bank":              {"internal/durable"},
+	"transfer":          {"internal/tftpwire"},
+	"agent/config":      {"internal/durable"},
+	"agent/procedure":   {"internal/durable"},
+	"agent/agentx":      {"mib"},
+	"agent/snmp":        {"mib"},
+	"agent":             {"mib", "agent/*", "bank", "transfer", "internal/durable"},
+	"agent/board":       {"agent", "agent/config", "agent/procedure", "bank", "internal/durable"},
+	"manager":           {"mib", "bank", "internal/durable", "internal/tftpwire"},
+	"sim":               {"agent", "agent/*", "bank", "transfer", "mib"},
+	"cmd/iad":           {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable"},
+	"cmd/iadsim":        {"sim", "agent", "agent/*", "bank", "transfer", "mib"},
+	"cmd/iadms":         {"manager", "bank", "mib"},
+}
+
+// devicePackages write what must survive a loss of power.
+var devicePackages = []string{"bank", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/snmp"}
+
+// maxLines is how long a file may be that people write.
+const maxLines = 500
+
+type pkg struct {
+	ImportPath, Dir, Doc string
+	GoFiles              []string
+	Imports              []string
+}
+
+func (p pkg) name() string { return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/") }
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,Doc,GoFiles,Imports", "./...")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.GoFiles) > 0 { // not a package of tests only
+			all = append(all, p)
+		}
+	}
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, known := mayImport[p.name()]
+		if !known {
+			t.Errorf("%s: a new package: say in mayImport what it may import", p.name())
+			continue
+		}
+		for _, imported := range p.Imports {
+			ours, found := strings.CutPrefix(imported, module+"/")
+			if found && !slices.ContainsFunc(allowed, func(pattern string) bool {
+				match, err := path.Match(pattern, ours)
+				return err == nil && match
+			}) {
+				t.Errorf("%s must not import %s", p.name(), ours)
+			}
+		}
+	}
+}
+
+func TestPackagesHaveComments(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.Doc == "" {
+			t.Errorf("%s has no package comment", p.name())
+		}
+	}
+}
+
+// TestDeviceStaysSmall keeps out of the program for boards what no board needs.
+func TestDeviceStaysSmall(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/iad").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, dependency := range strings.Fields(string(out)) {
+		switch dependency {
+		case "testing", "html/template", "github.com/vbauerster/mpb/v8", module + "/manager", module + "/sim":
+			t.Errorf("cmd/iad contains %s", dependency)
+		}
+	}
+}
+
+// sources calls f for every Go file that people write.
+func sources(t *testing.T, f func(name string, text []byte)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		switch base := filepath.Base(name); {
+		case err != nil:
+			return err
+		case entry.IsDir():
+			if name != "." && (strings.HasPrefix(base, ".") || base == "bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		case filepath.Ext(base) != ".go", strings.HasPrefix(base, "zz_"):
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err == nil {
+			f(filepath.ToSlash(name), text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFilesAreShort(t *testing.T) {
+	sources(t, func(name string, text []byte) {
+		if n := bytes.Count(text, []byte("\n")); n > maxLines {
+			t.Errorf("%s has %d lines, %d at most: it has more than one subject", name, n, maxLines)
+		}
+	})
+}
+
+// calls returns the calls X.NAME(...) in a file as "X.NAME" by line, and the
+// comments by line.
+func calls(t *testing.T, name string, text []byte) (found map[int][]string, comments map[int]string) {
+	t.Helper()
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, name, text, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, comments = map[int][]string{}, map[int]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if selector, ok := call.Fun.(*ast.SelectorExpr); ok {
+				receiver := ""
+				if ident, ok := selector.X.(*ast.Ident); ok {
+					receiver = ident.Name
+				}
+				line := set.Position(call.Pos()).Line
+				found[line] = append(found[line], receiver+"."+selector.Sel.Name)
+			}
+		}
+		return true
+	})
+	for _, group := range file.Comments {
+		for _, comment := range group.List {
+			comments[set.Position(comment.Pos()).Line] += comment.Text
+		}
+	}
+	return found, comments
+}
+
+// TestTestsDoNotSleep: a test waits for an event or moves a clock.
+func TestTestsDoNotSleep(t *testing.T) {
+	sources(t, func(name string, text []byte) {
+		if !strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		found, _ := calls(t, name, text)
+		for line, names := range found {
+			if slices.Contains(names, "time.Sleep") {
+				t.Errorf("%s:%d: a test sleeps", name, line)
+			}
+		}
+	})
+}
+
+// TestDeviceWritesDurably: what a device writes goes through internal/durable. A
+// file whose loss does no harm is opened on a line with the comment
+// "//durable: why".
+func TestDeviceWritesDurably(t *testing.T) {
+	writing := []string{"WriteFile", "WriteReader", "SafeWriteReader", "Create", "OpenFile", "Rename"}
+	sources(t, func(name string, text []byte) {
+		if strings.HasSuffix(name, "_test.go") || !slices.Contains(devicePackages, path.Dir(name)) {
+			return
+		}
+		found, comments := calls(t, name, text)
+		for line, names := range found {
+			for _, call := range names {
+				receiver, method, _ := strings.Cut(call, ".")
+				if receiver != "durable" && slices.Contains(writing, method) && !strings.Contains(comments[line], "//durable: ") {
+					t.Errorf("%s:%d: %s is not durable: use internal/durable, or say why it need not be", name, line, call)
+				}
+			}
+		}
+	})
+}
