@@ -25,7 +25,9 @@ type Config struct {
 	// socket.
 	Private bool
 	// Timeout is how long the master has for each answer. A master that takes
-	// longer is taken for dead. Zero means 10 s.
+	// longer is taken for dead. Zero means 30 s: snmpd stands still for some
+	// seconds at each notification while it looks for a receiver of SNMPv3
+	// informs that does not answer.
 	Timeout time.Duration
 	// PingInterval is the time between two pings. Zero means 15 s.
 	PingInterval time.Duration
@@ -36,8 +38,13 @@ type Config struct {
 }
 
 const (
-	defaultTimeout      = 10 * time.Second
+	defaultTimeout      = 30 * time.Second
 	defaultPingInterval = 15 * time.Second
+	// leaveTimeout replaces Timeout at the end, when nobody should wait long.
+	leaveTimeout = 2 * time.Second
+	// requestTimeout is what the master is asked to wait for answers of this
+	// side, which come in milliseconds. snmpd goes by its own setting.
+	requestTimeout = 5 * time.Second
 	// setLimit is how long a transaction may wait for its next phase. snmpd
 	// gives every subagent of a SET about 6 s in each phase.
 	setLimit = time.Minute

@@ -201,7 +201,7 @@ func startEngine(t testing.TB, d *device) uint16 {
 			Access: []snmp.Access{{Level: snmp.AuthPriv, Read: snmp.Everything(), Write: snmp.Everything()}},
 		}},
 		EngineID: []byte{0x80, 0, 0x1f, 0x88, 5, 1, 2, 3}, Boots: 1,
-		MaxSize:     65507,
+		MaxSize: 65507,
 	}, mib.NewTree(mib.NewModule(nil), d))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"example.com/iad/mib"
 	"github.com/posteo/go-agentx/pdu"
@@ -150,8 +151,9 @@ func (l *link) deliver(packetID uint32, a answer) {
 }
 
 // call sends a request of ours, encoded by encode under the given header, and
-// waits for the answer. A master that does not answer in time fails the link.
-func (l *link) call(ctx context.Context, t pdu.Type, encode func(pdu.Header) ([]byte, error)) (answer, error) {
+// waits for the answer. A master that does not answer within limit fails the
+// link.
+func (l *link) call(ctx context.Context, limit time.Duration, t pdu.Type, encode func(pdu.Header) ([]byte, error)) (answer, error) {
 	ch := make(chan answer, 1)
 	l.mu.Lock()
 	l.lastID++
@@ -168,7 +170,7 @@ func (l *link) call(ctx context.Context, t pdu.Type, encode func(pdu.Header) ([]
 	if err != nil {
 		return answer{}, err
 	}
-	timer := l.s.cfg.Clock.NewTimer(l.s.cfg.Timeout)
+	timer := l.s.cfg.Clock.NewTimer(limit)
 	defer timer.Stop()
 	// In a goroutine of its own, because the time limit covers a master that
 	// does not read as well. It ends when the link does.
@@ -197,21 +199,21 @@ func (l *link) call(ctx context.Context, t pdu.Type, encode func(pdu.Header) ([]
 }
 
 // control calls with a PDU that go-agentx encodes.
-func (l *link) control(ctx context.Context, t pdu.Type, body encoding.BinaryMarshaler) (answer, error) {
-	return l.call(ctx, t, func(h pdu.Header) ([]byte, error) { return encodeControl(nil, h, body) })
+func (l *link) control(ctx context.Context, limit time.Duration, t pdu.Type, body encoding.BinaryMarshaler) (answer, error) {
+	return l.call(ctx, limit, t, func(h pdu.Header) ([]byte, error) { return encodeControl(nil, h, body) })
 }
 
 // open opens the session and registers the tree.
 func (l *link) open(ctx context.Context) error {
-	a, err := l.control(ctx, pdu.TypeOpen, &pdu.Open{
-		Timeout:     pdu.Timeout{Duration: l.s.cfg.Timeout},
+	a, err := l.control(ctx, l.s.cfg.Timeout, pdu.TypeOpen, &pdu.Open{
+		Timeout:     pdu.Timeout{Duration: requestTimeout},
 		Description: pdu.OctetString{Text: l.s.cfg.Description},
 	})
 	if err != nil {
 		return err
 	}
 	l.id.Store(a.sessionID)
-	_, err = l.control(ctx, pdu.TypeRegister, &pdu.Register{
+	_, err = l.control(ctx, l.s.cfg.Timeout, pdu.TypeRegister, &pdu.Register{
 		Timeout: pdu.Timeout{Priority: registerPriority},
 		Subtree: l.subtree(),
 	})
@@ -239,7 +241,7 @@ func (l *link) keepAlive(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if _, err := l.control(ctx, pdu.TypePing, nil); err != nil {
+		if _, err := l.control(ctx, l.s.cfg.Timeout, pdu.TypePing, nil); err != nil {
 			l.fail(err)
 			return err
 		}
@@ -253,25 +255,25 @@ func (l *link) keepAlive(ctx context.Context) error {
 
 // notify sends varbinds as a notification.
 func (l *link) notify(ctx context.Context, vbs []mib.Varbind) error {
-	_, err := l.call(ctx, pdu.TypeNotify, func(h pdu.Header) ([]byte, error) { return encodeNotify(nil, h, vbs) })
+	_, err := l.call(ctx, l.s.cfg.Timeout, pdu.TypeNotify, func(h pdu.Header) ([]byte, error) { return encodeNotify(nil, h, vbs) })
 	if l.failure() != nil {
 		return fmt.Errorf("%w: %w", ErrAway, l.failure())
 	}
 	return err
 }
 
-// close unregisters the tree and closes the session. It takes no longer than
-// the time limit of one call for each, and less if the master is gone.
+// close unregisters the tree and closes the session, as far as the master takes
+// part in it in time.
 func (l *link) close() {
 	ctx := context.Background()
-	if _, err := l.control(ctx, pdu.TypeUnregister, &pdu.Unregister{
+	if _, err := l.control(ctx, leaveTimeout, pdu.TypeUnregister, &pdu.Unregister{
 		Timeout: pdu.Timeout{Priority: registerPriority},
 		Subtree: l.subtree(),
 	}); err != nil {
 		l.s.cfg.Log.Warn("leaving the master agent", "error", err)
 		return
 	}
-	_, err := l.control(ctx, pdu.TypeClose, &pdu.Close{Reason: pdu.ReasonShutdown})
+	_, err := l.control(ctx, leaveTimeout, pdu.TypeClose, &pdu.Close{Reason: pdu.ReasonShutdown})
 	if err != nil && l.failure() == nil {
 		l.s.cfg.Log.Warn("leaving the master agent", "error", err)
 	}

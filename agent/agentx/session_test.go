@@ -53,7 +53,7 @@ func TestOpen(t *testing.T) {
 	if got := string(open.Description); got != "test agent" {
 		t.Errorf("Description %q", got)
 	}
-	if open.Timeout != 10 {
+	if open.Timeout != 5 {
 		t.Errorf("Timeout %d", open.Timeout)
 	}
 	if err := s.Notify(t.Context(), mib.Notice{Notification: mib.NotifyRestarted}); !errors.Is(err, ErrAway) {
@@ -460,7 +460,7 @@ func TestStopWithoutAnswer(t *testing.T) {
 	s.awaitReady()
 	s.cancel()
 	m.expect(pdu.TypeUnregister)
-	clock.fire(t, 0, defaultTimeout)
+	clock.fire(t, leaveTimeout, leaveTimeout)
 	s.wait()
 	m.expectEOF()
 }
