@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -19,7 +20,7 @@ import (
 const settingsName = "iad.toml"
 
 func initCommand() *cobra.Command {
-	var root, image, configDir string
+	var root, image, configDir, manager string
 	var trust []string
 	s := settings{Protocols: []string{"tftp", "ftp"}}
 	cmd := &cobra.Command{
@@ -29,12 +30,21 @@ func initCommand() *cobra.Command {
 keys, puts its software into bank 1, takes over configuration data, and writes
 ROOT/iad.toml, which may be edited afterwards.
 
-The embedded SNMP engine listens on loopback unless --snmp says otherwise, and
-SNMPv1 and v2c are off unless communities are given.`,
+The embedded SNMP engine listens on loopback unless --snmp says otherwise.
+--manager makes an SNMPv3 user with random passphrases and writes a credentials
+file for iadms. SNMPv1 and v2c are off unless communities are given.`,
+		Example: `  iad init --root /var/lib/iad --image fw-1.0.0.iad --trust maker.pub \
+           --hardware IAD-4FXS --device-id IAD-0001 --manager credentials.toml
+  iadms status 127.0.0.1:1161 --credentials credentials.toml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.Model == "" {
 				s.Model = s.Hardware
+			}
+			if manager != "" {
+				if err := s.addManager(manager); err != nil {
+					return err
+				}
 			}
 			return initDevice(cmd, root, image, configDir, trust, &s)
 		},
@@ -52,11 +62,39 @@ SNMPv1 and v2c are off unless communities are given.`,
 	f.StringVar(&s.SNMP.Listen, "snmp", "127.0.0.1:1161", "UDP address of the embedded SNMP engine, empty for none")
 	f.StringVar(&s.SNMP.ReadCommunity, "read-community", "", "community that may read (SNMPv1, v2c)")
 	f.StringVar(&s.SNMP.WriteCommunity, "write-community", "", "community that may read and write (SNMPv1, v2c)")
+	f.StringVar(&manager, "manager", "", "make an SNMPv3 user for iadms and write its credentials to this new file")
+	f.BoolVar(&s.PlainPasswords, "plain-passwords", false, "accept passwords of file servers in requests without privacy")
 	f.IntVar(&s.RateLimit, "rate-limit", 0, "octets a second for transfers (default: no limit)")
 	for _, name := range []string{"root", "image", "trust", "hardware", "device-id"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	return cmd
+}
+
+// addManager adds a user that may do everything, by authPriv only, and writes
+// the credentials file of iadms for it.
+func (s *settings) addManager(file string) error {
+	if _, err := os.Stat(file); err == nil {
+		return fmt.Errorf("%s exists: name another file, or remove it", file)
+	}
+	u := snmpUser{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true}
+	s.SNMP.Users = append(s.SNMP.Users, u)
+	var c struct {
+		User struct {
+			Name         string `toml:"name"`
+			Auth         string `toml:"auth"`
+			AuthPassword string `toml:"auth_password"`
+			Priv         string `toml:"priv"`
+			PrivPassword string `toml:"priv_password"`
+		} `toml:"user"`
+	}
+	c.User.Name, c.User.Auth, c.User.AuthPassword = u.Name, "sha256", u.AuthPassphrase
+	c.User.Priv, c.User.PrivPassword = "aes", u.PrivPassphrase
+	data, err := toml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return durable.ReplaceFile(afero.NewOsFs(), file, data, 0o600)
 }
 
 func initDevice(cmd *cobra.Command, dir, image, configDir string, trust []string, s *settings) (err error) {

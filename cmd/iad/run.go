@@ -37,7 +37,7 @@ Where no boot loader counts the starts of software on trial, run does.`,
 	f.StringVar(&o.config, "config", "", "settings (default: ROOT/iad.toml)")
 	f.StringVar(&o.snmp, "snmp", "", "UDP address of the embedded SNMP engine, 'none' for no engine (default: the settings')")
 	f.StringVar(&o.agentx, "agentx", "", "master agent: unix:PATH or tcp:HOST:PORT")
-	f.StringArrayVar(&o.sinks, "trap-sink", nil, "HOST:PORT that gets SNMPv2c traps with the read community, besides those of the settings; may be repeated")
+	f.StringArrayVar(&o.sinks, "trap-sink", nil, "HOST:PORT that gets notifications besides those of the settings: SNMPv2c traps with the read community, or else SNMPv3 informs of the first user; may be repeated")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	_ = cmd.MarkFlagRequired("root")
@@ -126,11 +126,14 @@ func (o *runOptions) settings() (*settings, error) {
 		s.AgentX = o.agentx
 	}
 	for _, address := range o.sinks {
-		community := s.SNMP.ReadCommunity
-		if community == "" {
-			return nil, usageError{fmt.Errorf("--trap-sink %s: %s has no snmp.read_community to send with; write a sink with a user there", address, file)}
+		sink := snmpSink{Address: address, Community: s.SNMP.ReadCommunity}
+		if sink.Community == "" && len(s.SNMP.Users) > 0 {
+			sink.User, sink.Inform = s.SNMP.Users[0].Name, true
 		}
-		s.SNMP.Sinks = append(s.SNMP.Sinks, snmpSink{Address: address, Community: community})
+		if sink.Community == "" && sink.User == "" {
+			return nil, usageError{fmt.Errorf("--trap-sink %s: %s has neither a user nor a read community to send with", address, file)}
+		}
+		s.SNMP.Sinks = append(s.SNMP.Sinks, sink)
 	}
 	if s.SNMP.Listen == "" && s.AgentX == "" {
 		return nil, usageError{errors.New("nothing to serve: give --snmp or --agentx")}

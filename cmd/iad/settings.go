@@ -79,13 +79,13 @@ type snmpPart struct {
 }
 
 type snmpUser struct {
-	Name           string            `toml:"name"`
-	Auth           snmp.AuthProtocol `toml:"auth"`
-	AuthPassphrase string            `toml:"auth_passphrase"`
-	Priv           snmp.PrivProtocol `toml:"priv"`
-	PrivPassphrase string            `toml:"priv_passphrase"`
-	Write          bool              `toml:"write"`
-	Sources        []string          `toml:"sources,omitempty"`
+	Name           string   `toml:"name"`
+	Auth           string   `toml:"auth" comment:"none, SHA, SHA-224, SHA-256, SHA-384, SHA-512, MD5"`
+	AuthPassphrase string   `toml:"auth_passphrase"`
+	Priv           string   `toml:"priv" comment:"none, AES, AES-192, AES-256, DES"`
+	PrivPassphrase string   `toml:"priv_passphrase"`
+	Write          bool     `toml:"write"`
+	Sources        []string `toml:"sources,omitempty"`
 }
 
 type snmpSink struct {
@@ -230,30 +230,46 @@ func (p *snmpPart) config(s *settings) (*snmp.Config, error) {
 		}
 	}
 	for _, u := range p.Users {
-		from, err := prefixes(u.Sources)
+		user, err := u.config()
 		if err != nil {
 			return nil, err
 		}
-		user := snmp.User{Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase, Priv: u.Priv, PrivPassphrase: u.PrivPassphrase}
-		level := snmp.NoAuthNoPriv
-		switch {
-		case u.Priv != snmp.NoPriv:
-			level = snmp.AuthPriv
-		case u.Auth != snmp.NoAuth:
-			level = snmp.AuthNoPriv
-		}
-		all := snmp.Everything()
-		access := snmp.Access{Level: level, Sources: from, Read: all, Notify: all}
-		if u.Write {
-			access.Write = all
-		}
-		user.Access = []snmp.Access{access}
 		c.Users = append(c.Users, user)
 	}
 	for _, k := range p.Sinks {
 		c.Sinks = append(c.Sinks, snmp.Sink{Address: k.Address, Community: k.Community, User: k.User, Inform: k.Inform})
 	}
 	return c, nil
+}
+
+// config gives the user all objects at the highest level that it can speak at,
+// and nothing below.
+func (u *snmpUser) config() (snmp.User, error) {
+	user := snmp.User{Name: u.Name, AuthPassphrase: u.AuthPassphrase, PrivPassphrase: u.PrivPassphrase}
+	from, err := prefixes(u.Sources)
+	if err == nil {
+		err = user.Auth.UnmarshalText([]byte(or(u.Auth, "none")))
+	}
+	if err == nil {
+		err = user.Priv.UnmarshalText([]byte(or(u.Priv, "none")))
+	}
+	if err != nil {
+		return user, fmt.Errorf("snmp user %s: %w", u.Name, err)
+	}
+	level := snmp.NoAuthNoPriv
+	switch {
+	case user.Priv != snmp.NoPriv:
+		level = snmp.AuthPriv
+	case user.Auth != snmp.NoAuth:
+		level = snmp.AuthNoPriv
+	}
+	all := snmp.Everything()
+	access := snmp.Access{Level: level, Sources: from, Read: all, Notify: all}
+	if u.Write {
+		access.Write = all
+	}
+	user.Access = []snmp.Access{access}
+	return user, nil
 }
 
 func prefixes(list []string) (out []netip.Prefix, err error) {
