@@ -56,6 +56,9 @@ func (p AuthProtocol) String() string {
 	return fmt.Sprintf("AuthProtocol(%d)", uint8(p))
 }
 
+// MarshalText returns the protocol's name.
+func (p AuthProtocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
 // UnmarshalText reads a protocol's name, in any case, with or without
 // hyphens.
 func (p *AuthProtocol) UnmarshalText(text []byte) error {
@@ -106,6 +109,9 @@ func (p PrivProtocol) String() string {
 	}
 	return fmt.Sprintf("PrivProtocol(%d)", uint8(p))
 }
+
+// MarshalText returns the protocol's name.
+func (p PrivProtocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText reads a protocol's name, in any case, with or without
 // hyphens.

@@ -1,6 +1,7 @@
 package snmp
 
 import (
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"slices"
@@ -347,8 +348,8 @@ func TestReplay(t *testing.T) {
 func TestReplaysForgotten(t *testing.T) {
 	var r replays
 	r.init()
-	mac := func(n int) []byte { return []byte{byte(n >> 16), byte(n >> 8), byte(n), 0, 0, 0, 0, 0, 0, 0, 0, 0} }
-	const perSecond = 100
+	mac := func(n int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
+	const perSecond = 1000
 	accepted := func(n int) bool {
 		at, now := int32(n/perSecond), int32(3*maxReplays/perSecond)
 		return at >= now-timeWindow && !r.tooOld(at) && r.add(mac(n), at, now)

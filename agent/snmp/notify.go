@@ -23,11 +23,39 @@ var (
 
 // Notify sends a notification to every sink and waits until each has it: nil
 // means that every trap was sent and every inform acknowledged. Otherwise the
-// error names each sink that has not got it. Sinks are served independently
-// of each other, each in the order of the calls; Notify may be called from
-// many goroutines. ctx limits the waiting only: what is in a sink's queue is
-// sent all the same.
+// error names each sink that has not got it; the others have. Sinks are served
+// independently of each other, each in the order of the calls; Notify may be
+// called from many goroutines. ctx limits the waiting only: what is in a
+// sink's queue is sent all the same.
+//
+// Whoever repeats what was not delivered should rather use Receivers, so that
+// a dead receiver holds up nothing for the others and they get nothing twice.
 func (e *Engine) Notify(ctx context.Context, n mib.Notice) error {
+	return e.notify(ctx, n, e.sinks)
+}
+
+// Receiver is one of the engine's sinks.
+type Receiver struct{ sink *sink }
+
+// Receivers returns the sinks in the order of the configuration, to be told
+// one by one.
+func (e *Engine) Receivers() []Receiver {
+	var list []Receiver
+	for _, s := range e.sinks {
+		list = append(list, Receiver{s})
+	}
+	return list
+}
+
+// Address returns the receiver's address, HOST:PORT.
+func (r Receiver) Address() string { return r.sink.Address }
+
+// Notify is Engine.Notify for this receiver alone.
+func (r Receiver) Notify(ctx context.Context, n mib.Notice) error {
+	return r.sink.engine.notify(ctx, n, []*sink{r.sink})
+}
+
+func (e *Engine) notify(ctx context.Context, n mib.Notice, sinks []*sink) error {
 	d := delivery{
 		vars: []mib.Varbind{
 			{OID: oidSysUpTime, Value: mib.Ticks(e.upTime())},
@@ -37,11 +65,11 @@ func (e *Engine) Notify(ctx context.Context, n mib.Notice) error {
 	d.vars = append(d.vars, n.Varbinds...)
 
 	// Each sink sends one result; the channel never blocks it.
-	results := make(chan error, len(e.sinks))
+	results := make(chan error, len(sinks))
 	d.result = results
 	var errs []error
 	waiting := 0
-	for _, s := range e.sinks {
+	for _, s := range sinks {
 		select {
 		case s.queue <- d:
 			waiting++

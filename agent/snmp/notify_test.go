@@ -151,6 +151,24 @@ func TestNotifyNamesTheDead(t *testing.T) {
 	}
 }
 
+// Each receiver can be told by itself.
+func TestReceivers(t *testing.T) {
+	first, second := newReceiver(t, nil), newReceiver(t, nil)
+	e, _ := newEngine(t, Config{Sinks: []Sink{{Address: first.addr(), Community: "traps"}, {Address: second.addr(), Community: "traps"}}})
+	run(t, e)
+	list := e.Receivers()
+	if len(list) != 2 || list[0].Address() != first.addr() || list[1].Address() != second.addr() {
+		t.Fatalf("receivers %v", list)
+	}
+	if err := list[1].Notify(t.Context(), notice); err != nil {
+		t.Fatal(err)
+	}
+	second.next(t)
+	if n := len(first.got); n != 0 {
+		t.Errorf("the other one got %d notifications", n)
+	}
+}
+
 func TestInformRepeated(t *testing.T) {
 	r := newReceiver(t, func(n int, msg []byte) []byte {
 		switch n {

@@ -1,44 +1,44 @@
 package snmp
 
+import "encoding/binary"
+
 // timeWindow is how far a message's time may be off, in seconds (RFC 3414
 // section 2.2.3).
 const timeWindow = 150
 
-// maxReplays is how many SETs are remembered.
-const maxReplays = 16384
+// maxReplays is how many SETs are remembered, in 2 MB at most: 200 a second.
+const maxReplays = 1 << 16
 
 // replays remembers the digests of SETs for as long as the time window would
 // let them in again. RFC 3414 leaves replays within the window to the
 // application; but a SET that is executed twice may do harm. Managers that
 // repeat a request give it a new msgID, so nothing of theirs is lost.
 type replays struct {
-	known map[macKey]struct{}
-	queue []replay // a ring, the oldest at head
+	known map[uint64]struct{} // the beginnings of digests
+	queue []replay            // a ring, the oldest at head
 	head  int
 	// floor is the latest time of a SET that had to be forgotten early: up to
 	// it nothing is let in any more.
 	floor int32
 }
 
-type macKey [12]byte
-
 type replay struct {
-	mac  macKey
+	mac  uint64
 	time int32
 }
 
 func (r *replays) init() {
-	r.known = make(map[macKey]struct{})
+	r.known = make(map[uint64]struct{})
 	r.floor = -1
 }
 
 // tooOld tells whether a SET of that engineTime might have been forgotten.
 func (r *replays) tooOld(time int32) bool { return time <= r.floor }
 
-// add remembers an authentic SET, of at least 12 octets of digest; it returns
+// add remembers an authentic SET, with 8 octets or more of digest; it returns
 // false if it was there before.
 func (r *replays) add(mac []byte, time, now int32) bool {
-	key := macKey(mac)
+	key := binary.BigEndian.Uint64(mac)
 	if _, known := r.known[key]; known {
 		return false
 	}

@@ -357,6 +357,20 @@ func TestProtocolNames(t *testing.T) {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
+	for i := range authProtocols {
+		var back AuthProtocol
+		text, err := AuthProtocol(i).MarshalText()
+		if err != nil || back.UnmarshalText(text) != nil || back != AuthProtocol(i) {
+			t.Errorf("%s: %v", text, back)
+		}
+	}
+	for i := range privProtocols {
+		var back PrivProtocol
+		text, err := PrivProtocol(i).MarshalText()
+		if err != nil || back.UnmarshalText(text) != nil || back != PrivProtocol(i) {
+			t.Errorf("%s: %v", text, back)
+		}
+	}
 	var a AuthProtocol
 	var p PrivProtocol
 	if a.UnmarshalText([]byte("rot13")) == nil || p.UnmarshalText([]byte("rot13")) == nil {
