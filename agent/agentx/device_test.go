@@ -184,11 +184,14 @@ func (s *deviceSet) Done() {
 	}
 }
 
-// reset takes the hooks away.
-func (d *device) reset() {
+// reset takes the hooks away and sets those that prepare wants.
+func (d *device) reset(prepare func(*device)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.onTest, d.onCommit, d.onUndo = nil, nil, nil
+	if prepare != nil {
+		prepare(d)
+	}
 }
 
 // state is what a test compares of two devices.

@@ -154,10 +154,7 @@ func TestFrontEnds(t *testing.T) {
 		for _, r := range requests() {
 			t.Run(fmt.Sprintf("%v/%v/%s", version, r.kind, r.name), func(t *testing.T) {
 				for _, d := range []*device{behindSnmpd, embedded} {
-					d.reset()
-					if r.prepare != nil {
-						r.prepare(d)
-					}
+					d.reset(r.prepare)
 				}
 				x, y := send(t, a, r), send(t, b, r)
 				if r.kind == gosnmp.GetBulkRequest {

@@ -140,6 +140,7 @@ func startSnmpd(t testing.TB, lines ...string) *snmpd {
 		"master agentx",
 		"agentXSocket " + s.address,
 		"rwcommunity private 127.0.0.1",
+		"dontLogTCPWrappersConnects yes",
 	}, lines...)...)
 	return s
 }
