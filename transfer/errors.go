@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"unicode"
@@ -85,8 +86,11 @@ func (e *Error) Error() string {
 // to who reads the error; the server is named anyway.
 func withoutSockets(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
+	switch {
+	case errors.As(err, &op) && op.Err != nil:
 		return op.Err
+	case err == io.EOF, err == io.ErrUnexpectedEOF:
+		return errors.New("the connection broke off")
 	}
 	return err
 }

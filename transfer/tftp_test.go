@@ -1,0 +1,658 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer"
+)
+
+// scripted is the server's side of one transfer, played by a test.
+type scripted struct {
+	t       testing.TB
+	main    *net.UDPConn // where requests arrive
+	conn    *net.UDPConn // with the transfer ID
+	client  netip.AddrPort
+	request tftpwire.Packet
+	buf     []byte
+}
+
+// scriptTFTP starts a server that plays script once for each request, one after
+// the other.
+func scriptTFTP(t testing.TB, script func(s *scripted)) *running {
+	t.Helper()
+	main, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		main.Close()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1<<16)
+		for {
+			n, from, err := main.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			p, err := tftpwire.Parse(buf[:n])
+			if err != nil {
+				t.Errorf("request: %v", err)
+				continue
+			}
+			conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			script(&scripted{t: t, main: main, conn: conn, client: from, request: p, buf: make([]byte, 1<<16)})
+			conn.Close()
+		}
+	}()
+	r := &running{log: &syncBuffer{}}
+	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: "127.0.0.1", Port: main.LocalAddr().(*net.UDPAddr).Port, Timeout: 2 * time.Second}
+	return r
+}
+
+func (s *scripted) send(b []byte) { _, _ = s.conn.WriteToUDPAddrPort(b, s.client) }
+
+func (s *scripted) data(n int, payload []byte) {
+	s.send(append(tftpwire.AppendDataHeader(nil, uint16(n)), payload...))
+}
+
+func (s *scripted) ack(n int) { s.send(tftpwire.AppendAck(nil, uint16(n))) }
+
+func (s *scripted) accept(o tftpwire.Options) { s.send(tftpwire.AppendOptionAck(nil, o)) }
+
+func (s *scripted) fail(code tftpwire.ErrorCode, text string) {
+	s.send(tftpwire.AppendError(nil, code, text))
+}
+
+// next returns the client's next packet; ok is false if none comes in time.
+func (s *scripted) next(limit time.Duration) (p tftpwire.Packet, ok bool) {
+	_ = s.conn.SetReadDeadline(time.Now().Add(limit))
+	n, _, err := s.conn.ReadFromUDPAddrPort(s.buf)
+	if err != nil {
+		return p, false
+	}
+	p, err = tftpwire.Parse(s.buf[:n])
+	if err != nil {
+		s.t.Errorf("from the client: %v", err)
+	}
+	return p, true
+}
+
+// wantAck waits for an acknowledgement; older ones are passed over.
+func (s *scripted) wantAck(n int) {
+	for {
+		p, ok := s.next(3 * time.Second)
+		if !ok || p.Op != tftpwire.OpAck || p.Block > uint16(n) {
+			s.t.Errorf("want ACK %d, got %v %v", n, p, ok)
+			return
+		}
+		if p.Block == uint16(n) {
+			return
+		}
+	}
+}
+
+func block(n, size int) []byte { return bytes.Repeat([]byte{byte(n)}, size) }
+
+// file512 is two full blocks and a short one.
+var file512 = bytes.Join([][]byte{block(1, 512), block(2, 512), block(3, 100)}, nil)
+
+func wantFile(t *testing.T, c *transfer.Client, want []byte) {
+	t.Helper()
+	got, _, err := fetch(testContext(t), c, "file")
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d octets of %d, or others: %v", len(got), len(want), err)
+	}
+}
+
+func TestTFTPServerWithoutOptions(t *testing.T) {
+	r := scriptTFTP(t, func(s *scripted) {
+		for n := 1; n <= 3; n++ {
+			s.data(n, file512[(n-1)*512:min(n*512, len(file512))])
+			s.wantAck(n)
+		}
+	})
+	wantFile(t, r.client(t), file512)
+}
+
+// TestTFTPSorcerersApprentice: each block comes many times, in lockstep. If each
+// were acknowledged, a server that answers acknowledgements would double its
+// blocks for ever.
+func TestTFTPSorcerersApprentice(t *testing.T) {
+	const blocks, copies = 50, 4
+	acks := make(chan int, 1)
+	r := scriptTFTP(t, func(s *scripted) {
+		count := 0
+		for n := 1; n <= blocks; n++ {
+			size := 512
+			if n == blocks {
+				size = 1
+			}
+			for range copies {
+				s.data(n, block(n, size))
+			}
+			for {
+				p, ok := s.next(3 * time.Second)
+				if count++; !ok || p.Block == uint16(n) {
+					break
+				}
+			}
+		}
+		for {
+			if _, ok := s.next(50 * time.Millisecond); !ok {
+				break
+			}
+			count++
+		}
+		acks <- count
+	})
+	c := r.client(t)
+	got, _, err := fetch(testContext(t), c, "file")
+	if err != nil || len(got) != 512*(blocks-1)+1 {
+		t.Fatalf("got %d octets: %v", len(got), err)
+	}
+	if n := <-acks; n > blocks*3/2 {
+		t.Errorf("%d acknowledgements of %d blocks", n, blocks)
+	}
+}
+
+func TestTFTPLostLastAck(t *testing.T) {
+	again := make(chan bool, 1)
+	r := scriptTFTP(t, func(s *scripted) {
+		s.data(1, []byte("short"))
+		s.wantAck(1)                // lost on the way
+		<-time.After(serverRepeats) // the server's time-out
+		s.data(1, []byte("short"))  // it repeats
+		p, ok := s.next(2 * time.Second)
+		again <- ok && p.Op == tftpwire.OpAck && p.Block == 1
+	})
+	wantFile(t, r.client(t), []byte("short"))
+	if !<-again {
+		t.Error("the repeated last block was not acknowledged")
+	}
+}
+
+// serverRepeats is how long a played server waits before it repeats itself.
+const serverRepeats = 100 * time.Millisecond
+
+func TestTFTPStrangers(t *testing.T) {
+	told := make(chan bool, 1)
+	r := scriptTFTP(t, func(s *scripted) {
+		s.data(1, file512[:512])
+		s.wantAck(1)
+		stranger, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer stranger.Close()
+		elsewhere, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer elsewhere.Close()
+		for _, from := range []*net.UDPConn{elsewhere, stranger} {
+			_, _ = from.WriteToUDPAddrPort(append(tftpwire.AppendDataHeader(nil, 2), "evil"...), s.client)
+			_, _ = from.WriteToUDPAddrPort(tftpwire.AppendError(nil, tftpwire.ErrDiskFull, "evil"), s.client)
+		}
+		_ = stranger.SetReadDeadline(time.Now().Add(2 * time.Second))
+		n, _, err := stranger.ReadFromUDPAddrPort(s.buf)
+		p, _ := tftpwire.Parse(s.buf[:max(n, 0)])
+		told <- err == nil && p.Op == tftpwire.OpError && p.Code == tftpwire.ErrUnknownID
+		s.data(2, file512[512:1024])
+		s.wantAck(2)
+		s.data(3, file512[1024:])
+		s.wantAck(3)
+	})
+	wantFile(t, r.client(t), file512)
+	if !<-told {
+		t.Error("the stranger was not told that its transfer ID is unknown")
+	}
+}
+
+func TestTFTPWindowReordered(t *testing.T) {
+	r := scriptTFTP(t, func(s *scripted) {
+		s.accept(tftpwire.Options{Window: 4})
+		s.wantAck(0)
+		for _, n := range []int{2, 1, 4, 3} {
+			s.data(n, block(n, 512))
+		}
+		s.wantAck(4)
+		s.data(6, block(6, 10))
+		s.data(5, block(5, 512))
+		s.wantAck(6)
+	})
+	want := bytes.Join([][]byte{block(1, 512), block(2, 512), block(3, 512), block(4, 512), block(5, 512), block(6, 10)}, nil)
+	wantFile(t, r.client(t), want)
+}
+
+func TestTFTPWindowGap(t *testing.T) {
+	r := scriptTFTP(t, func(s *scripted) {
+		s.accept(tftpwire.Options{Window: 4})
+		s.wantAck(0)
+		for _, n := range []int{1, 2, 4} {
+			s.data(n, block(n, 512))
+		}
+		s.wantAck(2) // the last one in order: go on with 3
+		s.data(3, block(3, 512))
+		// Block 4 was kept, so the window after 2 goes on with 5.
+		s.data(5, block(5, 512))
+		s.data(6, block(6, 0))
+		s.wantAck(6)
+	})
+	want := bytes.Join([][]byte{block(1, 512), block(2, 512), block(3, 512), block(4, 512), block(5, 512)}, nil)
+	wantFile(t, r.client(t), want)
+}
+
+func TestTFTPOptionsRefused(t *testing.T) {
+	for _, code := range []tftpwire.ErrorCode{tftpwire.ErrOptions, tftpwire.ErrIllegal} {
+		r := scriptTFTP(t, func(s *scripted) {
+			if !s.request.Options.None() {
+				s.fail(code, "what is this?")
+				return
+			}
+			s.data(1, []byte("plain"))
+			s.wantAck(1)
+		})
+		wantFile(t, r.client(t), []byte("plain"))
+	}
+}
+
+// TestTFTPBadOptionAck: options that were not asked for, out of range, endless
+// or broken end that attempt; the next one has no options.
+func TestTFTPBadOptionAck(t *testing.T) {
+	endless := append([]byte{0, 6}, bytes.Repeat([]byte("x\x00y\x00"), 5000)...)
+	for name, oack := range map[string][]byte{
+		"larger block":  tftpwire.AppendOptionAck(nil, tftpwire.Options{BlockSize: 65464}),
+		"larger window": tftpwire.AppendOptionAck(nil, tftpwire.Options{Window: 65535}),
+		"block of 0":    []byte("\x00\x06blksize\x000\x00"),
+		"negative size": []byte("\x00\x06tsize\x00-1\x00"),
+		"no value":      []byte("\x00\x06blksize\x00"),
+		"endless":       endless,
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused := make(chan bool, 1)
+			r := scriptTFTP(t, func(s *scripted) {
+				if !s.request.Options.None() {
+					s.send(oack)
+					p, ok := s.next(2 * time.Second)
+					refused <- ok && p.Op == tftpwire.OpError && p.Code == tftpwire.ErrOptions
+					return
+				}
+				s.data(1, []byte("plain"))
+				s.wantAck(1)
+			})
+			wantFile(t, r.client(t), []byte("plain"))
+			if !<-refused {
+				t.Error("the acknowledgement was not refused with code 8")
+			}
+		})
+	}
+}
+
+// TestTFTPErrorAnywhere: an ERROR ends the transfer wherever it comes, with its
+// words, made printable.
+func TestTFTPErrorAnywhere(t *testing.T) {
+	fail := func(s *scripted) { s.fail(tftpwire.ErrNotDefined, "No space left\r\n on\x1b[31m device") }
+	for name, script := range map[string]func(*scripted){
+		"request":  fail,
+		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(time.Second); fail(s) },
+		"transfer": func(s *scripted) { s.data(1, block(1, 512)); s.next(time.Second); fail(s) },
+	} {
+		t.Run("get/"+name, func(t *testing.T) {
+			_, _, err := fetch(testContext(t), scriptTFTP(t, script).client(t), "file")
+			wantCause(t, err, transfer.CauseRemoteStorageFull)
+			if want := "TFTP error 0: No space left   on?[31m device"; err != nil && !bytes.Contains([]byte(err.Error()), []byte(want)) {
+				t.Errorf("%q does not hold %q", err, want)
+			}
+		})
+	}
+	for name, script := range map[string]func(*scripted){
+		"request":  fail,
+		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(time.Second); fail(s) },
+		"transfer": func(s *scripted) { s.ack(0); s.next(time.Second); s.ack(1); s.next(time.Second); fail(s) },
+	} {
+		t.Run("put/"+name, func(t *testing.T) {
+			wantCause(t, put(t, scriptTFTP(t, script).client(t), "file", file512), transfer.CauseRemoteStorageFull)
+		})
+	}
+}
+
+func TestTFTPWrongSize(t *testing.T) {
+	for _, size := range []int64{100, 1124, 1 << 40} {
+		r := scriptTFTP(t, func(s *scripted) {
+			s.accept(tftpwire.Options{HasSize: true, Size: size})
+			s.wantAck(0)
+			for n := 1; n <= 2; n++ {
+				s.data(n, block(n, 512))
+				s.next(time.Second)
+			}
+			s.data(3, nil)
+			s.next(time.Second)
+		})
+		_, _, err := fetch(testContext(t), r.client(t), "file")
+		wantCause(t, err, transfer.CauseSizeMismatch)
+	}
+}
+
+func TestTFTPMaxSize(t *testing.T) {
+	limit := func(_ *transfer.Server, o *transfer.Options) { o.MaxSize = 1000 }
+	announced := scriptTFTP(t, func(s *scripted) {
+		s.accept(tftpwire.Options{HasSize: true, Size: 1001})
+		s.wantAck(0)
+		s.data(1, block(1, 512))
+	})
+	_, _, err := fetch(testContext(t), announced.client(t, limit), "file")
+	wantCause(t, err, transfer.CauseFileTooLarge)
+	silent := scriptTFTP(t, func(s *scripted) { // endless
+		for n := 1; ; n++ {
+			s.data(n, block(n, 512))
+			if p, ok := s.next(time.Second); !ok || p.Op == tftpwire.OpError {
+				return
+			}
+		}
+	})
+	got, _, err := fetch(testContext(t), silent.client(t, limit), "file")
+	wantCause(t, err, transfer.CauseFileTooLarge)
+	if len(got) > 2000 {
+		t.Errorf("%d octets were handed out", len(got))
+	}
+}
+
+// TestTFTPHostile: a server that sends nothing useful is given up after the
+// time-out.
+func TestTFTPHostile(t *testing.T) {
+	until := func(s *scripted, f func()) {
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+			f()
+			if p, ok := s.next(5 * time.Millisecond); ok && p.Op == tftpwire.OpError {
+				return
+			}
+		}
+		t.Error("the client did not give up")
+	}
+	for name, c := range map[string]struct {
+		script func(*scripted)
+		want   transfer.Cause
+	}{
+		"silence": {func(s *scripted) {}, transfer.CauseServerUnreachable},
+		"silence after options": {func(s *scripted) {
+			s.accept(tftpwire.Options{Window: 4})
+			s.next(time.Second)
+			for ok := true; ok; {
+				_, ok = s.next(500 * time.Millisecond)
+			}
+		}, transfer.CauseServerUnreachable}, // at the end it does not even take requests
+		"wrong blocks": {func(s *scripted) {
+			n := 1
+			s.data(1, block(1, 512))
+			until(s, func() { n += 7; s.data(n%30000+100, block(n, 512)) })
+		}, transfer.CauseTransferTimeout},
+		"old blocks": {func(s *scripted) {
+			s.data(1, block(1, 512))
+			until(s, func() { s.data(1, block(1, 512)) })
+		}, transfer.CauseTransferTimeout},
+		"noise": {func(s *scripted) {
+			s.data(1, block(1, 512))
+			until(s, func() { s.send([]byte{0, 99, 1, 2, 3, 4}); s.send([]byte{0}); s.send(nil) })
+		}, transfer.CauseTransferTimeout},
+		"endless options": {func(s *scripted) {
+			s.data(1, block(1, 512))
+			until(s, func() { s.accept(tftpwire.Options{Window: 1}) })
+		}, transfer.CauseTransferTimeout},
+		"large block":    {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, transfer.CauseProtocolError},
+		"ack for a read": {func(s *scripted) { s.ack(1); s.next(time.Second) }, transfer.CauseProtocolError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			_, _, err := fetch(testContext(t), scriptTFTP(t, c.script).client(t, func(s *transfer.Server, _ *transfer.Options) { s.Timeout = time.Second }), "file")
+			wantCause(t, err, c.want)
+			if d := time.Since(begin); d > 8*time.Second {
+				t.Errorf("it took %v", d)
+			}
+		})
+	}
+}
+
+func TestTFTPPutDuplicateAck(t *testing.T) {
+	extra := make(chan int, 1)
+	r := scriptTFTP(t, func(s *scripted) {
+		s.ack(0)
+		count := 0
+		for n := 1; n <= 3; n++ {
+			p, ok := s.next(2 * time.Second)
+			if !ok || p.Op != tftpwire.OpData || p.Block != uint16(n) {
+				t.Errorf("want block %d, got %v", n, p)
+			}
+			s.ack(n)
+			s.ack(n) // duplicated on the way
+		}
+		for {
+			if _, ok := s.next(50 * time.Millisecond); !ok {
+				break
+			}
+			count++
+		}
+		extra <- count
+	})
+	if err := put(t, r.client(t), "file", file512); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-extra; n != 0 {
+		t.Errorf("%d blocks in answer to duplicates", n)
+	}
+}
+
+func TestTFTPPutGoesBack(t *testing.T) {
+	r := scriptTFTP(t, func(s *scripted) {
+		s.accept(tftpwire.Options{Window: 4, HasSize: true, Size: s.request.Options.Size})
+		var got []int
+		want := func(blocks ...int) {
+			for _, n := range blocks {
+				p, ok := s.next(2 * time.Second)
+				if !ok || p.Op != tftpwire.OpData || p.Block != uint16(n) {
+					t.Errorf("want block %d after %v, got %v %v", n, got, p.Block, ok)
+				}
+				got = append(got, int(p.Block))
+			}
+		}
+		want(1, 2, 3, 4)
+		s.ack(2) // block 3 was lost
+		want(3, 4, 5, 6)
+		s.ack(6)
+		want(7, 8, 9) // the last one is short
+		want(7, 8, 9) // our acknowledgement was lost: it repeats
+		s.ack(9)
+	})
+	if err := put(t, r.client(t), "file", testContent(8*512+1, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTFTPPutLostOptionAck(t *testing.T) {
+	r := scriptTFTP(t, func(s *scripted) {
+		s.accept(tftpwire.Options{Window: 2})
+		s.next(time.Second) // block 1 is lost
+		s.accept(tftpwire.Options{Window: 2})
+		p, ok := s.next(2 * time.Second)
+		if !ok || p.Block != 1 {
+			t.Errorf("want block 1, got %v %v", p, ok)
+		}
+		s.ack(1)
+	})
+	if err := put(t, r.client(t), "file", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTFTPRollover: block numbers pass 65535; with blocks of 8 octets that takes
+// half a megabyte.
+func TestTFTPRollover(t *testing.T) {
+	const size = 8*65536*2 + 13
+	for _, name := range []string{"atftpd", "tftpd-hpa"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := newRoot(t)
+			r := serverNamed(t, name).start(t, root)
+			c := r.client(t, func(_ *transfer.Server, o *transfer.Options) { o.BlockSize = 8 })
+			want := testContent(size, 3)
+			if err := put(t, c, "file", want); err != nil {
+				t.Fatal(err)
+			}
+			awaitFile(t, filepath.Join(root, "file"), want)
+			open(t, filepath.Join(root, "file"))
+			wantFile(t, c, want)
+		})
+	}
+}
+
+// TestTFTPSlowReader: the reader pauses for longer than the server's patience
+// with a silent client; no transfer breaks over that.
+func TestTFTPSlowReader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a server's time-outs")
+	}
+	for _, name := range []string{"atftpd", "tftpd-hpa", "dnsmasq"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := newRoot(t)
+			r := serverNamed(t, name).start(t, root)
+			want := testContent(2<<20, 1)
+			writeFile(t, filepath.Join(root, "file"), string(want))
+			in, _, err := r.client(t).Get(testContext(t), "file", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			first := make([]byte, 1000)
+			if _, err := io.ReadFull(in, first); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(8 * time.Second)
+			rest, err := io.ReadAll(in)
+			if err != nil || !bytes.Equal(append(first, rest...), want) {
+				t.Errorf("%d octets, %v", len(rest), err)
+			}
+		})
+	}
+}
+
+func TestTFTPIPv6(t *testing.T) {
+	main, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	defer main.Close()
+	go func() {
+		buf := make([]byte, 600)
+		_, from, err := main.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		_, _ = main.WriteToUDPAddrPort(append(tftpwire.AppendDataHeader(nil, 1), "six"...), from)
+	}()
+	r := &running{Server: transfer.Server{Protocol: transfer.TFTP, Host: "::1", Port: main.LocalAddr().(*net.UDPAddr).Port}}
+	wantFile(t, r.client(t), []byte("six"))
+}
+
+// TestCancel: a cancelled context ends a transfer within a second wherever it
+// stands.
+func TestCancel(t *testing.T) {
+	silentTCP, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silentTCP.Close()
+	silentUDP := scriptTFTP(t, func(s *scripted) {})
+	ftp := transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: silentTCP.Addr().(*net.TCPAddr).Port, Timeout: time.Minute}
+	tftp := silentUDP.Server
+	tftp.Timeout = time.Minute
+	ftps := ftp
+	ftps.Protocol = transfer.FTPS
+	for _, server := range []transfer.Server{ftp, ftps, tftp} {
+		for _, op := range []string{"get", "put"} {
+			t.Run(fmt.Sprint(server.Protocol, " ", op), func(t *testing.T) {
+				c := (&running{Server: server}).client(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				result := make(chan error, 1)
+				go func() {
+					if op == "get" {
+						_, _, err := c.Get(ctx, "file", 0)
+						result <- err
+					} else {
+						_, err := c.Put(ctx, "file", bytes.NewReader(file512), int64(len(file512)))
+						result <- err
+					}
+				}()
+				<-time.After(50 * time.Millisecond)
+				cancel()
+				wantPrompt(t, result)
+			})
+		}
+	}
+}
+
+func wantPrompt(t *testing.T, result <-chan error) {
+	t.Helper()
+	select {
+	case err := <-result:
+		wantCause(t, err, transfer.CauseAborted)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%v does not wrap context.Canceled", err)
+		}
+	case <-time.After(time.Second):
+		t.Error("still running a second after it was cancelled")
+	}
+}
+
+// TestCancelReading: the same while data comes in from real servers, or stops
+// coming.
+func TestCancelReading(t *testing.T) {
+	eachServer(t, func(t *testing.T, s realServer, r *running, root string) {
+		writeFile(t, filepath.Join(root, "file"), string(testContent(32<<20, 1)))
+		c := r.client(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		in, _, err := c.Get(ctx, "file", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		if _, err := io.CopyN(io.Discard, in, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		result := make(chan error, 1)
+		cancel()
+		go func() {
+			_, err := io.Copy(io.Discard, in)
+			result <- err
+		}()
+		wantPrompt(t, result)
+		in.Close()
+		// The client works on.
+		if err := os.WriteFile(filepath.Join(root, "small"), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := fetch(testContext(t), c, "small"); err != nil || string(got) != "x" {
+			t.Errorf("afterwards: %q, %v", got, err)
+		}
+	})
+}
