@@ -43,7 +43,7 @@ type Plan struct {
 	Files FileServer
 	// Protocol of all transfers; 0: TFTP.
 	Protocol Protocol
-	// Image is the new software. Required.
+	// Image is the new software. Required by Upgrade.
 	Image *Image
 	// Owner names who commands, up to 32 octets; empty: "iadms".
 	Owner string
@@ -86,8 +86,8 @@ var ConfigKinds = []mib.FileType{
 // complete fills in defaults and refuses what cannot work.
 func (p *Plan) complete() error {
 	switch {
-	case p.Client == nil || p.Files == nil || p.Image == nil:
-		return errors.New("plan: client, file server and image are needed")
+	case p.Client == nil || p.Files == nil:
+		return errors.New("plan: client and file server are needed")
 	case len(p.Owner) > 32:
 		return errors.New("plan: the owner's name has more than 32 octets")
 	case p.DeviceRetries < 0 || p.DeviceRetries > 10:

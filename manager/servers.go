@@ -159,6 +159,17 @@ func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
 	return session, nil
 }
 
+// Publish makes an image readable by every device and returns its folder.
+func (s *Servers) Publish(img *Image) (folder string) {
+	folder = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	for member, source := range img.sources() {
+		s.store.images[path.Join(folder, member)] = source
+	}
+	return folder
+}
+
 // advertised returns the host that a device at target reaches this one by.
 func (s *Servers) advertised(target string) (string, error) {
 	if s.cfg.Advertise != "" {
@@ -220,14 +231,7 @@ func (s *serverSession) Resume(folder string, files []BackupFile) {
 }
 
 func (s *serverSession) Publish(img *Image) (folder, name string, err error) {
-	name = img.FileName()
-	folder = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
-	s.servers.store.mu.Lock()
-	defer s.servers.store.mu.Unlock()
-	for member, source := range img.sources() {
-		s.servers.store.images[path.Join(folder, member)] = source
-	}
-	return folder, name, nil
+	return s.servers.Publish(img), img.FileName(), nil
 }
 
 func (s *serverSession) Digest(folder, name string) (int64, []byte, error) {

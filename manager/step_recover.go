@@ -16,7 +16,11 @@ func (u *upgrade) recover(ctx context.Context) error {
 		if err == nil {
 			return u.confirm(ctx)
 		}
-		answer, err := u.ask(ctx, StepRecoverJudge, attempt, err, Retry, RestoreOld)
+		choices := []Choice{Retry}
+		if u.plan.Image != nil {
+			choices = append(choices, RestoreOld)
+		}
+		answer, err := u.ask(ctx, StepRecoverJudge, attempt, err, choices...)
 		if err != nil {
 			return err
 		}
@@ -81,7 +85,7 @@ func (u *upgrade) judgeRecovery(ctx context.Context) error {
 	if err != nil {
 		return u.asFailure(StepRecoverJudge, mib.OperationKindRecoverConfig, err)
 	}
-	if d.Version != u.plan.Image.Version() {
+	if u.plan.Image != nil && d.Version != u.plan.Image.Version() {
 		return &Failure{Device: d.ID, Step: StepRecoverJudge, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseBootFailed,
 			Advice: mib.RetryAdviceRestoreFirst, Text: d.Version + " runs, not " + u.plan.Image.Version()}
 	}

@@ -13,6 +13,9 @@ import (
 // error is a *Failure or a *RefusalError if the device did not do what it was
 // commanded and the operator gave up.
 func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
+	if plan.Image == nil {
+		return Result{}, errors.New("plan: an upgrade needs an image")
+	}
 	u, err := prepare(ctx, plan, operator, observe)
 	if err != nil {
 		return Result{}, err
@@ -20,8 +23,14 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	defer u.close()
 	if u.plan.CheckOnly {
 		err = u.check(ctx)
-		return u.summary(ctx), err
+	} else {
+		err = u.stages(ctx)
 	}
+	return u.summary(ctx), err
+}
+
+// stages carries out what the journal does not know as done.
+func (u *upgrade) stages(ctx context.Context) error {
 	for _, stage := range []struct {
 		name Stage
 		do   func(context.Context) error
@@ -35,14 +44,13 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 			continue
 		}
 		if err := u.enter(stage.name); err != nil {
-			return u.summary(ctx), err
+			return err
 		}
 		if err := stage.do(ctx); err != nil {
-			return u.summary(ctx), err
+			return err
 		}
 	}
-	err = u.enter(StageDone)
-	return u.summary(ctx), err
+	return u.enter(StageDone)
 }
 
 // upgrade is one run of the procedure.
@@ -74,8 +82,10 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 	if err := u.loadRecord(); err != nil {
 		return nil, err
 	}
-	if err := u.suits(plan.Image); err != nil {
-		return nil, err
+	if plan.Image != nil {
+		if err := u.suits(plan.Image); err != nil {
+			return nil, err
+		}
 	}
 	if u.session, err = plan.Files.Open(plan.Protocol, u.device.ID, plan.Client.Address()); err != nil {
 		return nil, err
@@ -114,8 +124,11 @@ func (u *upgrade) suits(img *Image) error {
 // loadRecord takes up the journal's record, or begins a new one.
 func (u *upgrade) loadRecord() error {
 	u.record = &Record{
-		Device: u.device.ID, Address: u.plan.Client.Address(), Image: u.plan.Image.Path,
-		ImageDigest: u.plan.Image.Digest, OldVersion: u.device.Version, Stage: StageBackup, Started: u.started,
+		Device: u.device.ID, Address: u.plan.Client.Address(),
+		OldVersion: u.device.Version, Stage: StageBackup, Started: u.started,
+	}
+	if img := u.plan.Image; img != nil {
+		u.record.Image, u.record.ImageDigest = img.Path, img.Digest
 	}
 	if !u.plan.Resume {
 		return nil

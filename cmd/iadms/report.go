@@ -17,7 +17,7 @@ import (
 type reporter interface {
 	start(target string, d *manager.Device, img *manager.Image)
 	update(u manager.Update)
-	finish(r manager.Result, err error, check bool)
+	finish(r manager.Result, err error, done string)
 	// line shows a line of text as it is.
 	line(text string)
 }
@@ -65,8 +65,8 @@ func (p *plainReporter) update(u manager.Update) {
 	p.line(fmt.Sprintf("%d   %s", u.Step, progressText(u.Operation)))
 }
 
-func (p *plainReporter) finish(r manager.Result, err error, check bool) {
-	for _, text := range finishLines(r, err, check) {
+func (p *plainReporter) finish(r manager.Result, err error, done string) {
+	for _, text := range finishLines(r, err, done) {
 		p.line(text)
 	}
 }
@@ -130,8 +130,9 @@ func octetsText(n uint64) string {
 	return fmt.Sprintf("%d octets", n)
 }
 
-// finishLines sum up: what each operation took, then the verdict.
-func finishLines(r manager.Result, err error, check bool) []string {
+// finishLines sum up: what each operation took, then the verdict; done is the
+// last line of a success.
+func finishLines(r manager.Result, err error, done string) []string {
 	var lines []string
 	for _, o := range r.Operations {
 		text := fmt.Sprintf("%d %-20s %8.1f s", o.Step, o.Kind, o.Elapsed.Seconds())
@@ -146,8 +147,6 @@ func finishLines(r manager.Result, err error, check bool) []string {
 		return lines // nothing was begun; the error says why
 	case err != nil:
 		return append(lines, fmt.Sprintf("FAILED: %s runs %s (before: %s) after %.1f s", r.Device, r.NewVersion, r.OldVersion, took))
-	case check:
-		return append(lines, fmt.Sprintf("OK: %s would accept the image (%.1f s)", r.Device, took))
 	}
-	return append(lines, fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", r.Device, r.OldVersion, r.NewVersion, took))
+	return append(lines, done)
 }

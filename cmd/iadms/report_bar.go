@@ -98,9 +98,9 @@ func (b *barReporter) drop() {
 	}
 }
 
-func (b *barReporter) finish(r manager.Result, err error, check bool) {
+func (b *barReporter) finish(r manager.Result, err error, done string) {
 	b.drop()
-	for _, text := range finishLines(r, err, check) {
+	for _, text := range finishLines(r, err, done) {
 		b.line(text)
 	}
 	b.progress.Wait()

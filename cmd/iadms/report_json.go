@@ -118,7 +118,7 @@ func failureJSON(err error) *jsonFailure {
 	return &jsonFailure{Operation: f.Kind.String(), Cause: f.Cause.String(), Text: f.Text, Advice: f.Advice.String(), TimedOut: f.TimedOut}
 }
 
-func (j *jsonReporter) finish(r manager.Result, err error, _ bool) {
+func (j *jsonReporter) finish(r manager.Result, err error, done string) {
 	result := &jsonResult{
 		OK: err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Folder: r.Folder,
 		Elapsed: r.Elapsed.Seconds(), Operations: []jsonOperation{},
@@ -129,7 +129,7 @@ func (j *jsonReporter) finish(r manager.Result, err error, _ bool) {
 		})
 	}
 	if err != nil {
-		result.Error = err.Error()
+		result.Error, done = err.Error(), ""
 	}
-	j.print(jsonLine{Kind: "result", Device: r.Device, Result: result, Failure: failureJSON(err)})
+	j.print(jsonLine{Kind: "result", Device: r.Device, Text: done, Result: result, Failure: failureJSON(err)})
 }

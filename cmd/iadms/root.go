@@ -50,7 +50,10 @@ A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
 	flags.StringVar(&g.logFormat, "log-format", envOr("IADMS_LOG_FORMAT", "text"), "text or json")
 	flags.BoolVar(&g.json, "json", false, "print for programs: JSON, or JSON lines where output goes on")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newImage(g), newUpgrade(g), newStatus(g), newHistory(g))
+	root.AddCommand(
+		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
+		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g),
+	)
 	return root
 }
 

@@ -127,7 +127,11 @@ func (o *upgradeOptions) run(cmd *cobra.Command, name string) (err error) {
 		Limits: limits, Poll: o.poll, DeviceRetries: o.deviceRetries, Journal: journal, Resume: o.resume, Log: log,
 	}
 	result, err := manager.Upgrade(cmd.Context(), plan, o.operator(report), report.update)
-	report.finish(result, err, o.check)
+	done := fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", result.Device, result.OldVersion, result.NewVersion, result.Elapsed.Seconds())
+	if o.check {
+		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
+	}
+	report.finish(result, err, done)
 	return err
 }
 
@@ -170,18 +174,7 @@ func listen(address string, s *settings, c *manager.Client, log *slog.Logger) (*
 	if address == "none" {
 		return nil, nil
 	}
-	cfg := manager.ListenerConfig{Listen: firstOf(address, ":162"), Root: c.Root(), Log: log}
-	seen := make(map[string]bool)
-	addUser := func(a accessSettings) {
-		if u := a.credentials().User; u != nil && !seen[u.Name] {
-			seen[u.Name] = true
-			cfg.Users = append(cfg.Users, *u)
-		}
-	}
-	addUser(s.accessSettings)
-	for _, d := range s.Devices {
-		addUser(d.accessSettings)
-	}
+	cfg := listenerConfig(firstOf(address, ":162"), s, c.Root(), log)
 	l, err := manager.Listen(cfg)
 	if err != nil && address == "" {
 		log.Info("no notifications: the device is polled instead", "cause", err)

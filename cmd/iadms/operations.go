@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+)
+
+// operationOptions are the flags of commands for one operation.
+type operationOptions struct {
+	*globals
+	files         fileServerOptions
+	notifications string
+	retries       int
+	limit         time.Duration
+	force         bool
+	from          string
+}
+
+// partFunc carries out one part of the procedure.
+type partFunc func(context.Context, manager.Plan, manager.Operator, manager.Observer) (manager.Result, error)
+
+// operation makes a command for one part of the procedure.
+func (o *operationOptions) operation(use, short, example string, needsFiles bool, do partFunc) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: example, Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0], do) },
+	}
+	f := cmd.Flags()
+	if needsFiles {
+		o.files.register(f)
+	} else {
+		o.files.protocol = "tftp" // a server is started, and nothing asks it
+	}
+	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only")
+	f.IntVar(&o.retries, "retries", 2, "how often to repeat what the device says may work again")
+	f.DurationVar(&o.limit, "time-limit", 0, "scheduled `duration`, 10s to 24h (default: the device's)")
+	return cmd
+}
+
+func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) error {
+	log, err := o.logger()
+	if err != nil {
+		return err
+	}
+	client, settings, err := o.dial(name)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	files, stop, err := o.files.open(o.store, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	listener, err := listen(firstOf(o.notifications, settings.TrapListen), settings, client, log)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		defer listener.Close()
+	}
+	report := newReporter(cmd.OutOrStdout(), o.json)
+	plan := manager.Plan{
+		Client: client, Listener: listener, Files: files, Protocol: o.files.chosen(), Owner: defaultOwner(), Force: o.force,
+		Limits:        manager.Limits{Backup: o.limit, Update: o.limit, Restore: o.limit, Recover: o.limit},
+		DeviceRetries: o.retries, Log: log,
+	}
+	result, err := do(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, report.update)
+	report.finish(result, err, doneText(cmd.Name(), result))
+	return err
+}
+
+// doneText is the last line of a success.
+func doneText(command string, r manager.Result) string {
+	switch command {
+	case "backup":
+		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Folder)
+	case "rollback":
+		return fmt.Sprintf("OK: %s went back %s -> %s", r.Device, r.OldVersion, r.NewVersion)
+	}
+	return fmt.Sprintf("OK: %s of %s done", command, r.Device)
+}
+
+func newBackup(g *globals) *cobra.Command {
+	o := &operationOptions{globals: g}
+	return o.operation("backup TARGET", "Back up the configuration data of a device",
+		"  iadms backup 192.0.2.10\n  iadms backup 192.0.2.10 --server ftp://iad@192.0.2.1/backups", true, manager.Backup)
+}
+
+func newRecover(g *globals) *cobra.Command {
+	o := &operationOptions{globals: g}
+	cmd := o.operation("recover TARGET", "Give a device configuration data back from a backup",
+		"  iadms recover 192.0.2.10\n  iadms recover 192.0.2.10 --from 20260102T030405Z-1", true, o.recover)
+	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Edit the
+files of the backup before, if they need it. Data in another format than the device's
+software uses are converted by the device.`
+	cmd.Flags().StringVar(&o.from, "from", "", "`folder` of the backup (default: the newest of the device)")
+	return cmd
+}
+
+func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, operator manager.Operator, observe manager.Observer) (manager.Result, error) {
+	device, err := plan.Client.Device(ctx)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	store := afero.NewBasePathFs(afero.NewOsFs(), o.store)
+	folder, err := o.chooseBackup(store, device.ID)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	files, err := manager.ReadBackup(store, folder)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	return manager.Recover(ctx, plan, folder, files, operator, observe)
+}
+
+// chooseBackup is the folder that --from names, or the newest one.
+func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, error) {
+	folders, err := manager.Backups(store, device)
+	if err != nil {
+		return "", err
+	}
+	if len(folders) == 0 {
+		return "", fmt.Errorf("no backups of %s in %s", device, o.store)
+	}
+	if o.from == "" {
+		return folders[len(folders)-1], nil
+	}
+	for _, folder := range folders {
+		if path.Base(folder) == path.Base(filepath.ToSlash(o.from)) {
+			return folder, nil
+		}
+	}
+	return "", usageError{fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  "))}
+}
+
+func newConvert(g *globals) *cobra.Command {
+	o := &operationOptions{globals: g}
+	return o.operation("convert TARGET", "Have a device convert its configuration data to its software's format",
+		"  iadms convert 192.0.2.10", false, manager.Convert)
+}
+
+func newRollback(g *globals) *cobra.Command {
+	o := &operationOptions{globals: g}
+	return o.operation("rollback TARGET", "Go back to the software in the other bank, with its configuration data",
+		"  iadms rollback 192.0.2.10", false, manager.Rollback)
+}
+
+func newReset(g *globals) *cobra.Command {
+	o := &operationOptions{globals: g}
+	cmd := o.operation("reset TARGET", "Restart a device", "  iadms reset 192.0.2.10", false, manager.Reset)
+	cmd.Flags().BoolVar(&o.force, "force", false, "also if calls are in progress")
+	return cmd
+}
+
+// newCommand makes abort and confirm, which act on another operation.
+func newCommand(g *globals, kind mib.OperationKind, short, done string) *cobra.Command {
+	return &cobra.Command{
+		Use: kind.String() + " TARGET", Short: short, Example: "  iadms " + kind.String() + " 192.0.2.10", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, _, err := g.dial(args[0])
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			request := manager.Request{Kind: kind, ID: manager.NewReqID(), Owner: defaultOwner()}
+			if kind == mib.OperationKindAbort {
+				op, err := client.Operation(cmd.Context())
+				if err != nil {
+					return err
+				}
+				request.TargetOpID = op.ID
+			}
+			if err := client.Command(cmd.Context(), request); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "OK: %s\n", done)
+			return nil
+		},
+	}
+}
+
+func newAbort(g *globals) *cobra.Command {
+	return newCommand(g, mib.OperationKindAbort, "Stop the operation that a device carries out", "the device was told to stop")
+}
+
+func newConfirm(g *globals) *cobra.Command {
+	return newCommand(g, mib.OperationKindConfirm, "Accept the software that is on trial", "the software is accepted")
+}
+
+// listenerConfig lets all users of the configuration vouch for notifications.
+func listenerConfig(address string, s *settings, root mib.OID, log *slog.Logger) manager.ListenerConfig {
+	cfg := manager.ListenerConfig{Listen: address, Root: root, Log: log}
+	seen := make(map[string]bool)
+	add := func(a accessSettings) {
+		if u := a.credentials().User; u != nil && !seen[u.Name] {
+			seen[u.Name] = true
+			cfg.Users = append(cfg.Users, *u)
+		}
+	}
+	add(s.accessSettings)
+	for _, d := range s.Devices {
+		add(d.accessSettings)
+	}
+	return cfg
+}

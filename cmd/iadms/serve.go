@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+
+	"example.com/iad/manager"
+)
+
+func newServe(g *globals) *cobra.Command {
+	var host, tftp, ftp, notifications, advertise, bandwidth string
+	var devices, images []string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the file servers and the notification listener until interrupted",
+		Long: `Run the TFTP and the FTP server on the store, and print notifications as they come,
+until interrupted. The folder of each --device is opened for one backup; for FTP each
+device gets a user and a password, which are printed. Images are readable by all of them.`,
+		Example: "  iadms serve --tftp :6969 --ftp :2121 --notifications :1162 --device IAD-0001 --image fw-2.0.0.iad",
+		Args:    exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := g.logger()
+			if err != nil {
+				return err
+			}
+			s, err := g.loadSettings()
+			if err != nil {
+				return err
+			}
+			rate, err := parseRate(bandwidth)
+			if err != nil {
+				return usageError{err}
+			}
+			if err := os.MkdirAll(g.store, 0o700); err != nil {
+				return err
+			}
+			servers, err := manager.StartServers(manager.ServersConfig{
+				Files: afero.NewBasePathFs(afero.NewOsFs(), g.store), TFTP: onHost(host, tftp), FTP: onHost(host, ftp),
+				Advertise: firstOf(advertise, host), Bandwidth: rate, Log: log,
+			})
+			if err != nil {
+				return err
+			}
+			defer servers.Close()
+			if err := offer(cmd, servers, devices, images); err != nil {
+				return err
+			}
+			t, err := g.target(s, "localhost") // for the root OID
+			if err != nil {
+				return err
+			}
+			l, err := manager.Listen(listenerConfig(onHost(host, notifications), s, t.Root, log))
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			fmt.Fprintf(cmd.OutOrStdout(), "notifications: %s\n", l.Addr())
+			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(manager.Filter{}, 1024), g.json)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&host, "listen", "", "`host` to listen on (default: all addresses)")
+	f.StringVar(&tftp, "tftp", ":69", "`port` of the TFTP server, or HOST:PORT; empty: none")
+	f.StringVar(&ftp, "ftp", ":21", "`port` of the FTP server, or HOST:PORT; empty: none")
+	f.StringVar(&notifications, "notifications", ":162", "`port` for notifications, or HOST:PORT")
+	f.StringVar(&advertise, "advertise", "", "`host` that devices are told to use")
+	f.StringVar(&bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
+	f.StringSliceVar(&devices, "device", nil, "`identity` of a device that may store a backup")
+	f.StringSliceVar(&images, "image", nil, "image `file` to offer")
+	return cmd
+}
+
+// onHost puts the host before an address that has none.
+func onHost(host, address string) string {
+	if address == "" {
+		return ""
+	}
+	if strings.HasPrefix(address, ":") {
+		return net.JoinHostPort(host, address[1:])
+	}
+	if !strings.Contains(address, ":") {
+		return net.JoinHostPort(host, address)
+	}
+	return address
+}
+
+// offer opens folders and publishes images, and tells where they are.
+func offer(cmd *cobra.Command, servers *manager.Servers, devices, images []string) error {
+	w := cmd.OutOrStdout()
+	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP} {
+		addr := servers.Addr(p)
+		if addr == nil {
+			continue
+		}
+		fmt.Fprintf(w, "%s: %s\n", p, addr)
+		for _, device := range devices {
+			session, err := servers.Open(p, device, addr.String())
+			if err != nil {
+				return err
+			}
+			folder, _, err := session.NewBackup(manager.ConfigKinds)
+			if err != nil {
+				return err
+			}
+			a := session.Address()
+			fmt.Fprintf(w, "  %s: %s, folder %s", device, a, folder)
+			if a.User != "" {
+				fmt.Fprintf(w, ", user %s, password %s", a.User, a.Password)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	for _, name := range images {
+		img, err := manager.OpenImage(afero.NewOsFs(), name)
+		if err != nil {
+			return usageError{err}
+		}
+		fmt.Fprintf(w, "image: folder %s, name %s\n", servers.Publish(img), img.FileName())
+	}
+	return nil
+}
