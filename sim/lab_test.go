@@ -17,6 +17,7 @@ import (
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
 	"example.com/iad/manager"
+	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
 
@@ -46,18 +47,9 @@ func logger() *slog.Logger {
 func newLab(t *testing.T, change func(*sim.Config)) *lab {
 	t.Helper()
 	l := &lab{t: t, files: afero.NewMemMapFs()}
-	pub, priv, err := bank.KeyGen("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l.key, err = bank.ReadPrivateKey(priv, ""); err != nil {
-		t.Fatal(err)
-	}
-	key, err := bank.ReadPublicKey(pub)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.trust = []minisign.PublicKey{key}
+	var err error
+	l.key = newKey(t)
+	l.trust = []minisign.PublicKey{l.key.Public().(minisign.PublicKey)}
 	if l.listener, err = manager.Listen(manager.ListenerConfig{Listen: "127.0.0.1:0", Communities: []string{"public"}, Log: logger()}); err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +88,15 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 	return l
 }
 
+func newKey(t *testing.T) minisign.PrivateKey {
+	t.Helper()
+	_, key, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // build makes an image; the manifest's Hardware is the lab's unless given. A
 // payload "selftest" and "convert" are in it if the manifest names them.
 func (l *lab) build(m bank.Manifest, payloads ...bank.PayloadFile) []byte {
@@ -103,12 +104,17 @@ func (l *lab) build(m bank.Manifest, payloads ...bank.PayloadFile) []byte {
 	if m.Hardware == nil {
 		m.Hardware = []string{hardware}
 	}
-	payloads = append(payloads, payload("firmware", strings.Repeat("software "+m.Version+"\n", 20000), 0o644))
+	payloads = append(payloads, firmware(m.Version))
 	var b bytes.Buffer
 	if err := bank.Build(&b, m, payloads, l.key); err != nil {
 		l.t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// firmware is a payload of some 300,000 octets.
+func firmware(version string) bank.PayloadFile {
+	return payload("firmware", strings.Repeat("software "+version+"\n", 20000), 0o644)
 }
 
 func payload(name, content string, mode bank.Mode) bank.PayloadFile {
@@ -144,6 +150,16 @@ func (l *lab) plan(image []byte, name string) manager.Plan {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	client := l.client()
+	return manager.Plan{
+		Client: client, Listener: l.listener, Files: l.servers, Image: img, Log: logger(),
+		Poll: 500 * time.Millisecond,
+	}
+}
+
+// client is an operator's access to the device.
+func (l *lab) client() *manager.Client {
+	l.t.Helper()
 	client, err := manager.Dial(manager.Target{
 		Address:     l.device.Addr(l.t.Context()).String(),
 		Credentials: manager.Credentials{Read: "public", Write: "private"},
@@ -152,8 +168,46 @@ func (l *lab) plan(image []byte, name string) manager.Plan {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { client.Close() })
-	return manager.Plan{
-		Client: client, Listener: l.listener, Files: l.servers, Image: img, Log: logger(),
-		Poll: 500 * time.Millisecond,
+	return client
+}
+
+// download puts files on the server, commands an operation for the software
+// file of that name, and waits for its end.
+func (l *lab) download(protocol manager.Protocol, files map[string][]byte, name string, kind mib.OperationKind, options ...manager.Option) *manager.Operation {
+	l.t.Helper()
+	const folder = "backup/IAD-0001/lab"
+	for n, data := range files {
+		if err := afero.WriteFile(l.files, folder+"/"+n, data, 0o644); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	c := l.client()
+	session, err := l.servers.Open(protocol, "IAD-0001", c.Address())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer session.Close()
+	op, err := c.Start(l.t.Context(), manager.Request{
+		Kind: kind, ID: manager.NewReqID(), Owner: "lab", Options: options,
+		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Files:  []manager.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return l.await(c, op.ID)
+}
+
+// await waits until an operation has ended.
+func (l *lab) await(c *manager.Client, id uint32) *manager.Operation {
+	l.t.Helper()
+	for {
+		op, err := c.Operation(l.t.Context())
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if op.ID == id && op.Final() {
+			return op
+		}
 	}
 }
