@@ -190,6 +190,11 @@ func TestFrontEnds(t *testing.T) {
 // port.
 func startEngine(t testing.TB, d *device) uint16 {
 	t.Helper()
+	return startEngineTree(t, mib.NewTree(mib.NewModule(nil), d))
+}
+
+func startEngineTree(t testing.TB, tree *mib.Tree) uint16 {
+	t.Helper()
 	e, err := snmp.New(snmp.Config{
 		Listen:      "127.0.0.1:0",
 		Communities: []snmp.Community{{Name: "private", Write: true}},
@@ -199,7 +204,7 @@ func startEngine(t testing.TB, d *device) uint16 {
 		}},
 		EngineID: []byte{0x80, 0, 0x1f, 0x88, 5, 1, 2, 3}, Boots: 1,
 		MaxSize: 65507,
-	}, mib.NewTree(mib.NewModule(nil), d))
+	}, tree)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -218,7 +218,12 @@ func encodePacket(p *packet) []byte {
 // that Run returns nil then.
 func start(t testing.TB, cfg Config, d *device) *running {
 	t.Helper()
-	s, err := New(cfg, mib.NewTree(mib.NewModule(nil), d))
+	return startTree(t, cfg, mib.NewTree(mib.NewModule(nil), d))
+}
+
+func startTree(t testing.TB, cfg Config, tree *mib.Tree) *running {
+	t.Helper()
+	s, err := New(cfg, tree)
 	if err != nil {
 		t.Fatal(err)
 	}
