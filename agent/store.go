@@ -47,6 +47,11 @@ func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.Co
 
 func (s store) Examine(files procedure.ConfigFiles) (uint32, error) { return toSet(files).Format() }
 
+func (s store) HasOther() bool {
+	_, ok := s.config.Newest(s.format())
+	return ok
+}
+
 func (s store) Other(_ context.Context) (procedure.ConfigFiles, uint32, bool, error) {
 	g, ok := s.config.Newest(s.format())
 	if !ok {

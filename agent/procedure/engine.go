@@ -69,14 +69,17 @@ type Engine struct {
 	work     *task         // the running work, nil for none
 	pause    time.Time     // end of state waiting
 	base     time.Time     // when the operation would have started had it gone on ever since
-	changed  time.Time     // see iadUpgOpLastChange
+	changed  time.Time     // of phase or state, see iadUpgOpLastChange
 	unknown  bool          // the percentage is not known
 	progress progressState // see progress.go
-	testing  bool          // a self-test is under way
-	tested   bool          // the running software has passed its self-test
+	tested   bool          // the running software on trial has passed its self-test
+	again    time.Time     // when to try again to confirm it, zero for never
 	window   time.Time     // end of the trial, zero for none
+	doomed   *Failure      // the trial is given up once the work has stopped
+	handover bool          // the fallback is being put to use without a restart
 	leave    *RestartError // a restart is under way
 	leaveAt  time.Time     // at the latest
+	stored   uint32        // the Sent of the journal on the disk
 	workers  sync.WaitGroup
 }
 
@@ -126,6 +129,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		now := e.clock.Now()
 		e.tick(now)
 		if e.leave != nil && (e.j.Sent == e.j.Seq || !now.Before(e.leaveAt)) {
+			if e.j.Sent != e.stored {
+				_ = e.persist() // or they would be sent again
+			}
 			return e.leave
 		}
 		e.publish()
@@ -154,49 +160,58 @@ func (e *Engine) call(f func()) error {
 	}
 }
 
+// alarm is something that becomes due.
+type alarm struct {
+	at time.Time // zero for never
+	do func()
+}
+
+// alarms are what time can bring now. An alarm that was carried out is not
+// among them any more, or it has moved on.
+func (e *Engine) alarms() []alarm {
+	if e.leave != nil || e.handover || e.starting() {
+		return nil
+	}
+	list := []alarm{
+		{e.window, func() {
+			e.giveUp(failure(CauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow)))
+		}},
+		{e.again, e.confirm},
+	}
+	if !e.j.Op.State.Final() {
+		if e.stoppable() {
+			list = append(list, alarm{e.deadline(), e.expire})
+		}
+		if e.j.Op.State == Waiting {
+			list = append(list, alarm{e.pause, e.resumeWaiting})
+		}
+		list = append(list, alarm{e.progress.due(e), e.progressDue})
+	}
+	return list
+}
+
 // tick does what has become due.
 func (e *Engine) tick(now time.Time) {
-	if e.leave != nil {
-		return
+	for range e.alarms() {
+		for _, a := range e.alarms() {
+			if !a.at.IsZero() && !now.Before(a.at) {
+				a.do()
+				break // others may have moved
+			}
+		}
 	}
-	if !e.window.IsZero() && !now.Before(e.window) {
-		e.window = time.Time{}
-		e.giveUp(failure(CauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow)))
-		return
-	}
-	op := &e.j.Op
-	if op.State.Final() {
-		return
-	}
-	if !now.Before(e.deadline()) {
-		e.expire()
-	}
-	if op.State == Waiting && e.work == nil && !e.pause.IsZero() && !now.Before(e.pause) {
-		e.pause = time.Time{}
-		e.fire(OnDue)
-		e.begin()
-	}
-	e.progress.tick(e, now)
 }
 
 // nextDue is when tick has something to do next.
 func (e *Engine) nextDue(now time.Time) time.Time {
-	due := now.Add(time.Hour)
-	sooner := func(t time.Time) {
-		if !t.IsZero() && t.Before(due) {
-			due = t
-		}
-	}
 	if e.leave != nil {
 		return e.leaveAt
 	}
-	sooner(e.window)
-	if !e.j.Op.State.Final() {
-		sooner(e.pause)
-		if e.stoppable() {
-			sooner(e.deadline())
+	due := now.Add(time.Hour)
+	for _, a := range e.alarms() {
+		if !a.at.IsZero() && a.at.Before(due) {
+			due = a.at
 		}
-		sooner(e.progress.due(e))
 	}
 	return due
 }
@@ -206,11 +221,17 @@ func (e *Engine) persist() error {
 	if !e.j.Op.State.Final() {
 		e.j.Op.Elapsed = e.elapsed()
 	}
+	if !e.window.IsZero() {
+		e.j.Trial.Left = max(1, seconds(e.window.Sub(e.clock.Now())))
+	}
+	sent := e.j.Sent
 	data, err := json.Marshal(&e.j)
 	if err == nil {
 		err = e.cfg.Journal.Write(data)
 	}
-	if err != nil {
+	if err == nil {
+		e.stored = sent
+	} else {
 		e.log.Error("the journal could not be written; the device goes on without", "err", err)
 		return fmt.Errorf("journal: %w", err)
 	}

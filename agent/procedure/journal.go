@@ -77,6 +77,9 @@ type trial struct {
 	// ReqID and Kind belong to the operation, which may have ended since.
 	ReqID uint32 `json:"req_id"`
 	Kind  Kind   `json:"kind"`
+	// Left is what is left of the confirm window in seconds, 0 if the
+	// software has not run yet.
+	Left uint32 `json:"left,omitempty"`
 }
 
 // journal is everything that the engine keeps over a restart but the settings.
@@ -148,31 +151,76 @@ func decodeJournal(data []byte) (journal, error) {
 // validate refuses what no engine writes, so that nothing read from a damaged
 // or foreign file can mislead the state machine.
 func (j *journal) validate() error {
-	switch {
-	case j.Op.State < Idle || j.Op.State > Aborted:
-		return fmt.Errorf("operation state %d", j.Op.State)
-	case j.Op.Kind < None || j.Op.Kind > ConvertConfig:
-		return fmt.Errorf("operation kind %d", j.Op.Kind)
-	case j.Op.Bank < 0 || j.Op.Bank > 2 || j.Trial.Bank < 0 || j.Trial.Bank > 2:
-		return fmt.Errorf("bank %d, trial of bank %d", j.Op.Bank, j.Trial.Bank)
-	case len(j.History) > HistoryMax || len(j.Events) > EventsMax:
+	if err := j.Op.validate(); err != nil {
+		return err
+	}
+	if j.Op.State == Restarting && !mayRestart(j.Op.Kind) {
+		return fmt.Errorf("%s restarts the device", j.Op.Kind)
+	}
+	if len(j.History) > HistoryMax || len(j.Events) > EventsMax {
 		return fmt.Errorf("%d operations and %d events", len(j.History), len(j.Events))
+	}
+	for i := range j.History {
+		op := &j.History[i]
+		if err := op.validate(); err != nil {
+			return err
+		}
+		if op.State < Succeeded || op.ID == 0 {
+			return fmt.Errorf("operation %d in the history is %s", op.ID, op.State)
+		}
+	}
+	seq := j.Seq
+	for i := len(j.Events) - 1; i >= 0; i-- {
+		ev := &j.Events[i]
+		if ev.Seq != seq || seq == 0 {
+			return fmt.Errorf("event %d in the place of %d", ev.Seq, seq)
+		}
+		if int(ev.Type) >= len(eventNames) || eventNames[ev.Type] == "" || ev.Bank < 0 || ev.Bank > 2 {
+			return fmt.Errorf("event %d of type %d about bank %d", ev.Seq, ev.Type, ev.Bank)
+		}
+		if err := ev.Op.validate(); err != nil {
+			return fmt.Errorf("event %d: %w", ev.Seq, err)
+		}
+		seq = before(seq)
+	}
+	switch {
+	case j.Trial.Bank < 0 || j.Trial.Bank > 2:
+		return fmt.Errorf("trial of bank %d", j.Trial.Bank)
+	case int32(j.Seq-j.Sent) < 0:
+		return fmt.Errorf("event %d was sent, %d is the last", j.Sent, j.Seq)
+	case j.Reason > ReasonLocal || j.Planned > ReasonLocal:
+		return fmt.Errorf("restart reasons %d and %d", j.Reason, j.Planned)
 	}
 	return nil
 }
 
-func decodeSettings(data []byte) (Settings, error) {
-	s := DefaultSettings()
-	if len(data) == 0 {
-		return s, nil
+// validate checks what the engine counts on and the module's enumerations.
+func (o *Operation) validate() error {
+	switch {
+	case o.State < Idle || o.State > Aborted:
+		return fmt.Errorf("operation state %d", o.State)
+	case o.Kind < None || o.Kind > ConvertConfig || (o.Kind == None) != (o.State == Idle):
+		return fmt.Errorf("operation kind %d in state %s", o.Kind, o.State)
+	case o.Phase < PhaseNone || o.Phase > Cleaning:
+		return fmt.Errorf("operation phase %d", o.Phase)
+	case o.Bank < 0 || o.Bank > 2 || !o.Params.valid():
+		return fmt.Errorf("operation parameters out of range, bank %d", o.Bank)
+	case o.Percent > 100:
+		return fmt.Errorf("%d percent", o.Percent)
 	}
-	if err := json.Unmarshal(data, &s); err != nil {
-		return DefaultSettings(), fmt.Errorf("settings: %w", err)
-	}
-	return s, nil
+	return nil
 }
 
-// Last is what a journal tells to somebody who only reads it.
+// mayRestart tells whether a restart can be part of an operation.
+func mayRestart(k Kind) bool {
+	switch k {
+	case DownloadSoftware, Activate, Reset, RestoreOldSoftware, RecoverConfig:
+		return true
+	}
+	return false
+}
+
+// Last is what the journal tells of a device without running it.
 type Last struct {
 	Op       Operation
 	Restarts uint32

@@ -2,6 +2,7 @@ package procedure
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -29,7 +30,13 @@ func (e *Engine) accept(kind Kind, p Params) {
 	}
 	e.base, e.changed = now, now
 	e.unknown = false
-	e.progress = progressState{count: e.progress.count, last: now}
+	e.progress.begin(now)
+}
+
+// starting tells whether an operation was accepted whose work waits for the
+// response to its SET to leave.
+func (e *Engine) starting() bool {
+	return e.reserved != nil && e.reserved.committed && e.reserved.accepts()
 }
 
 // start begins the work of an accepted operation, or its delay.
@@ -49,8 +56,16 @@ func (e *Engine) start() {
 func (e *Engine) begin() {
 	op := &e.j.Op
 	op.Percent, op.Done, op.Total, op.Phase = 0, 0, 0, PhaseNone
+	op.Cause, op.Text = CauseNone, ""
 	e.unknown = false
 	e.run(e.newTask(), 0)
+}
+
+// resumeWaiting ends a delay or a pause.
+func (e *Engine) resumeWaiting() {
+	e.pause = time.Time{}
+	e.fire(OnDue)
+	e.begin()
 }
 
 // run carries out the steps of the plan from the given one on, beside the
@@ -76,25 +91,29 @@ func (e *Engine) finished(t *task, err error) {
 	e.takeLive(t)
 	var again *restartWanted
 	switch {
-	case e.leave != nil:
-	case t.stop != nil && op.State == Aborting:
+	case op.State == Aborting:
 		op.Cause, op.Text = t.stop.Code, t.stop.Text
 		e.end(OnStopped)
-	case t.stop != nil && err != nil:
-		e.fail(t.stop)
-	case errors.As(err, &again):
-		e.restart(again.reason)
 	case err == nil:
 		e.succeed()
+	case e.doomed != nil && e.cfg.Banks.Status().Tries(): // abandon judges the operation
+	case errors.As(err, &again):
+		e.restart(again.reason)
+	case t.stop != nil:
+		e.fail(t.stop)
 	default:
 		e.attemptFailed(classify(err))
+	}
+	if f := e.doomed; f != nil {
+		e.doomed = nil
+		e.abandon(f)
 	}
 }
 
 func (e *Engine) attemptFailed(f *Failure) {
 	op := &e.j.Op
-	if op.Phase == Trying {
-		e.trialFailed(f)
+	if e.tries() {
+		e.giveUp(f)
 		return
 	}
 	adv := AdviceFor(f.Code)
@@ -151,12 +170,12 @@ func (e *Engine) fail(f *Failure) {
 func (e *Engine) end(on Trigger) {
 	op := &e.j.Op
 	op.Elapsed = e.elapsed()
+	e.unknown = false
 	if !e.fire(on) {
 		return
 	}
 	op.Ended = wall(e.clock.Now())
 	e.pause = time.Time{}
-	e.unknown = false
 	e.j.addHistory(*op)
 	typ := EventFailed
 	if op.State == Succeeded {
@@ -181,17 +200,14 @@ func (e *Engine) event(typ EventType, fill func(*Event)) {
 	e.log.Info("event", "seq", e.j.Seq, "type", typ, "op", ev.Op.ID, "cause", ev.Cause, "text", ev.Text)
 }
 
-// stoppable tells whether the operation is not past the point of no return.
+// stoppable tells whether the operation can be stopped: it is not past the
+// point of no return, and was not told to stop before.
 func (e *Engine) stoppable() bool {
 	switch e.j.Op.State {
 	case Waiting:
 		return true
 	case Running:
-		switch e.j.Op.Phase {
-		case Switching, PhaseRestarting, Trying, Applying:
-			return false
-		}
-		return true
+		return e.work != nil && !e.work.past && e.work.stop == nil
 	}
 	return false
 }
@@ -199,44 +215,24 @@ func (e *Engine) stoppable() bool {
 // abort stops the operation, if it still can be.
 func (e *Engine) abort(why *Failure) {
 	op := &e.j.Op
-	if !e.stoppable() {
-		return
-	}
-	if op.State == Waiting {
+	switch {
+	case !e.stoppable():
+	case op.State == Waiting:
 		op.Cause, op.Text = why.Code, why.Text
 		e.end(OnAbort)
-		return
+	default:
+		e.fire(OnAbort)
+		e.work.tellToStop(why)
 	}
-	e.fire(OnAbort)
-	e.stopWork(why)
 }
 
-// expire ends the operation at its time limit, if it still can be.
+// expire ends the operation at its time limit. It is called only if it still
+// can be stopped.
 func (e *Engine) expire() {
-	if !e.stoppable() {
-		return
-	}
-	why := failure(CauseDeadlineExceeded, "not ended in its time limit of "+(time.Duration(e.j.Op.Limit)*time.Second).String())
+	why := failure(CauseDeadlineExceeded, fmt.Sprintf("not ended in its time limit of %d s", e.j.Op.Limit))
 	if e.j.Op.State == Waiting {
 		e.fail(why)
 		return
 	}
-	if e.work != nil && e.work.stop == nil {
-		e.stopWork(why)
-	}
-}
-
-func (e *Engine) stopWork(why *Failure) {
-	if e.work == nil {
-		// Accepted, but not begun: the response has not left yet.
-		e.j.Op.Cause, e.j.Op.Text = why.Code, why.Text
-		if e.j.Op.State == Aborting {
-			e.end(OnStopped)
-		} else {
-			e.end(OnFailure)
-		}
-		return
-	}
-	e.work.stop = why
-	e.work.cancel(why)
+	e.work.tellToStop(why)
 }

@@ -1,8 +1,11 @@
 package procedure
 
+import "slices"
+
 // planFor returns the phases of an operation. It depends only on what is
-// journaled, so that a plan can be taken up again after a restart.
-func (e *Engine) planFor(op *Operation) []step {
+// journaled, so that a plan can be taken up again after a restart. A step
+// without a function is a phase that another step reports.
+func planFor(op *Operation) []step {
 	o := op.Params.Options
 	var plan []step
 	switch op.Kind {
@@ -17,9 +20,9 @@ func (e *Engine) planFor(op *Operation) []step {
 		plan = []step{
 			{Checking, 1, (*task).checkDownload},
 			{Connecting, 2, (*task).connect},
-			{Erasing, 2, nil}, // reported by Banks.Install, like the two below
+			{Erasing, 2, nil}, // a phase within install
 			{Transferring, 65, (*task).install},
-			{Verifying, 10, nil},
+			{Verifying, 10, nil}, // this, too
 		}
 		if o.Has(ThenActivate) && !o.Has(CheckOnly) {
 			plan = append(plan, switchSteps(o)...)
@@ -74,10 +77,9 @@ func switchSteps(o Options) []step {
 
 // indexOf finds a phase in a plan, len(plan) if it is not there.
 func indexOf(plan []step, p Phase) int {
-	for i, s := range plan {
-		if s.phase == p {
-			return i
-		}
+	i := slices.IndexFunc(plan, func(s step) bool { return s.phase == p })
+	if i < 0 {
+		return len(plan)
 	}
-	return len(plan)
+	return i
 }

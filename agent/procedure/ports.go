@@ -27,15 +27,8 @@ type BankStatus struct {
 // Bank returns bank n, which is 1 or 2.
 func (s BankStatus) Bank(n int) Bank { return s.Banks[n-1] }
 
-// OnTrial returns the bank whose software is on trial, 0 for none.
-func (s BankStatus) OnTrial() int {
-	for i, b := range s.Banks {
-		if b.State == BankTrial {
-			return i + 1
-		}
-	}
-	return 0
-}
+// Tries tells whether the running software is on trial.
+func (s BankStatus) Tries() bool { return s.Running != 0 && s.Bank(s.Running).State == BankTrial }
 
 // Banks are the two software banks. Errors carry a cause (see Failure).
 type Banks interface {
@@ -48,9 +41,11 @@ type Banks interface {
 	// Activate makes bank n the next to boot, on trial, with the running one
 	// as the fallback.
 	Activate(n int) error
-	// CheckFallback returns the bank that Restore would select.
+	// CheckFallback returns the bank that Restore would select, which may be
+	// the running one. It is cheap.
 	CheckFallback() (int, error)
-	// Restore makes the fallback bank the next to boot and returns it.
+	// Restore makes the fallback bank the next to boot and returns it. If
+	// the software to go back to runs already it takes an activation back.
 	Restore() (int, error)
 	// Confirm accepts the running software.
 	Confirm() error
@@ -118,6 +113,8 @@ type ConfigStore interface {
 	// Examine checks that each file is of its kind and all are of one format,
 	// which it returns.
 	Examine(files ConfigFiles) (format uint32, err error)
+	// HasOther tells at once whether Other would find something.
+	HasOther() bool
 	// Other returns the newest configuration data in another format than
 	// that of the running software; ok is false if there are none.
 	Other(ctx context.Context) (files ConfigFiles, format uint32, ok bool, err error)

@@ -5,39 +5,57 @@ import "time"
 // progressState decides when an iadUpgOpProgress is due (iadUpgNotifyStep,
 // iadUpgNotifyMinInterval, iadUpgNotifyMaxInterval).
 type progressState struct {
-	last    time.Time // when the last one became due
-	phase   Phase     // at the last one
+	sent  time.Time // when the last one became due, of whatever operation
+	since time.Time // when this operation began
+	// What the last one of this operation told.
+	phase   Phase
 	percent uint8
 	state   State
 	count   uint64
 }
 
+// begin is called for a new operation.
+func (p *progressState) begin(now time.Time) {
+	p.since = now
+	p.phase, p.percent, p.state = PhaseNone, 0, 0
+}
+
 // wanted tells whether there is something to report.
 func (p *progressState) wanted(e *Engine) bool {
 	op := &e.j.Op
+	if op.Phase == PhaseNone {
+		return op.State != Running && op.State != p.state // its first phase is about to come
+	}
 	return op.Phase != p.phase || op.State != p.state || op.Percent >= p.percent+e.s.Notify.Step || op.Percent < p.percent
 }
 
 // due is when the next one is to be sent, zero for not before something
 // changes.
-func (p *progressState) due(e *Engine) (t time.Time) {
+func (p *progressState) due(e *Engine) time.Time {
+	after := func(t time.Time, s uint32) time.Time { return t.Add(time.Duration(s) * time.Second) }
+	earliest := p.since
+	if !p.sent.IsZero() {
+		earliest = after(p.sent, e.s.Notify.MinInterval)
+	}
 	if p.wanted(e) {
-		return p.last.Add(time.Duration(e.s.Notify.MinInterval) * time.Second)
+		return earliest
 	}
-	if e.s.Notify.MaxInterval != 0 {
-		t = p.last.Add(time.Duration(max(e.s.Notify.MaxInterval, e.s.Notify.MinInterval)) * time.Second)
+	if e.s.Notify.MaxInterval == 0 {
+		return time.Time{}
 	}
-	return t
+	last := p.since
+	if p.sent.After(last) {
+		last = p.sent
+	}
+	if t := after(last, e.s.Notify.MaxInterval); t.After(earliest) {
+		return t
+	}
+	return earliest
 }
 
-func (p *progressState) tick(e *Engine, now time.Time) {
-	op := &e.j.Op
-	if op.State.Final() || op.Phase == PhaseNone && op.State != Waiting {
-		return
-	}
-	if d := p.due(e); d.IsZero() || now.Before(d) {
-		return
-	}
-	p.last, p.phase, p.percent, p.state = now, op.Phase, op.Percent, op.State
+// progressDue counts one; the front ends send it.
+func (e *Engine) progressDue() {
+	p, op := &e.progress, &e.j.Op
+	p.sent, p.phase, p.percent, p.state = e.clock.Now(), op.Phase, op.Percent, op.State
 	p.count++
 }

@@ -37,8 +37,11 @@ func (e *Engine) checkAbort(p *Params) *Refusal {
 
 func (e *Engine) checkConfirm() *Refusal {
 	st := e.cfg.Banks.Status()
-	if st.Running != 0 && st.Bank(st.Running).State == BankTrial && !e.tested {
+	switch {
+	case st.Tries() && !e.tested:
 		return refuse(Inconsistent, CausePreconditionMissing, "the self-test of the software on trial has not passed yet")
+	case !st.Tries() && st.Next != st.Running && st.Bank(st.Next).State == BankTrial:
+		return refuse(Inconsistent, CausePreconditionMissing, "the software on trial has not started yet: reset first")
 	}
 	return nil
 }
@@ -65,7 +68,7 @@ func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
 	if l := s.Params.TimeLimit; l != 0 && l <= s.Params.Delay {
 		return refuse(Inconsistent, CauseBadRequest, "the time limit of %d s ends within the delay of %d s", l, s.Params.Delay)
 	}
-	if restarts(kind, o) && !o.Has(Force) && s.Params.Delay == 0 {
+	if e.restartsAtOnce(kind, o) && !o.Has(Force) && s.Params.Delay == 0 {
 		if n := e.cfg.Device.Calls(); n > 0 {
 			return refuse(Unavailable, CauseServiceInUse, "%d calls in progress", n)
 		}
@@ -73,11 +76,15 @@ func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
 	return nil
 }
 
-// restarts tells whether an operation restarts the device soon after its start.
-func restarts(kind Kind, o Options) bool {
+// restartsAtOnce tells whether an operation restarts the device soon after its
+// start.
+func (e *Engine) restartsAtOnce(kind Kind, o Options) bool {
 	switch kind {
-	case Reset, RestoreOldSoftware:
+	case Reset:
 		return !o.Has(CheckOnly)
+	case RestoreOldSoftware:
+		n, err := e.cfg.Banks.CheckFallback()
+		return err == nil && n != e.cfg.Banks.Status().Running && !o.Has(CheckOnly)
 	case Activate:
 		return o.Has(ThenReset) && !o.Has(CheckOnly)
 	}
@@ -132,15 +139,15 @@ func (e *Engine) checkBank(kind Kind, s *Settings) *Refusal {
 		if n == st.Running {
 			return refuse(Inconsistent, CauseBankUnavailable, "bank %d is running", n)
 		}
-		if t := st.OnTrial(); t != 0 && t == st.Running {
-			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial, bank %d is its fallback", t, n)
+		if st.Tries() {
+			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial, bank %d is its fallback", st.Running, n)
 		}
 	case Activate:
 		if n == st.Running {
 			return refuse(Inconsistent, CauseBankUnavailable, "bank %d is running already", n)
 		}
-		if t := st.OnTrial(); t == st.Running {
-			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial: confirm it first, or restoreOldSoftware", t)
+		if st.Tries() {
+			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial: confirm it first, or restoreOldSoftware", st.Running)
 		}
 		switch b := st.Bank(n); b.State {
 		case BankReady, BankGood, BankTrial:
@@ -148,11 +155,11 @@ func (e *Engine) checkBank(kind Kind, s *Settings) *Refusal {
 			return refuse(Inconsistent, CausePreconditionMissing, "bank %d holds no software that is ready to be activated", n)
 		}
 	case RestoreOldSoftware:
-		if st.Fallback == 0 && st.Next == st.Running {
-			return refuse(Inconsistent, CauseNoFallback, "there is no valid software to go back to")
+		if _, err := e.cfg.Banks.CheckFallback(); err != nil {
+			return refuse(Inconsistent, CauseNoFallback, "%s", err)
 		}
 	case ConvertConfig:
-		if _, _, ok, err := e.cfg.Store.Other(e.ctx); err == nil && !ok {
+		if !e.cfg.Store.HasOther() {
 			return refuse(Inconsistent, CausePreconditionMissing, "the device holds no configuration data in another format")
 		}
 	}

@@ -1,10 +1,8 @@
 package procedure
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
 )
 
 // Change is a SET as the engine sees it.
@@ -65,8 +63,10 @@ type Reservation struct {
 	command   Kind
 	repeat    bool
 	lock      bool
+	owner     string
 	settings  Settings
 	committed bool
+	ended     chan struct{} // closed by Done and Undo
 	// What Undo goes back to.
 	oldSettings Settings
 	oldOp       Operation
@@ -93,25 +93,32 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		}
 		return nil, r
 	}
-	if e.reserved != nil || e.leave != nil {
-		return fail(refuse(Unavailable, CauseBusy, "another SET is being carried out, or the device restarts"))
+	if e.reserved != nil {
+		return fail(refuse(Unavailable, CauseBusy, "another SET is being carried out"))
 	}
 	if c.Lock != nil && *c.Lock != e.lock {
 		r := refuse(Inconsistent, CauseOther, "iadUpgReqLock is %d: another manager was faster", e.lock)
 		r.Subject = SubjectLock
 		return fail(r)
 	}
-	r := &Reservation{e: e, command: c.Command, lock: c.Lock != nil, settings: e.s}
+	r := &Reservation{e: e, command: c.Command, lock: c.Lock != nil, settings: e.s, ended: make(chan struct{})}
 	if c.Edit != nil {
 		if err := c.Edit(&r.settings); err != nil {
+			if wanted {
+				e.refusal = Failure{Code: CauseBadRequest, Text: cut(err.Error())}
+			}
 			return nil, err
 		}
 	}
+	r.owner = r.settings.Params.Owner
 	if wanted && e.isRepeat(c, &r.settings.Params) {
 		r.repeat = true
 		e.refusal = Failure{Code: CauseNone}
 		e.reserved = r
 		return r, nil
+	}
+	if e.leave != nil || e.handover {
+		return fail(refuse(Unavailable, CauseBusy, "the device restarts"))
 	}
 	if ref := e.checkRows(&r.settings); ref != nil {
 		return fail(ref)
@@ -143,12 +150,11 @@ func (e *Engine) checkRows(s *Settings) *Refusal {
 		return r
 	}
 	server, files := usedRows(e.j.Op.Kind, &e.j.Op.Params)
-	if server != 0 && !reflect.DeepEqual(s.Servers[server-1], e.s.Servers[server-1]) {
+	if server != 0 && !s.Servers[server-1].equal(&e.s.Servers[server-1]) {
 		return used(SubjectServer, server)
 	}
 	for _, k := range files.Kinds() {
-		o, n := e.s.Files[k-1], s.Files[k-1]
-		if o.Name != n.Name || o.Size != n.Size || !bytes.Equal(o.Digest, n.Digest) {
+		if !s.Files[k-1].equal(&e.s.Files[k-1]) {
 			return used(SubjectFile, int(k))
 		}
 	}
@@ -205,27 +211,43 @@ func (r *Reservation) commit() error {
 	if r.command > None {
 		s.Params = defaultParams
 	}
-	if !reflect.DeepEqual(s, e.s) {
+	if !s.equal(&e.s) {
 		if err := e.persistSettings(&s); err != nil && !must {
-			return err
+			return e.notStored(r.command, err)
 		}
 	}
 	e.s = s
-	if r.command >= BackupConfig && r.command <= ConvertConfig {
+	if r.accepts() {
 		e.accept(r.command, params)
 		if err := e.persist(); err != nil && !must {
 			e.s, e.j.Op = r.oldSettings, r.oldOp
-			return errors.Join(err, e.persistSettings(&e.s))
+			return errors.Join(e.notStored(r.command, err), e.persistSettings(&e.s))
 		}
-	}
-	if r.command == Abort || r.command == Confirm {
-		r.settings.Params = params
 	}
 	if r.lock {
 		e.lock = nextLock(e.lock)
 	}
 	r.committed = true
 	return nil
+}
+
+// accepts tells whether the SET starts an operation.
+func (r *Reservation) accepts() bool {
+	return !r.repeat && r.command >= BackupConfig && r.command <= ConvertConfig
+}
+
+// end releases what was reserved.
+func (r *Reservation) end() {
+	r.e.reserved = nil
+	close(r.ended)
+}
+
+// notStored notes why a command could not be accepted.
+func (e *Engine) notStored(command Kind, err error) error {
+	if command > None {
+		e.refusal = Failure{Code: CauseStorageFull, Text: cut(err.Error())}
+	}
+	return err
 }
 
 // nextLock increments a TestAndIncr (RFC 2579).
@@ -243,19 +265,20 @@ func (r *Reservation) Undo() (err error) {
 		if e.reserved != r {
 			return
 		}
-		e.reserved = nil
+		defer e.publish()
+		r.end()
 		if !r.committed || r.repeat {
 			return
 		}
-		changed := !reflect.DeepEqual(e.s, r.oldSettings)
-		e.s, e.j.Op, e.lock = r.oldSettings, r.oldOp, r.oldLock
+		changed := !e.s.equal(&r.oldSettings)
+		e.s, e.lock = r.oldSettings, r.oldLock
 		if changed {
 			err = e.persistSettings(&e.s)
 		}
-		if r.command >= BackupConfig && r.command <= ConvertConfig {
+		if r.accepts() && !e.j.Op.State.Final() {
+			e.j.Op = r.oldOp
 			err = errors.Join(err, e.persist())
 		}
-		e.publish()
 	}); stopped != nil {
 		return stopped
 	}
@@ -269,20 +292,23 @@ func (r *Reservation) Done() {
 		if e.reserved != r {
 			return
 		}
-		e.reserved = nil
+		defer e.publish()
+		r.end()
 		if !r.committed || r.repeat {
 			return
 		}
 		switch r.command {
 		case 0, None:
+			e.confirmIfDue() // the mode may have changed
 		case Abort:
-			e.abort(failure(CauseAbortedByManager, "aborted by "+owner(r.settings.Params.Owner)))
+			e.abort(failure(CauseAbortedByManager, "aborted by "+owner(r.owner)))
 		case Confirm:
 			e.confirm()
 		default:
-			e.start()
+			if !e.j.Op.State.Final() { // the end of a trial may have come between
+				e.start()
+			}
 		}
-		e.publish()
 	})
 }
 

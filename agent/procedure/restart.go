@@ -16,13 +16,13 @@ func (e *Engine) restart(reason RestartReason) {
 	left := e.deadline().Sub(e.clock.Now())
 	e.event(EventRestarting, func(ev *Event) {
 		if op.State.Final() {
-			ev.Op = Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: CauseNone}
+			ev.Op = noOperation
 			return
 		}
 		ev.TimeLeft = seconds(left)
 	})
 	_ = e.persist()
-	e.window = time.Time{}
+	e.window, e.again = time.Time{}, time.Time{}
 	e.leave = &RestartError{reason}
 	e.leaveAt = e.clock.Now().Add(e.cfg.Grace)
 }
@@ -53,11 +53,11 @@ func (e *Engine) boot() {
 	}
 	j.Planned, j.ConfigReset = 0, false
 	if rolledBack {
-		e.rolledBack()
+		e.rolledBack(j.Trial.Bank)
 	}
 	e.event(EventRestarted, func(ev *Event) {
 		if j.Op.State.Final() {
-			ev.Op = Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: CauseNone}
+			ev.Op = noOperation
 		}
 		ev.Reason, ev.Restarts = j.Reason, j.Restarts
 		ev.Text = cut(strings.Join(e.cfg.Findings, "; "))
@@ -75,29 +75,20 @@ func (e *Engine) boot() {
 		j.Trial = trial{}
 	}
 	_ = e.persist()
-	e.progress.last = now
+	e.progress.begin(now)
 	e.publish()
 }
 
 // resume takes up an operation that was under way when the device went down.
 func (e *Engine) resume(st BankStatus) {
 	op := &e.j.Op
-	if op.State.Final() {
-		return
-	}
 	planned := op.State == Restarting
-	if !planned && (op.State != Running || op.Phase != Switching && op.Phase != PhaseRestarting && op.Phase != Trying) {
-		e.interrupted()
-		return
-	}
-	switch op.Kind {
-	case Reset, RecoverConfig:
-		if !planned && op.Kind == RecoverConfig {
-			e.interrupted()
-			return
-		}
+	late := op.State == Running && (op.Phase == Switching || op.Phase == PhaseRestarting || op.Phase == Trying)
+	switch {
+	case op.State.Final():
+	case planned && op.Kind == RecoverConfig, (planned || late) && op.Kind == Reset:
 		e.succeed()
-	case DownloadSoftware, Activate, RestoreOldSoftware:
+	case (planned || late) && (op.Kind == DownloadSoftware || op.Kind == Activate || op.Kind == RestoreOldSoftware):
 		e.resumeSwitch(st, planned)
 	default:
 		e.interrupted()
@@ -120,13 +111,16 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 		}
 		op.Phase, op.Cause, op.Text = Trying, CauseNone, ""
 	case target.State == BankFailed || target.State == BankCorrupt:
-		if op.Cause == CauseNone {
-			op.Cause, op.Text = target.Cause, target.Text
+		f := failure(op.Cause, op.Text) // noted when it was given up
+		if f.Code == CauseNone {
+			f = failure(target.Cause, target.Text)
 		}
-		if op.Cause <= CauseNone {
-			op.Cause, op.Text = CauseBootFailed, "the new software did not start"
+		if f.Code <= CauseNone {
+			f = failure(CauseBootFailed, "the new software did not start")
 		}
-		e.fail(failure(op.Cause, op.Text))
+		e.fail(f)
+	case planned && op.Kind == RestoreOldSoftware:
+		e.fail(failure(CauseRollbackFailed, "the device runs other software than it was to go back to"))
 	case planned:
 		e.fail(failure(CauseBootFailed, "the device runs other software than it was to start"))
 	default:
@@ -142,16 +136,15 @@ func (e *Engine) interrupted() {
 
 // startTrial tests software on trial when the engine starts to run.
 func (e *Engine) startTrial() {
-	st := e.cfg.Banks.Status()
 	op := &e.j.Op
-	running := st.Running != 0 && st.Bank(st.Running).State == BankTrial
+	running := e.cfg.Banks.Status().Tries()
 	if running {
 		e.openWindow()
 	}
 	if op.State == Running && op.Phase == Trying {
 		t := e.newTask()
-		t.live.phase, t.live.file = Trying, op.File
-		t.live.done, t.live.total = op.Done, op.Total
+		t.past = true
+		t.live = live{phase: Trying, file: op.File, done: op.Done, total: op.Total}
 		e.run(t, indexOf(t.plan, Trying))
 		return
 	}
@@ -174,27 +167,50 @@ func (e *Engine) startTrial() {
 	})
 }
 
+// openWindow begins the trial of the running software, or goes on with it after
+// a restart.
 func (e *Engine) openWindow() {
+	left := e.s.ConfirmWindow
+	if l := e.j.Trial.Left; l != 0 && l < left {
+		left = l
+	}
 	e.tested = false
-	e.window = e.clock.Now().Add(time.Duration(e.s.ConfirmWindow) * time.Second)
+	e.window = e.clock.Now().Add(time.Duration(left) * time.Second)
+}
+
+// tries tells whether the operation is the one that tries the running software.
+func (e *Engine) tries() bool {
+	st, op := e.cfg.Banks.Status(), &e.j.Op
+	return st.Tries() && op.State == Running && op.Phase == Trying && op.Bank == st.Running
 }
 
 // trialPassed is called when the self-test of the running software has passed.
 func (e *Engine) trialPassed() {
 	e.tested = true
-	if e.s.ConfirmMode == ConfirmAutomatic {
+	e.confirmIfDue()
+}
+
+// confirmIfDue accepts the software on trial if that is up to the device.
+func (e *Engine) confirmIfDue() {
+	if e.tested && e.s.ConfirmMode == ConfirmAutomatic {
 		e.confirm()
 	}
 }
 
+// confirmPause is between two tries to record a confirmation.
+const confirmPause = 5 * time.Second
+
 // confirm accepts the software on trial, if the running one is.
 func (e *Engine) confirm() {
-	n := e.cfg.Banks.Status().Running
-	if n == 0 || e.cfg.Banks.Status().Bank(n).State != BankTrial || e.leave != nil {
+	e.again = time.Time{}
+	st := e.cfg.Banks.Status()
+	if !st.Tries() || e.leave != nil || e.doomed != nil || e.handover {
 		return
 	}
+	n := st.Running
 	if err := e.cfg.Banks.Confirm(); err != nil {
-		e.log.Error("the software on trial could not be confirmed; the trial goes on", "bank", n, "err", err)
+		e.log.Error("the software on trial could not be confirmed; trying again", "bank", n, "err", err)
+		e.again = e.clock.Now().Add(confirmPause)
 		return
 	}
 	e.window = time.Time{}
@@ -203,61 +219,79 @@ func (e *Engine) confirm() {
 	_ = e.persist()
 }
 
-// trialFailed ends an operation whose software failed its self-test.
-func (e *Engine) trialFailed(f *Failure) {
-	if e.j.Op.Kind == RestoreOldSoftware {
-		e.fail(f)
+// giveUp ends the trial of the running software once the work has stopped.
+func (e *Engine) giveUp(f *Failure) {
+	e.window, e.again = time.Time{}, time.Time{}
+	if e.leave != nil || e.doomed != nil || e.handover {
 		return
 	}
-	e.giveUp(f)
+	if t := e.work; t != nil {
+		e.doomed = f
+		if t.stop == nil {
+			t.tellToStop(f)
+		}
+		return
+	}
+	e.abandon(f)
 }
 
-// giveUp ends the trial of the running software and goes back to the fallback.
-// An operation that tries this software gets its verdict when the old software
-// runs again; any other one ends now.
-func (e *Engine) giveUp(f *Failure) {
+// abandon goes back to the fallback. An operation that tries this software gets
+// its verdict when the old software runs again; any other one ends now.
+func (e *Engine) abandon(f *Failure) {
 	st := e.cfg.Banks.Status()
-	op := &e.j.Op
-	mine := !op.State.Final() && op.Phase == Trying && op.Bank == st.Running
-	e.window = time.Time{}
-	if t := e.work; t != nil {
-		t.stop = f
-		t.cancel(f)
-		e.work = nil
+	if !st.Tries() || e.leave != nil {
+		return // confirmed in the last moment, or on its way back already
 	}
-	switch {
-	case mine:
+	op := &e.j.Op
+	if e.tries() {
 		op.Cause, op.Text = f.Code, f.Text
-	case !op.State.Final():
+	} else if !op.State.Final() {
 		e.fail(f)
 	}
 	if err := e.cfg.Banks.GiveUp(f.Code, f.Text); err != nil {
 		e.log.Error("software on trial could not be given up in the record; restarting all the same", "err", err)
 	}
-	n := st.Running
-	if e.cfg.Device.TakesOver() && !st.Bank(n).NeedsReset && st.Fallback != 0 {
-		if err := e.cfg.Banks.TakeOver(st.Fallback); err == nil {
-			e.rolledBack()
-			e.j.Trial = trial{}
-			if mine {
-				e.fail(f)
-			}
-			_ = e.persist()
-			return
-		}
+	old := st.Fallback
+	if old == 0 || old == st.Running || !e.cfg.Device.TakesOver() || st.Bank(old).NeedsReset {
+		e.restart(ReasonRollback)
+		return
 	}
-	e.restart(ReasonRollback)
+	e.handover = true
+	e.workers.Go(func() {
+		err := e.cfg.Banks.TakeOver(old)
+		_ = e.call(func() { e.tookOver(st.Running, err) })
+	})
 }
 
-// rolledBack tells that the old software runs again.
-func (e *Engine) rolledBack() {
-	n := e.j.Trial.Bank
+// tookOver ends the way back without a restart from bank n.
+func (e *Engine) tookOver(n int, err error) {
+	e.handover = false
+	op := &e.j.Op
+	if err != nil {
+		e.log.Error("the old software could not be put to use without a restart", "err", err)
+		e.restart(ReasonRollback)
+		return
+	}
+	e.rolledBack(n)
+	e.j.Trial = trial{}
+	if !op.State.Final() {
+		e.fail(failure(op.Cause, op.Text))
+		return
+	}
+	_ = e.persist()
+}
+
+// rolledBack tells that the old software runs again in the place of bank n's.
+func (e *Engine) rolledBack(n int) {
 	b := e.cfg.Banks.Status().Bank(n)
 	e.event(EventRolledBack, func(ev *Event) {
 		e.aboutTrial(n)(ev)
 		ev.Cause, ev.Text = b.Cause, b.Text
 	})
 }
+
+// noOperation stands in an event that belongs to none.
+var noOperation = Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: CauseNone}
 
 // aboutBank fills in an event about a bank.
 func (e *Engine) aboutBank(n int) func(*Event) {

@@ -1,6 +1,12 @@
 package procedure
 
-import "time"
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Protocol is a file transfer protocol; the numbers are those of
 // IadUpgProtocol.
@@ -32,6 +38,12 @@ type Server struct {
 	Timeout     uint32   `json:"timeout"` // seconds without an octet
 }
 
+func (s *Server) equal(o *Server) bool {
+	return s.AddressType == o.AddressType && bytes.Equal(s.Address, o.Address) && s.Port == o.Port &&
+		s.Protocol == o.Protocol && s.User == o.User && bytes.Equal(s.Password, o.Password) &&
+		s.Path == o.Path && s.Timeout == o.Timeout
+}
+
 // InUse tells whether the row has an address.
 func (s *Server) InUse() bool { return len(s.Address) > 0 }
 
@@ -40,6 +52,10 @@ type File struct {
 	Name   string `json:"name"`
 	Size   uint32 `json:"size"`   // expected, 0 for any
 	Digest []byte `json:"digest"` // expected SHA-256, empty for any
+}
+
+func (f *File) equal(o *File) bool {
+	return f.Name == o.Name && f.Size == o.Size && bytes.Equal(f.Digest, o.Digest)
 }
 
 // Params are the parameters of a request, the iadUpgReq objects.
@@ -79,6 +95,20 @@ type Settings struct {
 	Notify        Notify          `json:"notify"`
 }
 
+func (s *Settings) equal(o *Settings) bool {
+	for i := range s.Servers {
+		if !s.Servers[i].equal(&o.Servers[i]) {
+			return false
+		}
+	}
+	for i := range s.Files {
+		if !s.Files[i].equal(&o.Files[i]) {
+			return false
+		}
+	}
+	return s.Params == o.Params && s.ConfirmMode == o.ConfirmMode && s.ConfirmWindow == o.ConfirmWindow && s.Notify == o.Notify
+}
+
 // DefaultSettings returns the DEFVALs of the module.
 func DefaultSettings() Settings {
 	s := Settings{
@@ -98,4 +128,44 @@ func DefaultSettings() Settings {
 var chosenLimits = map[Kind]time.Duration{
 	BackupConfig: 5 * time.Minute, DownloadSoftware: time.Hour, Activate: 15 * time.Minute, Reset: 10 * time.Minute,
 	RestoreOldSoftware: 15 * time.Minute, RecoverConfig: 10 * time.Minute, ConvertConfig: 10 * time.Minute,
+}
+
+// decodeSettings reads what persistSettings wrote; no data are the defaults.
+func decodeSettings(data []byte) (Settings, error) {
+	s := DefaultSettings()
+	if len(data) == 0 {
+		return s, nil
+	}
+	err := json.Unmarshal(data, &s)
+	if err == nil {
+		err = s.validate()
+	}
+	if err != nil {
+		return DefaultSettings(), fmt.Errorf("settings: %w", err)
+	}
+	return s, nil
+}
+
+// validate refuses values that the module does not allow.
+func (s *Settings) validate() error {
+	for _, r := range s.Servers {
+		if r.Protocol < TFTP || r.Protocol > FTPS || r.Timeout < 1 || r.Timeout > 600 || len(r.Address) > 255 {
+			return errors.New("a server is not one")
+		}
+	}
+	n := s.Notify
+	switch {
+	case !s.Params.valid():
+		return errors.New("parameters out of range")
+	case s.ConfirmMode != ConfirmAutomatic && s.ConfirmMode != ConfirmByManager || s.ConfirmWindow < 30 || s.ConfirmWindow > 86400:
+		return fmt.Errorf("confirm mode %d, window %d s", s.ConfirmMode, s.ConfirmWindow)
+	case n.Step < 1 || n.Step > 100 || n.MinInterval > 3600 || n.MaxInterval > 3600 || n.MaxInterval > 0 && n.MaxInterval < 5:
+		return fmt.Errorf("notification step %d, intervals %d s and %d s", n.Step, n.MinInterval, n.MaxInterval)
+	}
+	return nil
+}
+
+func (p *Params) valid() bool {
+	return p.Server <= Servers && p.Files <= AllConfig|SetOf(Software) && p.Bank <= 2 && p.Options < CheckOnly<<1 &&
+		p.TimeLimit <= 86400 && p.Retries <= 10 && p.Delay <= 86400
 }

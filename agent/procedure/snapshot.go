@@ -27,10 +27,32 @@ type Snapshot struct {
 	base    time.Time
 	changed time.Time
 	window  time.Time
+	work    *task // whose progress belongs to Op, nil for none
+	known   uint8 // Op.Percent before it was unknown
 }
 
 // Snapshot returns the present state; it does not block.
-func (e *Engine) Snapshot() *Snapshot { return e.snap.Load() }
+func (e *Engine) Snapshot() *Snapshot {
+	s := e.snap.Load()
+	t := s.work
+	if t == nil {
+		return s
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.live.phase != s.Op.Phase {
+		return s // the engine is about to take the new phase over
+	}
+	now := *s
+	now.Op.Percent = s.known
+	if t.live.show(&now.Op, t.plan) {
+		now.Op.Percent = PercentUnknown
+	}
+	if t.live.changed.After(now.changed) {
+		now.changed = t.live.changed
+	}
+	return &now
+}
 
 func (e *Engine) snapshot() *Snapshot {
 	s := &Snapshot{
@@ -40,10 +62,13 @@ func (e *Engine) snapshot() *Snapshot {
 		Seq:    e.j.Seq, Sent: e.j.Sent, Files: e.j.Files, Restarts: e.j.Restarts, Reason: e.j.Reason,
 		ConfigReset: e.j.ConfigReset, Banks: e.cfg.Banks.Status(), Config: e.cfg.Store.Status(),
 		Progress: e.progress.count,
-		now:      e.clock.Now, base: e.base, changed: e.changed, window: e.window,
+		now:      e.clock.Now, base: e.base, changed: e.changed, window: e.window, known: e.j.Op.Percent,
 	}
 	if e.unknown {
-		s.Op.Percent = Percent255
+		s.Op.Percent = PercentUnknown
+	}
+	if s.Op.State == Running || s.Op.State == Aborting {
+		s.work = e.work
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
 )
 
 // connect opens the server of the request.
@@ -195,13 +196,21 @@ func (t *task) convert() error {
 		return err
 	}
 	t.files, t.format = files, want
+	// The program gets the whole set; what is put in force was asked for.
+	maps.DeleteFunc(t.files, func(k FileKind, _ []byte) bool { return !filesOf(t.op.Kind, &t.op.Params).Has(k) })
 	return nil
 }
 
 // apply puts the files in force.
 func (t *task) apply() error {
-	if err := t.e.cfg.Store.Check(t.ctx, t.files); err != nil || t.op.Params.Options.Has(CheckOnly) {
+	o := t.op.Params.Options
+	if err := t.e.cfg.Store.Check(t.ctx, t.files); err != nil || o.Has(CheckOnly) {
 		return err
+	}
+	if o.Has(ThenReset) {
+		if err := t.checkCalls(); err != nil {
+			return err
+		}
 	}
 	if err := t.pointOfNoReturn(Applying, nil); err != nil {
 		return err

@@ -6,27 +6,54 @@ import (
 	"fmt"
 )
 
-// checkDownload looks at what may have changed since the request.
+// checkDownload looks at what may have changed since the request, and whether
+// the version asked for is there already (see iadUpgReqVersion).
 func (t *task) checkDownload() error {
 	st := t.e.cfg.Banks.Status()
-	if n := st.OnTrial(); n != 0 && n == st.Running {
-		return failure(CauseBankUnavailable, fmt.Sprintf("the software in bank %d is on trial, the other bank is its fallback", n))
+	p := &t.op.Params
+	if st.Tries() {
+		return failure(CauseBankUnavailable, fmt.Sprintf("the software in bank %d is on trial, the other bank is its fallback", st.Running))
+	}
+	if p.Version == "" || p.Options.Has(Force) {
+		return nil
+	}
+	if st.Bank(st.Running).Version == p.Version {
+		return failure(CauseAlreadyInstalled, cut("version "+p.Version+" is running"))
+	}
+	n := t.other()
+	if b := st.Bank(n); b.Version == p.Version && (b.State == BankReady || b.State == BankGood) {
+		t.skip = true
+		t.stored(n, b.Version)
 	}
 	return nil
+}
+
+// stored notes which software the operation is about.
+func (t *task) stored(n int, version string) {
+	t.op.Bank, t.op.NewVersion = n, version
+	t.update(func(j *journal) { j.Op.Bank, j.Op.NewVersion = n, version })
 }
 
 // install fetches the software into the other bank.
 func (t *task) install() error {
 	row := t.rows[Software-1]
 	t.file(row.Name)
+	if !t.op.Params.Options.Has(CheckOnly) {
+		t.stored(t.other(), "")
+	}
 	var done uint64
 	in, err := t.e.cfg.Banks.Install(t.ctx, t.conn, row.Name, Install{
 		Bank: int(t.op.Params.Bank), Options: t.op.Params.Options, Version: t.op.Params.Version,
 		Size: row.Size, Digest: row.Digest, CheckOnly: t.op.Params.Options.Has(CheckOnly),
 		Progress: func(p Phase, d, total uint64) {
-			done = d
 			t.phase(p)
-			t.progress(d, total)
+			switch p {
+			case Transferring:
+				done = d
+				t.progress(d, total)
+			case Verifying:
+				t.verified(d, total)
+			}
 		},
 	})
 	if err != nil {
@@ -34,8 +61,9 @@ func (t *task) install() error {
 		return err
 	}
 	t.result(Software, FileResult{Result: CauseNone, Size: in.Size, Digest: in.Digest})
-	t.op.Bank, t.op.NewVersion = in.Bank, in.Version
-	t.update(func(j *journal) { j.Op.Bank, j.Op.NewVersion = in.Bank, in.Version })
+	if !t.op.Params.Options.Has(CheckOnly) {
+		t.stored(in.Bank, in.Version)
+	}
 	return nil
 }
 
@@ -112,6 +140,15 @@ func (t *task) takeOver() error {
 		return nil
 	}
 	if err := t.e.cfg.Banks.TakeOver(t.op.Bank); err != nil {
+		if t.e.cfg.Banks.Status().Running != t.op.Bank {
+			// It never ran: the old software stays, also after a restart.
+			if _, back := t.e.cfg.Banks.Restore(); back != nil {
+				t.e.log.Error("the activation could not be taken back", "bank", t.op.Bank, "err", back)
+			}
+		}
+		return err
+	}
+	if err := t.e.call(t.e.openWindow); err != nil {
 		return err
 	}
 	return t.try()
@@ -121,10 +158,6 @@ func (t *task) takeOver() error {
 func (t *task) restart() error {
 	reason := ReasonCommanded
 	switch t.op.Kind {
-	case RecoverConfig:
-		if err := t.checkCalls(); err != nil {
-			return err
-		}
 	case DownloadSoftware, Activate:
 		reason = ReasonActivation
 	case RestoreOldSoftware:
@@ -132,6 +165,9 @@ func (t *task) restart() error {
 			return nil
 		}
 		reason = ReasonRollback
+	}
+	if err := t.pointOfNoReturn(PhaseRestarting, nil); err != nil {
+		return err
 	}
 	return &restartWanted{reason}
 }
@@ -172,8 +208,8 @@ func (t *task) restore() error {
 
 // try runs the self-test of the software that the operation put to use.
 func (t *task) try() error {
-	if t.op.Kind == RestoreOldSoftware && !t.afterRestart() {
-		return nil // it runs already, and was confirmed long ago
+	if t.op.Kind == RestoreOldSoftware && t.op.Phase != Trying {
+		return nil // it ran all the time, and was confirmed long ago
 	}
 	if err := t.pointOfNoReturn(Trying, nil); err != nil {
 		return err
@@ -183,9 +219,6 @@ func (t *task) try() error {
 	}
 	return t.e.call(t.e.trialPassed)
 }
-
-// afterRestart tells whether the plan was taken up after a restart.
-func (t *task) afterRestart() bool { return t.op.State == Restarting || t.op.Phase == Trying }
 
 // selfTest runs the device's test; its error always has a cause.
 func (e *Engine) selfTest(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // step is one phase of an operation. A plan is a list of them.
@@ -34,23 +35,67 @@ type task struct {
 	files  ConfigFiles
 	format uint32
 	sent   map[FileKind][]byte // digests
+	skip   bool                // the software is there already: no download
 
-	stop *Failure // owned by the engine's goroutine: why the work was told to stop
+	// Owned by the engine's goroutine.
+	stop *Failure // why the work was told to stop
+	past bool     // the work is past the point where it can be stopped
 
 	mu   sync.Mutex
 	live live
+	told uint8 // percentage that the engine was last told of
 }
 
-// live is the progress of the work, taken over by the engine when it gets to
-// it.
+// live is the progress of the work. The engine takes it over when the phase or
+// the percentage changes, a snapshot when it is read.
 type live struct {
 	phase       Phase
 	file        string
-	done, total uint64
+	done, total uint64 // octets transferred
+	part, whole uint64 // of the phase verifying
+	changed     time.Time
+}
+
+// percent weighs the phases; the last percent is for success. unknown is true
+// while that says nothing.
+func (l *live) percent(plan []step) (percent uint8, unknown bool) {
+	sum, before, here := 0, 0, 0
+	reached := false
+	for _, s := range plan {
+		sum += s.weight
+		if s.phase == l.phase && !reached {
+			reached, here = true, s.weight
+		}
+		if !reached {
+			before += s.weight
+		}
+	}
+	if !reached || sum == 0 {
+		return 0, false
+	}
+	p := float64(before)
+	switch {
+	case l.phase == Transferring && l.total > 0:
+		p += float64(here) * min(1, float64(l.done)/float64(l.total))
+	case l.phase == Verifying && l.whole > 0:
+		p += float64(here) * min(1, float64(l.part)/float64(l.whole))
+	}
+	return uint8(min(99, 100*p/float64(sum))), l.phase == Transferring && l.total == 0 && l.done > 0
+}
+
+// show writes the progress into an operation.
+func (l *live) show(op *Operation, plan []step) (unknown bool) {
+	if l.file != "" {
+		op.File = l.file
+	}
+	op.Phase, op.Done, op.Total = l.phase, l.done, l.total
+	p, unknown := l.percent(plan)
+	op.Percent = max(op.Percent, p)
+	return unknown
 }
 
 func (e *Engine) newTask() *task {
-	t := &task{e: e, op: e.j.Op, rows: e.s.Files, plan: e.planFor(&e.j.Op)}
+	t := &task{e: e, op: e.j.Op, rows: e.s.Files, plan: planFor(&e.j.Op)}
 	if s, _ := usedRows(t.op.Kind, &t.op.Params); s != 0 {
 		t.server = e.s.Servers[s-1]
 	}
@@ -69,7 +114,7 @@ func (t *task) runSteps(from int) error {
 		if err := context.Cause(t.ctx); err != nil {
 			return err
 		}
-		if s.do == nil {
+		if s.do == nil || t.skip && s.phase <= Writing {
 			continue
 		}
 		t.phase(s.phase)
@@ -82,13 +127,21 @@ func (t *task) runSteps(from int) error {
 
 // phase begins a phase.
 func (t *task) phase(p Phase) {
-	t.mu.Lock()
-	same := t.live.phase == p
-	t.live.phase = p
-	t.mu.Unlock()
-	if !same {
+	if t.enter(p) {
 		_ = t.e.call(func() { t.e.takeLive(t) })
 	}
+}
+
+// enter notes the phase and tells whether it is another one.
+func (t *task) enter(p Phase) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.live.phase == p {
+		return false
+	}
+	t.live.phase, t.live.part, t.live.whole = p, 0, 0
+	t.live.changed = t.e.clock.Now()
+	return true
 }
 
 // file says which file is worked on.
@@ -98,44 +151,88 @@ func (t *task) file(name string) {
 	t.live.file = name
 }
 
-// progress counts octets; total is 0 while it is not known.
+// progress counts octets transferred; total is 0 while it is not known.
 func (t *task) progress(done, total uint64) {
+	t.advance(func(l *live) { l.done, l.total = done, total })
+}
+
+// verified counts what was verified of the whole.
+func (t *task) verified(part, whole uint64) {
+	t.advance(func(l *live) { l.part, l.whole = part, whole })
+}
+
+// advance changes the progress. The engine is told if the percentage is another
+// one, not of each packet.
+func (t *task) advance(f func(*live)) {
 	t.mu.Lock()
-	t.live.done, t.live.total = done, total
+	f(&t.live)
+	t.live.changed = t.e.clock.Now()
+	p, unknown := t.live.percent(t.plan)
+	if unknown {
+		p = PercentUnknown
+	}
+	tell := p != t.told
+	t.told = p
 	t.mu.Unlock()
-	select {
-	case t.e.poke <- struct{}{}:
-	default:
+	if tell {
+		select {
+		case t.e.poke <- struct{}{}:
+		default:
+		}
 	}
 }
 
+// tellToStop makes the work end with why.
+func (t *task) tellToStop(why *Failure) {
+	t.stop = why
+	t.cancel(why)
+}
+
 // pointOfNoReturn begins a phase that cannot be stopped; it is journaled. The
-// error is why the work was told to stop before.
+// error is why the work was told to stop before. An abort that was tested but
+// not carried out yet is waited for, so that its success means something.
 func (t *task) pointOfNoReturn(p Phase, change func(*journal)) (err error) {
-	if stopped := t.e.call(func() {
-		e := t.e
-		if t.stop != nil {
-			err = t.stop
-			return
+	for {
+		var wait <-chan struct{}
+		if stopped := t.e.call(func() {
+			if r := t.e.reserved; r != nil && r.command == Abort && !t.past {
+				wait = r.ended
+				return
+			}
+			err = t.pass(p, change)
+		}); stopped != nil {
+			return stopped
 		}
-		t.mu.Lock()
-		t.live.phase = p
-		t.mu.Unlock()
-		e.takeLive(t)
-		if change != nil {
-			change(&e.j)
+		if wait == nil {
+			return err
 		}
-		// Going back must be possible with a full or broken state partition.
-		if err = e.persist(); err != nil && e.j.Op.Kind == RestoreOldSoftware {
-			err = nil
+		select {
+		case <-wait:
+		case <-t.ctx.Done():
+			return context.Cause(t.ctx)
 		}
-		if err != nil {
-			err = failure(CauseStorageFull, cut(err.Error()))
-		}
-	}); stopped != nil {
-		return stopped
 	}
-	return err
+}
+
+// pass is pointOfNoReturn in the engine's goroutine.
+func (t *task) pass(p Phase, change func(*journal)) error {
+	e := t.e
+	if t.stop != nil {
+		return t.stop
+	}
+	t.past = true
+	t.enter(p)
+	e.takeLive(t)
+	if change != nil {
+		change(&e.j)
+	}
+	err := e.persist()
+	// Going back and restarting must be possible with a full or broken state
+	// partition.
+	if err == nil || e.j.Op.Kind == RestoreOldSoftware || e.j.Op.Kind == Reset {
+		return nil
+	}
+	return failure(CauseStorageFull, cut(err.Error()))
 }
 
 // update changes the operation from the work.
@@ -160,47 +257,16 @@ func (e *Engine) takeProgress() {
 	}
 }
 
+// takeLive notes the progress of the work.
 func (e *Engine) takeLive(t *task) {
-	t.mu.Lock()
-	l := t.live
-	t.mu.Unlock()
 	op := &e.j.Op
 	if op.State != Running && op.State != Aborting {
 		return
 	}
-	if l.file != "" {
-		op.File = l.file
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.unknown = t.live.show(op, t.plan)
+	if t.live.changed.After(e.changed) {
+		e.changed = t.live.changed
 	}
-	if op.Phase != l.phase || op.Done != l.done || op.Total != l.total {
-		e.changed = e.clock.Now()
-	}
-	op.Phase = l.phase
-	op.Done, op.Total = l.done, l.total
-	e.unknown = l.phase == Transferring && l.total == 0 && l.done > 0
-	op.Percent = max(op.Percent, percentOf(t.plan, l))
-}
-
-// percentOf weighs the phases of a plan; the last percent is for success.
-func percentOf(plan []step, l live) uint8 {
-	sum, before, here := 0, 0, 0
-	reached := false
-	for _, s := range plan {
-		sum += s.weight
-		if s.phase == l.phase && !reached {
-			reached, here = true, s.weight
-		}
-		if !reached {
-			before += s.weight
-		}
-	}
-	if !reached || sum == 0 {
-		return 0
-	}
-	p := float64(before)
-	if l.phase == Transferring || l.phase == Verifying {
-		if l.total > 0 {
-			p += float64(here) * min(1, float64(l.done)/float64(l.total))
-		}
-	}
-	return uint8(min(99, 100*p/float64(sum)))
 }

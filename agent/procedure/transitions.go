@@ -59,13 +59,11 @@ var transitions = []Transition{
 	{Running, OnInterruption, Failed, "the device restarted in the middle of it"},
 
 	{Aborting, OnStopped, Aborted, "the work has stopped"},
-	{Aborting, OnFailure, Failed, "given up for a stronger reason, such as the end of a trial"},
 	{Aborting, OnInterruption, Failed, "the device restarted before the work had stopped"},
 
 	{Restarting, OnSuccess, Succeeded, "the device is back, nothing is to be tried"},
 	{Restarting, OnTrial, Running, "the device is back and the software is tried"},
-	{Restarting, OnFailure, Failed, "the device is back with the fallback software"},
-	{Restarting, OnInterruption, Failed, "the restart did not take place as planned"},
+	{Restarting, OnFailure, Failed, "the device is back with other software than it was to start"},
 }
 
 // follow looks a transition up.

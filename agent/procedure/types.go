@@ -230,8 +230,16 @@ const (
 	BankCorrupt
 )
 
-// Percent255 is the value of iadUpgOpPercent while progress is unknown.
-const Percent255 = 255
+// PercentUnknown is the value of iadUpgOpPercent while progress is unknown.
+const PercentUnknown = 255
+
+// before returns the number before n.
+func before(n uint32) uint32 {
+	if n--; n == 0 {
+		return 1<<32 - 1
+	}
+	return n
+}
 
 // next returns the number after n; the numbers of operations and events wrap
 // to 1.
