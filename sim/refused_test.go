@@ -27,7 +27,7 @@ func TestRefusedSoftware(t *testing.T) {
 		large    bool
 	}{
 		{name: "wrong signature", cause: mib.FailCauseSignatureInvalid, spoil: func(t *testing.T, files map[string][]byte) {
-			flip(t, files, "2.0.0", "2.0.1")
+			flip(t, files, hardware, "IAD-4FXT")
 		}},
 		{name: "foreign signer", cause: mib.FailCauseSignerUntrusted, foreign: true},
 		{name: "wrong hardware", cause: mib.FailCauseIncompatibleHardware, manifest: func(m *bank.Manifest) { m.Hardware = []string{"OTHER"} }},
