@@ -126,7 +126,7 @@ var causes = map[Cause]struct {
 	CauseProtocolError:       {AdviceFixFirst, "check the server's settings"},
 	CauseFileTooLarge:        {AdviceDoNotRetry, "use a smaller file"},
 	CauseSizeMismatch:        {AdviceRetryNow, "check the file on the server"},
-	CauseTLSFailed:           {AdviceFixFirst, "check certificate, pin and the device's clock"},
+	CauseTLSFailed:           {AdviceFixFirst, "use ftps; check certificate, pin and the device's clock"},
 	CauseDigestMismatch:      {AdviceRetryNow, "transfer it again"},
 	CauseAborted:             {AdviceRetryNow, ""},
 	CauseDeadlineExceeded:    {AdviceRetryLater, "allow more time"},

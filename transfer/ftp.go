@@ -206,7 +206,7 @@ func (s *ftpSession) noAnswer(err error) error {
 
 func (s *ftpSession) loginError(err error) error {
 	var reply *textproto.Error
-	if s.control.broken || errors.As(err, &reply) {
+	if s.control.broken() || errors.As(err, &reply) {
 		return s.replied(err, either)
 	}
 	if code, text := s.control.last(); code >= 300 {
@@ -222,13 +222,17 @@ func (s *ftpSession) replied(err error, doing direction) error {
 	var ours *causeError
 	var source *sourceError
 	var reply *textproto.Error
-	var odd textproto.ProtocolError
 	switch {
 	case err == nil, errors.As(err, &source), errors.As(err, &ours):
 		return err
 	case errors.As(err, &reply):
 		return &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, doing: doing}
-	case errors.As(err, &odd):
+	case classify(err).Code == CauseOther && s.ctx.Err() == nil:
+		// The library could not make sense of what came, perhaps because it was
+		// only half of a reply.
+		if s.control != nil && s.control.broken() {
+			return s.control.failed
+		}
 		return &causeError{CauseProtocolError, err}
 	}
 	return err
@@ -241,7 +245,7 @@ func (s *ftpSession) size(path string) (int64, error) {
 	switch {
 	case err == nil && n >= 0:
 		return n, nil
-	case s.control.broken:
+	case s.control.broken():
 		return -1, err
 	case errors.As(err, &reply) && reply.Code == 421:
 		return -1, err
@@ -258,7 +262,7 @@ func (s *ftpSession) get(ctx context.Context, path string, offset int64) (io.Rea
 	if err != nil {
 		end()
 		s.transferred()
-		if s.control.broken {
+		if s.control.broken() {
 			s.disconnect()
 		}
 		return nil, 0, s.replied(err, getting)
@@ -336,7 +340,7 @@ func (r *ftpReader) finish() error {
 
 func (r *ftpReader) Close() error {
 	r.end()
-	if !r.done || r.session.control != nil && r.session.control.broken {
+	if !r.done || r.session.control != nil && r.session.control.broken() {
 		r.done = true
 		r.session.disconnect() // there is no way back to a quiet connection but ABOR, which few servers do well
 		return nil

@@ -28,7 +28,7 @@ type controlConn struct {
 	left    int    // octets that the present reply may still have
 	verb    string // of the last command
 	tail    []byte // end of the present reply
-	broken  bool   // a read or write failed
+	failed  error  // the first read or write that failed
 }
 
 func newControlConn(c net.Conn, timeout time.Duration) *controlConn {
@@ -40,9 +40,8 @@ func newControlConn(c net.Conn, timeout time.Duration) *controlConn {
 // expect starts the clock and the budget of a reply.
 func (g *controlConn) expect() {
 	g.left, g.tail = maxReply, g.tail[:0]
-	if g.Conn.SetDeadline(time.Now().Add(g.timeout)) != nil {
-		g.broken = true // closed; the next read says so
-	}
+	// It fails on a closed connection only; the next read says so.
+	_ = g.Conn.SetDeadline(time.Now().Add(g.timeout))
 }
 
 // SetDeadline is called by the library before it waits for the reply that ends
@@ -57,10 +56,7 @@ func (g *controlConn) Write(p []byte) (int, error) {
 	verb, _, _ := bytes.Cut(bytes.TrimSpace(p[:min(len(p), 16)]), []byte{' '})
 	g.verb = string(verb)
 	n, err := g.Conn.Write(p)
-	if err != nil {
-		g.broken = true
-	}
-	return n, err
+	return n, g.note(err)
 }
 
 func (g *controlConn) Read(p []byte) (int, error) {
@@ -70,8 +66,7 @@ func (g *controlConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if g.left <= 0 {
-		g.broken = true
-		return 0, &causeError{CauseProtocolError, errReplyTooLong}
+		return 0, g.note(&causeError{CauseProtocolError, errReplyTooLong})
 	}
 	n, err := g.Conn.Read(p[:min(len(p), g.left)])
 	g.left -= n
@@ -79,11 +74,18 @@ func (g *controlConn) Read(p []byte) (int, error) {
 	if drop := len(g.tail) - lastReply; drop > 0 {
 		g.tail = append(g.tail[:0], g.tail[drop:]...)
 	}
-	if err != nil {
-		g.broken = true
-	}
-	return n, err
+	return n, g.note(err)
 }
+
+func (g *controlConn) note(err error) error {
+	if g.failed == nil {
+		g.failed = err
+	}
+	return err
+}
+
+// broken reports whether the connection is of no more use.
+func (g *controlConn) broken() bool { return g.failed != nil }
 
 // last returns code and text of the last line that the server sent. The library
 // drops the code of a refused user name.

@@ -24,7 +24,7 @@ func (s *ftpSession) put(ctx context.Context, path string, u *upload) (int64, er
 	defer func() {
 		end()
 		s.transferred()
-		if s.control != nil && s.control.broken {
+		if s.control != nil && s.control.broken() {
 			s.disconnect()
 		}
 	}()
@@ -121,7 +121,7 @@ func (s *ftpSession) checkStored(path string, sent int64) error {
 
 // remove is a courtesy: the upload has failed already.
 func (s *ftpSession) remove(path string) {
-	if s.conn == nil || s.control.broken {
+	if s.conn == nil || s.control.broken() {
 		return
 	}
 	if err := s.conn.Delete(path); err != nil {

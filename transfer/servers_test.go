@@ -47,6 +47,7 @@ type realServer struct {
 type running struct {
 	transfer.Server
 	pin  []byte // of its certificate
+	conf string // its configuration file, where it has one
 	stop func() // kills it with all its children
 	log  *syncBuffer
 }
@@ -288,6 +289,7 @@ func vsftpd(t testing.TB, root string, secure bool) *running {
 	}
 	conf := writeFile(t, filepath.Join(dir, "vsftpd.conf"), strings.Join(settings, "\n")+"\n")
 	r := launch(t, peers.Find(t, "vsftpd"), conf)
+	r.conf = conf
 	r.Server = transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: port, Path: filepath.Base(root)}
 	if r.pin = pin; secure {
 		r.Protocol = transfer.FTPS

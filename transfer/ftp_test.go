@@ -1,0 +1,363 @@
+package transfer_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/iad/transfer"
+)
+
+var content = testContent(100_000, 11)
+
+func fakeWithFile() *fakeFTP {
+	f := newFakeFTP()
+	f.files["file"] = content
+	return f
+}
+
+func TestFTPFallbacks(t *testing.T) {
+	for name, change := range map[string]func(f *fakeFTP){
+		"usual":   func(f *fakeFTP) {},
+		"no EPSV": func(f *fakeFTP) { passive(f, "127,0,0,1") },
+		// The address in the reply is not believed: it could be anybody's.
+		"PASV with a stranger's address": func(f *fakeFTP) { passive(f, "127,99,99,99") },
+		"no SIZE":                        func(f *fakeFTP) { f.refuse("SIZE", "500 what?") },
+		"SIZE of nonsense":               func(f *fakeFTP) { f.refuse("SIZE", "213 -12") },
+		"no FEAT":                        func(f *fakeFTP) { f.refuse("FEAT", "500 what?") },
+		"greeting of many lines":         func(f *fakeFTP) { f.greeting = "220-hello\r\n220-world\r\n 331 no\r\n220 ready" },
+		"user needs no password":         func(f *fakeFTP) { f.refuse("USER", "230 welcome") },
+		"no end":                         func(f *fakeFTP) { f.on["RETR"] = withoutEnd },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := fakeWithFile()
+			change(f)
+			c := f.start(t).client(t)
+			for range 2 { // the connection serves the second file, too, or is made again
+				got, size, err := fetch(testContext(t), c, "file")
+				if err != nil || !bytes.Equal(got, content) {
+					t.Fatalf("got %d octets: %v", len(got), err)
+				}
+				if size != int64(len(content)) && !strings.Contains(name, "SIZE") {
+					t.Errorf("announced %d", size)
+				}
+			}
+			if name == "usual" && len(f.said("USER")) != 1 {
+				t.Errorf("logged in %d times for two files", len(f.said("USER")))
+			}
+		})
+	}
+}
+
+// passive makes a server know PASV only.
+func passive(f *fakeFTP, host string) {
+	f.refuse("EPSV", "500 what?")
+	f.on["PASV"] = func(c *fakeConn, _ string) {
+		c.listen()
+		port := c.data.Addr().(*net.TCPAddr).Port
+		c.reply("227 go (%s,%d,%d)", host, port>>8, port&255)
+	}
+}
+
+// withoutEnd sends the file but not the reply after it, as when a router forgot
+// the silent control connection.
+func withoutEnd(c *fakeConn, arg string) {
+	c.reply("150 here it comes")
+	c.sendData(c.files[arg])
+}
+
+func TestFTPRefusals(t *testing.T) {
+	for name, x := range map[string]struct {
+		change func(f *fakeFTP)
+		want   transfer.Cause
+	}{
+		"busy":             {func(f *fakeFTP) { f.greeting = "421 too many users" }, transfer.CauseServerBusy},
+		"no FTP server":    {func(f *fakeFTP) { f.greeting = "hello" }, transfer.CauseProtocolError},
+		"unknown user":     {func(f *fakeFTP) { f.refuse("USER", "530 not you") }, transfer.CauseAuthFailed},
+		"wrong password":   {func(f *fakeFTP) { f.refuse("PASS", "530 not you") }, transfer.CauseAuthFailed},
+		"needs TLS":        {func(f *fakeFTP) { f.refuse("USER", "530 Non-anonymous sessions must use encryption.") }, transfer.CauseTLSFailed},
+		"no such file":     {func(f *fakeFTP) { delete(f.files, "file") }, transfer.CauseFileNotFound},
+		"may not read":     {func(f *fakeFTP) { f.refuse("RETR", "550 Failed to open file.") }, transfer.CauseAccessDenied},
+		"broke off":        {func(f *fakeFTP) { f.on["RETR"] = half("426 aborted") }, transfer.CauseConnectionLost},
+		"disk error":       {func(f *fakeFTP) { f.on["RETR"] = half("451 Failure reading local file.") }, transfer.CauseConnectionLost},
+		"half, says done":  {func(f *fakeFTP) { f.on["RETR"] = half("226 done") }, transfer.CauseSizeMismatch},
+		"says no more":     {func(f *fakeFTP) { f.on["RETR"] = half("") }, transfer.CauseTransferTimeout},
+		"more than size":   {func(f *fakeFTP) { f.refuse("SIZE", "213 500") }, transfer.CauseSizeMismatch},
+		"bad passive port": {func(f *fakeFTP) { f.refuse("EPSV", "229 go (|||99999999|)"); f.refuse("PASV", "227 what?") }, transfer.CauseProtocolError},
+		"no passive":       {func(f *fakeFTP) { f.refuse("EPSV", "500 what?"); f.refuse("PASV", "500 what?") }, transfer.CauseProtocolError},
+		"stalls":           {func(f *fakeFTP) { f.on["RETR"] = stall }, transfer.CauseTransferTimeout},
+		"endless reply":    {func(f *fakeFTP) { f.on["RETR"] = endless("150-more\r\n") }, transfer.CauseProtocolError},
+		"endless line":     {func(f *fakeFTP) { f.on["TYPE"] = endless("200 more and more ") }, transfer.CauseProtocolError},
+		"dripping reply":   {func(f *fakeFTP) { f.on["PASS"] = drip }, transfer.CauseTransferTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := fakeWithFile()
+			x.change(f)
+			begin := time.Now()
+			_, _, err := fetch(testContext(t), f.start(t).client(t), "file")
+			wantCause(t, err, x.want)
+			t.Log(err)
+			if d := time.Since(begin); d > 5*time.Second {
+				t.Errorf("it took %v", d)
+			}
+		})
+	}
+}
+
+// half sends half of the file and then a reply.
+func half(reply string) func(*fakeConn, string) {
+	return func(c *fakeConn, arg string) {
+		c.reply("150 here it comes")
+		c.sendData(c.files[arg][:len(content)/2])
+		if reply != "" {
+			c.reply("%s", reply)
+		}
+	}
+}
+
+func stall(c *fakeConn, arg string) {
+	c.reply("150 here it comes")
+	if d := c.accept(); d != nil {
+		_, _ = d.Write(content[:1000])
+		_, _ = io.Copy(io.Discard, d) // until the client has had enough
+		d.Close()
+	}
+}
+
+func endless(s string) func(*fakeConn, string) {
+	return func(c *fakeConn, _ string) {
+		for {
+			if _, err := io.WriteString(c, s); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// drip sends a reply so slowly that no single wait is long.
+func drip(c *fakeConn, _ string) {
+	for range 100 {
+		<-time.After(100 * time.Millisecond)
+		if _, err := io.WriteString(c, "x"); err != nil {
+			return
+		}
+	}
+}
+
+func TestFTPNeverGreets(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, p := range []transfer.Protocol{transfer.FTP, transfer.FTPS} {
+		r := &running{Server: transfer.Server{Protocol: p, Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: 300 * time.Millisecond}}
+		_, _, err = fetch(testContext(t), r.client(t), "file")
+		wantCause(t, err, transfer.CauseServerUnreachable)
+	}
+}
+
+func TestFTPRestRefused(t *testing.T) {
+	f := fakeWithFile()
+	f.refuse("REST", "502 not implemented")
+	c := f.start(t).client(t)
+	if _, _, err := c.Get(testContext(t), "file", 10); !errors.Is(err, transfer.ErrNoResume) {
+		t.Errorf("%v, want ErrNoResume", err)
+	}
+	if got, _, err := fetch(testContext(t), c, "file"); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("from the beginning: %d octets, %v", len(got), err)
+	}
+}
+
+func TestFTPUpload(t *testing.T) {
+	partialName := func(f *fakeFTP) bool { return len(f.said("STOR file.")) == 1 }
+	for name, x := range map[string]struct {
+		change func(f *fakeFTP)
+		check  func(f *fakeFTP) bool
+	}{
+		"usual":           {func(f *fakeFTP) {}, func(f *fakeFTP) bool { return partialName(f) && len(f.said("STOR")) == 1 }},
+		"no SIZE":         {func(f *fakeFTP) { f.refuse("SIZE", "500 what?") }, partialName},
+		"no renaming":     {func(f *fakeFTP) { f.refuse("RNFR", "550 not allowed") }, func(f *fakeFTP) bool { return partialName(f) && len(f.said("DELE")) == 1 }},
+		"no renaming to":  {func(f *fakeFTP) { f.refuse("RNTO", "502 what?") }, partialName},
+		"no strange name": {func(f *fakeFTP) { f.on["STOR"] = onlyPlainName }, partialName},
+		"breaks off":      {func(f *fakeFTP) { f.on["STOR"] = breaksOff(f) }, func(f *fakeFTP) bool { return len(f.said("REST 40000")) == 1 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeFTP()
+			x.change(f)
+			if err := put(t, f.start(t).client(t), "file", content); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := f.file("file"); !bytes.Equal(got, content) {
+				t.Errorf("stored %d octets of %d, or others", len(got), len(content))
+			}
+			if len(f.files) != 1 {
+				t.Errorf("%d files on the server", len(f.files))
+			}
+			if !x.check(f) {
+				t.Errorf("commands: %q", f.said(""))
+			}
+		})
+	}
+}
+
+func onlyPlainName(c *fakeConn, arg string) {
+	if strings.Contains(arg, ".") {
+		c.reply("553 no dots")
+		return
+	}
+	c.usual("STOR", arg)
+}
+
+// breaksOff takes 40000 octets the first time, then the connections are gone.
+func breaksOff(f *fakeFTP) func(*fakeConn, string) {
+	first := true
+	return func(c *fakeConn, arg string) {
+		if !first {
+			c.usual("STOR", arg)
+			return
+		}
+		first = false
+		c.reply("150 go on")
+		c.store(arg, c.receiveData(40_000))
+		c.Close()
+	}
+}
+
+func TestFTPUploadRefusals(t *testing.T) {
+	for name, x := range map[string]struct {
+		change func(f *fakeFTP)
+		want   transfer.Cause
+	}{
+		"may not write": {func(f *fakeFTP) { f.refuse("STOR", "553 Could not create file.") }, transfer.CauseAccessDenied},
+		"write once":    {func(f *fakeFTP) { f.refuse("RNTO", "550 file already exists"); f.on["STOR"] = writeOnce }, transfer.CauseRemoteFileExists},
+		"full":          {func(f *fakeFTP) { f.on["STOR"] = full }, transfer.CauseRemoteStorageFull},
+		"loses octets":  {func(f *fakeFTP) { f.refuse("SIZE", "213 99999") }, transfer.CauseSizeMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeFTP()
+			x.change(f)
+			wantCause(t, put(t, f.start(t).client(t), "file", content), x.want)
+			if len(f.files) != 0 {
+				t.Errorf("%d files left on the server", len(f.files))
+			}
+		})
+	}
+}
+
+func writeOnce(c *fakeConn, arg string) {
+	if arg == "file" {
+		c.reply("550 file already exists")
+		return
+	}
+	c.usual("STOR", arg)
+}
+
+func full(c *fakeConn, _ string) {
+	c.reply("150 go on")
+	c.receiveData(10_000)
+	c.reply("552 Quota exceeded")
+}
+
+// TestFTPNames: no name makes the client say anything but commands of its own.
+func TestFTPNames(t *testing.T) {
+	f := fakeWithFile()
+	c := f.start(t).client(t)
+	for _, name := range []string{"", "a\r\nDELE file", "a\nb", "a\x00b", "..", "../x", "a/../../x", `..\x`, "a/", " a", "a ", "\xff", "a\u0085b", strings.Repeat("a", 500)} {
+		_, _, err := c.Get(testContext(t), name, 0)
+		wantCause(t, err, transfer.CauseBadRequest)
+		wantCause(t, put(t, c, name, content), transfer.CauseBadRequest)
+	}
+	if said := f.said(""); len(said) > 0 {
+		t.Errorf("the server was told %q", said)
+	}
+	f.files["dir/fürth 1 ..x.tar"] = content
+	for _, path := range []string{"", "dir", "dir/"} {
+		name := "dir/fürth 1 ..x.tar"
+		if path != "" {
+			name = strings.TrimPrefix(name, "dir/")
+		}
+		c := f.start(t).client(t, func(s *transfer.Server, _ *transfer.Options) { s.Path = path })
+		if got, _, err := fetch(testContext(t), c, name); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%q in %q: %d octets, %v", name, path, len(got), err)
+		}
+	}
+	c = f.start(t).client(t, func(s *transfer.Server, _ *transfer.Options) { s.Path = "dir" })
+	_, _, err := c.Get(testContext(t), "/etc/passwd", 0)
+	wantCause(t, err, transfer.CauseBadRequest)
+}
+
+func TestFTPSCertificates(t *testing.T) {
+	root := newRoot(t)
+	r := startVsftpdTLS(t, root)
+	writeFile(t, filepath.Join(root, "file"), "content")
+	pool := x509.NewCertPool()
+	pemFile, _ := filepath.Glob(filepath.Join(filepath.Dir(r.conf), "*.pem"))
+	b, err := os.ReadFile(pemFile[0])
+	if err != nil || !pool.AppendCertsFromPEM(b) {
+		t.Fatalf("certificate: %v", err)
+	}
+	wrong := sha256.Sum256(nil)
+	for name, x := range map[string]struct {
+		options transfer.Options
+		want    transfer.Cause
+	}{
+		"unknown authority": {transfer.Options{}, transfer.CauseTLSFailed},
+		"wrong pin":         {transfer.Options{Pin: wrong[:]}, transfer.CauseTLSFailed},
+		"other name":        {transfer.Options{TLS: &tls.Config{RootCAs: pool, ServerName: "other.example"}}, transfer.CauseTLSFailed},
+		"known authority":   {transfer.Options{TLS: &tls.Config{RootCAs: pool}}, 0},
+		"pin":               {transfer.Options{Pin: r.pin}, 0},
+		"old TLS":           {transfer.Options{Pin: r.pin, TLS: &tls.Config{MaxVersion: tls.VersionTLS12}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := r.client(t, func(_ *transfer.Server, o *transfer.Options) { *o = x.options })
+			got, _, err := fetch(testContext(t), c, "file")
+			if x.want != 0 {
+				wantCause(t, err, x.want)
+				t.Log(err)
+			} else if err != nil || string(got) != "content" {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestFTPSRefused(t *testing.T) {
+	for name, reply := range map[string]string{
+		"not known":        "500 AUTH not understood",
+		"plain text after": "234 go\r\n230 you are logged in",
+		"no TLS at all":    "234 go",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := fakeWithFile()
+			f.on["AUTH"] = func(c *fakeConn, _ string) {
+				c.reply("%s", reply)
+				if name == "no TLS at all" {
+					fmt.Fprint(c, "this is not a TLS record\r\n")
+				}
+			}
+			r := f.start(t)
+			r.Protocol = transfer.FTPS
+			_, _, err := fetch(testContext(t), r.client(t), "file")
+			wantCause(t, err, transfer.CauseTLSFailed)
+			if len(f.said("PASS")) > 0 {
+				t.Error("the password was sent in the clear")
+			}
+		})
+	}
+}
