@@ -1,0 +1,255 @@
+package manager_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/gosnmp/gosnmp"
+
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+)
+
+func backupRequest() manager.Request {
+	return manager.Request{
+		Kind: mib.OperationKindBackupConfig, ID: 4711, Owner: "tester",
+		Server: &manager.ServerRow{Index: 2, Path: "backups", FileServerAddress: manager.FileServerAddress{
+			Protocol: manager.FTP, Host: "192.0.2.1", Port: 2121, User: "u", Password: "p", Timeout: 7 * time.Second,
+		}},
+		Files:     []manager.FileRow{{Kind: mib.FileTypeUserData, Name: "user.cfg", ExpectSize: 5}},
+		TimeLimit: time.Minute, Retries: 3,
+	}
+}
+
+func TestStartWritesEverything(t *testing.T) {
+	p := newPeer(t)
+	op, err := p.client().Start(t.Context(), backupRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if op.ID != 1 || !op.Is(4711, "tester") || op.Kind != mib.OperationKindBackupConfig || op.TimeLeft != time.Minute {
+		t.Errorf("operation %+v", op)
+	}
+	for _, c := range []struct {
+		object *mib.Object
+		index  uint32
+		want   mib.Value
+	}{
+		{mib.ServerAddressType, 2, mib.InetAddressTypeIpv4.Value()},
+		{mib.ServerAddress, 2, mib.Octets([]byte{192, 0, 2, 1})},
+		{mib.ServerPort, 2, mib.Uint32(2121)},
+		{mib.ServerProtocol, 2, mib.ProtocolFtp.Value()},
+		{mib.ServerUser, 2, mib.Str("u")},
+		{mib.ServerPassword, 2, mib.Str("p")},
+		{mib.ServerPath, 2, mib.Str("backups")},
+		{mib.ServerTimeout, 2, mib.Uint32(7)},
+		{mib.FileName, 2, mib.Str("user.cfg")},
+		{mib.FileExpectSize, 2, mib.Uint32(5)},
+		{mib.ReqServer, 0, mib.Uint32(2)},
+		{mib.ReqFiles, 0, mib.Octets(mib.Bits(mib.FileSetUserData))},
+		{mib.ReqTimeLimit, 0, mib.Uint32(60)},
+		{mib.ReqRetries, 0, mib.Uint32(3)},
+	} {
+		if got := p.value(c.object, c.index); !got.Equal(c.want) {
+			t.Errorf("%s.%d is %v, want %v", c.object.Name, c.index, got, c.want)
+		}
+	}
+}
+
+// losing drops the first n responses of a kind.
+func losing(kind gosnmp.PDUType, n int) func(gosnmp.PDUType) bool {
+	return func(got gosnmp.PDUType) bool {
+		if got != kind || n == 0 {
+			return false
+		}
+		n--
+		return true
+	}
+}
+
+func TestStartOnce(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		lost    int // responses to SETs
+		request func() manager.Request
+	}{
+		// One loss is repeated by the SNMP layer, two are a time-out.
+		{"response to the command lost", 1, func() manager.Request {
+			return manager.Request{Kind: mib.OperationKindReset, ID: 5, Owner: "tester"}
+		}},
+		{"command times out", 2, func() manager.Request {
+			return manager.Request{Kind: mib.OperationKindReset, ID: 5, Owner: "tester"}
+		}},
+		{"response to a row lost", 1, backupRequest},
+		{"row times out", 2, backupRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPeer(t)
+			p.script(func() { p.drop = losing(gosnmp.SetRequest, c.lost) })
+			r := c.request()
+			op, err := p.client().Start(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.started() != 1 || !op.Is(r.ID, r.Owner) {
+				t.Errorf("%d operations started; got %+v", p.started(), op)
+			}
+		})
+	}
+}
+
+func TestStartAgainAfterCrash(t *testing.T) {
+	p := newPeer(t)
+	c := p.client()
+	first, err := c.Start(t.Context(), backupRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := c.Start(t.Context(), backupRequest())
+	if err != nil || again.ID != first.ID || p.started() != 1 {
+		t.Errorf("again: %+v, %v; %d operations started", again, err, p.started())
+	}
+}
+
+func TestOtherManagerFaster(t *testing.T) {
+	p := newPeer(t)
+	races := 2
+	faster := func() { p.put(mib.ReqLock, mib.Int32(p.value(mib.ReqLock).Int+1)) }
+	p.script(func() {
+		p.before = func() {
+			if races > 0 {
+				races--
+				faster()
+			}
+		}
+	})
+	if _, err := p.client().Start(t.Context(), backupRequest()); err != nil {
+		t.Fatal(err)
+	}
+	if p.started() != 1 {
+		t.Errorf("%d operations started", p.started())
+	}
+	p.script(func() { p.before = faster })
+	r := backupRequest()
+	r.ID++
+	if _, err := p.client().Start(t.Context(), r); err == nil || p.started() != 1 {
+		t.Errorf("started against a manager that is always faster: %v", err)
+	}
+}
+
+func TestRefusal(t *testing.T) {
+	p := newPeer(t)
+	p.script(func() { p.refuse = func() mib.FailCause { return mib.FailCauseServiceInUse } })
+	_, err := p.client().Start(t.Context(), manager.Request{Kind: mib.OperationKindReset, ID: 1, Owner: "tester"})
+	var refusal *manager.RefusalError
+	if !errors.As(err, &refusal) || refusal.Cause != mib.FailCauseServiceInUse || refusal.Text != "because the test wants it" {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestErrorsTell(t *testing.T) {
+	p := newPeer(t)
+	readOnly, err := manager.Dial(manager.Target{
+		Address: p.conn.LocalAddr().String(), Credentials: manager.Credentials{Read: "public", Write: "public"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readOnly.Close()
+	_, err = readOnly.Start(t.Context(), backupRequest())
+	var refusal *manager.RefusalError
+	if !errors.As(err, &refusal) || refusal.Cause != mib.FailCauseNotPermitted {
+		t.Errorf("community that may not write: %v", err)
+	}
+
+	elsewhere, err := manager.Dial(manager.Target{
+		Address: p.conn.LocalAddr().String(), Credentials: manager.Credentials{Write: "private"}, Root: mib.OID{1, 3, 6, 1, 4, 1, 99999, 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close()
+	if _, err := elsewhere.Device(t.Context()); !errors.Is(err, manager.ErrNotSupported) {
+		t.Errorf("wrong root: %v", err)
+	}
+
+	p.script(func() { p.drop = func(gosnmp.PDUType) bool { return true } })
+	if _, err := p.client().Device(t.Context()); !errors.Is(err, manager.ErrNoAnswer) {
+		t.Errorf("silence: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.client().Device(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestCancelInMidRequest(t *testing.T) {
+	p := newPeer(t)
+	asked := make(chan struct{}, 10)
+	p.script(func() { p.drop = func(gosnmp.PDUType) bool { asked <- struct{}{}; return true } })
+	c, err := manager.Dial(manager.Target{
+		Address: p.conn.LocalAddr().String(), Timeout: time.Minute, Credentials: manager.Credentials{Write: "private"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if _, err := c.Device(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTables(t *testing.T) {
+	p := newPeer(t)
+	for op := uint32(1); op <= 40; op++ { // more than one GETBULK holds
+		p.put(mib.HistKind, mib.OperationKindReset.Value(), op)
+		p.put(mib.HistState, mib.OperationStateFailed.Value(), op)
+		p.put(mib.HistElapsed, mib.Uint32(op), op)
+		p.put(mib.HistOwner, mib.Str("someone"), op)
+		p.put(mib.EventType, mib.EventTypeRestarted.Value(), op+100)
+	}
+	history, err := p.client().History(t.Context())
+	if err != nil || len(history) != 40 {
+		t.Fatalf("%d rows, %v", len(history), err)
+	}
+	if h := history[39]; h.OpID != 40 || h.Elapsed != 40*time.Second || h.Owner != "someone" || h.Kind != mib.OperationKindReset {
+		t.Errorf("last row %+v", h)
+	}
+	events, err := p.client().Events(t.Context())
+	if err != nil || len(events) != 40 || events[0].Seq != 101 || events[0].Type != mib.EventTypeRestarted {
+		t.Errorf("events %+v, %v", events, err)
+	}
+}
+
+func TestEveryCauseIsExplained(t *testing.T) {
+	for _, e := range mib.OpFailCause.Enums {
+		if manager.Explain(mib.FailCause(e.Number)) == manager.Explain(250) || manager.Explain(mib.FailCause(e.Number)) == "" {
+			t.Errorf("%s is not explained", e.Name)
+		}
+	}
+	if manager.Explain(250) != "failed, cause 250" {
+		t.Errorf("an unknown cause: %s", manager.Explain(250))
+	}
+}
+
+func TestDialRefuses(t *testing.T) {
+	for _, target := range []manager.Target{
+		{Address: "", Credentials: manager.Credentials{Write: "x"}},
+		{Address: "127.0.0.1:0", Credentials: manager.Credentials{Write: "x"}},
+		{Address: "127.0.0.1:66000", Credentials: manager.Credentials{Write: "x"}},
+		{Address: "127.0.0.1"},
+		{Address: "127.0.0.1", Credentials: manager.Credentials{User: &manager.User{Name: "u", Auth: "sha", AuthPassword: "short"}}},
+		{Address: "127.0.0.1", Credentials: manager.Credentials{User: &manager.User{Name: "u", Priv: "aes", PrivPassword: "12345678"}}},
+		{Address: "127.0.0.1", Credentials: manager.Credentials{User: &manager.User{Name: "u", Auth: "rot13", AuthPassword: "12345678"}}},
+	} {
+		if c, err := manager.Dial(target); err == nil {
+			c.Close()
+			t.Errorf("%+v: no error", target)
+		}
+	}
+}
