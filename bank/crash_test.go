@@ -1,6 +1,7 @@
 package bank
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
@@ -15,8 +16,8 @@ import (
 )
 
 // The sweeps cut the power at every operation of the work of the banks, and again
-// at every operation of the recovery. IAD_CRASH=full tries every pair; otherwise
-// the second cuts are a seeded sample.
+// at every operation of the recovery. IAD_CRASH=full tries every pair; otherwise the
+// second cuts are a seeded sample.
 
 // fullCrash tells whether every pair of cuts is wanted.
 func fullCrash() bool { return os.Getenv("IAD_CRASH") == "full" }
@@ -200,15 +201,18 @@ func lives(t testing.TB) map[string]crashfs.Sweep[told] {
 			}),
 			Life: life(func(opt Options, w *told) error { return upgrade(opt, "2.0.0", w) }),
 		},
+		"download after activation": {Start: provisioned(t), Life: life(changedMindLife)},
+		"tries used up":             {Start: onTrial(t), Life: life(neverConfirmedLife)},
+		"split form":                {Start: provisioned(t), Life: life(splitLife)},
 		"restore":                   {Start: upgraded(t, "2.0.0"), Life: life(restoreLife)},
 		"give up":                   {Start: onTrial(t), Life: life(giveUpLife)},
 		"take over without restart": {Start: provisioned(t), Life: life(takeOverLife)},
 		"restore while on trial":    {Start: onTrial(t), Life: life(restoreLife)},
 	}
 	for name, s := range sweeps {
-		s.Depth, s.Seed = 2, 1
-		if !fullCrash() {
-			s.Limit = 25
+		s.Seed = 1
+		if s.Depth, s.Limit = 2, 25; fullCrash() {
+			s.Limit, s.Mixtures = 0, 6
 		}
 		sweeps[name] = s
 	}
@@ -297,6 +301,103 @@ func giveUpLife(opt Options, w *told) error {
 		return fmt.Errorf("after giving up: %+v", s)
 	}
 	return nil
+}
+
+// changedMindLife activates 2.0.0 and, before the restart, downloads 1.5.0 instead.
+func changedMindLife(opt Options, w *told) error {
+	b, _, err := start(opt)
+	if err != nil {
+		return err
+	}
+	if version(b) == "2.0.0" {
+		// It was activated when the power failed.
+		if w.ready {
+			return fmt.Errorf("software that was overwritten starts: %+v", b.Status())
+		}
+		if _, err := b.Restore(); err != nil {
+			return err
+		}
+		if b, _, err = start(opt); err != nil {
+			return err
+		}
+	}
+	if s := b.Status(); s.Banks[1].State == StateEmpty {
+		if err := fetchInto(b, "2.0.0", false); err != nil {
+			return err
+		}
+		if err := b.Activate(2); err != nil {
+			return err
+		}
+	}
+	if err := fetchInto(b, "1.5.0", w.ready); err != nil {
+		return err
+	}
+	w.ready = true
+	if s := b.Status(); s.Next != 1 || s.Banks[1].Version != "1.5.0" || s.Banks[1].State != StateReady {
+		return fmt.Errorf("after the second download: %+v", s)
+	}
+	return nil
+}
+
+// neverConfirmedLife starts the software on trial until the device gives it up.
+func neverConfirmedLife(opt Options, _ *told) error {
+	for starts := 0; ; starts++ {
+		b, report, err := start(opt)
+		switch {
+		case err != nil:
+			return err
+		case starts > Tries:
+			return fmt.Errorf("started for ever: %+v", report)
+		case report.Trial:
+			continue
+		}
+		if s := b.Status(); s.Running != 1 || s.Banks[1].State != StateFailed {
+			return fmt.Errorf("after the tries: %+v", s)
+		}
+		if n, err := b.Restore(); n != 1 || err != nil {
+			return fmt.Errorf("the old software runs, restore says bank %d, %v", n, err)
+		}
+		return nil
+	}
+}
+
+// splitLife downloads 2.0.0 in split form, from a server that breaks off once.
+func splitLife(opt Options, w *told) error {
+	b, _, err := start(opt)
+	if err != nil {
+		return err
+	}
+	src := splitServer(crashImages["2.0.0"])
+	for _, src.cut = range []int64{35_000, 0} {
+		_, err = b.Install(context.Background(), src, "dir/"+ManifestName, InstallOptions{})
+	}
+	if err != nil {
+		return err
+	}
+	w.ready = true
+	if s := b.Status(); s.Next != 1 || s.Banks[1].Version != "2.0.0" || s.Banks[1].State != StateReady {
+		return fmt.Errorf("after the download: %+v", s)
+	}
+	return nil
+}
+
+// splitServer serves the files of an image in the folder dir.
+func splitServer(image []byte) *server {
+	s := &server{files: make(map[string][]byte)}
+	for r := tar.NewReader(bytes.NewReader(image)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return s
+		}
+		if err != nil {
+			panic(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			panic(err)
+		}
+		s.files["dir/"+h.Name] = data
+	}
 }
 
 func takeOverLife(opt Options, w *told) error {

@@ -216,12 +216,10 @@ func (f *fileSystem) Rename(from, to string) error {
 			return nil
 		case i.names != nil && (clean(to)+"/" == clean(from)+"/" || strings.HasPrefix(clean(to), clean(from)+"/")):
 			return syscall.EINVAL
-		case old != nil && old.names != nil && i.names == nil:
-			return syscall.EISDIR
-		case old != nil && old.names == nil && i.names != nil:
+		case old != nil && old.names != nil:
+			return syscall.EEXIST // as os.Rename has it
+		case old != nil && i.names != nil:
 			return syscall.ENOTDIR
-		case old != nil && len(old.names) > 0:
-			return syscall.ENOTEMPTY
 		}
 		c := &change{names: []rename{{source, sourceName, nil}, {target, targetName, i}}}
 		return f.m.do(f.op(OpRename, from), effect{change: c})
