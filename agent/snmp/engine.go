@@ -27,7 +27,7 @@ type Engine struct {
 	now     func() time.Time
 	started time.Time
 
-	conn    *net.UDPConn // nil if it answers no requests
+	conn    *socket // nil if it answers no requests
 	users   map[string]*user
 	scalars []scalar
 	stats   stats
@@ -96,7 +96,12 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snmp: address to listen on: %w", err)
 	}
-	if e.conn, err = net.ListenUDP("udp", addr); err != nil {
+	conn, err := net.ListenUDP("udp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("snmp: %w", err)
+	}
+	if e.conn, err = newSocket(conn); err != nil {
+		conn.Close()
 		return nil, fmt.Errorf("snmp: %w", err)
 	}
 	return e, nil
@@ -151,7 +156,7 @@ func (e *Engine) serve(ctx context.Context) error {
 	// One octet more shows that a message was too long.
 	buf := make([]byte, e.cfg.MaxSize+1)
 	for {
-		n, src, err := e.conn.ReadFromUDPAddrPort(buf)
+		n, src, err := e.conn.read(buf)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -167,7 +172,7 @@ func (e *Engine) serve(ctx context.Context) error {
 		}
 		reply, done := e.handle(src, buf[:n])
 		if reply != nil {
-			if _, err := e.conn.WriteToUDPAddrPort(reply, src); err != nil {
+			if err := e.conn.write(reply, src); err != nil {
 				e.log.Warn("sending an answer", "to", src, "err", err)
 			}
 		}

@@ -107,6 +107,8 @@ func (e *Engine) inTimeWindow(h *header) bool {
 func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func()) {
 	switch s.pdu.kind {
 	case pduGet, pduGetNext, pduGetBulk, pduSet:
+	case pduInform:
+		return e.reportScoped(m, u, s.pdu, &e.stats.unknownPDUHandlers, oidUnknownPDUHandlers), nil
 	default:
 		e.stats.unknownPDUHandlers.Add(1)
 		return nil, nil
