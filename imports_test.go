@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"manager":           {"mib", "bank", "internal/durable", "internal/tftpwire"},
 	"sim":               {"agent", "agent/*", "bank", "transfer", "mib"},
 	"cmd/iad":           {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable"},
-	"cmd/iadsim":        {"sim", "agent", "agent/*", "bank", "transfer", "mib"},
+	"cmd/iadsim":        {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable"},
 	"cmd/iadms":         {"manager", "bank", "mib"},
 }
 
