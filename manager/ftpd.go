@@ -16,6 +16,32 @@ import (
 	"github.com/spf13/afero"
 )
 
+// closingListener closes what it accepted when ctx ends. ftpserverlib's own
+// way to close a connection from outside races with its work on it.
+type closingListener struct {
+	net.Listener
+	ctx context.Context
+}
+
+func (l closingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(l.ctx, func() { _ = conn.Close() }) // ends reads and writes; nobody hears of it
+	return closingConn{conn, stop}, nil
+}
+
+type closingConn struct {
+	net.Conn
+	stop func() bool
+}
+
+func (c closingConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
 // ftpDriver connects ftpserverlib with the store.
 type ftpDriver struct {
 	ctx      context.Context
@@ -23,13 +49,16 @@ type ftpDriver struct {
 	settings *ftpserver.Settings
 }
 
-var _ ftpserver.MainDriver = (*ftpDriver)(nil)
+var (
+	_ ftpserver.MainDriver                        = (*ftpDriver)(nil)
+	_ ftpserver.MainDriverExtensionPassiveWrapper = (*ftpDriver)(nil)
+)
 
 // serveFTP answers FTP clients on l until ctx ends. Users are those of the
 // grants; there is no anonymous access.
 func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig) error {
 	settings := &ftpserver.Settings{
-		Listener:            l,
+		Listener:            closingListener{l, ctx},
 		PublicHost:          publicIPv4(cfg.Advertise),
 		IdleTimeout:         60,
 		ConnectionTimeout:   10,
@@ -69,9 +98,13 @@ func publicIPv4(host string) string {
 
 func (d *ftpDriver) GetSettings() (*ftpserver.Settings, error) { return d.settings, nil }
 
-func (d *ftpDriver) ClientConnected(cc ftpserver.ClientContext) (string, error) {
-	context.AfterFunc(d.ctx, func() { _ = cc.Close() }) // a second close is harmless
+func (d *ftpDriver) ClientConnected(ftpserver.ClientContext) (string, error) {
 	return "iadms file server", nil
+}
+
+// WrapPassiveListener has data connections end with the server as well.
+func (d *ftpDriver) WrapPassiveListener(l net.Listener) (net.Listener, error) {
+	return closingListener{l, d.ctx}, nil
 }
 
 func (d *ftpDriver) ClientDisconnected(ftpserver.ClientContext) {}
