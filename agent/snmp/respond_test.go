@@ -291,6 +291,18 @@ func TestReportsLimited(t *testing.T) {
 	if !discover("127.0.0.1:1") {
 		t.Error("none after a while")
 	}
+	unauthenticated := func() bool {
+		reply, _ := e.handle(netip.MustParseAddrPort("127.0.0.3:1"), p.message(getID(), func(h *header) { h.flags = flagReportable }))
+		return reply != nil
+	}
+	for range reportBurst {
+		if !unauthenticated() {
+			t.Fatal("too few refusals")
+		}
+	}
+	if unauthenticated() {
+		t.Error("refusals of unauthenticated requests are not limited")
+	}
 	for i := range 5 * maxSources {
 		discover(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1).String())
 	}

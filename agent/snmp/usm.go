@@ -131,11 +131,17 @@ func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func())
 			return nil, nil
 		}
 	}
+	access := accessFor(u.Access, level, m.src.Addr())
+	if access == nil && level == NoAuthNoPriv && !e.guard.mayReport(m.src, m.now) {
+		// A refusal that anybody can have sent anywhere, as a Report.
+		e.stats.silentDrops.Add(1)
+		return nil, nil
+	}
 	h := e.replyHeader(m, level)
 	room := int(min(int64(m.maxSize), int64(e.cfg.MaxSize))) - v3Overhead(&h, u.keys)
 	resp, ok := e.respond(&request{
 		pdu:    s.pdu,
-		access: accessFor(u.Access, level, m.src.Addr()),
+		access: access,
 		caller: mib.Caller{Private: level == AuthPriv, Name: u.Name},
 		room:   room, bulkRoom: room,
 	})
