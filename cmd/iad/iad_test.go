@@ -40,8 +40,16 @@ type device struct {
 	done chan error
 }
 
+// program is what the tests run: IAD_BINARY, or else this binary.
+var program = func() string {
+	if p := os.Getenv("IAD_BINARY"); p != "" {
+		return p
+	}
+	return os.Args[0]
+}()
+
 func command(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	return cmd
 }
@@ -66,7 +74,7 @@ func newDevice(t *testing.T, initArgs ...string) *device {
 		}
 	}
 	args := append([]string{"init", "--root", d.root, "--image", image, "--trust", trust, "--hardware", "IAD-4FXS",
-		"--device-id", "IAD-0001", "--snmp", "127.0.0.1:0", "--read-community", "public", "--write-community", "private"}, initArgs...)
+		"--device-id", "IAD-0001", "--snmp", "127.0.0.1:0", "--plain-passwords", "--read-community", "public", "--write-community", "private"}, initArgs...)
 	if out, err := command(args...).CombinedOutput(); err != nil {
 		t.Fatalf("iad init: %v\n%s", err, out)
 	}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+)
+
+// The peak of resident memory while software is downloaded, for two sizes, by
+// each protocol: below 24 MiB, and it does not grow with the file.
+func TestPeakMemory(t *testing.T) {
+	if program == os.Args[0] {
+		t.Skip("measures a program without the race detector: run it by make memory")
+	}
+	for _, protocol := range []manager.Protocol{manager.TFTP, manager.FTP} {
+		for _, size := range []int{1 << 20, 64 << 20, 100 << 20} {
+			t.Run(fmt.Sprintf("%s/%d MiB", protocol, size>>20), func(t *testing.T) {
+				peak := peakOf(t, protocol, size)
+				fmt.Printf("peak resident memory of iad, %3d MiB by %-4s: %5.1f MiB\n", size>>20, protocol, float64(peak)/(1<<20))
+				if peak > 24<<20 {
+					t.Errorf("%d octets", peak)
+				}
+			})
+		}
+	}
+}
+
+func peakOf(t *testing.T, protocol manager.Protocol, size int) int {
+	d := newDevice(t)
+	d.start()
+	files := afero.NewMemMapFs()
+	srv, err := manager.StartServers(manager.ServersConfig{Files: files, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	c := d.client()
+	session, err := srv.Open(protocol, "IAD-0001", c.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	if err := afero.WriteFile(files, "fw.iad", d.image("2.0.0", size), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	img, err := manager.OpenImage(files, "fw.iad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, name, err := session.Publish(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := c.Start(t.Context(), manager.Request{
+		Kind: mib.OperationKindDownloadSoftware, ID: manager.NewReqID(), Owner: "memory",
+		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Files:  []manager.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !op.Final() {
+		if op, err = c.Operation(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if op.State != mib.OperationStateSucceeded {
+		t.Fatalf("download: %v, %v: %s", op.State, op.Cause, op.Text)
+	}
+	return highWater(t, d.cmd.Process.Pid)
+}
+
+// highWater is VmHWM in octets, see proc(5).
+func highWater(t *testing.T, pid int) int {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(data, []byte("VmHWM:"))
+	fields := bytes.Fields(rest)
+	if len(fields) == 0 {
+		t.Fatal("the kernel does not tell the peak")
+	}
+	kib, err := strconv.Atoi(string(fields[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
