@@ -78,7 +78,6 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 			if f.heard(n, op) {
 				lookNow()
 			}
-			next.Reset(f.poll)
 		case <-next.C():
 			lookNow()
 		case l := <-looks:

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -77,4 +78,9 @@ func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind)
 		n.Op.State, n.Op.Percent = mib.OperationStateSucceeded, 100
 	}
 	return n
+}
+
+// String shows device, kind and number, for logs.
+func (n *Notification) String() string {
+	return fmt.Sprintf("%s %s #%d", n.DeviceID, n.Kind.Name, n.Seq)
 }

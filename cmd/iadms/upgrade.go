@@ -120,6 +120,9 @@ func (o *upgradeOptions) run(cmd *cobra.Command, name string) (err error) {
 		return err
 	}
 	report := newReporter(cmd.OutOrStdout(), o.json)
+	if _, moving := report.(*barReporter); moving && o.poll == 0 {
+		o.poll = 500 * time.Millisecond // notifications come seldom enough to stutter
+	}
 	report.start(name, device, image)
 	plan := manager.Plan{
 		Client: client, Listener: listener, Files: files, Protocol: o.files.chosen(), Image: image, Owner: o.owner,
