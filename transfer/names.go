@@ -22,7 +22,7 @@ func remotePath(dir, name string) (string, error) {
 	if name == "" {
 		return "", errors.New("the file has no name")
 	}
-	if strings.HasSuffix(name, "/") {
+	if strings.HasSuffix(name, "/") || name == "." || strings.HasSuffix(name, "/.") {
 		return "", fmt.Errorf("%.80q is the name of a directory", name)
 	}
 	path := name

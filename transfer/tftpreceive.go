@@ -57,11 +57,7 @@ func (r *tftpReceiver) begin(p tftpwire.Packet, t terms, patience time.Duration)
 	default:
 		return &causeError{CauseProtocolError, fmt.Errorf("answer to a read request is operation %d", p.Op)}
 	}
-	r.block, r.window = got.block, got.window
-	r.ring = newRing(max(leastRing, 2*r.block*r.window))
-	r.early = make([][]byte, r.window)
-	r.store = make([]byte, r.window*r.block)
-	r.next, r.moveAt = 1, time.Now()
+	r.prepare(got)
 	if p.Op == tftpwire.OpData {
 		r.ackAt = r.moveAt
 		return r.take(p)
@@ -79,6 +75,15 @@ func (r *tftpReceiver) begin(p tftpwire.Packet, t terms, patience time.Duration)
 		}
 	}
 	return nil
+}
+
+// prepare gets memory for the terms agreed on.
+func (r *tftpReceiver) prepare(t terms) {
+	r.block, r.window = t.block, t.window
+	r.ring = newRing(max(leastRing, 2*r.block*r.window))
+	r.early = make([][]byte, r.window)
+	r.store = make([]byte, r.window*r.block)
+	r.next, r.moveAt = 1, time.Now()
 }
 
 // run receives the file, then stays for a while in case the last ACK was lost.
