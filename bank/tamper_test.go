@@ -1,0 +1,544 @@
+package bank
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+)
+
+// parts takes an image apart, so that a test can put it together wrongly.
+type parts struct {
+	head  *head
+	files map[string][]byte
+}
+
+func takeApart(t testing.TB, version string) *parts {
+	t.Helper()
+	p := &parts{files: make(map[string][]byte)}
+	var err error
+	if p.head, err = readHead(bytes.NewReader(tarImage(t, manifest(version)))); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.head.parse(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range payloads(version) {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.files[f.Name], err = io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// member is one member of a tar file, with any header.
+type member struct {
+	header []byte
+	data   []byte
+}
+
+func (p *parts) members() []member {
+	all := []member{
+		{header(ManifestName, int64(len(p.head.raw)), manifestTag), p.head.raw},
+		{header(SignatureName, int64(len(p.head.signature)), manifestTag), p.head.signature},
+	}
+	for _, f := range p.head.manifest.Payloads {
+		all = append(all, member{header(f.Name, f.Size, f.Mode), p.files[f.Name]})
+	}
+	return all
+}
+
+func join(members []member, trailer int) []byte {
+	var b []byte
+	for _, m := range members {
+		b = append(append(append(b, m.header...), m.data...), padding(int64(len(m.data)))...)
+	}
+	return append(b, make([]byte, trailer)...)
+}
+
+func (p *parts) tar() []byte { return join(p.members(), trailerSize) }
+
+// split is a server that has the split form in the folder dir.
+func (p *parts) split() *server {
+	s := &server{files: map[string][]byte{"dir/manifest.json": p.head.raw, "dir/manifest.json.minisig": p.head.signature}}
+	for name, data := range p.files {
+		s.files["dir/"+name] = data
+	}
+	return s
+}
+
+// resign changes the manifest and signs it with key.
+func (p *parts) resign(t testing.TB, change func(m *Manifest), key minisign.PrivateKey) *parts {
+	t.Helper()
+	m := *p.head.manifest
+	m.Payloads = slices.Clone(m.Payloads)
+	change(&m)
+	raw, err := m.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.withManifest(t, raw, key)
+}
+
+// withManifest signs raw, whatever it is.
+func (p *parts) withManifest(t testing.TB, raw []byte, key minisign.PrivateKey) *parts {
+	t.Helper()
+	signature, err := Sign(raw, key, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHead(raw, signature)
+	h.manifest = p.head.manifest
+	return &parts{head: h, files: p.files}
+}
+
+// withField sets one field of the manifest's JSON without signing it again.
+func (p *parts) withField(t testing.TB, path []any, value any) *parts {
+	t.Helper()
+	var doc any
+	if err := json.Unmarshal(p.head.raw, &doc); err != nil {
+		t.Fatal(err)
+	}
+	at := doc
+	for _, key := range path[:len(path)-1] {
+		switch k := key.(type) {
+		case string:
+			at = at.(map[string]any)[k]
+		case int:
+			at = at.([]any)[k]
+		}
+	}
+	switch k := path[len(path)-1].(type) {
+	case string:
+		at.(map[string]any)[k] = value
+	case int:
+		at.([]any)[k] = value
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHead(raw, p.head.signature)
+	h.manifest = p.head.manifest
+	return &parts{head: h, files: p.files}
+}
+
+// snapshot is everything on the device.
+func snapshot(t testing.TB, opt Options) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for i, fs := range []afero.Fs{opt.Banks[0], opt.Banks[1], opt.State} {
+		infos, err := afero.ReadDir(fs, ".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, info := range infos {
+			data, err := afero.ReadFile(fs, info.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[fmt.Sprint(i, " ", info.Name())] = string(data)
+		}
+	}
+	return all
+}
+
+// refused installs from src and expects a refusal with that cause. before says that
+// nothing at all may have been changed.
+func refused(t *testing.T, src *server, name string, want Cause, before bool) {
+	t.Helper()
+	opt := device(t)
+	b, _ := boot(t, opt)
+	was := snapshot(t, opt)
+	_, err := b.Install(context.Background(), src, name, InstallOptions{})
+	var e *Error
+	if !errors.As(err, &e) || e.Code != want {
+		t.Fatalf("got %v, want cause %d", err, want)
+	}
+	if before && !maps.Equal(snapshot(t, opt), was) {
+		t.Error("something was changed")
+	}
+	is := snapshot(t, opt)
+	for name, data := range was {
+		if strings.HasPrefix(name, "0 ") && is[name] != data {
+			t.Errorf("the running bank was changed: %s", name)
+		}
+	}
+	if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
+		t.Errorf("after the refusal: %+v", s)
+	}
+	if err := b.Activate(2); err == nil {
+		t.Error("the refused software could be activated")
+	}
+}
+
+// TestTamperedManifest changes every field of the signed manifest.
+func TestTamperedManifest(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	for _, test := range []struct {
+		path  []any
+		value any
+	}{
+		{[]any{"format"}, 2},
+		{[]any{"version"}, "2.0.1"},
+		{[]any{"hardware", 0}, "IAD-2FXS"},
+		{[]any{"config_format"}, 2},
+		{[]any{"no_reset"}, true},
+		{[]any{"min_version"}, "0.0.1"},
+		{[]any{"floor"}, "2.0.0"},
+		{[]any{"payloads", 0, "name"}, "other"},
+		{[]any{"payloads", 0, "size"}, 69_999},
+		{[]any{"payloads", 0, "sha256"}, strings.Repeat("0", 64)},
+		{[]any{"payloads", 0, "mode"}, "0777"},
+		{[]any{"payloads"}, []any{}},
+		{[]any{"selftest"}, "app"},
+		{[]any{"converters"}, []any{map[string]any{"from": 1, "to": 2, "payload": "app"}}},
+		{[]any{"unknown"}, true},
+	} {
+		t.Run(fmt.Sprint(test.path...), func(t *testing.T) {
+			bad := p.withField(t, test.path, test.value)
+			refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseSignatureInvalid, true)
+			refused(t, bad.split(), "dir/manifest.json", CauseSignatureInvalid, true)
+		})
+	}
+}
+
+// TestSignedNonsense has what a maker's tool should never have signed.
+func TestSignedNonsense(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	for name, change := range map[string]func(m *Manifest){
+		"newer format":             func(m *Manifest) { m.Format = 2 },
+		"no version":               func(m *Manifest) { m.Version = "" },
+		"odd version":              func(m *Manifest) { m.Version = "v2" },
+		"long version":             func(m *Manifest) { m.Version = "2.0.0-" + strings.Repeat("a", 64) },
+		"odd min_version":          func(m *Manifest) { m.MinVersion = "1" },
+		"odd floor":                func(m *Manifest) { m.Floor = "../x" },
+		"floor above version":      func(m *Manifest) { m.Floor = "2.0.1" },
+		"no hardware":              func(m *Manifest) { m.Hardware = nil },
+		"empty hardware":           func(m *Manifest) { m.Hardware = []string{""} },
+		"unprintable hardware":     func(m *Manifest) { m.Hardware = []string{"a\x00b"} },
+		"no configuration format":  func(m *Manifest) { m.ConfigFormat = 0 },
+		"no payloads":              func(m *Manifest) { m.Payloads = []Payload{} },
+		"too many payloads":        func(m *Manifest) { m.Payloads = make([]Payload, MaxPayloads+1) },
+		"payload outside":          func(m *Manifest) { m.Payloads[0].Name = "../app" },
+		"payload in a folder":      func(m *Manifest) { m.Payloads[0].Name = "bin/app" },
+		"absolute payload":         func(m *Manifest) { m.Payloads[0].Name = "/app" },
+		"payload of dots":          func(m *Manifest) { m.Payloads[0].Name = ".." },
+		"hidden payload":           func(m *Manifest) { m.Payloads[0].Name = ".app" },
+		"nameless payload":         func(m *Manifest) { m.Payloads[0].Name = "" },
+		"long payload name":        func(m *Manifest) { m.Payloads[0].Name = strings.Repeat("a", MaxName+1) },
+		"backslash":                func(m *Manifest) { m.Payloads[0].Name = `a\b` },
+		"control character":        func(m *Manifest) { m.Payloads[0].Name = "a\nb" },
+		"payload as the manifest":  func(m *Manifest) { m.Payloads[0].Name = ManifestName },
+		"payload as the signature": func(m *Manifest) { m.Payloads[0].Name = SignatureName },
+		"payload as a part of it":  func(m *Manifest) { m.Payloads[0].Name = ManifestName + ".tmp" },
+		"payload twice":            func(m *Manifest) { m.Payloads[0].Name = m.Payloads[1].Name },
+		"negative size":            func(m *Manifest) { m.Payloads[0].Size = -1 },
+		"huge size":                func(m *Manifest) { m.Payloads[0].Size = MaxImage + 1 },
+		"huge sum":                 func(m *Manifest) { m.Payloads[0].Size, m.Payloads[1].Size = MaxImage, MaxImage },
+		"short hash":               func(m *Manifest) { m.Payloads[0].SHA256 = "00" },
+		"upper-case hash":          func(m *Manifest) { m.Payloads[0].SHA256 = strings.ToUpper(m.Payloads[0].SHA256) },
+		"missing self-test":        func(m *Manifest) { m.SelfTest = "none" },
+		"missing converter":        func(m *Manifest) { m.Converters = []Converter{{1, 2, "none"}} },
+		"converter to the same":    func(m *Manifest) { m.Converters = []Converter{{1, 1, "app"}} },
+		"two converters":           func(m *Manifest) { m.Converters = []Converter{{1, 2, "app"}, {1, 2, "app"}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := p.resign(t, change, testKey)
+			refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseBadFormat, true)
+			refused(t, bad.split(), "dir/manifest.json", CauseBadFormat, true)
+		})
+	}
+	raw := string(p.head.raw)
+	for name, text := range map[string]string{
+		"field twice":        strings.Replace(raw, `"version"`, `"version": "9.9.9", "version"`, 1),
+		"other spelling":     strings.Replace(raw, `"version"`, `"Version"`, 1),
+		"unknown field":      strings.Replace(raw, `"version"`, `"extra": 1, "version"`, 1),
+		"null":               strings.Replace(raw, `"2.0.0"`, `null`, 1),
+		"something after it": raw + "{}",
+		"not UTF-8":          strings.Replace(raw, "2.0.0", "2.0.0\xff", 1),
+		"cut":                raw[:len(raw)/2],
+		"mode too large":     strings.Replace(raw, `"0755"`, `"4755"`, 1),
+		"mode a number":      strings.Replace(raw, `"0755"`, `493`, 1),
+		"mode of the wild":   strings.Replace(raw, `"0755"`, `"+755"`, 1),
+		"size a fraction":    strings.Replace(raw, `70000`, `70000.5`, 1),
+		"an array":           "[" + raw + "]",
+		"a number":           "{1}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if text == raw {
+				t.Fatal("nothing changed")
+			}
+			bad := p.withManifest(t, []byte(text), testKey)
+			refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseBadFormat, true)
+			if text[0] == '{' { // or it is taken for the tar form
+				refused(t, bad.split(), "dir/manifest.json", CauseBadFormat, true)
+			}
+		})
+	}
+}
+
+// TestTamperedSignature has everything that is not the maker's signature of this
+// manifest.
+func TestTamperedSignature(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	_, otherKey, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := Sign(p.head.raw, otherKey, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(p.head.signature), "\n")
+	foreignLines := strings.SplitAfter(string(foreign), "\n")
+	for name, test := range map[string]struct {
+		signature string
+		want      Cause
+	}{
+		"of another file":         {string(takeApart(t, "1.9.0").head.signature), CauseSignatureInvalid},
+		"by another key":          {string(foreign), CauseSignerUntrusted},
+		"changed trusted comment": {strings.Replace(string(p.head.signature), "version:2", "version:3", 1), CauseSignatureInvalid},
+		"swapped global one":      {lines[0] + lines[1] + lines[2] + foreignLines[3], CauseSignatureInvalid},
+		"not a signature":         {"hello", CauseSignatureInvalid},
+		"cut":                     {lines[0] + lines[1], CauseSignatureInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := *p.head
+			h.signature = []byte(test.signature)
+			bad := &parts{&h, p.files}
+			refused(t, serve("fw.iad", bad.tar()), "fw.iad", test.want, true)
+			refused(t, bad.split(), "dir/manifest.json", test.want, true)
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		m := p.members()
+		refused(t, serve("fw.iad", join(append(m[:1], m[2:]...), trailerSize)), "fw.iad", CauseBadFormat, true)
+		h := *p.head
+		h.signature = nil
+		refused(t, (&parts{&h, p.files}).split(), "dir/manifest.json", CauseSignatureInvalid, true)
+	})
+	t.Run("too long", func(t *testing.T) {
+		h := *p.head
+		h.signature = append(slices.Clone(h.signature), make([]byte, MaxSignature)...)
+		bad := &parts{&h, p.files}
+		refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseBadFormat, true)
+		refused(t, bad.split(), "dir/manifest.json", CauseBadFormat, true)
+	})
+}
+
+// raw changes a header octet by octet and mends its checksum.
+func rawHeader(h []byte, change func(h []byte)) []byte {
+	h = slices.Clone(h)
+	change(h)
+	copy(h[148:], "        ")
+	sum := 0
+	for _, c := range h {
+		sum += int(c)
+	}
+	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return h
+}
+
+func set(at int, text string) func(h []byte) { return func(h []byte) { copy(h[at:], text) } }
+
+// TestTamperedHeaders changes the tar headers of the first member, which must be
+// noticed before the bank is touched, and of a payload.
+func TestTamperedHeaders(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	for name, change := range map[string]func(h []byte){
+		"name":               set(0, "x"),
+		"name outside":       set(0, "../manifest.json"),
+		"mode":               set(100, "0000777\x00"),
+		"setuid":             set(100, "0004755\x00"),
+		"user":               set(108, "0000001\x00"),
+		"group":              set(116, "0000001\x00"),
+		"size":               set(124, "00000000001\x00"),
+		"huge size":          set(124, "77777777777\x00"),
+		"size in base 256":   set(124, "\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10"),
+		"negative size":      set(124, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+		"time":               set(136, "00000000001\x00"),
+		"hard link":          set(156, "1"),
+		"symbolic link":      func(h []byte) { h[156] = '2'; copy(h[157:], "/etc/passwd") },
+		"character device":   set(156, "3"),
+		"block device":       set(156, "4"),
+		"folder":             set(156, "5"),
+		"fifo":               set(156, "6"),
+		"contiguous":         set(156, "7"),
+		"sparse":             set(156, "S"),
+		"pax header":         set(156, "x"),
+		"global pax header":  set(156, "g"),
+		"long name":          set(156, "L"),
+		"old regular file":   set(156, "\x00"),
+		"gnu magic":          set(257, "ustar  \x00"),
+		"no magic":           set(257, "\x00\x00\x00\x00\x00\x00\x00\x00"),
+		"user name":          set(265, "root"),
+		"device number":      set(329, "0000001\x00"),
+		"prefix":             set(345, "dir"),
+		"sparse map":         set(386, "00000000001\x0000000000001\x00"),
+		"octets in the rest": set(511, "x"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := p.members()
+			m[0].header = rawHeader(m[0].header, change)
+			src := serve("fw.iad", join(m, trailerSize))
+			refused(t, src, "fw.iad", CauseBadFormat, true)
+			m = p.members()
+			m[3].header = rawHeader(m[3].header, change)
+			refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", CauseBadFormat, false)
+		})
+	}
+	t.Run("checksum", func(t *testing.T) {
+		m := p.members()
+		m[0].header = slices.Clone(m[0].header)
+		m[0].header[148] ^= 1
+		refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", CauseBadFormat, true)
+	})
+}
+
+// TestTamperedStructure changes order, number and content of the members. Where the
+// server tells the size of the file, a wrong one is noticed before the bank is
+// touched.
+func TestTamperedStructure(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	extra := member{header("extra", 5, 0o644), []byte("extra")}
+	insert := func(at int) func(m []member) []member {
+		return func(m []member) []member { return slices.Insert(m, at, extra) }
+	}
+	for _, test := range []struct {
+		name    string
+		change  func(m []member) []member
+		trailer int
+		sized   Cause // with a server that tells the size, noticed before
+		unsized Cause // with one that does not
+		before  bool  // also without the size
+	}{
+		{"signature first", func(m []member) []member { m[0], m[1] = m[1], m[0]; return m }, trailerSize, CauseBadFormat, CauseBadFormat, true},
+		{"payload first", func(m []member) []member { m[0], m[2] = m[2], m[0]; return m }, trailerSize, CauseBadFormat, CauseBadFormat, true},
+		{"member before all", insert(0), trailerSize, CauseBadFormat, CauseBadFormat, true},
+		{"member before the signature", insert(1), trailerSize, CauseBadFormat, CauseBadFormat, true},
+		{"member before the payloads", insert(2), trailerSize, CauseSizeMismatch, CauseBadFormat, false},
+		{"member between payloads", insert(4), trailerSize, CauseSizeMismatch, CauseBadFormat, false},
+		{"member at the end", insert(6), trailerSize, CauseSizeMismatch, CauseBadFormat, false},
+		{"manifest twice", func(m []member) []member { return slices.Insert(m, 1, m[0]) }, trailerSize, CauseBadFormat, CauseBadFormat, true},
+		{"payload twice", func(m []member) []member { return slices.Insert(m, 3, m[2]) }, trailerSize, CauseSizeMismatch, CauseBadFormat, false},
+		{"payload missing", func(m []member) []member { return slices.Delete(m, 3, 4) }, trailerSize, CauseSizeMismatch, CauseBadFormat, false},
+		{"no payloads", func(m []member) []member { return m[:2] }, trailerSize, CauseSizeMismatch, CauseBadFormat, false},
+		{"no end", func(m []member) []member { return m }, 0, CauseSizeMismatch, CauseSizeMismatch, false},
+		{"half an end", func(m []member) []member { return m }, blockSize, CauseSizeMismatch, CauseSizeMismatch, false},
+		{"longer end", func(m []member) []member { return m }, trailerSize + blockSize, CauseSizeMismatch, CauseSizeMismatch, false},
+		{"empty", func([]member) []member { return nil }, 0, CauseSizeMismatch, CauseSizeMismatch, true},
+		{"only an end", func([]member) []member { return nil }, trailerSize, CauseBadFormat, CauseBadFormat, true},
+		{"payloads in another order", func(m []member) []member { m[3], m[5] = m[5], m[3]; return m }, trailerSize, CauseBadFormat, CauseBadFormat, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			image := join(test.change(p.members()), test.trailer)
+			src := serve("fw.iad", image)
+			refused(t, src, "fw.iad", test.sized, test.sized == CauseSizeMismatch || test.before)
+			src.unsized = true
+			refused(t, src, "fw.iad", test.unsized, test.before)
+		})
+	}
+	t.Run("padding", func(t *testing.T) {
+		image := p.tar()
+		end := p.head.tarOffset(0) - 1
+		image[end] = 1
+		refused(t, serve("fw.iad", image), "fw.iad", CauseBadFormat, true)
+	})
+	t.Run("payload padding", func(t *testing.T) {
+		image := p.tar()
+		image[p.head.tarOffset(1)-1] = 1
+		refused(t, serve("fw.iad", image), "fw.iad", CauseBadFormat, false)
+	})
+}
+
+// TestEveryFlippedBit flips bits all over the image.
+func TestEveryFlippedBit(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	image := p.tar()
+	for at := 0; at < len(image); at += 97 {
+		bad := slices.Clone(image)
+		bad[at] ^= 1 << (at % 8)
+		opt := device(t)
+		b, _ := boot(t, opt)
+		_, err := b.Install(context.Background(), serve("fw.iad", bad), "fw.iad", InstallOptions{})
+		var e *Error
+		if !errors.As(err, &e) {
+			// What the signature does not cover is its own untrusted comment.
+			if at > blockSize+len(p.head.raw) && int64(at) < p.head.tarOffset(0) {
+				continue
+			}
+			t.Fatalf("octet %d: %v", at, err)
+		}
+		if int64(at) >= p.head.tarOffset(0) && e.Code != CauseDigestMismatch && e.Code != CauseBadFormat {
+			t.Errorf("octet %d: %v", at, err)
+		}
+		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
+			t.Errorf("octet %d: %+v", at, s)
+		}
+	}
+}
+
+// TestEveryTruncation cuts the image at many places.
+func TestEveryTruncation(t *testing.T) {
+	image := takeApart(t, "2.0.0").tar()
+	for n := 0; n < len(image); n += 509 {
+		opt := device(t)
+		b, _ := boot(t, opt)
+		src := serve("fw.iad", image[:n])
+		src.unsized = true
+		_, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
+		var e *Error
+		if !errors.As(err, &e) || e.Code != CauseSizeMismatch {
+			t.Errorf("cut to %d octets: %v", n, err)
+		}
+		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
+			t.Errorf("cut to %d octets: %+v", n, s)
+		}
+	}
+}
+
+// TestReplay offers a properly signed image of old software.
+func TestReplay(t *testing.T) {
+	refused(t, serve("fw.iad", takeApart(t, "0.9.0").tar()), "fw.iad", CauseDowngradeRefused, true)
+}
+
+// TestTamperedSplitPayload changes payloads of the split form.
+func TestTamperedSplitPayload(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	for name, test := range map[string]struct {
+		change  func(s *server)
+		unsized bool
+		want    Cause
+	}{
+		"flipped bit":                  {func(s *server) { s.files["dir/app"][5] ^= 1 }, false, CauseDigestMismatch},
+		"short":                        {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, false, CauseSizeMismatch},
+		"long":                         {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, false, CauseSizeMismatch},
+		"short, size not told":         {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, true, CauseSizeMismatch},
+		"long, size not told":          {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, true, CauseSizeMismatch},
+		"empty one long, size unknown": {func(s *server) { s.files["dir/empty"] = []byte{1} }, true, CauseSizeMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := p.split()
+			for name, data := range src.files {
+				src.files[name] = slices.Clone(data)
+			}
+			test.change(src)
+			src.unsized = test.unsized
+			refused(t, src, "dir/manifest.json", test.want, false)
+		})
+	}
+}
