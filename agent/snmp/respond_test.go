@@ -235,79 +235,97 @@ func TestFailuresLimited(t *testing.T) {
 	c := &clock{time.Unix(1e9, 0)}
 	e, _ := newEngine(t, Config{Communities: communities(), Users: []User{privateUser}, EngineID: testEngineID, Boots: 1, Now: c.now})
 	p := newPeer(t, e, &privateUser)
-	from := func(src string, msg []byte) bool {
-		reply, _ := e.handle(netip.MustParseAddrPort(src), msg)
+	from := func(src netip.AddrPort, msg []byte) bool {
+		reply, _ := e.handle(src, msg)
 		return reply != nil
 	}
 	get := func(community string) []byte {
 		return appendCommunityMessage(nil, version2c, community, getID(), encodeVars(getID().vars))
 	}
-	if !from("127.0.0.1:1", p.message(getID(), nil)) {
+	port := func(n int) netip.AddrPort { return netip.AddrPortFrom(source.Addr(), uint16(n)) }
+
+	if !from(port(1), p.message(getID(), nil)) {
 		t.Fatal("no answer at first")
 	}
-	for range failureBurst {
-		from("127.0.0.1:2", get("guess"))
+	for range portFailureBurst {
+		from(port(2), get("guess"))
 	}
-	if from("127.0.0.1:2", get("public")) {
-		t.Error("v2c answered after too many failures")
+	if from(port(2), get("public")) || from(port(2), p.message(getID(), nil)) {
+		t.Error("answered after too many failures")
 	}
-	if from("127.0.0.1:3", p.message(getID(), nil)) {
-		t.Error("v3 answered after too many failures")
+	if !from(port(3), get("public")) || !from(port(4), p.message(getID(), nil)) {
+		t.Error("another port is not answered")
 	}
-	if !from("127.0.0.1:1", p.message(getID(), nil)) {
+	for n := range addrFailureBurst {
+		from(port(1000+n), get("guess"))
+	}
+	if from(port(999), get("public")) || from(port(998), p.message(getID(), nil)) {
+		t.Error("answered after too many failures of the address")
+	}
+	if !from(port(1), p.message(getID(), nil)) {
 		t.Error("the peer that authenticated is not answered")
 	}
-	if !from("127.0.0.2:2", get("public")) {
-		t.Error("another source is not answered")
+	if !from(netip.MustParseAddrPort("127.0.0.2:2"), get("public")) {
+		t.Error("another address is not answered")
 	}
 	c.advance(time.Second)
-	if !from("127.0.0.1:2", get("public")) {
+	if !from(port(2), get("public")) {
 		t.Error("no answer after a while")
+	}
+	for n := range 2 * maxPeers {
+		from(port(n), p.message(getID(), nil))
+	}
+	if n := len(e.guard.peers); n > maxPeers {
+		t.Errorf("%d peers are remembered", n)
 	}
 }
 
-// Reports to one address are limited, since the address may be forged.
+// Answers that anybody can cause are limited for each port and address, since
+// both may be forged.
 func TestReportsLimited(t *testing.T) {
-	e, _, c := newV3(t, privateUser)
-	p := newPeer(t, e, &privateUser)
-	discover := func(src string) bool {
-		reply, _ := e.handle(netip.MustParseAddrPort(src), p.message(pdu{kind: pduGet}, func(h *header) {
-			h.flags, h.engineID, h.user = flagReportable, nil, ""
-		}))
-		return reply != nil
-	}
-	for range reportBurst {
-		if !discover("127.0.0.1:1") {
-			t.Fatal("too few Reports")
-		}
-	}
-	if discover("127.0.0.1:2") {
-		t.Error("Reports to one address are not limited")
-	}
-	if !discover("127.0.0.2:1") {
-		t.Error("another address gets none")
-	}
-	c.advance(time.Second)
-	if !discover("127.0.0.1:1") {
-		t.Error("none after a while")
-	}
-	unauthenticated := func() bool {
-		reply, _ := e.handle(netip.MustParseAddrPort("127.0.0.3:1"), p.message(getID(), func(h *header) { h.flags = flagReportable }))
-		return reply != nil
-	}
-	for range reportBurst {
-		if !unauthenticated() {
-			t.Fatal("too few refusals")
-		}
-	}
-	if unauthenticated() {
-		t.Error("refusals of unauthenticated requests are not limited")
-	}
-	for i := range 5 * maxSources {
-		discover(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1).String())
-	}
-	if n := len(e.guard.reports.byKey); n > maxSources {
-		t.Errorf("%d sources are remembered", n)
+	for name, change := range map[string]func(*header){
+		"discovery":       func(h *header) { h.flags, h.engineID, h.user = flagReportable, nil, "" },
+		"unauthenticated": func(h *header) { h.flags = flagReportable },
+		"not in time":     func(h *header) { h.boots++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, _, c := newV3(t, privateUser)
+			p := newPeer(t, e, &privateUser)
+			from := func(addr netip.Addr, port int) bool {
+				reply, _ := e.handle(netip.AddrPortFrom(addr, uint16(port)), p.message(getID(), change))
+				return reply != nil
+			}
+			here, there := source.Addr(), netip.MustParseAddr("127.0.0.2")
+			for range portReportBurst {
+				if !from(here, 1) {
+					t.Fatal("too few answers")
+				}
+			}
+			if from(here, 1) {
+				t.Error("answers to one port are not limited")
+			}
+			for n := range addrReportBurst - portReportBurst {
+				if !from(here, 1000+n) {
+					t.Fatal("too few answers to an address")
+				}
+			}
+			if from(here, 2) {
+				t.Error("answers to one address are not limited")
+			}
+			if !from(there, 1) {
+				t.Error("another address gets none")
+			}
+			c.advance(time.Second)
+			if !from(here, 1) {
+				t.Error("none after a while")
+			}
+			for i := range 5 * maxSources {
+				from(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)
+			}
+			if n := len(e.guard.reports.addr.byKey) + len(e.guard.reports.port.byKey); n > 2*maxSources {
+				t.Errorf("%d sources are remembered", n)
+			}
+		})
 	}
 }
 
