@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
@@ -70,7 +69,7 @@ type server struct {
 	files    map[string][]byte
 	noResume bool
 	unsized  bool
-	cut      int64 // the connection breaks after so many octets, 0 never
+	cut      int64 // the connection breaks after so many octets of a longer file, 0 never
 	opened   []int64
 }
 
@@ -87,7 +86,7 @@ func (s *server) Open(_ context.Context, name string, offset int64) (io.ReadClos
 	s.opened = append(s.opened, offset)
 	size := int64(len(data))
 	var r io.Reader = bytes.NewReader(data[min(offset, size):])
-	if s.cut > 0 {
+	if s.cut > 0 && size-offset > s.cut {
 		r = io.MultiReader(io.LimitReader(r, s.cut), broken{})
 	}
 	if s.unsized {
@@ -221,14 +220,6 @@ func TestResume(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-func TestBootTableText(t *testing.T) {
-	var s strings.Builder
-	if err := WriteBootTable(&s); err != nil {
-		t.Fatal(err)
-	}
-	t.Log(s.String())
 }
 
 func sha(data []byte) []byte {

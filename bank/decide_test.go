@@ -1,0 +1,172 @@
+package bank
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// bankIs makes the record of a bank by what it is and what is found in it.
+type bankIs struct {
+	state State
+	tries int
+	found Found
+}
+
+func decideFor(next, fallback int, banks [2]bankIs) Decision {
+	rec := Record{Next: next, Running: next, Fallback: fallback, Floor: "0.1.0"}
+	var checks [2]CheckResult
+	for i, b := range banks {
+		digest := strings.Repeat([]string{"1a", "2b"}[i], 32)
+		rec.Banks[i] = BankRecord{State: b.state, TriesLeft: b.tries, Digest: digest, Cause: CauseNone}
+		checks[i] = CheckResult{Found: b.found, Digest: digest, Version: []string{"1.0.0", "2.0.0"}[i], Floor: []string{"", "2.0.0"}[i]}
+		if b.found != FoundComplete {
+			checks[i].Text = "damage"
+		}
+	}
+	if next == 0 {
+		rec = Record{}
+	}
+	return Decide(rec, checks)
+}
+
+// TestDecide goes through the table; every rule is met.
+func TestDecide(t *testing.T) {
+	good := bankIs{StateGood, 0, FoundComplete}
+	bad := bankIs{StateGood, 0, FoundDamaged}
+	empty := bankIs{StateEmpty, 0, FoundNothing}
+	is := func(s State, found Found) bankIs { return bankIs{s, 0, found} }
+	trial := func(tries int) bankIs { return bankIs{StateTrial, tries, FoundComplete} }
+	whole := bankIs{0, 0, FoundComplete}
+
+	met := make(map[string]bool)
+	for _, test := range []struct {
+		name           string
+		next, fallback int
+		banks          [2]bankIs
+		rule           string
+		bank           int
+		trial          bool
+		rolledBack     int
+		cause          Cause
+		states         [2]State
+		newFallback    int
+	}{
+		{"ordinary", 1, 0, [2]bankIs{good, empty}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateEmpty}, 0},
+		{"ready one waits", 1, 1, [2]bankIs{good, is(StateReady, FoundComplete)}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateReady}, 1},
+		{"interrupted download", 1, 1, [2]bankIs{good, is(StateWriting, FoundDamaged)}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateWriting}, 1},
+		{"trial", 2, 1, [2]bankIs{good, trial(3)}, "trial", 2, true, 0, CauseNone, [2]State{StateGood, StateTrial}, 1},
+		{"last trial", 2, 1, [2]bankIs{good, trial(1)}, "trial", 2, true, 0, CauseNone, [2]State{StateGood, StateTrial}, 1},
+		{"trial without fallback", 2, 1, [2]bankIs{bad, trial(1)}, "trial", 2, true, 0, CauseNone, [2]State{StateCorrupt, StateTrial}, 0},
+		{"tries used up", 2, 1, [2]bankIs{good, trial(0)}, "tries used up", 1, false, 2, CauseBootFailed, [2]State{StateGood, StateFailed}, 1},
+		{"trial damaged", 2, 1, [2]bankIs{good, {StateTrial, 2, FoundDamaged}}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
+		{"good damaged", 2, 1, [2]bankIs{good, bad}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
+		{"good is another", 2, 1, [2]bankIs{good, is(StateGood, FoundForeign)}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
+		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(StateReady, FoundComplete)}, "unproven", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
+		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "last try", 2, true, 0, CauseNone, [2]State{StateCorrupt, StateTrial}, 0},
+		{"no tries, ready left", 2, 0, [2]bankIs{is(StateReady, FoundComplete), trial(0)}, "unproven", 1, true, 2, CauseBootFailed, [2]State{StateTrial, StateFailed}, 0},
+		{"only a failed one", 1, 1, [2]bankIs{bad, is(StateFailed, FoundComplete)}, "given up before", 2, false, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateFailed}, 0},
+		{"failed without fallback", 2, 0, [2]bankIs{empty, is(StateFailed, FoundComplete)}, "given up before", 2, false, 0, CauseNone, [2]State{StateEmpty, StateFailed}, 0},
+		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(StateVerifying, FoundComplete)}, "better than nothing", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
+		{"only another one", 1, 2, [2]bankIs{bad, is(StateGood, FoundForeign)}, "better than nothing", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
+		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(StateCorrupt, FoundComplete)}, "better than nothing", 2, true, 0, CauseNone, [2]State{StateEmpty, StateTrial}, 0},
+		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no complete bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateCorrupt}, 0},
+		{"record lost, both", 0, 0, [2]bankIs{whole, whole}, "trial", 2, true, 0, CauseNone, [2]State{StateGood, StateTrial}, 1},
+		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, FoundDamaged}}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateCorrupt}, 0},
+		{"record lost, second", 0, 0, [2]bankIs{{0, 0, FoundNothing}, whole}, "good", 2, false, 0, CauseNone, [2]State{StateEmpty, StateGood}, 0},
+		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, CauseNone, [2]State{0, 0}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := decideFor(test.next, test.fallback, test.banks)
+			met[d.Rule] = true
+			states := [2]State{d.Record.Banks[0].State, d.Record.Banks[1].State}
+			if d.Rule != test.rule || d.Bank != test.bank || d.Trial != test.trial || d.RolledBack != test.rolledBack ||
+				d.Cause != test.cause || states != test.states || d.Record.Fallback != test.newFallback {
+				t.Errorf("%+v", d)
+			}
+		})
+	}
+	_, choose := BootTable()
+	for _, r := range choose {
+		if !met[r.Name] {
+			t.Errorf("no test for the rule %q", r.Name)
+		}
+	}
+}
+
+// TestDecideAlways checks what must hold for every record and every finding.
+func TestDecideAlways(t *testing.T) {
+	var all []bankIs
+	for s := StateEmpty; s <= StateCorrupt; s++ {
+		for f := FoundNothing; f <= FoundComplete; f++ {
+			all = append(all, bankIs{s, 0, f})
+			if s == StateTrial {
+				all = append(all, bankIs{s, 1, f}, bankIs{s, Tries, f})
+			}
+		}
+	}
+	startable := func(b bankIs) bool { return b.found == FoundComplete && b.state == StateGood }
+	for next := 1; next <= 2; next++ {
+		for fallback := 0; fallback <= 2; fallback++ {
+			for _, b1 := range all {
+				for _, b2 := range all {
+					banks := [2]bankIs{b1, b2}
+					d := decideFor(next, fallback, banks)
+					bad := func(why string) {
+						t.Errorf("next %d, fallback %d, %+v: %s: %+v", next, fallback, banks, why, d)
+					}
+					whole := b1.found >= FoundForeign || b2.found >= FoundForeign
+					switch {
+					case (d.Bank != 0) != whole:
+						bad("a complete bank starts, if there is one")
+					case d.Bank == 0:
+						continue
+					case banks[d.Bank-1].found < FoundForeign:
+						bad("an incomplete bank starts")
+					case startable(banks[next-1]) && d.Bank != next:
+						bad("good software does not start")
+					case !startable(banks[d.Bank-1]) && banks[d.Bank-1].state != StateTrial && (startable(b1) || startable(b2)):
+						bad("good software is passed over")
+					case d.Record.check() != nil:
+						bad(d.Record.check().Error())
+					case d.Record.Next != d.Bank || d.Record.Running != d.Bank:
+						bad("the record names another bank")
+					case d.RolledBack == d.Bank || d.RolledBack != 0 && d.RolledBack != next || (d.RolledBack == 0) != (d.Cause == CauseNone):
+						bad("wrong report")
+					case d.Record.Fallback != 0 && !startable(banks[d.Record.Fallback-1]) && d.Record.Fallback != fallback:
+						bad("new fallback that is not good")
+					}
+					// Starting again and again, the software on trial ends.
+					if d.Trial && startable(banks[other(d.Bank)-1]) {
+						if left := d.Record.bank(d.Bank).TriesLeft; left >= Tries {
+							bad("a try that is not counted")
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestBootTable keeps the documentation of the decision current: -update writes it.
+func TestBootTable(t *testing.T) {
+	var b bytes.Buffer
+	b.WriteString("# Which bank starts\n\nGenerated from the rules in decide.go by `go test -run TestBootTable -update`.\n\n")
+	if err := WriteBootTable(&b); err != nil {
+		t.Fatal(err)
+	}
+	const name = "BOOT.md"
+	if *update {
+		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil || !bytes.Equal(want, b.Bytes()) {
+		t.Errorf("%s is not current (%v): run go test -run TestBootTable -update", name, err)
+	}
+}

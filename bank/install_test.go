@@ -1,0 +1,505 @@
+package bank
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/crashfs"
+)
+
+// TestRefusals has what is wrong with properly signed software, in both forms. All of
+// it must be noticed before anything is changed.
+func TestRefusals(t *testing.T) {
+	good := takeApart(t, "2.0.0")
+	signed := func(change func(m *Manifest)) *parts { return good.resign(t, change, testKey) }
+	for _, test := range []struct {
+		name    string
+		image   *parts
+		device  func(opt *Options)
+		install InstallOptions
+		want    Cause
+	}{
+		{"wrong hardware", signed(func(m *Manifest) { m.Hardware = []string{"IAD-2FXS"} }), nil, InstallOptions{Force: true}, CauseIncompatibleHardware},
+		{"part of the hardware's name", signed(func(m *Manifest) { m.Hardware = []string{"IAD"} }), nil, InstallOptions{}, CauseIncompatibleHardware},
+		{"below min_version", signed(func(m *Manifest) { m.MinVersion = "1.0.1" }), nil, InstallOptions{Force: true, AllowDowngrade: true}, CausePreconditionMissing},
+		{"older", takeApart(t, "0.9.0"), nil, InstallOptions{Force: true}, CauseDowngradeRefused},
+		{"older by pre-release", takeApart(t, "1.0.0-rc.1"), nil, InstallOptions{}, CauseDowngradeRefused},
+		{"running version", takeApart(t, "1.0.0"), nil, InstallOptions{}, CauseAlreadyInstalled},
+		{"other version than asked for", good, nil, InstallOptions{Version: "2.0.1"}, CauseVersionMismatch},
+		{"other size than expected", good, nil, InstallOptions{ExpectSize: 5}, CauseSizeMismatch},
+		{"larger than the bank", good, func(o *Options) { o.Capacity = func(int) int64 { return 71_000 } }, InstallOptions{}, CauseFileTooLarge},
+		{"more than is free", good, func(o *Options) { o.Free = func(int) (int64, error) { return 80_000, nil } }, InstallOptions{}, CauseStorageFull},
+		{"free space unknown", good, func(o *Options) { o.Free = func(int) (int64, error) { return 0, syscall.EIO } }, InstallOptions{}, CauseWriteError},
+		{"no such bank", good, nil, InstallOptions{Bank: 3}, CauseBadRequest},
+		{"running bank", good, nil, InstallOptions{Bank: 1}, CauseBankUnavailable},
+		{"nobody trusted", good, func(o *Options) { o.Trust = nil }, InstallOptions{}, CauseSignerUntrusted},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, form := range []string{"fw.iad", "dir/manifest.json"} {
+				opt := device(t)
+				if test.device != nil {
+					test.device(&opt)
+				}
+				b, _ := boot(t, opt)
+				was := snapshot(t, opt)
+				src := test.image.split()
+				src.files["fw.iad"] = test.image.tar()
+				for _, checkOnly := range []bool{true, false} {
+					test.install.CheckOnly = checkOnly
+					_, err := b.Install(context.Background(), src, form, test.install)
+					var e *Error
+					if !errors.As(err, &e) || e.Code != test.want {
+						t.Errorf("%s, check only %v: got %v, want cause %d", form, checkOnly, err, test.want)
+					}
+				}
+				if !maps.Equal(snapshot(t, opt), was) {
+					t.Errorf("%s: something was changed", form)
+				}
+			}
+		})
+	}
+}
+
+// TestAccepted has the options that let software pass that would be refused.
+func TestAccepted(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		version string
+		install InstallOptions
+	}{
+		{"newer", "1.0.1", InstallOptions{}},
+		{"older if allowed", "0.9.0", InstallOptions{AllowDowngrade: true}},
+		{"running version by force", "1.0.0", InstallOptions{Force: true}},
+		{"named bank and version", "2.0.0", InstallOptions{Bank: 2, Version: "2.0.0"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := takeApart(t, test.version)
+			for _, form := range []string{"fw.iad", "dir/manifest.json"} {
+				opt := device(t)
+				opt.Capacity = func(int) int64 { return p.head.stored() }
+				opt.Free = func(int) (int64, error) { return 90_112, nil }
+				b, _ := boot(t, opt)
+				src := p.split()
+				src.files["fw.iad"] = p.tar()
+				test.install.ExpectSize = int64(len(src.files[form]))
+				test.install.ExpectDigest = sha(src.files[form])
+				was := snapshot(t, opt)
+				test.install.CheckOnly = true
+				if _, err := b.Install(context.Background(), src, form, test.install); err != nil {
+					t.Errorf("%s: check: %v", form, err)
+				}
+				if !maps.Equal(snapshot(t, opt), was) {
+					t.Errorf("%s: checking changed something", form)
+				}
+				test.install.CheckOnly = false
+				res, err := b.Install(context.Background(), src, form, test.install)
+				if err != nil {
+					t.Fatalf("%s: %v", form, err)
+				}
+				if res.Bank != 2 || res.Version != test.version || res.Already || !bytes.Equal(res.Digest, sha(src.files[form])) ||
+					res.Size != int64(len(src.files[form])) || res.Fetched < 70_000 {
+					t.Errorf("%s: %+v", form, res)
+				}
+				info := b.Status().Banks[1]
+				if info.State != StateReady || info.Version != test.version || info.Size != p.head.stored() ||
+					!bytes.Equal(info.Digest, sha(p.head.raw)) || info.Written.Unix() != 1_800_000_000 || !info.NeedsReset {
+					t.Errorf("%s: %+v", form, info)
+				}
+				for name, want := range p.files {
+					f, err := b.Open(2, name)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, want) {
+						t.Errorf("%s: %s differs, %v", form, name, err)
+					}
+				}
+				if info, err := opt.Banks[1].Stat("app"); err != nil || info.Mode().Perm() != 0o755 {
+					t.Errorf("%s: %v %v", form, info.Mode(), err)
+				}
+			}
+		})
+	}
+}
+
+func TestAlreadyThere(t *testing.T) {
+	opt := device(t)
+	b, _ := boot(t, opt)
+	install(t, b, "2.0.0")
+	was := snapshot(t, opt)
+	src := serve("fw.iad", takeApart(t, "2.0.0").tar())
+	res, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
+	if err != nil || !res.Already || res.Bank != 2 || !maps.Equal(snapshot(t, opt), was) {
+		t.Errorf("%+v, %v", res, err)
+	}
+	res, err = b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true})
+	if err != nil || res.Already {
+		t.Errorf("by force: %+v, %v", res, err)
+	}
+}
+
+// TestSplitFetchesWhatDiffers: payloads that the bank holds are not fetched again,
+// also those of older software.
+func TestSplitFetchesWhatDiffers(t *testing.T) {
+	opt := device(t)
+	b, _ := boot(t, opt)
+	install(t, b, "1.9.0")
+	p, old := takeApart(t, "2.0.0"), takeApart(t, "1.9.0")
+	p.files["app"] = old.files["app"]
+	p = p.resign(t, func(m *Manifest) { *m.Payload("app") = *old.head.manifest.Payload("app") }, testKey)
+	src := p.split()
+	delete(src.files, "dir/app")
+	res, err := b.Install(context.Background(), src, "dir/manifest.json", InstallOptions{})
+	if err != nil || res.Fetched > 10_000 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if err := b.Activate(2); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestResumeMendsWhatWasSpoilt: a part kept from before with damage in it is fetched
+// anew.
+func TestResumeMendsWhatWasSpoilt(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	for _, form := range []string{"fw.iad", "dir/manifest.json"} {
+		for _, noResume := range []bool{false, true} {
+			opt := device(t)
+			b, _ := boot(t, opt)
+			src := p.split()
+			src.files["fw.iad"] = p.tar()
+			src.noResume, src.cut = noResume, 50_000
+			if _, err := b.Install(context.Background(), src, form, InstallOptions{}); !errors.Is(err, errBroken) {
+				t.Fatal(err)
+			}
+			if info := b.Status().Banks[1]; info.State != StateWriting || info.Cause != uint8(CauseOther) || !strings.Contains(info.Text, "connection lost") {
+				t.Errorf("%s: %+v", form, info)
+			}
+			f, err := opt.Banks[1].OpenFile("app", os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt([]byte("spoilt"), 1000); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			src.cut = 0
+			res, err := b.Install(context.Background(), src, form, InstallOptions{ExpectDigest: sha(src.files[form])})
+			if err != nil {
+				t.Errorf("%s: %+v, %v", form, res, err)
+			}
+			if err := b.Activate(2); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestWrongExpectedDigest is noticed late in tar form, and at once in split form.
+func TestWrongExpectedDigest(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	for _, form := range []string{"fw.iad", "dir/manifest.json"} {
+		opt := device(t)
+		b, _ := boot(t, opt)
+		src := p.split()
+		src.files["fw.iad"] = p.tar()
+		_, err := b.Install(context.Background(), src, form, InstallOptions{ExpectDigest: make([]byte, 32)})
+		var e *Error
+		if !errors.As(err, &e) || e.Code != CauseDigestMismatch {
+			t.Errorf("%s: %v", form, err)
+		}
+		if s := b.Status().Banks[1].State; s >= StateReady {
+			t.Errorf("%s: %s", form, s)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	b, _ := boot(t, device(t))
+	image := takeApart(t, "2.0.0").tar()
+	var phases []Phase
+	last := InstallProgress{}
+	_, err := b.Install(context.Background(), serve("fw.iad", image), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
+		if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
+			phases = append(phases, p.Phase)
+		} else if p.Done < last.Done || p.Total != last.Total || p.Done > p.Total {
+			t.Errorf("%+v after %+v", p, last)
+		}
+		if p.Phase == PhaseTransferring && p.Total != int64(len(image)) {
+			t.Errorf("total %d of %d", p.Total, len(image))
+		}
+		if last = p; p.Phase == PhaseVerifying && b.Status().Banks[1].State != StateVerifying {
+			t.Errorf("state %s", b.Status().Banks[1].State)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Phase{PhaseChecking, PhaseConnecting, PhaseErasing, PhaseTransferring, PhaseVerifying}
+	if !slices.Equal(phases, want) || last.Done != last.Total {
+		t.Errorf("phases %v, last %+v", phases, last)
+	}
+}
+
+// TestCancelled stops in the middle; the cause of the context comes back.
+func TestCancelled(t *testing.T) {
+	b, _ := boot(t, device(t))
+	reason := errors.New("aborted by the manager")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	_, err := b.Install(ctx, serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
+		if p.Phase == PhaseTransferring && p.Done > 30_000 {
+			cancel(reason)
+		}
+	}})
+	if !errors.Is(err, reason) {
+		t.Error(err)
+	}
+	if s := b.Status(); s.Next != 1 || s.Banks[1].State != StateWriting {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestBusy: nothing else is done with the bank meanwhile, and Status answers.
+func TestBusy(t *testing.T) {
+	b, _ := boot(t, device(t))
+	tried := false
+	_, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
+		if p.Phase != PhaseTransferring || tried {
+			return
+		}
+		tried = true
+		_, err := b.Install(context.Background(), serve("x", nil), "x", InstallOptions{})
+		for what, err := range map[string]error{"install": err, "activate": b.Activate(2)} {
+			if causeOf(err) != CauseBusy {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if n, err := b.Restore(); n != 1 || err != nil {
+			t.Errorf("restore: %d, %v", n, err)
+		}
+	}})
+	if err != nil || !tried {
+		t.Error(err)
+	}
+}
+
+// TestNoDownloadOverTheFallback: software on trial keeps its fallback.
+func TestNoDownloadOverTheFallback(t *testing.T) {
+	opt := device(t)
+	b, _ := boot(t, opt)
+	install(t, b, "2.0.0")
+	if err := b.Activate(2); err != nil {
+		t.Fatal(err)
+	}
+	b, _ = boot(t, opt)
+	src := serve("fw.iad", takeApart(t, "3.0.0").tar())
+	if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true}); causeOf(err) != CauseBankUnavailable {
+		t.Errorf("on trial: %v", err)
+	}
+	if err := b.GiveUp(uint8(CauseBootFailed), "test"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true}); causeOf(err) != CauseBankUnavailable {
+		t.Errorf("given up: %v", err)
+	}
+}
+
+// TestBadFlash has the errors of a medium, one at each operation of a download.
+func TestBadFlash(t *testing.T) {
+	disk := provisioned(t)
+	download := func(m *crashfs.Machine, opt Options) (*Banks, error) {
+		b, _, err := Boot(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.Install(context.Background(), serve("fw.iad", crashImages["2.0.0"]), "fw.iad", InstallOptions{})
+		return b, err
+	}
+	m := disk.Start()
+	if _, err := download(m, mount(m, nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range []struct {
+		err  error
+		want []Cause
+	}{
+		{syscall.EIO, []Cause{CauseWriteError, CauseEraseError, CauseBootFlagError, CauseReadBackMismatch}},
+		{syscall.ENOSPC, []Cause{CauseStorageFull, CauseEraseError, CauseBootFlagError, CauseReadBackMismatch}},
+		{io.ErrShortWrite, []Cause{CauseWriteError, CauseEraseError, CauseBootFlagError, CauseReadBackMismatch}},
+	} {
+		failed := 0
+		for skip := range 200 {
+			m := disk.Start()
+			m.Fail(crashfs.Fault{Skip: skip, Times: 1, Part: "bank2", Err: fault.err})
+			b, err := download(m, mount(m, nil))
+			if err == nil {
+				continue // in Boot, or past the end
+			}
+			failed++
+			if !slices.Contains(fault.want, causeOf(err)) {
+				t.Errorf("%v at %d: %v", fault.err, skip, err)
+			}
+			if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady || s.Banks[1].Cause != uint8(causeOf(err)) {
+				t.Errorf("%v at %d: %+v", fault.err, skip, s)
+			}
+			// The next attempt succeeds, and what it leaves lasts.
+			if _, err := download(m, mount(m, nil)); err != nil {
+				t.Errorf("%v at %d, again: %v", fault.err, skip, err)
+			}
+			if c, _ := checkBank(m.Disks(0, 1)[0].Disk.Start().Fs("bank2"), "", nil); c.Found != FoundComplete {
+				t.Errorf("%v at %d: %+v", fault.err, skip, c)
+			}
+		}
+		if failed < 20 {
+			t.Errorf("%v: only %d operations failed", fault.err, failed)
+		}
+	}
+}
+
+// TestFullBank runs out of space in the middle although it was told there is enough.
+func TestFullBank(t *testing.T) {
+	m := provisioned(t).Start()
+	m.Limit("bank2", 30_000)
+	b, _ := boot(t, mount(m, nil))
+	_, err := b.Install(context.Background(), serve("fw.iad", crashImages["2.0.0"]), "fw.iad", InstallOptions{})
+	if causeOf(err) != CauseStorageFull {
+		t.Error(err)
+	}
+	m = provisioned(t).Start()
+	m.ReadOnly("bank2")
+	b, _ = boot(t, mount(m, nil))
+	_, err = b.Install(context.Background(), serve("fw.iad", crashImages["2.0.0"]), "fw.iad", InstallOptions{})
+	if causeOf(err) != CauseWriteError && causeOf(err) != CauseEraseError {
+		t.Error(err)
+	}
+}
+
+// TestRecordCannotBeWritten: then nothing is erased.
+func TestRecordCannotBeWritten(t *testing.T) {
+	disk := upgraded(t, "1.5.0")
+	m := disk.Start()
+	opt := mount(m, nil)
+	b, _ := boot(t, opt)
+	m.Fail(crashfs.Fault{Part: "state", Op: crashfs.OpSync, Err: syscall.EIO})
+	_, err := b.Install(context.Background(), serve("fw.iad", crashImages["2.0.0"]), "fw.iad", InstallOptions{})
+	if causeOf(err) != CauseBootFlagError {
+		t.Error(err)
+	}
+	for _, bank := range []string{"bank1", "bank2"} {
+		for _, name := range disk.Files(bank) {
+			was, _ := disk.Read(bank, name)
+			is, _ := m.Settled().Read(bank, name)
+			if !bytes.Equal(was, is) {
+				t.Errorf("%s of %s was changed", name, bank)
+			}
+		}
+	}
+	if _, err := b.Restore(); causeOf(err) != CauseBootFlagError {
+		t.Errorf("restore: %v", err)
+	}
+	if s := b.Status(); s.Next != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestReadBack finds what was written but does not come back from the medium.
+func TestReadBack(t *testing.T) {
+	for _, name := range []string{"app", ManifestName, SignatureName} {
+		opt := device(t)
+		spoilt := false
+		opt.DropCache = func(f afero.File) error {
+			if strings.TrimPrefix(f.Name(), "/") != name || spoilt {
+				return nil
+			}
+			spoilt = true
+			w, err := opt.Banks[1].OpenFile(name, os.O_RDWR, 0)
+			if err != nil {
+				return nil // of bank 1
+			}
+			defer w.Close()
+			_, err = w.WriteAt([]byte{0xFF}, 10)
+			return err
+		}
+		b, _ := boot(t, opt)
+		spoilt = false
+		src := serve("fw.iad", takeApart(t, "2.0.0").tar())
+		_, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
+		if causeOf(err) != CauseReadBackMismatch || !spoilt {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{}); err != nil {
+			t.Errorf("%s, again: %v", name, err)
+		}
+	}
+	opt := device(t)
+	b, _ := boot(t, opt)
+	b.opt.DropCache = func(afero.File) error { return syscall.EIO }
+	_, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{})
+	if causeOf(err) != CauseReadBackMismatch {
+		t.Error(err)
+	}
+}
+
+// TestWear counts the writes of state for each step.
+func TestWear(t *testing.T) {
+	m := provisioned(t).Start()
+	opt := mount(m, nil)
+	var b *Banks
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want int // writes of the boot record
+	}{
+		{"first start", func() (err error) { b, _, err = Boot(opt); return err }, 1},
+		{"start", func() (err error) { b, _, err = Boot(opt); return err }, 0},
+		{"download", func() error { return fetchInto(b, "2.0.0", false) }, 2},
+		{"activate", func() error { return b.Activate(2) }, 1},
+		{"activate again", func() error { return b.Activate(2) }, 0},
+		{"start on trial", func() (err error) { b, _, err = Boot(opt); return err }, 1},
+		{"confirm", func() error { return b.Confirm() }, 1},
+		{"confirm again", func() error { return b.Confirm() }, 0},
+		{"remember the generation", func() error { return b.SetGeneration(2, 7) }, 1},
+		{"remember it again", func() error { return b.SetGeneration(2, 7) }, 0},
+		{"restore", func() error { _, err := b.Restore(); return err }, 1},
+		{"start of the old software", func() (err error) { b, _, err = Boot(opt); return err }, 1},
+		{"restore again", func() error { _, err := b.Restore(); return err }, 0},
+	} {
+		before := len(m.Ops())
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		writes := 0
+		for _, op := range m.Ops()[before:] {
+			if op.Part == "state" && op.Kind == crashfs.OpWrite {
+				writes++
+			}
+		}
+		if writes != step.want {
+			t.Errorf("%s: %d writes of the record, want %d", step.name, writes, step.want)
+		}
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	err := fmt.Errorf("wrapped: %w", &Error{Code: CauseBusy, Op: "do", Text: "no", Err: io.EOF})
+	if err.Error() != "wrapped: do: no: EOF" || causeOf(err) != CauseBusy || !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if got := shorten(strings.Repeat("é", 100)); len(got) != 128 || got != strings.Repeat("é", 64) {
+		t.Error(got)
+	}
+	if got := shorten("a" + strings.Repeat("é", 100)); len(got) != 127 {
+		t.Error(len(got))
+	}
+}
