@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gosnmp/gosnmp"
@@ -179,11 +180,13 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	if strings.Contains(err.Error(), "not authentic") {
 		return fmt.Errorf("%s: %w: authentication password wrong, or the answer was forged", c.address, ErrCredentials)
 	}
-	hint := ""
-	if c.creds.User == nil {
-		hint = "; a device does not answer a wrong community either"
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%s: %w: no agent listens there", c.address, ErrNoAnswer)
+	case c.creds.User == nil:
+		return fmt.Errorf("%s: %w (a wrong community is not answered either): %w", c.address, ErrNoAnswer, err)
 	}
-	return fmt.Errorf("%s: %w: %w%s", c.address, ErrNoAnswer, err, hint)
+	return fmt.Errorf("%s: %w: %w", c.address, ErrNoAnswer, err)
 }
 
 func reportName(p *gosnmp.SnmpPacket) string {

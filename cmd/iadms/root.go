@@ -40,6 +40,10 @@ A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			_, err := g.logger()
+			return err
+		},
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.config, "config", envOr("IADMS_CONFIG", defaultConfig()), "configuration `file`: devices, credentials, defaults")
@@ -52,9 +56,43 @@ A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
-		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g),
+		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(),
 	)
 	return root
+}
+
+// newCredentialsTopic is a help topic, not a command.
+func newCredentialsTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "credentials",
+		Short: "How devices let iadms in",
+		Long: `SNMP credentials never stand on the command line, where other users of this machine
+could read them. They come from a file, named by --credentials or --config, that only its
+owner may read (chmod 600):
+
+  community = "public"               # SNMPv2c, to read
+  write_community = "private"        # SNMPv2c, to write
+
+or for SNMPv3, which is the one to use on networks that others share:
+
+  [user]
+  name = "operator"
+  auth = "sha256"                    # md5 sha sha224 sha256 sha384 sha512
+  auth_password = "eight octets or more"
+  priv = "aes"                       # des aes aes192 aes256 aes192c aes256c
+  priv_password = "eight octets or more"
+
+or for one device:
+
+  [devices.attic]
+  address = "192.0.2.10"
+  write_community = "private"
+
+or from the environment: IADMS_COMMUNITY and IADMS_WRITE_COMMUNITY, or IADMS_USER,
+IADMS_AUTH, IADMS_AUTH_PASSWORD, IADMS_PRIV, IADMS_PRIV_PASSWORD and IADMS_CONTEXT.
+A device on this machine for which nothing is configured is tried with the communities
+public and private.`,
+	}
 }
 
 func envOr(name, other string) string {
