@@ -1,0 +1,93 @@
+package transfer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestReplyRules: every rule of the table decides something: no rule before it
+// takes its replies away.
+func TestReplyRules(t *testing.T) {
+	for _, r := range replyRules {
+		words := r.words
+		if words == nil {
+			words = []string{""}
+		}
+		decides := false
+		for _, w := range words {
+			for code := r.first; code <= min(r.last, r.first+999) && !decides; code++ {
+				for _, doing := range []direction{either, getting, putting} {
+					if r.doing != either && r.doing != doing {
+						continue
+					}
+					e := &replyError{protocol: r.protocol, code: code, text: strings.ToUpper(w), doing: doing}
+					decides = decides || e.cause() == r.cause
+				}
+			}
+		}
+		if !decides {
+			t.Errorf("rule %+v never decides", r)
+		}
+		if _, known := causes[r.cause]; !known {
+			t.Errorf("cause %d has no advice", r.cause)
+		}
+	}
+}
+
+type withCause struct{}
+
+func (withCause) Error() string { return "no settings" }
+func (withCause) Cause() uint8  { return 70 }
+
+func TestClassify(t *testing.T) {
+	op := func(err error) error { return &net.OpError{Op: "read", Err: err} }
+	for _, x := range []struct {
+		err    error
+		want   Cause
+		advice Advice
+	}{
+		{op(syscall.ECONNREFUSED), CauseServerUnreachable, AdviceRetryLater},
+		{op(syscall.ENETUNREACH), CauseServerUnreachable, AdviceRetryLater},
+		{op(syscall.ECONNRESET), CauseConnectionLost, AdviceRetryNow},
+		{op(os.ErrDeadlineExceeded), CauseTransferTimeout, AdviceRetryNow},
+		{io.ErrUnexpectedEOF, CauseConnectionLost, AdviceRetryNow},
+		{&net.DNSError{Err: "no such host", Name: "x"}, CauseNameNotResolved, AdviceRetryLater},
+		{&tls.CertificateVerificationError{Err: errors.New("expired")}, CauseTLSFailed, AdviceFixFirst},
+		{fmt.Errorf("wrapped: %w", context.DeadlineExceeded), CauseDeadlineExceeded, AdviceRetryLater},
+		{context.Canceled, CauseAborted, AdviceRetryNow},
+		{&replyError{protocol: FTP, code: 550, text: "x", doing: getting}, CauseFileNotFound, AdviceFixFirst},
+		{&replyError{protocol: TFTP, code: 8, text: "x"}, CauseProtocolError, AdviceFixFirst},
+		{&causeError{CauseFileTooLarge, errors.New("x")}, CauseFileTooLarge, AdviceDoNotRetry},
+		{&sourceError{io.ErrUnexpectedEOF}, CauseOther, AdviceRetryLater},
+		{&sourceError{withCause{}}, 70, 0},
+		{errors.New("x"), CauseOther, AdviceRetryLater},
+	} {
+		e := classify(x.err)
+		if e.Code != x.want || e.Advice() != uint8(x.advice) {
+			t.Errorf("%v: cause %d advice %d, want %d and %d", x.err, e.Code, e.Advice(), x.want, x.advice)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain": "plain", " a\r\nb\t": "a  b", "x\x1b[0m\x00\xff": "x?[0m??", "größer": "größer", strings.Repeat("ä", 20): "äää",
+	} {
+		if got := printable(in, 7); got != want {
+			if len(want) > 7 {
+				want = want[:7]
+			}
+			if got != strings.ToValidUTF8(want, "") {
+				t.Errorf("%q becomes %q, want %q", in, got, want)
+			}
+		}
+	}
+}
