@@ -5,6 +5,7 @@
 # make cross      iad for boards, with sizes
 # make bench      benchmarks
 # make fuzz       every fuzz target for FUZZTIME (1m)
+# make crash      power cut at every write, all pairs of cuts; "make test" has a sample
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
 # make clean
 
@@ -13,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test check cross bench fuzz peers clean
+.PHONY: build demo test check cross bench fuzz crash peers clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -39,6 +40,9 @@ bench:
 
 fuzz:
 	.ci/fuzz
+
+crash:
+	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters' ./bank ./agent/... ./internal/durable ./sim
 
 clean:
 	rm -rf bin .peers

@@ -112,7 +112,7 @@ func TestCrashSweep(t *testing.T) {
 	sweep := crashfs.Sweep[told]{
 		Start: crashfs.NewDisk("config"),
 		Life:  func(m *crashfs.Machine, w *told) error { return life(m.Fs("config"), steps(), w) },
-		Depth: 2, Limit: 8, Seed: 1,
+		Depth: 2, Limit: 3, Seed: 1,
 	}
 	if os.Getenv("IAD_CRASH") == "full" {
 		sweep.Limit = 0
