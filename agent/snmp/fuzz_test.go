@@ -85,6 +85,41 @@ func checkAnswer(t *testing.T, reply []byte) {
 	}
 }
 
+// FuzzAnswer feeds what the receiver of an inform may answer: a stranger's
+// whole message, or what an authentic one holds.
+func FuzzAnswer(f *testing.F) {
+	e, _ := fuzzEngine(f)
+	p := newPeer(f, e, &privateUser)
+	for _, answer := range []pdu{
+		{kind: pduResponse, requestID: 1, vars: oids("1.3")}, {kind: pduReport, vars: oids(oidNotInTimeWindows.String())}, {kind: pduReport},
+	} {
+		scoped := appendScoped(nil, testEngineID, answer, encodeVars(answer.vars))
+		f.Add(scoped, true)
+		msg, err := appendV3(header{msgID: 1, maxSize: 65507, engineID: testEngineID}, nil, 0, scoped)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(msg, false)
+	}
+	f.Fuzz(func(t *testing.T, msg []byte, seal bool) {
+		s := &sink{engine: e, user: e.users["manager"], remote: &remote{engineID: testEngineID, keys: p.keys, latest: -1}}
+		if seal {
+			var err error
+			h := header{msgID: 1, maxSize: 65507, flags: flagAuth | flagPriv, engineID: testEngineID, boots: 1, time: 1, user: "manager"}
+			if msg, err = appendV3(h, p.keys, 1, msg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answer, level, ok := s.open(slices.Clone(msg), 1)
+		if ok && level > NoAuthNoPriv && !seal {
+			t.Fatalf("a forged answer is taken for authentic: %+v", answer)
+		}
+		if ok {
+			reportName(varbindOf(answer))
+		}
+	})
+}
+
 // FuzzScopedPDU feeds what an authenticated user may send after decryption.
 func FuzzScopedPDU(f *testing.F) {
 	e, _ := fuzzEngine(f)
