@@ -27,7 +27,7 @@ peers:
 	@.ci/peers || [ "$$CI" != true ]
 
 test: peers
-	go test -race ./...
+	go test -race -timeout 20m ./...
 
 check: peers
 	.ci/check
