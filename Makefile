@@ -1,6 +1,8 @@
 # make            static binaries bin/iad, bin/iadms, bin/iadsim
 # make demo       a simulated device is upgraded over SNMP, TFTP and FTP on loopback
 # make test       all tests with the race detector; unpacks the programs they talk to first
+# make test32     all tests as on a 32-bit board
+# make cover      statements that the tests reach, by package
 # make check      format, vet, staticcheck, smilint, generated files, import table
 # make cross      iad for boards, with sizes
 # make bench      benchmarks
@@ -14,7 +16,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test check cross bench fuzz crash peers clean
+.PHONY: build demo test test32 cover check cross bench fuzz crash peers clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -28,6 +30,12 @@ peers:
 
 test: peers
 	go test -race -timeout 20m ./...
+
+test32: peers
+	GOARCH=386 go test -timeout 20m ./...
+
+cover: peers
+	go test -timeout 20m -cover ./...
 
 check: peers
 	.ci/check
