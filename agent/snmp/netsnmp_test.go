@@ -32,10 +32,12 @@ func run(t testing.TB, e *Engine) {
 	})
 }
 
-// tool runs one of net-snmp's tools, and returns what it says.
-func tool(t testing.TB, name string, args ...string) (out string, ok bool) {
+// tool runs one of net-snmp's tools, and returns what it says. It waits for
+// an answer for so many seconds.
+func tool(t testing.TB, seconds int, name string, args ...string) (out string, ok bool) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), peers.Find(t, name), append([]string{"-m", "", "-On", "-t", "1", "-r", "0"}, args...)...)
+	options := []string{"-m", "", "-On", "-t", strconv.Itoa(seconds), "-r", "0"}
+	cmd := exec.CommandContext(t.Context(), peers.Find(t, name), append(options, args...)...)
 	cmd.Env = toolEnv(t)
 	text, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(text)), err == nil
@@ -52,11 +54,24 @@ func toolEnv(t testing.TB) []string {
 
 func mustTool(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	out, ok := tool(t, name, args...)
+	out, ok := tool(t, 10, name, args...)
 	if !ok {
 		t.Fatalf("%s %s: %s", name, strings.Join(args, " "), out)
 	}
 	return out
+}
+
+// refused runs a tool that is to fail; want is part of what it says then,
+// "Timeout" if there is to be no answer.
+func refused(t testing.TB, want, name string, args ...string) {
+	t.Helper()
+	seconds := 10
+	if want == "Timeout" {
+		seconds = 1
+	}
+	if out, _ := tool(t, seconds, name, args...); !strings.Contains(out, want) {
+		t.Errorf("want %s, got: %s", want, out)
+	}
 }
 
 func dotted(o *mib.Object, index ...uint32) string {
@@ -134,9 +149,7 @@ func TestToolsV1AndV2c(t *testing.T) {
 		{"v3 without users", []string{"snmpget", "-v3", "-u", "u", "-l", "noAuthNoPriv", at, ".1.3.6.1.2.1.1.1.0"}, "Timeout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if out, _ := tool(t, c.args[0], c.args[1:]...); !strings.Contains(out, c.want) {
-				t.Errorf("want %s, got: %s", c.want, out)
-			}
+			refused(t, c.want, c.args[0], c.args[1:]...)
 		})
 	}
 	if n := d.committed(); n != 2 {
@@ -302,18 +315,78 @@ func TestToolsV3Refused(t *testing.T) {
 		{"lower level sees something", "snmpget", append(auth("manager", authPass), at, descr), descr + ` = ""`},
 		{"lower level writes nothing", "snmpset", append(auth("manager", authPass), at, owner, "s", "x"), "authorizationError"},
 		{"unknown context", "snmpget", append(reader, "-n", "other", at, id), "Bad context"},
+		// The tools do not listen to a Report of an engine that they did not ask.
+		{"wrong engine", "snmpget", append(reader, "-e", "8000000001020304", at, id), "Timeout"},
 		{"inform to a device", "snmpinform", append(reader, at, "", ".1.3.6.1.6.3.1.1.5.1"), "snmpinform:"},
 		{"v2c", "snmpget", []string{"-v2c", "-c", "public", at, id}, "Timeout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if out, _ := tool(t, c.tool, c.args...); !strings.Contains(out, c.want) {
-				t.Errorf("want %s, got: %s", c.want, out)
-			}
+			refused(t, c.want, c.tool, c.args...)
 		})
 	}
 	if n := d.tested(); n != 0 {
 		t.Errorf("%d SETs reached the device", n)
 	}
+}
+
+// A manager whose idea of the time is wrong is put right.
+func TestToolsStaleTime(t *testing.T) {
+	e, _ := newEngine(t, Config{Listen: "127.0.0.1:0", Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
+	run(t, e)
+	args := append(options(&privateUser), "-e", fmt.Sprintf("%x", testEngineID), "-Z", "3,100000", e.Addr().String(), dotted(mib.DeviceId, 0))
+	wantLine(t, mustTool(t, "snmpget", args...), dotted(mib.DeviceId, 0)+` = STRING: "iad-1"`)
+	if n := e.own(t, "1.3.6.1.6.3.15.1.1.2.0").Int; n != 1 {
+		t.Errorf("usmStatsNotInTimeWindows is %d", n)
+	}
+}
+
+// A SET of snmpset is captured on its way and sent again, from elsewhere.
+func TestToolsReplay(t *testing.T) {
+	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
+	run(t, e)
+	var captured [][]byte // written by the receiver before the tool ends
+	relay := newReceiver(t, func(_ int, msg []byte) []byte {
+		captured = append(captured, msg)
+		return exchange(t, e, msg)
+	})
+	mustTool(t, "snmpset", append(options(&privateUser), relay.addr(), dotted(mib.ReqOwner, 0), "s", "once")...)
+	for range captured {
+		relay.next(t)
+	}
+	if d.tested() != 1 || len(captured) < 2 {
+		t.Fatalf("%d SETs in %d messages", d.tested(), len(captured))
+	}
+	conn, err := net.Dial("udp", e.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, msg := range captured {
+		conn.Write(msg)
+	}
+	// Messages are handled one after the other: after this one they were.
+	mustTool(t, "snmpget", append(options(&privateUser), e.Addr().String(), dotted(mib.DeviceId, 0))...)
+	if d.tested() != 1 {
+		t.Errorf("the SET was executed %d times", d.tested())
+	}
+}
+
+// exchange sends a message to the engine and returns its answer.
+func exchange(t *testing.T, e *Engine, msg []byte) []byte {
+	conn, err := net.Dial("udp", e.Addr().String())
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer conn.Close()
+	conn.Write(msg)
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	answer := make([]byte, 65536)
+	n, err := conn.Read(answer)
+	if err != nil {
+		t.Error(err)
+	}
+	return answer[:n]
 }
 
 // snmptrapd receives notifications; its lines come out of the channel.
