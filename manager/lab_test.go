@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -68,7 +69,7 @@ func newLab(t *testing.T, o labOptions) *lab {
 		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: l.disk,
 		NoReset: o.noReset, PlainPasswords: true, Grace: 500 * time.Millisecond,
 		SNMP: &snmp.Config{
-			Listen:      "127.0.0.1:0",
+			Listen:      deviceAddress(),
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
 		},
 		Hooks: sim.Hooks{
@@ -114,6 +115,13 @@ func newLab(t *testing.T, o labOptions) *lab {
 		}
 	})
 	return l
+}
+
+// deviceAddress is an address of this machine that is the device's over its
+// restarts, during which the port is free: not one that the system gives to
+// others, on an address of the loopback network that nobody else uses.
+func deviceAddress() string {
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+rand.N(250), rand.N(250), 1+rand.N(250), 10000+rand.N(20000))
 }
 
 // selfTest fails for the versions that a test marked.

@@ -305,11 +305,14 @@ type upload struct {
 	temp  string
 	name  string
 	size  int64
+	gone  bool // abandoned
 }
 
 func (u *upload) Write(p []byte) (int, error) {
-	if u.store.maxUpload > 0 && u.size+int64(len(p)) > u.store.maxUpload {
-		return 0, fmt.Errorf("%w: more than %d octets", errTooLarge, u.store.maxUpload)
+	if u.size+int64(len(p)) > u.store.maxUpload {
+		err := fmt.Errorf("%w: more than %d octets", errTooLarge, u.store.maxUpload)
+		u.abandon(err) // before the client hears of it
+		return 0, err
 	}
 	if err := throttle(u.ctx, u.store.limiter, len(p)); err != nil {
 		return 0, err
@@ -337,6 +340,10 @@ func (u *upload) commit() error {
 
 // abandon forgets what came so far.
 func (u *upload) abandon(why error) {
+	if u.gone {
+		return
+	}
+	u.gone = true
 	u.store.log.Warn("upload given up", "file", u.name, "octets", u.size, "cause", why)
 	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
 		u.store.log.Warn("temporary file stays", "file", u.temp, "cause", err)
