@@ -76,11 +76,6 @@ func (d *device) converter(from, to uint32) (Program, bool) {
 	return Program{}, d.platform.CanConvert(from, to)
 }
 
-func (s store) CanConvert(from, to uint32) bool {
-	_, ok := s.converter(from, to)
-	return ok
-}
-
 func (s store) Convert(ctx context.Context, from, to uint32, files procedure.ConfigFiles) (_ procedure.ConfigFiles, err error) {
 	program, ok := s.converter(from, to)
 	if !ok {

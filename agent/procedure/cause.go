@@ -72,6 +72,34 @@ const (
 	CauseInternalError        Cause = 84
 )
 
+var causeNames = []string{
+	CauseNone: "none", CauseOther: "other", CauseUnsupported: "unsupported", CauseBadRequest: "badRequest",
+	CauseBusy: "busy", CauseNotPermitted: "notPermitted", CauseUnsupportedProtocol: "unsupportedProtocol",
+	CauseIncompatibleHardware: "incompatibleHardware", CauseDowngradeRefused: "downgradeRefused",
+	CauseAlreadyInstalled: "alreadyInstalled", CausePreconditionMissing: "preconditionMissing",
+	CauseServiceInUse: "serviceInUse", CauseNameNotResolved: "nameNotResolved", CauseServerUnreachable: "serverUnreachable", CauseServerBusy: "serverBusy", CauseAuthFailed: "authFailed", CauseFileNotFound: "fileNotFound", CauseAccessDenied: "accessDenied", CauseRemoteStorageFull: "remoteStorageFull",
+	CauseRemoteFileExists: "remoteFileExists", CauseTransferTimeout: "transferTimeout", CauseConnectionLost: "connectionLost", CauseProtocolError: "protocolError", CauseFileTooLarge: "fileTooLarge", CauseSizeMismatch: "sizeMismatch", CauseTLSFailed: "tlsFailed", CauseBadFormat: "badFormat", CauseDigestMismatch: "digestMismatch", CauseSignatureInvalid: "signatureInvalid", CauseSignerUntrusted: "signerUntrusted",
+	CauseVersionMismatch: "versionMismatch", CauseNoMemory: "noMemory", CauseStorageFull: "storageFull",
+	CauseEraseError: "eraseError", CauseWriteError: "writeError", CauseReadBackMismatch: "readBackMismatch",
+	CauseBankUnavailable: "bankUnavailable", CauseBootFlagError: "bootFlagError", CauseBootFailed: "bootFailed",
+	CauseSelfTestFailed: "selfTestFailed", CauseConfirmTimeout: "confirmTimeout", CauseWatchdogReset: "watchdogReset", CauseNoFallback: "noFallback", CauseRollbackFailed: "rollbackFailed", CauseConfigReadError: "configReadError", CauseConfigParseError: "configParseError", CauseConfigFormatMismatch: "configFormatMismatch", CauseConvertFailed: "convertFailed", CauseConvertTimeout: "convertTimeout",
+	CauseConvertToolMissing: "convertToolMissing", CauseConfigApplyError: "configApplyError",
+	CauseConfigSaveError: "configSaveError", CauseAbortedByManager: "abortedByManager", CauseAbortedLocally: "abortedLocally", CauseDeadlineExceeded: "deadlineExceeded", CauseInterrupted: "interrupted",
+	CauseInternalError: "internalError",
+}
+
+func (c Cause) String() string { return name(causeNames, int(c)) }
+
+// Causes lists the failure causes in ascending order.
+func Causes() (list []Cause) {
+	for c, n := range causeNames {
+		if n != "" {
+			list = append(list, Cause(c))
+		}
+	}
+	return list
+}
+
 // Advice is what the device thinks of trying again; the numbers are those of
 // IadUpgRetryAdvice.
 type Advice uint8

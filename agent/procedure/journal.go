@@ -223,6 +223,7 @@ func mayRestart(k Kind) bool {
 // Last is what the journal tells of a device without running it.
 type Last struct {
 	Op       Operation
+	Seq      uint32 // of the last event
 	Restarts uint32
 	Reason   RestartReason
 }
@@ -230,5 +231,5 @@ type Last struct {
 // ReadJournal reads the contents of a journal record.
 func ReadJournal(data []byte) (Last, error) {
 	j, err := decodeJournal(data)
-	return Last{Op: j.Op, Restarts: j.Restarts, Reason: j.Reason}, err
+	return Last{Op: j.Op, Seq: j.Seq, Restarts: j.Restarts, Reason: j.Reason}, err
 }

@@ -20,11 +20,11 @@ func (e *Engine) accept(kind Kind, p Params) {
 	if p.Delay > 0 {
 		on = OnDelay
 	}
-	to, _ := follow(e.j.Op.State, on)
 	e.j.Op = Operation{
-		ID: next(e.j.Op.ID), Kind: kind, State: to, Phase: PhaseNone, Params: p, Limit: limit,
+		ID: next(e.j.Op.ID), Kind: kind, State: e.j.Op.State, Phase: PhaseNone, Params: p, Limit: limit,
 		Started: wall(now), Attempt: 1, Cause: CauseNone,
 	}
+	e.fire(on)
 	if st.Running != 0 {
 		e.j.Op.OldVersion = st.Bank(st.Running).Version
 	}

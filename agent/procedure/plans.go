@@ -66,6 +66,16 @@ func planFor(op *Operation) []step {
 	return plan
 }
 
+// Plan returns the phases of an operation in their order. One that needs nothing
+// of a phase goes through it at once.
+func Plan(kind Kind, o Options) []Phase {
+	var phases []Phase
+	for _, s := range planFor(&Operation{Kind: kind, Params: Params{Options: o}}) {
+		phases = append(phases, s.phase)
+	}
+	return phases
+}
+
 // switchSteps are the steps from ready software to software in use.
 func switchSteps(o Options) []step {
 	steps := []step{{Switching, 3, (*task).activate}}

@@ -120,8 +120,6 @@ type ConfigStore interface {
 	Other(ctx context.Context) (files ConfigFiles, format uint32, ok bool, err error)
 	// Convert runs the conversion program.
 	Convert(ctx context.Context, from, to uint32, files ConfigFiles) (ConfigFiles, error)
-	// CanConvert tells whether there is a conversion program for it.
-	CanConvert(from, to uint32) bool
 	// Check tells whether Apply would be refused; it changes nothing.
 	Check(ctx context.Context, files ConfigFiles) error
 	// Apply puts files in force: all of them, or nothing is changed.

@@ -37,9 +37,8 @@ type task struct {
 	sent   map[FileKind][]byte // digests
 	skip   bool                // the software is there already: no download
 
-	// Owned by the engine's goroutine.
-	stop *Failure // why the work was told to stop
-	past bool     // the work is past the point where it can be stopped
+	stop *Failure // owned by the engine's goroutine: why the work was told to stop
+	past bool     // past the point where it can be stopped; changed by the engine while the work waits
 
 	mu   sync.Mutex
 	live live
@@ -111,7 +110,7 @@ func (t *task) runSteps(from int) error {
 		}
 	}()
 	for _, s := range t.plan[from:] {
-		if err := context.Cause(t.ctx); err != nil {
+		if err := t.stopped(); err != nil {
 			return err
 		}
 		if s.do == nil || t.skip && s.phase <= Writing {
@@ -123,6 +122,15 @@ func (t *task) runSteps(from int) error {
 		}
 	}
 	return nil
+}
+
+// stopped tells why the work must not go on. Behind the point of no return only
+// the end of Run stops it.
+func (t *task) stopped() error {
+	if t.past {
+		return t.e.ctx.Err()
+	}
+	return context.Cause(t.ctx)
 }
 
 // phase begins a phase.
@@ -217,7 +225,7 @@ func (t *task) pointOfNoReturn(p Phase, change func(*journal)) (err error) {
 // pass is pointOfNoReturn in the engine's goroutine.
 func (t *task) pass(p Phase, change func(*journal)) error {
 	e := t.e
-	if t.stop != nil {
+	if t.stop != nil && (!t.past || p == Trying) {
 		return t.stop
 	}
 	t.past = true

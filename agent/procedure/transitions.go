@@ -48,7 +48,7 @@ var transitions = []Transition{
 
 	{Waiting, OnDue, Running, "the delay or the pause between two attempts is over"},
 	{Waiting, OnAbort, Aborted, "nothing runs: aborted at once"},
-	{Waiting, OnFailure, Failed, "the time limit passed"},
+	{Waiting, OnFailure, Failed, "software on trial is given up meanwhile, or the time limit has passed"},
 	{Waiting, OnInterruption, Failed, "the device restarted while the operation waited"},
 
 	{Running, OnRetry, Waiting, "the attempt failed and retries are left"},

@@ -1,0 +1,598 @@
+package procedure_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/iad/agent/procedure"
+)
+
+// coded is a failure of a port, as other packages have them.
+type coded procedure.Cause
+
+func (c coded) Error() string { return "cause " + procedure.Cause(c).String() }
+func (c coded) Cause() uint8  { return uint8(c) }
+
+// lab is a device made of fakes around an engine. It lives in a bubble of
+// package synctest: time passes only when everybody waits.
+type lab struct {
+	t *testing.T
+
+	mu    sync.Mutex
+	gates map[string]chan struct{} // of steps that are held
+	fails map[string][]error       // what the next calls of a step return
+	calls map[string]int           // of each step
+
+	banks   procedure.BankStatus
+	config  procedure.ConfigStatus
+	other   bool              // there are data in another format
+	remote  map[string][]byte // files on the server
+	chunk   int               // octets of a Read
+	pace    time.Duration     // of Reads
+	sizes   bool              // the server tells sizes
+	deaf    bool              // work does not notice that it is told to stop
+	inUse   int               // calls in progress
+	over    bool              // the device takes over without a restart
+	cfg     procedure.Config  // for the next start
+	journal memory
+	setting memory
+	taken   map[procedure.Transition]bool
+
+	e      *procedure.Engine
+	cancel context.CancelFunc
+	off    chan struct{} // closed when the power goes
+	ended  chan error
+}
+
+// memory is a Record that can be full.
+type memory struct {
+	mu   sync.Mutex
+	data []byte
+	full bool
+}
+
+var errFull = errors.New("no space left on device")
+
+func (m *memory) Write(p []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full {
+		return errFull
+	}
+	m.data = bytes.Clone(p)
+	return nil
+}
+
+func (m *memory) read() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.data
+}
+
+// run makes a device with good software 1.0.0 in bank 1 and ready software
+// 2.0.0 in bank 2, starts it and calls f.
+func run(t *testing.T, f func(l *lab)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Sub(time.Now()))
+		l := &lab{
+			t: t, gates: map[string]chan struct{}{}, fails: map[string][]error{}, calls: map[string]int{},
+			remote: map[string][]byte{}, chunk: 100, sizes: true, taken: map[procedure.Transition]bool{},
+			config: procedure.ConfigStatus{Generation: 1, Format: 1},
+		}
+		l.banks = procedure.BankStatus{Running: 1, Next: 1, Fallback: 1, Banks: [2]procedure.Bank{
+			{State: procedure.BankGood, Version: "1.0.0", NeedsReset: true, Cause: procedure.CauseNone},
+			{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: procedure.CauseNone},
+		}}
+		s := procedure.DefaultSettings()
+		s.Servers[0].AddressType, s.Servers[0].Address = 1, []byte{127, 0, 0, 1}
+		for k := procedure.Software; k <= procedure.OtherData; k++ {
+			s.Files[k-1].Name = k.String()
+			l.remote[k.String()] = configFile(k, 1)
+		}
+		s.Notify.MinInterval = 0
+		l.start()
+		l.settings(func(now *procedure.Settings) { *now = s })
+		defer l.stop()
+		f(l)
+	})
+}
+
+func configFile(k procedure.FileKind, format int) []byte {
+	return []byte(k.String() + " " + string(rune('0'+format)) + strings.Repeat(".", 300))
+}
+
+// start starts the engine on what the records hold.
+func (l *lab) start() {
+	l.t.Helper()
+	cfg := l.cfg
+	cfg.Banks, cfg.Store, cfg.Fetcher, cfg.Device = fakeBanks{l}, fakeStore{l}, fakeFetcher{l}, fakeDevice{l}
+	cfg.Journal, cfg.Settings = &l.journal, &l.setting
+	cfg.JournalData, cfg.SettingsData = l.journal.data, l.setting.data
+	cfg.Log = slog.New(recorder{l})
+	e, findings := procedure.Open(cfg)
+	if len(findings) > 0 {
+		l.t.Errorf("findings: %v", findings)
+	}
+	l.off = make(chan struct{})
+	ctx, cancel := context.WithCancel(l.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	l.e, l.cancel, l.ended = e, cancel, ended
+	synctest.Wait()
+}
+
+// stop takes the power away.
+func (l *lab) stop() {
+	if l.cancel == nil {
+		return
+	}
+	l.cancel()
+	l.cancel = nil
+	close(l.off)
+	<-l.ended
+}
+
+// restart waits for a commanded restart and starts the device again, with the
+// bank that boot leaves running.
+func (l *lab) restart(boot func(*procedure.BankStatus)) procedure.RestartReason {
+	l.t.Helper()
+	err := <-l.ended
+	l.cancel()
+	l.cancel = nil
+	var r *procedure.RestartError
+	if !errors.As(err, &r) {
+		l.t.Fatalf("the engine ended with %v, not with a restart", err)
+	}
+	l.boot(boot)
+	return r.Reason
+}
+
+// cut takes the power away and starts the device again.
+func (l *lab) cut(boot func(*procedure.BankStatus)) {
+	l.t.Helper()
+	l.stop()
+	l.boot(boot)
+}
+
+func (l *lab) boot(boot func(*procedure.BankStatus)) {
+	l.t.Helper()
+	synctest.Wait()
+	b := &l.banks
+	b.Running = b.Next
+	if boot != nil {
+		boot(b)
+	}
+	l.gates = map[string]chan struct{}{}
+	l.start()
+}
+
+// fellBack is what a boot leaves that gave software on trial up.
+func fellBack(b *procedure.BankStatus) {
+	b.Banks[1].State, b.Banks[1].Cause, b.Banks[1].Text = procedure.BankFailed, procedure.CauseBootFailed, "did not start"
+	b.Running, b.Next, b.Fallback = 1, 1, 1
+}
+
+// hold makes a step wait until release or until its work is stopped.
+func (l *lab) hold(step string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gates[step] = make(chan struct{})
+}
+
+func (l *lab) release(step string) {
+	l.mu.Lock()
+	close(l.gates[step])
+	delete(l.gates, step)
+	l.mu.Unlock()
+	synctest.Wait()
+}
+
+// failing makes the next calls of a step fail.
+func (l *lab) failing(step string, errs ...error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fails[step] = append(l.fails[step], errs...)
+}
+
+// set changes what the fakes do.
+func (l *lab) set(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+}
+
+// at is called by the fakes at each step.
+func (l *lab) at(ctx context.Context, step string) error {
+	l.mu.Lock()
+	l.calls[step]++
+	gate, off := l.gates[step], l.off
+	l.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-l.hears(ctx):
+			return context.Cause(ctx)
+		case <-off:
+			return errors.New("no power")
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := l.fails[step]; len(f) > 0 {
+		l.fails[step] = f[1:]
+		return f[0]
+	}
+	return nil
+}
+
+func (l *lab) hears(ctx context.Context) <-chan struct{} {
+	if l.deaf {
+		return nil
+	}
+	return ctx.Done()
+}
+
+// do makes a SET: it tests, commits and ends it.
+func (l *lab) do(c procedure.Change) error {
+	r, err := l.e.Test(c)
+	if err != nil {
+		return err
+	}
+	if err := r.Commit(); err != nil {
+		return errors.Join(err, r.Undo())
+	}
+	r.Done()
+	synctest.Wait()
+	return nil
+}
+
+// settings makes a SET without a command.
+func (l *lab) settings(edit func(*procedure.Settings)) {
+	l.t.Helper()
+	if err := l.do(procedure.Change{Edit: func(s *procedure.Settings) error { edit(s); return nil }}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// request makes a SET with a command.
+func (l *lab) request(k procedure.Kind, params func(*procedure.Params)) error {
+	return l.do(procedure.Change{Command: k, Edit: func(s *procedure.Settings) error {
+		if params != nil {
+			params(&s.Params)
+		}
+		return nil
+	}})
+}
+
+// begin is request, which has to be accepted.
+func (l *lab) begin(k procedure.Kind, options procedure.Options) {
+	l.t.Helper()
+	if err := l.request(k, func(p *procedure.Params) { p.Options = options }); err != nil {
+		l.t.Fatalf("%s: %v", k, err)
+	}
+}
+
+// now waits until everybody waits and returns the snapshot.
+func (l *lab) now() *procedure.Snapshot {
+	synctest.Wait()
+	return l.e.Snapshot()
+}
+
+// expect checks the operation.
+func (l *lab) expect(s procedure.State, p procedure.Phase, c procedure.Cause) procedure.Operation {
+	l.t.Helper()
+	op := l.now().Op
+	if op.State != s || op.Phase != p || op.Cause != c {
+		l.t.Fatalf("operation %d is %s in phase %s, cause %s (%s); want %s, %s, %s", op.ID, op.State, op.Phase, op.Cause, op.Text, s, p, c)
+	}
+	return op
+}
+
+// refused checks a refusal.
+func (l *lab) refused(err error, v procedure.Verdict, c procedure.Cause) *procedure.Refusal {
+	l.t.Helper()
+	var r *procedure.Refusal
+	if !errors.As(err, &r) {
+		l.t.Fatalf("error %v is no refusal", err)
+	}
+	if r.Verdict != v || r.Code != c || r.Text == "" {
+		l.t.Errorf("refused with verdict %d, cause %s (%s); want %d, %s", r.Verdict, r.Code, r.Text, v, c)
+	}
+	return r
+}
+
+// events are the types of the events from number seq on.
+func (l *lab) events(from uint32) (types []procedure.EventType) {
+	for _, ev := range l.now().Events {
+		if ev.Seq >= from {
+			types = append(types, ev.Type)
+		}
+	}
+	return types
+}
+
+func (l *lab) wantEvents(from uint32, want ...procedure.EventType) {
+	l.t.Helper()
+	if got := l.events(from); !slices.Equal(got, want) {
+		l.t.Errorf("events from %d on are %v, want %v", from, got, want)
+	}
+}
+
+// recorder notes the changes of state, which the engine logs.
+type recorder struct{ l *lab }
+
+func (r recorder) Enabled(context.Context, slog.Level) bool { return true }
+func (r recorder) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r recorder) WithGroup(string) slog.Handler            { return r }
+func (r recorder) Handle(_ context.Context, rec slog.Record) error {
+	if strings.HasPrefix(rec.Message, "state change not in the table") {
+		r.l.t.Error(rec.Message)
+	}
+	if rec.Message != "operation" {
+		return nil
+	}
+	var tr procedure.Transition
+	rec.Attrs(func(a slog.Attr) bool {
+		switch v := a.Value.Any().(type) {
+		case procedure.State:
+			if a.Key == "from" {
+				tr.From = v
+			} else {
+				tr.To = v
+			}
+		case procedure.Trigger:
+			tr.On = v
+		}
+		return true
+	})
+	r.l.mu.Lock()
+	defer r.l.mu.Unlock()
+	r.l.taken[tr] = true
+	return nil
+}
+
+// fakeBanks are two banks without contents.
+type fakeBanks struct{ l *lab }
+
+func (b fakeBanks) Status() procedure.BankStatus {
+	b.l.mu.Lock()
+	defer b.l.mu.Unlock()
+	s := b.l.banks
+	for i := range s.Banks {
+		s.Banks[i].Running, s.Banks[i].Next, s.Banks[i].Fallback = s.Running == i+1, s.Next == i+1, s.Fallback == i+1
+	}
+	return s
+}
+
+func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name string, opt procedure.Install) (procedure.Installed, error) {
+	opt.Progress(procedure.Erasing, 0, 0)
+	if err := b.l.at(ctx, "erase"); err != nil {
+		return procedure.Installed{}, err
+	}
+	r, size, err := files.Get(ctx, name, 0)
+	if err != nil {
+		return procedure.Installed{}, err
+	}
+	defer r.Close()
+	opt.Progress(procedure.Transferring, 0, uint64(max(size, 0)))
+	var done uint64
+	for buf := make([]byte, b.l.chunk); ; {
+		n, err := r.Read(buf)
+		done += uint64(n)
+		opt.Progress(procedure.Transferring, done, uint64(max(size, 0)))
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return procedure.Installed{}, err
+		}
+	}
+	for part := uint64(0); part <= 4; part++ {
+		opt.Progress(procedure.Verifying, part, 4)
+		time.Sleep(b.l.pace)
+	}
+	if err := b.l.at(ctx, "verify"); err != nil {
+		return procedure.Installed{}, err
+	}
+	b.l.mu.Lock()
+	defer b.l.mu.Unlock()
+	if !opt.CheckOnly {
+		b.l.banks.Banks[1] = procedure.Bank{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: procedure.CauseNone}
+	}
+	return procedure.Installed{Bank: 2, Version: "2.0.0", Size: done, Digest: make([]byte, 32)}, nil
+}
+
+func (b fakeBanks) Check(ctx context.Context, n int, _ bool) error { return b.l.at(ctx, "check") }
+
+func (b fakeBanks) change(step string, f func(*procedure.BankStatus)) error {
+	if err := b.l.at(context.Background(), step); err != nil {
+		return err
+	}
+	b.l.mu.Lock()
+	defer b.l.mu.Unlock()
+	f(&b.l.banks)
+	return nil
+}
+
+func (b fakeBanks) Activate(n int) error {
+	return b.change("activate", func(s *procedure.BankStatus) {
+		s.Banks[n-1].State, s.Next, s.Fallback = procedure.BankTrial, n, s.Running
+	})
+}
+
+func (b fakeBanks) CheckFallback() (int, error) {
+	s := b.Status()
+	if s.Fallback == s.Running {
+		return s.Running, nil
+	}
+	if old := 3 - s.Running; s.Bank(old).State == procedure.BankGood {
+		return old, nil
+	}
+	return 0, coded(procedure.CauseNoFallback)
+}
+
+func (b fakeBanks) Restore() (n int, err error) {
+	if n, err = b.CheckFallback(); err != nil {
+		return 0, err
+	}
+	return n, b.change("restore", func(s *procedure.BankStatus) {
+		if r := &s.Banks[s.Running-1]; n != s.Running && r.State == procedure.BankTrial {
+			r.State = procedure.BankFailed
+		}
+		if o := &s.Banks[2-n]; o.State == procedure.BankTrial {
+			o.State = procedure.BankReady
+		}
+		s.Next, s.Fallback = n, n
+	})
+}
+
+func (b fakeBanks) Confirm() error {
+	return b.change("confirm", func(s *procedure.BankStatus) { s.Banks[s.Running-1].State = procedure.BankGood })
+}
+
+func (b fakeBanks) GiveUp(c procedure.Cause, text string) error {
+	return b.change("giveup", func(s *procedure.BankStatus) {
+		r := &s.Banks[s.Running-1]
+		r.State, r.Cause, r.Text = procedure.BankFailed, c, text
+		s.Next, s.Fallback = 3-s.Running, 3-s.Running
+	})
+}
+
+func (b fakeBanks) TakeOver(n int) error {
+	return b.change("takeover", func(s *procedure.BankStatus) { s.Running = n })
+}
+
+// fakeFetcher is one server that takes part in a transfer chunk by chunk.
+type fakeFetcher struct{ l *lab }
+
+func (f fakeFetcher) Supports(p procedure.Protocol) bool { return p != procedure.FTPS }
+func (f fakeFetcher) Open(ctx context.Context, _ procedure.Server) (procedure.Files, error) {
+	return f, f.l.at(ctx, "connect")
+}
+func (f fakeFetcher) Close() error { return nil }
+
+func (f fakeFetcher) Get(ctx context.Context, name string, _ int64) (io.ReadCloser, int64, error) {
+	if err := f.l.at(ctx, "get"); err != nil {
+		return nil, 0, err
+	}
+	f.l.mu.Lock()
+	defer f.l.mu.Unlock()
+	data, ok := f.l.remote[name]
+	if !ok {
+		return nil, 0, coded(procedure.CauseFileNotFound)
+	}
+	size := int64(-1)
+	if f.l.sizes {
+		size = int64(len(data))
+	}
+	return io.NopCloser(&slowReader{f.l, ctx, data}), size, nil
+}
+
+func (f fakeFetcher) Put(ctx context.Context, name string, r io.Reader, _ int64) error {
+	if err := f.l.at(ctx, "put"); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(r)
+	f.l.mu.Lock()
+	defer f.l.mu.Unlock()
+	f.l.remote[name] = data
+	return err
+}
+
+type slowReader struct {
+	l    *lab
+	ctx  context.Context
+	data []byte
+}
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	time.Sleep(r.l.pace)
+	if err := r.l.at(r.ctx, "read"); err != nil {
+		return 0, err
+	}
+	if len(r.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), r.l.chunk)], r.data)
+	r.data = r.data[n:]
+	return n, nil
+}
+
+// fakeStore understands files whose text begins with their kind and format.
+type fakeStore struct{ l *lab }
+
+func (s fakeStore) Status() procedure.ConfigStatus {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	return s.l.config
+}
+
+func (s fakeStore) Collect(ctx context.Context, kinds procedure.FileSet) (procedure.ConfigFiles, uint32, error) {
+	files := procedure.ConfigFiles{}
+	for _, k := range kinds.Kinds() {
+		files[k] = configFile(k, 1)
+	}
+	return files, 1, s.l.at(ctx, "collect")
+}
+
+func (s fakeStore) Examine(files procedure.ConfigFiles) (uint32, error) {
+	format := uint32(0)
+	for k, data := range files {
+		rest, ok := bytes.CutPrefix(data, []byte(k.String()+" "))
+		if !ok || len(rest) == 0 {
+			return 0, coded(procedure.CauseConfigParseError)
+		}
+		format = uint32(rest[0] - '0')
+	}
+	return format, nil
+}
+
+func (s fakeStore) HasOther() bool { return s.l.other }
+func (s fakeStore) Other(ctx context.Context) (procedure.ConfigFiles, uint32, bool, error) {
+	return procedure.ConfigFiles{procedure.UserData: configFile(procedure.UserData, 2), procedure.PortData: configFile(procedure.PortData, 2)},
+		2, s.l.other, s.l.at(ctx, "other")
+}
+
+func (s fakeStore) Convert(ctx context.Context, _, to uint32, files procedure.ConfigFiles) (procedure.ConfigFiles, error) {
+	out := procedure.ConfigFiles{}
+	for k := range files {
+		out[k] = configFile(k, int(to))
+	}
+	return out, s.l.at(ctx, "convert")
+}
+
+func (s fakeStore) Check(ctx context.Context, _ procedure.ConfigFiles) error {
+	return s.l.at(ctx, "check config")
+}
+
+func (s fakeStore) Apply(ctx context.Context, files procedure.ConfigFiles) (bool, error) {
+	if err := s.l.at(ctx, "apply"); err != nil {
+		return false, err
+	}
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	s.l.config.Generation += uint32(len(files))
+	return s.l.fails["needs reset"] != nil, nil
+}
+
+func (s fakeStore) MaxFile() int64 { return 10000 }
+
+type fakeDevice struct{ l *lab }
+
+func (d fakeDevice) SelfTest(ctx context.Context) error { return d.l.at(ctx, "selftest") }
+func (d fakeDevice) Calls() int {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	return d.l.inUse
+}
+func (d fakeDevice) TakesOver() bool { return d.l.over }

@@ -1,0 +1,102 @@
+package procedure
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+)
+
+// noFetcher, and what follows, answer as a device would that holds nothing.
+type noFetcher struct{ Fetcher }
+
+func (noFetcher) Open(context.Context, Server) (Files, error) {
+	return nil, failure(CauseServerUnreachable, "none")
+}
+func (noFetcher) Supports(Protocol) bool        { return true }
+func (noStore) HasOther() bool                  { return false }
+func (noDevice) Calls() int                     { return 0 }
+func (noDevice) TakesOver() bool                { return false }
+func (noDevice) SelfTest(context.Context) error { return nil }
+func (noBanks) CheckFallback() (int, error)     { return 0, failure(CauseNoFallback, "none") }
+func (noBanks) Confirm() error                  { return nil }
+
+// bootWith starts a device on what its records hold, and lets it run a moment.
+func bootWith(t *testing.T, journal, settings []byte) {
+	e, _ := Open(Config{
+		Banks: noBanks{}, Store: noStore{}, Fetcher: noFetcher{}, Device: noDevice{},
+		Journal: noRecord{}, Settings: noRecord{}, JournalData: journal, SettingsData: settings, Grace: time.Nanosecond,
+	})
+	s := e.Snapshot()
+	if s.Seq == 0 || len(s.Events) == 0 || s.Events[len(s.Events)-1].Seq != s.Seq {
+		t.Errorf("event %d of %d is missing", s.Seq, len(s.Events))
+	}
+	if !s.Op.State.Final() && (s.Op.State != Running || s.Op.Phase != Trying) {
+		t.Errorf("operation in state %s, phase %s after a start", s.Op.State, s.Op.Phase)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	if r, err := e.Test(Change{Command: BackupConfig}); err == nil {
+		r.Done()
+	}
+	e.Sync()
+	cancel()
+	<-ended
+}
+
+// FuzzJournal starts a device on any journal: it never panics, is in a state
+// that can be, and what it writes it reads again.
+func FuzzJournal(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add([]byte(`{"op":{"id":7,"kind":2,"state":5,"phase":4,"attempt":1,"cause":1}}`))
+	f.Add([]byte(`{"op":{"id":7,"kind":3,"state":4,"phase":12,"bank":2,"params":{"server":200}}}`))
+	f.Add([]byte(`{"op":{"kind":1,"state":1,"phase":1},"seq":1,"events":[{"seq":1,"type":2,"op":{"kind":1,"state":1,"phase":1}}]}`))
+	f.Add([]byte(`{"op":{"kind":1,"state":1,"phase":1},"trial":{"bank":2}}`))
+	j := newJournal()
+	j.Op = Operation{ID: 3, Kind: Activate, State: Running, Phase: Trying, Bank: 2, Cause: CauseNone}
+	j.addHistory(Operation{ID: 2, Kind: Reset, State: Succeeded, Phase: PhaseRestarting, Cause: CauseNone})
+	j.addEvent(Event{Type: EventStarted, Op: j.Op, Cause: CauseNone})
+	data, _ := json.Marshal(&j)
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		j, err := decodeJournal(data)
+		if err != nil {
+			if j.Op.ID != 0 || j.Seq != 0 {
+				t.Errorf("a part of a journal that was refused (%v) is used", err)
+			}
+		} else {
+			first, _ := json.Marshal(&j)
+			again, err := decodeJournal(first)
+			second, _ := json.Marshal(&again)
+			if err != nil || !bytes.Equal(first, second) {
+				t.Errorf("read again: %v", err)
+			}
+		}
+		bootWith(t, data, nil)
+	})
+}
+
+// FuzzSettings starts a device on any settings.
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add([]byte(`{"params":{"server":200,"files":255,"options":255}}`))
+	f.Add([]byte(`{"notify":{"step":0}}`))
+	f.Add([]byte(`{"servers":[{"protocol":9}]}`))
+	s := DefaultSettings()
+	s.Servers[0].Address, s.Servers[0].AddressType, s.Files[1].Name = []byte{127, 0, 0, 1}, 1, "x"
+	data, _ := json.Marshal(&s)
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := decodeSettings(data)
+		d := DefaultSettings()
+		if err != nil && !s.equal(&d) {
+			t.Errorf("a part of settings that were refused (%v) is used", err)
+		}
+		if err := s.validate(); err != nil {
+			t.Error(err)
+		}
+		bootWith(t, nil, data)
+	})
+}

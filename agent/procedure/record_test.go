@@ -1,0 +1,233 @@
+package procedure_test
+
+import (
+	"testing"
+	"time"
+
+	"example.com/iad/agent/procedure"
+)
+
+// With a full state partition nothing new is accepted, and nothing changes.
+func TestFullDisk(t *testing.T) {
+	for name, full := range map[string]func(*lab) *memory{
+		"journal":  func(l *lab) *memory { return &l.journal },
+		"settings": func(l *lab) *memory { return &l.setting },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				l.settings(func(s *procedure.Settings) { s.Params.Owner = "me" }) // so that settings must be written
+				full(l).full = true
+				before := l.now()
+				err := l.request(procedure.BackupConfig, nil)
+				if err == nil {
+					t.Fatal("accepted")
+				}
+				s := l.now()
+				if s.Op.ID != 0 || s.Seq != before.Seq || s.Settings.Params.Owner != "me" {
+					t.Errorf("operation %d, event %d, owner %q", s.Op.ID, s.Seq, s.Settings.Params.Owner)
+				}
+				if s.Refusal != procedure.CauseStorageFull || s.RefusalText == "" {
+					t.Errorf("refusal %s %q", s.Refusal, s.RefusalText)
+				}
+				full(l).full = false
+				l.begin(procedure.BackupConfig, 0)
+				l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+			})
+		})
+	}
+	run(t, func(l *lab) {
+		l.setting.full = true
+		if err := l.do(procedure.Change{Edit: func(s *procedure.Settings) error { s.ConfirmWindow = 99; return nil }}); err == nil {
+			t.Error("settings changed without being stored")
+		}
+		if l.now().Settings.ConfirmWindow != 600 {
+			t.Error("settings changed")
+		}
+	})
+}
+
+// The ways back and out must not need room: reset, restoreOldSoftware, abort
+// and confirm work with records that cannot be written.
+func TestFullDiskWayOut(t *testing.T) {
+	full := func(l *lab) { l.journal.full, l.setting.full = true, true }
+	run(t, func(l *lab) {
+		full(l)
+		l.begin(procedure.Reset, 0)
+		if r := l.restart(nil); r != procedure.ReasonCommanded {
+			t.Errorf("reason %s", r)
+		}
+	})
+	run(t, func(l *lab) {
+		l.old()
+		full(l)
+		l.begin(procedure.RestoreOldSoftware, 0)
+		l.restart(nil)
+		if l.now().Banks.Running != 1 {
+			t.Error("not restored")
+		}
+	})
+	run(t, func(l *lab) {
+		l.hold("connect")
+		l.begin(procedure.BackupConfig, 0)
+		full(l)
+		l.begin(procedure.Abort, 0)
+		l.expect(procedure.Aborted, procedure.Connecting, procedure.CauseAbortedByManager)
+	})
+	run(t, func(l *lab) {
+		l.trial()
+		full(l)
+		l.begin(procedure.Confirm, 0)
+		if l.now().Banks.Banks[1].State != procedure.BankGood {
+			t.Error("not confirmed")
+		}
+	})
+	run(t, func(l *lab) { // but nothing is switched that a restart would not know of
+		l.hold("check")
+		l.begin(procedure.Activate, 0)
+		full(l)
+		l.release("check")
+		l.expect(procedure.Failed, procedure.Switching, procedure.CauseStorageFull)
+		if l.calls["activate"] != 0 {
+			t.Error("switched all the same")
+		}
+	})
+}
+
+// The rings keep the newest, over restarts too; the numbers have no gaps.
+func TestRings(t *testing.T) {
+	run(t, func(l *lab) {
+		const n = procedure.HistoryMax + 8
+		for range n {
+			l.begin(procedure.BackupConfig, procedure.CheckOnly)
+		}
+		check := func(newest uint32) {
+			t.Helper()
+			s := l.now()
+			if len(s.History) != procedure.HistoryMax || len(s.Events) != procedure.EventsMax {
+				t.Fatalf("%d operations, %d events", len(s.History), len(s.Events))
+			}
+			for i, op := range s.History {
+				if want := newest - procedure.HistoryMax + 1 + uint32(i); op.ID != want || op.State != procedure.Succeeded {
+					t.Errorf("row %d is operation %d, %s", i, op.ID, op.State)
+				}
+			}
+			for i, ev := range s.Events {
+				if want := s.Seq - procedure.EventsMax + 1 + uint32(i); ev.Seq != want {
+					t.Errorf("event %d in the place of %d", ev.Seq, want)
+				}
+			}
+		}
+		check(n)
+		l.cut(nil)
+		check(n)
+		l.begin(procedure.BackupConfig, procedure.CheckOnly)
+		check(n + 1)
+	})
+}
+
+// An event is in the journal before anybody can see it.
+func TestEventsAreStoredFirst(t *testing.T) {
+	run(t, func(l *lab) {
+		changed, stop := l.e.Watch()
+		defer stop()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range changed {
+				s := l.e.Snapshot()
+				last, err := procedure.ReadJournal(l.journal.read())
+				if err != nil || last.Seq < s.Seq || last.Op.ID < s.Op.ID {
+					t.Errorf("event %d is seen, %d is stored (%v)", s.Seq, last.Seq, err)
+				}
+				if s.Op.State.Final() && s.Op.ID == 2 {
+					return
+				}
+			}
+		}()
+		l.begin(procedure.BackupConfig, 0)
+		l.begin(procedure.RecoverConfig, 0)
+		<-done
+	})
+}
+
+// What each file was last used for is kept.
+func TestFileResults(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.BackupConfig, 0)
+		s := l.now()
+		for _, k := range procedure.AllConfig.Kinds() {
+			r := s.Files[k-1]
+			if r.OpID != 1 || r.Result != procedure.CauseNone || r.Size != uint64(len(configFile(k, 1))) || len(r.Digest) != 32 || r.Format != 1 {
+				t.Errorf("%s: %+v", k, r)
+			}
+		}
+		if r := s.Files[0]; r.OpID != 0 || r.Result != procedure.CauseNone {
+			t.Errorf("software: %+v", r)
+		}
+		delete(l.remote, "portData")
+		l.begin(procedure.RecoverConfig, 0)
+		l.expect(procedure.Failed, procedure.Transferring, procedure.CauseFileNotFound)
+		l.cut(nil)
+		s = l.now()
+		if r := s.Files[procedure.UserData-1]; r.OpID != 2 || r.Result != procedure.CauseNone {
+			t.Errorf("userData: %+v", r)
+		}
+		if r := s.Files[procedure.PortData-1]; r.OpID != 2 || r.Result != procedure.CauseFileNotFound {
+			t.Errorf("portData: %+v", r)
+		}
+		if r := s.Files[procedure.OtherData-1]; r.OpID != 1 {
+			t.Errorf("otherData: %+v", r)
+		}
+	})
+}
+
+// Everything but the lock, the trigger and the refusal is kept.
+func TestSettingsAreKept(t *testing.T) {
+	run(t, func(l *lab) {
+		l.settings(func(s *procedure.Settings) {
+			s.Servers[3] = procedure.Server{AddressType: 2, Address: make([]byte, 16), Port: 99, Protocol: procedure.FTP,
+				User: "u", Password: []byte("p"), Path: "/x", Timeout: 7}
+			s.Files[2].Size, s.Files[2].Digest = 5, make([]byte, 32)
+			s.Params = procedure.Params{ReqID: 1, Owner: "o", Server: 3, Files: procedure.AllConfig, Bank: 2, Version: "v",
+				Options: procedure.Force, TimeLimit: 11, Retries: 9, Delay: 3, TargetOp: 4}
+			s.ConfirmMode, s.ConfirmWindow = procedure.ConfirmByManager, 31
+			s.Notify = procedure.Notify{Enable: 1, Step: 2, MinInterval: 3, MaxInterval: 5}
+		})
+		l.refused(l.request(procedure.Abort, nil), procedure.Inconsistent, procedure.CauseBadRequest)
+		before := l.now().Settings
+		l.cut(nil)
+		after := l.now()
+		if after.Settings.Params != before.Params || after.Settings.Notify != before.Notify || after.Settings.ConfirmWindow != 31 ||
+			string(after.Settings.Servers[3].Password) != "p" || after.Settings.Servers[3].Timeout != 7 || after.Settings.Files[2].Size != 5 {
+			t.Errorf("settings %+v", after.Settings)
+		}
+		if after.Refusal != procedure.CauseNone {
+			t.Errorf("refusal %s", after.Refusal)
+		}
+	})
+}
+
+// A device that does not know the time says so, and starts with its own when it
+// does.
+func TestUnknownTime(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.BackupConfig, 0)
+		if op := l.now().Op; op.Started.IsZero() || op.Ended.IsZero() {
+			t.Errorf("started %v, ended %v", op.Started, op.Ended)
+		}
+		l.cfg.Clock = oldClock{}
+		l.cut(nil)
+		l.begin(procedure.BackupConfig, 0)
+		if op := l.now().Op; !op.Started.IsZero() || !op.Ended.IsZero() || op.State != procedure.Succeeded {
+			t.Errorf("started %v, ended %v", op.Started, op.Ended)
+		}
+		if ev := l.now().Events; !ev[len(ev)-1].Time.IsZero() {
+			t.Errorf("event of %v", ev[len(ev)-1].Time)
+		}
+	})
+}
+
+// oldClock is the clock of a board that thinks it is 1999.
+type oldClock struct{ procedure.SystemClock }
+
+func (oldClock) Now() time.Time { return time.Now().AddDate(-27, 0, 0) }

@@ -1,0 +1,413 @@
+package procedure_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/iad/agent/procedure"
+)
+
+// No operation, no refusal, nothing but the start of the device: what a manager
+// finds at a new device.
+func TestNewDevice(t *testing.T) {
+	run(t, func(l *lab) {
+		s := l.now()
+		if s.Op.ID != 0 || s.Op.State != procedure.Idle || s.Op.Kind != procedure.None || s.Refusal != procedure.CauseNone {
+			t.Errorf("operation %+v, refusal %s", s.Op, s.Refusal)
+		}
+		if s.Restarts != 1 || s.Seq != 1 || s.Events[0].Type != procedure.EventRestarted || s.Reason != procedure.ReasonPowerOn {
+			t.Errorf("restarts %d, events %v, reason %s", s.Restarts, l.events(1), s.Reason)
+		}
+		if s.TimeLeft() != 0 || s.Elapsed() != 0 || s.ConfirmLeft() != 0 || s.ResetRequired() {
+			t.Errorf("time left %d, elapsed %d, confirm %d, reset %v", s.TimeLeft(), s.Elapsed(), s.ConfirmLeft(), s.ResetRequired())
+		}
+	})
+}
+
+// Each kind of operation is carried out in its phases, and ends once.
+func TestOperationsSucceed(t *testing.T) {
+	for _, c := range []struct {
+		kind    procedure.Kind
+		options procedure.Options
+		prepare func(*lab)
+		phase   procedure.Phase // of the end
+		bank    int
+	}{
+		{kind: procedure.BackupConfig, phase: procedure.Verifying},
+		{kind: procedure.BackupConfig, options: procedure.CheckOnly, phase: procedure.Verifying},
+		{kind: procedure.DownloadSoftware, phase: procedure.Verifying, bank: 2},
+		{kind: procedure.DownloadSoftware, options: procedure.CheckOnly | procedure.ThenActivate, phase: procedure.Verifying},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate, phase: procedure.Trying, bank: 2},
+		{kind: procedure.Activate, phase: procedure.Trying, bank: 2},
+		{kind: procedure.Activate, options: procedure.CheckOnly, phase: procedure.Checking},
+		{kind: procedure.Reset, options: procedure.CheckOnly, phase: procedure.Checking},
+		{kind: procedure.RestoreOldSoftware, phase: procedure.Trying, bank: 1},
+		{kind: procedure.RestoreOldSoftware, options: procedure.CheckOnly, phase: procedure.Checking},
+		{kind: procedure.RecoverConfig, phase: procedure.Applying},
+		{kind: procedure.RecoverConfig, options: procedure.CheckOnly, phase: procedure.Applying},
+		{kind: procedure.RecoverConfig, options: procedure.ConvertFirst, phase: procedure.Applying,
+			prepare: func(l *lab) { l.config.Format = 2 }},
+		{kind: procedure.ConvertConfig, phase: procedure.Applying, prepare: func(l *lab) { l.other = true }},
+		{kind: procedure.ConvertConfig, options: procedure.CheckOnly, phase: procedure.Applying, prepare: func(l *lab) { l.other = true }},
+	} {
+		t.Run(c.kind.String()+" "+c.options.String(), func(t *testing.T) {
+			run(t, func(l *lab) {
+				if c.prepare != nil {
+					c.prepare(l)
+				}
+				l.begin(c.kind, c.options)
+				op := l.expect(procedure.Succeeded, c.phase, procedure.CauseNone)
+				if op.ID != 1 || op.Percent != 100 || op.Attempt != 1 || op.Bank != c.bank || op.Advice() != procedure.NotApplicable {
+					t.Errorf("operation %+v, advice %s", op, op.Advice())
+				}
+				s := l.now()
+				if len(s.History) != 1 || s.History[0].ID != 1 || s.History[0].State != procedure.Succeeded {
+					t.Errorf("history %+v", s.History)
+				}
+				types := l.events(2)
+				if types[0] != procedure.EventStarted || types[len(types)-1] != procedure.EventCompleted {
+					t.Errorf("events %v", types)
+				}
+				if c.options.Has(procedure.CheckOnly) && (l.calls["activate"] != 0 || l.calls["put"] != 0 || l.calls["apply"] != 0 || l.calls["restore"] != 0) {
+					t.Errorf("checkOnly did %v", l.calls)
+				}
+			})
+		})
+	}
+}
+
+// The parameters are copied, then set back to their DEFVAL.
+func TestParametersGoBackToDefault(t *testing.T) {
+	run(t, func(l *lab) {
+		l.settings(func(s *procedure.Settings) { s.Params.Version, s.Params.Retries = "9.9.9", 0 })
+		err := l.request(procedure.BackupConfig, func(p *procedure.Params) {
+			p.ReqID, p.Owner, p.Files, p.TimeLimit = 7, "ems", procedure.SetOf(procedure.UserData), 100
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := l.now().Settings.Params; p != (procedure.Params{Server: 1, Retries: 2}) {
+			t.Errorf("parameters afterwards: %+v", p)
+		}
+		if p := l.now().Op.Params; p.Version != "9.9.9" || p.Retries != 0 || p.ReqID != 7 || p.Owner != "ems" || p.TimeLimit != 100 {
+			t.Errorf("parameters of the operation: %+v", p)
+		}
+	})
+}
+
+// A request whose response was lost may be repeated, while the operation runs
+// and afterwards; anything that differs is another request.
+func TestRepeat(t *testing.T) {
+	run(t, func(l *lab) {
+		again := func(id uint32, owner string, k procedure.Kind, hasID, hasOwner bool) error {
+			return l.do(procedure.Change{Command: k, HasReqID: hasID, HasOwner: hasOwner, Edit: func(s *procedure.Settings) error {
+				s.Params.ReqID, s.Params.Owner = id, owner
+				s.Params.Bank = 1
+				return nil
+			}})
+		}
+		l.hold("connect")
+		if err := again(5, "a", procedure.BackupConfig, true, true); err != nil {
+			t.Fatal(err)
+		}
+		seq := l.now().Seq
+		if err := again(5, "a", procedure.BackupConfig, true, true); err != nil {
+			t.Errorf("repeat refused: %v", err)
+		}
+		if s := l.now(); s.Op.ID != 1 || s.Seq != seq || s.Settings.Params != (procedure.Params{Server: 1, Retries: 2}) {
+			t.Errorf("the repeat changed something: operation %d, event %d", s.Op.ID, s.Seq)
+		}
+		for name, err := range map[string]error{
+			"other owner":     again(5, "b", procedure.BackupConfig, true, true),
+			"other id":        again(6, "a", procedure.BackupConfig, true, true),
+			"other kind":      again(5, "a", procedure.RecoverConfig, true, true),
+			"id not in it":    again(5, "a", procedure.BackupConfig, false, true),
+			"owner not in it": again(5, "a", procedure.BackupConfig, true, false),
+			"id 0":            again(0, "a", procedure.BackupConfig, true, true),
+		} {
+			t.Log(name)
+			l.refused(err, procedure.Inconsistent, procedure.CauseBusy)
+		}
+		l.release("connect")
+		if err := again(5, "a", procedure.BackupConfig, true, true); err != nil || l.now().Op.ID != 1 {
+			t.Errorf("repeat after the end: %v, operation %d", err, l.now().Op.ID)
+		}
+		wrong := int32(-1)
+		err := l.do(procedure.Change{Command: procedure.BackupConfig, HasReqID: true, HasOwner: true, Lock: &wrong,
+			Edit: func(s *procedure.Settings) error { s.Params.ReqID, s.Params.Owner = 5, "a"; return nil }})
+		if r := l.refused(err, procedure.Inconsistent, procedure.CauseOther); r.Subject != procedure.SubjectLock {
+			t.Errorf("the lock is not to blame: %+v", r)
+		}
+	})
+}
+
+// A repeat is recognised while the device is on its way to a restart.
+func TestRepeatOfReset(t *testing.T) {
+	run(t, func(l *lab) {
+		c := procedure.Change{Command: procedure.Reset, HasReqID: true, HasOwner: true,
+			Edit: func(s *procedure.Settings) error { s.Params.ReqID = 9; return nil }}
+		if err := l.do(c); err != nil {
+			t.Fatal(err)
+		}
+		l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+		if err := l.do(c); err != nil {
+			t.Errorf("repeat: %v", err)
+		}
+		l.refused(l.request(procedure.BackupConfig, nil), procedure.Unavailable, procedure.CauseBusy)
+		if r := l.restart(nil); r != procedure.ReasonCommanded {
+			t.Errorf("reason %s", r)
+		}
+		l.expect(procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone)
+		if l.now().Op.ID != 1 || l.now().Restarts != 2 {
+			t.Errorf("operation %d, restart %d", l.now().Op.ID, l.now().Restarts)
+		}
+	})
+}
+
+// The lock goes up by one with each SET that carries it.
+func TestLock(t *testing.T) {
+	run(t, func(l *lab) {
+		lock := l.now().Lock
+		for range 2 {
+			if err := l.do(procedure.Change{Lock: &lock}); err != nil {
+				t.Fatal(err)
+			}
+			if lock++; l.now().Lock != lock {
+				t.Fatalf("lock %d, want %d", l.now().Lock, lock)
+			}
+		}
+		old := lock - 1
+		l.refused(l.do(procedure.Change{Lock: &old, Command: procedure.Reset}), procedure.Inconsistent, procedure.CauseOther)
+		l.cut(nil)
+		if l.now().Lock == lock {
+			t.Error("the lock is the same after a restart")
+		}
+	})
+}
+
+// Undo after Commit leaves nothing; a reservation keeps other SETs out.
+func TestUndo(t *testing.T) {
+	run(t, func(l *lab) {
+		before := l.now()
+		lock := before.Lock
+		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig, Lock: &lock,
+			Edit: func(s *procedure.Settings) error { s.ConfirmWindow = 99; return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.refused(l.do(procedure.Change{}), procedure.Unavailable, procedure.CauseBusy)
+		if err := r.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if op := l.now().Op; op.ID != 1 || op.State != procedure.Running {
+			t.Errorf("after Commit: %+v", op)
+		}
+		time.Sleep(24 * time.Hour) // the operation has not begun: no time limit
+		synctest.Wait()
+		if err := r.Undo(); err != nil {
+			t.Fatal(err)
+		}
+		after := l.now()
+		if after.Op.ID != 0 || after.Lock != lock || after.Settings.ConfirmWindow != before.Settings.ConfirmWindow || after.Seq != before.Seq {
+			t.Errorf("after Undo: operation %d, lock %d, window %d, event %d", after.Op.ID, after.Lock, after.Settings.ConfirmWindow, after.Seq)
+		}
+		r.Done() // too late: nothing
+		if err := r.Commit(); err == nil {
+			t.Error("a reservation that has ended was committed")
+		}
+		l.cut(nil)
+		if l.now().Op.ID != 0 {
+			t.Error("the operation is there after a restart")
+		}
+		l.begin(procedure.BackupConfig, 0)
+		if l.now().Op.ID != 1 {
+			t.Errorf("operation %d", l.now().Op.ID)
+		}
+	})
+}
+
+// Done without Commit releases the engine.
+func TestDoneAlone(t *testing.T) {
+	run(t, func(l *lab) {
+		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Done()
+		if l.now().Op.ID != 0 {
+			t.Error("started without Commit")
+		}
+		l.begin(procedure.BackupConfig, 0)
+	})
+}
+
+// What cannot be is refused before any work, with cause and error-status.
+func TestRefusals(t *testing.T) {
+	type p = procedure.Params
+	for _, c := range []struct {
+		name    string
+		kind    procedure.Kind
+		params  func(*p)
+		prepare func(*lab)
+		verdict procedure.Verdict
+		cause   procedure.Cause
+	}{
+		{"unknown kind", procedure.Confirm + 1, nil, nil, procedure.WrongValue, procedure.CauseUnsupported},
+		{"option of another kind", procedure.Reset, func(p *p) { p.Options = procedure.ThenActivate }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"thenReset without thenActivate", procedure.DownloadSoftware, func(p *p) { p.Options = procedure.ThenReset }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"limit within the delay", procedure.BackupConfig, func(p *p) { p.TimeLimit, p.Delay = 10, 10 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"configuration with download", procedure.DownloadSoftware, func(p *p) { p.Files = procedure.AllConfig }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"software with backup", procedure.BackupConfig, func(p *p) { p.Files = procedure.SetOf(procedure.Software) }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"no file name", procedure.DownloadSoftware, nil, func(l *lab) {
+			l.settings(func(s *procedure.Settings) { s.Files[0].Name = "" })
+		}, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"no server", procedure.BackupConfig, func(p *p) { p.Server = 0 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"unused server", procedure.BackupConfig, func(p *p) { p.Server = 4 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"protocol", procedure.BackupConfig, nil, func(l *lab) {
+			l.settings(func(s *procedure.Settings) { s.Servers[0].Protocol = procedure.FTPS })
+		}, procedure.Inconsistent, procedure.CauseUnsupportedProtocol},
+		{"running bank", procedure.DownloadSoftware, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, procedure.CauseBankUnavailable},
+		{"activate the running bank", procedure.Activate, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, procedure.CauseBankUnavailable},
+		{"activate nothing", procedure.Activate, nil, func(l *lab) { l.banks.Banks[1].State = procedure.BankEmpty }, procedure.Inconsistent, procedure.CausePreconditionMissing},
+		{"no fallback", procedure.RestoreOldSoftware, nil, func(l *lab) { l.banks.Fallback = 0 }, procedure.Inconsistent, procedure.CauseNoFallback},
+		{"nothing to convert", procedure.ConvertConfig, nil, nil, procedure.Inconsistent, procedure.CausePreconditionMissing},
+		{"calls in progress", procedure.Reset, nil, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, procedure.CauseServiceInUse},
+		{"calls in progress, activate", procedure.Activate, func(p *p) { p.Options = procedure.ThenReset }, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, procedure.CauseServiceInUse},
+		{"another operation", procedure.Abort, func(p *p) { p.TargetOp = 4 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"trial not started", procedure.Confirm, nil, func(l *lab) { l.begin(procedure.Activate, 0) }, procedure.Inconsistent, procedure.CausePreconditionMissing},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				if c.prepare != nil {
+					c.prepare(l)
+				}
+				before := l.now()
+				l.refused(l.request(c.kind, c.params), c.verdict, c.cause)
+				after := l.now()
+				if after.Refusal != c.cause || after.RefusalText == "" {
+					t.Errorf("refusal %s %q", after.Refusal, after.RefusalText)
+				}
+				if after.Seq != before.Seq || after.Op.ID != before.Op.ID || after.Settings.Params != before.Settings.Params {
+					t.Error("the refused request changed something")
+				}
+				if err := l.request(procedure.Abort, nil); err != nil || l.now().Refusal != procedure.CauseNone {
+					t.Errorf("abort of nothing: %v, refusal %s", err, l.now().Refusal)
+				}
+			})
+		})
+	}
+}
+
+// An Edit that fails refuses the request as badRequest.
+func TestEditError(t *testing.T) {
+	run(t, func(l *lab) {
+		bad := errors.New("no address")
+		err := l.do(procedure.Change{Command: procedure.Reset, Edit: func(*procedure.Settings) error { return bad }})
+		if !errors.Is(err, bad) || l.now().Refusal != procedure.CauseBadRequest || l.now().RefusalText != "no address" {
+			t.Errorf("error %v, refusal %s", err, l.now().Refusal)
+		}
+	})
+}
+
+// Rows that the running operation uses may not be changed; others may.
+func TestRowsInUse(t *testing.T) {
+	run(t, func(l *lab) {
+		l.hold("connect")
+		if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.Files = procedure.SetOf(procedure.PortData) }); err != nil {
+			t.Fatal(err)
+		}
+		edit := func(f func(*procedure.Settings)) error {
+			return l.do(procedure.Change{Edit: func(s *procedure.Settings) error { f(s); return nil }})
+		}
+		r := l.refused(edit(func(s *procedure.Settings) { s.Servers[0].Port = 1 }), procedure.Inconsistent, procedure.CauseBusy)
+		if r.Subject != procedure.SubjectServer || r.Row != 1 {
+			t.Errorf("subject %d, row %d", r.Subject, r.Row)
+		}
+		r = l.refused(edit(func(s *procedure.Settings) { s.Files[procedure.PortData-1].Size = 1 }), procedure.Inconsistent, procedure.CauseBusy)
+		if r.Subject != procedure.SubjectFile || r.Row != int(procedure.PortData) {
+			t.Errorf("subject %d, row %d", r.Subject, r.Row)
+		}
+		if err := edit(func(s *procedure.Settings) {
+			s.Servers[0].Password = []byte{} // as it was
+			s.Servers[1].Port, s.Files[procedure.UserData-1].Name = 1, "x"
+		}); err != nil {
+			t.Errorf("change of other rows: %v", err)
+		}
+		if n := l.now().Refusal; n != procedure.CauseNone {
+			t.Errorf("a SET without command left refusal %s", n)
+		}
+		l.release("connect")
+		if err := edit(func(s *procedure.Settings) { s.Servers[0].Port = 1 }); err != nil {
+			t.Errorf("change afterwards: %v", err)
+		}
+	})
+}
+
+// One operation at a time: the second one is refused as busy.
+func TestBusy(t *testing.T) {
+	run(t, func(l *lab) {
+		l.hold("connect")
+		l.begin(procedure.BackupConfig, 0)
+		for k := procedure.BackupConfig; k <= procedure.ConvertConfig; k++ {
+			l.refused(l.request(k, nil), procedure.Inconsistent, procedure.CauseBusy)
+		}
+		l.release("connect")
+		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+	})
+}
+
+// Identifiers wrap to 1, never to 0.
+func TestNumbersWrap(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.BackupConfig, 0)
+		l.stop()
+		l.journal.data = []byte(`{"op":{"id":4294967295,"kind":2,"state":6,"phase":6,"attempt":1,"cause":1},
+			"seq":4294967294,"sent":4294967294,"restarts":4294967295,"events":[],"history":[]}`)
+		l.start()
+		if s := l.now(); s.Restarts != 1 || s.Seq != 4294967295 {
+			t.Errorf("restarts %d, event %d", s.Restarts, s.Seq)
+		}
+		l.begin(procedure.BackupConfig, 0)
+		s := l.now()
+		if s.Op.ID != 1 || s.Seq != 2 {
+			t.Errorf("operation %d, event %d", s.Op.ID, s.Seq)
+		}
+		var seqs []uint32
+		for _, ev := range s.Events {
+			seqs = append(seqs, ev.Seq)
+		}
+		if !slices.Equal(seqs, []uint32{4294967295, 1, 2}) {
+			t.Errorf("events %v", seqs)
+		}
+		l.cut(nil)
+		if l.now().Seq != 3 || len(l.now().Events) != 4 {
+			t.Errorf("after a restart: event %d", l.now().Seq)
+		}
+	})
+}
+
+// Calls to an engine that has stopped return.
+func TestStopped(t *testing.T) {
+	run(t, func(l *lab) {
+		r, err := l.e.Test(procedure.Change{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.stop()
+		if _, err := l.e.Test(procedure.Change{}); !errors.Is(err, procedure.ErrStopped) {
+			t.Errorf("Test: %v", err)
+		}
+		if err := r.Commit(); !errors.Is(err, procedure.ErrStopped) {
+			t.Errorf("Commit: %v", err)
+		}
+		if err := r.Undo(); !errors.Is(err, procedure.ErrStopped) {
+			t.Errorf("Undo: %v", err)
+		}
+		r.Done()
+		l.e.Sync()
+		l.e.Sent(1)
+	})
+}

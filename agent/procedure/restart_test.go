@@ -1,0 +1,289 @@
+package procedure_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"example.com/iad/agent/procedure"
+)
+
+const thenAll = procedure.ThenActivate | procedure.ThenReset
+
+// A power cut in any phase before the switch ends the operation as interrupted,
+// once, with its event.
+func TestInterrupted(t *testing.T) {
+	for _, c := range steps {
+		t.Run(c.kind.String()+" "+c.step, func(t *testing.T) {
+			run(t, func(l *lab) {
+				if c.options.Has(procedure.ConvertFirst) {
+					l.config.Format = 2
+				}
+				l.other = true
+				l.hold(c.step)
+				l.begin(c.kind, c.options)
+				seq := l.now().Seq
+				l.cut(nil)
+				op := l.now().Op
+				if c.kind == procedure.RestoreOldSoftware {
+					l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone) // it runs: that goes on
+					return
+				}
+				if op.State != procedure.Failed || op.Cause != procedure.CauseInterrupted || op.Advice() != procedure.RetryNow {
+					t.Errorf("%s, cause %s", op.State, op.Cause)
+				}
+				l.wantEvents(seq+1, procedure.EventRestarted, procedure.EventFailed)
+				l.cut(nil)
+				s := l.now()
+				if len(s.History) != 1 || s.Op.ID != 1 {
+					t.Errorf("history %+v", s.History)
+				}
+				l.wantEvents(seq+3, procedure.EventRestarted)
+				l.begin(c.kind, c.options)
+				if op := l.now().Op; op.ID != 2 || op.State != procedure.Succeeded {
+					t.Errorf("commanded again: %s, cause %s", op.State, op.Cause)
+				}
+			})
+		})
+	}
+}
+
+func TestInterruptedWhileWaiting(t *testing.T) {
+	run(t, func(l *lab) {
+		if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.Delay = 60 }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		l.cut(nil)
+		l.expect(procedure.Failed, procedure.PhaseNone, procedure.CauseInterrupted)
+	})
+}
+
+// Another event can leave state aborting in the journal.
+func TestInterruptedWhileAborting(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.deaf = true
+		l.hold("connect")
+		l.begin(procedure.BackupConfig, 0)
+		l.begin(procedure.Abort, 0)
+		l.expect(procedure.Aborting, procedure.Connecting, procedure.CauseNone)
+		l.begin(procedure.Confirm, 0)
+		l.cut(nil)
+		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseInterrupted)
+	})
+}
+
+// The operation that causes a restart carries the verdict on it.
+func TestVerdictAfterRestart(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		kind    procedure.Kind
+		options procedure.Options
+		boot    func(*procedure.BankStatus)
+		state   procedure.State
+		phase   procedure.Phase
+		cause   procedure.Cause
+		reason  procedure.RestartReason // of the restart
+		shown   procedure.RestartReason // after it
+	}{
+		{"download", procedure.DownloadSoftware, thenAll, nil,
+			procedure.Succeeded, procedure.Trying, procedure.CauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
+		{"activate", procedure.Activate, procedure.ThenReset, nil,
+			procedure.Succeeded, procedure.Trying, procedure.CauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
+		{"activate, boot fails", procedure.Activate, procedure.ThenReset, fellBack,
+			procedure.Failed, procedure.PhaseRestarting, procedure.CauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
+		{"activate, no reason known", procedure.Activate, procedure.ThenReset,
+			func(b *procedure.BankStatus) {
+				fellBack(b)
+				b.Banks[1].Cause = 0
+			},
+			procedure.Failed, procedure.PhaseRestarting, procedure.CauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
+		{"activate, other bank runs", procedure.Activate, procedure.ThenReset,
+			func(b *procedure.BankStatus) { b.Running, b.Next, b.Banks[1].State = 1, 1, procedure.BankReady },
+			procedure.Failed, procedure.PhaseRestarting, procedure.CauseBootFailed, procedure.ReasonActivation, procedure.ReasonActivation},
+		{"activate, confirmed before", procedure.Activate, procedure.ThenReset,
+			func(b *procedure.BankStatus) { b.Banks[1].State = procedure.BankGood },
+			procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
+		{"reset", procedure.Reset, 0, nil,
+			procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
+		{"recover", procedure.RecoverConfig, procedure.ThenReset, nil,
+			procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				l.begin(c.kind, c.options)
+				op := l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+				if op.Percent == 100 {
+					t.Error("100 percent before the end")
+				}
+				events := l.now().Events
+				if last := events[len(events)-1]; last.Type != procedure.EventRestarting || last.Op.ID != 1 || last.TimeLeft == 0 {
+					t.Errorf("event %+v", last)
+				}
+				seq := l.now().Seq
+				if r := l.restart(c.boot); r != c.reason {
+					t.Errorf("reason %s", r)
+				}
+				l.expect(c.state, c.phase, c.cause)
+				s := l.now()
+				if s.Reason != c.shown || len(s.History) != 1 || s.Restarts != 2 {
+					t.Errorf("reason %s, history %d, restarts %d", s.Reason, len(s.History), s.Restarts)
+				}
+				types := l.events(seq + 1)
+				if i := slices.Index(types, procedure.EventRestarted); i < 0 || (types[0] == procedure.EventRolledBack) != (c.shown == procedure.ReasonRollback) {
+					t.Errorf("events %v", types)
+				}
+			})
+		})
+	}
+}
+
+// A cut right after the switch: the new bank starts, and the trial goes on.
+func TestCutBehindTheSwitch(t *testing.T) {
+	for _, options := range []procedure.Options{0, procedure.ThenReset} {
+		run(t, func(l *lab) {
+			l.hold("activate")
+			l.begin(procedure.Activate, options)
+			l.cut(func(b *procedure.BankStatus) {
+				b.Banks[1].State, b.Running, b.Next, b.Fallback = procedure.BankTrial, 2, 2, 1
+			})
+			op := l.now().Op
+			if op.State != procedure.Succeeded || l.now().Banks.Banks[1].State != procedure.BankGood || l.calls["selftest"] != 1 {
+				t.Errorf("options %s: %s in phase %s, self-tests %d", options, op.State, op.Phase, l.calls["selftest"])
+			}
+		})
+	}
+}
+
+// A cut during the trial: it is taken up again.
+func TestCutDuringTheTrial(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.Activate, procedure.ThenReset)
+		l.hold("selftest")
+		<-l.ended
+		l.banks.Running = 2
+		l.start()
+		l.expect(procedure.Running, procedure.Trying, procedure.CauseNone)
+		l.cut(nil)
+		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+	})
+}
+
+// A reset that was about to come took place by the power cut.
+func TestResetByPowerCut(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.Reset, 0)
+		l.cut(nil)
+		l.expect(procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone)
+	})
+}
+
+// old makes the device run confirmed software 2.0.0 with 1.0.0 to go back to.
+func (l *lab) old() {
+	l.banks.Banks[1].State = procedure.BankGood
+	l.banks.Running, l.banks.Next, l.banks.Fallback = 2, 2, 1
+}
+
+func TestRestoreOldSoftware(t *testing.T) {
+	run(t, func(l *lab) {
+		l.old()
+		l.begin(procedure.RestoreOldSoftware, 0)
+		l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+		if r := l.restart(nil); r != procedure.ReasonRollback {
+			t.Errorf("reason %s", r)
+		}
+		op := l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		if op.Bank != 1 || op.OldVersion != "2.0.0" || op.NewVersion != "1.0.0" || l.calls["selftest"] != 1 {
+			t.Errorf("operation %+v", op)
+		}
+		l.begin(procedure.RestoreOldSoftware, 0) // it runs already
+		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+	})
+	run(t, func(l *lab) { // the old software is not healthy either
+		l.old()
+		l.failing("selftest", coded(procedure.CauseSelfTestFailed))
+		l.begin(procedure.RestoreOldSoftware, 0)
+		l.restart(nil)
+		l.expect(procedure.Failed, procedure.Trying, procedure.CauseSelfTestFailed)
+		if l.now().Banks.Running != 1 {
+			t.Error("left the old software")
+		}
+	})
+	run(t, func(l *lab) { // the boot loader chose otherwise
+		l.old()
+		l.begin(procedure.RestoreOldSoftware, 0)
+		l.restart(func(b *procedure.BankStatus) { b.Running = 2 })
+		l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseRollbackFailed)
+	})
+	run(t, func(l *lab) { // nothing to go back to, found out late
+		l.old()
+		if err := l.request(procedure.RestoreOldSoftware, func(p *procedure.Params) { p.Delay = 10 }); err != nil {
+			t.Fatal(err)
+		}
+		l.set(func() { l.banks.Banks[0].State = procedure.BankCorrupt })
+		time.Sleep(time.Minute)
+		l.expect(procedure.Failed, procedure.Checking, procedure.CauseNoFallback)
+	})
+}
+
+// The device tells who the restart was by; the hardware knows of its own.
+func TestRestartReason(t *testing.T) {
+	run(t, func(l *lab) {
+		l.cfg.BootReason = procedure.ReasonWatchdog
+		l.cfg.Findings = []string{"journal: copy 1 is corrupt"}
+		l.cut(nil)
+		s := l.now()
+		ev := s.Events[len(s.Events)-1]
+		if s.Reason != procedure.ReasonWatchdog || ev.Reason != procedure.ReasonWatchdog || ev.Text != l.cfg.Findings[0] || ev.Restarts != 2 || ev.Software != "1.0.0" {
+			t.Errorf("reason %s, event %+v", s.Reason, ev)
+		}
+	})
+}
+
+// Elapsed time goes on over a restart.
+func TestElapsedOverRestart(t *testing.T) {
+	run(t, func(l *lab) {
+		l.hold("check")
+		l.begin(procedure.Activate, procedure.ThenReset)
+		time.Sleep(20 * time.Second)
+		l.release("check")
+		<-l.ended
+		l.hold("selftest")
+		time.Sleep(time.Hour) // off
+		l.banks.Running = 2
+		l.start()
+		time.Sleep(5 * time.Second)
+		if s := l.now(); s.Elapsed() != 25 {
+			t.Errorf("elapsed %d s", s.Elapsed())
+		}
+		l.release("selftest")
+		if op := l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone); op.Elapsed != 25 {
+			t.Errorf("elapsed %d s", op.Elapsed)
+		}
+	})
+}
+
+// A restart waits for its events to leave, but not for ever; what was sent is
+// not sent again.
+func TestGrace(t *testing.T) {
+	run(t, func(l *lab) {
+		start := time.Now()
+		l.begin(procedure.Reset, 0)
+		l.e.Sent(l.now().Seq)
+		l.restart(nil)
+		if d := time.Since(start); d != 0 {
+			t.Errorf("waited %v", d)
+		}
+		s := l.now()
+		if s.Sent != s.Seq-2 { // restarted and completed are new
+			t.Errorf("sent %d of %d", s.Sent, s.Seq)
+		}
+		start = time.Now()
+		l.begin(procedure.Reset, 0)
+		l.restart(nil)
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("waited %v", d)
+		}
+	})
+}

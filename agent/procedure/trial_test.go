@@ -1,0 +1,332 @@
+package procedure_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"example.com/iad/agent/procedure"
+)
+
+// trial brings the device to software 2.0.0 on trial, which a manager has to
+// confirm.
+func (l *lab) trial() {
+	l.t.Helper()
+	l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmByManager })
+	l.begin(procedure.Activate, procedure.ThenReset)
+	l.restart(nil)
+	l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+	if s := l.now(); s.Banks.Banks[1].State != procedure.BankTrial || s.ConfirmLeft() != 600 {
+		l.t.Fatalf("bank is %d, %d s left", s.Banks.Banks[1].State, s.ConfirmLeft())
+	}
+}
+
+func TestConfirmByDevice(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.Activate, procedure.ThenReset)
+		seq := l.now().Seq
+		l.restart(nil)
+		s := l.now()
+		if s.Banks.Banks[1].State != procedure.BankGood || s.ConfirmLeft() != 0 {
+			t.Errorf("bank is %d, %d s left", s.Banks.Banks[1].State, s.ConfirmLeft())
+		}
+		l.wantEvents(seq+1, procedure.EventRestarted, procedure.EventBankSwitched, procedure.EventCompleted)
+		if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 1 || ev.BankInfo.State != procedure.BankGood {
+			t.Errorf("event %+v", ev)
+		}
+	})
+}
+
+func TestConfirmByManager(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.refused(l.request(procedure.DownloadSoftware, nil), procedure.Inconsistent, procedure.CauseBankUnavailable)
+		l.refused(l.request(procedure.Activate, nil), procedure.Inconsistent, procedure.CauseBankUnavailable)
+		time.Sleep(100 * time.Second)
+		if left := l.now().ConfirmLeft(); left != 500 {
+			t.Errorf("%d s left", left)
+		}
+		l.hold("connect")
+		if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.ReqID = 77 }); err != nil { // others may be carried out
+			t.Fatal(err)
+		}
+		seq := l.now().Seq
+		l.begin(procedure.Confirm, 0)
+		s := l.now()
+		if s.Banks.Banks[1].State != procedure.BankGood || s.ConfirmLeft() != 0 || s.Op.ID != 2 || s.Op.Kind != procedure.BackupConfig {
+			t.Errorf("bank is %d, %d s left, operation %d", s.Banks.Banks[1].State, s.ConfirmLeft(), s.Op.ID)
+		}
+		l.wantEvents(seq+1, procedure.EventBankSwitched)
+		if ev := s.Events[len(s.Events)-1]; ev.Op.ID != 1 || ev.Op.Kind != procedure.Activate || ev.Op.Params.ReqID != 0 {
+			t.Errorf("the confirmation belongs to the operation that activated, not to %+v", ev.Op)
+		}
+		l.release("connect")
+		l.begin(procedure.Confirm, 0) // none is on trial: succeeds
+		time.Sleep(time.Hour)
+		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+	})
+}
+
+// Confirm is refused until the self-test has passed.
+func TestConfirmTooEarly(t *testing.T) {
+	run(t, func(l *lab) {
+		l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmByManager })
+		l.begin(procedure.Activate, procedure.ThenReset)
+		<-l.ended
+		l.banks.Running = 2
+		l.hold("selftest")
+		l.start()
+		l.refused(l.request(procedure.Confirm, nil), procedure.Inconsistent, procedure.CausePreconditionMissing)
+		l.release("selftest")
+		l.begin(procedure.Confirm, 0)
+		if l.now().Banks.Banks[1].State != procedure.BankGood {
+			t.Error("not confirmed")
+		}
+	})
+}
+
+// Leaving the decision to the device after the self-test makes it decide.
+func TestConfirmModeChanged(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmAutomatic })
+		if l.now().Banks.Banks[1].State != procedure.BankGood {
+			t.Error("not confirmed")
+		}
+	})
+}
+
+// A confirmation that could not be recorded is tried again.
+func TestConfirmAgain(t *testing.T) {
+	run(t, func(l *lab) {
+		l.failing("confirm", errFull, errFull)
+		l.begin(procedure.Activate, procedure.ThenReset)
+		l.restart(nil)
+		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		if l.now().Banks.Banks[1].State != procedure.BankTrial {
+			t.Error("confirmed without a record")
+		}
+		time.Sleep(10 * time.Second)
+		if s := l.now(); s.Banks.Banks[1].State != procedure.BankGood || s.ConfirmLeft() != 0 {
+			t.Error("not confirmed")
+		}
+	})
+}
+
+// At the end of the window the device goes back, and what is running fails.
+func TestConfirmWindow(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.hold("connect")
+		time.Sleep(500 * time.Second)
+		l.begin(procedure.BackupConfig, 0)
+		seq := l.now().Seq
+		time.Sleep(100 * time.Second)
+		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseConfirmTimeout)
+		if r := l.restart(nil); r != procedure.ReasonRollback {
+			t.Errorf("reason %s", r)
+		}
+		l.wantEvents(seq+1, procedure.EventFailed, procedure.EventRestarting, procedure.EventRolledBack, procedure.EventRestarted)
+		s := l.now()
+		if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Cause != procedure.CauseConfirmTimeout || ev.Op.ID != 1 || ev.Software != "1.0.0" {
+			t.Errorf("event %+v", ev)
+		}
+		if s.Banks.Running != 1 || s.Banks.Banks[1].State != procedure.BankFailed || s.Reason != procedure.ReasonRollback {
+			t.Errorf("bank %d runs, bank 2 is %d, reason %s", s.Banks.Running, s.Banks.Banks[1].State, s.Reason)
+		}
+		l.cut(nil)
+		if s := l.now(); s.Reason != procedure.ReasonPowerOn || s.Events[len(s.Events)-2].Type != procedure.EventRestarted {
+			t.Errorf("rolled back twice: %v", l.events(seq))
+		}
+	})
+}
+
+// The window goes on over a restart; it does not begin anew.
+func TestConfirmWindowOverRestart(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		time.Sleep(400 * time.Second)
+		l.begin(procedure.Reset, 0)
+		l.restart(nil)
+		if left := l.now().ConfirmLeft(); left != 200 {
+			t.Errorf("%d s left", left)
+		}
+		time.Sleep(200 * time.Second)
+		if r := l.restart(nil); r != procedure.ReasonRollback {
+			t.Errorf("reason %s", r)
+		}
+	})
+}
+
+// An operation that is past the point of no return is waited for, then the
+// device goes back.
+func TestConfirmWindowWaitsForWork(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.hold("apply")
+		l.begin(procedure.RecoverConfig, 0)
+		time.Sleep(600 * time.Second)
+		l.expect(procedure.Running, procedure.Applying, procedure.CauseNone)
+		l.begin(procedure.Confirm, 0) // too late
+		l.release("apply")
+		l.expect(procedure.Succeeded, procedure.Applying, procedure.CauseNone)
+		l.restart(nil)
+		if l.now().Banks.Running != 1 {
+			t.Error("the trial was not given up")
+		}
+	})
+}
+
+// Going back by command at the end of the window happens once.
+func TestConfirmWindowAtRestore(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.hold("restore")
+		l.begin(procedure.RestoreOldSoftware, 0)
+		time.Sleep(600 * time.Second)
+		l.release("restore")
+		l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+		l.restart(nil)
+		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		if l.calls["giveup"] != 0 {
+			t.Error("given up as well")
+		}
+	})
+}
+
+// Software that fails its self-test is given up; the operation fails once the
+// old software runs again, with the reason.
+func TestSelfTestFails(t *testing.T) {
+	for name, err := range map[string]error{
+		"without a cause": errors.New("no dial tone on port 3"),
+		"with a cause":    coded(procedure.CauseSelfTestFailed),
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				l.failing("selftest", err)
+				l.begin(procedure.DownloadSoftware, thenAll)
+				<-l.ended
+				l.banks.Running = 2
+				l.start()
+				op := l.now().Op
+				if op.State != procedure.Restarting {
+					t.Fatalf("%s in phase %s", op.State, op.Phase)
+				}
+				seq := l.now().Seq
+				if r := l.restart(nil); r != procedure.ReasonRollback {
+					t.Errorf("reason %s", r)
+				}
+				op = l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseSelfTestFailed)
+				if op.Text != err.Error() || op.Advice() != procedure.DoNotRetry {
+					t.Errorf("text %q, advice %s", op.Text, op.Advice())
+				}
+				l.wantEvents(seq+1, procedure.EventRolledBack, procedure.EventRestarted, procedure.EventFailed)
+			})
+		})
+	}
+}
+
+// Software that was activated earlier is tested after any start.
+func TestTrialWithoutOperation(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.Activate, 0)
+		l.hold("selftest")
+		l.stop()
+		l.banks.Running = 2
+		l.start()
+		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.failing("selftest", coded(procedure.CauseSelfTestFailed))
+		l.release("selftest")
+		l.restart(nil)
+		if s := l.now(); s.Banks.Running != 1 || s.Events[len(s.Events)-2].Type != procedure.EventRolledBack {
+			t.Errorf("bank %d runs", s.Banks.Running)
+		}
+	})
+}
+
+// A device that cannot record that it gives up restarts all the same: the tries
+// of the boot loader end the trial.
+func TestGiveUpNotRecorded(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.failing("giveup", errFull)
+		time.Sleep(600 * time.Second)
+		if r := l.restart(fellBack); r != procedure.ReasonRollback {
+			t.Errorf("reason %s", r)
+		}
+	})
+}
+
+// A device that needs no reset takes new software over, tests and confirms it.
+func TestTakeOver(t *testing.T) {
+	run(t, func(l *lab) {
+		l.over = true
+		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
+		seq := l.now().Seq
+		l.begin(procedure.Activate, 0)
+		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		s := l.now()
+		if s.Banks.Running != 2 || s.Banks.Banks[1].State != procedure.BankGood || s.ResetRequired() || s.Restarts != 1 || l.calls["selftest"] != 1 {
+			t.Errorf("bank %d runs, bank 2 is %d", s.Banks.Running, s.Banks.Banks[1].State)
+		}
+		l.wantEvents(seq+1, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventBankSwitched, procedure.EventCompleted)
+	})
+}
+
+// There, too, a manager may have the say, within the window.
+func TestTakeOverConfirmWindow(t *testing.T) {
+	run(t, func(l *lab) {
+		l.over = true
+		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
+		l.settings(func(s *procedure.Settings) { s.ConfirmMode, s.ConfirmWindow = procedure.ConfirmByManager, 60 })
+		l.begin(procedure.Activate, 0)
+		if left := l.now().ConfirmLeft(); left != 60 {
+			t.Fatalf("%d s left", left)
+		}
+		l.hold("takeover")
+		time.Sleep(time.Minute)
+		l.refused(l.request(procedure.BackupConfig, nil), procedure.Unavailable, procedure.CauseBusy)
+		l.release("takeover")
+		s := l.now()
+		if s.Banks.Running != 1 || s.Restarts != 1 || s.Events[len(s.Events)-1].Type != procedure.EventRolledBack {
+			t.Errorf("bank %d runs, restarts %d, events %v", s.Banks.Running, s.Restarts, l.events(1))
+		}
+		l.begin(procedure.BackupConfig, 0)
+	})
+}
+
+func TestTakeOverSelfTestFails(t *testing.T) {
+	run(t, func(l *lab) {
+		l.over = true
+		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
+		l.failing("selftest", errors.New("sick"))
+		l.begin(procedure.Activate, 0)
+		op := l.expect(procedure.Failed, procedure.Trying, procedure.CauseSelfTestFailed)
+		if s := l.now(); s.Banks.Running != 1 || op.Text != "sick" || s.ResetRequired() {
+			t.Errorf("bank %d runs, text %q", s.Banks.Running, op.Text)
+		}
+	})
+	run(t, func(l *lab) { // the way back needs a restart after all
+		l.over = true
+		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
+		l.failing("selftest", errors.New("sick"))
+		l.failing("takeover", nil, errFull)
+		l.begin(procedure.Activate, 0)
+		l.restart(nil)
+		l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseSelfTestFailed)
+	})
+}
+
+// Software that cannot be taken over leaves everything as it was.
+func TestTakeOverFails(t *testing.T) {
+	run(t, func(l *lab) {
+		l.over = true
+		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
+		l.failing("takeover", coded(procedure.CauseBootFailed))
+		l.begin(procedure.Activate, 0)
+		l.expect(procedure.Failed, procedure.Trying, procedure.CauseBootFailed)
+		if s := l.now(); s.Banks.Running != 1 || s.Banks.Next != 1 || s.Banks.Banks[0].State != procedure.BankGood || l.calls["giveup"] != 0 {
+			t.Errorf("banks %+v", s.Banks)
+		}
+	})
+}
