@@ -55,6 +55,9 @@ type Config struct {
 	// AgentX configures the session with a master agent; nil for none.
 	AgentX *agentx.Config
 
+	// Fronts are further front ends.
+	Fronts []FrontEnd
+
 	// Fetcher reaches file servers; nil means those of package transfer.
 	Fetcher procedure.Fetcher
 	// Clock is the system's if nil.
@@ -215,6 +218,7 @@ func (a *Agent) openFronts() error {
 		}
 		a.fronts = append(a.fronts, s)
 	}
+	a.fronts = append(a.fronts, a.cfg.Fronts...)
 	for range a.fronts {
 		a.sentBy = append(a.sentBy, a.engine.Snapshot().Sent)
 	}

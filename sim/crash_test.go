@@ -1,0 +1,530 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/procedure"
+	"example.com/iad/bank"
+	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
+)
+
+// The sweeps of this file cut the power of a whole virtual device at every
+// operation of its file systems, through each operation of the module and through
+// the complete procedure. Files come from memory. IAD_CRASH=full cuts at all of
+// them and cuts a larger sample of the recoveries again.
+
+func fullCrash() bool { return os.Getenv("IAD_CRASH") == "full" }
+
+var crashKey = func() minisign.PrivateKey {
+	_, key, err := minisign.GenerateKey(nil)
+	if err != nil {
+		panic(err)
+	}
+	return key
+}()
+
+// crashSoftware is what the images hold, by version.
+func crashSoftware(version string) map[string][]byte {
+	return map[string][]byte{"app": bytes.Repeat([]byte("application "+version+"\n"), 200), "selftest": []byte(version)}
+}
+
+// crashFormats are the configuration data formats of the versions.
+var crashFormats = map[string]uint32{"1.0.0": 1, "2.0.0": 2, "3.0.0": 2}
+
+var crashImages = map[string][]byte{"1.0.0": crashImage("1.0.0"), "2.0.0": crashImage("2.0.0"), "3.0.0": crashImage("3.0.0")}
+
+func crashImage(version string) []byte {
+	m := bank.Manifest{Version: version, Hardware: []string{"IAD"}, ConfigFormat: crashFormats[version], SelfTest: "selftest"}
+	var files []bank.PayloadFile
+	for _, name := range []string{"app", "selftest"} {
+		data := crashSoftware(version)[name]
+		files = append(files, bank.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		}})
+	}
+	var b bytes.Buffer
+	if err := bank.Build(&b, m, files, crashKey); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// crashSet is configuration data; who tells sets apart.
+func crashSet(format uint32, who string) config.Set {
+	set := config.Set{}
+	for _, k := range config.Kinds() {
+		set[k] = config.WithHeader(k, format, fmt.Appendf(nil, "owner = %s\n", who))
+	}
+	return set
+}
+
+// world is what the outside knows: it outlives the device.
+type world struct {
+	step    int // commands that succeeded, in the order of the script
+	opID    uint32
+	events  string // numbers and contents of the events that came, in order
+	backup  string // what the file server holds
+	started bool   // the command of this step was answered
+}
+
+// command is one step of a script.
+type command struct {
+	kind    procedure.Kind
+	options procedure.Options
+	file    string // version of the software on the server
+	who     string // configuration data on the server; "" for the backup
+	format  uint32
+	// then is what must run afterwards.
+	version string
+	data    string // owner that the data in force name, "" for the defaults
+}
+
+// memoryFiles is a file server in memory.
+type memoryFiles struct {
+	w *world
+	c *command
+}
+
+func (f memoryFiles) Supports(procedure.Protocol) bool { return true }
+func (f memoryFiles) Open(context.Context, procedure.Server) (procedure.Files, error) {
+	return f, nil
+}
+func (f memoryFiles) Close() error { return nil }
+
+func (f memoryFiles) Get(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	var data []byte
+	if k, ok := config.ParseKind(name); ok {
+		data = crashSet(f.c.format, f.c.who)[k]
+		if f.c.kind == procedure.BackupConfig {
+			_, rest, _ := strings.Cut(f.w.backup, "<"+name+">")
+			text, _, _ := strings.Cut(rest, "</>")
+			data = []byte(text)
+		}
+	} else {
+		data = crashImages[f.c.file]
+	}
+	return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
+}
+
+func (f memoryFiles) Put(_ context.Context, name string, r io.Reader, _ int64) error {
+	data, err := io.ReadAll(r)
+	f.w.backup += "<" + name + ">" + string(data) + "</>"
+	return err
+}
+
+// ear is a front end that hears every notification.
+type ear struct {
+	m      *crashfs.Machine
+	mu     sync.Mutex
+	events []string
+}
+
+func (e *ear) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+func (e *ear) Notify(_ context.Context, n mib.Notice) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n.Notification == mib.NotifyOpProgress || e.m.Down() {
+		return nil // a device without power says nothing
+	}
+	var seq, id int64
+	for i, o := range n.Notification.Objects {
+		switch o {
+		case mib.EventSeq:
+			seq = n.Varbinds[i].Value.Int
+		case mib.OpId:
+			id = n.Varbinds[i].Value.Int
+		}
+	}
+	e.events = append(e.events, fmt.Sprintf("%d=%s/%d", seq, n.Notification.Name, id))
+	return nil
+}
+
+func (e *ear) heard() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.events)
+}
+
+// crashHooks make a board without processes.
+func crashHooks() Hooks {
+	return Hooks{
+		SelfTest: func(_ context.Context, t agent.SelfTest, b afero.Fs) error {
+			data, err := afero.ReadFile(b, "selftest")
+			if err != nil || string(data) != t.Version {
+				return fmt.Errorf("the self-test of %s is not whole: %v", t.Version, err)
+			}
+			if t.Version == "3.0.0" {
+				return errors.New("no dial tone")
+			}
+			return nil
+		},
+		Convert: func(_ context.Context, c agent.Conversion, work afero.Fs) error {
+			for _, k := range config.Kinds() {
+				data, err := afero.ReadFile(work, c.InDir+"/"+k.String())
+				if err != nil {
+					return err
+				}
+				data = config.WithHeader(k, c.To, config.Body(data))
+				if err := afero.WriteFile(work, c.OutDir+"/"+k.String(), data, 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+var crashParts = []string{"bank1", "bank2", "state", "data", "work"}
+
+// crashDevice makes a device on a machine.
+func crashDevice(m *crashfs.Machine, fetch procedure.Fetcher) *Device {
+	return New(Config{
+		ID: "IAD", Hardware: "IAD", Trust: []minisign.PublicKey{crashKey.Public().(minisign.PublicKey)},
+		Disk: Disk{
+			Banks: [2]afero.Fs{m.Fs("bank1"), m.Fs("bank2")}, State: m.Fs("state"), Data: m.Fs("data"), Work: m.Fs("work"),
+		},
+		Hooks: crashHooks(), Fetcher: fetch, Grace: time.Second,
+	})
+}
+
+func crashStart(t testing.TB) *crashfs.Disk {
+	m := crashfs.NewDisk(crashParts...).Start()
+	if err := crashDevice(m, nil).Provision(bytes.NewReader(crashImages["1.0.0"]), crashSet(1, "old")); err != nil {
+		t.Fatal(err)
+	}
+	return m.Settled()
+}
+
+// life lets the device live until the script is done, or the power fails.
+func life(script []command, m *crashfs.Machine, w *world) error {
+	for restarts := 0; restarts < 12; restarts++ {
+		again, err := boot(script, m, w)
+		if m.Down() || err != nil || !again {
+			return err
+		}
+	}
+	return errors.New("the device restarts for ever")
+}
+
+// boot is one start of the device. again is true if it restarted.
+func boot(script []command, m *crashfs.Machine, w *world) (again bool, err error) {
+	var c command
+	if w.step < len(script) {
+		c = script[w.step]
+	}
+	files := memoryFiles{w, &c}
+	d := crashDevice(m, files)
+	cfg := d.agentConfig()
+	e := &ear{m: m}
+	cfg.Fronts = []agent.FrontEnd{e}
+	a, err := agent.New(cfg)
+	if err != nil {
+		return false, fmt.Errorf("start: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	err = operate(ctx, a, m, script, &c, w, e, ended)
+	var restart *procedure.RestartError
+	if errors.As(err, &restart) {
+		again, err = true, nil
+	} else {
+		cancel()
+		<-ended
+	}
+	if bad := w.hear(e.heard()); bad != nil && !m.Down() {
+		return again, bad
+	}
+	return again, err
+}
+
+// hear takes over the events that came. The same number is the same event, and
+// none is left out.
+func (w *world) hear(events []string) error {
+	for _, ev := range events {
+		seq, _, _ := strings.Cut(ev, "=")
+		if strings.Contains(w.events, " "+ev+" ") {
+			continue
+		}
+		if strings.Contains(w.events, " "+seq+"=") {
+			return fmt.Errorf("event %s had another meaning before: %s", ev, w.events)
+		}
+		w.events += " " + ev + " "
+	}
+	return nil
+}
+
+// operate checks what the device is after its start, and commands what is left to
+// do.
+func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []command, c *command, w *world, e *ear, ended <-chan error) error {
+	changed, stop := a.Engine().Watch()
+	defer stop()
+	if err := checkDevice(a, m); err != nil {
+		return err
+	}
+	for {
+		s := a.Engine().Snapshot()
+		if m.Down() {
+			return nil
+		}
+		switch {
+		case !s.Op.State.Final() || s.Sent != s.Seq:
+			// Not yet.
+		case w.started && s.Op.ID == w.opID && s.Op.State == procedure.Succeeded:
+			if err := checkOutcome(a, m, c); err != nil {
+				return err
+			}
+			w.step++
+			w.started = false
+			if w.step == len(script) {
+				return checkHistory(a, w, e)
+			}
+			*c = script[w.step]
+			continue
+		case w.started && s.Op.ID == w.opID && c.file == "3.0.0" && s.Op.Cause == procedure.CauseSelfTestFailed:
+			// What this step is about: back by itself.
+			if err := checkOutcome(a, m, c); err != nil {
+				return err
+			}
+			w.step++
+			w.started = false
+			if w.step == len(script) {
+				return checkHistory(a, w, e)
+			}
+			*c = script[w.step]
+			continue
+		case w.started && s.Op.ID == w.opID && s.Op.Cause != procedure.CauseInterrupted:
+			return fmt.Errorf("%s: %s: %d %s", c.kind, s.Op.State, s.Op.Cause, s.Op.Text)
+		default:
+			if w.started && s.Op.ID < w.opID {
+				return fmt.Errorf("operation %d was accepted and is forgotten", w.opID)
+			}
+			if err := start(a, m, c, w); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("stuck: operation %d %s is %s in %s", s.Op.ID, s.Op.Kind, s.Op.State, s.Op.Phase)
+		case <-changed:
+		}
+	}
+}
+
+// start commands a step by SETs, as a manager would.
+func start(a *agent.Agent, m *crashfs.Machine, c *command, w *world) error {
+	module := a.Tree().Module()
+	vbs := []mib.Varbind{
+		{OID: module.OID(mib.ServerAddressType, 1), Value: mib.Int32(1)},
+		{OID: module.OID(mib.ServerAddress, 1), Value: mib.Octets([]byte{127, 0, 0, 1})},
+		{OID: module.OID(mib.ReqOptions, 0), Value: mib.Octets(optionBits(c.options))},
+		{OID: module.OID(mib.ReqRetries, 0), Value: mib.Uint32(0)},
+		{OID: module.OID(mib.ReqCommand, 0), Value: mib.Int32(int64(c.kind))},
+	}
+	for k := procedure.Software; k <= procedure.OtherData; k++ {
+		vbs = append(vbs, mib.Varbind{OID: module.OID(mib.FileName, uint32(k)), Value: mib.Str(k.String())})
+	}
+	w.backup = ""
+	tx, refused := a.Tree().Set(mib.Caller{}, vbs)
+	if refused != nil {
+		return refused
+	}
+	if !m.Down() {
+		// The response leaves: the operation counts from now on.
+		w.opID, w.started = a.Engine().Snapshot().Op.ID, true
+	}
+	tx.Done()
+	return nil
+}
+
+func optionBits(o procedure.Options) []byte {
+	var list []int
+	for n := range 8 {
+		if o&(1<<n) != 0 {
+			list = append(list, n)
+		}
+	}
+	return mib.Bits(list...)
+}
+
+// checkDevice holds what must be true after every start: the running software is
+// whole, and so are the configuration data, in its format.
+func checkDevice(a *agent.Agent, m *crashfs.Machine) error {
+	st := a.View()
+	v, _ := st.Value(mib.SoftwareVersion, mib.OID{0})
+	version := string(v.Bytes)
+	running := 0
+	for n := uint32(1); n <= 2; n++ {
+		if r, _ := st.Value(mib.BankRoles, mib.OID{n}); mib.HasBit(r.Bytes, mib.BankRolesRunning) {
+			running = int(n)
+		}
+	}
+	for name, want := range crashSoftware(version) {
+		got, err := afero.ReadFile(m.Fs(fmt.Sprintf("bank%d", running)), name)
+		if err == nil && !bytes.Equal(got, want) {
+			err = errors.New("differs")
+		}
+		if err != nil {
+			return fmt.Errorf("bank %d runs %q, %s: %w", running, version, name, err)
+		}
+	}
+	set, err := inForce(a, m)
+	if err != nil {
+		return err
+	}
+	if f, _ := set.Format(); len(set) > 0 && f != crashFormats[version] {
+		return fmt.Errorf("software %s has configuration data of format %d", version, f)
+	}
+	if g, _ := st.Value(mib.ConfigDigest, mib.OID{0}); !bytes.Equal(g.Bytes, set.Digest()) {
+		return errors.New("iadUpgConfigDigest is not that of the data in force")
+	}
+	return nil
+}
+
+// inForce reads the configuration data in force: one whole set of one owner.
+func inForce(a *agent.Agent, m *crashfs.Machine) (config.Set, error) {
+	g, _ := a.View().Value(mib.ConfigGeneration, mib.OID{0})
+	set := config.Set{}
+	if g.Int == 0 {
+		return set, nil
+	}
+	var body []byte
+	for _, k := range config.Kinds() {
+		data, err := afero.ReadFile(m.Fs("data"), fmt.Sprintf("gen-%08d/%s", g.Int, k))
+		if err != nil {
+			return nil, fmt.Errorf("generation %d: %w", g.Int, err)
+		}
+		set[k] = data
+		if body != nil && !bytes.Equal(body, config.Body(data)) {
+			return nil, fmt.Errorf("generation %d is a mixture", g.Int)
+		}
+		body = config.Body(data)
+	}
+	_, err := set.Format()
+	return set, err
+}
+
+// checkOutcome holds what a step promises.
+func checkOutcome(a *agent.Agent, m *crashfs.Machine, c *command) error {
+	v, _ := a.View().Value(mib.SoftwareVersion, mib.OID{0})
+	if string(v.Bytes) != c.version {
+		return fmt.Errorf("after %s %s runs, not %s", c.kind, v.Bytes, c.version)
+	}
+	set, err := inForce(a, m)
+	if err != nil {
+		return err
+	}
+	want := config.Set{}
+	if c.data != "" {
+		want = crashSet(crashFormats[c.version], c.data)
+	}
+	if !bytes.Equal(set.Digest(), want.Digest()) {
+		return fmt.Errorf("after %s the data in force are %q", c.kind, set[config.UserData])
+	}
+	return nil
+}
+
+// checkHistory holds that every operation ended once, and that no event is missing.
+func checkHistory(a *agent.Agent, w *world, e *ear) error {
+	if err := w.hear(e.heard()); err != nil {
+		return err
+	}
+	s := a.Engine().Snapshot()
+	for i, op := range s.History {
+		if op.ID != uint32(i)+1 {
+			return fmt.Errorf("history: operation %d at place %d", op.ID, i+1)
+		}
+		if n := strings.Count(w.events, fmt.Sprintf("iadUpgOpCompleted/%d ", op.ID)) +
+			strings.Count(w.events, fmt.Sprintf("iadUpgOpFailed/%d ", op.ID)); n > 1 {
+			return fmt.Errorf("operation %d ended %d times: %s", op.ID, n, w.events)
+		}
+	}
+	if uint32(len(s.History)) != s.Op.ID {
+		return fmt.Errorf("%d operations in the history, the last is %d", len(s.History), s.Op.ID)
+	}
+	for i, ev := range s.Events {
+		if i > 0 && ev.Seq != s.Events[i-1].Seq+1 {
+			return fmt.Errorf("event %d follows %d", ev.Seq, s.Events[i-1].Seq)
+		}
+		if !strings.Contains(w.events, fmt.Sprintf(" %d=", ev.Seq)) {
+			return fmt.Errorf("event %d (%s) was never sent: %s", ev.Seq, ev.Type, w.events)
+		}
+	}
+	return nil
+}
+
+// scripts are what is swept, by name.
+var scripts = []struct {
+	name   string
+	script []command
+}{
+	{"backupConfig", []command{{kind: procedure.BackupConfig, version: "1.0.0", data: "old"}}},
+	{"downloadSoftware", []command{{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"}}},
+	{"recoverConfig", []command{{kind: procedure.RecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}},
+	{"reset", []command{{kind: procedure.Reset, version: "1.0.0", data: "old"}}},
+	{"activate and convertConfig", []command{
+		{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"},
+		{kind: procedure.Activate, options: procedure.ThenReset, version: "2.0.0"},
+		{kind: procedure.ConvertConfig, version: "2.0.0", data: "old"},
+	}},
+	{"software that fails its self-test", []command{
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old"},
+	}},
+	{"the whole procedure and back", []command{
+		{kind: procedure.BackupConfig, version: "1.0.0", data: "old"},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: procedure.RecoverConfig, options: procedure.ConvertFirst, format: 1, who: "old", version: "2.0.0", data: "old"},
+		{kind: procedure.RecoverConfig, format: 2, who: "newer", version: "2.0.0", data: "newer"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+	}},
+}
+
+// Whatever instant the power fails at, nothing is lost.
+func TestPowerCuts(t *testing.T) {
+	seed := uint64(sha256.Sum256([]byte(t.Name()))[0])
+	for _, s := range scripts {
+		t.Run(s.name, func(t *testing.T) {
+			sweep := crashfs.Sweep[world]{
+				Start: crashStart(t),
+				Life:  func(m *crashfs.Machine, w *world) error { return life(s.script, m, w) },
+				Depth: 1, Seed: seed,
+			}
+			if fullCrash() {
+				sweep.Depth, sweep.Limit = 2, 40
+			} else if len(s.script) > 1 {
+				t.Skip("only with IAD_CRASH=full: make crash")
+			}
+			result, err := sweep.Run()
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Printf("%-35s %s\n", s.name+":", result)
+			for _, f := range result.Faults {
+				t.Error(f.Error())
+			}
+		})
+	}
+}
