@@ -72,7 +72,7 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 	if d.Record != rec {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))
-			d = withoutTrial(rec, d, checks)
+			d = withoutTrial(d, checks)
 		}
 	}
 	b.rec, b.running = d.Record, d.Bank
@@ -88,13 +88,19 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 // withoutTrial decides again when the decision could not be recorded: a start on
 // trial that is not counted could go on for ever, so the fallback starts if there
 // is one.
-func withoutTrial(rec Record, d Decision, checks [2]CheckResult) Decision {
+func withoutTrial(d Decision, checks [2]CheckResult) Decision {
 	if !d.Trial {
 		return d
 	}
-	given := d.Record
-	given.bank(d.Bank).TriesLeft = 0
-	return Decide(given, checks)
+	uncounted := d.Record
+	uncounted.bank(d.Bank).TriesLeft = 0
+	again := Decide(uncounted, checks)
+	if again.Bank != d.Bank {
+		again.Cause, again.Text = CauseBootFlagError, "the start on trial could not be recorded"
+		r := again.Record.bank(d.Bank)
+		r.Cause, r.Text = again.Cause, again.Text
+	}
+	return again
 }
 
 // damage tells which banks the decision found corrupt.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -502,4 +503,60 @@ func TestErrorText(t *testing.T) {
 	if got := shorten("a" + strings.Repeat("é", 100)); len(got) != 127 {
 		t.Error(len(got))
 	}
+}
+
+// TestBoundedMemory installs an image far larger than what it may take in memory.
+func TestBoundedMemory(t *testing.T) {
+	const size = 24 << 20
+	os, dir := afero.NewOsFs(), t.TempDir()
+	big := PayloadFile{Name: "big", Mode: 0o644, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(io.LimitReader(pattern{}, size)), nil
+	}}
+	f, err := os.Create(dir + "/fw.iad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manifest("2.0.0")
+	m.SelfTest = ""
+	if err := Build(f, m, []PayloadFile{big}, testKey); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	opt := device(t)
+	opt.Banks[1] = afero.NewBasePathFs(os, t.TempDir())
+	b, _ := boot(t, opt)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := b.Install(t.Context(), folder{afero.NewBasePathFs(os, dir)}, "fw.iad", InstallOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if spent := after.TotalAlloc - before.TotalAlloc; spent > 1<<20 {
+		t.Errorf("%d octets allocated for an image of %d", spent, size)
+	}
+}
+
+// pattern reads as endless data.
+type pattern struct{}
+
+func (pattern) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(i)
+	}
+	return len(p), nil
+}
+
+// folder is a Source that opens files.
+type folder struct{ fs afero.Fs }
+
+func (f folder) Open(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	file, err := f.fs.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err == nil {
+		_, err = file.Seek(offset, io.SeekStart)
+	}
+	return file, info.Size(), err
 }
