@@ -217,8 +217,7 @@ func (e *Engine) handleCommunity(src netip.AddrPort, version int32, body *reader
 		return nil, nil
 	}
 	now := e.now()
-	if !e.guard.mayTry(src, now) {
-		e.stats.silentDrops.Add(1)
+	if !e.mayTry(src, now) {
 		return nil, nil
 	}
 	community := e.community(name, src.Addr())
@@ -267,6 +266,17 @@ func (e *Engine) community(name []byte, src netip.Addr) *Community {
 		}
 	}
 	return found
+}
+
+// mayTry tells whether a message from src is judged.
+func (e *Engine) mayTry(src netip.AddrPort, now time.Time) bool {
+	if e.guard.mayTry(src, now) {
+		return true
+	}
+	if e.guard.warnings.AllowN(now, 1) {
+		e.log.Warn("message ignored after too many failed authentications", "from", src)
+	}
+	return false
 }
 
 // failed notes a failed authentication.

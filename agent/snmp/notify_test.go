@@ -169,6 +169,40 @@ func TestReceivers(t *testing.T) {
 	}
 }
 
+// A socket is not used for long: the addresses may have changed.
+func TestRedial(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var minutes atomic.Int64
+	e, _ := newEngine(t, Config{
+		Now:   func() time.Time { return time.Unix(60*minutes.Load(), 0) },
+		Sinks: []Sink{{Address: conn.LocalAddr().String(), Community: "traps"}},
+	})
+	run(t, e)
+	from := func() string {
+		if err := e.Notify(t.Context(), notice); err != nil {
+			t.Fatal(err)
+		}
+		_, src, err := conn.ReadFrom(make([]byte, 1500))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return src.String()
+	}
+	first := from()
+	if again := from(); again != first {
+		t.Errorf("sent from %s, then at once from %s", first, again)
+	}
+	minutes.Add(1)
+	if later := from(); later == first {
+		t.Errorf("sent from %s a minute later as well", later)
+	}
+}
+
 func TestInformRepeated(t *testing.T) {
 	r := newReceiver(t, func(n int, msg []byte) []byte {
 		switch n {

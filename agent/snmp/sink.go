@@ -13,6 +13,11 @@ import (
 	"example.com/iad/mib"
 )
 
+// redial is how long a socket is used. The device's own address, which a
+// connected socket keeps, and the receiver's name may change meanwhile, and
+// nobody tells the sender of a trap.
+const redial = time.Minute
+
 // sink sends notifications to one receiver. All but the queue belongs to the
 // goroutine of run.
 type sink struct {
@@ -22,6 +27,7 @@ type sink struct {
 	user   *user // nil: SNMPv2c
 	notify View  // of the user
 	conn   net.Conn
+	dialed time.Time
 	buf    []byte
 	// deaf is true after an inform was given up: until the receiver answers
 	// again each inform is sent once, so that the queue moves on.
@@ -65,7 +71,8 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 	if s.user != nil && !d.inView(s.notify) {
 		return nil
 	}
-	if s.conn == nil {
+	if now := s.engine.now(); s.conn == nil || now.Sub(s.dialed) >= redial {
+		s.hangUp()
 		var dialer net.Dialer
 		ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 		defer cancel()
@@ -73,7 +80,7 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 		if err != nil {
 			return err
 		}
-		s.conn = conn
+		s.conn, s.dialed = conn, now
 	}
 	// Waiting for an answer ends at once when the engine stops.
 	conn := s.conn
@@ -87,8 +94,8 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 		err = s.trap(encodeVars(d.vars))
 	}
 	if err != nil {
-		// The address may mean another host next time.
 		s.hangUp()
+		s.remote = nil
 	}
 	return err
 }
@@ -96,7 +103,7 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 func (s *sink) hangUp() {
 	if s.conn != nil {
 		s.conn.Close()
-		s.conn, s.remote = nil, nil
+		s.conn = nil
 	}
 }
 

@@ -63,8 +63,7 @@ func (e *Engine) handleV3(src netip.AddrPort, msg []byte, body *reader) ([]byte,
 		return e.report(m, nil, &e.stats.unsupportedSecLevels, oidUnsupportedSecLevels), nil
 	}
 	if h.flags&flagAuth != 0 {
-		if !e.guard.mayTry(src, m.now) {
-			e.stats.silentDrops.Add(1)
+		if !e.mayTry(src, m.now) {
 			return nil, nil
 		}
 		if !u.keys.authentic(msg, &m.header) {
@@ -133,8 +132,7 @@ func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func())
 	}
 	access := accessFor(u.Access, level, m.src.Addr())
 	if access == nil && level == NoAuthNoPriv && !e.guard.mayReport(m.src, m.now) {
-		// A refusal that anybody can have sent anywhere, as a Report.
-		e.stats.silentDrops.Add(1)
+		// Like a Report, anybody can have this refusal sent anywhere.
 		return nil, nil
 	}
 	h := e.replyHeader(m, level)
