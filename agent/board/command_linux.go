@@ -58,7 +58,6 @@ var ErrTimeout error = timeoutError{}
 type timeoutError struct{}
 
 func (timeoutError) Error() string        { return "not ended within its time limit" }
-func (timeoutError) Timeout() bool        { return true }
 func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // ExitError says that a program ended, and not well.

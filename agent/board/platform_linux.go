@@ -111,7 +111,7 @@ func (p *Platform) CheckConfig(set config.Set) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := writeSet(dir, set); err != nil {
+	if err := p.writeSet(dir, set); err != nil {
 		return err
 	}
 	_, err = Run(context.Background(), Command{Path: p.CheckProgram, Args: []string{dir}, Limit: p.Limit})
@@ -123,10 +123,10 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 	if err := os.RemoveAll(p.Applied); err != nil {
 		return false, err
 	}
-	if err := os.MkdirAll(p.Applied, 0o755); err != nil {
+	if err := os.MkdirAll(p.Applied, 0o700); err != nil {
 		return false, err
 	}
-	if err := writeSet(p.Applied, set); err != nil {
+	if err := p.writeSet(p.Applied, set); err != nil {
 		return false, err
 	}
 	if p.ApplyProgram == "" {
@@ -140,11 +140,23 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 	return false, err
 }
 
-// writeSet lays copies of files into a folder. They are not what lasts: the
-// store has the originals, and the copies are made anew at each start.
-func writeSet(dir string, set config.Set) error {
+// writeSet lays copies of files into a folder of mode 0700, for the agent and
+// whom it runs programs as: they may hold passwords. They are not what lasts:
+// the store has the originals, and the copies are made anew at each start.
+func (p *Platform) writeSet(dir string, set config.Set) error {
+	names := []string{dir}
 	for _, k := range set.Kinds() {
-		if err := os.WriteFile(filepath.Join(dir, k.String()), set[k], 0o644); err != nil { //durable: a copy, made anew at each start
+		name := filepath.Join(dir, k.String())
+		if err := os.WriteFile(name, set[k], 0o600); err != nil { //durable: a copy, made anew at each start
+			return err
+		}
+		names = append(names, name)
+	}
+	if p.As == nil {
+		return nil
+	}
+	for _, name := range names {
+		if err := os.Lchown(name, int(p.As.UID), int(p.As.GID)); err != nil {
 			return err
 		}
 	}
