@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"example.com/iad/mib"
@@ -131,8 +132,10 @@ const (
 	defaultRetries = 3
 )
 
-// check refuses what cannot work and fills in defaults.
+// check refuses what cannot work and fills in defaults, not in the caller's
+// lists.
 func (c *Config) check() error {
+	c.Communities, c.Users, c.Sinks = slices.Clone(c.Communities), slices.Clone(c.Users), slices.Clone(c.Sinks)
 	if c.MaxSize == 0 {
 		c.MaxSize = defaultMaxSize
 	}

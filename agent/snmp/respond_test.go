@@ -374,6 +374,20 @@ func TestConfigRefused(t *testing.T) {
 	}
 }
 
+// A configuration serves for any number of engines.
+func TestConfigUnchanged(t *testing.T) {
+	c := Config{Sinks: []Sink{{Address: "127.0.0.1", Community: "traps", Retries: -1}}}
+	for range 2 {
+		e, _ := newEngine(t, c)
+		if r := e.Receivers()[0]; r.Address() != "127.0.0.1:162" || r.sink.Retries != 0 {
+			t.Errorf("receiver %s, %d retries", r.Address(), r.sink.Retries)
+		}
+	}
+	if s := c.Sinks[0]; s.Address != "127.0.0.1" || s.Retries != -1 {
+		t.Errorf("the configuration became %+v", s)
+	}
+}
+
 func TestProtocolNames(t *testing.T) {
 	for text, want := range map[string]AuthProtocol{"none": NoAuth, "md5": MD5, "SHA": SHA1, "sha256": SHA256, "SHA-512": SHA512} {
 		var got AuthProtocol
