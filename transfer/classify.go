@@ -64,8 +64,10 @@ var (
 	wordsFull     = []string{"space left", "disk full", "full disk", "quota", "storage allocation", "file system full"}
 	wordsNotFound = []string{"no such file", "not found", "not exist", "cannot find", "can't find", "could not find", "no such directory"}
 	wordsDenied   = []string{"permission", "denied", "not permitted", "not allowed", "forbidden", "access violation", "unauthorized", "read-only"}
-	wordsTLS      = []string{"must use encryption", "ssl/tls required", "cleartext sessions", "tls required"}
-	wordsExists   = []string{"already exist", "file exists", "overwrite"}
+	// What vsftpd, pure-ftpd and proftpd say when the disk is full.
+	wordsUnwritten = []string{"local file", "write to file", "input/output error"}
+	wordsTLS       = []string{"must use encryption", "ssl/tls required", "cleartext sessions", "tls required"}
+	wordsExists    = []string{"already exist", "file exists", "overwrite"}
 )
 
 // replyRules is the table of what servers say. Tests hold it against real
@@ -92,8 +94,8 @@ var replyRules = []replyRule{
 	{FTP, 522, 522, either, nil, CauseTLSFailed},
 	{FTP, 534, 536, either, nil, CauseTLSFailed},
 	{FTP, 426, 426, either, nil, CauseConnectionLost},
-	{FTP, 451, 451, getting, nil, CauseConnectionLost},
-	{FTP, 451, 451, putting, nil, CauseRemoteStorageFull}, // what vsftpd, proftpd and pure-ftpd say with a full disk
+	{FTP, 451, 451, putting, wordsUnwritten, CauseRemoteStorageFull},
+	{FTP, 451, 451, either, nil, CauseConnectionLost},
 	{FTP, 425, 425, either, nil, CauseProtocolError},
 	{FTP, 450, 450, either, wordsNotFound, CauseFileNotFound},
 	{FTP, 450, 450, either, nil, CauseServerBusy},

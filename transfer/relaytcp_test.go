@@ -19,12 +19,13 @@ import (
 // that they announce. The way there and back takes a while.
 type tcpRelay struct {
 	delay time.Duration
-	// cut closes each data connection after so many octets, 0 for never; it is
-	// counted down over all of them and works once.
-	mu   sync.Mutex
-	cut  int64
-	open []io.Closer
-	all  sync.WaitGroup
+	// cut breaks the data connection on which so many octets have passed, counted
+	// over all of them and once; 0 for never.
+	mu     sync.Mutex
+	cut    int64
+	open   []io.Closer
+	closed bool
+	all    sync.WaitGroup
 }
 
 func relayTCP(t testing.TB, port int, delay time.Duration, cut int64) (newPort int) {
@@ -36,7 +37,7 @@ func relayTCP(t testing.TB, port int, delay time.Duration, cut int64) (newPort i
 			c.Close()
 		}
 		r.open = nil
-		r.delay = -1
+		r.closed = true
 		r.mu.Unlock()
 		r.all.Wait()
 	})
@@ -46,7 +47,7 @@ func relayTCP(t testing.TB, port int, delay time.Duration, cut int64) (newPort i
 func (r *tcpRelay) keep(c io.Closer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.delay < 0 {
+	if r.closed {
 		c.Close()
 	}
 	r.open = append(r.open, c)
@@ -77,16 +78,16 @@ func (r *tcpRelay) listen(port int, control bool) (newPort int) {
 			if control {
 				go r.replies(client, server)
 			} else {
-				go r.pipe(client, server, true)
+				go r.pipe(client, server, server, true)
 			}
-			go r.pipe(server, client, !control)
+			go r.pipe(server, client, server, !control)
 		}
 	}()
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// pipe passes octets on after the delay.
-func (r *tcpRelay) pipe(to, from net.Conn, data bool) {
+// pipe passes octets on after the delay. server is one of the two.
+func (r *tcpRelay) pipe(to, from, server net.Conn, data bool) {
 	defer r.all.Done()
 	later := newDelayLine()
 	buf := make([]byte, 32<<10)
@@ -94,7 +95,13 @@ func (r *tcpRelay) pipe(to, from net.Conn, data bool) {
 		n, err := from.Read(buf)
 		b := bytes.Clone(buf[:n])
 		broken := data && r.count(n)
-		later.add(r.delay, func() { _, _ = to.Write(b) })
+		later.add(r.delay, func() {
+			_, _ = to.Write(b)
+			if broken { // without a proper end, or the server takes it for the file's
+				_ = server.(*net.TCPConn).SetLinger(0)
+				server.Close()
+			}
+		})
 		if err != nil || broken {
 			break
 		}
@@ -110,7 +117,7 @@ func (r *tcpRelay) pipe(to, from net.Conn, data bool) {
 	later.close()
 }
 
-// count reports whether the line is cut now, and cuts it.
+// count reports whether the line is to be cut now.
 func (r *tcpRelay) count(n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,9 +128,6 @@ func (r *tcpRelay) count(n int) bool {
 		return false
 	}
 	r.cut = 0
-	for _, c := range r.open[1:] { // all but the listener
-		c.Close()
-	}
 	return true
 }
 

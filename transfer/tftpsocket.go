@@ -19,6 +19,8 @@ const (
 	// refusals in a row (ICMP port unreachable) after which nobody is there any
 	// more: one may be left over from something else.
 	refusals = 3
+	// lastWords is for a packet that arrived before the refusals.
+	lastWords = 10 * time.Millisecond
 	// strangers that are told so in one transfer (RFC 1350 section 4, code 5).
 	strangers = 8
 )
@@ -34,9 +36,10 @@ type tftpSocket struct {
 	locked    bool
 	buf       []byte
 	out       []byte
-	refused   int // in a row
-	forgiven  int // refusals to expect from strangers
-	told      int // strangers told
+	refused   int   // in a row
+	gone      error // the last of them
+	forgiven  int   // refusals to expect from strangers
+	told      int   // strangers told
 	cancelled atomic.Bool
 	forget    func()
 }
@@ -79,31 +82,31 @@ func (s *tftpSocket) send(b []byte) error {
 		to = s.peer
 	}
 	_, err := s.conn.WriteToUDPAddrPort(b, to)
-	return s.sendError(err)
-}
-
-func (s *tftpSocket) sendError(err error) error {
-	switch {
-	case err == nil, errors.Is(err, syscall.EMSGSIZE), errors.Is(err, syscall.ENOBUFS):
+	if passing(err) {
 		return nil
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return s.refusal(err)
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		s.refusal(err) // judged in receive: an ERROR packet may have come before
+		return nil
 	}
 	return err
 }
 
-func (s *tftpSocket) refusal(err error) error {
+// passing reports errors that the next datagram need not meet.
+func passing(err error) bool {
+	return errors.Is(err, syscall.EMSGSIZE) || errors.Is(err, syscall.ENOBUFS)
+}
+
+// refusal counts an ICMP port unreachable.
+func (s *tftpSocket) refusal(err error) {
 	if s.forgiven > 0 {
 		s.forgiven--
-		return nil
+		return
 	}
-	if s.refused++; s.refused < refusals {
-		return nil
+	s.refused++
+	if s.gone = err; s.locked {
+		s.gone = &causeError{CauseConnectionLost, err}
 	}
-	if s.locked {
-		return &causeError{CauseConnectionLost, err}
-	}
-	return err
 }
 
 func (s *tftpSocket) ack(block int64) error {
@@ -123,20 +126,28 @@ func (s *tftpSocket) abort(code tftpwire.ErrorCode, message string) {
 // Data in the packet is good until the next receive.
 func (s *tftpSocket) receive(deadline time.Time) (tftpwire.Packet, netip.AddrPort, error) {
 	_ = s.conn.SetReadDeadline(deadline)
+	last := false // only what has arrived already
 	for {
+		if s.refused >= refusals && !last {
+			last = true
+			_ = s.conn.SetReadDeadline(time.Now().Add(lastWords))
+		}
 		if s.cancelled.Load() {
 			return tftpwire.Packet{}, netip.AddrPort{}, errCancelled
 		}
 		n, from, err := s.conn.ReadFromUDPAddrPort(s.buf)
-		if err != nil {
-			if s.cancelled.Load() {
-				err = errCancelled
-			} else if !errors.Is(err, os.ErrDeadlineExceeded) {
-				err = s.sendError(err)
-			}
-			if err == nil {
-				continue
-			}
+		switch {
+		case err == nil:
+		case s.cancelled.Load():
+			return tftpwire.Packet{}, netip.AddrPort{}, errCancelled
+		case errors.Is(err, syscall.ECONNREFUSED):
+			s.refusal(err)
+			continue
+		case passing(err):
+			continue
+		case last && errors.Is(err, os.ErrDeadlineExceeded):
+			return tftpwire.Packet{}, netip.AddrPort{}, s.gone
+		default:
 			return tftpwire.Packet{}, netip.AddrPort{}, err
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
