@@ -28,8 +28,8 @@ type Banks struct {
 	rec        Record   // as last recorded
 	heads      [2]*head // what each bank holds or is getting, nil if not known
 	running    int
-	installing bool // guarded by ops alone
-	verifying  int  // the bank that Install reads back, 0 none
+	installing bool
+	verifying  int // the bank that Install reads back, 0 none
 }
 
 // A BootReport tells what Boot decided and found.
@@ -134,7 +134,8 @@ func (b *Banks) save(r Record) error {
 	return nil
 }
 
-// adopt makes r the record in force, as setHead, setVerifying do for their fields.
+// adopt makes r the record in force. It and the setters below are for the holder of
+// b.ops.
 func (b *Banks) adopt(r Record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,6 +146,12 @@ func (b *Banks) setHead(n int, h *head) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.heads[n-1] = h
+}
+
+func (b *Banks) setInstalling(on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.installing = on
 }
 
 func (b *Banks) setVerifying(n int) {

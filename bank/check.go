@@ -24,16 +24,13 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 	if c.Found != FoundComplete {
 		return refuse(CauseDigestMismatch, "the bank is corrupt: %s", c.Text)
 	}
-	if err := verifyManifest(h.raw, h.signature, b.opt.Trust); err != nil {
-		return err
-	}
-	if err := b.opt.checkHardware(h.manifest); err != nil {
+	if err := b.opt.admit(h, rec.Floor); err != nil {
 		return err
 	}
 	if running != nil && running.manifest != nil && older(h.manifest.Version, running.manifest.Version) && !allowDowngrade {
 		return refuse(CauseDowngradeRefused, "version %s is older than the running %s", h.manifest.Version, running.manifest.Version)
 	}
-	return checkFloor(h.manifest, rec.Floor)
+	return nil
 }
 
 // CheckFallback returns the bank that Restore would select. The error is

@@ -104,15 +104,15 @@ func (b *Banks) reserve(n int) (int, error) {
 	case s != StateGood && b.rec.Next != b.running:
 		return 0, refuse(CauseBankUnavailable, "the bank holds the software to go back to: restart first")
 	}
-	b.installing = true
+	b.setInstalling(true)
 	return n, nil
 }
 
 func (b *Banks) release() {
-	b.setVerifying(0)
 	b.ops.Lock()
 	defer b.ops.Unlock()
-	b.installing = false
+	b.setVerifying(0)
+	b.setInstalling(false)
 }
 
 func (b *Banks) install(f *fetch, n int, opt InstallOptions) (InstallResult, error) {
@@ -243,7 +243,7 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 		}
 	}
 	w.fetch.close()
-	b.setVerifying(n)
+	b.markVerifying(n)
 	if err := w.readBack(); err != nil {
 		return err
 	}
@@ -264,6 +264,12 @@ func (b *Banks) markWriting(n int, h *head) error {
 	}
 	b.setHead(n, h)
 	return nil
+}
+
+func (b *Banks) markVerifying(n int) {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	b.setVerifying(n)
 }
 
 func (b *Banks) markReady(n int) error {

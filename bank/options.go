@@ -57,8 +57,19 @@ func (o *Options) capacity(n int) int64 {
 	return o.Capacity(n)
 }
 
-// checkHardware and the other rules of a manifest are judged by Install, Activate
-// and Provision.
+// admit judges software that is in a bank already: its signature, hardware and the
+// version floor.
+func (o *Options) admit(h *head, floor string) error {
+	if err := verifyManifest(h.raw, h.signature, o.Trust); err != nil {
+		return err
+	}
+	if err := o.checkHardware(h.manifest); err != nil {
+		return err
+	}
+	return checkFloor(h.manifest, floor)
+}
+
+// checkHardware refuses software for other models.
 func (o *Options) checkHardware(m *Manifest) error {
 	if slices.Contains(m.Hardware, o.Hardware) {
 		return nil

@@ -33,13 +33,7 @@ func (b *Banks) activate(n int) error {
 	if err != nil {
 		return err
 	}
-	if err := verifyManifest(h.raw, h.signature, b.opt.Trust); err != nil {
-		return err
-	}
-	if err := b.opt.checkHardware(h.manifest); err != nil {
-		return err
-	}
-	if err := checkFloor(h.manifest, b.rec.Floor); err != nil {
+	if err := b.opt.admit(h, b.rec.Floor); err != nil {
 		return err
 	}
 	next := b.rec

@@ -1,0 +1,105 @@
+package bank
+
+import (
+	"os"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/crashfs"
+)
+
+// careless is a file system whose Sync does nothing for files, folders or both.
+type careless struct {
+	afero.Fs
+	files, folders bool
+}
+
+func (c careless) wrap(f afero.File, err error) (afero.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() && c.folders || !info.IsDir() && c.files {
+		return unsynced{f}, nil
+	}
+	return f, nil
+}
+
+func (c careless) Open(name string) (afero.File, error) { return c.wrap(c.Fs.Open(name)) }
+
+func (c careless) Create(name string) (afero.File, error) { return c.wrap(c.Fs.Create(name)) }
+
+func (c careless) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
+	return c.wrap(c.Fs.OpenFile(name, flag, perm))
+}
+
+type unsynced struct{ afero.File }
+
+// TestBrokenWriters shows that the sweep finds what it is there to find.
+func TestBrokenWriters(t *testing.T) {
+	everywhere := func(c careless) func(string, afero.Fs) afero.Fs {
+		return func(_ string, fs afero.Fs) afero.Fs { c.Fs = fs; return c }
+	}
+	for _, broken := range []struct {
+		name string
+		fs   func(part string, fs afero.Fs) afero.Fs
+	}{
+		{"no file sync", everywhere(careless{files: true})},
+		{"no folder sync", everywhere(careless{folders: true})},
+		{"switch before the image is synced", func(part string, fs afero.Fs) afero.Fs {
+			if part == "state" {
+				return fs
+			}
+			return careless{Fs: fs, files: true, folders: true}
+		}},
+		{"in-place write of the record", func(part string, fs afero.Fs) afero.Fs {
+			if part != "state" {
+				return fs
+			}
+			return careless{Fs: oneCopy{fs, os.O_TRUNC}, files: true, folders: true}
+		}},
+		{"single-copy record", func(part string, fs afero.Fs) afero.Fs {
+			if part != "state" {
+				return fs
+			}
+			return oneCopy{fs, 0}
+		}},
+	} {
+		t.Run(broken.name, func(t *testing.T) {
+			result, err := crashfs.Sweep[told]{
+				Start: provisioned(t),
+				Life:  func(m *crashfs.Machine, w *told) error { return upgrade(mount(m, broken.fs), "2.0.0", w) },
+			}.Run()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%s: %s", broken.name, result)
+			if result.Bad == 0 {
+				t.Error("the sweep did not notice")
+			}
+		})
+	}
+}
+
+// oneCopy makes both copies of the record one file, which is overwritten in place;
+// with os.O_TRUNC as afero.WriteFile does.
+type oneCopy struct {
+	afero.Fs
+	flag int
+}
+
+func (o oneCopy) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
+	if name == recordBase+".b" {
+		name = recordBase + ".a"
+	}
+	if flag&os.O_CREATE != 0 {
+		flag |= o.flag
+	}
+	return o.Fs.OpenFile(name, flag, perm)
+}
+
+func (o oneCopy) Open(name string) (afero.File, error) { return o.OpenFile(name, os.O_RDONLY, 0) }
