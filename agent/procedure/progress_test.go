@@ -172,7 +172,7 @@ func TestProgressOfAttempts(t *testing.T) {
 		l.begin(procedure.DownloadSoftware, 0)
 		time.Sleep(50*time.Second + 500*time.Millisecond)
 		l.failing("read", coded(procedure.CauseConnectionLost))
-		time.Sleep(time.Second)
+		time.Sleep(600 * time.Millisecond)
 		op := l.expect(procedure.Waiting, procedure.Transferring, procedure.CauseConnectionLost)
 		if op.Percent < 30 {
 			t.Errorf("%d %%", op.Percent)

@@ -1,0 +1,174 @@
+package procedure_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"example.com/iad/agent/procedure"
+)
+
+// What is wrong with configuration files is told apart, and nothing is applied.
+func TestConfigurationFailures(t *testing.T) {
+	portData := func(f func(*procedure.File)) func(*lab) {
+		return func(l *lab) { l.settings(func(s *procedure.Settings) { f(&s.Files[procedure.PortData-1]) }) }
+	}
+	fails := func(step string, err error) func(*lab) { return func(l *lab) { l.failing(step, err) } }
+	for _, c := range []struct {
+		name    string
+		kind    procedure.Kind
+		options procedure.Options
+		prepare func(*lab)
+		cause   procedure.Cause
+		phase   procedure.Phase
+	}{
+		{"too short", procedure.RecoverConfig, 0, portData(func(f *procedure.File) { f.Size = 5000 }), procedure.CauseSizeMismatch, procedure.Transferring},
+		{"other digest", procedure.RecoverConfig, 0, portData(func(f *procedure.File) { f.Digest = make([]byte, 32) }), procedure.CauseDigestMismatch, procedure.Transferring},
+		{"too long", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"] = make([]byte, 10001) }, procedure.CauseFileTooLarge, procedure.Transferring},
+		{"too long, not announced", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"], l.sizes = make([]byte, 10001), false }, procedure.CauseFileTooLarge, procedure.Transferring},
+		{"other kind", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"] = l.remote["userData"] }, procedure.CauseConfigParseError, procedure.Verifying},
+		{"other format", procedure.RecoverConfig, 0, func(l *lab) { l.config.Format = 2 }, procedure.CauseConfigFormatMismatch, procedure.Verifying},
+		{"conversion", procedure.RecoverConfig, procedure.ConvertFirst, func(l *lab) {
+			l.config.Format = 2
+			l.failing("convert", coded(procedure.CauseConvertFailed))
+		}, procedure.CauseConvertFailed, procedure.Converting},
+		{"refused by the device", procedure.RecoverConfig, 0, fails("check config", coded(procedure.CauseConfigApplyError)), procedure.CauseConfigApplyError, procedure.Applying},
+		{"refused when applied", procedure.RecoverConfig, 0, fails("apply", coded(procedure.CauseConfigSaveError)), procedure.CauseConfigSaveError, procedure.Applying},
+		{"unknown error", procedure.ConvertConfig, 0, fails("other", errors.New("odd")), procedure.CauseInternalError, procedure.Checking},
+		{"gone since", procedure.ConvertConfig, 0, func(l *lab) { l.hold("other") }, procedure.CausePreconditionMissing, procedure.Checking},
+		{"cannot be collected", procedure.BackupConfig, 0, fails("collect", coded(procedure.CauseConfigReadError)), procedure.CauseConfigReadError, procedure.Collecting},
+		{"cannot be stored", procedure.BackupConfig, 0, fails("put", coded(procedure.CauseRemoteStorageFull)), procedure.CauseRemoteStorageFull, procedure.Transferring},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				l.other = true
+				c.prepare(l)
+				if err := l.request(c.kind, func(p *procedure.Params) { p.Options, p.Retries = c.options, 0 }); err != nil {
+					t.Fatal(err)
+				}
+				if c.name == "gone since" {
+					l.set(func() { l.other = false })
+					l.release("other")
+				}
+				op := l.expect(procedure.Failed, c.phase, c.cause)
+				if op.Text == "" || op.Advice() != procedure.AdviceFor(c.cause) {
+					t.Errorf("text %q, advice %s", op.Text, op.Advice())
+				}
+				if g := l.now().Config.Generation; g != 1 {
+					t.Errorf("generation %d", g)
+				}
+				if r := l.now().Files[procedure.PortData-1]; c.phase == procedure.Transferring && c.kind == procedure.RecoverConfig && r.Result != c.cause {
+					t.Errorf("result of the file: %s", r.Result)
+				}
+			})
+		})
+	}
+}
+
+// The digest and the size that were announced let the right file pass.
+func TestExpectedFile(t *testing.T) {
+	run(t, func(l *lab) {
+		sum := sha256.Sum256(l.remote["portData"])
+		l.settings(func(s *procedure.Settings) {
+			s.Files[procedure.PortData-1].Digest = sum[:]
+			s.Files[procedure.PortData-1].Size = uint32(len(l.remote["portData"]))
+		})
+		l.begin(procedure.RecoverConfig, 0)
+		l.expect(procedure.Succeeded, procedure.Applying, procedure.CauseNone)
+	})
+}
+
+// A backup is read back; a server that does not let it is trusted, one that
+// returns something else is not.
+func TestBackupIsReadBack(t *testing.T) {
+	for cause, want := range map[procedure.Cause]procedure.State{
+		procedure.CauseFileNotFound: procedure.Succeeded, procedure.CauseAccessDenied: procedure.Succeeded,
+		procedure.CauseProtocolError: procedure.Waiting, // to try again
+	} {
+		run(t, func(l *lab) {
+			l.failing("get", coded(cause))
+			l.begin(procedure.BackupConfig, 0)
+			if op := l.now().Op; op.State != want {
+				t.Errorf("%s: %s", cause, op.State)
+			}
+			l.begin(procedure.Abort, 0)
+		})
+	}
+	for _, other := range []string{"something else", strings.Repeat("longer", 100)} {
+		run(t, func(l *lab) {
+			l.hold("get")
+			if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.Retries = 0 }); err != nil {
+				t.Fatal(err)
+			}
+			l.set(func() { l.remote["userData"] = []byte(other) })
+			l.release("get")
+			l.expect(procedure.Failed, procedure.Verifying, procedure.CauseDigestMismatch)
+			if r := l.now().Files[procedure.UserData-1].Result; r != procedure.CauseDigestMismatch {
+				t.Errorf("result of the file: %s", r)
+			}
+		})
+	}
+}
+
+// Only the kinds asked for are put in force by convertConfig.
+func TestConvertSomeKinds(t *testing.T) {
+	run(t, func(l *lab) {
+		l.other = true
+		l.begin(procedure.ConvertConfig, 0)
+		if g := l.now().Config.Generation; g != 1+2 { // the fake counts files
+			t.Errorf("%d files were applied", g-1)
+		}
+		if err := l.request(procedure.ConvertConfig, func(p *procedure.Params) { p.Files = procedure.SetOf(procedure.PortData) }); err != nil {
+			t.Fatal(err)
+		}
+		if g := l.now().Config.Generation; g != 3+1 {
+			t.Errorf("%d files were applied", g-3)
+		}
+	})
+}
+
+// Data that wait for a restart show in iadUpgResetRequired until it comes.
+func TestConfigNeedsReset(t *testing.T) {
+	run(t, func(l *lab) {
+		l.set(func() { l.fails["needs reset"] = []error{} })
+		l.begin(procedure.RecoverConfig, 0)
+		s := l.now()
+		if !s.ResetRequired() || !s.Events[len(s.Events)-1].ResetRequired {
+			t.Error("no reset required")
+		}
+		l.begin(procedure.Reset, 0)
+		l.restart(nil)
+		if l.now().ResetRequired() {
+			t.Error("reset required after the reset")
+		}
+	})
+}
+
+// Texts fit the MIB: printable, UTF-8, 128 octets.
+func TestTextsFit(t *testing.T) {
+	for _, text := range []string{strings.Repeat("é", 100), strings.Repeat("a", 127) + "é", "line 1\nline 2\x00\xff", strings.Repeat("x", 128)} {
+		run(t, func(l *lab) {
+			l.failing("collect", errors.New(text))
+			l.begin(procedure.BackupConfig, 0)
+			got := l.now().Op.Text
+			if len(got) > 128 || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\x00\xff") || len(text) == 128 && got != text && !strings.HasPrefix(got, "collecting") {
+				t.Errorf("text %q for %q", got, text)
+			}
+		})
+	}
+}
+
+// Every cause has a name and advice; the numbers that the module does not have
+// count as other.
+func TestCauses(t *testing.T) {
+	for _, c := range procedure.Causes() {
+		if c.String() == "" || procedure.AdviceFor(c) < procedure.NotApplicable || procedure.AdviceFor(c).String() == "" {
+			t.Errorf("cause %d is %q, advice %s", c, c, procedure.AdviceFor(c))
+		}
+	}
+	if procedure.AdviceFor(200) != procedure.AdviceFor(procedure.CauseOther) {
+		t.Error("an unknown cause has its own advice")
+	}
+}
