@@ -80,10 +80,12 @@ type Agent struct {
 	fetcher procedure.Fetcher
 	tree    *mib.Tree
 	fronts  []FrontEnd
-	snmp    *snmp.Engine
+	// receivers get every notification, each at its own pace.
+	receivers []notifier
+	snmp      *snmp.Engine
 
 	sentMu  sync.Mutex
-	sentBy  []uint32 // by front end
+	sentBy  []uint32 // by receiver
 	sentAll uint32
 }
 
@@ -210,6 +212,9 @@ func (a *Agent) openFronts() error {
 			return err
 		}
 		a.fronts = append(a.fronts, a.snmp)
+		for _, r := range a.snmp.Receivers() {
+			a.receivers = append(a.receivers, r)
+		}
 	}
 	if c := a.cfg.AgentX; c != nil {
 		s, err := agentx.New(*c, a.tree)
@@ -217,9 +222,13 @@ func (a *Agent) openFronts() error {
 			return err
 		}
 		a.fronts = append(a.fronts, s)
+		a.receivers = append(a.receivers, s)
 	}
-	a.fronts = append(a.fronts, a.cfg.Fronts...)
-	for range a.fronts {
+	for _, f := range a.cfg.Fronts {
+		a.fronts = append(a.fronts, f)
+		a.receivers = append(a.receivers, f)
+	}
+	for range a.receivers {
 		a.sentBy = append(a.sentBy, a.engine.Snapshot().Sent)
 	}
 	a.sentAll = a.engine.Snapshot().Sent
@@ -246,11 +255,13 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		return err
 	})
-	for i, f := range a.fronts {
+	for _, f := range a.fronts {
 		g.Go(func() error { return f.Run(ctx) })
-		g.Go(func() error { return a.pump(ctx, f, i) })
 	}
-	if len(a.fronts) == 0 {
+	for i, r := range a.receivers {
+		g.Go(func() error { return a.pump(ctx, r, i) })
+	}
+	if len(a.receivers) == 0 {
 		g.Go(func() error { return a.discard(ctx) })
 	}
 	g.Go(func() error { return a.watchdog(ctx) })

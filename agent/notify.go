@@ -14,18 +14,23 @@ import (
 type FrontEnd interface {
 	// Run serves until ctx ends.
 	Run(ctx context.Context) error
+	notifier
+}
+
+// notifier is a receiver of notifications, or a way to several.
+type notifier interface {
 	// Notify hands a notification over; nil means that it is out of the
 	// agent's hands.
 	Notify(ctx context.Context, n mib.Notice) error
 }
 
-// readier is a front end that tells when it is worth trying again.
+// readier is a notifier that tells when it is worth trying again.
 type readier interface{ Ready() <-chan struct{} }
 
-// pump hands the events that a front end has not got yet to it, in their order,
+// pump hands the events that a receiver has not got yet to it, in their order,
 // and progress as it comes. The event table is its queue; progress that cannot
 // be handed over is dropped.
-func (a *Agent) pump(ctx context.Context, f FrontEnd, slot int) error {
+func (a *Agent) pump(ctx context.Context, f notifier, slot int) error {
 	changed, stop := a.engine.Watch()
 	defer stop()
 	var ready <-chan struct{}
@@ -67,7 +72,7 @@ func (a *Agent) pump(ctx context.Context, f FrontEnd, slot int) error {
 
 // sendEvents sends the events behind *sent. A number that the ring no longer
 // holds is lost for notifications; the manager sees the gap.
-func (a *Agent) sendEvents(ctx context.Context, f FrontEnd, s *procedure.Snapshot, sent *uint32) error {
+func (a *Agent) sendEvents(ctx context.Context, f notifier, s *procedure.Snapshot, sent *uint32) error {
 	for i := range s.Events {
 		ev := &s.Events[i]
 		if int32(ev.Seq-*sent) <= 0 {
@@ -83,7 +88,7 @@ func (a *Agent) sendEvents(ctx context.Context, f FrontEnd, s *procedure.Snapsho
 	return nil
 }
 
-// sent tells the engine what every front end has got.
+// sent tells the engine what every receiver has got.
 func (a *Agent) sent(slot int, seq uint32) {
 	a.sentMu.Lock()
 	defer a.sentMu.Unlock()
@@ -143,7 +148,7 @@ func (a *Agent) notice(ev *procedure.Event) mib.Notice {
 }
 
 // sendProgress sends the state of the operation; if that fails it is dropped.
-func (a *Agent) sendProgress(ctx context.Context, f FrontEnd, s *procedure.Snapshot) {
+func (a *Agent) sendProgress(ctx context.Context, f notifier, s *procedure.Snapshot) {
 	if s.Op.State.Final() || s.Settings.Notify.Enable&(1<<mib.NotifyEnableProgress) == 0 {
 		return
 	}
