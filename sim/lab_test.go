@@ -3,8 +3,10 @@ package sim_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -64,7 +66,7 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 		ID: "IAD-0001", Model: hardware, Hardware: hardware, Trust: l.trust, Disk: sim.Memory(), Log: logger(),
 		PlainPasswords: true,
 		SNMP: &snmp.Config{
-			Listen:      "127.0.0.1:0",
+			Listen:      ownAddress() + ":0",
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
 			Sinks:       []snmp.Sink{{Address: l.listener.Addr().String(), Community: "public"}},
 		},
@@ -86,6 +88,12 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 		}
 	})
 	return l
+}
+
+// ownAddress is an address of loopback that no other test uses, so that nobody
+// takes the device's port while it restarts.
+func ownAddress() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
 func newKey(t *testing.T) minisign.PrivateKey {

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,11 +76,17 @@ func newDevice(t *testing.T, initArgs ...string) *device {
 		}
 	}
 	args := append([]string{"init", "--root", d.root, "--image", image, "--trust", trust, "--hardware", "IAD-4FXS",
-		"--device-id", "IAD-0001", "--snmp", "127.0.0.1:0", "--plain-passwords", "--read-community", "public", "--write-community", "private"}, initArgs...)
+		"--device-id", "IAD-0001", "--snmp", ownAddress() + ":0", "--plain-passwords", "--read-community", "public", "--write-community", "private"}, initArgs...)
 	if out, err := command(args...).CombinedOutput(); err != nil {
 		t.Fatalf("iad init: %v\n%s", err, out)
 	}
 	return d
+}
+
+// ownAddress is an address of loopback that no other test uses, so that nobody
+// takes the device's port while it is down.
+func ownAddress() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
 // image builds software of a size with a self-test that passes.
