@@ -44,7 +44,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	for _, want := range []string{
 		"snmptrapd: iadUpgOpCompleted of operation 6",
-		"upgraded 2.0.0 -> 2.1.0",
+		"upgraded 2.0.1 -> 2.1.0",
 		"Everything went as it should.",
 	} {
 		if !strings.Contains(string(out), want) {
