@@ -8,6 +8,7 @@
 # make bench      benchmarks
 # make fuzz       every fuzz target for FUZZTIME (1m)
 # make crash      power cut at every write, all pairs of cuts; "make test" has a sample
+# make kill       kill -9 of the real process, KILLS (500) times
 # make memory     peak memory of iad while it downloads
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
 # make clean
@@ -17,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test test32 cover check cross bench fuzz crash memory peers clean
+.PHONY: build demo test test32 cover check cross bench fuzz crash kill memory peers clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -52,6 +53,10 @@ fuzz:
 
 crash:
 	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters' ./bank ./agent/... ./internal/durable ./sim
+
+KILLS ?= 500
+kill: peers
+	IAD_KILLS=$(KILLS) go test -count=1 -timeout 60m -v -run TestKills ./cmd/iad
 
 memory: build
 	IAD_BINARY=$(CURDIR)/bin/iad go test -count=1 -v -run TestPeakMemory ./cmd/iad
