@@ -70,6 +70,7 @@ type packet struct {
 
 	malformed bool // read returned errMalformed
 
+	head   [pdu.HeaderSize]byte
 	raw    []byte   // the payload as it was read
 	subIDs []uint32 // what the object identifiers are cut from
 }
@@ -77,11 +78,10 @@ type packet struct {
 // read reads the next PDU in full. The error wraps errMalformed if only this
 // PDU is lost; the header is valid then. Any other error is final.
 func (p *packet) read(r io.Reader) error {
-	var h [pdu.HeaderSize]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
+	if _, err := io.ReadFull(r, p.head[:]); err != nil {
 		return err
 	}
-	if err := p.decodeHeader(&h); err != nil {
+	if err := p.decodeHeader(); err != nil {
 		return err
 	}
 	if n := int(p.PayloadLength); cap(p.raw) < n {
@@ -100,7 +100,8 @@ func (p *packet) read(r io.Reader) error {
 	return err
 }
 
-func (p *packet) decodeHeader(h *[pdu.HeaderSize]byte) error {
+func (p *packet) decodeHeader() error {
+	h := p.head[:]
 	p.Version, p.Type, p.Flags = h[0], pdu.Type(h[1]), pdu.Flags(h[2])
 	if p.Version != protocolVersion {
 		return fmt.Errorf("%w: version %d", errFraming, p.Version)
@@ -147,8 +148,7 @@ func (p *packet) decodePayload() error {
 	case pdu.TypeGet, pdu.TypeGetNext:
 		d.ranges()
 	case pdu.TypeGetBulk:
-		w := d.word()
-		p.NonRepeaters, p.MaxRepetitions = d.order.Uint16(w[:]), d.order.Uint16(w[2:])
+		p.NonRepeaters, p.MaxRepetitions = d.uint16(), d.uint16()
 		d.ranges()
 	case pdu.TypeTestSet, pdu.TypeNotify, pdu.TypeIndexAllocate, pdu.TypeIndexDeallocate:
 		d.varbinds()
@@ -159,8 +159,7 @@ func (p *packet) decodePayload() error {
 		p.OID, _ = d.oid()
 	case pdu.TypeResponse:
 		p.UpTime = d.uint32()
-		w := d.word()
-		p.Error, p.Index = pdu.Error(d.order.Uint16(w[:])), d.order.Uint16(w[2:])
+		p.Error, p.Index = pdu.Error(d.uint16()), d.uint16()
 		d.varbinds()
 	case pdu.TypeCommitSet, pdu.TypeUndoSet, pdu.TypeCleanupSet, pdu.TypePing:
 	default:
@@ -206,9 +205,20 @@ func (d *decoder) word() (w [4]byte) {
 	return w
 }
 
+func (d *decoder) uint16() uint16 {
+	b := d.take(2)
+	if b == nil {
+		return 0
+	}
+	return d.order.Uint16(b)
+}
+
 func (d *decoder) uint32() uint32 {
-	w := d.word()
-	return d.order.Uint32(w[:])
+	b := d.take(4)
+	if b == nil {
+		return 0
+	}
+	return d.order.Uint32(b)
 }
 
 // octets reads an octet string, which is padded to a multiple of four (RFC 2741
@@ -278,9 +288,10 @@ func (d *decoder) ranges() {
 // varbinds reads varbinds up to the end of the payload (RFC 2741 section 5.4).
 func (d *decoder) varbinds() {
 	for len(d.data) > 0 {
-		w := d.word()
+		t := pdu.VariableType(d.uint16())
+		d.uint16() // reserved
 		name, _ := d.oid()
-		v := d.value(pdu.VariableType(d.order.Uint16(w[:])))
+		v := d.value(t)
 		if d.bad {
 			return
 		}
