@@ -292,6 +292,8 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 		switch {
 		case !s.Op.State.Final() || s.Sent != s.Seq || s.Banks.Tries():
 			// Not yet.
+		case len(script) == 0:
+			return nil
 		case w.started && s.Op.ID == w.opID && s.Op.State == procedure.Succeeded:
 			if err := checkOutcome(a, m, c); err != nil {
 				return err

@@ -1,0 +1,121 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"example.com/iad/agent/procedure"
+	"example.com/iad/internal/crashfs"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// What an operation costs the flash: docs/wear.md has the counts, and this test
+// holds them. Progress and time write nothing.
+func TestWear(t *testing.T) {
+	whole := []command{
+		{kind: procedure.BackupConfig, version: "1.0.0", data: "old"},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: procedure.RecoverConfig, options: procedure.ConvertFirst, format: 1, who: "old", version: "2.0.0", data: "old"},
+		{kind: procedure.Reset, version: "2.0.0", data: "old"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+	}
+	start := crashStart(t)
+	var b strings.Builder
+	b.WriteString(wearText)
+	var before wear
+	for i := range whole {
+		m := start.Start()
+		var w world
+		if err := life(whole[:i+1], m, &w); err != nil {
+			t.Fatal(err)
+		}
+		now := count(m.Ops())
+		if i == 0 {
+			// The first start has its own line: it creates the records.
+			m := start.Start()
+			a, err := crashStartOnly(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before = count(a)
+			before.line(&b, "a start")
+		}
+		now.minus(before).line(&b, whole[i].String())
+		before = now
+	}
+	const file = "../docs/wear.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("%s is not what was counted; go test ./sim -run TestWear -update writes it anew:\n%s", file, b.String())
+	}
+}
+
+const wearText = `# What an operation writes to flash
+
+State is written when it changes, never for progress or for time that passes. The boot record, the journal and the
+settings are small files in two copies, of which the older one is overwritten in place. These are the counts for a small
+image (manifest, signature, two payloads); each further payload adds its own file, and its octets are written once.
+Temporary files are those of a conversion; they may lie in memory (paths.work in iad.toml).
+
+| writes of files | boot record | journal | settings | configuration data | bank | temporary |
+|---|---|---|---|---|---|---|
+`
+
+// wear counts writes by what they are for.
+type wear struct{ boot, journal, settings, data, bank, work int }
+
+func (w wear) minus(o wear) wear {
+	return wear{w.boot - o.boot, w.journal - o.journal, w.settings - o.settings, w.data - o.data, w.bank - o.bank, w.work - o.work}
+}
+
+func (w wear) line(b *strings.Builder, name string) {
+	fmt.Fprintf(b, "| %s | %d | %d | %d | %d | %d | %d |\n", name, w.boot, w.journal, w.settings, w.data, w.bank, w.work)
+}
+
+func count(ops []crashfs.Op) (w wear) {
+	for _, op := range ops {
+		name := strings.TrimPrefix(op.Path, "/")
+		switch {
+		case op.Kind != crashfs.OpClose: // of a file that was written
+		case op.Part == "state" && strings.HasPrefix(name, "boot"):
+			w.boot++
+		case op.Part == "state" && strings.HasPrefix(name, "journal"):
+			w.journal++
+		case op.Part == "state" && strings.HasPrefix(name, "settings"):
+			w.settings++
+		case op.Part == "data":
+			w.data++
+		case op.Part == "work":
+			w.work++
+		default:
+			w.bank++
+		}
+	}
+	return w
+}
+
+func (c command) String() string {
+	s := c.kind.String()
+	if c.options != 0 {
+		s += " (" + c.options.String() + ")"
+	}
+	return s
+}
+
+// crashStartOnly starts a device that has nothing to do.
+func crashStartOnly(m *crashfs.Machine) ([]crashfs.Op, error) {
+	_, err := boot(nil, m, &world{})
+	return m.Ops(), err
+}
