@@ -150,35 +150,52 @@ func (l *link) deliver(packetID uint32, a answer) {
 	}
 }
 
+// expect makes ch the receiver of the answer to a new packet identifier, and
+// counts the goroutine that is to send the request. It fails if the link has:
+// as long as it has not, the reader is counted too, so that wait cannot be over.
+func (l *link) expect(ch chan answer) (packetID uint32, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return 0, l.err
+	}
+	l.lastID++
+	l.calls[l.lastID] = ch
+	l.running.Add(1)
+	return l.lastID, nil
+}
+
+func (l *link) forget(packetID uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.calls, packetID)
+}
+
 // call sends a request of ours, encoded by encode under the given header, and
 // waits for the answer. A master that does not answer within limit fails the
 // link.
 func (l *link) call(ctx context.Context, limit time.Duration, t pdu.Type, encode func(pdu.Header) ([]byte, error)) (answer, error) {
 	ch := make(chan answer, 1)
-	l.mu.Lock()
-	l.lastID++
-	id := l.lastID
-	l.calls[id] = ch
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		delete(l.calls, id)
-		l.mu.Unlock()
-	}()
-
+	id, err := l.expect(ch)
+	if err != nil {
+		return answer{}, err
+	}
+	defer l.forget(id)
 	b, err := encode(pdu.Header{Type: t, SessionID: l.id.Load(), PacketID: id})
 	if err != nil {
+		l.running.Done()
 		return answer{}, err
 	}
 	timer := l.s.cfg.Clock.NewTimer(limit)
 	defer timer.Stop()
 	// In a goroutine of its own, because the time limit covers a master that
 	// does not read as well. It ends when the link does.
-	l.running.Go(func() {
+	go func() {
+		defer l.running.Done()
 		if err := l.write(b); err != nil {
 			l.fail(fmt.Errorf("writing to the master agent: %w", err))
 		}
-	})
+	}()
 	select {
 	case a := <-ch:
 		if a.code == pdu.ErrorNone {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -463,4 +464,36 @@ func TestStopWithoutAnswer(t *testing.T) {
 	clock.fire(t, leaveTimeout, leaveTimeout)
 	s.wait()
 	m.expectEOF()
+}
+
+// TestNotifyWhileLosing sends notifications from several goroutines while the
+// connection comes and goes: each call returns, with nil or ErrAway.
+func TestNotifyWhileLosing(t *testing.T) {
+	ln, address := listen(t)
+	clock := newFakeClock()
+	s := start(t, Config{Address: address, Clock: clock}, newDevice())
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				err := s.Notify(context.Background(), mib.Notice{Notification: mib.NotifyRestarted})
+				if err != nil && !errors.Is(err, ErrAway) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 50 {
+		m := accept(t, ln)
+		m.open()
+		for range 5 {
+			m.reply(m.expect(pdu.TypeNotify), pdu.ErrorNone)
+		}
+		m.conn.Close()
+		clock.fire(t, minPause, maxPause)
+	}
+	cancel()
+	accept(t, ln).conn.Close()
+	wg.Wait()
 }
