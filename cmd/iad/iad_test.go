@@ -37,7 +37,8 @@ type device struct {
 	t    *testing.T
 	root string
 	key  minisign.PrivateKey
-	addr string // of the SNMP engine, kept over restarts
+	addr string    // of the SNMP engine, kept over restarts
+	log  io.Writer // gets what the process says; nil for nobody
 	cmd  *exec.Cmd
 	done chan error
 }
@@ -140,6 +141,9 @@ func (d *device) start(args ...string) {
 				line, after, ok := bytes.Cut(rest, []byte("\n"))
 				if !ok {
 					break
+				}
+				if d.log != nil {
+					fmt.Fprintf(d.log, "%s\n", line)
 				}
 				lines <- string(line)
 				rest = after

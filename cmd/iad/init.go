@@ -118,7 +118,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir string, trust []string
 		s.Trust = append(s.Trust, name)
 	}
 	c, _, err := s.config(dir)
-	if err != nil {
+	if err = errors.Join(err, s.badKeys); err != nil {
 		return err
 	}
 	lock, err := board.LockRoot(dir)

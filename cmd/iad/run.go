@@ -69,6 +69,9 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	c.Log = log.With("device", s.DeviceID)
+	if s.badKeys != nil {
+		c.Log.Error("a key cannot be used; software that it signed is refused", "err", s.badKeys)
+	}
 	if s.Paths.Watchdog != "" {
 		if platform.Dog, err = board.OpenWatchdog(s.Paths.Watchdog); err != nil {
 			return err

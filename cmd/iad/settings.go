@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +41,9 @@ type settings struct {
 	AgentX   string   `toml:"agentx,omitempty" comment:"Master agent: unix:PATH or tcp:HOST:PORT."`
 	// AgentXPrivate promises that the master accepts SETs with privacy only.
 	AgentXPrivate bool `toml:"agentx_private,omitempty"`
+
+	// badKeys tells which keys of Trust cannot be used.
+	badKeys error
 }
 
 type paths struct {
@@ -84,8 +86,12 @@ type snmpUser struct {
 	AuthPassphrase string   `toml:"auth_passphrase"`
 	Priv           string   `toml:"priv" comment:"none, AES, AES-192, AES-256, DES"`
 	PrivPassphrase string   `toml:"priv_passphrase"`
-	Write          bool     `toml:"write"`
-	Sources        []string `toml:"sources,omitempty"`
+	Write          bool     `toml:"write" comment:"Whether the user may command, or else only look."`
+	Level          string   `toml:"level,omitempty" comment:"Lowest level that the user is let in at: noAuthNoPriv, authNoPriv, authPriv; empty: the highest that it has protocols for."`
+	Sources        []string `toml:"sources,omitempty" comment:"Networks that the user is let in from; empty: all."`
+	ReadView       []string `toml:"read_view,omitempty" comment:"Subtrees that the user sees, as object identifiers, '!' before those left out; empty: everything."`
+	WriteView      []string `toml:"write_view,omitempty" comment:"Of what it may write, if write is true."`
+	NotifyView     []string `toml:"notify_view,omitempty" comment:"Of what notifications may tell it."`
 }
 
 type snmpSink struct {
@@ -159,9 +165,7 @@ func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
 		PlainPasswords: s.PlainPasswords, MaxConfigFile: s.MaxConfigFile,
 	}
 	c.Transfer.RateLimit = s.RateLimit
-	if c.Trust, err = readKeys(dir, s.Trust); err != nil {
-		return c, nil, err
-	}
+	c.Trust, s.badKeys = readKeys(dir, s.Trust)
 	for _, name := range s.Protocols {
 		proto, ok := map[string]procedure.Protocol{"tftp": procedure.TFTP, "ftp": procedure.FTP, "ftps": procedure.FTPS}[name]
 		if !ok {
@@ -190,19 +194,23 @@ func within(dir, name string) string {
 	return filepath.Join(dir, name)
 }
 
-func readKeys(dir string, files []string) (keys []minisign.PublicKey, err error) {
+// readKeys reads the keys that can be read; the error is about the others. A
+// lost key keeps new software out, never a device from starting.
+func readKeys(dir string, files []string) (keys []minisign.PublicKey, errs error) {
 	for _, f := range files {
 		data, err := os.ReadFile(within(dir, f))
 		if err != nil {
-			return nil, fmt.Errorf("trust: %w", err)
+			errs = errors.Join(errs, fmt.Errorf("trust: %w", err))
+			continue
 		}
 		key, err := bank.ReadPublicKey(data)
 		if err != nil {
-			return nil, fmt.Errorf("trust: %s: %w", f, err)
+			errs = errors.Join(errs, fmt.Errorf("trust: %s: %w", f, err))
+			continue
 		}
 		keys = append(keys, key)
 	}
-	return keys, nil
+	return keys, errs
 }
 
 // config makes the engine's configuration, nil if it has nothing to do.
@@ -240,49 +248,4 @@ func (p *snmpPart) config(s *settings) (*snmp.Config, error) {
 		c.Sinks = append(c.Sinks, snmp.Sink{Address: k.Address, Community: k.Community, User: k.User, Inform: k.Inform})
 	}
 	return c, nil
-}
-
-// config gives the user all objects at the highest level that it can speak at,
-// and nothing below.
-func (u *snmpUser) config() (snmp.User, error) {
-	user := snmp.User{Name: u.Name, AuthPassphrase: u.AuthPassphrase, PrivPassphrase: u.PrivPassphrase}
-	from, err := prefixes(u.Sources)
-	if err == nil {
-		err = user.Auth.UnmarshalText([]byte(or(u.Auth, "none")))
-	}
-	if err == nil {
-		err = user.Priv.UnmarshalText([]byte(or(u.Priv, "none")))
-	}
-	if err != nil {
-		return user, fmt.Errorf("snmp user %s: %w", u.Name, err)
-	}
-	level := snmp.NoAuthNoPriv
-	switch {
-	case user.Priv != snmp.NoPriv:
-		level = snmp.AuthPriv
-	case user.Auth != snmp.NoAuth:
-		level = snmp.AuthNoPriv
-	}
-	all := snmp.Everything()
-	access := snmp.Access{Level: level, Sources: from, Read: all, Notify: all}
-	if u.Write {
-		access.Write = all
-	}
-	user.Access = []snmp.Access{access}
-	return user, nil
-}
-
-func prefixes(list []string) (out []netip.Prefix, err error) {
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			a, aerr := netip.ParseAddr(s)
-			if aerr != nil {
-				return nil, fmt.Errorf("snmp sources: %w", err)
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-		out = append(out, p)
-	}
-	return out, nil
 }
