@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/mib"
@@ -31,9 +33,11 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 		}
 	}
 	c.Edit = func(s *procedure.Settings) error {
+		before := s.Servers
 		for _, as := range list {
 			assign(s, as)
 		}
+		forgetPasswords(&before, s, list)
 		return checkAddresses(s, list)
 	}
 	r, err := a.engine.Test(c)
@@ -136,6 +140,23 @@ func assignServer(s *procedure.Server, as mib.Assignment) {
 		s.Path = text
 	case mib.ServerTimeout:
 		s.Timeout = uint32(n)
+	}
+}
+
+// forgetPasswords drops the password of a server that is another one now:
+// whoever may write where the server is, but does not know its password, must
+// not have the device tell it to a server of his own.
+func forgetPasswords(before *[procedure.Servers]procedure.Server, s *procedure.Settings, list []mib.Assignment) {
+	for i := range s.Servers {
+		is, was := &s.Servers[i], &before[i]
+		same := is.AddressType == was.AddressType && bytes.Equal(is.Address, was.Address) &&
+			is.Port == was.Port && is.Protocol == was.Protocol
+		given := slices.ContainsFunc(list, func(as mib.Assignment) bool {
+			return as.Object == mib.ServerPassword && int(as.Index[0]) == i+1
+		})
+		if !same && !given {
+			is.Password = nil
+		}
 	}
 }
 
