@@ -104,7 +104,11 @@ func roles(b *bank.Info) string {
 }
 
 func writeText(w io.Writer, id string, st *agent.Status) error {
-	fmt.Fprintf(w, "Device %s, started %d times, last because of %s\n\n", id, st.Restarts, st.Reason)
+	started := "never started"
+	if st.Restarts != 0 {
+		started = fmt.Sprintf("started %d times, the last: %s", st.Restarts, st.Reason)
+	}
+	fmt.Fprintf(w, "Device %s, %s\n\n", id, started)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "BANK\tVERSION\tSTATE\tROLES\tOCTETS\tCONFIG\tTRIES\tNOTE")
 	for i := range st.Banks.Banks {

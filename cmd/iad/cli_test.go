@@ -1,0 +1,103 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What somebody at the device sees: help, mistakes with their remedies, status.
+func TestCommandLine(t *testing.T) {
+	d := newDevice(t, "--manager", filepath.Join(t.TempDir(), "credentials.toml"))
+	settings := filepath.Join(d.root, settingsName)
+	for _, c := range []struct {
+		name string
+		args []string
+		env  []string
+		exit int
+		says []string
+	}{
+		{name: "help", args: []string{"--help"}, says: []string{"init", "run", "status", "IAD_TRAP_SINK"}},
+		{name: "unknown command", args: []string{"start"}, exit: exitUsage, says: []string{`unknown command "start"`, "iad --help"}},
+		{name: "unknown flag", args: []string{"run", "--rot", "x"}, exit: exitUsage, says: []string{"--rot", "iad run --help"}},
+		{name: "missing flags", args: []string{"init", "--root", "x"}, exit: exitUsage, says: []string{"image", "trust", "hardware", "device-id"}},
+		{name: "a second device in the same folder", exit: exitFailed, says: []string{settings, "another folder"},
+			args: []string{"init", "--root", d.root, "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"}},
+		{name: "no device", args: []string{"run", "--root", t.TempDir()}, exit: exitFailed, says: []string{settingsName, "iad init"}},
+		{name: "nothing to serve", args: []string{"run", "--root", d.root, "--snmp", "none"}, exit: exitUsage, says: []string{"--agentx"}},
+		{name: "bad value in the environment", args: []string{"init", "--root", "x", "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"},
+			env: []string{"IAD_BANK_SIZE=many"}, exit: exitUsage, says: []string{"IAD_BANK_SIZE", "many"}},
+		{name: "status", args: []string{"status", "--root", d.root}, says: []string{"IAD-0001", "1.0.0", "good", "nextBoot"}},
+		{name: "root from the environment", args: []string{"status"}, env: []string{"IAD_ROOT=" + d.root}, says: []string{"IAD-0001", "never started"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := command(c.args...)
+			cmd.Env = append(cmd.Env, c.env...)
+			out, _ := cmd.CombinedOutput()
+			if got := cmd.ProcessState.ExitCode(); got != c.exit {
+				t.Errorf("exit status %d, want %d", got, c.exit)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(string(out), s) {
+					t.Errorf("does not say %q:\n%s", s, out)
+				}
+			}
+		})
+	}
+
+	t.Run("status for programs", func(t *testing.T) {
+		out, err := command("status", "--root", d.root, "--json").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st struct {
+			Device string
+			Banks  []struct{ Version, State, Roles string }
+		}
+		if err := json.Unmarshal(out, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Device != "IAD-0001" || len(st.Banks) != 2 || st.Banks[0].Version != "1.0.0" || st.Banks[1].State != "empty" {
+			t.Errorf("%s", out)
+		}
+	})
+
+	t.Run("settings that others can read", func(t *testing.T) {
+		if err := os.Chmod(settings, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Chmod(settings, 0o600)
+		out, err := command("run", "--root", d.root).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "chmod 600") {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+
+	t.Run("a setting that does not exist", func(t *testing.T) {
+		data, err := os.ReadFile(settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(settings, append([]byte("ritme_limit = 1\n"), data...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		defer os.WriteFile(settings, data, 0o600)
+		out, err := command("run", "--root", d.root).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "ritme_limit") {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+
+	t.Run("two agents on one root", func(t *testing.T) {
+		d.start()
+		out, err := command("run", "--root", d.root).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), d.root) {
+			t.Errorf("%v: %s", err, out)
+		}
+		if out, err := command("status", "--root", d.root).CombinedOutput(); err != nil {
+			t.Errorf("status of a running device: %v: %s", err, out)
+		}
+	})
+}
