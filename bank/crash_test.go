@@ -112,8 +112,11 @@ func lives(t testing.TB) map[string]crashfs.Sweep[told] {
 	}
 	for name, s := range sweeps {
 		s.Seed = 1
-		if s.Depth, s.Limit = 2, 25; fullCrash() {
+		switch s.Depth, s.Limit = 2, 20; {
+		case fullCrash():
 			s.Limit, s.Mixtures = 0, 6
+		case raceDetector:
+			s.Limit = 2
 		}
 		sweeps[name] = s
 	}

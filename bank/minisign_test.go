@@ -129,8 +129,8 @@ func TestOursAcceptsTools(t *testing.T) {
 
 // TestEncryptedKeys interchange both ways.
 func TestEncryptedKeys(t *testing.T) {
-	if testing.Short() {
-		t.Skip("scrypt takes seconds and a gigabyte")
+	if testing.Short() || raceDetector {
+		t.Skip("scrypt takes seconds and a gigabyte, with the race detector minutes")
 	}
 	dir := t.TempDir()
 	pub, priv, err := KeyGen("secret")
