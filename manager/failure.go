@@ -40,6 +40,9 @@ type Failure struct {
 	Advice mib.RetryAdvice
 	// TimedOut: the scheduled time passed without a verdict.
 	TimedOut bool
+	// NoAnswer: the device did not answer; whether it took the command is not
+	// known.
+	NoAnswer bool
 }
 
 func (e *Failure) Error() string {

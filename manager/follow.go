@@ -21,6 +21,7 @@ type follower struct {
 	limit    time.Duration // scheduled time; 0: the device's own
 	reqID    uint32
 	owner    string
+	events   *eventLog
 	progress func(*Operation)
 	note     func(text string)
 	warn     func(text string)
@@ -60,7 +61,7 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 		}
 		looking, lookAgain = true, false
 		go func() {
-			op, err := f.look(ctx)
+			op, err := f.client.find(ctx, f.reqID, f.owner)
 			looks <- look{op, err}
 		}()
 	}
@@ -114,19 +115,13 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 	}
 }
 
-// look reads the operation, from the history if another one came after it.
-func (f *follower) look(ctx context.Context) (*Operation, error) {
-	op, err := f.client.Operation(ctx)
-	if err != nil || op.Is(f.reqID, f.owner) {
-		return op, err
-	}
-	return f.client.ended(ctx, f.reqID, f.owner)
-}
-
 // heard takes in a notification and tells whether to look at the device now.
 // The verdict itself always comes from the device: a notification may be
 // late, or from somebody else.
 func (f *follower) heard(n *Notification, op *Operation) bool {
+	if !n.Is(mib.NotifyOpProgress) {
+		f.events.hear(n.Seq)
+	}
 	if n.Missed > 0 {
 		f.warn(fmt.Sprintf("%d notifications lost", n.Missed))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/spf13/afero"
@@ -26,26 +27,68 @@ const (
 
 // Record is what a journal keeps of one procedure.
 type Record struct {
-	Format      int    `json:"format"`
-	Device      string `json:"device"`
-	Address     string `json:"address"`
-	Image       string `json:"image"`
-	ImageDigest []byte `json:"image_digest"`
-	OldVersion  string `json:"old_version"`
-	Stage       Stage  `json:"stage"`
-	Started     time.Time
+	Format      int       `json:"format"`
+	Device      string    `json:"device"`
+	Address     string    `json:"address"`
+	Image       string    `json:"image"`
+	ImageDigest []byte    `json:"image_digest"`
+	OldVersion  string    `json:"old_version"`
+	Owner       string    `json:"owner"`
+	Stage       Stage     `json:"stage"`
+	Started     time.Time `json:"started"`
 	// Folder and Backup say where the backup goes; digests are in Backup once
 	// it is good.
 	Folder string       `json:"folder,omitempty"`
 	Backup []BackupFile `json:"backup,omitempty"`
-	// ReqID, Owner and Command are the operation under way; ReqID 0: none.
-	ReqID   uint32            `json:"req_id,omitempty"`
-	Owner   string            `json:"owner,omitempty"`
-	Command mib.OperationKind `json:"command,omitempty"`
+	// Modified is what was made of the backup for the new software.
+	Modified *ModifiedBackup `json:"modified,omitempty"`
+	// Tasks are the operations of the attempt that goes on.
+	Tasks []Task `json:"tasks,omitempty"`
+	// Failed is why step 160 was begun, until it was decided how to go on.
+	Failed *Failure `json:"failed,omitempty"`
+	// Operations are those that have their verdict, of all attempts.
+	Operations []StepResult `json:"operations,omitempty"`
+	// Pace is how the device reported progress before the upgrade.
+	Pace *Pace `json:"pace,omitempty"`
+}
+
+// Task is an operation that was, or is about to be, commanded.
+type Task struct {
+	Kind  mib.OperationKind `json:"kind"`
+	ReqID uint32            `json:"req_id"`
+	// Done: it succeeded.
+	Done bool `json:"done,omitempty"`
+	// Abandoned: it was aborted because its file server had gone with an
+	// earlier run of the manager, and is to be commanded anew.
+	Abandoned bool `json:"abandoned,omitempty"`
+
+	earlier bool // commanded by an earlier run of the manager
+}
+
+// ModifiedBackup is a copy of a backup that was modified.
+type ModifiedBackup struct {
+	Folder string       `json:"folder"`
+	Files  []BackupFile `json:"files"`
+}
+
+// task finds the operation of a kind in the attempt that goes on, nil for
+// none.
+func (r *Record) task(kind mib.OperationKind) *Task {
+	for i := range r.Tasks {
+		if r.Tasks[i].Kind == kind {
+			return &r.Tasks[i]
+		}
+	}
+	return nil
+}
+
+// forget drops the operation of a kind, so that it is commanded anew.
+func (r *Record) forget(kind mib.OperationKind) {
+	r.Tasks = slices.DeleteFunc(r.Tasks, func(t Task) bool { return t.Kind == kind })
 }
 
 // recordFormat is the format of Record that this version writes.
-const recordFormat = 1
+const recordFormat = 2
 
 // ErrNoRecord is returned by Load if nothing was begun.
 var ErrNoRecord = errors.New("nothing to resume")
@@ -60,6 +103,9 @@ type Journal struct {
 func NewJournal(files afero.Fs, device string) *Journal {
 	return &Journal{files: files, name: folderName(device) + ".json"}
 }
+
+// Name is the name of the journal's file.
+func (j *Journal) Name() string { return j.name }
 
 // Load returns the record, or an error wrapping ErrNoRecord.
 func (j *Journal) Load() (*Record, error) {
@@ -76,6 +122,9 @@ func (j *Journal) Load() (*Record, error) {
 	}
 	if r.Format != recordFormat {
 		return nil, fmt.Errorf("journal %s has format %d, known is %d", j.name, r.Format, recordFormat)
+	}
+	for i := range r.Tasks {
+		r.Tasks[i].earlier = true
 	}
 	return r, nil
 }

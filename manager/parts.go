@@ -82,7 +82,7 @@ func Backups(files afero.Fs, device string) ([]string, error) {
 	}
 	var folders []string
 	for _, info := range list {
-		if info.IsDir() {
+		if info.IsDir() && !strings.Contains(info.Name(), modifiedMark) {
 			folders = append(folders, path.Join(home, info.Name()))
 		}
 	}

@@ -67,6 +67,19 @@ type Plan struct {
 	// DeviceRetries is how often the device repeats a failed transfer by
 	// itself, 0 to 10.
 	DeviceRetries int
+	// Pace is how often the device is to report progress during the upgrade;
+	// nil: as it is used to.
+	Pace *Pace
+	// Verify is the operator's own check of the new software at step 150, after
+	// the device's self-test; an error sends the device back to the old
+	// software. Nil: none.
+	Verify func(ctx context.Context, d *Device) error
+	// Modifier modifies configuration data at step 170; nil: only the device
+	// converts.
+	Modifier Modifier
+	// ModifyFirst has the modifier do what else the device would convert;
+	// otherwise it is there for when the operator wants it after a failure.
+	ModifyFirst bool
 	// Journal remembers how far the procedure got; nil: nothing is kept.
 	Journal *Journal
 	// Resume continues what the journal tells.
@@ -97,6 +110,12 @@ func (p *Plan) complete() error {
 		if d != 0 && (d < 10*time.Second || d > 24*time.Hour) {
 			return errors.New("plan: a time limit lies between 10 s and 24 h")
 		}
+	}
+	if p.Pace != nil && (p.Pace.Step < 1 || p.Pace.Step > 100 || p.Pace.MinInterval < 0 || p.Pace.MinInterval > time.Hour) {
+		return errors.New("plan: progress is reported every 1 to 100 percent, at intervals of 0 to 1 h")
+	}
+	if p.ModifyFirst && p.Modifier == nil {
+		return errors.New("plan: nothing is there to modify configuration data with")
 	}
 	for _, k := range p.Kinds {
 		if !slices.Contains(ConfigKinds, k) {
@@ -144,6 +163,8 @@ const (
 	OtherFile
 	// RestoreOld goes back to the old software and ends.
 	RestoreOld
+	// Modify has the configuration data modified, then step 170 done again.
+	Modify
 )
 
 // Question asks how to go on after a failure.
@@ -185,7 +206,11 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 	if q.Attempt > a.Retries || !slices.Contains(q.Choices, Retry) {
 		return Answer{Choice: GiveUp}, nil
 	}
-	switch q.Advice {
+	advice := q.Advice
+	if advice == mib.RetryAdviceRestoreFirst && q.Step == StepRestore && !unhealthy(q.Failure) {
+		advice = mib.RetryAdviceRetryNow // it was restored: figure 1 goes on with 130
+	}
+	switch advice {
 	case mib.RetryAdviceRetryNow:
 		return Answer{Choice: Retry}, nil
 	case mib.RetryAdviceRetryLater, mib.RetryAdviceNotApplicable:
@@ -203,6 +228,13 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 		}
 	}
 	return Answer{Choice: GiveUp}, nil
+}
+
+// unhealthy tells whether the device's self-test found fault with the
+// software: it would again.
+func unhealthy(err error) bool {
+	var f *Failure
+	return errors.As(err, &f) && f.Cause == mib.FailCauseSelfTestFailed
 }
 
 // UpdateKind says what an Update tells.
@@ -232,7 +264,7 @@ type Update struct {
 }
 
 // Observer is told what happens, in order, by the goroutine that runs
-// Upgrade; it should not block.
+// Upgrade; it should not block. Nil: nobody is told.
 type Observer func(Update)
 
 // BackupFile is one file of a backup, as both sides see it.

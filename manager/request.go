@@ -253,6 +253,10 @@ func (c *Client) rowRefused(ctx context.Context, r Request, err error) error {
 	}
 	refusal := &RefusalError{Device: c.address, Kind: r.Kind, Set: refused}
 	switch {
+	case refused.Status == mib.AuthorizationError && refused.Object == mib.ServerPassword.Name:
+		refusal.Cause = mib.FailCauseNotPermitted
+		refusal.Text = "it takes the password of a file server only in SNMPv3 requests with privacy: " +
+			"use such a user, or TFTP, or set plain_passwords on the device"
 	case refused.Status == mib.WrongValue && refused.Object == mib.ServerProtocol.Name:
 		refusal.Cause = mib.FailCauseUnsupportedProtocol
 		refusal.Text = "the device cannot use " + r.Server.Protocol.String()

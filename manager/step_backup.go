@@ -23,7 +23,10 @@ func (u *upgrade) backUp(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if _, err := u.ask(ctx, StepBackupJudge, attempt, err, Retry); err != nil {
+		if _, askErr := u.ask(ctx, StepBackupJudge, attempt, err, Retry); askErr != nil {
+			return askErr
+		}
+		if err := u.anew(err); err != nil {
 			return err
 		}
 	}
@@ -31,7 +34,7 @@ func (u *upgrade) backUp(ctx context.Context) error {
 
 func (u *upgrade) backUpOnce(ctx context.Context) error {
 	u.begin(StepBackup, "back up the configuration data")
-	if u.record.ReqID == 0 || len(u.record.Backup) == 0 {
+	if u.record.task(mib.OperationKindBackupConfig) == nil {
 		var err error
 		if u.record.Folder, u.record.Backup, err = u.session.NewBackup(u.plan.Kinds); err != nil {
 			return err

@@ -2,41 +2,64 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"example.com/iad/mib"
 )
 
-// recover is steps 170 to 190: give the configuration data back, converted
-// if the new software uses another format, until that succeeds or the
-// operator ends; then accept software that waits for the manager's word.
+// recover is steps 170 to 190: give the configuration data back, modified if
+// the new software uses another format, until that succeeds or the operator
+// ends; then accept software that waits for the manager's word. After a
+// failure of data that were modified the way leads back to the modification.
 func (u *upgrade) recover(ctx context.Context) error {
+	u.failure = nil
+	again := false // modify even what was modified already
 	for attempt := 1; ; attempt++ {
-		err := u.recoverOnce(ctx)
+		err := u.recoverOnce(ctx, again)
 		if err == nil {
 			return u.confirm(ctx)
 		}
 		choices := []Choice{Retry}
+		if u.canModify() {
+			choices = append(choices, Modify)
+		}
 		if u.plan.Image != nil {
 			choices = append(choices, RestoreOld)
 		}
-		answer, err := u.ask(ctx, StepRecoverJudge, attempt, err, choices...)
-		if err != nil {
-			return err
+		answer, askErr := u.ask(ctx, StepRecoverJudge, attempt, err, choices...)
+		if askErr != nil {
+			return askErr
+		}
+		again = answer.Choice == Modify || answer.Choice == Retry && u.record.Modified != nil && badData(err)
+		if saveErr := u.anew(err); saveErr != nil {
+			return saveErr
 		}
 		if answer.Choice == RestoreOld {
 			if err := u.restoreOld(ctx); err != nil {
 				return err
 			}
-			return fmt.Errorf("%s is back on %s: the operator gave up %s", u.device.ID, u.result.OldVersion, u.plan.Image.Version())
+			return fmt.Errorf("%s is back on %s: the operator gave up %s: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), err)
 		}
 	}
 }
 
-func (u *upgrade) recoverOnce(ctx context.Context) error {
+// badData tells whether configuration data themselves were at fault.
+func badData(err error) bool {
+	var f *Failure
+	return errors.As(err, &f) && f.Cause >= mib.FailCauseConfigParseError && f.Cause <= mib.FailCauseConfigApplyError
+}
+
+func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
 		return u.asFailure(StepRecover, mib.OperationKindRecoverConfig, err)
+	}
+	if modify || u.record.Modified == nil && u.plan.ModifyFirst && u.otherFormat(d) {
+		if err := u.modify(ctx, d); err != nil {
+			return err
+		}
 	}
 	request := u.recoverRequest(d)
 	if request.Kind == mib.OperationKindNone {
@@ -52,6 +75,12 @@ func (u *upgrade) recoverOnce(ctx context.Context) error {
 	return u.judgeRecovery(ctx)
 }
 
+// otherFormat tells whether the device's software uses another format than
+// the backup has.
+func (u *upgrade) otherFormat(d *Device) bool {
+	return slices.ContainsFunc(u.record.Backup, func(f BackupFile) bool { return f.Format != d.ConfigFormat })
+}
+
 // recoverRequest is step 170: it compares formats and decides what brings the
 // configuration data back.
 func (u *upgrade) recoverRequest(d *Device) Request {
@@ -62,12 +91,15 @@ func (u *upgrade) recoverRequest(d *Device) Request {
 		u.begin(StepRecover, fmt.Sprintf("convert the configuration data on the device from format %d to %d", u.device.ConfigFormat, d.ConfigFormat))
 		return Request{Kind: mib.OperationKindConvertConfig}
 	}
+	folder, files, text := u.record.Folder, u.record.Backup, "recover the configuration data"
+	if m := u.record.Modified; m != nil {
+		folder, files, text = m.Folder, m.Files, "recover the configuration data as modified here"
+	}
 	request := Request{
 		Kind: mib.OperationKindRecoverConfig, Retries: u.plan.DeviceRetries,
-		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.record.Folder},
+		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: folder},
 	}
-	text := "recover the configuration data"
-	for _, f := range u.record.Backup {
+	for _, f := range files {
 		request.Files = append(request.Files, FileRow{Kind: f.Kind, Name: f.Name, ExpectSize: uint32(f.Size), ExpectDigest: f.DeviceDigest})
 		if f.Format != d.ConfigFormat && len(request.Options) == 0 {
 			request.Options = append(request.Options, ConvertFirst)

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"example.com/iad/mib"
@@ -11,27 +12,50 @@ import (
 // operator ends. After a failure the old software is brought back first.
 func (u *upgrade) update(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		err := u.install(ctx)
+		err := u.installOrFailed(ctx)
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
+		var failure *Failure
+		if ctx.Err() != nil || !errors.As(err, &failure) {
 			return err
 		}
 		u.fail(StepUpdateJudge, err)
+		if failure.NoAnswer {
+			if _, err := u.decide(ctx, StepUpdateJudge, attempt, err, Retry); err != nil {
+				return err
+			}
+			continue
+		}
+		u.record.Failed = failure
+		if err := u.save(); err != nil {
+			return err
+		}
 		if restoreErr := u.restoreOld(ctx); restoreErr != nil {
 			return fmt.Errorf("%w; and then: %w", err, restoreErr)
 		}
-		answer, err := u.decide(ctx, StepRestore, attempt, err, Retry, OtherFile)
-		if err != nil {
-			return err
+		answer, askErr := u.decide(ctx, StepRestore, attempt, err, Retry, OtherFile)
+		if askErr != nil {
+			return askErr
 		}
 		if answer.Choice == OtherFile {
 			if err := u.changeImage(answer.Image); err != nil {
 				return err
 			}
 		}
+		if err := u.anew(err); err != nil {
+			return err
+		}
 	}
+}
+
+// installOrFailed is steps 130 to 150, unless an earlier run of the procedure
+// found that they had failed.
+func (u *upgrade) installOrFailed(ctx context.Context) error {
+	if u.record.Failed != nil {
+		return u.record.Failed
+	}
+	return u.install(ctx)
 }
 
 // changeImage goes on with another file.
@@ -41,7 +65,7 @@ func (u *upgrade) changeImage(img *Image) error {
 	}
 	u.plan.Image = img
 	u.record.Image, u.record.ImageDigest = img.Path, img.Digest
-	return u.save()
+	return nil
 }
 
 // install is steps 130 to 150.
@@ -117,7 +141,26 @@ func (u *upgrade) judgeUpdate(ctx context.Context) error {
 		}
 		return failure
 	}
+	if err := u.verify(ctx, d); err != nil {
+		return err
+	}
 	u.end(StepUpdateJudge, fmt.Sprintf("the device runs %s", d.Version))
+	return nil
+}
+
+// verify is the operator's own part of step 150.
+func (u *upgrade) verify(ctx context.Context, d *Device) error {
+	if u.plan.Verify == nil {
+		return nil
+	}
+	u.note(StepUpdateJudge, "the operator's own check")
+	if err := u.plan.Verify(ctx, d); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &Failure{Device: d.ID, Step: StepUpdateJudge, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseOther,
+			Advice: mib.RetryAdviceRestoreFirst, Text: "the operator's check of " + d.Version + ": " + err.Error()}
+	}
 	return nil
 }
 
@@ -131,8 +174,11 @@ func (u *upgrade) restoreOld(ctx context.Context) error {
 			u.end(StepRestore, fmt.Sprintf("the device runs %s", u.result.OldVersion))
 			return nil
 		}
-		if _, err := u.ask(ctx, StepRestore, attempt, err, Retry); err != nil {
-			return err
+		if _, askErr := u.ask(ctx, StepRestore, attempt, err, Retry); askErr != nil {
+			return askErr
+		}
+		if !noAnswer(err) {
+			u.record.forget(mib.OperationKindRestoreOldSoftware)
 		}
 	}
 }

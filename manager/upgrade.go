@@ -21,12 +21,18 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 		return Result{}, err
 	}
 	defer u.close()
+	if err := u.setPace(ctx); err != nil {
+		return u.result, err
+	}
 	if u.plan.CheckOnly {
 		err = u.check(ctx)
 	} else {
 		err = u.stages(ctx)
 	}
-	return u.summary(ctx), err
+	last, cancel := afterwards(ctx)
+	defer cancel()
+	u.restorePace(last)
+	return u.summary(last), err
 }
 
 // stages carries out what the journal does not know as done.
@@ -64,6 +70,11 @@ type upgrade struct {
 	record   *Record
 	result   Result
 	started  time.Time
+	events   eventLog
+	// failure is why the operator was asked last.
+	failure error
+	// lastDraft is the folder of the last modification, good or not.
+	lastDraft string
 	// last is the operation shown last, so that progress does not go back.
 	last Operation
 }
@@ -72,6 +83,9 @@ type upgrade struct {
 func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer) (*upgrade, error) {
 	if err := plan.complete(); err != nil {
 		return nil, err
+	}
+	if observe == nil {
+		observe = func(Update) {}
 	}
 	u := &upgrade{plan: plan, operator: operator, observe: observe, started: plan.Clock.Now()}
 	var err error
@@ -93,6 +107,7 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 	if u.record.Folder != "" {
 		u.session.Resume(u.record.Folder, u.record.Backup)
 	}
+	u.catchUp(ctx, 0) // from here on
 	if plan.Listener != nil {
 		u.sub = plan.Listener.Subscribe(Filter{DeviceID: u.device.ID}, 256)
 	}
@@ -125,7 +140,7 @@ func (u *upgrade) suits(img *Image) error {
 func (u *upgrade) loadRecord() error {
 	u.record = &Record{
 		Device: u.device.ID, Address: u.plan.Client.Address(),
-		OldVersion: u.device.Version, Stage: StageBackup, Started: u.started,
+		OldVersion: u.device.Version, Owner: u.plan.Owner, Stage: StageBackup, Started: u.started,
 	}
 	if img := u.plan.Image; img != nil {
 		u.record.Image, u.record.ImageDigest = img.Path, img.Digest
@@ -143,8 +158,8 @@ func (u *upgrade) loadRecord() error {
 	if r.Device != u.device.ID || string(r.ImageDigest) != string(u.plan.Image.Digest) {
 		return fmt.Errorf("the journal is about device %s and image %s: resume with these", r.Device, r.Image)
 	}
-	u.record = r
-	u.result.OldVersion, u.result.Folder, u.result.Backup = r.OldVersion, r.Folder, r.Backup
+	u.record, u.plan.Owner = r, r.Owner
+	u.result.OldVersion, u.result.Folder, u.result.Backup, u.result.Operations = r.OldVersion, r.Folder, r.Backup, r.Operations
 	return nil
 }
 
@@ -156,8 +171,30 @@ func (u *upgrade) finished(s Stage) bool {
 
 // enter records that everything before a stage is done.
 func (u *upgrade) enter(s Stage) error {
-	u.record.Stage = s
+	if u.record.Stage != s {
+		u.record.Stage, u.record.Tasks, u.record.Failed = s, nil, nil
+	}
 	return u.save()
+}
+
+// anew records that what was commanded in the attempt that failed does not
+// count any more: what comes next is a new attempt. A device that did not
+// answer may have taken the command: then it is the same attempt still.
+func (u *upgrade) anew(failed error) error {
+	if noAnswer(failed) {
+		return nil
+	}
+	u.record.Tasks, u.record.Failed = nil, nil
+	return u.save()
+}
+
+// afterwards is a context for what is put in order at the end, also when ctx
+// has ended.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() == nil {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 }
 
 func (u *upgrade) save() error {
@@ -177,156 +214,7 @@ func (u *upgrade) summary(ctx context.Context) Result {
 	return u.result
 }
 
-// perform commands an operation and follows it to a verdict: the device's
-// own, or ours when the scheduled time has passed. A verdict other than
-// success is a *Failure.
-func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r Request) (*Operation, error) {
-	begun := u.plan.Clock.Now()
-	r.Owner, r.TimeLimit = u.plan.Owner, limit
-	resumed := u.record.ReqID != 0 && u.record.Command == r.Kind
-	r.ID = u.record.ReqID
-	if !resumed {
-		r.ID = NewReqID()
-		u.record.ReqID, u.record.Owner, u.record.Command = r.ID, r.Owner, r.Kind
-		if err := u.save(); err != nil {
-			return nil, err
-		}
-	}
-	op, err := u.command(ctx, r, resumed)
-	if err != nil {
-		if !errors.Is(err, ErrNoAnswer) && ctx.Err() == nil {
-			u.record.ReqID = 0 // refused: the next try is a new request
-		}
-		return nil, u.asFailure(command, r.Kind, err)
-	}
-	u.begin(watch, fmt.Sprintf("follow operation %d (%s)", op.ID, r.Kind))
-	u.last = Operation{}
-	f := follower{
-		client: u.plan.Client, sub: u.sub, clock: u.plan.Clock, poll: u.plan.Poll, reserve: u.plan.Reserve,
-		limit: limit, reqID: r.ID, owner: r.Owner,
-		progress: func(o *Operation) { u.progress(watch, o) },
-		note:     func(s string) { u.note(watch, s) },
-		warn:     func(s string) { u.warn(watch, s) },
-	}
-	done, err := f.follow(ctx, op)
-	if errors.Is(err, errTimeLimit) {
-		u.stop(ctx, watch, op)
-		err = &Failure{Device: u.device.ID, Step: watch, Kind: r.Kind, Phase: u.last.Phase, TimedOut: true,
-			Cause: mib.FailCauseDeadlineExceeded, Advice: mib.RetryAdviceRetryNow, Text: "no verdict in the scheduled time"}
-	}
-	if err != nil {
-		if ctx.Err() == nil {
-			u.record.ReqID = 0
-		}
-		return nil, err
-	}
-	u.progress(watch, done)
-	u.result.Operations = append(u.result.Operations, StepResult{
-		Step: command, Kind: r.Kind, Elapsed: u.plan.Clock.Now().Sub(begun), Octets: done.BytesDone,
-	})
-	u.record.ReqID = 0
-	if err := u.save(); err != nil {
-		return nil, err
-	}
-	if done.State != mib.OperationStateSucceeded {
-		return nil, failureOf(u.device.ID, watch, done)
-	}
-	return done, nil
-}
-
-// command starts an operation, or takes up the one that an earlier run of
-// the procedure started.
-func (u *upgrade) command(ctx context.Context, r Request, resumed bool) (*Operation, error) {
-	if resumed {
-		op, err := u.plan.Client.ended(ctx, r.ID, r.Owner)
-		if err == nil || !errors.Is(err, errUnknownOperation) {
-			return op, err
-		}
-	}
-	return u.plan.Client.Start(ctx, r)
-}
-
-// stop ends an operation that the manager gave up waiting for, so that it
-// cannot take effect later.
-func (u *upgrade) stop(ctx context.Context, step Step, op *Operation) {
-	err := u.plan.Client.Command(ctx, Request{Kind: mib.OperationKindAbort, ID: NewReqID(), Owner: u.plan.Owner, TargetOpID: op.ID})
-	if err != nil {
-		u.warn(step, "the operation could not be aborted: "+err.Error())
-	}
-}
-
-// failureOf describes an operation that ended without success.
-func failureOf(device string, step Step, op *Operation) *Failure {
-	f := &Failure{
-		Device: device, Step: step, Kind: op.Kind, State: op.State, Phase: op.Phase,
-		Cause: op.Cause, Text: op.Text, Advice: op.Advice,
-	}
-	if f.Advice == 0 || f.Advice == mib.RetryAdviceNotApplicable {
-		f.Advice = adviceFor(op.Cause)
-	}
-	return f
-}
-
-// asFailure turns a command that was refused or got no answer into a Failure
-// that an operator can be asked about.
-func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error {
-	var refusal *RefusalError
-	switch {
-	case errors.As(err, &refusal):
-		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: refusal.Cause, Text: refusal.Text, Advice: adviceFor(refusal.Cause)}
-	case errors.Is(err, ErrNoAnswer):
-		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: mib.FailCauseOther,
-			Text: err.Error(), Advice: mib.RetryAdviceRetryLater}
-	}
-	return err
-}
-
-// ask tells of a failure and has the operator decide.
-func (u *upgrade) ask(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
-	if ctx.Err() == nil {
-		u.fail(step, err)
-	}
-	return u.decide(ctx, step, attempt, err, choices...)
-}
-
-// decide has the operator choose how to go on. Errors that no decision can
-// change, and the decision to give up, come back as an error.
-func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
-	var failure *Failure
-	if ctx.Err() != nil || !errors.As(err, &failure) {
-		return Answer{}, err
-	}
-	answer, askErr := u.operator.Ask(ctx, Question{
-		Device: u.device.ID, Step: step, Failure: err, Advice: failure.Advice, Attempt: attempt, Choices: append(choices, GiveUp),
-	})
-	if askErr != nil {
-		return Answer{}, errors.Join(err, askErr)
-	}
-	if answer.Choice == GiveUp {
-		return Answer{}, err
-	}
-	return answer, nil
-}
-
-func (u *upgrade) fail(step Step, err error) {
-	u.observe(Update{Kind: StepFails, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Text: err.Error(), Failure: err})
-}
-
-func (u *upgrade) tell(kind UpdateKind, step Step, text string) {
-	u.observe(Update{Kind: kind, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Text: text})
-}
-
-func (u *upgrade) begin(step Step, text string) { u.tell(StepBegins, step, text) }
-func (u *upgrade) end(step Step, text string)   { u.tell(StepEnds, step, text) }
-func (u *upgrade) note(step Step, text string)  { u.tell(Noted, step, text) }
-func (u *upgrade) warn(step Step, text string)  { u.tell(Warned, step, text) }
-
-// progress passes on what is newer than what was shown last: a notification
-// may arrive after a poll that saw more.
-func (u *upgrade) progress(step Step, op *Operation) {
-	if op.Attempt < u.last.Attempt || op.Attempt == u.last.Attempt && op.Percent < u.last.Percent && u.last.Percent <= 100 {
-		return
-	}
-	u.last = *op
-	u.observe(Update{Kind: Progressed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Operation: op})
+func noAnswer(err error) bool {
+	var f *Failure
+	return errors.As(err, &f) && f.NoAnswer
 }

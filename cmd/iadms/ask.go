@@ -10,16 +10,13 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
-	"example.com/iad/mib"
 )
 
-// terminalOperator asks a human. The first retries that the device advises
-// are made without asking.
+// terminalOperator asks a human.
 type terminalOperator struct {
-	in        io.Reader
-	out       reporter
-	automatic manager.Automatic
-	lines     chan string // read from in, closed at its end
+	in    io.Reader
+	out   reporter
+	lines chan string // read from in, closed at its end
 }
 
 var _ manager.Operator = (*terminalOperator)(nil)
@@ -29,17 +26,12 @@ var choiceTexts = map[manager.Choice]struct{ key, text string }{
 	manager.Retry:      {"r", "try again"},
 	manager.OtherFile:  {"f", "try with another image file"},
 	manager.RestoreOld: {"o", "go back to the old software"},
+	manager.Modify:     {"e", "edit the configuration data"},
 	manager.GiveUp:     {"q", "give up"},
 }
 
 // Ask implements manager.Operator.
 func (o *terminalOperator) Ask(ctx context.Context, q manager.Question) (manager.Answer, error) {
-	if q.Advice == mib.RetryAdviceRetryNow || q.Advice == mib.RetryAdviceRetryLater {
-		answer, err := o.automatic.Ask(ctx, q)
-		if err != nil || answer.Choice == manager.Retry {
-			return answer, err
-		}
-	}
 	o.out.line(fmt.Sprintf("%d what now? the device's advice: %s", q.Step, q.Advice))
 	for {
 		for _, c := range q.Choices {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
@@ -145,11 +147,8 @@ func (g *globals) printJournal(cmd *cobra.Command, client *manager.Client) error
 	if err != nil {
 		return err
 	}
-	j, err := openJournal(g.store, d.ID)
-	if err != nil {
-		return err
-	}
-	r, err := j.Load()
+	dir := afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(g.store, "journal"))
+	r, err := manager.NewJournal(dir, d.ID).Load()
 	if errors.Is(err, manager.ErrNoRecord) {
 		return nil
 	}

@@ -29,6 +29,7 @@ func exitStatus(ctx context.Context, err error) int {
 	var usage usageError
 	var refused *manager.RefusalError
 	var failed *manager.Failure
+	var fleet fleetError
 	switch {
 	case err == nil:
 		return exitOK
@@ -36,6 +37,10 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &fleet):
+		return fleet.status
+	case errors.As(err, &failed) && failed.NoAnswer:
+		return exitNoAnswer
 	case errors.As(err, &failed) && failed.TimedOut:
 		return exitTimeLimit
 	case errors.As(err, &failed):

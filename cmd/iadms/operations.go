@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -63,7 +64,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 		return err
 	}
 	defer stop()
-	listener, err := listen(firstOf(o.notifications, settings.TrapListen), settings, client, log)
+	listener, err := listen(firstOf(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), settings.TrapListen), settings, client.Root(), log)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,9 @@ import (
 // jsonReporter prints one JSON object a line. Its fields are documented in
 // docs/iadms.md; new ones may be added.
 type jsonReporter struct {
-	out *json.Encoder
+	out      *json.Encoder
+	target   string // named in each line, unless empty
+	finished bool
 }
 
 type jsonLine struct {
@@ -75,6 +77,7 @@ type jsonOperation struct {
 }
 
 func (j *jsonReporter) print(l jsonLine) {
+	l.Target = firstOf(l.Target, j.target)
 	_ = j.out.Encode(l) // a reader that went away does not end an upgrade
 }
 
@@ -119,6 +122,7 @@ func failureJSON(err error) *jsonFailure {
 }
 
 func (j *jsonReporter) finish(r manager.Result, err error, done string) {
+	j.finished = true
 	result := &jsonResult{
 		OK: err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Folder: r.Folder,
 		Elapsed: r.Elapsed.Seconds(), Operations: []jsonOperation{},

@@ -213,13 +213,18 @@ func (g *globals) dial(name string) (*manager.Client, *settings, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	c, err := g.dialWith(s, name)
+	return c, s, err
+}
+
+func (g *globals) dialWith(s *settings, name string) (*manager.Client, error) {
 	t, err := g.target(s, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c, err := manager.Dial(t)
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, usageError{err}
 	}
-	return c, s, nil
+	return c, nil
 }

@@ -133,7 +133,7 @@ type statusReport struct {
 	Device            string        `json:"device"`
 	Model             string        `json:"model"`
 	Hardware          string        `json:"hardware"`
-	Version           string        `json:"version"`
+	Version           string        `json:"software_version"`
 	ConfigFormat      uint32        `json:"config_format"`
 	ConfigGeneration  uint32        `json:"config_generation"`
 	ConfigSHA256      string        `json:"config_sha256,omitempty"`

@@ -1,13 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
-	"net/url"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,49 +15,78 @@ import (
 	"golang.org/x/term"
 
 	"example.com/iad/manager"
+	"example.com/iad/mib"
 )
 
 // upgradeOptions are the flags of upgrade.
 type upgradeOptions struct {
 	*globals
-	image         string
-	files         fileServerOptions
-	notifications string
-	check         bool
-	skipBackup    bool
-	force         bool
-	downgrade     bool
-	retries       int
-	deviceRetries int
-	yes           bool
-	resume        bool
-	limits        []string
-	poll          time.Duration
-	owner         string
+	image            string
+	files            fileServerOptions
+	notifications    string
+	progressStep     uint32
+	progressInterval time.Duration
+	check            bool
+	skipBackup       bool
+	force            bool
+	downgrade        bool
+	retries          int
+	deviceRetries    int
+	yes              bool
+	onFail           []string
+	edit             bool
+	convertWith      string
+	verifyWith       string
+	resume           bool
+	limits           []string
+	poll             time.Duration
+	owner            string
+	targets          string
+	parallel         int
+	stopOnFailure    bool
 }
 
 func newUpgrade(g *globals) *cobra.Command {
 	o := &upgradeOptions{globals: g}
 	cmd := &cobra.Command{
-		Use:   "upgrade TARGET --image FILE",
+		Use:   "upgrade TARGET... --image FILE",
 		Short: "Back up, update the software, give the configuration data back",
-		Long: `Takes a device through the whole procedure: 100-120 backup of its configuration
+		Long: `Takes devices through the whole procedure: 100-120 backup of the configuration
 data, 130-150 update of the software, 160 back to the old software if that fails, 170-190
 recovery of the configuration data, converted if the new software needs that.
 
 Without --server this command serves the files itself, by TFTP or FTP, on a free port.
-After a failure it asks how to go on; with --yes, or without a terminal, it follows the
-advice of the device and retries up to --retries times.`,
+
+After a failure it asks how to go on; without a terminal, with --yes or with several
+targets it follows the advice of the device and retries up to --retries times. --on-fail
+decides beforehand: its policies are gone through in their order, and the first that fits
+the failure counts.
+  advice      try again if the device thinks that it may work, up to --retries times
+  ask         ask, at a terminal
+  other=FILE  from step 160 to 130 again with FILE, once
+  edit        modify the configuration data once more, then 170 again
+  restore     go back to the old software, and end
+  give-up     end; the device keeps what it runs
+
+Configuration data in another format than that of the new software are converted by the
+device; or here, with --edit by you, or with --convert-with by a program that is called as
+CMD FROM TO INDIR OUTDIR, like those in software images. --verify-with names a check of the
+new software of your own, made at step 150 with IADMS_DEVICE, IADMS_TARGET and
+IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
 		Example: `  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
   iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --protocol ftp --advertise 198.51.100.1
-  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --check`,
-		Args: exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --check
+  iadms upgrade --resume 192.0.2.10
+  iadms upgrade attic cellar --image fw-2.0.0.iad --on-fail advice,restore
+  iadms upgrade --targets branch-offices.txt --parallel 20 --image fw-2.0.0.iad`,
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.image, "image", "", "image `file`, or the manifest of an image in split form")
 	o.files.register(f)
-	f.StringVar(&o.notifications, "notifications", os.Getenv("IADMS_TRAP_LISTEN"), "receive notifications on `HOST:PORT`; none: poll only (default trap_listen of the configuration, else :162 if permitted)")
+	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default trap_listen of the configuration, else :162 if permitted)")
+	f.Uint32Var(&o.progressStep, "progress-step", 10, "have the device report every so many `percent`, during the upgrade")
+	f.DurationVar(&o.progressInterval, "progress-interval", 2*time.Second, "the least time between two such reports, in seconds")
 	f.BoolVar(&o.check, "check", false, "have the device check what it can, and change nothing")
 	f.BoolVar(&o.skipBackup, "skip-backup", false, "do not back up, and so do not recover: configuration data may be lost")
 	f.BoolVar(&o.force, "force", false, "also if the version is there already or calls are in progress")
@@ -66,13 +94,17 @@ advice of the device and retries up to --retries times.`,
 	f.IntVar(&o.retries, "retries", 2, "how often a failed step is repeated without asking")
 	f.IntVar(&o.deviceRetries, "device-retries", 2, "how often the device itself repeats a failed transfer")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask: follow the device's advice")
-	f.BoolVar(&o.resume, "resume", false, "go on where an interrupted upgrade stopped")
+	f.StringSliceVar(&o.onFail, "on-fail", nil, "how to go on after a failure: `policies`, see above")
+	f.BoolVar(&o.edit, "edit", false, "edit configuration data of another format here, with VISUAL or EDITOR")
+	f.StringVar(&o.convertWith, "convert-with", "", "convert configuration data of another format here, with `command`")
+	f.StringVar(&o.verifyWith, "verify-with", "", "check the new software with `command`")
+	f.BoolVar(&o.resume, "resume", false, "go on where an interrupted upgrade stopped; --image may be left out")
 	f.StringSliceVar(&o.limits, "time-limit", nil, "scheduled time, `STEP=DURATION` with backup, update, restore or recover")
 	f.DurationVar(&o.poll, "poll", 0, "pause between looks at the device while no notification comes (default 2s)")
 	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` that the device's history shows, up to 32 octets")
-	if err := cmd.MarkFlagRequired("image"); err != nil {
-		panic(err) // a name that is not defined above
-	}
+	f.StringVar(&o.targets, "targets", "", "`file` with a target on each line; - is standard input")
+	f.IntVar(&o.parallel, "parallel", 10, "how many devices are worked on at the same time")
+	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "begin with no other device after one has failed")
 	return cmd
 }
 
@@ -81,70 +113,228 @@ func defaultOwner() string {
 	return name[:min(len(name), 32)]
 }
 
-func (o *upgradeOptions) run(cmd *cobra.Command, name string) (err error) {
-	log, err := o.logger()
-	if err != nil {
-		return err
-	}
-	limits, err := parseLimits(o.limits)
+// upgradeRun is what all devices of one call share.
+type upgradeRun struct {
+	*upgradeOptions
+	log      *slog.Logger
+	settings *settings
+	image    *manager.Image // nil: that of the journal
+	limits   manager.Limits
+	policies []manager.Policy
+	pace     *manager.Pace
+	files    manager.FileServer
+	listener *manager.Listener
+	asks     bool // a human can be asked
+}
+
+func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
+	targets, err := o.allTargets(args)
 	if err != nil {
 		return usageError{err}
 	}
-	image, err := manager.OpenImage(afero.NewOsFs(), o.image)
-	if err != nil {
-		return usageError{err}
-	}
-	client, settings, err := o.dial(name)
-	if err != nil {
+	r := &upgradeRun{upgradeOptions: o}
+	r.asks = len(targets) == 1 && !o.yes && !o.json && term.IsTerminal(int(os.Stdin.Fd()))
+	if err := r.parse(cmd); err != nil {
 		return err
 	}
-	defer client.Close()
-	device, err := client.Device(cmd.Context())
-	if err != nil {
-		return err
-	}
-	files, stop, err := o.files.open(o.store, log)
+	files, stop, err := o.files.open(o.store, r.log)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	listener, err := listen(firstOf(o.notifications, settings.TrapListen), settings, client, log)
+	r.files = files
+	t, err := o.target(r.settings, targets[0])
 	if err != nil {
 		return err
 	}
-	if listener != nil {
-		defer listener.Close()
+	if r.listener, err = listen(firstOf(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), r.settings.TrapListen), r.settings, t.Root, r.log); err != nil {
+		return err
 	}
-	journal, err := openJournal(o.store, device.ID)
+	if r.listener != nil {
+		defer r.listener.Close()
+	}
+	if len(targets) == 1 {
+		return r.one(cmd.Context(), targets[0], newReporter(cmd.OutOrStdout(), o.json))
+	}
+	report := newFleetReport(cmd.OutOrStdout(), o.json)
+	fleet := manager.Fleet{Parallel: o.parallel, StopOnFailure: o.stopOnFailure}
+	outcomes := fleet.Run(cmd.Context(), targets, func(ctx context.Context, target string) error {
+		device := report.device(target)
+		err := r.one(ctx, target, device)
+		report.ended(target, device, err)
+		return err
+	})
+	return report.finish(cmd.Context(), targets, outcomes)
+}
+
+// parse turns flags into what they stand for.
+func (r *upgradeRun) parse(cmd *cobra.Command) (err error) {
+	o := r.upgradeOptions
+	if r.log, err = o.logger(); err != nil {
+		return err
+	}
+	if r.settings, err = o.loadSettings(); err != nil {
+		return err
+	}
+	if r.limits, err = parseLimits(o.limits); err != nil {
+		return usageError{err}
+	}
+	open := func(name string) (*manager.Image, error) { return manager.OpenImage(afero.NewOsFs(), name) }
+	for _, text := range o.onFail {
+		p, err := manager.ParsePolicy(text, open)
+		if err != nil {
+			return usageError{fmt.Errorf("--on-fail: %w", err)}
+		}
+		if p.Kind == manager.PolicyAsk && !r.asks {
+			return usageError{errors.New("--on-fail ask: needs a terminal, a single target and neither --yes nor --json")}
+		}
+		r.policies = append(r.policies, p)
+	}
+	if len(r.policies) == 0 {
+		r.policies = []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyAsk}}
+	}
+	switch {
+	case o.image != "":
+		if r.image, err = open(o.image); err != nil {
+			return usageError{err}
+		}
+	case !o.resume:
+		return usageError{errors.New("an upgrade needs --image")}
+	}
+	if o.edit && o.convertWith != "" {
+		return usageError{errors.New("--edit and --convert-with exclude each other")}
+	}
+	if cmd.Flags().Changed("progress-step") || cmd.Flags().Changed("progress-interval") {
+		r.pace = &manager.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
+	}
+	return nil
+}
+
+// one upgrades one device.
+func (r *upgradeRun) one(ctx context.Context, target string, report reporter) error {
+	client, err := r.dialWith(r.settings, target)
 	if err != nil {
 		return err
 	}
-	report := newReporter(cmd.OutOrStdout(), o.json)
-	if _, moving := report.(*barReporter); moving && o.poll == 0 {
-		o.poll = 500 * time.Millisecond // notifications come seldom enough to stutter
+	defer client.Close()
+	device, err := r.find(ctx, client, report)
+	if err != nil {
+		return err
 	}
-	report.start(name, device, image)
+	journal, unlock, err := openJournal(r.store, device.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	image, err := r.chooseImage(journal, report)
+	if err != nil {
+		return err
+	}
+	poll := r.poll
+	if _, moving := report.(*barReporter); moving && poll == 0 {
+		poll = 500 * time.Millisecond // notifications come seldom enough to stutter
+	}
+	report.start(target, device, image)
 	plan := manager.Plan{
-		Client: client, Listener: listener, Files: files, Protocol: o.files.chosen(), Image: image, Owner: o.owner,
-		SkipBackup: o.skipBackup, Force: o.force, AllowDowngrade: o.downgrade, CheckOnly: o.check,
-		Limits: limits, Poll: o.poll, DeviceRetries: o.deviceRetries, Journal: journal, Resume: o.resume, Log: log,
+		Client: client, Listener: r.listener, Files: r.files, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
+		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
+		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: r.resume, Log: r.log, Pace: r.pace,
+		Verify: r.verify(target), Modifier: r.modifier(report), ModifyFirst: r.edit || r.convertWith != "",
 	}
-	result, err := manager.Upgrade(cmd.Context(), plan, o.operator(report), report.update)
+	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries}}
+	if r.asks {
+		operator.Human = &terminalOperator{in: os.Stdin, out: report}
+	}
+	result, err := manager.Upgrade(ctx, plan, operator, report.update)
 	done := fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", result.Device, result.OldVersion, result.NewVersion, result.Elapsed.Seconds())
-	if o.check {
+	if r.check {
 		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
 	}
 	report.finish(result, err, done)
 	return err
 }
 
-// operator is the human at the terminal, or the device's advice.
-func (o *upgradeOptions) operator(r reporter) manager.Operator {
-	automatic := manager.Automatic{Retries: o.retries}
-	if o.yes || o.json || !term.IsTerminal(int(os.Stdin.Fd())) {
-		return automatic
+// patience is how long a resumed upgrade waits for a device that may be
+// restarting.
+const patience = 2 * time.Minute
+
+// find asks the device who it is. When an upgrade is resumed it may be in the
+// middle of a restart.
+func (r *upgradeRun) find(ctx context.Context, client *manager.Client, report reporter) (*manager.Device, error) {
+	device, err := client.Device(ctx)
+	if !r.resume {
+		return device, err
 	}
-	return &terminalOperator{in: os.Stdin, out: r, automatic: automatic}
+	limit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for told := false; errors.Is(err, manager.ErrNoAnswer) && limit.Err() == nil; device, err = client.Device(limit) {
+		if !told {
+			report.line(fmt.Sprintf("    %s does not answer; waiting %s for it", client.Address(), patience))
+			told = true
+		}
+		time.Sleep(time.Second / 4)
+	}
+	return device, err
+}
+
+// chooseImage is the image of the command line, or that of the journal.
+func (r *upgradeRun) chooseImage(journal *manager.Journal, report reporter) (*manager.Image, error) {
+	record, err := journal.Load()
+	switch {
+	case errors.Is(err, manager.ErrNoRecord) && !r.resume:
+		return r.image, nil
+	case err != nil && r.resume:
+		return nil, err
+	case err == nil && !r.resume && record.Stage != manager.StageDone:
+		report.line("    an earlier upgrade of this device did not end; with --resume it would go on")
+	}
+	if r.image != nil {
+		return r.image, nil
+	}
+	return manager.OpenImage(afero.NewOsFs(), record.Image)
+}
+
+// allTargets are those of the command line and of --targets.
+func (o *upgradeOptions) allTargets(args []string) ([]string, error) {
+	targets := args
+	if o.targets != "" {
+		more, err := readTargets(o.targets)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, more...)
+	}
+	seen := make(map[string]bool)
+	for _, t := range targets {
+		if seen[t] {
+			return nil, fmt.Errorf("target %s is named twice", t)
+		}
+		seen[t] = true
+	}
+	if len(targets) == 0 {
+		return nil, errors.New("name a target: HOST, HOST:PORT or a device of the configuration, or --targets FILE")
+	}
+	return targets, nil
+}
+
+// readTargets reads a file with a target on each line; what follows a # is a
+// comment.
+func readTargets(name string) ([]string, error) {
+	data, err := []byte(nil), error(nil)
+	if name == "-" {
+		data, err = io.ReadAll(os.Stdin)
+	} else {
+		data, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var targets []string
+	for line := range strings.Lines(string(data)) {
+		line, _, _ = strings.Cut(line, "#")
+		targets = append(targets, strings.Fields(line)...)
+	}
+	return targets, nil
 }
 
 func parseLimits(texts []string) (manager.Limits, error) {
@@ -173,138 +363,15 @@ func parseLimits(texts []string) (manager.Limits, error) {
 
 // listen opens the notification listener. Without an explicit address a port
 // that is not permitted or in use means polling alone.
-func listen(address string, s *settings, c *manager.Client, log *slog.Logger) (*manager.Listener, error) {
+func listen(address string, s *settings, root mib.OID, log *slog.Logger) (*manager.Listener, error) {
 	if address == "none" {
 		return nil, nil
 	}
-	cfg := listenerConfig(firstOf(address, ":162"), s, c.Root(), log)
+	cfg := listenerConfig(firstOf(address, ":162"), s, root, log)
 	l, err := manager.Listen(cfg)
 	if err != nil && address == "" {
 		log.Info("no notifications: the device is polled instead", "cause", err)
 		return nil, nil
 	}
 	return l, err
-}
-
-func openJournal(store, device string) (*manager.Journal, error) {
-	dir := filepath.Join(store, "journal")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	return manager.NewJournal(afero.NewBasePathFs(afero.NewOsFs(), dir), device), nil
-}
-
-// fileServerOptions choose the file server.
-type fileServerOptions struct {
-	server    string
-	listen    string
-	advertise string
-	protocol  string
-	bandwidth string
-}
-
-func (o *fileServerOptions) register(f interface {
-	StringVar(p *string, name, value, usage string)
-}) {
-	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
-	f.StringVar(&o.listen, "listen", "", "serve files on `HOST[:PORT]` (default any address, a free port)")
-	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default this machine's address towards it)")
-	f.StringVar(&o.protocol, "protocol", "tftp", "tftp or ftp")
-	f.StringVar(&o.bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
-}
-
-// chosen is the protocol; with --server it is that of the URL.
-func (o *fileServerOptions) chosen() manager.Protocol {
-	if scheme, _, ok := strings.Cut(o.server, "://"); ok {
-		o.protocol = scheme
-	}
-	p, err := manager.ParseProtocol(o.protocol)
-	if err != nil {
-		return 0 // open has refused it
-	}
-	return p
-}
-
-// open starts or describes the file server; stop ends it.
-func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.FileServer, stop func(), err error) {
-	if o.server != "" {
-		external, err := externalServer(o.server)
-		return external, func() {}, err
-	}
-	p, err := manager.ParseProtocol(o.protocol)
-	if err != nil || p == manager.FTPS {
-		return nil, nil, usageError{fmt.Errorf("--protocol %q: this server speaks tftp and ftp", o.protocol)}
-	}
-	rate, err := parseRate(o.bandwidth)
-	if err != nil {
-		return nil, nil, usageError{err}
-	}
-	address := o.listen
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		address = net.JoinHostPort(strings.Trim(address, "[]"), "0")
-	}
-	if err := os.MkdirAll(store, 0o700); err != nil {
-		return nil, nil, err
-	}
-	cfg := manager.ServersConfig{
-		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: o.advertise, Bandwidth: rate, Log: log,
-	}
-	if p == manager.TFTP {
-		cfg.TFTP = address
-	} else {
-		cfg.FTP = address
-	}
-	servers, err := manager.StartServers(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	return servers, func() {
-		if err := servers.Close(); err != nil {
-			log.Warn("file server", "cause", err)
-		}
-	}, nil
-}
-
-func externalServer(text string) (*manager.ExternalServer, error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--server: %w", err)}
-	}
-	p, err := manager.ParseProtocol(u.Scheme)
-	if err != nil || u.Hostname() == "" {
-		return nil, usageError{fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted())}
-	}
-	if _, inURL := u.User.Password(); inURL {
-		return nil, usageError{fmt.Errorf("--server: the command line is no place for a password: set IADMS_SERVER_PASSWORD")}
-	}
-	port, err := strconv.ParseUint(firstOf(u.Port(), "0"), 10, 16)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--server %q: %w", u.Redacted(), err)}
-	}
-	return &manager.ExternalServer{
-		Server: manager.FileServerAddress{
-			Protocol: p, Host: u.Hostname(), Port: uint16(port), User: u.User.Username(),
-			Password: os.Getenv("IADMS_SERVER_PASSWORD"), Timeout: 30 * time.Second,
-		},
-		Folder: strings.TrimPrefix(u.Path, "/"),
-	}, nil
-}
-
-// parseRate reads octets a second, with k for 1000 or M for 1000000.
-func parseRate(text string) (int, error) {
-	if text == "" {
-		return 0, nil
-	}
-	factor := 1
-	number := text
-	if n, ok := strings.CutSuffix(text, "k"); ok {
-		number, factor = n, 1000
-	} else if n, ok := strings.CutSuffix(text, "M"); ok {
-		number, factor = n, 1_000_000
-	}
-	n, err := strconv.Atoi(number)
-	if err != nil || n <= 0 || n > 1<<30/factor {
-		return 0, fmt.Errorf("--bandwidth %q: use octets a second, such as 800k or 2M", text)
-	}
-	return n * factor, nil
 }

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/manager"
+)
+
+// fileServerOptions choose the file server.
+type fileServerOptions struct {
+	server    string
+	listen    string
+	advertise string
+	protocol  string
+	bandwidth string
+}
+
+func (o *fileServerOptions) register(f interface {
+	StringVar(p *string, name, value, usage string)
+}) {
+	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
+	f.StringVar(&o.listen, "listen", "", "serve files on `HOST[:PORT]` (default any address, a free port)")
+	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default this machine's address towards it)")
+	f.StringVar(&o.protocol, "protocol", "tftp", "tftp or ftp")
+	f.StringVar(&o.bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
+}
+
+// chosen is the protocol; with --server it is that of the URL.
+func (o *fileServerOptions) chosen() manager.Protocol {
+	if scheme, _, ok := strings.Cut(o.server, "://"); ok {
+		o.protocol = scheme
+	}
+	p, err := manager.ParseProtocol(o.protocol)
+	if err != nil {
+		return 0 // open has refused it
+	}
+	return p
+}
+
+// open starts or describes the file server; stop ends it.
+func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.FileServer, stop func(), err error) {
+	if o.server != "" {
+		external, err := externalServer(o.server)
+		return external, func() {}, err
+	}
+	p, err := manager.ParseProtocol(o.protocol)
+	if err != nil || p == manager.FTPS {
+		return nil, nil, usageError{fmt.Errorf("--protocol %q: this server speaks tftp and ftp", o.protocol)}
+	}
+	rate, err := parseRate(o.bandwidth)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	address := o.listen
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		address = net.JoinHostPort(strings.Trim(address, "[]"), "0")
+	}
+	if err := os.MkdirAll(store, 0o700); err != nil {
+		return nil, nil, err
+	}
+	cfg := manager.ServersConfig{
+		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: o.advertise, Bandwidth: rate, Log: log,
+	}
+	if p == manager.TFTP {
+		cfg.TFTP = address
+	} else {
+		cfg.FTP = address
+	}
+	servers, err := manager.StartServers(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return servers, func() {
+		if err := servers.Close(); err != nil {
+			log.Warn("file server", "cause", err)
+		}
+	}, nil
+}
+
+func externalServer(text string) (*manager.ExternalServer, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--server: %w", err)}
+	}
+	p, err := manager.ParseProtocol(u.Scheme)
+	if err != nil || u.Hostname() == "" {
+		return nil, usageError{fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted())}
+	}
+	if _, inURL := u.User.Password(); inURL {
+		return nil, usageError{fmt.Errorf("--server: the command line is no place for a password: set IADMS_SERVER_PASSWORD")}
+	}
+	port, err := strconv.ParseUint(firstOf(u.Port(), "0"), 10, 16)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--server %q: %w", u.Redacted(), err)}
+	}
+	return &manager.ExternalServer{
+		Server: manager.FileServerAddress{
+			Protocol: p, Host: u.Hostname(), Port: uint16(port), User: u.User.Username(),
+			Password: os.Getenv("IADMS_SERVER_PASSWORD"), Timeout: 30 * time.Second,
+		},
+		Folder: strings.TrimPrefix(u.Path, "/"),
+	}, nil
+}
+
+// parseRate reads octets a second, with k for 1000 or M for 1000000.
+func parseRate(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	factor := 1
+	number := text
+	if n, ok := strings.CutSuffix(text, "k"); ok {
+		number, factor = n, 1000
+	} else if n, ok := strings.CutSuffix(text, "M"); ok {
+		number, factor = n, 1_000_000
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n <= 0 || n > 1<<30/factor {
+		return 0, fmt.Errorf("--bandwidth %q: use octets a second, such as 800k or 2M", text)
+	}
+	return n * factor, nil
+}

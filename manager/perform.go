@@ -1,0 +1,225 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/iad/mib"
+)
+
+// perform commands an operation and follows it to a verdict: the device's
+// own, or ours when the scheduled time has passed. A verdict other than
+// success is a *Failure. What an earlier run of the procedure commanded in
+// the same attempt is taken up, not commanded again.
+func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r Request) (*Operation, error) {
+	begun := u.plan.Clock.Now()
+	r.Owner, r.TimeLimit = u.plan.Owner, limit
+	op, err := u.obtain(ctx, watch, &r)
+	if err != nil {
+		return nil, u.asFailure(command, r.Kind, err)
+	}
+	task := u.record.task(r.Kind)
+	if task.Done {
+		u.note(watch, fmt.Sprintf("%s was done before", r.Kind))
+		return op, nil
+	}
+	u.begin(watch, fmt.Sprintf("follow operation %d (%s)", op.ID, r.Kind))
+	u.last = Operation{}
+	f := follower{
+		client: u.plan.Client, sub: u.sub, clock: u.plan.Clock, poll: u.plan.Poll, reserve: u.plan.Reserve,
+		limit: limit, reqID: r.ID, owner: r.Owner, events: &u.events,
+		progress: func(o *Operation) { u.progress(watch, o) },
+		note:     func(s string) { u.note(watch, s) },
+		warn:     func(s string) { u.warn(watch, s) },
+	}
+	done, err := f.follow(ctx, op)
+	if errors.Is(err, errTimeLimit) {
+		u.stop(ctx, watch, op)
+		err = &Failure{Device: u.device.ID, Step: watch, Kind: r.Kind, Phase: u.last.Phase, TimedOut: true,
+			Cause: mib.FailCauseDeadlineExceeded, Advice: mib.RetryAdviceRetryNow, Text: "no verdict in the scheduled time"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	u.progress(watch, done)
+	u.catchUp(ctx, watch)
+	result := StepResult{Step: command, Kind: r.Kind, Elapsed: u.plan.Clock.Now().Sub(begun), Octets: done.BytesDone}
+	u.result.Operations = append(u.result.Operations, result)
+	u.record.Operations = u.result.Operations
+	task.Done = done.State == mib.OperationStateSucceeded
+	if err := u.save(); err != nil {
+		return nil, err
+	}
+	if !task.Done {
+		return nil, failureOf(u.device.ID, watch, done)
+	}
+	return done, nil
+}
+
+// obtain returns the operation that a request stands for: commanded now, or
+// taken up from an earlier run.
+func (u *upgrade) obtain(ctx context.Context, watch Step, r *Request) (*Operation, error) {
+	if task := u.record.task(r.Kind); task != nil {
+		r.ID = task.ReqID
+		if task.Done {
+			return &Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
+		}
+		op, err := u.takeUp(ctx, watch, task, *r)
+		task.earlier = false
+		if op != nil || err != nil {
+			return op, err
+		}
+		u.record.forget(r.Kind)
+	}
+	r.ID = NewReqID()
+	u.record.Tasks = append(u.record.Tasks, Task{Kind: r.Kind, ReqID: r.ID})
+	if err := u.save(); err != nil {
+		return nil, err
+	}
+	return u.plan.Client.Start(ctx, *r)
+}
+
+// takeUp finds out what became of a command of an earlier run. No operation
+// means that it has to be commanded anew: it had broken off because files
+// were served by that run.
+func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r Request) (*Operation, error) {
+	op, err := u.plan.Client.find(ctx, r.ID, r.Owner)
+	if errors.Is(err, errUnknownOperation) {
+		return u.plan.Client.Start(ctx, r) // the number keeps it from being done twice
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, shortLived := u.plan.Files.(*Servers); !shortLived || !task.earlier || r.Server == nil {
+		return op, nil
+	}
+	switch {
+	case op.Final() && (task.Abandoned || op.State == mib.OperationStateFailed && transferFailed(op.Cause)):
+	case !op.Final() && needsServer(op):
+		task.Abandoned = true
+		if err := u.save(); err != nil {
+			return nil, err
+		}
+		if err := u.abort(ctx, op); err != nil {
+			return op, nil // too late to stop it: it goes on without the server
+		}
+	default:
+		return op, nil
+	}
+	u.note(watch, fmt.Sprintf("operation %d (%s) broke off with its file server and is commanded anew", op.ID, op.Kind))
+	return nil, nil
+}
+
+// needsServer tells whether an operation may still want files from, or send
+// files to, its server.
+func needsServer(o *Operation) bool {
+	switch o.Phase {
+	case mib.OperationPhaseVerifying, mib.OperationPhaseConverting, mib.OperationPhaseApplying, mib.OperationPhaseSwitching,
+		mib.OperationPhaseRestarting, mib.OperationPhaseTrying, mib.OperationPhaseCleaning:
+		return o.State == mib.OperationStateWaiting
+	}
+	return true
+}
+
+// transferFailed tells whether a cause is of the class of file transfers.
+func transferFailed(c mib.FailCause) bool {
+	return c >= mib.FailCauseNameNotResolved && c <= mib.FailCauseTlsFailed
+}
+
+// find returns the operation of a request, from the history if another one
+// came after it; an error wrapping errUnknownOperation if the device does not
+// know it.
+func (c *Client) find(ctx context.Context, reqID uint32, owner string) (*Operation, error) {
+	op, err := c.Operation(ctx)
+	if err != nil || op.Is(reqID, owner) {
+		return op, err
+	}
+	return c.ended(ctx, reqID, owner)
+}
+
+// stop ends an operation that the manager gave up waiting for, so that it
+// cannot take effect later.
+func (u *upgrade) stop(ctx context.Context, step Step, op *Operation) {
+	if err := u.abort(ctx, op); err != nil {
+		u.warn(step, "the operation could not be aborted: "+err.Error())
+	}
+}
+
+// abort stops an operation and waits until it has ended.
+func (u *upgrade) abort(ctx context.Context, op *Operation) error {
+	err := u.plan.Client.Command(ctx, Request{Kind: mib.OperationKindAbort, ID: NewReqID(), Owner: u.plan.Owner, TargetOpID: op.ID})
+	if err != nil {
+		return err
+	}
+	deadline := u.plan.Clock.NewTimer(u.plan.Reserve)
+	defer deadline.Stop()
+	for {
+		if now, err := u.plan.Client.find(ctx, op.ReqID, op.Owner); err == nil && now.Final() {
+			return nil
+		}
+		pause := u.plan.Clock.NewTimer(u.plan.Poll / 4)
+		select {
+		case <-pause.C():
+		case <-deadline.C():
+			return errors.New("it does not end")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// failureOf describes an operation that ended without success.
+func failureOf(device string, step Step, op *Operation) *Failure {
+	f := &Failure{
+		Device: device, Step: step, Kind: op.Kind, State: op.State, Phase: op.Phase,
+		Cause: op.Cause, Text: op.Text, Advice: op.Advice,
+	}
+	if f.Advice == 0 || f.Advice == mib.RetryAdviceNotApplicable {
+		f.Advice = adviceFor(op.Cause)
+	}
+	return f
+}
+
+// asFailure turns a command that was refused or got no answer into a Failure
+// that an operator can be asked about.
+func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error {
+	var refusal *RefusalError
+	switch {
+	case errors.As(err, &refusal):
+		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: refusal.Cause, Text: refusal.Text, Advice: adviceFor(refusal.Cause)}
+	case errors.Is(err, ErrNoAnswer):
+		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: mib.FailCauseOther,
+			Text: err.Error(), Advice: mib.RetryAdviceRetryLater, NoAnswer: true}
+	}
+	return err
+}
+
+// ask tells of a failure and has the operator decide.
+func (u *upgrade) ask(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
+	if ctx.Err() == nil {
+		u.fail(step, err)
+	}
+	return u.decide(ctx, step, attempt, err, choices...)
+}
+
+// decide has the operator choose how to go on. Errors that no decision can
+// change, and the decision to give up, come back as an error.
+func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
+	var failure *Failure
+	if ctx.Err() != nil || !errors.As(err, &failure) {
+		return Answer{}, err
+	}
+	answer, askErr := u.operator.Ask(ctx, Question{
+		Device: u.device.ID, Step: step, Failure: err, Advice: failure.Advice, Attempt: attempt, Choices: append(choices, GiveUp),
+	})
+	if askErr != nil {
+		return Answer{}, errors.Join(err, askErr)
+	}
+	if answer.Choice == GiveUp {
+		// Resumed later, the step is done again.
+		return Answer{}, errors.Join(err, u.anew(err))
+	}
+	return answer, nil
+}

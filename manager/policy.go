@@ -1,0 +1,99 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Policy is a way to go on after a failure that is decided beforehand.
+type Policy struct {
+	Kind PolicyKind
+	// Image is the file to go on with, for PolicyOther.
+	Image *Image
+}
+
+// PolicyKind is a kind of policy.
+type PolicyKind string
+
+// Kinds of policies.
+const (
+	PolicyAdvice  PolicyKind = "advice"  // try again where the device thinks that it may work
+	PolicyAsk     PolicyKind = "ask"     // ask a human
+	PolicyOther   PolicyKind = "other"   // step 130 again with another image, once
+	PolicyEdit    PolicyKind = "edit"    // modify the configuration data once more, step 170 again
+	PolicyRestore PolicyKind = "restore" // go back to the old software and end
+	PolicyGiveUp  PolicyKind = "give-up" // end; the device keeps what it runs
+)
+
+// ParsePolicy reads the name of a policy; open opens the file of
+// "other=FILE".
+func ParsePolicy(s string, open func(name string) (*Image, error)) (Policy, error) {
+	name, file, hasFile := strings.Cut(s, "=")
+	p := Policy{Kind: PolicyKind(name)}
+	kinds := []PolicyKind{PolicyAdvice, PolicyAsk, PolicyOther, PolicyEdit, PolicyRestore, PolicyGiveUp}
+	if !slices.Contains(kinds, p.Kind) || hasFile != (p.Kind == PolicyOther) {
+		return p, fmt.Errorf("%q is none of the policies ask, advice, edit, restore, give-up and other=FILE", s)
+	}
+	if !hasFile {
+		return p, nil
+	}
+	var err error
+	p.Image, err = open(file)
+	return p, err
+}
+
+// Policies is an operator that goes through a list of policies: the first
+// that fits the failure decides. When none does it gives up. It is for one
+// upgrade.
+type Policies struct {
+	List []Policy
+	// Automatic judges advice.
+	Automatic Automatic
+	// Human is who is asked; nil: PolicyAsk never fits.
+	Human Operator
+
+	used []bool
+}
+
+var _ Operator = (*Policies)(nil)
+
+// Ask implements Operator.
+func (p *Policies) Ask(ctx context.Context, q Question) (Answer, error) {
+	if p.used == nil {
+		p.used = make([]bool, len(p.List))
+	}
+	for i, policy := range p.List {
+		switch policy.Kind {
+		case PolicyAsk:
+			if p.Human != nil {
+				return p.Human.Ask(ctx, q)
+			}
+		case PolicyAdvice:
+			answer, err := p.Automatic.Ask(ctx, q)
+			if err != nil || answer.Choice != GiveUp {
+				return answer, err
+			}
+		case PolicyOther:
+			if !p.used[i] && slices.Contains(q.Choices, OtherFile) {
+				p.used[i] = true
+				return Answer{Choice: OtherFile, Image: policy.Image}, nil
+			}
+		case PolicyEdit:
+			if slices.Contains(q.Choices, Modify) && q.Attempt <= p.Automatic.Retries {
+				return Answer{Choice: Modify}, nil
+			}
+		case PolicyRestore:
+			if slices.Contains(q.Choices, RestoreOld) {
+				return Answer{Choice: RestoreOld}, nil
+			}
+			if q.Step == StepRestore {
+				return Answer{Choice: GiveUp}, nil // the old software runs already
+			}
+		case PolicyGiveUp:
+			return Answer{Choice: GiveUp}, nil
+		}
+	}
+	return Answer{Choice: GiveUp}, nil
+}

@@ -1,0 +1,113 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/iad/mib"
+)
+
+func (u *upgrade) fail(step Step, err error) {
+	u.failure = err
+	u.observe(Update{Kind: StepFails, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Text: err.Error(), Failure: err})
+}
+
+func (u *upgrade) tell(kind UpdateKind, step Step, text string) {
+	u.observe(Update{Kind: kind, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Text: text})
+}
+
+func (u *upgrade) begin(step Step, text string) { u.tell(StepBegins, step, text) }
+func (u *upgrade) end(step Step, text string)   { u.tell(StepEnds, step, text) }
+func (u *upgrade) note(step Step, text string)  { u.tell(Noted, step, text) }
+func (u *upgrade) warn(step Step, text string)  { u.tell(Warned, step, text) }
+
+// progress passes on what is newer than what was shown last: a notification
+// may arrive after a poll that saw more.
+func (u *upgrade) progress(step Step, op *Operation) {
+	if op.Attempt < u.last.Attempt || op.Attempt == u.last.Attempt && op.Percent < u.last.Percent && u.last.Percent <= 100 {
+		return
+	}
+	u.last = *op
+	u.observe(Update{Kind: Progressed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Operation: op})
+}
+
+// eventLog is what the manager knows of a device's events.
+type eventLog struct {
+	known bool
+	last  uint32          // the newest number heard of
+	heard map[uint32]bool // that came as notifications since the last catch-up
+}
+
+// hear takes in the number of an event.
+func (l *eventLog) hear(seq uint32) {
+	if l.heard == nil {
+		l.heard = make(map[uint32]bool)
+	}
+	l.heard[seq] = true
+}
+
+// missing tells whether an event up to seq was not heard of.
+func (l *eventLog) missing(seq uint32) bool {
+	for n := l.last; n != seq; {
+		if n++; n == 0 {
+			continue // no number
+		}
+		if !l.heard[n] {
+			return true
+		}
+		if len(l.heard) < int(n-l.last) {
+			return true
+		}
+	}
+	return false
+}
+
+// reset begins anew after the event seq.
+func (l *eventLog) reset(seq uint32) {
+	l.known, l.last = true, seq
+	clear(l.heard)
+}
+
+// catchUp tells of events whose notifications did not come, from the table
+// that the device keeps of them. What the verdict on the operation tells
+// anyway is left out.
+func (u *upgrade) catchUp(ctx context.Context, step Step) {
+	seq, err := u.plan.Client.EventSeq(ctx)
+	if err != nil {
+		return // the table is a convenience
+	}
+	if !u.events.known {
+		u.events.reset(seq)
+		return
+	}
+	if !u.events.missing(seq) {
+		u.events.reset(seq)
+		return
+	}
+	events, err := u.plan.Client.Events(ctx)
+	if err != nil {
+		return
+	}
+	for _, e := range events {
+		switch e.Type {
+		case mib.EventTypeStarted, mib.EventTypeCompleted, mib.EventTypeFailed:
+			continue
+		}
+		if int32(e.Seq-u.events.last) > 0 && !u.events.heard[e.Seq] {
+			u.note(step, "event without notification: "+e.String())
+		}
+	}
+	u.events.reset(seq)
+}
+
+// String tells number, kind and text of the event.
+func (e EventEntry) String() string {
+	s := fmt.Sprintf("#%d %s", e.Seq, e.Type)
+	if e.Cause != mib.FailCauseNone && e.Cause != 0 {
+		s += ", " + Explain(e.Cause)
+	}
+	if e.Text != "" {
+		s += " (" + e.Text + ")"
+	}
+	return s
+}
