@@ -32,10 +32,10 @@ func serverNamed(t testing.TB, name string) realServer {
 // TestBadLineTFTP moves files over lines that delay, lose, reorder and
 // duplicate, with windows (atftpd) and in lockstep (tftpd-hpa).
 func TestBadLineTFTP(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	const size = 256 << 10
 	for _, l := range []line{
 		{delay: 10 * time.Millisecond},
 		{delay: 10 * time.Millisecond, loss: 0.01},
@@ -58,10 +58,13 @@ func TestBadLineTFTP(t *testing.T) {
 						o.BlockSize = 8192 // lockstep: a round trip for each block
 					}
 				})
-				ctx := testContext(t)
+				ctx, size := testContext(t), 256<<10
+				if name == "tftpd-hpa" && l.mtu > 0 {
+					size /= 4 // small blocks in lockstep
+				}
 				want := testContent(size, 7)
 				begin := time.Now()
-				if _, err := c.Put(ctx, "up", bytes.NewReader(want), size); err != nil {
+				if _, err := c.Put(ctx, "up", bytes.NewReader(want), int64(size)); err != nil {
 					t.Fatal(err)
 				}
 				up := time.Since(begin)

@@ -18,6 +18,7 @@ import (
 
 // eachServer runs f against every real server.
 func eachServer(t *testing.T, f func(t *testing.T, s realServer, r *running, root string)) {
+	t.Parallel()
 	for _, s := range realServers {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -75,6 +76,7 @@ func TestNoPermission(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	for _, s := range realServers {
 		if s.readOnly {
@@ -104,6 +106,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestBadPassword(t *testing.T) {
+	t.Parallel()
 	for _, s := range realServers {
 		if s.protocol == transfer.TFTP {
 			continue

@@ -27,6 +27,7 @@ func fakeWithFile() *fakeFTP {
 }
 
 func TestFTPFallbacks(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(f *fakeFTP){
 		"usual":   func(f *fakeFTP) {},
 		"no EPSV": func(f *fakeFTP) { passive(f, "127,0,0,1") },
@@ -78,6 +79,7 @@ func withoutEnd(c *fakeConn, arg string) {
 }
 
 func TestFTPRefusals(t *testing.T) {
+	t.Parallel()
 	for name, x := range map[string]struct {
 		change func(f *fakeFTP)
 		want   transfer.Cause

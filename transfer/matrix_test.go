@@ -44,7 +44,7 @@ func (r *running) client(t testing.TB, change ...func(*transfer.Server, *transfe
 // testContext bounds a test that would hang.
 func testContext(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -93,6 +93,7 @@ func awaitFile(t testing.TB, path string, want []byte) {
 var sizes = []int{0, 1, 511, 512, 513, 1428, 2 * 1428, 64 * 1428, 64*1428 + 1, 100_001, 1 << 20}
 
 func TestMatrixTransfer(t *testing.T) {
+	t.Parallel()
 	for _, s := range realServers {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,11 +23,18 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	// The tests wait for networks more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m)
 }
 
 // TestMTU1280 runs the matrix over a line whose datagrams hold 1280 octets.
 func TestMTU1280(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	if os.Getenv(inNamespace) != "" {
 		t.Skip("inside already")

@@ -156,6 +156,7 @@ func (r *tcpRelay) replies(client, server net.Conn) {
 }
 
 func TestBadLineFTP(t *testing.T) {
+	t.Parallel()
 	const size = 256 << 10
 	for _, s := range realServers {
 		if s.protocol != transfer.FTP {
@@ -192,6 +193,7 @@ func TestBadLineFTP(t *testing.T) {
 // TestResumeAfterCut: what a reader got before the line broke need not be
 // fetched again.
 func TestResumeAfterCut(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"vsftpd", "proftpd", "pure-ftpd"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -159,22 +160,27 @@ func family(pid int) []int {
 	return list
 }
 
+// nextPort is where to look for a free port: below those that the kernel hands
+// out by itself, so that none is taken between being found and being used.
+var nextPort atomic.Int32
+
 func freePort(t testing.TB, network string) int {
 	t.Helper()
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + (os.Getpid()*37+int(nextPort.Add(1)))%20_000
+		address := fmt.Sprint("127.0.0.1:", port)
+		if network == "udp" {
+			if c, err := net.ListenPacket("udp", address); err == nil {
+				c.Close()
+				return port
+			}
+		} else if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return port
 		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).Port
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port")
+	return 0
 }
 
 // awaitTFTP asks for a file that is not there until the server says so.
@@ -249,7 +255,7 @@ func startATFTPD(t testing.TB, root string) *running {
 func startDnsmasq(t testing.TB, root string) *running {
 	needRoot(t)
 	pid := os.Getpid()
-	host := fmt.Sprintf("127.69.%d.%d", pid>>8&0xff, pid&0xff|1)
+	host := fmt.Sprintf("127.%d.%d.%d", 64+nextPort.Add(1)%64, pid>>8&0xff, pid&0xff|1)
 	r := launch(t, peers.Find(t, "dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--port=0", "--user=nobody", "--group=nogroup",
 		"--listen-address="+host, "--bind-interfaces", "--enable-tftp", "--tftp-root="+root, "--log-facility=-")
 	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: host}

@@ -279,6 +279,7 @@ func TestTFTPOptionsRefused(t *testing.T) {
 // TestTFTPBadOptionAck: options that were not asked for, out of range, endless
 // or broken end that attempt; the next one has no options.
 func TestTFTPBadOptionAck(t *testing.T) {
+	t.Parallel()
 	endless := append([]byte{0, 6}, bytes.Repeat([]byte("x\x00y\x00"), 5000)...)
 	for name, oack := range map[string][]byte{
 		"larger block":  tftpwire.AppendOptionAck(nil, tftpwire.Options{BlockSize: 65464}),
@@ -380,6 +381,7 @@ func TestTFTPMaxSize(t *testing.T) {
 // TestTFTPHostile: a server that sends nothing useful is given up after the
 // time-out.
 func TestTFTPHostile(t *testing.T) {
+	t.Parallel()
 	until := func(s *scripted, f func()) {
 		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
 			f()
@@ -507,6 +509,7 @@ func TestTFTPPutLostOptionAck(t *testing.T) {
 // TestTFTPRollover: block numbers pass 65535; with blocks of 8 octets that takes
 // half a megabyte.
 func TestTFTPRollover(t *testing.T) {
+	t.Parallel()
 	const size = 8*65536*2 + 13
 	for _, name := range []string{"atftpd", "tftpd-hpa"} {
 		t.Run(name, func(t *testing.T) {
@@ -528,6 +531,7 @@ func TestTFTPRollover(t *testing.T) {
 // TestTFTPSlowReader: the reader pauses for longer than the server's patience
 // with a silent client; no transfer breaks over that.
 func TestTFTPSlowReader(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("waits for a server's time-outs")
 	}
