@@ -238,7 +238,7 @@ func TestAbortHoldsThePointOfNoReturn(t *testing.T) {
 				if err := r.Undo(); err != nil {
 					t.Fatal(err)
 				}
-				l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+				l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
 				return
 			}
 			r.Done()
@@ -327,7 +327,7 @@ func TestVersionAskedFor(t *testing.T) {
 		if err := l.request(procedure.DownloadSoftware, version("2.0.0", procedure.ThenActivate)); err != nil {
 			t.Fatal(err)
 		}
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
 		if l.calls["connect"] != 0 || l.calls["activate"] != 1 {
 			t.Errorf("calls %v", l.calls)
 		}
@@ -394,7 +394,7 @@ func TestRestoreNeedsNoRestart(t *testing.T) {
 		}
 		l.inUse = 1
 		l.begin(procedure.RestoreOldSoftware, 0)
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
 		if s := l.now(); s.Banks.Next != 1 || s.ResetRequired() || s.Op.Bank != 1 || l.calls["selftest"] != 0 {
 			t.Errorf("next %d, bank %d, self-tests %d", s.Banks.Next, s.Op.Bank, l.calls["selftest"])
 		}

@@ -11,63 +11,63 @@ func planFor(op *Operation) []step {
 	switch op.Kind {
 	case BackupConfig:
 		plan = []step{
-			{Collecting, 5, (*task).collect},
-			{Connecting, 5, (*task).connect},
-			{Transferring, 75, (*task).upload},
-			{Verifying, 15, (*task).readBack},
+			{phase: Collecting, weight: 5, do: (*task).collect},
+			{phase: Connecting, weight: 5, do: (*task).connect},
+			{phase: Transferring, weight: 75, do: (*task).upload},
+			{phase: Verifying, weight: 15, do: (*task).readBack},
 		}
 	case DownloadSoftware:
 		plan = []step{
-			{Checking, 1, (*task).checkDownload},
-			{Connecting, 2, (*task).connect},
-			{Erasing, 2, nil}, // a phase within install
-			{Transferring, 65, (*task).install},
-			{Verifying, 10, nil}, // this, too
+			{phase: Checking, weight: 1, do: (*task).checkDownload},
+			{phase: Connecting, weight: 2, do: (*task).connect, needed: (*task).fetches},
+			{phase: Erasing, weight: 2}, // a phase within install
+			{phase: Transferring, weight: 65, do: (*task).install, needed: (*task).fetches},
+			{phase: Verifying, weight: 10}, // this, too
 		}
 		if o.Has(ThenActivate) && !o.Has(CheckOnly) {
 			plan = append(plan, switchSteps(o)...)
 		}
 	case Activate:
-		plan = []step{{Checking, 30, (*task).checkActivate}}
+		plan = []step{{phase: Checking, weight: 30, do: (*task).checkActivate}}
 		if !o.Has(CheckOnly) {
 			plan = append(plan, switchSteps(o)...)
 		}
 	case Reset:
-		plan = []step{{Checking, 10, (*task).checkCalls}}
+		plan = []step{{phase: Checking, weight: 10, do: (*task).checkCalls}}
 		if !o.Has(CheckOnly) {
-			plan = append(plan, step{PhaseRestarting, 90, (*task).restart})
+			plan = append(plan, step{phase: PhaseRestarting, weight: 90, do: (*task).restart})
 		}
 	case RestoreOldSoftware:
-		plan = []step{{Checking, 10, (*task).checkRestore}}
+		plan = []step{{phase: Checking, weight: 10, do: (*task).checkRestore}}
 		if !o.Has(CheckOnly) {
 			plan = append(plan,
-				step{Switching, 20, (*task).restore},
-				step{PhaseRestarting, 20, (*task).restart},
-				step{Trying, 50, (*task).try})
+				step{phase: Switching, weight: 20, do: (*task).restore},
+				step{phase: PhaseRestarting, weight: 20, do: (*task).restart, needed: (*task).switchedBanks},
+				step{phase: Trying, weight: 50, do: (*task).try, needed: (*task).cameBack})
 		}
 	case RecoverConfig:
 		plan = []step{
-			{Connecting, 5, (*task).connect},
-			{Transferring, 55, (*task).download},
-			{Verifying, 10, (*task).examine},
-			{Converting, 15, (*task).convert},
-			{Applying, 15, (*task).apply},
+			{phase: Connecting, weight: 5, do: (*task).connect},
+			{phase: Transferring, weight: 55, do: (*task).download},
+			{phase: Verifying, weight: 10, do: (*task).examine},
+			{phase: Converting, weight: 15, do: (*task).convert, needed: (*task).otherFormat},
+			{phase: Applying, weight: 15, do: (*task).apply},
 		}
 		if o.Has(ThenReset) && !o.Has(CheckOnly) {
-			plan = append(plan, step{PhaseRestarting, 20, (*task).restart})
+			plan = append(plan, step{phase: PhaseRestarting, weight: 20, do: (*task).restart})
 		}
 	case ConvertConfig:
 		plan = []step{
-			{Checking, 10, (*task).findOther},
-			{Converting, 60, (*task).convert},
-			{Applying, 30, (*task).apply},
+			{phase: Checking, weight: 10, do: (*task).findOther},
+			{phase: Converting, weight: 60, do: (*task).convert},
+			{phase: Applying, weight: 30, do: (*task).apply},
 		}
 	}
 	return plan
 }
 
-// Plan returns the phases of an operation in their order. One that needs nothing
-// of a phase goes through it at once.
+// Plan returns the phases of an operation in their order. One that has nothing
+// to do in a phase leaves it out.
 func Plan(kind Kind, o Options) []Phase {
 	var phases []Phase
 	for _, s := range planFor(&Operation{Kind: kind, Params: Params{Options: o}}) {
@@ -78,11 +78,13 @@ func Plan(kind Kind, o Options) []Phase {
 
 // switchSteps are the steps from ready software to software in use.
 func switchSteps(o Options) []step {
-	steps := []step{{Switching, 3, (*task).activate}}
+	steps := []step{{phase: Switching, weight: 3, do: (*task).activate}}
 	if o.Has(ThenReset) {
-		return append(steps, step{PhaseRestarting, 7, (*task).restart}, step{Trying, 10, (*task).try})
+		return append(steps,
+			step{phase: PhaseRestarting, weight: 7, do: (*task).restart},
+			step{phase: Trying, weight: 10, do: (*task).try})
 	}
-	return append(steps, step{Trying, 10, (*task).takeOver})
+	return append(steps, step{phase: Trying, weight: 10, do: (*task).takeOver, needed: (*task).takesOver})
 }
 
 // indexOf finds a phase in a plan, len(plan) if it is not there.

@@ -198,7 +198,7 @@ func TestRestoreOldSoftware(t *testing.T) {
 			t.Errorf("operation %+v", op)
 		}
 		l.begin(procedure.RestoreOldSoftware, 0) // it runs already
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
 	})
 	run(t, func(l *lab) { // the old software is not healthy either
 		l.old()

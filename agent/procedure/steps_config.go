@@ -185,12 +185,12 @@ func (t *task) findOther() error {
 	return nil
 }
 
+// otherFormat tells whether the files have to be converted.
+func (t *task) otherFormat() bool { return t.format != t.e.cfg.Store.Status().Format }
+
 // convert brings the files to the format of the running software.
 func (t *task) convert() error {
 	want := t.e.cfg.Store.Status().Format
-	if t.format == want {
-		return nil
-	}
 	files, err := t.e.cfg.Store.Convert(t.ctx, t.format, want, t.files)
 	if err != nil {
 		return err

@@ -22,11 +22,14 @@ func (t *task) checkDownload() error {
 	}
 	n := t.other()
 	if b := st.Bank(n); b.Version == p.Version && (b.State == BankReady || b.State == BankGood) {
-		t.skip = true
+		t.there = true
 		t.stored(n, b.Version)
 	}
 	return nil
 }
+
+// fetches tells whether there is something to download.
+func (t *task) fetches() bool { return !t.there }
 
 // stored notes which software the operation is about.
 func (t *task) stored(n int, version string) {
@@ -99,14 +102,13 @@ func (t *task) checkCalls() error {
 // activate makes the new bank the next one.
 func (t *task) activate() error {
 	n := t.other()
-	restarts := t.op.Params.Options.Has(ThenReset)
-	if restarts || t.takesOver(n) {
+	t.op.Bank = n
+	if t.op.Params.Options.Has(ThenReset) || t.takesOver() {
 		if err := t.checkCalls(); err != nil {
 			return err
 		}
 	}
 	b := t.e.cfg.Banks.Status().Bank(n)
-	t.op.Bank = n
 	err := t.pointOfNoReturn(Switching, func(j *journal) {
 		j.Op.Bank, j.Op.NewVersion = n, b.Version
 		j.Trial = trial{Bank: n, OpID: j.Op.ID, ReqID: j.Op.Params.ReqID, Kind: j.Op.Kind}
@@ -129,16 +131,14 @@ func (t *task) switched(n int) {
 	})
 }
 
-func (t *task) takesOver(n int) bool {
-	return !t.e.cfg.Banks.Status().Bank(n).NeedsReset && t.e.cfg.Device.TakesOver()
+// takesOver tells whether software and device can do without a restart;
+// elsewhere the next restart puts the software to use.
+func (t *task) takesOver() bool {
+	return !t.e.cfg.Banks.Status().Bank(t.op.Bank).NeedsReset && t.e.cfg.Device.TakesOver()
 }
 
-// takeOver puts software to use without a restart, where the software and the
-// device can do that; elsewhere the next restart does.
+// takeOver puts software to use without a restart.
 func (t *task) takeOver() error {
-	if !t.takesOver(t.op.Bank) {
-		return nil
-	}
 	if err := t.e.cfg.Banks.TakeOver(t.op.Bank); err != nil {
 		if t.e.cfg.Banks.Status().Running != t.op.Bank {
 			// It never ran: the old software stays, also after a restart.
@@ -161,9 +161,6 @@ func (t *task) restart() error {
 	case DownloadSoftware, Activate:
 		reason = ReasonActivation
 	case RestoreOldSoftware:
-		if t.op.Bank == t.e.cfg.Banks.Status().Running {
-			return nil
-		}
 		reason = ReasonRollback
 	}
 	if err := t.pointOfNoReturn(PhaseRestarting, nil); err != nil {
@@ -206,11 +203,15 @@ func (t *task) restore() error {
 	return nil
 }
 
+// switchedBanks tells whether the old software needs a restart to run.
+func (t *task) switchedBanks() bool { return t.op.Bank != t.e.cfg.Banks.Status().Running }
+
+// cameBack tells whether the old software was started by the operation; what
+// ran all the time was tested long ago.
+func (t *task) cameBack() bool { return t.op.Phase == Trying }
+
 // try runs the self-test of the software that the operation put to use.
 func (t *task) try() error {
-	if t.op.Kind == RestoreOldSoftware && t.op.Phase != Trying {
-		return nil // it ran all the time, and was confirmed long ago
-	}
 	if err := t.pointOfNoReturn(Trying, nil); err != nil {
 		return err
 	}

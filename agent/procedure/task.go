@@ -12,6 +12,7 @@ type step struct {
 	phase  Phase
 	weight int // share of the percentage
 	do     func(*task) error
+	needed func(*task) bool // nil: always
 }
 
 // restartWanted is how a step says that the device must restart; the plan goes
@@ -35,7 +36,7 @@ type task struct {
 	files  ConfigFiles
 	format uint32
 	sent   map[FileKind][]byte // digests
-	skip   bool                // the software is there already: no download
+	there  bool                // the software is in the bank already
 
 	stop *Failure // owned by the engine's goroutine: why the work was told to stop
 	past bool     // past the point where it can be stopped; changed by the engine while the work waits
@@ -113,7 +114,7 @@ func (t *task) runSteps(from int) error {
 		if err := t.stopped(); err != nil {
 			return err
 		}
-		if s.do == nil || t.skip && s.phase <= Writing {
+		if s.do == nil || s.needed != nil && !s.needed(t) {
 			continue
 		}
 		t.phase(s.phase)

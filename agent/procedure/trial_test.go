@@ -234,7 +234,7 @@ func TestTrialWithoutOperation(t *testing.T) {
 		l.stop()
 		l.banks.Running = 2
 		l.start()
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
 		l.failing("selftest", coded(procedure.CauseSelfTestFailed))
 		l.release("selftest")
 		l.restart(nil)
