@@ -1,0 +1,165 @@
+package sim_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"aead.dev/minisign"
+
+	"example.com/iad/agent"
+	"example.com/iad/bank"
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+	"example.com/iad/sim"
+)
+
+// life runs a device until stop is called; it takes the place of the lab's.
+func (l *lab) life(cfg sim.Config) (stop func()) {
+	l.device = sim.New(cfg)
+	ctx, cancel := context.WithCancel(l.t.Context())
+	done := make(chan error, 1)
+	device := l.device
+	go func() { done <- device.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			l.t.Errorf("device: %v", err)
+		}
+	}
+	l.t.Cleanup(stop)
+	return stop
+}
+
+// newDisk is a device that is switched off, with software 1.0.0.
+func (l *lab) newDisk(cfg *sim.Config) {
+	l.t.Helper()
+	cfg.Disk = sim.Memory()
+	if err := sim.New(*cfg).Provision(bytes.NewReader(l.build(bank.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// setFloor is what somebody at the device does with "iad floor".
+func (l *lab) setFloor(cfg sim.Config, version string) {
+	l.t.Helper()
+	if err := agent.SetFloor(agent.Config{State: cfg.Disk.State, Banks: cfg.Disk.Banks}, version); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) version() string {
+	l.t.Helper()
+	d, err := l.client().Device(l.t.Context())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return d.Version
+}
+
+func (l *lab) want(op *manager.Operation, state mib.OperationState, cause mib.FailCause, version string) {
+	l.t.Helper()
+	if op.State != state || op.Cause != cause {
+		l.t.Errorf("%v: %v, %v: %s; want %v, %v", op.Kind, op.State, op.Cause, op.Text, state, cause)
+	}
+	if v := l.version(); v != version {
+		l.t.Errorf("runs %s, want %s", v, version)
+	}
+}
+
+// Keys that are taken away and a floor above everything keep new software out;
+// they keep no software that is on the device from starting, neither the
+// running one, nor the fallback of a failed trial, nor what restoreOldSoftware
+// goes back to.
+func TestRevokedSoftwareStillStarts(t *testing.T) {
+	var cfg sim.Config
+	l := newLab(t, func(c *sim.Config) { cfg = *c })
+	if len(cfg.Trust) != 1 {
+		t.Fatal("the lab trusts one key")
+	}
+	second := newKey(t)
+	cfg.Trust = append(cfg.Trust, second.Public().(minisign.PublicKey))
+	l.newDisk(&cfg)
+	first := l.key
+
+	// The second key signs as well as the first, and its software raises the
+	// floor above what runs.
+	l.key = second
+	stop := l.life(cfg)
+	image := map[string][]byte{"fw.iad": l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "2.0.0"})}
+	op := l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, manager.ThenActivate, manager.ThenReset)
+	l.want(op, mib.OperationStateSucceeded, mib.FailCauseNone, "2.0.0")
+	stop()
+
+	trust := cfg.Trust
+	cfg.Trust = nil
+	l.setFloor(cfg, "9.0.0")
+	stop = l.life(cfg)
+	if v := l.version(); v != "2.0.0" {
+		t.Errorf("with all keys revoked and a floor of 9.0.0 runs %s", v)
+	}
+	op = l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, manager.Force)
+	l.want(op, mib.OperationStateFailed, mib.FailCauseSignerUntrusted, "2.0.0")
+	l.want(l.command(mib.OperationKindRestoreOldSoftware), mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
+	stop()
+
+	// New software fails its test after the revocation.
+	cfg.Trust = trust
+	l.newDisk(&cfg)
+	stop = l.life(cfg)
+	l.key = first
+	image["fw.iad"] = l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"},
+		payload("selftest", "#!/bin/sh\nexit 1\n", 0o755))
+	op = l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, manager.ThenActivate)
+	l.want(op, mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
+	stop()
+	cfg.Trust = nil
+	l.setFloor(cfg, "9.0.0")
+	l.life(cfg)
+	l.device.Agent(t.Context(), 2)
+	if v := l.version(); v != "1.0.0" {
+		t.Errorf("after a failed trial with all keys revoked runs %s", v)
+	}
+}
+
+// An image of the past, well signed, is no way back to its mistakes: without
+// allowDowngrade it is refused, and below the floor with it as well, until
+// somebody at the device lowers the floor.
+func TestReplayedImage(t *testing.T) {
+	var cfg sim.Config
+	l := newLab(t, func(c *sim.Config) { cfg = *c })
+	l.newDisk(&cfg)
+	old := map[string][]byte{"old.iad": l.build(bank.Manifest{Version: "1.4.0", ConfigFormat: 1})}
+	image := map[string][]byte{"fw.iad": l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "1.5.0"})}
+	stop := l.life(cfg)
+	whole := []manager.Option{manager.ThenActivate, manager.ThenReset}
+	l.want(l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, whole...),
+		mib.OperationStateSucceeded, mib.FailCauseNone, "2.0.0")
+	for _, options := range [][]manager.Option{nil, {manager.AllowDowngrade}, {manager.AllowDowngrade, manager.Force}} {
+		op := l.download(manager.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, append(options, whole...)...)
+		l.want(op, mib.OperationStateFailed, mib.FailCauseDowngradeRefused, "2.0.0")
+	}
+	stop()
+	l.setFloor(cfg, "")
+	l.life(cfg)
+	l.want(l.download(manager.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, whole...),
+		mib.OperationStateFailed, mib.FailCauseDowngradeRefused, "2.0.0")
+	l.want(l.download(manager.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, append(whole, manager.AllowDowngrade)...),
+		mib.OperationStateSucceeded, mib.FailCauseNone, "1.4.0")
+}
+
+// command commands an operation that needs nothing and waits for its end.
+func (l *lab) command(kind mib.OperationKind) *manager.Operation {
+	l.t.Helper()
+	c := l.client()
+	op, err := c.Start(l.t.Context(), manager.Request{Kind: kind, ID: manager.NewReqID(), Owner: "lab"})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return l.await(c, op.ID)
+}
