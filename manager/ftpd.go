@@ -219,7 +219,11 @@ func (d *ftpDownload) Read(p []byte) (int, error) {
 func (d *ftpDownload) TransferError(err error) { d.failure = err }
 
 func (d *ftpDownload) Close() error {
-	d.store.logSent("FTP", d.name, d.octets, d.failure)
+	if d.failure != nil {
+		d.store.log.Warn("file not sent completely", "protocol", "FTP", "file", d.name, "octets", d.octets, "cause", d.failure)
+	} else {
+		d.store.log.Info("file sent", "protocol", "FTP", "file", d.name, "octets", d.octets)
+	}
 	return d.File.Close()
 }
 

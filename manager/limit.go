@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"io"
+	"time"
 
 	"golang.org/x/time/rate"
 )
@@ -15,6 +16,17 @@ func newLimiter(octets int) *rate.Limiter {
 		return nil
 	}
 	return rate.NewLimiter(rate.Limit(octets), max(octets/20, 2048))
+}
+
+// reserve takes n octets of what may pass and returns how long to wait until they may.
+func reserve(l *rate.Limiter, n int) (wait time.Duration) {
+	if l == nil {
+		return 0
+	}
+	for now := time.Now(); n > 0; n -= l.Burst() {
+		wait = l.ReserveN(now, min(n, l.Burst())).DelayFrom(now)
+	}
+	return wait
 }
 
 // throttle waits until n octets may pass.

@@ -47,7 +47,7 @@ type ServersConfig struct {
 type Servers struct {
 	cfg    ServersConfig
 	store  *store
-	tftp   net.PacketConn
+	tftp   *net.UDPConn
 	ftp    net.Listener
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -79,7 +79,11 @@ func StartServers(cfg ServersConfig) (*Servers, error) {
 
 func (s *Servers) listen(ctx context.Context) error {
 	if s.cfg.TFTP != "" {
-		conn, err := net.ListenPacket("udp", s.cfg.TFTP)
+		address, err := net.ResolveUDPAddr("udp", s.cfg.TFTP)
+		if err != nil {
+			return fmt.Errorf("TFTP server: %w", err)
+		}
+		conn, err := net.ListenUDP("udp", address)
 		if err != nil {
 			return fmt.Errorf("TFTP server: %w", err)
 		}

@@ -349,3 +349,18 @@ func (u *upload) abandon(why error) {
 		u.store.log.Warn("temporary file stays", "file", u.temp, "cause", err)
 	}
 }
+
+// plainError leaves out paths of this machine: the text goes to the device.
+func plainError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("file not found")
+	case errors.Is(err, fs.ErrPermission):
+		return errors.New("access denied")
+	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errTooLarge):
+		return err
+	}
+	return errors.New("server error")
+}

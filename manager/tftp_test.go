@@ -1,0 +1,600 @@
+package manager
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/tftpwire"
+)
+
+// memoryConn is one end of a line between a server's transfer and a client; the
+// line is a function that says when copies of a datagram arrive.
+type memoryConn struct {
+	inbox chan []byte
+	other *memoryConn
+	line  func(b []byte) []time.Duration
+	once  sync.Once
+	gone  chan struct{}
+}
+
+func memoryPair(toClient, toServer func(b []byte) []time.Duration) (server, client *memoryConn) {
+	server = &memoryConn{inbox: make(chan []byte, 1<<12), line: toClient, gone: make(chan struct{})}
+	client = &memoryConn{inbox: make(chan []byte, 1<<12), line: toServer, gone: make(chan struct{}), other: server}
+	server.other = client
+	return server, client
+}
+
+func (c *memoryConn) Write(b []byte) (int, error) {
+	delays := []time.Duration{0}
+	if c.line != nil {
+		delays = c.line(b)
+	}
+	for _, d := range delays {
+		copied := bytes.Clone(b)
+		if d == 0 {
+			c.other.inbox <- copied
+			continue
+		}
+		time.AfterFunc(d, func() { c.other.inbox <- copied })
+	}
+	return len(b), nil
+}
+
+func (c *memoryConn) Read(b []byte) (int, error) {
+	select {
+	case p := <-c.inbox:
+		return copy(b, p), nil
+	case <-c.gone:
+		return 0, net.ErrClosed
+	}
+}
+
+func (c *memoryConn) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	return nil
+}
+
+func (c *memoryConn) LocalAddr() net.Addr              { return &net.UDPAddr{} }
+func (c *memoryConn) RemoteAddr() net.Addr             { return &net.UDPAddr{} }
+func (c *memoryConn) SetDeadline(time.Time) error      { return nil }
+func (c *memoryConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *memoryConn) SetWriteDeadline(time.Time) error { return nil }
+
+// receive returns the next packet, ok false when none came in time.
+func (c *memoryConn) receive(t *testing.T, patience time.Duration) (p tftpwire.Packet, ok bool) {
+	t.Helper()
+	select {
+	case b := <-c.inbox:
+		p, err := tftpwire.Parse(b)
+		if err != nil {
+			t.Fatalf("the server sent %x: %v", b, err)
+		}
+		return p, true
+	case <-time.After(patience):
+		return p, false
+	}
+}
+
+// badLine loses, doubles and holds back datagrams.
+func badLine(seed int64, delay time.Duration, loss, double, late float64) func([]byte) []time.Duration {
+	random := rand.New(rand.NewSource(seed))
+	var mu sync.Mutex
+	var last time.Time
+	return func([]byte) []time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		if random.Float64() < loss {
+			return nil
+		}
+		d := delay
+		if random.Float64() < late {
+			d += delay/4 + time.Millisecond
+		} else { // in order: two timers of one instant run in any order
+			last = later(time.Now().Add(delay), last.Add(1))
+			d = time.Until(last)
+		}
+		if random.Float64() < double {
+			return []time.Duration{d, d + time.Millisecond}
+		}
+		return []time.Duration{d}
+	}
+}
+
+// tftpLab is a server whose one client is the test.
+type tftpLab struct {
+	*testing.T
+	server *tftpServer
+	store  *store
+	client *memoryConn
+	folder string
+	stop   context.CancelFunc
+	log    *bytes.Buffer
+}
+
+// newTFTPLab makes the lab within a synctest bubble.
+func newTFTPLab(t *testing.T, toClient, toServer func(b []byte) []time.Duration) *tftpLab {
+	t.Helper()
+	log := &bytes.Buffer{}
+	s := &store{
+		files: afero.NewMemMapFs(), maxUpload: 4 << 20, log: slog.New(slog.NewTextHandler(log, nil)),
+		images: map[string]imageSource{}, grants: map[string]*grant{},
+	}
+	s.grants["x"] = &grant{home: "backup/A", folder: "backup/A/1", final: map[string]bool{"f": true}}
+	if err := s.files.MkdirAll("backup/A/1", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := &tftpLab{T: t, store: s, folder: "backup/A/1/", log: log}
+	l.connect(toClient, toServer)
+	return l
+}
+
+// connect gives the server a new life on a new line.
+func (l *tftpLab) connect(toClient, toServer func(b []byte) []time.Duration) {
+	if l.server != nil {
+		l.stop()
+		l.server.tasks.Wait()
+	}
+	ctx, stop := context.WithCancel(l.Context())
+	server, client := memoryPair(toClient, toServer)
+	l.stop, l.client, l.server = stop, client, newTFTPServer(ctx, l.store, nil)
+	l.server.dialer = func(netip.Addr, netip.AddrPort) (net.Conn, error) { return server, nil }
+	l.Cleanup(func() { stop(); l.server.tasks.Wait() })
+}
+
+func (l *tftpLab) request(op tftpwire.Op, name string, o tftpwire.Options) {
+	l.requestFrom(op, name, o, netip.MustParseAddrPort("192.0.2.1:1000"))
+}
+
+func (l *tftpLab) requestFrom(op tftpwire.Op, name string, o tftpwire.Options, from netip.AddrPort) {
+	raw := tftpwire.AppendRequest(nil, op, name, o)
+	p, ok := parseTFTPRequest(raw)
+	if !ok {
+		l.Fatalf("request %q not understood", raw)
+	}
+	l.server.handle(p, string(raw), from, netip.Addr{})
+}
+
+// download is a plain client: it acknowledges windows, and what it has when nothing
+// comes for a while. It returns the number of DATA packets it got as well.
+func (l *tftpLab) download(name string, o tftpwire.Options) (data []byte, packets int) {
+	l.Helper()
+	l.request(tftpwire.OpReadRequest, name, o)
+	block, window, next, acked := 512, int64(1), int64(1), int64(0)
+	for silences := 0; ; {
+		p, ok := l.client.receive(l.T, 700*time.Millisecond)
+		switch {
+		case !ok && silences > 20:
+			l.Fatalf("the server is silent after %d octets", len(data))
+		case !ok:
+			silences++
+			if next > 1 || !o.None() {
+				_, _ = l.client.Write(tftpwire.AppendAck(nil, uint16(next-1)))
+				acked = next - 1
+			}
+			continue
+		case p.Op == tftpwire.OpError:
+			l.Fatalf("ERROR %d %s", p.Code, p.Message)
+		case p.Op == tftpwire.OpOptionAck:
+			if p.Options.BlockSize > 0 {
+				block = p.Options.BlockSize
+			}
+			window = max(1, int64(p.Options.Window))
+			if next == 1 {
+				_, _ = l.client.Write(tftpwire.AppendAck(nil, 0))
+			}
+			continue
+		}
+		silences = 0
+		packets++
+		if n := tftpwire.Unwrap(next, p.Block); n != next {
+			if n <= acked { // as plain clients do
+				_, _ = l.client.Write(tftpwire.AppendAck(nil, uint16(next-1)))
+			}
+			continue
+		}
+		data = append(data, p.Data...)
+		next++
+		if final := len(p.Data) < block; final || next > acked+window {
+			_, _ = l.client.Write(tftpwire.AppendAck(nil, uint16(next-1)))
+			if acked = next - 1; final {
+				return data, packets
+			}
+		}
+	}
+}
+
+// upload is a plain client: it sends windows and goes back where the server says.
+func (l *tftpLab) upload(name string, data []byte, o tftpwire.Options) (last tftpwire.Packet) {
+	l.Helper()
+	l.request(tftpwire.OpWriteRequest, name, o)
+	block, window, acked := 512, int64(1), int64(-1)
+	final := int64(-1)
+	for silences := 0; final < 0 || acked < final; {
+		p, ok := l.client.receive(l.T, 900*time.Millisecond)
+		n := int64(-1)
+		switch {
+		case !ok && silences > 20:
+			l.Fatalf("the server is silent at block %d", acked)
+		case !ok:
+			silences++
+			if n = acked; n < 0 {
+				l.request(tftpwire.OpWriteRequest, name, o)
+				continue
+			}
+		case p.Op == tftpwire.OpError:
+			return p
+		case p.Op == tftpwire.OpOptionAck:
+			if p.Options.BlockSize > 0 {
+				block = p.Options.BlockSize
+			}
+			window = max(1, int64(p.Options.Window))
+			n = 0
+		case p.Op == tftpwire.OpAck:
+			n = tftpwire.Unwrap(max(acked, 0), p.Block)
+		}
+		if ok && n <= acked {
+			continue
+		}
+		if ok {
+			silences = 0
+		}
+		acked, final, last = n, int64(len(data)/block+1), p
+		for k := acked + 1; k <= min(acked+window, final); k++ {
+			from := int(k-1) * block
+			_, _ = l.client.Write(append(tftpwire.AppendDataHeader(nil, uint16(k)), data[from:min(from+block, len(data))]...))
+		}
+	}
+	return last
+}
+
+func contents(n int) []byte {
+	b := make([]byte, n)
+	rand.New(rand.NewSource(int64(n))).Read(b)
+	return b
+}
+
+var tftpTerms = []tftpwire.Options{
+	{},
+	{BlockSize: 1428, HasSize: true, Timeout: 1},
+	{BlockSize: 1428, Window: 2},
+	{BlockSize: 1000, Window: 64, HasSize: true, Timeout: 1},
+	{Window: 1000},
+}
+
+// eachLine runs a test on lines of every kind, in no real time.
+func eachLine(t *testing.T, test func(l *tftpLab, size int, o tftpwire.Options)) {
+	for _, line := range []struct {
+		name               string
+		delay              time.Duration
+		loss, double, late float64
+	}{
+		{name: "good", delay: time.Millisecond},
+		{name: "far", delay: 100 * time.Millisecond},
+		{name: "doubling", delay: 10 * time.Millisecond, double: 1},
+		{name: "reordering", delay: 10 * time.Millisecond, late: 0.2},
+		{name: "bad", delay: 10 * time.Millisecond, loss: 0.05, double: 0.05, late: 0.05},
+		{name: "far and bad", delay: 100 * time.Millisecond, loss: 0.05, double: 0.01, late: 0.01},
+	} {
+		for i, o := range tftpTerms {
+			block := max(512, o.BlockSize)
+			for _, size := range []int{0, 1, block, 3*block - 1, 50_000} {
+				t.Run(fmt.Sprintf("%s/%d/%d", line.name, i, size), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						test(newTFTPLab(t, badLine(int64(size), line.delay, line.loss, line.double, line.late),
+							badLine(int64(size)+1, line.delay, line.loss, line.double, line.late)), size, o)
+					})
+				})
+			}
+		}
+	}
+}
+
+func TestTFTPDownloads(t *testing.T) {
+	eachLine(t, func(l *tftpLab, size int, o tftpwire.Options) {
+		want := contents(size)
+		if err := afero.WriteFile(l.store.files, l.folder+"f", want, 0o600); err != nil {
+			l.Fatal(err)
+		}
+		if got, _ := l.download(l.folder+"f", o); !bytes.Equal(got, want) {
+			l.Errorf("%d octets came of %d, or other ones", len(got), len(want))
+		}
+	})
+}
+
+func TestTFTPUploads(t *testing.T) {
+	eachLine(t, func(l *tftpLab, size int, o tftpwire.Options) {
+		want := contents(size)
+		if o.HasSize {
+			o.Size = int64(size)
+		}
+		if p := l.upload(l.folder+"f", want, o); p.Op == tftpwire.OpError {
+			l.Fatalf("ERROR %d %s", p.Code, p.Message)
+		}
+		l.holds("f", want)
+	})
+}
+
+// holds checks that the folder has exactly one file, complete.
+func (l *tftpLab) holds(name string, want []byte) {
+	l.Helper()
+	if got, err := afero.ReadFile(l.store.files, l.folder+name); err != nil || !bytes.Equal(got, want) {
+		l.Errorf("%s holds %d octets of %d, %v", name, len(got), len(want), err)
+	}
+	if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) != 1 {
+		l.Errorf("the folder holds %d files, %v", len(list), err)
+	}
+}
+
+// TestTFTPRollover: block numbers go on with 0 after 65535.
+func TestTFTPRollover(t *testing.T) {
+	for _, window := range []int{1, 64} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newTFTPLab(t, nil, nil)
+			want := contents(8*70_000 + 3)
+			o := tftpwire.Options{BlockSize: 8, Window: window}
+			l.upload(l.folder+"f", want, o)
+			l.holds("f", want)
+			l.connect(nil, nil)
+			if got, _ := l.download(l.folder+"f", o); !bytes.Equal(got, want) {
+				t.Errorf("%d octets came of %d, or other ones", len(got), len(want))
+			}
+		})
+	}
+}
+
+// TestTFTPSorcerersApprentice: acknowledgements that come twice do not double the
+// data (RFC 1123 section 4.2.3.1).
+func TestTFTPSorcerersApprentice(t *testing.T) {
+	for _, o := range tftpTerms {
+		synctest.Test(t, func(t *testing.T) {
+			l := newTFTPLab(t, badLine(1, 5*time.Millisecond, 0, 0, 0), badLine(2, 5*time.Millisecond, 0, 1, 0))
+			if err := afero.WriteFile(l.store.files, l.folder+"f", contents(100_000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			block := 512
+			if o.BlockSize > 0 {
+				block = o.BlockSize
+			}
+			if _, packets := l.download(l.folder+"f", o); packets != 100_000/block+1 {
+				t.Errorf("%+v: %d blocks were sent, %d are in the file", o, packets, 100_000/block+1)
+			}
+		})
+	}
+}
+
+// losing loses the datagrams that a test names.
+func losing(lose func(tftpwire.Packet) bool) func([]byte) []time.Duration {
+	return func(b []byte) []time.Duration {
+		if p, err := tftpwire.Parse(b); err == nil && lose(p) {
+			return nil
+		}
+		return []time.Duration{time.Millisecond}
+	}
+}
+
+func TestTFTPLastAcknowledgementLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lost := 0
+		l := newTFTPLab(t, losing(func(p tftpwire.Packet) bool {
+			if p.Op == tftpwire.OpAck && p.Block == 3 && lost < 2 {
+				lost++
+				return true
+			}
+			return false
+		}), nil)
+		want := contents(1200)
+		if p := l.upload(l.folder+"f", want, tftpwire.Options{}); p.Op != tftpwire.OpAck || lost != 2 {
+			t.Errorf("upload ended with %+v, %d acknowledgements lost", p, lost)
+		}
+		l.holds("f", want)
+	})
+}
+
+// TestTFTPSilence: a client that says no more is given up in time, sooner before it
+// has said anything, and leaves nothing behind.
+func TestTFTPSilence(t *testing.T) {
+	for name, x := range map[string]struct {
+		op      tftpwire.Op
+		options tftpwire.Options
+		speak   bool
+		most    time.Duration
+	}{
+		"read, never heard":          {tftpwire.OpReadRequest, tftpwire.Options{}, false, tftpFirstPatience + 8*time.Second},
+		"read, options, never heard": {tftpwire.OpReadRequest, tftpwire.Options{BlockSize: 1000}, false, tftpFirstPatience + 8*time.Second},
+		"read, heard":                {tftpwire.OpReadRequest, tftpwire.Options{}, true, tftpPatience + 8*time.Second},
+		"write, never heard":         {tftpwire.OpWriteRequest, tftpwire.Options{}, false, tftpFirstPatience + 8*time.Second},
+		"write, heard":               {tftpwire.OpWriteRequest, tftpwire.Options{}, true, tftpPatience + 8*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newTFTPLab(t, nil, nil)
+				target := "g"
+				if x.op == tftpwire.OpReadRequest {
+					target = "f"
+					if err := afero.WriteFile(l.store.files, l.folder+"f", contents(2000), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				begun := time.Now()
+				l.request(x.op, l.folder+target, x.options)
+				if x.speak && x.op == tftpwire.OpReadRequest {
+					_, _ = l.client.Write(tftpwire.AppendAck(nil, 1))
+				} else if x.speak {
+					_, _ = l.client.Write(append(tftpwire.AppendDataHeader(nil, 1), contents(512)...))
+				}
+				l.server.tasks.Wait()
+				if took := time.Since(begun); took > x.most {
+					t.Errorf("given up after %v", took)
+				}
+				last := tftpwire.Packet{}
+				for len(l.client.inbox) > 0 {
+					last, _ = l.client.receive(t, 0)
+				}
+				if last.Op != tftpwire.OpError {
+					t.Errorf("the client's last packet is %+v", last)
+				}
+				if _, err := l.store.files.Stat(l.folder + "g"); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("half a file: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestTFTPStop: stopping waits for no client.
+func TestTFTPStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTFTPLab(t, nil, nil)
+		l.request(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{})
+		synctest.Wait()
+		begun := time.Now()
+		l.stop()
+		l.server.tasks.Wait()
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("stopping took %v", took)
+		}
+		for len(l.client.inbox) > 0 {
+			if p, _ := l.client.receive(t, 0); p.Op == tftpwire.OpError && p.Message == errServerStops.Error() {
+				return
+			}
+		}
+		t.Error("the client was not told")
+	})
+}
+
+// TestTFTPErrors: each failure has the code that RFC 1350 gives it.
+func TestTFTPErrors(t *testing.T) {
+	full := func(l *tftpLab) { l.store.files = fullFs{l.store.files} }
+	for name, x := range map[string]struct {
+		op      tftpwire.Op
+		file    string
+		raw     string // instead of the above
+		options tftpwire.Options
+		data    int
+		prepare func(*tftpLab)
+		want    tftpwire.ErrorCode
+	}{
+		"no such file":         {op: tftpwire.OpReadRequest, file: "backup/A/1/none", want: tftpwire.ErrFileNotFound},
+		"somebody else's file": {op: tftpwire.OpReadRequest, file: "backup/B/1/f", want: tftpwire.ErrFileNotFound},
+		"name not allowed":     {op: tftpwire.OpReadRequest, file: "../etc/passwd", want: tftpwire.ErrAccessViolation},
+		"no upload here":       {op: tftpwire.OpWriteRequest, file: "f", want: tftpwire.ErrAccessViolation},
+		"too large, announced": {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{HasSize: true, Size: 4<<20 + 1}, want: tftpwire.ErrDiskFull},
+		"too large":            {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{BlockSize: 60_000}, data: 4<<20 + 1, want: tftpwire.ErrDiskFull},
+		"disk full":            {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", data: 10, prepare: full, want: tftpwire.ErrDiskFull},
+		"exists": {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", data: 10, want: tftpwire.ErrFileExists, prepare: func(l *tftpLab) {
+			l.store.files = crowdedFs{l.store.files}
+		}},
+		"size not as announced": {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{HasSize: true, Size: 11}, data: 10, want: tftpwire.ErrNotDefined},
+		"text mode":             {raw: "\x00\x01backup/A/1/f\x00netascii\x00", want: tftpwire.ErrIllegal},
+		"mail":                  {raw: "\x00\x02somebody\x00mail\x00", want: tftpwire.ErrIllegal},
+		"no name":               {raw: "\x00\x01\x00octet\x00", want: tftpwire.ErrIllegal},
+		"no mode":               {raw: "\x00\x02f\x00", want: tftpwire.ErrIllegal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newTFTPLab(t, nil, nil)
+				if x.prepare != nil {
+					x.prepare(l)
+				}
+				var p tftpwire.Packet
+				switch {
+				case x.raw != "":
+					request, _ := parseTFTPRequest([]byte(x.raw))
+					l.server.handle(request, x.raw, netip.MustParseAddrPort("192.0.2.1:1000"), netip.Addr{})
+					p, _ = l.client.receive(t, time.Second)
+				case x.op == tftpwire.OpReadRequest:
+					l.request(x.op, x.file, x.options)
+					p, _ = l.client.receive(t, time.Second)
+				default:
+					p = l.upload(x.file, contents(x.data), x.options)
+				}
+				if p.Op != tftpwire.OpError || p.Code != x.want {
+					t.Errorf("got %+v, want error %d", p, x.want)
+				}
+			})
+		})
+	}
+}
+
+// fullFs has no room for data.
+type fullFs struct{ afero.Fs }
+
+func (f fullFs) OpenFile(name string, flag int, perm fs.FileMode) (afero.File, error) {
+	file, err := f.Fs.OpenFile(name, flag, perm)
+	return fullFile{file}, err
+}
+
+type fullFile struct{ afero.File }
+
+func (fullFile) Write([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}
+}
+
+// crowdedFs has every name already.
+type crowdedFs struct{ afero.Fs }
+
+func (f crowdedFs) Stat(string) (fs.FileInfo, error) { return virtualInfo{}, nil }
+func (f crowdedFs) Open(name string) (afero.File, error) {
+	file, err := f.Fs.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f.Fs.OpenFile("other", os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	return file, err
+}
+
+// TestTFTPRequests: one port has one transfer; repetitions and crowds do no harm.
+func TestTFTPRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTFTPLab(t, nil, nil)
+		l.server.dialer = func(netip.Addr, netip.AddrPort) (net.Conn, error) {
+			server, _ := memoryPair(func([]byte) []time.Duration { return nil }, nil)
+			return server, nil
+		}
+		count := func() int {
+			synctest.Wait()
+			l.server.mu.Lock()
+			defer l.server.mu.Unlock()
+			return len(l.server.transfers)
+		}
+		for range 3 {
+			l.request(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{})
+		}
+		if n := count(); n != 1 {
+			t.Errorf("a request that was repeated began %d transfers", n)
+		}
+		l.request(tftpwire.OpWriteRequest, l.folder+"g", tftpwire.Options{})
+		if n := count(); n != 1 {
+			t.Errorf("a port has %d transfers", n)
+		}
+		if err := afero.WriteFile(l.store.files, l.folder+"f", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for port := range 1000 {
+			l.requestFrom(tftpwire.OpReadRequest, l.folder+"f", tftpwire.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
+		}
+		if n := count(); n != 1+maxTFTPPerHost {
+			t.Errorf("%d transfers while one host asks for very many", n)
+		}
+		for host := range 1000 {
+			l.requestFrom(tftpwire.OpReadRequest, l.folder+"f", tftpwire.Options{}, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)}), 1))
+		}
+		if n := count(); n != maxTFTPTransfers {
+			t.Errorf("%d transfers while very many hosts ask", n)
+		}
+	})
+}
