@@ -119,8 +119,8 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 // The verdict itself always comes from the device: a notification may be
 // late, or from somebody else.
 func (f *follower) heard(n *Notification, op *Operation) bool {
-	if !n.Is(mib.NotifyOpProgress) {
-		f.events.hear(n.Seq)
+	if !n.Is(mib.NotifyOpProgress) && !f.events.hear(n.Seq) {
+		return false // of the time before, sent once more
 	}
 	if n.Missed > 0 {
 		f.warn(fmt.Sprintf("%d notifications lost", n.Missed))

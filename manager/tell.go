@@ -38,12 +38,17 @@ type eventLog struct {
 	heard map[uint32]bool // that came as notifications since the last catch-up
 }
 
-// hear takes in the number of an event.
-func (l *eventLog) hear(seq uint32) {
+// hear takes in the number of an event and tells whether it is newer than the
+// last catch-up.
+func (l *eventLog) hear(seq uint32) bool {
+	if l.known && int32(seq-l.last) <= 0 {
+		return false
+	}
 	if l.heard == nil {
 		l.heard = make(map[uint32]bool)
 	}
 	l.heard[seq] = true
+	return true
 }
 
 // missing tells whether an event up to seq was not heard of.
