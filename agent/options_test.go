@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"testing"
 	"time"
 
@@ -370,5 +371,53 @@ func TestConvertConfig(t *testing.T) {
 		b.upgrade(2)
 		b.must(command(convertConfig))
 		b.failed(mib.FailCauseConvertToolMissing)
+	})
+}
+
+// Configuration data that the device refuses while they are applied leave what
+// was in force before, also if that were the defaults.
+func TestConfigurationIsRefused(t *testing.T) {
+	var inUse []uint32
+	refuse := false
+	hooks := func(c *sim.Config) {
+		c.Hooks.Apply = func(g config.Generation, _ config.Set) (bool, error) {
+			inUse = append(inUse, g.Number)
+			if refuse && len(inUse)%2 == 0 {
+				return false, errors.New("port 3 does not exist")
+			}
+			return false, nil
+		}
+	}
+	onBench(t, hooks, func(b *bench) {
+		b.server()
+		b.must(command(backupConfig))
+		b.succeeded()
+		refuse = true
+		b.must(command(recoverConfig))
+		b.failed(mib.FailCauseConfigApplyError)
+		b.wantText(mib.OpFailText, "port 3 does not exist")
+		b.want(mib.ConfigGeneration, 1)
+		if last := inUse[len(inUse)-1]; last != 1 {
+			t.Errorf("generation %d is in use", last)
+		}
+		b.powerCut()
+		b.want(mib.ConfigGeneration, 1)
+		refuse = false
+		b.upgrade(2) // starts on its defaults
+		b.want(mib.ConfigGeneration, 0)
+		for k, data := range settings(2, "name") {
+			b.upload(procedure.FileKind(k).String(), data)
+		}
+		refuse, inUse = true, inUse[:1]
+		b.must(command(recoverConfig))
+		b.failed(mib.FailCauseConfigApplyError)
+		b.want(mib.ConfigGeneration, 0)
+		b.wantText(mib.ConfigDigest, "")
+		refuse = false
+		b.must(command(recoverConfig))
+		b.succeeded()
+		if b.num(mib.ConfigGeneration) == 0 {
+			t.Error("not in force")
+		}
 	})
 }

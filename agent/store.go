@@ -121,43 +121,64 @@ func (s store) Check(_ context.Context, files procedure.ConfigFiles) error {
 	return s.platform.CheckConfig(set)
 }
 
-// Apply puts files in force, has the running bank remember them, and tells the
-// platform. If the platform refuses them, what was in force before is in force
-// again.
-func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (bool, error) {
+// Apply has the platform put files to use, then puts them in force and has the
+// running bank remember them. If any of it fails, what was in force before is
+// put to use again. A power cut in the middle leaves what was in force before:
+// the start puts it to use.
+func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsReset bool, err error) {
 	before := s.config.InForce()
 	staged, err := s.config.Stage(toSet(files))
 	if err != nil {
 		return false, err
 	}
-	g, err := staged.Commit(s.clock.Now())
+	needsReset, err = s.platform.ApplyConfig(ctx, staged.Generation(), staged.Set())
 	if err != nil {
-		return false, errors.Join(err, staged.Discard())
-	}
-	needsReset, err := s.platform.ApplyConfig(ctx, g, staged.Set())
-	if err == nil {
-		err = s.remember(g.Number)
-	}
-	if err == nil {
+		err = errors.Join(applyError(err), staged.Discard())
+	} else if err = s.store(staged, before); err == nil {
 		return needsReset, nil
 	}
-	var coded interface{ Cause() uint8 }
-	if !errors.As(err, &coded) {
-		err = &procedure.Failure{Code: procedure.CauseConfigApplyError, Text: err.Error()}
-	}
 	if back := s.goBack(ctx, before); back != nil {
-		s.log.Error("the configuration data from before could not be put back", "generation", before.Number, "err", back)
+		s.log.Error("the configuration data from before could not be put to use again", "generation", before.Number, "err", back)
 	}
 	return false, err
 }
 
+// applyError gives an error of the platform its cause.
+func applyError(err error) error {
+	var coded interface{ Cause() uint8 }
+	if errors.As(err, &coded) {
+		return err
+	}
+	return &procedure.Failure{Code: procedure.CauseConfigApplyError, Text: err.Error()}
+}
+
+// store puts a staged generation in force.
+func (s store) store(staged *config.Staged, before config.Generation) error {
+	g, err := staged.Commit(s.clock.Now())
+	if err != nil {
+		return errors.Join(err, staged.Discard())
+	}
+	err = s.remember(g.Number)
+	if err != nil && before.Number == 0 {
+		// A bank that remembers nothing gets what is in force.
+		s.log.Warn("the generation could not be noted with the bank", "generation", g.Number, "err", err)
+		return nil
+	}
+	return err
+}
+
+// goBack puts to use, and in force, what was in force before.
 func (d *device) goBack(ctx context.Context, before config.Generation) error {
-	g, err := d.config.Boot(d.format(), before.Number)
+	g := d.config.InForce()
+	var err error
+	if g.Number != before.Number {
+		g, err = d.config.Boot(d.format(), before.Number)
+	}
 	set, rerr := d.config.Read(g.Number)
 	if rerr == nil {
 		_, rerr = d.platform.ApplyConfig(ctx, g, set)
 	}
-	return errors.Join(err, rerr, d.remember(g.Number))
+	return errors.Join(err, rerr)
 }
 
 func (s store) MaxFile() int64 { return s.maxFile }
