@@ -133,6 +133,27 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteTo is what io.Copy uses: larger portions than its own.
+func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
+	buf := make([]byte, copyBuffer)
+	for {
+		k, err := u.Read(buf)
+		if k > 0 {
+			written, werr := w.Write(buf[:k])
+			n += int64(written)
+			if werr != nil {
+				return n, werr
+			}
+		}
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
 // seek goes back (or on) to an offset; it reports whether the source can.
 func (u *upload) seek(offset int64) bool {
 	s, ok := u.inner.(io.Seeker)

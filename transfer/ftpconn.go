@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,9 @@ import (
 
 // maxReply bounds what a server may say after one command, over all lines.
 const maxReply = 64 << 10
+
+// tlsRecord is the most that one record carries (RFC 8446 section 5.1).
+const tlsRecord = 16 << 10
 
 // lastReply is how much of the end of a reply is kept.
 const lastReply = 512
@@ -119,11 +123,23 @@ func (d *dataConn) Read(p []byte) (int, error) {
 	return d.Conn.Read(p)
 }
 
-func (d *dataConn) Write(p []byte) (int, error) {
-	if err := d.SetDeadline(time.Now().Add(d.timeout)); err != nil {
-		return 0, err
+// Write takes as long as there is some progress within each time-out.
+func (d *dataConn) Write(p []byte) (n int, err error) {
+	most := len(p)
+	if _, secured := d.Conn.(*tls.Conn); secured {
+		most = tlsRecord // after half of a record there is no going on
 	}
-	return d.Conn.Write(p)
+	for n < len(p) {
+		if err := d.SetDeadline(time.Now().Add(d.timeout)); err != nil {
+			return n, err
+		}
+		k, err := d.Conn.Write(p[n:min(n+most, len(p))])
+		n += k
+		if err != nil && (k == 0 || most == tlsRecord || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // Handshake is called by the library when a file of no octets is stored: a
