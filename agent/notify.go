@@ -43,6 +43,7 @@ func (a *Agent) pump(ctx context.Context, f notifier, slot int) error {
 	defer retry.Stop()
 	sent := a.engine.Snapshot().Sent
 	progress := a.engine.Snapshot().Progress
+	failing := false
 	for {
 		s := a.engine.Snapshot()
 		err := a.sendEvents(ctx, f, s, &sent)
@@ -50,15 +51,23 @@ func (a *Agent) pump(ctx context.Context, f notifier, slot int) error {
 			return nil
 		}
 		a.sent(slot, sent)
-		if err == nil {
+		switch {
+		case err != nil:
+			if !failing {
+				a.log.Warn("notifications are not accepted; they are sent again later", "behind", sent, "err", err)
+			}
+			failing = true
+			retry.Reset(pause.NextBackOff())
+		default:
+			if failing {
+				a.log.Info("notifications are accepted again")
+			}
+			failing = false
 			pause.Reset()
 			if s.Progress != progress {
 				progress = s.Progress
 				a.sendProgress(ctx, f, s)
 			}
-		} else {
-			a.log.Warn("notification not accepted; it is sent again later", "seq", sent+1, "err", err)
-			retry.Reset(pause.NextBackOff())
 		}
 		select {
 		case <-ctx.Done():
