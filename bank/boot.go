@@ -68,6 +68,7 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 	report.Findings = append(report.Findings, damage(rec, d.Record)...)
 	if report.Rebuilt = rec.lost(); report.Rebuilt {
 		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
+		b.syncBanks(checks)
 	}
 	if d.Record != rec {
 		if err := b.write(d.Record); err != nil {
@@ -83,6 +84,40 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 	}
 	opt.Log.Info("boot", "bank", d.Bank, "rule", d.Rule, "trial", d.Trial, "rolledBack", d.RolledBack)
 	return b, report, nil
+}
+
+// syncBanks makes the content of complete banks last of which the record does not say
+// that it was synced: whoever wrote it may have been killed before that.
+func (b *Banks) syncBanks(checks [2]CheckResult) {
+	for n := 1; n <= 2; n++ {
+		if checks[n-1].Found != FoundComplete {
+			continue
+		}
+		if err := syncBank(b.fs(n), b.heads[n-1].manifest); err != nil {
+			b.opt.Log.Warn("boot: bank could not be synced", "bank", n, "err", err)
+		}
+	}
+}
+
+func syncBank(fs afero.Fs, m *Manifest) error {
+	names := []string{ManifestName, SignatureName}
+	for _, p := range m.Payloads {
+		names = append(names, p.Name)
+	}
+	for _, name := range names {
+		f, err := fs.Open(name)
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return durable.SyncDir(fs, ".")
 }
 
 // withoutTrial decides again when the decision could not be recorded: a start on

@@ -149,4 +149,15 @@ func TestProvisionRefuses(t *testing.T) {
 	if err := Provision(opt, bytes.NewReader(image)); causeOf(err) != CauseBankUnavailable {
 		t.Errorf("provisioned twice: %v", err)
 	}
+	// Without software the remedy is to provision it again.
+	spoil(t, opt.Banks[0], "app")
+	if _, _, err := Boot(opt); !errors.Is(err, ErrNoSoftware) {
+		t.Error(err)
+	}
+	if err := Provision(opt, bytes.NewReader(image)); err != nil {
+		t.Errorf("the remedy for lost software: %v", err)
+	}
+	if _, report := boot(t, opt); report.Bank != 1 {
+		t.Errorf("%+v", report)
+	}
 }

@@ -2,6 +2,7 @@ package bank
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -157,3 +158,33 @@ func TestCrashSweep(t *testing.T) {
 }
 
 func (unsynced) Sync() error { return nil }
+
+// TestCrashAfterKill kills the process at each operation; another one does the work to
+// its end; then the power fails. What was reported must have lasted although the first
+// process left things unsynced.
+func TestCrashAfterKill(t *testing.T) {
+	for name, sweep := range lives(t) {
+		t.Run(name, func(t *testing.T) {
+			disks := 0
+			for skip, killed := 0, true; killed; skip += 3 {
+				m, w := sweep.Start.Start(), told{}
+				m.Fail(crashfs.Fault{Skip: skip, Err: errKilled})
+				killed = sweep.Life(m, &w) != nil
+				m.Heal()
+				if err := sweep.Life(m, &w); err != nil {
+					t.Fatalf("killed at %d: %v", skip, err)
+				}
+				for _, d := range m.Disks(1, 1) {
+					disks++
+					again := w
+					if err := sweep.Life(d.Disk.Start(), &again); err != nil {
+						t.Errorf("killed at %d, %s: %v", skip, d.How, err)
+					}
+				}
+			}
+			t.Logf("%s: %d disks", name, disks)
+		})
+	}
+}
+
+var errKilled = errors.New("killed")

@@ -9,15 +9,16 @@ import (
 
 // Provision makes a new device: it writes the image in tar form, which is judged as
 // Install does, into bank 1 as good software, empties bank 2 and records that bank 1
-// starts. A device that has a boot record is refused with bankUnavailable; one whose
-// provisioning was interrupted has none and is provisioned again.
+// starts. A device that has a boot record and a complete bank is refused with
+// bankUnavailable; one whose provisioning was interrupted has no record, and one that
+// has lost its software may be provisioned again.
 func Provision(opt Options, image io.Reader) error {
 	return inOp("provision the device", provision(opt.withDefaults(), image))
 }
 
 func provision(opt Options, image io.Reader) error {
-	if data, findings := durable.ReadRecord(opt.State, recordBase, recordMagic, recordVersion); data != nil || len(findings) > 0 {
-		return refuse(CauseBankUnavailable, "it has a boot record already")
+	if isProvisioned(opt) {
+		return refuse(CauseBankUnavailable, "it has a boot record and software already")
 	}
 	f := &fetch{ctx: context.Background(), src: once{image}, name: "image"}
 	defer f.close()
@@ -65,6 +66,21 @@ func provision(opt Options, image io.Reader) error {
 		Next:  1,
 		Floor: f.head.manifest.Floor,
 	})
+}
+
+// isProvisioned tells whether the device has a boot record, even a damaged one, and
+// software that can start.
+func isProvisioned(opt Options) bool {
+	data, findings := durable.ReadRecord(opt.State, recordBase, recordMagic, recordVersion)
+	if data == nil && len(findings) == 0 {
+		return false
+	}
+	for _, fs := range opt.Banks {
+		if c, _ := checkBank(fs, "", nil); c.Found == FoundComplete {
+			return true
+		}
+	}
+	return false
 }
 
 // once is the Source of an image that is read from front to end.

@@ -54,6 +54,14 @@
 // sent; so after a cut what was told to anybody is known, and a step that may
 // have been taken is known to have been begun.
 //
+// # Killed, then cut
+//
+// A process that is killed leaves what it wrote unsynced, where the next process
+// reads it as if it lasted; a loss of power then takes it away. So whoever reads a
+// record or frame to act on it syncs it first ([OpenRecord], [LoadFrame]), and
+// whoever finds a folder or file made already syncs its name all the same
+// ([MkdirAll], [Grow]).
+//
 // # Versions
 //
 // Every frame carries the version of its content. A reader that finds a version

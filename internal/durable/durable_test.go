@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -40,7 +39,7 @@ func sweep[T any](t *testing.T, start *crashfs.Disk, life func(fs afero.Fs, told
 	}
 }
 
-func TestReplaceFileSweep(t *testing.T) {
+func TestCrashReplaceFile(t *testing.T) {
 	start := crashfs.NewDisk("p").Write("p", "f", []byte("the old content"))
 	sweep(t, start, func(fs afero.Fs, done *bool) error {
 		data, err := afero.ReadFile(fs, "f")
@@ -62,34 +61,7 @@ func TestReplaceFileSweep(t *testing.T) {
 	})
 }
 
-// TestRecordSweep writes the numbers 1 to 6 into a record: whatever is found is the
-// last one reported or the next.
-func TestRecordSweep(t *testing.T) {
-	sweep(t, crashfs.NewDisk("p"), func(fs afero.Fs, told *byte) error {
-		r, payload, _, err := OpenRecord(fs, "r", magic, 1)
-		if err != nil {
-			return err
-		}
-		have := byte(0)
-		if payload != nil {
-			have = payload[0]
-		}
-		if have != *told && have != *told+1 {
-			return fmt.Errorf("found %d, %d was reported", have, *told)
-		}
-		*told = have
-		for n := have + 1; n <= 6; n++ {
-			// Of changing length, so that a shorter one follows a longer one.
-			if err := r.Write(bytes.Repeat([]byte{n}, 1+int(n%3)*10)); err != nil {
-				return err
-			}
-			*told = n
-		}
-		return nil
-	})
-}
-
-func TestSetAsideSweep(t *testing.T) {
+func TestCrashSetAside(t *testing.T) {
 	start := crashfs.NewDisk("p").Write("p", "f", []byte("precious"))
 	for n := 1; n <= KeptAside; n++ {
 		start = start.Write("p", fmt.Sprintf("f.corrupt-%d", n), []byte("older"))
@@ -108,7 +80,7 @@ func TestSetAsideSweep(t *testing.T) {
 	})
 }
 
-func TestTreeSweep(t *testing.T) {
+func TestCrashTree(t *testing.T) {
 	sweep(t, crashfs.NewDisk("p"), func(fs afero.Fs, step *int) error {
 		there := func(name string) bool { ok, _ := afero.Exists(fs, name); return ok }
 		if *step == 1 && !there("a/b/c") && !there("a/moved") || *step == 3 && there("a") {
@@ -133,6 +105,53 @@ func TestTreeSweep(t *testing.T) {
 		*step = 3
 		return nil
 	})
+}
+
+// TestKilledThenCut: a process is killed at each operation, another one does the work
+// to its end, and then the power fails: what it did must have lasted although the
+// first one left things unsynced.
+func TestKilledThenCut(t *testing.T) {
+	for name, work := range map[string]struct {
+		do    func(fs afero.Fs) error
+		there string
+	}{
+		"record": {func(fs afero.Fs) error {
+			r, _, _, err := OpenRecord(fs, "r", magic, 1)
+			if err != nil {
+				return err
+			}
+			return errors.Join(r.Write([]byte("x")), r.Write([]byte("x")))
+		}, "r.a"},
+		"folder and file": {func(fs afero.Fs) error {
+			if err := MkdirAll(fs, "a/b", 0o755); err != nil {
+				return err
+			}
+			return ReplaceFile(fs, "a/b/f", []byte("x"), 0o600)
+		}, "a/b/f"},
+		"growing": {func(fs afero.Fs) error {
+			g, err := Grow(fs, "g", 0o600)
+			if err != nil {
+				return err
+			}
+			_, err = g.Write([]byte("x"))
+			return errors.Join(err, g.Close())
+		}, "g"},
+	} {
+		for skip := range 40 {
+			m := machine()
+			m.Fail(crashfs.Fault{Skip: skip, Err: errors.New("killed")})
+			_ = work.do(m.Fs("p"))
+			m.Heal()
+			if err := work.do(m.Fs("p")); err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range m.Disks(2, 1) {
+				if data, _ := d.Disk.Read("p", work.there); len(data) == 0 {
+					t.Errorf("%s, killed at %d, %s: %s is gone", name, skip, d.How, work.there)
+				}
+			}
+		}
+	}
 }
 
 func TestGrowing(t *testing.T) {
@@ -298,105 +317,6 @@ func TestSaveAndLoadFrame(t *testing.T) {
 	}
 }
 
-// written is a disk on which a record was written with the contents given.
-func written(t *testing.T, payloads ...string) *crashfs.Disk {
-	t.Helper()
-	m := machine()
-	r, _, _, err := OpenRecord(m.Fs("p"), "r", magic, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range payloads {
-		if err := r.Write([]byte(p)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m.Settled()
-}
-
-func TestRecordDamage(t *testing.T) {
-	disk := written(t, "1", "2", "3") // 3 is in r.a, 2 in r.b
-	newer := EncodeFrame(magic, 9, 4, []byte("from the future"))
-	for _, test := range []struct {
-		name  string
-		disk  *crashfs.Disk
-		want  string // content found
-		aside string // file that holds the damaged copy
-	}{
-		{"whole", disk, "3", ""},
-		{"newest copy damaged", disk.Flip("p", "r.a", 100), "2", "r.a.corrupt-1"},
-		{"older copy damaged", disk.Flip("p", "r.b", 100), "3", "r.b.corrupt-1"},
-		{"newest copy missing", disk.Remove("p", "r.a"), "2", ""},
-		{"both damaged", disk.Flip("p", "r.a", 0).Flip("p", "r.b", 0), "", "r.b.corrupt-1"},
-		{"newer version", disk.Write("p", "r.b", newer), "3", "r.b.newer-1"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			m := test.disk.Start()
-			peeked, _ := ReadRecord(m.Fs("p"), "r", magic, 1)
-			if len(m.Ops()) != 0 {
-				t.Errorf("reading changed something: %v", m.Ops())
-			}
-			r, payload, findings, err := OpenRecord(m.Fs("p"), "r", magic, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if string(payload) != test.want || string(peeked) != test.want || (payload == nil) != (test.want == "") {
-				t.Errorf("found %q and %q, want %q", payload, peeked, test.want)
-			}
-			if got := strings.Join(findings, "\n"); (test.aside == "") != (got == "") || !strings.Contains(got, test.aside) {
-				t.Errorf("findings: %s", got)
-			}
-			if test.aside != "" {
-				kept, _ := m.Settled().Read("p", test.aside)
-				was, _ := test.disk.Read("p", strings.TrimSuffix(test.aside, filepath.Ext(test.aside)))
-				if !bytes.Equal(kept, was) || kept == nil {
-					t.Errorf("%s holds %q, not the damaged copy", test.aside, kept)
-				}
-			}
-			if err := r.Write([]byte("next")); err != nil {
-				t.Fatal(err)
-			}
-			if got, _ := ReadRecord(m.Fs("p"), "r", magic, 1); string(got) != "next" {
-				t.Errorf("written next, read %q", got)
-			}
-		})
-	}
-}
-
-func TestRecordWithoutAFolder(t *testing.T) {
-	if _, _, _, err := OpenRecord(machine().Fs("p"), "no/r", magic, 1); err == nil {
-		t.Error("a record in a missing folder was opened")
-	}
-}
-
-// TestRecordOnAFullPartition: a switch of banks must not need space.
-func TestRecordOnAFullPartition(t *testing.T) {
-	m := written(t, "1", "2").Start()
-	fs := m.Fs("p")
-	r, _, _, err := OpenRecord(fs, "r", magic, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Limit("p", m.Used("p"))
-	for _, p := range []string{"3", "4", "5"} {
-		if err := r.Write([]byte(p)); err != nil {
-			t.Fatal(err)
-		}
-		if got, _ := ReadRecord(fs, "r", magic, 1); string(got) != p {
-			t.Errorf("written %s, read %q", p, got)
-		}
-	}
-	if err := r.Write([]byte("longer")); !errors.Is(err, syscall.ENOSPC) {
-		t.Error(err)
-	}
-	if got, _ := ReadRecord(fs, "r", magic, 1); string(got) != "5" {
-		t.Errorf("after a failed write: %q", got)
-	}
-	if err := r.Write(make([]byte, MaxPayload+1)); err == nil {
-		t.Error("too large a payload was written")
-	}
-}
-
 func TestSetAsideIsBounded(t *testing.T) {
 	fs := afero.NewMemMapFs()
 	for i := range 2 * KeptAside {
@@ -436,33 +356,6 @@ func FuzzFrame(f *testing.F) {
 		}
 		if !bytes.Equal(EncodeFrame(magic, version, seq, payload), data) {
 			t.Error("two frames for one content")
-		}
-	})
-}
-
-// FuzzRecord reads records of which both copies hold anything.
-func FuzzRecord(f *testing.F) {
-	f.Add([]byte{}, []byte{})
-	f.Add(EncodeFrame(magic, 1, 1, []byte("a")), EncodeFrame(magic, 1, 2, []byte("b")))
-	f.Add(EncodeFrame(magic, 1, 3, []byte("a")), EncodeFrame(magic, 9, 4, []byte("b")))
-	f.Add(EncodeFrame(magic, 1, 1<<64-1, []byte("a")), []byte("junk"))
-	f.Fuzz(func(t *testing.T, a, b []byte) {
-		fs := crashfs.NewDisk("p").Write("p", "r.a", a).Write("p", "r.b", b).Start().Fs("p")
-		r, payload, findings, err := OpenRecord(fs, "r", magic, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if payload == nil && len(findings) != 2 {
-			t.Errorf("no content and findings %q", findings)
-		}
-		if err := r.Write([]byte("next")); err != nil {
-			t.Fatal(err)
-		}
-		if r.seq == 1 && payload != nil {
-			return // the number wrapped, which takes longer than the device lasts
-		}
-		if got, _ := ReadRecord(fs, "r", magic, 1); string(got) != "next" {
-			t.Errorf("written next, read %q", got)
 		}
 	})
 }

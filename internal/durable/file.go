@@ -76,26 +76,26 @@ func whole(want int) func(n int, err error) error {
 	}
 }
 
-// MkdirAll makes the folder path and the missing ones above it, and syncs every
-// folder in which a name was made.
+// MkdirAll makes the folder path and the missing ones above it, and syncs the folders
+// that hold their names, also those of folders that were there: a process that was
+// killed may have made them and not come to it.
 func MkdirAll(fs afero.Fs, path string, perm os.FileMode) error {
 	path = filepath.Clean(path)
-	info, err := fs.Stat(path)
-	switch {
-	case err == nil && info.IsDir():
-		return nil
-	case err == nil:
-		return fmt.Errorf("make folder %s: a file is in the way", path)
-	case !errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("make folder %s: %w", path, err)
-	}
 	parent := filepath.Dir(path)
-	if parent != path {
-		if err := MkdirAll(fs, parent, perm); err != nil {
-			return err
+	if parent == path {
+		return nil // the root
+	}
+	if err := MkdirAll(fs, parent, perm); err != nil {
+		return err
+	}
+	err := fs.Mkdir(path, perm)
+	if errors.Is(err, os.ErrExist) {
+		var info os.FileInfo
+		if info, err = fs.Stat(path); err == nil && !info.IsDir() {
+			err = errors.New("a file is in the way")
 		}
 	}
-	if err := fs.Mkdir(path, perm); err != nil && !errors.Is(err, os.ErrExist) {
+	if err != nil {
 		return fmt.Errorf("make folder %s: %w", path, err)
 	}
 	return SyncDir(fs, parent)

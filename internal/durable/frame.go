@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"path/filepath"
 
 	"github.com/spf13/afero"
 )
@@ -83,7 +84,8 @@ func SaveFrame(fs afero.Fs, name string, magic [4]byte, version uint16, payload 
 	return ReplaceFile(fs, name, EncodeFrame(magic, version, 0, payload), 0o600)
 }
 
-// LoadFrame reads what SaveFrame wrote. The error wraps os.ErrNotExist, ErrCorrupt
+// LoadFrame reads what SaveFrame wrote, and makes its name last in case the process
+// that wrote it was killed before it came to that. The error wraps os.ErrNotExist, ErrCorrupt
 // or ErrNewer; with the last two set the file aside (SetAside, SetAsideAs) before
 // writing another one.
 func LoadFrame(fs afero.Fs, name string, magic [4]byte, maxVersion uint16) (payload []byte, err error) {
@@ -95,6 +97,8 @@ func LoadFrame(fs afero.Fs, name string, magic [4]byte, maxVersion uint16) (payl
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	// An error here changes nothing about what was read.
+	_ = SyncDir(fs, filepath.Dir(name))
 	return payload, nil
 }
 

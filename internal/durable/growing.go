@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,17 +23,12 @@ type Growing struct {
 // Grow opens the file name for writing at its end, making it, with mode perm,
 // where it does not exist.
 func Grow(fs afero.Fs, name string, perm os.FileMode) (*Growing, error) {
-	_, err := fs.Stat(name)
-	created := errors.Is(err, os.ErrNotExist)
-	if err != nil && !created {
-		return nil, fmt.Errorf("write %s: %w", name, err)
-	}
 	f, err := fs.OpenFile(name, os.O_RDWR|os.O_CREATE, perm)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
 	g := &Growing{f: f, name: name}
-	if err = fs.Chmod(name, perm); err == nil && created {
+	if err = fs.Chmod(name, perm); err == nil {
 		err = SyncDir(fs, filepath.Dir(name))
 	}
 	if err == nil {

@@ -19,7 +19,7 @@ type Record struct {
 	version uint16
 	seq     uint64  // of the copy in force
 	older   int     // index of the copy that the next Write overwrites
-	exists  [2]bool // whether the file is there
+	named   [2]bool // whether the name of the copy is known to last
 }
 
 // suffixes of the two copies.
@@ -48,7 +48,6 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *
 			aside, err := SetAsideAs(fs, r.names[i], reason)
 			if err == nil {
 				finding += "; kept as " + aside
-				r.exists[i] = false
 			} else {
 				// It will be overwritten in place by the next write.
 				finding += fmt.Sprintf("; could not be set aside: %v", err)
@@ -59,7 +58,31 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *
 	if _, err := fs.Stat(filepath.Dir(base)); err != nil {
 		return nil, nil, findings, fmt.Errorf("record %s: %w", base, err)
 	}
+	if payload != nil {
+		if err := r.settle(); err != nil {
+			findings = append(findings, fmt.Sprintf("record %s could not be synced: %v", base, err))
+		}
+	}
 	return r, payload, findings, nil
+}
+
+// settle makes the copy that was read last: a process that was killed may have
+// written it and not come to sync it, and what is done next relies on it.
+func (r *Record) settle() error {
+	newest := 1 - r.older
+	f, err := r.fs.Open(r.names[newest])
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = SyncDir(r.fs, filepath.Dir(r.names[newest]))
+	}
+	r.named[newest] = err == nil
+	return err
 }
 
 // ReadRecord reads a record as OpenRecord does, and changes nothing: it may be
@@ -82,7 +105,6 @@ func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *
 	for i, suffix := range suffixes {
 		r.names[i] = base + suffix
 		data, err := readBounded(fs, r.names[i])
-		r.exists[i] = !errors.Is(err, os.ErrNotExist)
 		if err != nil {
 			copies[i] = err
 			continue
@@ -114,11 +136,13 @@ func (r *Record) Write(payload []byte) error {
 	if err := r.overwrite(name, frame); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if !r.exists[r.older] {
+	// Also when the file was there already: a process that was killed may have
+	// made it and not come to this.
+	if !r.named[r.older] {
 		if err := SyncDir(r.fs, filepath.Dir(name)); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
-		r.exists[r.older] = true
+		r.named[r.older] = true
 	}
 	r.seq = nextSeq(r.seq)
 	r.older = 1 - r.older
