@@ -20,7 +20,8 @@ type Credentials struct {
 // User is a user of the User-based Security Model (RFC 3414).
 type User struct {
 	Name string
-	// Auth is md5, sha, sha224, sha256, sha384 or sha512; empty: none.
+	// Auth is md5, sha, sha224, sha256, sha384 or sha512, in any case and
+	// with hyphens or without; empty: none.
 	Auth, AuthPassword string
 	// Priv is des, aes (128 bits), aes192, aes256 (Blumenthal's key
 	// extension), aes192c or aes256c (Reeder's); empty: none.
@@ -39,13 +40,28 @@ var privProtocols = map[string]gosnmp.SnmpV3PrivProtocol{
 	"aes256": gosnmp.AES256, "aes192c": gosnmp.AES192C, "aes256c": gosnmp.AES256C,
 }
 
+// plain is a protocol's name as the tables have it: net-snmp writes SHA-256 and
+// AES-128.
+func plain(name string) string {
+	name = strings.ToLower(strings.ReplaceAll(name, "-", ""))
+	switch name {
+	case "none":
+		return ""
+	case "sha1":
+		return "sha"
+	case "aes128":
+		return "aes"
+	}
+	return name
+}
+
 // minPassword is the least length of a password (RFC 3414 section 11.2).
 const minPassword = 8
 
 // Check tells what is wrong with the user, nil for nothing.
 func (u *User) Check() error {
-	_, okAuth := authProtocols[strings.ToLower(u.Auth)]
-	_, okPriv := privProtocols[strings.ToLower(u.Priv)]
+	_, okAuth := authProtocols[plain(u.Auth)]
+	_, okPriv := privProtocols[plain(u.Priv)]
 	switch {
 	case u.Name == "" || len(u.Name) > 32:
 		return fmt.Errorf("SNMPv3 user name %.40q: 1 to 32 octets are needed", u.Name)
@@ -53,11 +69,11 @@ func (u *User) Check() error {
 		return fmt.Errorf("SNMPv3 user %s: authentication %q unknown: use %s", u.Name, u.Auth, names(authProtocols))
 	case !okPriv:
 		return fmt.Errorf("SNMPv3 user %s: privacy %q unknown: use %s", u.Name, u.Priv, names(privProtocols))
-	case u.Auth == "" && u.Priv != "":
+	case plain(u.Auth) == "" && plain(u.Priv) != "":
 		return fmt.Errorf("SNMPv3 user %s: privacy needs authentication", u.Name)
-	case u.Auth != "" && len(u.AuthPassword) < minPassword:
+	case plain(u.Auth) != "" && len(u.AuthPassword) < minPassword:
 		return fmt.Errorf("SNMPv3 user %s: the authentication password has less than %d octets", u.Name, minPassword)
-	case u.Priv != "" && len(u.PrivPassword) < minPassword:
+	case plain(u.Priv) != "" && len(u.PrivPassword) < minPassword:
 		return fmt.Errorf("SNMPv3 user %s: the privacy password has less than %d octets", u.Name, minPassword)
 	}
 	return nil
@@ -77,9 +93,9 @@ func names[V any](m map[string]V) string {
 // level returns the security level at which the user speaks.
 func (u *User) level() gosnmp.SnmpV3MsgFlags {
 	switch {
-	case u.Priv != "":
+	case plain(u.Priv) != "":
 		return gosnmp.AuthPriv
-	case u.Auth != "":
+	case plain(u.Auth) != "":
 		return gosnmp.AuthNoPriv
 	}
 	return gosnmp.NoAuthNoPriv
@@ -89,9 +105,9 @@ func (u *User) level() gosnmp.SnmpV3MsgFlags {
 func (u *User) usm() *gosnmp.UsmSecurityParameters {
 	return &gosnmp.UsmSecurityParameters{
 		UserName:                 u.Name,
-		AuthenticationProtocol:   authProtocols[strings.ToLower(u.Auth)],
+		AuthenticationProtocol:   authProtocols[plain(u.Auth)],
 		AuthenticationPassphrase: u.AuthPassword,
-		PrivacyProtocol:          privProtocols[strings.ToLower(u.Priv)],
+		PrivacyProtocol:          privProtocols[plain(u.Priv)],
 		PrivacyPassphrase:        u.PrivPassword,
 	}
 }
