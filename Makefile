@@ -52,7 +52,7 @@ fuzz:
 	.ci/fuzz
 
 crash:
-	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters' ./bank ./agent/... ./internal/durable ./sim
+	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters|Killed$$' ./bank ./agent/... ./internal/durable ./sim ./cmd/iadms
 
 KILLS ?= 500
 kill: peers

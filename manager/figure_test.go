@@ -205,8 +205,8 @@ func noConverter(c *sim.Config) {
 func join(parts ...[]manager.Step) []manager.Step { return slices.Concat(parts...) }
 
 var (
-	backUp  = []manager.Step{100, 110, 120}
-	update  = []manager.Step{130, 140, 150}
+	backUp   = []manager.Step{100, 110, 120}
+	update   = []manager.Step{130, 140, 150}
 	recovery = []manager.Step{170, 180, 190}
 )
 

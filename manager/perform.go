@@ -43,6 +43,11 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	if err != nil {
 		return nil, err
 	}
+	if u.brokeOff(task, done, r) {
+		u.noteBrokeOff(watch, done)
+		u.record.forget(r.Kind)
+		return u.perform(ctx, command, watch, limit, r)
+	}
 	u.progress(watch, done)
 	u.catchUp(ctx, watch)
 	result := StepResult{Step: command, Kind: r.Kind, Elapsed: u.plan.Clock.Now().Sub(begun), Octets: done.BytesDone}
@@ -67,7 +72,6 @@ func (u *upgrade) obtain(ctx context.Context, watch Step, r *Request) (*Operatio
 			return &Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
 		}
 		op, err := u.takeUp(ctx, watch, task, *r)
-		task.earlier = false
 		if op != nil || err != nil {
 			return op, err
 		}
@@ -87,17 +91,15 @@ func (u *upgrade) obtain(ctx context.Context, watch Step, r *Request) (*Operatio
 func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r Request) (*Operation, error) {
 	op, err := u.plan.Client.find(ctx, r.ID, r.Owner)
 	if errors.Is(err, errUnknownOperation) {
+		task.earlier = false
 		return u.plan.Client.Start(ctx, r) // the number keeps it from being done twice
 	}
 	if err != nil {
 		return nil, err
 	}
-	if _, shortLived := u.plan.Files.(*Servers); !shortLived || !task.earlier || r.Server == nil {
-		return op, nil
-	}
 	switch {
-	case op.Final() && (task.Abandoned || op.State == mib.OperationStateFailed && transferFailed(op.Cause)):
-	case !op.Final() && needsServer(op):
+	case u.brokeOff(task, op, r):
+	case u.orphaned(task, r) && !op.Final() && needsServer(op):
 		task.Abandoned = true
 		if err := u.save(); err != nil {
 			return nil, err
@@ -108,13 +110,33 @@ func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r Request)
 	default:
 		return op, nil
 	}
-	u.note(watch, fmt.Sprintf("operation %d (%s) broke off with its file server and is commanded anew", op.ID, op.Kind))
+	u.noteBrokeOff(watch, op)
 	return nil, nil
+}
+
+// orphaned tells whether the file server of an operation has gone with the
+// run of the manager that commanded it.
+func (u *upgrade) orphaned(task *Task, r Request) bool {
+	_, shortLived := u.plan.Files.(*Servers)
+	return shortLived && task.earlier && r.Server != nil
+}
+
+// brokeOff tells whether an operation failed because it is orphaned.
+func (u *upgrade) brokeOff(task *Task, op *Operation, r Request) bool {
+	return u.orphaned(task, r) && op.Final() &&
+		(task.Abandoned || op.State == mib.OperationStateFailed && transferFailed(op.Cause))
+}
+
+func (u *upgrade) noteBrokeOff(watch Step, op *Operation) {
+	u.note(watch, fmt.Sprintf("operation %d (%s) broke off with its file server and is commanded anew", op.ID, op.Kind))
 }
 
 // needsServer tells whether an operation may still want files from, or send
 // files to, its server.
 func needsServer(o *Operation) bool {
+	if o.Kind == mib.OperationKindBackupConfig {
+		return true // it may look at what the server has got
+	}
 	switch o.Phase {
 	case mib.OperationPhaseVerifying, mib.OperationPhaseConverting, mib.OperationPhaseApplying, mib.OperationPhaseSwitching,
 		mib.OperationPhaseRestarting, mib.OperationPhaseTrying, mib.OperationPhaseCleaning:
