@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,14 +63,18 @@ func build(t testing.TB, m bank.Manifest) []byte {
 	if m.Hardware == nil {
 		m.Hardware = []string{hardware}
 	}
-	content := strings.Repeat("software "+m.Version+"\n", 50)
+	contents := map[string]string{"firmware": strings.Repeat("software "+m.Version+"\n", 50)}
+	if m.SelfTest != "" {
+		contents[m.SelfTest] = "#!/bin/sh\nexit 0\n"
+	}
+	for _, c := range m.Converters {
+		contents[c.Payload] = "#!/bin/sh\nfor f in \"$3\"/*; do sed \"1s/ $1\\$/ $2/\" \"$f\" > \"$4/${f##*/}\" || exit 1; done\n"
+	}
 	var payloads []bank.PayloadFile
-	for _, name := range []string{m.SelfTest, "firmware"} {
-		if name != "" {
-			payloads = append(payloads, bank.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
-				return io.NopCloser(strings.NewReader(content)), nil
-			}})
-		}
+	for _, name := range slices.Sorted(maps.Keys(contents)) {
+		payloads = append(payloads, bank.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(contents[name])), nil
+		}})
 	}
 	var b bytes.Buffer
 	if err := bank.Build(&b, m, payloads, maker()); err != nil {

@@ -3,7 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,7 +20,6 @@ import (
 	"github.com/pin/tftp/v3"
 
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
 	"example.com/iad/internal/peers"
@@ -84,7 +83,7 @@ func freePort(t *testing.T) string {
 
 // netDevice is a virtual device with an embedded engine on loopback, in real
 // time; it returns its address.
-func netDevice(t *testing.T, sink string) (*sim.Device, string) {
+func netDevice(t *testing.T, sink string) (addr string) {
 	t.Helper()
 	d := sim.New(sim.Config{
 		ID: "IAD-0001", Hardware: hardware, Disk: sim.Memory(), BankSize: 1 << 20,
@@ -108,7 +107,7 @@ func netDevice(t *testing.T, sink string) (*sim.Device, string) {
 			t.Errorf("device: %v", err)
 		}
 	})
-	return d, d.Addr(ctx).String()
+	return d.Addr(ctx).String()
 }
 
 // sh runs a script with net-snmp's tools in the top folder of the project.
@@ -154,63 +153,133 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// The command lines of docs/mib.md work when pasted.
+// The command lines of docs/mib.md work when pasted: on a virtual device and on
+// the iad command.
 func TestCommandLinesOfTheDocumentation(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T, sink string) (addr string){"sim": netDevice, "iad": realDevice} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := &tftpFiles{files: map[string][]byte{
+				"fw-2.0.0.iad": build(t, bank.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest",
+					Converters: []bank.Converter{{From: 1, To: 2, Payload: "convert"}}}),
+			}}
+			tftpPort, trapPort := server.serve(t), freePort(t)
+			out := sh(t, documented(t, start(t, "127.0.0.1:"+trapPort), tftpPort, trapPort))
+			t.Log(out)
+			checkOutput(t, out)
+			for kind, name := range map[config.Kind]string{config.UserData: "user.cfg", config.PortData: "port.cfg",
+				config.ProtocolParams: "protocol.cfg", config.DefaultParams: "default.cfg", config.OtherData: "other.cfg"} {
+				if got := server.files[name]; !bytes.Equal(got, settings(1, "name")[kind]) {
+					t.Errorf("backup %s: %q", name, got)
+				}
+			}
+		})
+	}
+}
+
+// documented makes a script of the command lines, with the addresses of the
+// test.
+func documented(t *testing.T, addr, tftpPort, trapPort string) string {
+	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "mib.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &tftpFiles{files: map[string][]byte{
-		"fw-2.0.0.iad": build(t, bank.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest"}),
-	}}
-	tftpPort, trapPort := server.serve(t), freePort(t)
-	device, addr := netDevice(t, "127.0.0.1:"+trapPort)
-
 	var script strings.Builder
 	for _, m := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllSubmatch(page, -1) {
-		for line := range strings.Lines(string(m[1])) {
-			if !strings.HasPrefix(line, " ") {
-				fmt.Fprintf(&script, "echo %q\n", "$ "+strings.NewReplacer("$", "", "`", "", `"`, "").Replace(strings.TrimSpace(line)))
-			}
-			script.WriteString(line)
-		}
+		fmt.Fprintf(&script, "cat <<'END'\n%sEND\n%s", m[1], m[1])
 	}
-	text := script.String()
-	text = strings.ReplaceAll(text, "\\\n", " ")
-	text = regexp.MustCompile(`(?m)^echo .*\\\\?"$`).ReplaceAllString(text, ":")
-	text = strings.NewReplacer("127.0.0.1:1161", addr, "127.0.0.1:1162", "127.0.0.1:"+trapPort, "= 1069", "= "+tftpPort,
-		"MIBDIRS=+mib", "MIBDIRS="+peers.MIBs(t)+":mib").Replace(text)
-	out := sh(t, text)
-	t.Log(out)
+	return strings.NewReplacer("127.0.0.1:1161", addr, "127.0.0.1:1162", "127.0.0.1:"+trapPort, "= 1069", "= "+tftpPort,
+		"MIBDIRS=+mib", "MIBDIRS="+peers.MIBs(t)+":mib").Replace(script.String())
+}
 
-	for _, k := range config.Kinds() {
-		name := map[config.Kind]string{config.UserData: "user.cfg", config.PortData: "port.cfg", config.ProtocolParams: "protocol.cfg",
-			config.DefaultParams: "default.cfg", config.OtherData: "other.cfg"}[k]
-		if got := server.files[name]; sha256.Sum256(got) != sha256.Sum256(settings(1, "name")[k]) {
-			t.Errorf("backup %s: %q", name, got)
+// checkOutput looks for what must have come of the operations of docs/mib.md.
+func checkOutput(t *testing.T, out string) {
+	t.Helper()
+	for id, end := range []string{"backupConfig", "downloadSoftware", "downloadSoftware", "activate", "reset", "recoverConfig",
+		"convertConfig", "recoverConfig", "restoreOldSoftware", "downloadSoftware"} {
+		for _, line := range []string{
+			fmt.Sprintf("succeeded\niadUpgOpId.0 %d\niadUpgOpReqId.0 %d\niadUpgOpKind.0 %s\n", id+1, id+101, end),
+			fmt.Sprintf("iadUpgHistState.%d succeeded\n", id+1), fmt.Sprintf("iadUpgHistFailCause.%d none\n", id+1),
+		} {
+			if !strings.Contains(out, line) {
+				t.Errorf("%q is not in the output", line)
+			}
 		}
-	}
-	s := device.Agent(t.Context(), 1).Engine().Snapshot()
-	var ended []string
-	for _, op := range s.History {
-		ended = append(ended, fmt.Sprintf("%d %s %s %s", op.Params.ReqID, op.Kind, op.State, op.Cause))
-	}
-	want := []string{
-		"101 backupConfig succeeded none", "102 downloadSoftware succeeded none", "103 downloadSoftware succeeded none",
-		"104 activate succeeded none", "105 reset succeeded none", "106 recoverConfig succeeded none", "107 convertConfig succeeded none",
-		"108 recoverConfig succeeded none", "109 restoreOldSoftware succeeded none", "110 downloadSoftware succeeded none",
-		"111 backupConfig aborted abortedByManager",
-	}
-	if strings.Join(ended, "\n") != strings.Join(want, "\n") {
-		t.Errorf("operations:\n%s", strings.Join(ended, "\n"))
-	}
-	if s.Refusal != procedure.CauseBadRequest {
-		t.Errorf("refusal %s", s.Refusal)
 	}
 	for _, line := range []string{"IAD-UPGRADE-MIB::iadUpgOpCompleted", "IAD-UPGRADE-MIB::iadUpgRestarted", "iadUpgReqRefusal.0 badRequest",
-		"iadUpgSoftwareVersion.0 2.0.0", "iadUpgBankState.2 trial", "iadUpgHistState.11 aborted"} {
+		"iadUpgSoftwareVersion.0 2.0.0", "iadUpgSoftwareVersion.0 1.0.0", "iadUpgBankState.2 trial", "iadUpgBankState.2 good",
+		"iadUpgHistState.11 aborted", "iadUpgHistFailCause.11 abortedByManager"} {
 		if !strings.Contains(out, line) {
 			t.Errorf("%q is not in the output", line)
 		}
 	}
+}
+
+// realDevice makes a device by "iad init" and runs "iad run".
+func realDevice(t *testing.T, sink string) (addr string) {
+	t.Helper()
+	dir := t.TempDir()
+	iad, data := filepath.Join(dir, "iad"), filepath.Join(dir, "data")
+	run := func(name string, args ...string) {
+		t.Helper()
+		cmd := exec.Command(name, args...)
+		cmd.Dir = ".."
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+		}
+	}
+	run("go", "build", "-o", iad, "./cmd/iad")
+	write := func(name string, content []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, err := maker().Public().(minisign.PublicKey).MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("maker.pub", key)
+	write("fw-1.0.0.iad", factory())
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for kind, content := range settings(1, "name") {
+		write("data/"+kind.String(), content)
+	}
+	root := filepath.Join(dir, "root")
+	run(iad, "init", "--root", root, "--image", filepath.Join(dir, "fw-1.0.0.iad"), "--trust", filepath.Join(dir, "maker.pub"),
+		"--hardware", hardware, "--device-id", "IAD-0001", "--config-dir", data, "--read-community", "public", "--write-community", "private")
+	addr = "127.0.0.1:" + freePort(t)
+	cmd := exec.Command(iad, "run", "--root", root, "--snmp", addr, "--trap-sink", sink)
+	var log lockedBuffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil || t.Failed() {
+			t.Logf("iad run: %v\n%s", err, log.String())
+		}
+	})
+	for range 100 { // the tools try again; the first SET must not be lost
+		conn, err := net.Dial("udp", addr)
+		if err == nil {
+			_, err = conn.Write([]byte{0})
+			_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			if err == nil {
+				_, err = conn.Read(make([]byte, 1))
+			}
+			conn.Close()
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			return addr // somebody listens
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("iad does not listen\n%s", log.String())
+	return ""
 }
