@@ -57,6 +57,7 @@ type download struct {
 	size   int64 // of the whole file, -1 unknown
 	most   int64 // largest file to accept, 0 any
 	err    error // what every further Read returns
+	closed bool
 }
 
 func (d *download) Read(p []byte) (int, error) {
@@ -84,7 +85,7 @@ func (d *download) Read(p []byte) (int, error) {
 	d.err = err
 	if err != io.EOF {
 		d.err = d.client.fail("get", d.name, contextFirst(d.ctx, err))
-		d.inner.Close()
+		d.Close()
 	}
 	return n, d.err
 }
@@ -97,6 +98,10 @@ func (d *download) Close() error {
 	if d.err == nil {
 		d.err = d.client.fail("get", d.name, &causeError{CauseAborted, errors.New("closed before its end")})
 	}
+	if d.closed {
+		return nil // what is below may serve the next file already
+	}
+	d.closed = true
 	return d.inner.Close()
 }
 

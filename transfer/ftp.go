@@ -60,13 +60,24 @@ func (s *ftpSession) begin(ctx context.Context) (end func(), err error) {
 // connect dials, secures the connection and logs in.
 func (s *ftpSession) connect(ctx context.Context) error {
 	address := s.server.address()
+	peer := "" // with the zone of an IPv6 address, which the library loses
 	dial := func(network, to string) (net.Conn, error) {
+		if s.conn != nil {
+			_, port, err := net.SplitHostPort(to)
+			if err != nil {
+				return nil, err
+			}
+			to = net.JoinHostPort(peer, port)
+		}
 		raw, err := s.dial(network, to)
 		if err != nil {
 			return nil, err
 		}
 		if s.conn != nil {
 			return s.dataConn(raw), nil
+		}
+		if peer, _, err = net.SplitHostPort(raw.RemoteAddr().String()); err != nil {
+			return nil, err
 		}
 		s.control = newControlConn(raw, s.server.Timeout)
 		if s.tls != nil {

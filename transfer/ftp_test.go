@@ -158,6 +158,45 @@ func drip(c *fakeConn, _ string) {
 	}
 }
 
+func TestFTPIPv6(t *testing.T) {
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	} else {
+		l.Close()
+	}
+	f := fakeWithFile()
+	f.host = "::1"
+	c := f.start(t).client(t)
+	wantFile(t, c, content)
+	if err := put(t, c, "other", content); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFTPLateClose: a reader that is closed again, after the next file was
+// begun, does not disturb it.
+func TestFTPLateClose(t *testing.T) {
+	f := fakeWithFile()
+	c := f.start(t).client(t)
+	first, _, err := c.Get(testContext(t), "file", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(first); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	second, _, err := c.Get(testContext(t), "file", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	first.Close()
+	if got, err := io.ReadAll(second); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d octets, %v", len(got), err)
+	}
+}
+
 func TestFTPNeverGreets(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

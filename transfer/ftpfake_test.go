@@ -16,6 +16,7 @@ import (
 
 // fakeFTP is an FTP server in memory in which a test replaces single commands.
 type fakeFTP struct {
+	host     string // to listen on
 	greeting string
 	on       map[string]func(c *fakeConn, arg string) // by command; nil reply: use the usual one
 
@@ -34,7 +35,7 @@ type fakeConn struct {
 }
 
 func newFakeFTP() *fakeFTP {
-	return &fakeFTP{greeting: "220 ready", files: map[string][]byte{}, on: map[string]func(*fakeConn, string){}}
+	return &fakeFTP{host: "127.0.0.1", greeting: "220 ready", files: map[string][]byte{}, on: map[string]func(*fakeConn, string){}}
 }
 
 // refuse makes a command fail.
@@ -44,7 +45,7 @@ func (f *fakeFTP) refuse(command, reply string) {
 
 func (f *fakeFTP) start(t testing.TB) *running {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(f.host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func (f *fakeFTP) start(t testing.TB) *running {
 			}()
 		}
 	}()
-	return &running{Server: transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Second}}
+	return &running{Server: transfer.Server{Protocol: transfer.FTP, Host: f.host, Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Second}}
 }
 
 func (c *fakeConn) reply(format string, args ...any) { fmt.Fprintf(c, format+"\r\n", args...) }
@@ -173,7 +174,7 @@ func (c *fakeConn) listen() {
 	if c.data != nil {
 		c.data.Close()
 	}
-	c.data, _ = net.Listen("tcp", "127.0.0.1:0")
+	c.data, _ = net.Listen("tcp", net.JoinHostPort(c.host, "0"))
 }
 
 func (c *fakeConn) accept() net.Conn {

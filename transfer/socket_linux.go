@@ -16,9 +16,12 @@ func limitUnsent(c net.Conn) {
 	setOption(c, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentLimit)
 }
 
-// tuneUDP lets ICMP errors come through (a server that is not there is known at
-// once) and large datagrams be cut up on the way rather than dropped.
+// tuneUDP gets a receive buffer that holds large windows where the process may
+// have one (the usual limit is 208 KiB), lets ICMP errors come through (a server
+// that is not there is known at once) and lets large datagrams be cut up on the
+// way rather than be dropped.
 func tuneUDP(c *net.UDPConn) {
+	setOption(c, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 	setOption(c, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 	setOption(c, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
 	setOption(c, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)

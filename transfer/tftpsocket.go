@@ -53,8 +53,8 @@ func openTFTP(ctx context.Context, server netip.AddrPort, blockSize int) (*tftpS
 	if err != nil {
 		return nil, err
 	}
-	tuneUDP(conn)
 	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may allow less
+	tuneUDP(conn)
 	s := &tftpSocket{conn: conn, server: server, buf: make([]byte, tftpwire.DataHeader+max(blockSize, tftpwire.DefaultBlockSize)+1)}
 	s.forget = onEnd(ctx, s.cancel)
 	return s, nil

@@ -1,0 +1,99 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"example.com/iad/transfer"
+)
+
+// TestCancel: a cancelled context ends a transfer within a second wherever it
+// stands.
+func TestCancel(t *testing.T) {
+	silentTCP, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silentTCP.Close()
+	silentUDP := scriptTFTP(t, func(s *scripted) {})
+	ftp := transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: silentTCP.Addr().(*net.TCPAddr).Port, Timeout: time.Minute}
+	tftp := silentUDP.Server
+	tftp.Timeout = time.Minute
+	ftps := ftp
+	ftps.Protocol = transfer.FTPS
+	for _, server := range []transfer.Server{ftp, ftps, tftp} {
+		for _, op := range []string{"get", "put"} {
+			t.Run(fmt.Sprint(server.Protocol, " ", op), func(t *testing.T) {
+				c := (&running{Server: server}).client(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				result := make(chan error, 1)
+				go func() {
+					if op == "get" {
+						_, _, err := c.Get(ctx, "file", 0)
+						result <- err
+					} else {
+						_, err := c.Put(ctx, "file", bytes.NewReader(file512), int64(len(file512)))
+						result <- err
+					}
+				}()
+				<-time.After(50 * time.Millisecond)
+				cancel()
+				wantPrompt(t, result)
+			})
+		}
+	}
+}
+
+func wantPrompt(t *testing.T, result <-chan error) {
+	t.Helper()
+	select {
+	case err := <-result:
+		wantCause(t, err, transfer.CauseAborted)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%v does not wrap context.Canceled", err)
+		}
+	case <-time.After(time.Second):
+		t.Error("still running a second after it was cancelled")
+	}
+}
+
+// TestCancelReading: the same while data comes in from real servers, or stops
+// coming.
+func TestCancelReading(t *testing.T) {
+	eachServer(t, func(t *testing.T, s realServer, r *running, root string) {
+		writeFile(t, filepath.Join(root, "file"), string(testContent(32<<20, 1)))
+		c := r.client(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		in, _, err := c.Get(ctx, "file", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		if _, err := io.CopyN(io.Discard, in, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		result := make(chan error, 1)
+		cancel()
+		go func() {
+			_, err := io.Copy(io.Discard, in)
+			result <- err
+		}()
+		wantPrompt(t, result)
+		in.Close()
+		// The client works on.
+		if err := os.WriteFile(filepath.Join(root, "small"), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := fetch(testContext(t), c, "small"); err != nil || string(got) != "x" {
+			t.Errorf("afterwards: %q, %v", got, err)
+		}
+	})
+}

@@ -1,0 +1,66 @@
+package transfer_test
+
+import (
+	"testing"
+	"time"
+
+	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer"
+)
+
+// TestTFTPHostile: a server that sends nothing useful is given up after the
+// time-out.
+func TestTFTPHostile(t *testing.T) {
+	t.Parallel()
+	until := func(s *scripted, f func()) {
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+			f()
+			if p, ok := s.next(5 * time.Millisecond); ok && p.Op == tftpwire.OpError {
+				return
+			}
+		}
+		t.Error("the client did not give up")
+	}
+	for name, c := range map[string]struct {
+		script func(*scripted)
+		want   transfer.Cause
+	}{
+		"silence": {func(s *scripted) {}, transfer.CauseServerUnreachable},
+		"silence after options": {func(s *scripted) {
+			s.accept(tftpwire.Options{Window: 4})
+			s.next(time.Second)
+			for ok := true; ok; {
+				_, ok = s.next(500 * time.Millisecond)
+			}
+		}, transfer.CauseServerUnreachable}, // at the end it does not even take requests
+		"wrong blocks": {func(s *scripted) {
+			n := 1
+			s.data(1, block(1, 512))
+			until(s, func() { n += 7; s.data(n%30000+100, block(n, 512)) })
+		}, transfer.CauseTransferTimeout},
+		"old blocks": {func(s *scripted) {
+			s.data(1, block(1, 512))
+			until(s, func() { s.data(1, block(1, 512)) })
+		}, transfer.CauseTransferTimeout},
+		"noise": {func(s *scripted) {
+			s.data(1, block(1, 512))
+			until(s, func() { s.send([]byte{0, 99, 1, 2, 3, 4}); s.send([]byte{0}); s.send(nil) })
+		}, transfer.CauseTransferTimeout},
+		"endless options": {func(s *scripted) {
+			s.data(1, block(1, 512))
+			until(s, func() { s.accept(tftpwire.Options{Window: 1}) })
+		}, transfer.CauseTransferTimeout},
+		"large block":    {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, transfer.CauseProtocolError},
+		"ack for a read": {func(s *scripted) { s.ack(1); s.next(time.Second) }, transfer.CauseProtocolError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			_, _, err := fetch(testContext(t), scriptTFTP(t, c.script).client(t, func(s *transfer.Server, _ *transfer.Options) { s.Timeout = time.Second }), "file")
+			wantCause(t, err, c.want)
+			if d := time.Since(begin); d > 8*time.Second {
+				t.Errorf("it took %v", d)
+			}
+		})
+	}
+}
