@@ -9,7 +9,9 @@
 # make fuzz       every fuzz target for FUZZTIME (1m)
 # make crash      power cut at every write, all pairs of cuts; "make test" has a sample
 # make kill       kill -9 of the real process, KILLS (500) times
+# make flood      upgrade of a device under 10,000 hostile datagrams a second
 # make memory     peak memory of iad while it downloads
+# make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
 # make clean
 
@@ -18,7 +20,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test test32 cover check cross bench fuzz crash kill memory peers clean
+.PHONY: build demo test test32 cover check cross bench fuzz crash fleet kill memory peers clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -58,8 +60,14 @@ KILLS ?= 500
 kill: peers
 	IAD_KILLS=$(KILLS) go test -count=1 -timeout 60m -v -run TestKills ./cmd/iad
 
+flood: build
+	.ci/flood
+
 memory: build
 	IAD_BINARY=$(CURDIR)/bin/iad go test -count=1 -v -run TestPeakMemory ./cmd/iad
+
+fleet: build
+	IADMS_FLEET="10 100" IADSIM_BINARY="$$PWD/bin/iadsim" IADMS_BINARY="$$PWD/bin/iadms" go test -count=1 -v -run TestFleet ./cmd/iadms
 
 clean:
 	rm -rf bin .peers
