@@ -199,7 +199,7 @@ func checkOutput(t *testing.T, out string) {
 	for id, end := range []string{"backupConfig", "downloadSoftware", "downloadSoftware", "activate", "reset", "recoverConfig",
 		"convertConfig", "recoverConfig", "restoreOldSoftware", "downloadSoftware"} {
 		for _, line := range []string{
-			fmt.Sprintf("succeeded\niadUpgOpId.0 %d\niadUpgOpReqId.0 %d\niadUpgOpKind.0 %s\n", id+1, id+101, end),
+			fmt.Sprintf("iadUpgOpId.0 %d\niadUpgOpReqId.0 %d\niadUpgOpKind.0 %s\n", id+1, id+101, end),
 			fmt.Sprintf("iadUpgHistState.%d succeeded\n", id+1), fmt.Sprintf("iadUpgHistFailCause.%d none\n", id+1),
 		} {
 			if !strings.Contains(out, line) {
