@@ -97,3 +97,30 @@ func TestCancelReading(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelWriting: the same in the middle of an upload.
+func TestCancelWriting(t *testing.T) {
+	eachServer(t, func(t *testing.T, s realServer, r *running, root string) {
+		if s.readOnly {
+			t.Skip("takes no uploads")
+		}
+		c := r.client(t, func(_ *transfer.Server, o *transfer.Options) { o.RateLimit = 4 << 20 })
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		cancelled := make(chan struct{})
+		source := &hook{Reader: bytes.NewReader(testContent(32<<20, 1)), after: 1 << 20, do: func() {
+			cancel()
+			close(cancelled)
+		}}
+		result := make(chan error, 1)
+		go func() {
+			_, err := c.Put(ctx, "file", source, 32<<20)
+			result <- err
+		}()
+		<-cancelled
+		wantPrompt(t, result)
+		if err := put(t, c, "small", []byte("x")); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}

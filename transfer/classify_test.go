@@ -65,6 +65,8 @@ func TestClassify(t *testing.T) {
 		{context.Canceled, CauseAborted, AdviceRetryNow},
 		{&replyError{protocol: FTP, code: 550, text: "x", doing: getting}, CauseFileNotFound, AdviceFixFirst},
 		{&replyError{protocol: TFTP, code: 8, text: "x"}, CauseProtocolError, AdviceFixFirst},
+		{&replyError{protocol: FTP, code: 425, text: "x"}, CauseProtocolError, AdviceRetryLater},
+		{&replyError{protocol: FTP, code: 502, text: "x"}, CauseProtocolError, AdviceFixFirst},
 		{&causeError{CauseFileTooLarge, errors.New("x")}, CauseFileTooLarge, AdviceDoNotRetry},
 		{&sourceError{io.ErrUnexpectedEOF}, CauseOther, AdviceRetryLater},
 		{&sourceError{withCause{}}, 70, 0},

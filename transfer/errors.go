@@ -101,8 +101,15 @@ func (e *Error) Unwrap() error { return e.Err }
 // Cause returns the number of IadUpgFailCause.
 func (e *Error) Cause() uint8 { return uint8(e.Code) }
 
-// Advice returns the number of IadUpgRetryAdvice.
-func (e *Error) Advice() uint8 { return uint8(causes[e.Code].advice) }
+// Advice returns the number of IadUpgRetryAdvice. A refusal that FTP calls
+// transient (4yz) may be over by itself.
+func (e *Error) Advice() uint8 {
+	var r *replyError
+	if e.Code == CauseProtocolError && errors.As(e.Err, &r) && r.protocol == FTP && r.code/100 == 4 {
+		return uint8(AdviceRetryLater)
+	}
+	return uint8(causes[e.Code].advice)
+}
 
 // causes is what is known of each cause whatever led to it. How server replies
 // and local errors lead to causes is in classify.go.

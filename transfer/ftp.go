@@ -148,7 +148,10 @@ func (s *ftpSession) secure(raw net.Conn) error {
 	}
 	secured := s.tls.client(raw)
 	if err := secured.HandshakeContext(s.ctx); err != nil {
-		return &causeError{CauseTLSFailed, err}
+		if classify(err).Code == CauseOther { // for instance the pin differs
+			err = &causeError{CauseTLSFailed, err}
+		}
+		return err
 	}
 	s.control = newControlConn(secured, s.server.Timeout)
 	first, _, _ := strings.Cut(greeting, "\n")
@@ -271,12 +274,13 @@ func (s *ftpSession) get(ctx context.Context, path string, offset int64) (io.Rea
 	}
 	r, size, err := s.retrieve(path, offset)
 	if err != nil {
+		err = s.replied(err, getting)
 		end()
 		s.transferred()
 		if s.control.broken() {
 			s.disconnect()
 		}
-		return nil, 0, s.replied(err, getting)
+		return nil, 0, err
 	}
 	r.end = end
 	return r, size, nil
