@@ -36,9 +36,13 @@ func TestFTPFallbacks(t *testing.T) {
 		"no SIZE":                        func(f *fakeFTP) { f.refuse("SIZE", "500 what?") },
 		"SIZE of nonsense":               func(f *fakeFTP) { f.refuse("SIZE", "213 -12") },
 		"no FEAT":                        func(f *fakeFTP) { f.refuse("FEAT", "500 what?") },
-		"greeting of many lines":         func(f *fakeFTP) { f.greeting = "220-hello\r\n220-world\r\n 331 no\r\n220 ready" },
-		"user needs no password":         func(f *fakeFTP) { f.refuse("USER", "230 welcome") },
-		"no end":                         func(f *fakeFTP) { f.on["RETR"] = withoutEnd },
+		"UTF8 in name only": func(f *fakeFTP) {
+			f.refuse("FEAT", "211-these\r\n UTF8\r\n211 end")
+			f.refuse("OPTS", "550 what?")
+		},
+		"greeting of many lines": func(f *fakeFTP) { f.greeting = "220-hello\r\n220-world\r\n 331 no\r\n220 ready" },
+		"user needs no password": func(f *fakeFTP) { f.refuse("USER", "230 welcome") },
+		"no end":                 func(f *fakeFTP) { f.on["RETR"] = withoutEnd },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -83,7 +83,7 @@ func (s *ftpSession) storeResuming(ctx context.Context, path string, u *upload) 
 			return err
 		}
 		s.disconnect()
-		if again := s.connect(ctx); again != nil {
+		if again := s.connect(); again != nil {
 			s.disconnect()
 			return again
 		}
