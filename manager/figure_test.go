@@ -198,7 +198,7 @@ func modifiedBy(first bool, wrongAt ...int) func(*lab, *manager.Plan) {
 	}
 }
 
-func noConverter(c *sim.Config) {
+func noConverter(_ *lab, c *sim.Config) {
 	c.Hooks.Convert = func(context.Context, agent.Conversion, afero.Fs) error { return errors.New("line 7 is a mystery") }
 }
 

@@ -45,7 +45,10 @@ type labOptions struct {
 	noNotifications bool
 	noReset         bool
 	files           func(*manager.ServersConfig)
-	configure       func(*sim.Config)
+	configure       func(*lab, *sim.Config)
+	listener        manager.ListenerConfig // Listen is set
+	// target is where the device is reached, if not at its own engine.
+	target func() manager.Target
 }
 
 const hardware = "IAD-4FXS"
@@ -61,7 +64,8 @@ func newLab(t *testing.T, o labOptions) *lab {
 		t.Fatal(err)
 	}
 	l.key = private
-	if l.listener, err = manager.Listen(manager.ListenerConfig{Listen: "127.0.0.1:0"}); err != nil {
+	o.listener.Listen = "127.0.0.1:0"
+	if l.listener, err = manager.Listen(o.listener); err != nil {
 		t.Fatal(err)
 	}
 	l.disk = sim.Memory()
@@ -81,7 +85,7 @@ func newLab(t *testing.T, o labOptions) *lab {
 		cfg.SNMP.Sinks = []snmp.Sink{{Address: l.listener.Addr().String(), Community: "public"}}
 	}
 	if o.configure != nil {
-		o.configure(&cfg)
+		o.configure(l, &cfg)
 	}
 	l.device = sim.New(cfg)
 	if err := l.device.Provision(bytes.NewReader(l.build("1.0.0", 1, o.noReset)), configuration(1)); err != nil {
@@ -96,11 +100,16 @@ func newLab(t *testing.T, o labOptions) *lab {
 	if l.servers, err = manager.StartServers(servers); err != nil {
 		t.Fatal(err)
 	}
-	l.client, err = manager.Dial(manager.Target{
-		Address: l.device.Addr(ctx).String(), Timeout: 200 * time.Millisecond,
-		Credentials: manager.Credentials{Read: "public", Write: "private"},
-	})
-	if err != nil {
+	target := manager.Target{Credentials: manager.Credentials{Read: "public", Write: "private"}}
+	if o.target != nil {
+		target = o.target()
+	}
+	l.device.Agent(ctx, 1)
+	if target.Address == "" {
+		target.Address = l.device.Addr(ctx).String()
+	}
+	target.Timeout = 200 * time.Millisecond
+	if l.client, err = manager.Dial(target); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -98,7 +98,7 @@ func TestMangledNotifications(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMangler(t, mangle())
-			l := newLab(t, labOptions{configure: func(c *sim.Config) {
+			l := newLab(t, labOptions{configure: func(_ *lab, c *sim.Config) {
 				c.SNMP.Sinks = []snmp.Sink{{Address: m.conn.LocalAddr().String(), Community: "public"}}
 			}})
 			to := net.UDPAddrFromAddrPort(l.listener.Addr())

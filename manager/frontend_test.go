@@ -1,0 +1,189 @@
+package manager_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/iad/agent/agentx"
+	"example.com/iad/agent/snmp"
+	"example.com/iad/internal/peers"
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+	"example.com/iad/sim"
+)
+
+var operatorUser = manager.User{
+	Name: "operator", Auth: "sha256", AuthPassword: "authentication", Priv: "aes", PrivPassword: "privacy of it",
+}
+
+// embeddedV3 makes the device's own engine speak SNMPv3 alone.
+func embeddedV3(inform bool) labOptions {
+	user := operatorUser
+	return labOptions{
+		listener: manager.ListenerConfig{Users: []manager.User{user}},
+		target:   func() manager.Target { return manager.Target{Credentials: manager.Credentials{User: &user}} },
+		configure: func(l *lab, c *sim.Config) {
+			c.PlainPasswords = false
+			all := snmp.Everything()
+			c.SNMP.Communities = nil
+			c.SNMP.Users = []snmp.User{{
+				Name: user.Name, Auth: snmp.SHA256, AuthPassphrase: user.AuthPassword, Priv: snmp.AES128, PrivPassphrase: user.PrivPassword,
+				Access: []snmp.Access{{Level: snmp.AuthPriv, Read: all, Write: all, Notify: all}},
+			}}
+			c.SNMP.Sinks = []snmp.Sink{{Address: l.listener.Addr().String(), User: user.Name, Inform: inform}}
+		},
+	}
+}
+
+// behindSnmpd puts the device behind net-snmp's snmpd, as its subagent.
+func behindSnmpd(t *testing.T, v3 bool) labOptions {
+	t.Helper()
+	program := peers.Find(t, "snmpd")
+	dir := t.TempDir()
+	address := loopbackPort(t)
+	user := operatorUser
+	o := labOptions{listener: manager.ListenerConfig{Users: []manager.User{user}}}
+	o.configure = func(l *lab, c *sim.Config) {
+		c.SNMP = nil
+		c.AgentX = &agentx.Config{Address: "unix:" + filepath.Join(dir, "agentx")}
+		lines := []string{
+			"agentAddress udp:" + address, "master agentx", "agentXSocket " + filepath.Join(dir, "agentx"),
+			"createUser operator SHA-256 \"authentication\" AES \"privacy of it\"", "rwuser operator priv",
+		}
+		if v3 {
+			lines = append(lines, "trapsess -Ci -v 3 -l authPriv -u operator -a SHA-256 -A authentication -x AES -X \"privacy of it\" -r 2 -t 1 udp:"+l.listener.Addr().String())
+		} else {
+			lines = append(lines, "rocommunity public", "rwcommunity private", "trap2sink "+l.listener.Addr().String()+" public")
+		}
+		startSnmpd(t, program, dir, lines)
+	}
+	o.target = func() manager.Target {
+		target := manager.Target{Address: address, Credentials: manager.Credentials{Read: "public", Write: "private"}}
+		if v3 {
+			target.Credentials = manager.Credentials{User: &user}
+		}
+		return target
+	}
+	return o
+}
+
+func loopbackPort(t *testing.T) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.LocalAddr().String()
+}
+
+// startSnmpd runs snmpd until the test ends.
+func startSnmpd(t *testing.T, program, dir string, lines []string) {
+	t.Helper()
+	conf := filepath.Join(dir, "iad.conf")
+	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-f", "-Lo", "-C", "-c", conf, "-I", "-smux")
+	cmd.Env = append(os.Environ(), "SNMP_PERSISTENT_DIR="+filepath.Join(dir, "persistent"), "SNMPCONFPATH="+dir, "MIBS=")
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("snmpd said:\n%s", said.String())
+		}
+	})
+}
+
+// The whole procedure, with a failure on the way, through both front ends of
+// a device and both versions of SNMP.
+func TestFrontEnds(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		options  func(*testing.T) labOptions
+		protocol manager.Protocol
+	}{
+		{"embedded SNMPv3 traps", func(*testing.T) labOptions { return embeddedV3(false) }, manager.FTP},
+		{"embedded SNMPv3 informs", func(*testing.T) labOptions { return embeddedV3(true) }, manager.TFTP},
+		{"snmpd SNMPv2c traps", func(t *testing.T) labOptions { return behindSnmpd(t, false) }, manager.TFTP},
+		{"snmpd SNMPv3 informs", func(t *testing.T) labOptions { return behindSnmpd(t, true) }, manager.FTP},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, c.options(t))
+			l.awaitDevice()
+			l.failTest["2.0.0"] = true
+			plan := l.plan(l.image("2.0.0", 2))
+			plan.Protocol, plan.Reserve = c.protocol, 10*time.Second
+			operator := &scripted{t: t, answers: []manager.Answer{{Choice: manager.OtherFile, Image: l.image("2.0.1", 2)}}}
+			result, err := manager.Upgrade(l.ctx, plan, operator, l.observe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if result.NewVersion != "2.0.1" {
+				t.Errorf("%s runs", result.NewVersion)
+			}
+			l.checkBackup(result)
+			if !l.heardProgress() {
+				t.Error("no progress was seen")
+			}
+		})
+	}
+}
+
+// awaitDevice waits until the device answers: behind snmpd it has to be
+// connected with it first.
+func (l *lab) awaitDevice() {
+	l.t.Helper()
+	for {
+		_, err := l.client.Device(l.ctx)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, manager.ErrNoAnswer) && !errors.Is(err, manager.ErrNotSupported) || l.ctx.Err() != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+func (l *lab) heardProgress() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, u := range l.updates {
+		if u.Kind == manager.Progressed && u.Operation.Percent > 0 && u.Operation.Percent < 100 {
+			return true
+		}
+	}
+	return false
+}
+
+// A password for FTP is not for a request that anybody can read; the refusal
+// tells what to do instead.
+func TestPasswordInTheClear(t *testing.T) {
+	l := newLab(t, labOptions{configure: func(_ *lab, c *sim.Config) { c.PlainPasswords = false }})
+	plan := l.plan(l.image("2.0.0", 2))
+	plan.Protocol = manager.FTP
+	operator := &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}
+	_, err := manager.Upgrade(l.ctx, plan, operator, l.observe)
+	var failure *manager.Failure
+	if !errors.As(err, &failure) || failure.Cause != mib.FailCauseNotPermitted {
+		t.Fatalf("%v", err)
+	}
+	for _, remedy := range []string{"SNMPv3", "TFTP", "plain_passwords"} {
+		if !strings.Contains(fmt.Sprint(err), remedy) {
+			t.Errorf("%q does not name %s", err, remedy)
+		}
+	}
+}
