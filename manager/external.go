@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 type ExternalServer struct {
 	Server FileServerAddress
 	Folder string // directory on the server; empty: where the server begins
+	// TLS is for reading backups back over FTPS; nil: the system's roots.
+	TLS *tls.Config
 	// Now tells the time for the names of backups; nil: time.Now.
 	Now func() time.Time
 }
@@ -55,7 +58,5 @@ func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile,
 }
 
 func (s *externalSession) Resume(string, []BackupFile) {}
-
-func (s *externalSession) Digest(string, string) (int64, []byte, error) { return 0, nil, ErrNoDigest }
 
 func (s *externalSession) Close() {}

@@ -10,55 +10,32 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	ftpserver "github.com/fclairamb/ftpserverlib"
 	"github.com/spf13/afero"
 )
 
-// closingListener closes what it accepted when ctx ends. ftpserverlib's own
-// way to close a connection from outside races with its work on it.
-type closingListener struct {
-	net.Listener
-	ctx context.Context
-}
-
-func (l closingListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(l.ctx, func() { _ = conn.Close() }) // ends reads and writes; nobody hears of it
-	return closingConn{conn, stop}, nil
-}
-
-type closingConn struct {
-	net.Conn
-	stop func() bool
-}
-
-func (c closingConn) Close() error {
-	c.stop()
-	return c.Conn.Close()
-}
-
 // ftpDriver connects ftpserverlib with the store.
 type ftpDriver struct {
-	ctx      context.Context
-	store    *store
-	settings *ftpserver.Settings
+	ctx         context.Context
+	store       *store
+	settings    *ftpserver.Settings
+	certificate tls.Certificate
 }
 
 var (
 	_ ftpserver.MainDriver                        = (*ftpDriver)(nil)
 	_ ftpserver.MainDriverExtensionPassiveWrapper = (*ftpDriver)(nil)
+	_ ftpserver.MainDriverExtensionUserVerifier   = (*ftpDriver)(nil)
 )
 
 // serveFTP answers FTP clients on l until ctx ends. Users are those of the
-// grants; there is no anonymous access.
-func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig) error {
+// grants; there is no anonymous access. TLS is there for who asks for it (RFC 4217).
+func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, certificate tls.Certificate) error {
 	settings := &ftpserver.Settings{
-		Listener:            closingListener{l, ctx},
+		Listener:            &crowdedListener{Listener: closingListener{l, ctx}, hosts: map[string]int{}, log: s.log},
 		PublicHost:          publicIPv4(cfg.Advertise),
 		IdleTimeout:         60,
 		ConnectionTimeout:   10,
@@ -71,7 +48,7 @@ func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig) 
 	if cfg.PassivePorts[0] != 0 {
 		settings.PassiveTransferPortRange = ftpserver.PortRange{Start: cfg.PassivePorts[0], End: cfg.PassivePorts[1]}
 	}
-	server := ftpserver.NewFtpServer(&ftpDriver{ctx: ctx, store: s, settings: settings})
+	server := ftpserver.NewFtpServer(&ftpDriver{ctx: ctx, store: s, settings: settings, certificate: certificate})
 	if err := server.Listen(); err != nil {
 		return err
 	}
@@ -110,7 +87,18 @@ func (d *ftpDriver) WrapPassiveListener(l net.Listener) (net.Listener, error) {
 func (d *ftpDriver) ClientDisconnected(ftpserver.ClientContext) {}
 
 func (d *ftpDriver) GetTLSConfig() (*tls.Config, error) {
-	return nil, errors.New("TLS is not configured")
+	return &tls.Config{Certificates: []tls.Certificate{d.certificate}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// PreAuthUser keeps the password of a user that is for TLS from being sent without.
+func (d *ftpDriver) PreAuthUser(cc ftpserver.ClientContext, user string) error {
+	d.store.mu.Lock()
+	g := d.store.grants[user]
+	d.store.mu.Unlock()
+	if g == nil || !g.secure {
+		return nil
+	}
+	return cc.SetTLSRequirement(ftpserver.MandatoryEncryption)
 }
 
 func (d *ftpDriver) AuthUser(_ ftpserver.ClientContext, user, pass string) (ftpserver.ClientDriver, error) {
@@ -136,8 +124,7 @@ var (
 	_ ftpserver.ClientDriverExtensionFileList     = (*ftpFS)(nil)
 )
 
-// GetHandle opens a file for RETR or STOR. A resumed upload is refused: what
-// a broken one left is not kept.
+// GetHandle opens a file for RETR, STOR or APPE, the first two also after REST.
 func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileTransfer, error) {
 	if flags&(os.O_WRONLY|os.O_RDWR) == 0 {
 		file, _, err := f.access.open(name)
@@ -147,10 +134,16 @@ func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileT
 		}
 		return &ftpDownload{File: file, limited: limitedReader{ctx: f.ctx, r: file, l: f.access.store.limiter}, store: f.access.store, name: name}, nil
 	}
-	if offset != 0 || flags&os.O_APPEND != 0 {
-		return nil, fmt.Errorf("%w: an upload cannot be resumed here", ftpserver.ErrFileNameNotAllowed)
+	var up *upload
+	var err error
+	switch {
+	case flags&os.O_APPEND != 0:
+		up, err = f.access.resume(f.ctx, name, -1)
+	case offset > 0:
+		up, err = f.access.resume(f.ctx, name, offset)
+	default:
+		up, err = f.access.create(f.ctx, name)
 	}
-	up, err := f.access.create(f.ctx, name)
 	if err != nil {
 		f.access.store.log.Warn("FTP write refused", "file", name, "cause", err)
 		return nil, ftpError(err)
@@ -161,9 +154,13 @@ func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileT
 // ftpError adds the sentinels that ftpserverlib turns into reply codes.
 func ftpError(err error) error {
 	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: disk full", ftpserver.ErrStorageExceeded)
 	case errors.Is(err, errTooLarge):
 		return fmt.Errorf("%w: %w", ftpserver.ErrStorageExceeded, err)
-	case errors.Is(err, errFileName), errors.Is(err, errNoUpload):
+	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errOffset):
 		return fmt.Errorf("%w: %w", ftpserver.ErrFileNameNotAllowed, err)
 	}
 	return plainError(err)
@@ -227,24 +224,31 @@ func (d *ftpDownload) Close() error {
 	return d.File.Close()
 }
 
-// ftpUpload commits at Close unless the transfer failed before.
+// ftpUpload commits at Close, or keeps what came if the transfer failed before.
 type ftpUpload struct {
 	*upload
 	failure error
 }
 
-var errUploadOnly = errors.New("an upload is written from its start only")
+var errUploadOnly = errors.New("an upload is written from where it goes on")
 
-func (u *ftpUpload) Read([]byte) (int, error)       { return 0, errUploadOnly }
-func (u *ftpUpload) Seek(int64, int) (int64, error) { return 0, errUploadOnly }
-func (u *ftpUpload) TransferError(err error)        { u.failure = err }
+func (u *ftpUpload) Read([]byte) (int, error) { return 0, errUploadOnly }
+func (u *ftpUpload) TransferError(err error)  { u.failure = err }
+
+// Seek is called with the offset of REST, where the upload stands already.
+func (u *ftpUpload) Seek(offset int64, whence int) (int64, error) {
+	if whence != io.SeekStart || offset != u.size {
+		return 0, errUploadOnly
+	}
+	return offset, nil
+}
 
 func (u *ftpUpload) Close() error {
 	if u.failure != nil {
-		u.abandon(u.failure)
+		u.breakOff(u.failure)
 		return nil
 	}
-	return plainError(u.commit())
+	return ftpError(u.commit())
 }
 
 var _ io.ReadWriteSeeker = (*ftpUpload)(nil)

@@ -3,6 +3,8 @@ package manager
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,8 +32,12 @@ type ServersConfig struct {
 	// Advertise is the host that devices are told to use; empty: the address
 	// of this machine that routes to the device.
 	Advertise string
-	// PassivePorts bounds the ports for FTP data; zero: any free one.
+	// PassivePorts are the first and the last port for FTP data; zero: any free
+	// one. With a range, data connections are served over IPv4 only.
 	PassivePorts [2]int
+	// Certificate is for FTP over TLS; nil: the server makes one for itself, kept
+	// in Files, which devices are to know by its fingerprint.
+	Certificate *tls.Certificate
 	// MaxUpload is the largest file accepted, in octets; 0: 16 MiB.
 	MaxUpload int64
 	// Bandwidth limits all transfers together, in octets a second; 0: none.
@@ -49,6 +55,7 @@ type Servers struct {
 	store  *store
 	tftp   *net.UDPConn
 	ftp    net.Listener
+	cert   tls.Certificate
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 }
@@ -91,14 +98,39 @@ func (s *Servers) listen(ctx context.Context) error {
 		s.run("TFTP", func() error { return serveTFTP(ctx, conn, s.store) })
 	}
 	if s.cfg.FTP != "" {
+		if p := s.cfg.PassivePorts; p[0] < 0 || p[1] > 65535 || p[0] > p[1] {
+			return fmt.Errorf("FTP server: passive ports %d to %d are no range of ports", p[0], p[1])
+		}
+		if err := s.certify(); err != nil {
+			return fmt.Errorf("FTP server: certificate: %w", err)
+		}
 		l, err := net.Listen("tcp", s.cfg.FTP)
 		if err != nil {
 			return fmt.Errorf("FTP server: %w", err)
 		}
 		s.ftp = l
-		s.run("FTP", func() error { return serveFTP(ctx, l, s.store, s.cfg) })
+		s.run("FTP", func() error { return serveFTP(ctx, l, s.store, s.cfg, s.cert) })
 	}
 	return nil
+}
+
+func (s *Servers) certify() (err error) {
+	if s.cfg.Certificate != nil {
+		s.cert = *s.cfg.Certificate
+		return nil
+	}
+	s.cert, err = loadCertificate(s.cfg.Files, s.cfg.Now())
+	return err
+}
+
+// Fingerprint is the SHA-256 digest of the FTP server's certificate (DER), by which a
+// device can know it over ftps; nil if no FTP server runs.
+func (s *Servers) Fingerprint() []byte {
+	if len(s.cert.Certificate) == 0 {
+		return nil
+	}
+	digest := sha256.Sum256(s.cert.Certificate[0])
+	return digest[:]
 }
 
 func (s *Servers) run(name string, serve func() error) {
@@ -116,19 +148,21 @@ func (s *Servers) Close() error {
 	return nil
 }
 
-// Addr returns the address that a server listens on, nil if it does not run.
+// Addr returns the address that a server listens on, nil if it does not run. FTP and
+// FTPS are one server.
 func (s *Servers) Addr(p Protocol) net.Addr {
 	switch {
 	case p == TFTP && s.tftp != nil:
 		return s.tftp.LocalAddr()
-	case p == FTP && s.ftp != nil:
+	case (p == FTP || p == FTPS) && s.ftp != nil:
 		return s.ftp.Addr()
 	}
 	return nil
 }
 
 // Open prepares the store for one device: a folder of its own for one backup
-// and, for FTP, a user and a password used only for it.
+// and, for FTP, a user and a password used only for it. With FTPS the password is
+// refused on a connection without TLS.
 func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
 	addr := s.Addr(p)
 	if addr == nil {
@@ -148,7 +182,7 @@ func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
 	}
 	home := path.Join("backup", folderName(device))
 	session := &serverSession{servers: s, grant: &grant{
-		user: "iad-" + rand.Text()[:8], password: rand.Text(), home: home, final: make(map[string]bool),
+		user: "iad-" + rand.Text()[:8], password: rand.Text(), secure: p == FTPS, home: home, final: make(map[string]bool),
 	}}
 	session.server = FileServerAddress{Protocol: p, Host: host, Port: uint16(port), Timeout: 30 * time.Second}
 	if p != TFTP {

@@ -2,7 +2,6 @@ package manager
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -18,8 +17,6 @@ import (
 
 	"github.com/spf13/afero"
 	"golang.org/x/time/rate"
-
-	"example.com/iad/internal/durable"
 )
 
 // Errors of the file store, as the two servers translate them.
@@ -27,6 +24,7 @@ var (
 	errFileName = errors.New("file name not allowed")
 	errTooLarge = errors.New("file larger than the server accepts")
 	errNoUpload = errors.New("uploads are not open for this folder")
+	errOffset   = errors.New("the upload cannot go on there")
 )
 
 // maxGrantFiles bounds how many files one device may put into one folder.
@@ -56,6 +54,7 @@ type imageSource struct {
 // grant lets one device read below home and write into folder.
 type grant struct {
 	user, password string
+	secure         bool // over TLS only
 	home, folder   string
 	final          map[string]bool // names that stay once they are there
 }
@@ -152,6 +151,9 @@ func (a access) stat(name string) (fs.FileInfo, error) {
 	case isFolder:
 		return virtualInfo{name: path.Base("/" + clean), dir: true}, nil
 	case a.granted(clean) != nil:
+		if partial, err := a.store.files.Stat(partialName(clean)); err == nil {
+			return virtualInfo{name: path.Base(clean), size: partial.Size()}, nil
+		}
 		return a.store.files.Stat(clean)
 	}
 	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
@@ -174,103 +176,6 @@ func (a access) readDir(name string) ([]os.FileInfo, error) {
 		}
 	}
 	return visible, err
-}
-
-// uploadFolder checks that name is a file directly in the folder of a grant.
-func (a access) uploadFolder(name string) (string, *grant, error) {
-	clean, err := cleanName(name)
-	if err != nil {
-		return "", nil, err
-	}
-	g := a.granted(clean)
-	if g == nil || g.folder == "" || path.Dir(clean) != g.folder {
-		return "", nil, fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+clean))
-	}
-	return clean, g, nil
-}
-
-// create begins an upload. Nothing shows under the name until it is complete.
-func (a access) create(ctx context.Context, name string) (*upload, error) {
-	clean, _, err := a.uploadFolder(name)
-	if err != nil {
-		return nil, err
-	}
-	folder := path.Dir(clean)
-	list, err := afero.ReadDir(a.store.files, folder)
-	if err != nil {
-		return nil, err
-	}
-	if len(list) >= maxGrantFiles {
-		return nil, fmt.Errorf("%w: folder %s holds %d files already", errTooLarge, folder, len(list))
-	}
-	a.store.mu.Lock()
-	a.store.serial++
-	temp := path.Join(folder, fmt.Sprintf(".%s.%d", path.Base(clean), a.store.serial))
-	a.store.mu.Unlock()
-	f, err := a.store.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return &upload{store: a.store, ctx: ctx, file: f, temp: temp, name: clean}, nil
-}
-
-// remove deletes a file that has no final name, such as a temporary one of a
-// client that renames when it is done.
-func (a access) remove(name string) error {
-	clean, g, err := a.uploadFolder(name)
-	if err != nil {
-		return err
-	}
-	if g.final[path.Base(clean)] {
-		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrPermission}
-	}
-	return durable.Remove(a.store.files, clean)
-}
-
-// rename gives a file without a final name its final one.
-func (a access) rename(from, to string) error {
-	cleanFrom, g, err := a.uploadFolder(from)
-	if err != nil {
-		return err
-	}
-	cleanTo, _, err := a.uploadFolder(to)
-	if err != nil {
-		return err
-	}
-	if g.final[path.Base(cleanFrom)] {
-		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrPermission}
-	}
-	return a.store.place(cleanFrom, cleanTo)
-}
-
-// place gives the complete file temp its name. A file that has the name
-// already stays if its contents are the same, and else is set aside.
-func (s *store) place(temp, name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, err := s.files.Stat(name); err == nil {
-		same, err := sameContents(s.files, temp, name)
-		if err != nil {
-			return err
-		}
-		if same {
-			return durable.Remove(s.files, temp)
-		}
-		if err := s.setAside(name); err != nil {
-			return err
-		}
-	}
-	return durable.Rename(s.files, temp, name)
-}
-
-func (s *store) setAside(name string) error {
-	for n := 1; n <= maxGrantFiles; n++ {
-		aside := fmt.Sprintf("%s~%d", name, n)
-		if _, err := s.files.Stat(aside); errors.Is(err, fs.ErrNotExist) {
-			return durable.Rename(s.files, name, aside)
-		}
-	}
-	return &fs.PathError{Op: "rename", Path: name, Err: fs.ErrExist}
 }
 
 func sameContents(files afero.Fs, a, b string) (bool, error) {
@@ -297,59 +202,6 @@ func digestFile(files afero.Fs, name string) (int64, []byte, error) {
 	return n, h.Sum(nil), nil
 }
 
-// upload is a file on its way in.
-type upload struct {
-	store *store
-	ctx   context.Context
-	file  afero.File
-	temp  string
-	name  string
-	size  int64
-	gone  bool // abandoned
-}
-
-func (u *upload) Write(p []byte) (int, error) {
-	if u.size+int64(len(p)) > u.store.maxUpload {
-		err := fmt.Errorf("%w: more than %d octets", errTooLarge, u.store.maxUpload)
-		u.abandon(err) // before the client hears of it
-		return 0, err
-	}
-	if err := throttle(u.ctx, u.store.limiter, len(p)); err != nil {
-		return 0, err
-	}
-	n, err := u.file.Write(p)
-	u.size += int64(n)
-	return n, err
-}
-
-// commit makes the file visible, durably.
-func (u *upload) commit() error {
-	err := u.file.Sync()
-	if cerr := u.file.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = u.store.place(u.temp, u.name)
-	}
-	if err != nil {
-		return errors.Join(err, u.store.files.Remove(u.temp))
-	}
-	u.store.log.Info("file received", "file", u.name, "octets", u.size)
-	return nil
-}
-
-// abandon forgets what came so far.
-func (u *upload) abandon(why error) {
-	if u.gone {
-		return
-	}
-	u.gone = true
-	u.store.log.Warn("upload given up", "file", u.name, "octets", u.size, "cause", why)
-	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
-		u.store.log.Warn("temporary file stays", "file", u.temp, "cause", err)
-	}
-}
-
 // plainError leaves out paths of this machine: the text goes to the device.
 func plainError(err error) error {
 	switch {
@@ -359,7 +211,7 @@ func plainError(err error) error {
 		return errors.New("file not found")
 	case errors.Is(err, fs.ErrPermission):
 		return errors.New("access denied")
-	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errTooLarge):
+	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errTooLarge), errors.Is(err, errOffset):
 		return err
 	}
 	return errors.New("server error")
