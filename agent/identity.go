@@ -16,8 +16,8 @@ type identity struct {
 }
 
 // identity counts a start of the engine and stores it before anybody can see
-// it. A record that is lost gives a new engine ID, so that no old time window
-// is valid again.
+// it. A record that is lost or cannot be written gives a new engine ID, so that
+// no old time window is valid again.
 func (a *Agent) identity(given []byte) ([]byte, uint32, error) {
 	rec, data, findings, err := durable.OpenRecord(a.cfg.State, "identity", identityMagic, stateVersion)
 	for _, f := range findings {
@@ -32,11 +32,10 @@ func (a *Agent) identity(given []byte) ([]byte, uint32, error) {
 	}
 	// 2^31-1 boots mean that the engine must be given a new identity.
 	if id.Boots++; len(id.EngineID) == 0 || id.Boots >= 1<<31-1 {
-		fresh, err := snmp.NewEngineID()
-		if err != nil {
-			return nil, 0, err
+		var e error
+		if id, e = newIdentity(); e != nil {
+			return nil, 0, e
 		}
-		id = identity{EngineID: fresh, Boots: 1}
 	}
 	if rec != nil {
 		var data []byte
@@ -44,5 +43,16 @@ func (a *Agent) identity(given []byte) ([]byte, uint32, error) {
 			err = rec.Write(data)
 		}
 	}
+	if err != nil && len(given) == 0 {
+		var e error
+		if id, e = newIdentity(); e != nil {
+			return nil, 0, e
+		}
+	}
 	return id.EngineID, id.Boots, err
+}
+
+func newIdentity() (identity, error) {
+	id, err := snmp.NewEngineID()
+	return identity{EngineID: id, Boots: 1}, err
 }

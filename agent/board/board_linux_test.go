@@ -27,11 +27,19 @@ func TestLockRoot(t *testing.T) {
 	if err := lock.Release(); err != nil {
 		t.Fatal(err)
 	}
+	// Who can read a file can lock it.
+	name := filepath.Join(root, "lock")
+	if err := os.Chmod(name, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if lock, err = board.LockRoot(root); err != nil {
 		t.Fatal(err)
 	}
 	if err := lock.Release(); err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the lock is open to others: %v, %v", info.Mode(), err)
 	}
 	if _, err := board.LockRoot(filepath.Join(root, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("lock of a missing root: %v", err)

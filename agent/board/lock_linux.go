@@ -32,11 +32,14 @@ func LockRoot(root string) (*Lock, error) {
 	path := filepath.Join(root, lockName)
 	file, err := inherited(path)
 	if err == nil && file == nil {
-		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644) //durable: means nothing after a restart
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //durable: means nothing after a restart
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", root, err)
 	}
+	// Whoever may read the file may lock it, and so keep the agent from
+	// starting. Where the mode cannot be changed, others have no business.
+	_ = file.Chmod(0o600)
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer file.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
