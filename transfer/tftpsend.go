@@ -134,7 +134,7 @@ func (w *tftpSender) wait(giveUp time.Time) error {
 	if err != nil {
 		return err
 	}
-	n := w.acked
+	var n int64
 	switch p.Op {
 	case tftpwire.OpAck:
 		n = tftpwire.Unwrap(w.acked, p.Block)
