@@ -37,6 +37,7 @@ type Client struct {
 	address string
 	module  *mib.Module
 	creds   Credentials
+	timeout time.Duration
 
 	mu   sync.Mutex
 	snmp *gosnmp.GoSNMP
@@ -90,7 +91,7 @@ func Dial(t Target) (*Client, error) {
 	}
 	return &Client{
 		address: net.JoinHostPort(host, strconv.Itoa(int(port))),
-		module:  mib.NewModule(t.Root), creds: t.Credentials, snmp: s,
+		module:  mib.NewModule(t.Root), creds: t.Credentials, timeout: s.Timeout, snmp: s,
 	}, nil
 }
 

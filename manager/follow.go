@@ -125,7 +125,7 @@ func (f *follower) heard(n *Notification, op *Operation) bool {
 	if n.Missed > 0 {
 		f.warn(fmt.Sprintf("%d notifications lost", n.Missed))
 	}
-	ours := n.Op.ID == op.ID && n.Op.ReqID == f.reqID
+	ours := n.Op.ReqID == f.reqID && (n.Op.ID == op.ID || op.ID == 0)
 	switch {
 	case n.Is(mib.NotifyOpProgress) && ours:
 		n.Op.Owner = f.owner

@@ -25,7 +25,11 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 		u.note(watch, fmt.Sprintf("%s was done before", r.Kind))
 		return op, nil
 	}
-	u.begin(watch, fmt.Sprintf("follow operation %d (%s)", op.ID, r.Kind))
+	if op.ID == 0 {
+		u.begin(watch, fmt.Sprintf("follow the operation (%s)", r.Kind))
+	} else {
+		u.begin(watch, fmt.Sprintf("follow operation %d (%s)", op.ID, r.Kind))
+	}
 	u.last = Operation{}
 	f := follower{
 		client: u.plan.Client, sub: u.sub, clock: u.plan.Clock, poll: u.plan.Poll, reserve: u.plan.Reserve,

@@ -73,14 +73,22 @@ var errRace = errors.New("another manager was faster")
 
 // Start commands an operation and returns it as the device shows it. A
 // request whose response was lost is not carried out twice: the lock, and the
-// request's number and owner, tell whether the device has it already. A
-// refusal is a *RefusalError.
+// request's number and owner, tell whether the device has it already. Of an
+// operation with which the device restarts at once only number, owner and kind
+// of the request may be known. A refusal is a *RefusalError.
 func (c *Client) Start(ctx context.Context, r Request) (*Operation, error) {
 	var err error
-	for range maxLockTries {
+	for try := range maxLockTries {
 		var op *Operation
 		if op, err = c.Operation(ctx); err != nil {
-			return nil, err
+			if try == 0 || !errors.Is(err, ErrNoAnswer) {
+				return nil, err
+			}
+			// The device may have taken the command, and be restarting.
+			if err := c.pause(ctx); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if op.Is(r.ID, r.Owner) && op.Kind == r.Kind {
 			return op, nil
@@ -96,9 +104,30 @@ func (c *Client) Start(ctx context.Context, r Request) (*Operation, error) {
 	return nil, fmt.Errorf("%s: %s not commanded after %d tries: %w", c.address, r.Kind, maxLockTries, err)
 }
 
+// pause waits as long as for an answer, where a refused connection would tell
+// at once that nobody is there.
+func (c *Client) pause(ctx context.Context) error {
+	timer := time.NewTimer(c.timeout)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// restartLimit is how long a device that was commanded and does not answer
+// may take to tell how long the operation may last.
+const restartLimit = 5 * time.Minute
+
 // accepted finds the operation of a request that the device took.
 func (c *Client) accepted(ctx context.Context, r Request) (*Operation, error) {
 	op, err := c.Operation(ctx)
+	if errors.Is(err, ErrNoAnswer) {
+		return &Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateRunning,
+			Phase: mib.OperationPhaseNone, TimeLeft: max(r.TimeLimit, restartLimit)}, nil
+	}
 	if err != nil || op.Is(r.ID, r.Owner) || !hasOwnID(r.Kind) {
 		return op, err
 	}
