@@ -112,11 +112,8 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 		op.Phase, op.Cause, op.Text = Trying, CauseNone, ""
 	case target.State == BankFailed || target.State == BankCorrupt:
 		f := failure(op.Cause, op.Text) // noted when it was given up
-		if f.Code == CauseNone {
-			f = failure(target.Cause, target.Text)
-		}
 		if f.Code <= CauseNone {
-			f = failure(CauseBootFailed, "the new software did not start")
+			f = e.givenUp(target)
 		}
 		e.fail(f)
 	case planned && op.Kind == RestoreOldSoftware:
@@ -283,11 +280,24 @@ func (e *Engine) tookOver(n int, err error) {
 
 // rolledBack tells that the old software runs again in the place of bank n's.
 func (e *Engine) rolledBack(n int) {
-	b := e.cfg.Banks.Status().Bank(n)
+	f := e.givenUp(e.cfg.Banks.Status().Bank(n))
 	e.event(EventRolledBack, func(ev *Event) {
 		e.aboutTrial(n)(ev)
-		ev.Cause, ev.Text = b.Cause, b.Text
+		ev.Cause, ev.Text = f.Code, f.Text
+		ev.BankInfo.Cause, ev.BankInfo.Text = f.Code, f.Text
 	})
+}
+
+// givenUp tells why software on trial was given up. The boot decision knows only
+// that it did not come up; the hardware may know more.
+func (e *Engine) givenUp(b Bank) *Failure {
+	switch {
+	case b.Cause <= CauseNone:
+		return failure(CauseBootFailed, "the new software did not start")
+	case b.Cause == CauseBootFailed && e.cfg.BootReason == ReasonWatchdog:
+		return failure(CauseWatchdogReset, "restarted by the watchdog while on trial")
+	}
+	return failure(b.Cause, b.Text)
 }
 
 // noOperation stands in an event that belongs to none.

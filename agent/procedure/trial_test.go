@@ -330,3 +330,17 @@ func TestTakeOverFails(t *testing.T) {
 		}
 	})
 }
+
+// Where the hardware knows that the watchdog ended the trial, that is the cause.
+func TestWatchdogEndsTrial(t *testing.T) {
+	run(t, func(l *lab) {
+		l.cfg.BootReason = procedure.ReasonWatchdog
+		l.begin(procedure.Activate, procedure.ThenReset)
+		l.restart(fellBack)
+		l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseWatchdogReset)
+		s := l.now()
+		if ev := s.Events[len(s.Events)-3]; ev.Type != procedure.EventRolledBack || ev.Cause != procedure.CauseWatchdogReset || ev.BankInfo.Cause != ev.Cause {
+			t.Errorf("event %+v", ev)
+		}
+	})
+}
