@@ -61,7 +61,7 @@ func wantPrompt(t *testing.T, result <-chan error) {
 			t.Errorf("%v does not wrap context.Canceled", err)
 		}
 	case <-time.After(time.Second):
-		t.Error("still running a second after it was cancelled")
+		t.Fatal("still running a second after it was cancelled")
 	}
 }
 
@@ -69,7 +69,7 @@ func wantPrompt(t *testing.T, result <-chan error) {
 // coming.
 func TestCancelReading(t *testing.T) {
 	eachServer(t, func(t *testing.T, s realServer, r *running, root string) {
-		writeFile(t, filepath.Join(root, "file"), string(testContent(32<<20, 1)))
+		writeFile(t, filepath.Join(root, "file"), string(make([]byte, 32<<20)))
 		c := r.client(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		in, _, err := c.Get(ctx, "file", 0)
@@ -104,17 +104,17 @@ func TestCancelWriting(t *testing.T) {
 		if s.readOnly {
 			t.Skip("takes no uploads")
 		}
-		c := r.client(t, func(_ *transfer.Server, o *transfer.Options) { o.RateLimit = 4 << 20 })
+		c := r.client(t, func(_ *transfer.Server, o *transfer.Options) { o.RateLimit = 1 << 20 })
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		cancelled := make(chan struct{})
-		source := &hook{Reader: bytes.NewReader(testContent(32<<20, 1)), after: 1 << 20, do: func() {
+		source := &hook{Reader: bytes.NewReader(testContent(4<<20, 1)), after: 1 << 19, do: func() {
 			cancel()
 			close(cancelled)
 		}}
 		result := make(chan error, 1)
 		go func() {
-			_, err := c.Put(ctx, "file", source, 32<<20)
+			_, err := c.Put(ctx, "file", source, 4<<20)
 			result <- err
 		}()
 		<-cancelled

@@ -59,9 +59,13 @@ func scriptTFTP(t testing.TB, script func(s *scripted)) *running {
 		}
 	}()
 	r := &running{log: &syncBuffer{}}
-	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: "127.0.0.1", Port: main.LocalAddr().(*net.UDPAddr).Port, Timeout: 2 * time.Second}
+	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: "127.0.0.1", Port: main.LocalAddr().(*net.UDPAddr).Port, Timeout: 5 * time.Second}
 	return r
 }
+
+// patient is how long a played server waits for a packet that must come, on a
+// machine that does much else.
+const patient = 5 * time.Second
 
 func (s *scripted) send(b []byte) { _, _ = s.conn.WriteToUDPAddrPort(b, s.client) }
 
@@ -94,7 +98,7 @@ func (s *scripted) next(limit time.Duration) (p tftpwire.Packet, ok bool) {
 // wantAck waits for an acknowledgement; older ones are passed over.
 func (s *scripted) wantAck(n int) {
 	for {
-		p, ok := s.next(3 * time.Second)
+		p, ok := s.next(patient)
 		if !ok || p.Op != tftpwire.OpAck || p.Block > uint16(n) {
 			s.t.Errorf("want ACK %d, got %v %v", n, p, ok)
 			return
@@ -145,7 +149,7 @@ func TestTFTPSorcerersApprentice(t *testing.T) {
 				s.data(n, block(n, size))
 			}
 			for {
-				p, ok := s.next(3 * time.Second)
+				p, ok := s.next(patient)
 				if count++; !ok || p.Block == uint16(n) {
 					break
 				}
@@ -176,7 +180,7 @@ func TestTFTPLostLastAck(t *testing.T) {
 		s.wantAck(1)                // lost on the way
 		<-time.After(serverRepeats) // the server's time-out
 		s.data(1, []byte("short"))  // it repeats
-		p, ok := s.next(2 * time.Second)
+		p, ok := s.next(patient)
 		again <- ok && p.Op == tftpwire.OpAck && p.Block == 1
 	})
 	wantFile(t, r.client(t), []byte("short"))
@@ -290,7 +294,7 @@ func TestTFTPBadOptionAck(t *testing.T) {
 			r := scriptTFTP(t, func(s *scripted) {
 				if !s.request.Options.None() {
 					s.send(oack)
-					p, ok := s.next(2 * time.Second)
+					p, ok := s.next(patient)
 					refused <- ok && p.Op == tftpwire.OpError && p.Code == tftpwire.ErrOptions
 					return
 				}
@@ -311,8 +315,8 @@ func TestTFTPErrorAnywhere(t *testing.T) {
 	fail := func(s *scripted) { s.fail(tftpwire.ErrNotDefined, "No space left\r\n on\x1b[31m device") }
 	for name, script := range map[string]func(*scripted){
 		"request":  fail,
-		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(time.Second); fail(s) },
-		"transfer": func(s *scripted) { s.data(1, block(1, 512)); s.next(time.Second); fail(s) },
+		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(patient); fail(s) },
+		"transfer": func(s *scripted) { s.data(1, block(1, 512)); s.next(patient); fail(s) },
 	} {
 		t.Run("get/"+name, func(t *testing.T) {
 			_, _, err := fetch(testContext(t), scriptTFTP(t, script).client(t), "file")
@@ -324,8 +328,8 @@ func TestTFTPErrorAnywhere(t *testing.T) {
 	}
 	for name, script := range map[string]func(*scripted){
 		"request":  fail,
-		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(time.Second); fail(s) },
-		"transfer": func(s *scripted) { s.ack(0); s.next(time.Second); s.ack(1); s.next(time.Second); fail(s) },
+		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(patient); fail(s) },
+		"transfer": func(s *scripted) { s.ack(0); s.next(patient); s.ack(1); s.next(patient); fail(s) },
 	} {
 		t.Run("put/"+name, func(t *testing.T) {
 			wantCause(t, put(t, scriptTFTP(t, script).client(t), "file", file512), transfer.CauseRemoteStorageFull)
@@ -340,10 +344,10 @@ func TestTFTPWrongSize(t *testing.T) {
 			s.wantAck(0)
 			for n := 1; n <= 2; n++ {
 				s.data(n, block(n, 512))
-				s.next(time.Second)
+				s.next(patient)
 			}
 			s.data(3, nil)
-			s.next(time.Second)
+			s.next(patient)
 		})
 		_, _, err := fetch(testContext(t), r.client(t), "file")
 		wantCause(t, err, transfer.CauseSizeMismatch)
@@ -362,7 +366,7 @@ func TestTFTPMaxSize(t *testing.T) {
 	silent := scriptTFTP(t, func(s *scripted) { // endless
 		for n := 1; ; n++ {
 			s.data(n, block(n, 512))
-			if p, ok := s.next(time.Second); !ok || p.Op == tftpwire.OpError {
+			if p, ok := s.next(patient); !ok || p.Op == tftpwire.OpError {
 				return
 			}
 		}

@@ -13,7 +13,7 @@ func TestTFTPPutDuplicateAck(t *testing.T) {
 		s.ack(0)
 		count := 0
 		for n := 1; n <= 3; n++ {
-			p, ok := s.next(2 * time.Second)
+			p, ok := s.next(patient)
 			if !ok || p.Op != tftpwire.OpData || p.Block != uint16(n) {
 				t.Errorf("want block %d, got %v", n, p)
 			}
@@ -42,7 +42,7 @@ func TestTFTPPutGoesBack(t *testing.T) {
 		var got []int
 		want := func(blocks ...int) {
 			for _, n := range blocks {
-				p, ok := s.next(2 * time.Second)
+				p, ok := s.next(patient)
 				if !ok || p.Op != tftpwire.OpData || p.Block != uint16(n) {
 					t.Errorf("want block %d after %v, got %v %v", n, got, p.Block, ok)
 				}
@@ -65,9 +65,9 @@ func TestTFTPPutGoesBack(t *testing.T) {
 func TestTFTPPutLostOptionAck(t *testing.T) {
 	r := scriptTFTP(t, func(s *scripted) {
 		s.accept(tftpwire.Options{Window: 2})
-		s.next(time.Second) // block 1 is lost
+		s.next(patient) // block 1 is lost
 		s.accept(tftpwire.Options{Window: 2})
-		p, ok := s.next(2 * time.Second)
+		p, ok := s.next(patient)
 		if !ok || p.Block != 1 {
 			t.Errorf("want block 1, got %v %v", p, ok)
 		}
