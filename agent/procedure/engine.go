@@ -66,6 +66,7 @@ type Engine struct {
 	lock     int32
 	refusal  Failure
 	reserved *Reservation
+	inUse    int           // calls in progress when the present SET came
 	work     *task         // the running work, nil for none
 	pause    time.Time     // end of state waiting
 	base     time.Time     // when the operation would have started had it gone on ever since

@@ -69,8 +69,8 @@ func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
 		return refuse(Inconsistent, CauseBadRequest, "the time limit of %d s ends within the delay of %d s", l, s.Params.Delay)
 	}
 	if e.restartsAtOnce(kind, o) && !o.Has(Force) && s.Params.Delay == 0 {
-		if n := e.cfg.Device.Calls(); n > 0 {
-			return refuse(Unavailable, CauseServiceInUse, "%d calls in progress", n)
+		if e.inUse > 0 {
+			return refuse(Unavailable, CauseServiceInUse, "%d calls in progress", e.inUse)
 		}
 	}
 	return nil

@@ -76,7 +76,12 @@ type Reservation struct {
 // Test checks whether a SET can be made and reserves the engine for it. The
 // error is a *Refusal, or what Edit returned, or ErrStopped.
 func (e *Engine) Test(c Change) (r *Reservation, err error) {
+	inUse := 0
+	if c.Command == Reset || c.Command == RestoreOldSoftware || c.Command == Activate {
+		inUse = e.cfg.Device.Calls() // may take a moment: not in Run's goroutine
+	}
 	if stopped := e.call(func() {
+		e.inUse = inUse
 		r, err = e.test(c)
 		e.publish()
 	}); stopped != nil {
@@ -203,6 +208,9 @@ func (r *Reservation) commit() error {
 	if r.repeat {
 		r.committed = true
 		return nil
+	}
+	if r.accepts() && (e.leave != nil || e.handover) {
+		return errors.New("procedure: the device has begun to restart")
 	}
 	// The way back and the way to stop must not need room for a file.
 	must := r.command == RestoreOldSoftware || r.command == Reset || r.command == Abort || r.command == Confirm

@@ -344,3 +344,60 @@ func TestWatchdogEndsTrial(t *testing.T) {
 		}
 	})
 }
+
+// A request that was tested before the device begins to go back is not accepted
+// after that.
+func TestCommitAfterGivingUp(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := l.now().Op.ID
+		time.Sleep(600 * time.Second)
+		if err := r.Commit(); err == nil {
+			t.Error("accepted by a device that restarts")
+		}
+		if err := r.Undo(); err != nil {
+			t.Error(err)
+		}
+		l.restart(nil)
+		if op := l.now().Op; op.ID != id {
+			t.Errorf("operation %d, %s", op.ID, op.State)
+		}
+	})
+}
+
+// An operation that was accepted and has not begun when the trial ends fails
+// with it, once.
+func TestTrialEndsBeforeDone(t *testing.T) {
+	for _, undo := range []bool{false, true} {
+		run(t, func(l *lab) {
+			l.begin(procedure.Activate, 0)
+			l.hold("selftest")
+			l.stop()
+			l.banks.Running = 2
+			l.start()
+			r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			l.failing("selftest", errors.New("sick"))
+			l.release("selftest")
+			if undo {
+				_ = r.Undo()
+			} else {
+				r.Done()
+			}
+			l.restart(nil)
+			s := l.now()
+			if s.Op.ID != 2 || s.Op.State != procedure.Failed || s.Op.Cause != procedure.CauseSelfTestFailed || len(s.History) != 2 {
+				t.Errorf("operation %d, %s, cause %s, history %d", s.Op.ID, s.Op.State, s.Op.Cause, len(s.History))
+			}
+		})
+	}
+}
