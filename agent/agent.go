@@ -83,6 +83,7 @@ type Agent struct {
 	// receivers get every notification, each at its own pace.
 	receivers []notifier
 	snmp      *snmp.Engine
+	identity  identity // of snmp
 
 	sentMu  sync.Mutex
 	sentBy  []uint32 // by receiver
@@ -167,13 +168,14 @@ func (a *Agent) boot() error {
 	for _, r := range []struct {
 		name  string
 		magic [4]byte
+		check func([]byte) error
 		rec   *procedure.Record
 		data  *[]byte
 	}{
-		{"journal", journalMagic, &pc.Journal, &pc.JournalData},
-		{"settings", settingsMagic, &pc.Settings, &pc.SettingsData},
+		{"journal", journalMagic, procedure.CheckJournal, &pc.Journal, &pc.JournalData},
+		{"settings", settingsMagic, procedure.CheckSettings, &pc.Settings, &pc.SettingsData},
 	} {
-		rec, payload, found, err := durable.OpenRecord(cfg.State, r.name, r.magic, stateVersion)
+		rec, payload, found, err := durable.OpenRecord(cfg.State, r.name, r.magic, stateVersion, r.check)
 		findings = append(findings, found...)
 		if err != nil {
 			// The device is worth more than its diary.
@@ -182,6 +184,14 @@ func (a *Agent) boot() error {
 			continue
 		}
 		*r.rec, *r.data = rec, payload
+	}
+	if cfg.SNMP != nil {
+		id, found, err := a.openIdentity(cfg.SNMP.EngineID)
+		if err != nil {
+			return err
+		}
+		a.identity = id
+		findings = append(findings, found...)
 	}
 	pc.Findings = findings
 	for _, f := range findings {
@@ -204,10 +214,8 @@ func (r noRecord) Write([]byte) error { return r.err }
 func (a *Agent) openFronts() error {
 	if c := a.cfg.SNMP; c != nil {
 		sc := *c
+		sc.EngineID, sc.Boots = a.identity.EngineID, a.identity.Boots
 		var err error
-		if sc.EngineID, sc.Boots, err = a.identity(c.EngineID); err != nil {
-			a.log.Error("the identity of the SNMP engine could not be stored", "err", err)
-		}
 		if a.snmp, err = snmp.New(sc, a.tree); err != nil {
 			return err
 		}

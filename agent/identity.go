@@ -2,7 +2,7 @@ package agent
 
 import (
 	"encoding/json"
-	"errors"
+	"fmt"
 
 	"example.com/iad/agent/snmp"
 	"example.com/iad/internal/durable"
@@ -15,42 +15,39 @@ type identity struct {
 	Boots    uint32 `json:"boots"`
 }
 
-// identity counts a start of the engine and stores it before anybody can see
+// openIdentity counts a start of the engine and stores it before anybody can see
 // it. A record that is lost or cannot be written gives a new engine ID, so that
-// no old time window is valid again.
-func (a *Agent) identity(given []byte) ([]byte, uint32, error) {
-	rec, data, findings, err := durable.OpenRecord(a.cfg.State, "identity", identityMagic, stateVersion)
-	for _, f := range findings {
-		a.log.Warn("found at the start", "what", f)
-	}
-	var id identity
-	if len(data) > 0 {
-		err = errors.Join(err, json.Unmarshal(data, &id))
+// no old time window is valid again. findings tell what was damaged or could not
+// be stored.
+func (a *Agent) openIdentity(given []byte) (id identity, findings []string, err error) {
+	rec, data, findings, bad := durable.OpenRecord(a.cfg.State, "identity", identityMagic, stateVersion, checkIdentity)
+	if bad == nil && data != nil {
+		bad = json.Unmarshal(data, &id)
 	}
 	if len(given) > 0 {
 		id.EngineID = given
 	}
 	// 2^31-1 boots mean that the engine must be given a new identity.
 	if id.Boots++; len(id.EngineID) == 0 || id.Boots >= 1<<31-1 {
-		var e error
-		if id, e = newIdentity(); e != nil {
-			return nil, 0, e
+		if id, err = newIdentity(); err != nil {
+			return id, findings, err
 		}
 	}
 	if rec != nil {
-		var data []byte
-		if data, err = json.Marshal(id); err == nil {
-			err = rec.Write(data)
+		if data, bad = json.Marshal(id); bad == nil {
+			bad = rec.Write(data)
 		}
 	}
-	if err != nil && len(given) == 0 {
-		var e error
-		if id, e = newIdentity(); e != nil {
-			return nil, 0, e
+	if bad != nil {
+		findings = append(findings, fmt.Sprintf("the identity of the SNMP engine could not be stored: %v", bad))
+		if len(given) == 0 {
+			id, err = newIdentity()
 		}
 	}
-	return id.EngineID, id.Boots, err
+	return id, findings, err
 }
+
+func checkIdentity(data []byte) error { return json.Unmarshal(data, new(identity)) }
 
 func newIdentity() (identity, error) {
 	id, err := snmp.NewEngineID()

@@ -27,7 +27,7 @@ func Peek(cfg Config) Status {
 	}
 	var s Status
 	s.Banks, s.Findings = bank.Peek(opt)
-	data, found := durable.ReadRecord(cfg.State, "journal", journalMagic, stateVersion)
+	data, found := durable.ReadRecord(cfg.State, "journal", journalMagic, stateVersion, procedure.CheckJournal)
 	s.Findings = append(s.Findings, found...)
 	last, err := procedure.ReadJournal(data)
 	if err != nil {

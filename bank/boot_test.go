@@ -107,7 +107,7 @@ func TestPeek(t *testing.T) {
 	if s, findings := Peek(mount(blank().Start(), nil)); s.Next != 0 || len(findings) != 0 || s.Banks[0].State != StateEmpty {
 		t.Errorf("%+v %v", s, findings)
 	}
-	if _, findings := Peek(mount(nonsense(onTrial(t)).Start(), nil)); len(findings) != 1 {
+	if _, findings := Peek(mount(nonsense(onTrial(t)).Start(), nil)); len(findings) != 2 { // one for each copy
 		t.Errorf("%v", findings)
 	}
 }

@@ -222,7 +222,7 @@ func (b *Banks) checkSpace(n int, h *head) error {
 	return nil
 }
 
-// store1 writes the bank: after the running bank is durably the next one.
+// fill writes the bank: after the running bank is durably the next one.
 func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) error {
 	keep := w.survey()
 	opt.Progress(InstallProgress{Phase: PhaseErasing})

@@ -3,8 +3,6 @@ package bank
 import (
 	"context"
 	"io"
-
-	"example.com/iad/internal/durable"
 )
 
 // Provision makes a new device: it writes the image in tar form, which is judged as
@@ -71,8 +69,7 @@ func provision(opt Options, image io.Reader) error {
 // isProvisioned tells whether the device has a boot record, even a damaged one, and
 // software that can start.
 func isProvisioned(opt Options) bool {
-	data, findings := durable.ReadRecord(opt.State, recordBase, recordMagic, recordVersion)
-	if data == nil && len(findings) == 0 {
+	if rec, findings := peekRecord(opt.State); rec.lost() && len(findings) == 0 {
 		return false
 	}
 	for _, fs := range opt.Banks {

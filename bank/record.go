@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
@@ -107,13 +108,13 @@ func decodeRecord(data []byte) (Record, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
-		return Record{}, fmt.Errorf("boot record: %w", err)
+		return Record{}, err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Record{}, fmt.Errorf("boot record: something follows")
+		return Record{}, errors.New("something follows")
 	}
 	if err := r.check(); err != nil {
-		return Record{}, fmt.Errorf("boot record: %w", err)
+		return Record{}, err
 	}
 	return r, nil
 }
@@ -147,13 +148,28 @@ func (r *Record) check() error {
 
 // openRecord reads the boot record for use; a zero Record means that there is none.
 func openRecord(fs afero.Fs) (*durable.Record, Record, []string, error) {
-	store, data, findings, err := durable.OpenRecord(fs, recordBase, recordMagic, recordVersion)
+	store, data, findings, err := durable.OpenRecord(fs, recordBase, recordMagic, recordVersion, checkRecord)
 	if err != nil || data == nil {
 		return store, Record{}, findings, err
+	}
+	r, err := decodeRecord(data)
+	return store, r, findings, err
+}
+
+// peekRecord is openRecord for somebody who changes nothing.
+func peekRecord(fs afero.Fs) (Record, []string) {
+	data, findings := durable.ReadRecord(fs, recordBase, recordMagic, recordVersion, checkRecord)
+	if data == nil {
+		return Record{}, findings
 	}
 	r, err := decodeRecord(data)
 	if err != nil {
 		findings = append(findings, err.Error())
 	}
-	return store, r, findings, nil
+	return r, findings
+}
+
+func checkRecord(data []byte) error {
+	_, err := decodeRecord(data)
+	return err
 }

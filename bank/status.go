@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/spf13/afero"
-
-	"example.com/iad/internal/durable"
 )
 
 // Info tells about one bank what iadUpgBankTable shows.
@@ -54,14 +52,7 @@ func (b *Banks) Status() Status {
 // hashes and without changing anything; another process may be running the device.
 // findings tells what is damaged. A record that is missing gives a zero Next.
 func Peek(opt Options) (s Status, findings []string) {
-	data, findings := durable.ReadRecord(opt.State, recordBase, recordMagic, recordVersion)
-	var rec Record
-	if data != nil {
-		var err error
-		if rec, err = decodeRecord(data); err != nil {
-			findings = append(findings, err.Error())
-		}
-	}
+	rec, findings := peekRecord(opt.State)
 	var heads [2]*head
 	for i, fs := range opt.Banks {
 		if h, err := readSplitHead(fs, ManifestName); err == nil && h.parse() == nil {

@@ -148,6 +148,13 @@ func decodeJournal(data []byte) (journal, error) {
 	return j, nil
 }
 
+// CheckJournal tells whether an engine could use data as the contents of its
+// journal.
+func CheckJournal(data []byte) error {
+	_, err := decodeJournal(data)
+	return err
+}
+
 // validate refuses what no engine writes, so that nothing read from a damaged
 // or foreign file can mislead the state machine.
 func (j *journal) validate() error {

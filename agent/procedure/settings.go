@@ -146,6 +146,13 @@ func decodeSettings(data []byte) (Settings, error) {
 	return s, nil
 }
 
+// CheckSettings tells whether an engine could use data as the contents of its
+// record of settings.
+func CheckSettings(data []byte) error {
+	_, err := decodeSettings(data)
+	return err
+}
+
 // validate refuses values that the module does not allow.
 func (s *Settings) validate() error {
 	for _, r := range s.Servers {

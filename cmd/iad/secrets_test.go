@@ -244,7 +244,7 @@ func TestSecrets(t *testing.T) {
 // password is that of the device's first server, as it is stored.
 func (d *device) password(t *testing.T) string {
 	t.Helper()
-	data, _ := durable.ReadRecord(afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(d.root, "state")), "settings", [4]byte{'I', 'A', 'D', 'S'}, 1)
+	data, _ := durable.ReadRecord(afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(d.root, "state")), "settings", [4]byte{'I', 'A', 'D', 'S'}, 1, nil)
 	var s procedure.Settings
 	if err := json.Unmarshal(data, &s); err != nil {
 		t.Fatalf("settings: %v", err)

@@ -114,6 +114,11 @@ func (d *Disk) Write(part, name string, data []byte) *Disk {
 	})
 }
 
+// Mkdir returns a disk on which that name, which must be free, is an empty folder.
+func (d *Disk) Mkdir(part, name string) *Disk {
+	return d.change(part, name, func(*node) *node { return newFolder(0o755) })
+}
+
 // Flip returns a disk on which one bit of that file, counted from the first octet's
 // lowest, is wrong. A file that is missing or too short panics: the test is wrong.
 func (d *Disk) Flip(part, name string, bit int64) *Disk {

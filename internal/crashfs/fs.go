@@ -95,6 +95,8 @@ func (f *fileSystem) OpenFile(name string, flag int, perm os.FileMode) (file afe
 			err = syscall.EEXIST
 		case err == nil && writes && i.names != nil:
 			err = syscall.EISDIR
+		case err == nil && writes && f.m.readOnly[f.part]:
+			err = syscall.EROFS
 		case err == nil:
 			if err = f.m.fault(OpOpen, f.part, clean(name)); err == nil && writes && flag&os.O_TRUNC != 0 && len(i.content.data) > 0 {
 				err = f.m.do(f.op(OpTruncate, name), effect{change: &change{file: i, size: new(int64)}})

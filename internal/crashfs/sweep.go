@@ -125,13 +125,20 @@ func (r *run[T]) sample(level []situation[T]) []situation[T] {
 // level cuts the life from each situation at every operation and returns the new
 // situations.
 func (r *run[T]) level(from []situation[T]) []situation[T] {
+	if len(from) < r.Workers {
+		var all []situation[T]
+		for _, s := range from {
+			all = append(all, r.cuts(s, r.Workers)...)
+		}
+		return all
+	}
 	next := make([][]situation[T], len(from))
 	jobs := make(chan int)
 	var workers sync.WaitGroup
 	for range r.Workers {
 		workers.Go(func() {
 			for i := range jobs {
-				next[i] = r.cuts(from[i])
+				next[i] = r.cuts(from[i], 1)
 			}
 		})
 	}
@@ -147,27 +154,44 @@ func (r *run[T]) level(from []situation[T]) []situation[T] {
 	return all
 }
 
-// cuts tries every cut of one life.
-func (r *run[T]) cuts(from situation[T]) (found []situation[T]) {
-	for op := 1; ; op++ {
-		instants := []When{Before, Middle, After}
-		for len(instants) > 0 {
-			when := instants[0]
-			instants = instants[1:]
-			m, told := from.disk.Start(), r.Clone(from.told)
-			m.CutAt(op, when)
-			// What a life without power thinks of it says nothing.
-			_ = r.Life(m, &told)
-			if !m.Down() {
+// cuts tries every cut of one life, so many operations at the same time.
+func (r *run[T]) cuts(from situation[T], workers int) (found []situation[T]) {
+	for op := 1; ; op += workers {
+		next, done := make([][]situation[T], workers), make([]bool, workers)
+		var group sync.WaitGroup
+		for i := range workers {
+			group.Go(func() { next[i], done[i] = r.cutAt(from, op+i) })
+		}
+		group.Wait()
+		for i := range workers {
+			if found = append(found, next[i]...); done[i] {
 				return found
-			}
-			cut := m.Ops()[op-1]
-			found = append(found, r.after(m, told, from.path, fmt.Sprintf("%s %d %s", when, op, cut))...)
-			if when == Before && cut.Kind != OpWrite {
-				instants = instants[1:] // only writes have a middle
 			}
 		}
 	}
+}
+
+// cutAt tries the cuts at one operation of a life. done is true if the life ends
+// before it.
+func (r *run[T]) cutAt(from situation[T], op int) (found []situation[T], done bool) {
+	instants := []When{Before, Middle, After}
+	for len(instants) > 0 {
+		when := instants[0]
+		instants = instants[1:]
+		m, told := from.disk.Start(), r.Clone(from.told)
+		m.CutAt(op, when)
+		// What a life without power thinks of it says nothing.
+		_ = r.Life(m, &told)
+		if !m.Down() {
+			return found, true
+		}
+		cut := m.Ops()[op-1]
+		found = append(found, r.after(m, told, from.path, fmt.Sprintf("%s %d %s", when, op, cut))...)
+		if when == Before && cut.Kind != OpWrite {
+			instants = instants[1:] // only writes have a middle
+		}
+	}
+	return found, false
 }
 
 // after starts the disks that one cut leaves.

@@ -116,7 +116,7 @@ func TestKilledThenCut(t *testing.T) {
 		there string
 	}{
 		"record": {func(fs afero.Fs) error {
-			r, _, _, err := OpenRecord(fs, "r", magic, 1)
+			r, _, _, err := OpenRecord(fs, "r", magic, 1, nil)
 			if err != nil {
 				return err
 			}
@@ -216,7 +216,7 @@ func TestErrorsAreReported(t *testing.T) {
 			return errors.Join(err, g.Close())
 		},
 		"Record": func(fs afero.Fs) error {
-			r, _, _, err := OpenRecord(fs, "r", magic, 1)
+			r, _, _, err := OpenRecord(fs, "r", magic, 1, nil)
 			if err != nil {
 				return err
 			}

@@ -49,7 +49,14 @@ func ReplaceFile(fs afero.Fs, name string, data []byte, perm os.FileMode) error 
 }
 
 func writeSynced(fs afero.Fs, name string, data []byte, perm os.FileMode) error {
-	f, err := fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	const flag = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	f, err := fs.OpenFile(name, flag, perm)
+	if info, serr := fs.Stat(name); err != nil && serr == nil && info.IsDir() {
+		// Nobody makes a folder of that name; were it left, nothing could be
+		// replaced any more.
+		_ = fs.RemoveAll(name)
+		f, err = fs.OpenFile(name, flag, perm)
+	}
 	if err != nil {
 		return err
 	}

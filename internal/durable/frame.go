@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/afero"
 )
@@ -102,13 +103,20 @@ func LoadFrame(fs afero.Fs, name string, magic [4]byte, maxVersion uint16) (payl
 	return payload, nil
 }
 
-// readBounded reads a file that can hold a frame; a longer one is ErrCorrupt.
+// readBounded reads a file that can hold a frame; a longer one, or a folder in its
+// place, is ErrCorrupt.
 func readBounded(fs afero.Fs, name string) ([]byte, error) {
 	f, err := fs.Open(name)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, fmt.Errorf("read %s: %w: %w", name, ErrCorrupt, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("read %s: %w: a folder is in its place", name, ErrCorrupt)
+	}
 	const limit = headSize + MaxPayload + tailSize
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {

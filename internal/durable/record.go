@@ -25,18 +25,19 @@ type Record struct {
 // suffixes of the two copies.
 var suffixes = [2]string{".a", ".b"}
 
-// OpenRecord reads the copies of a record. payload is the content of the newest
-// good copy, nil if there is none: then nothing was ever written, or findings
-// tell what happened to it. A copy that is corrupt or of a newer version is set
-// aside, never deleted; findings has a sentence for each. The error is nil unless
-// the folder of the record cannot be used at all.
-func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *Record, payload []byte, findings []string, err error) {
-	r, payload, copies := readCopies(fs, base, magic, maxVersion)
+// OpenRecord reads the copies of a record. check, which may be nil, tells whether the
+// reader understands a content; one that it does not is as good as corrupt. payload
+// is the content of the newest good copy, nil if there is none: then nothing was ever
+// written, or findings tell what happened to it. A copy that is corrupt or of a newer
+// version is set aside, never overwritten; findings has a sentence for each. The error
+// is nil unless the folder of the record cannot be used at all.
+func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func(payload []byte) error) (r *Record, payload []byte, findings []string, err error) {
+	r, payload, copies := readCopies(fs, base, magic, maxVersion, check)
 	for i, c := range copies {
 		if c == nil || errors.Is(c, os.ErrNotExist) {
 			continue
 		}
-		finding := fmt.Sprintf("copy of the record: %v", c)
+		finding := c.Error()
 		reason := ""
 		switch {
 		case errors.Is(c, ErrNewer):
@@ -88,18 +89,18 @@ func (r *Record) settle() error {
 // ReadRecord reads a record as OpenRecord does, and changes nothing: it may be
 // used while another process has the record open. payload is nil if there is no
 // good copy.
-func ReadRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (payload []byte, findings []string) {
-	_, payload, copies := readCopies(fs, base, magic, maxVersion)
+func ReadRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func(payload []byte) error) (payload []byte, findings []string) {
+	_, payload, copies := readCopies(fs, base, magic, maxVersion, check)
 	for _, c := range copies {
 		if c != nil && !errors.Is(c, os.ErrNotExist) {
-			findings = append(findings, fmt.Sprintf("copy of the record: %v", c))
+			findings = append(findings, c.Error())
 		}
 	}
 	return payload, findings
 }
 
 // readCopies reads both copies; copies says what is wrong with each.
-func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *Record, payload []byte, copies [2]error) {
+func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func([]byte) error) (r *Record, payload []byte, copies [2]error) {
 	r = &Record{fs: fs, magic: magic, version: maxVersion}
 	newest := -1
 	for i, suffix := range suffixes {
@@ -110,6 +111,11 @@ func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16) (r *
 			continue
 		}
 		_, seq, content, err := DecodeFrame(magic, maxVersion, data)
+		if err == nil && check != nil {
+			if bad := check(content); bad != nil {
+				err = fmt.Errorf("%w: %w", ErrCorrupt, bad)
+			}
+		}
 		if err != nil {
 			copies[i] = fmt.Errorf("%s: %w", r.names[i], err)
 			continue
