@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"os"
 	"os/exec"
@@ -226,20 +227,58 @@ func (d *device) tool(name string, args ...string) string {
 	return string(out)
 }
 
+// Servers of FTP over TLS are known by the certificate that iad.toml names, or
+// by that of an authority, and not at all without.
+func TestFTPS(t *testing.T) {
+	files := afero.NewMemMapFs()
+	srv, err := manager.StartServers(manager.ServersConfig{Files: files, FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	pin := hex.EncodeToString(srv.Fingerprint())
+	for name, c := range map[string]struct {
+		settings string
+		cause    mib.FailCause
+	}{
+		"the pinned one":      {"pin = '" + pin + "'", mib.FailCauseNone},
+		"another one":         {"pin = '" + strings.Repeat("00", 32) + "'", mib.FailCauseTlsFailed},
+		"an unknown one":      {"", mib.FailCauseTlsFailed},
+		"no digest":           {"pin = 'abc'", mib.FailCauseTlsFailed},
+		"no such authority":   {"ca = 'none.pem'", mib.FailCauseTlsFailed},
+		"no authority at all": {"ca = 'iad.toml'", mib.FailCauseTlsFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t, "--protocols", "ftps")
+			d.edit(func(s string) string { return strings.Replace(s, "[ftps]", "[ftps]\n"+c.settings+"\n", 1) })
+			d.start()
+			op := d.downloadFrom(t, srv, files, manager.FTPS, d.image("2.0.0", 100_000))
+			if op.Cause != c.cause {
+				t.Errorf("%v, %v: %s; want %v", op.State, op.Cause, op.Text, c.cause)
+			}
+		})
+	}
+}
+
 // download has the device fetch software by TFTP, and returns how it ended.
 func (d *device) download(t *testing.T, image []byte, options ...manager.Option) *manager.Operation {
 	t.Helper()
 	files := afero.NewMemMapFs()
-	if err := afero.WriteFile(files, "fw.iad", image, 0o644); err != nil {
-		t.Fatal(err)
-	}
 	srv, err := manager.StartServers(manager.ServersConfig{Files: files, TFTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer srv.Close()
+	return d.downloadFrom(t, srv, files, manager.TFTP, image, options...)
+}
+
+func (d *device) downloadFrom(t *testing.T, srv *manager.Servers, files afero.Fs, p manager.Protocol, image []byte, options ...manager.Option) *manager.Operation {
+	t.Helper()
+	if err := afero.WriteFile(files, "fw.iad", image, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	c := d.client()
-	session, err := srv.Open(manager.TFTP, "IAD-0001", c.Address())
+	session, err := srv.Open(p, "IAD-0001", c.Address())
 	if err != nil {
 		t.Fatal(err)
 	}

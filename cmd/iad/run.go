@@ -70,7 +70,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	}
 	c.Log = log.With("device", s.DeviceID)
 	if s.badKeys != nil {
-		c.Log.Error("a key cannot be used; software that it signed is refused", "err", s.badKeys)
+		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.badKeys)
 	}
 	if s.Paths.Watchdog != "" {
 		if platform.Dog, err = board.OpenWatchdog(s.Paths.Watchdog); err != nil {

@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +23,7 @@ import (
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
 	"example.com/iad/mib"
+	"example.com/iad/transfer"
 )
 
 // settings is iad.toml. File names in it are relative to its folder.
@@ -35,6 +40,7 @@ type settings struct {
 	RateLimit      int   `toml:"rate_limit" comment:"Octets a second for transfers; 0: no limit."`
 	MaxConfigFile  int64 `toml:"max_config_file" comment:"Greatest configuration file in octets; 0: 1 MiB."`
 
+	FTPS     ftpsPart `toml:"ftps" comment:"How servers of FTP over TLS are known; neither: by the certificates of this system."`
 	Paths    paths    `toml:"paths" comment:"Where the parts are, if not in the root folder: on a board the banks are mounts."`
 	Programs programs `toml:"programs" comment:"What this board does by programs of its own; empty: nothing."`
 	SNMP     snmpPart `toml:"snmp" comment:"Embedded SNMP engine."`
@@ -42,7 +48,7 @@ type settings struct {
 	// AgentXPrivate promises that the master accepts SETs with privacy only.
 	AgentXPrivate bool `toml:"agentx_private,omitempty"`
 
-	// badKeys tells which keys of Trust cannot be used.
+	// badKeys tells which keys and certificates cannot be used.
 	badKeys error
 }
 
@@ -54,6 +60,11 @@ type paths struct {
 	Work     string `toml:"work,omitempty"`
 	Applied  string `toml:"applied,omitempty"`
 	Watchdog string `toml:"watchdog,omitempty"`
+}
+
+type ftpsPart struct {
+	CA  string `toml:"ca,omitempty" comment:"File of certificates (PEM) that servers' certificates must go back to."`
+	Pin string `toml:"pin,omitempty" comment:"SHA-256 of the one certificate that is accepted, in hexadecimal; instead of every other check."`
 }
 
 type programs struct {
@@ -166,6 +177,9 @@ func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
 	}
 	c.Transfer.RateLimit = s.RateLimit
 	c.Trust, s.badKeys = readKeys(dir, s.Trust)
+	if err := s.FTPS.into(&c.Transfer, dir); err != nil {
+		s.badKeys = errors.Join(s.badKeys, fmt.Errorf("ftps: %w", err))
+	}
 	for _, name := range s.Protocols {
 		proto, ok := map[string]procedure.Protocol{"tftp": procedure.TFTP, "ftp": procedure.FTP, "ftps": procedure.FTPS}[name]
 		if !ok {
@@ -185,6 +199,32 @@ func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
 		c.AgentX = &agentx.Config{Address: s.AgentX, Private: s.AgentXPrivate, Description: "iad " + s.DeviceID}
 	}
 	return c, p, root.Open(&c)
+}
+
+// into says how servers are known; after an error none is.
+func (p *ftpsPart) into(o *transfer.Options, dir string) (err error) {
+	defer func() {
+		if err != nil {
+			o.Pin, o.TLS = nil, &tls.Config{RootCAs: x509.NewCertPool()}
+		}
+	}()
+	if p.CA != "" {
+		data, err := os.ReadFile(within(dir, p.CA))
+		if err != nil {
+			return err
+		}
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(data) {
+			return fmt.Errorf("%s has no certificate", p.CA)
+		}
+		o.TLS = &tls.Config{RootCAs: roots}
+	}
+	if p.Pin != "" {
+		if o.Pin, err = hex.DecodeString(strings.ReplaceAll(p.Pin, ":", "")); err != nil || len(o.Pin) != sha256.Size {
+			return fmt.Errorf("pin: %q is not a SHA-256 digest in hexadecimal", p.Pin)
+		}
+	}
+	return nil
 }
 
 func within(dir, name string) string {
