@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"fmt"
+
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
 	"example.com/iad/internal/durable"
@@ -38,9 +40,17 @@ func Peek(cfg Config) Status {
 }
 
 // SetFloor sets the version floor of a device that is not running, up or down,
-// "" for none.
+// "" for none. It is refused while software is on trial, one of whose starts it
+// would use up.
 func SetFloor(cfg Config, version string) error {
-	b, _, err := bank.Boot(bank.Options{Banks: cfg.Banks, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log})
+	opt := bank.Options{Banks: cfg.Banks, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log}
+	found, _ := bank.Peek(opt)
+	for _, b := range found.Banks {
+		if b.State == bank.StateTrial {
+			return fmt.Errorf("the software in bank %d is on trial: let the device confirm it or give it up first", b.Number)
+		}
+	}
+	b, _, err := bank.Boot(opt)
 	if err != nil {
 		return err
 	}

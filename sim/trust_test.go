@@ -119,7 +119,9 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	l.want(op, mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
 	stop()
 	cfg.Trust = nil
-	l.setFloor(cfg, "9.0.0")
+	if err := agent.SetFloor(agent.Config{State: cfg.Disk.State, Banks: cfg.Disk.Banks}, "9.0.0"); err == nil {
+		t.Error("the floor was set while software is on trial, at the cost of one of its starts")
+	}
 	l.life(cfg)
 	l.device.Agent(t.Context(), 2)
 	if v := l.version(); v != "1.0.0" {
