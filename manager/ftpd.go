@@ -235,6 +235,12 @@ var errUploadOnly = errors.New("an upload is written from where it goes on")
 func (u *ftpUpload) Read([]byte) (int, error) { return 0, errUploadOnly }
 func (u *ftpUpload) TransferError(err error)  { u.failure = err }
 
+// Write wraps errors for the reply to the client.
+func (u *ftpUpload) Write(p []byte) (int, error) {
+	n, err := u.upload.Write(p)
+	return n, ftpError(err)
+}
+
 // Seek is called with the offset of REST, where the upload stands already.
 func (u *ftpUpload) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart || offset != u.size {

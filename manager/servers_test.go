@@ -15,6 +15,7 @@ import (
 	"github.com/jlaffaye/ftp"
 	"github.com/pin/tftp/v3"
 	"github.com/spf13/afero"
+	"go.uber.org/goleak"
 
 	"example.com/iad/manager"
 	"example.com/iad/mib"
@@ -22,7 +23,17 @@ import (
 
 var oneKind = []mib.FileType{mib.FileTypeUserData}
 
+// startServers starts servers for a test that does not run beside others: they leave
+// nothing running behind.
 func startServers(t *testing.T, change func(*manager.ServersConfig)) (*manager.Servers, afero.Fs) {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	return startServersBeside(t, change)
+}
+
+// startServersBeside is startServers for parallel tests.
+func startServersBeside(t *testing.T, change func(*manager.ServersConfig)) (*manager.Servers, afero.Fs) {
 	t.Helper()
 	cfg := manager.ServersConfig{
 		Files: afero.NewMemMapFs(), TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", MaxUpload: 100_000,

@@ -132,7 +132,8 @@ func (a access) open(name string) (afero.File, int64, error) {
 	return f, info.Size(), err
 }
 
-// stat describes a file or a folder, the folders above images included.
+// stat describes a file or a folder, the folders above images and above the session's
+// own home included.
 func (a access) stat(name string) (fs.FileInfo, error) {
 	clean, err := cleanName(name)
 	if err != nil {
@@ -140,7 +141,7 @@ func (a access) stat(name string) (fs.FileInfo, error) {
 	}
 	a.store.mu.Lock()
 	image, isImage := a.store.images[clean]
-	isFolder := clean == ""
+	isFolder := clean == "" || a.grant != nil && strings.HasPrefix(a.grant.home, clean+"/")
 	for published := range a.store.images {
 		isFolder = isFolder || strings.HasPrefix(published, clean+"/")
 	}

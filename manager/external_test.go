@@ -1,0 +1,163 @@
+package manager_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/peers"
+	"example.com/iad/internal/tftpwire"
+	"example.com/iad/manager"
+)
+
+// TestExternalServerDigest reads backups back from servers: the embedded ones stand for
+// those that somebody else runs.
+func TestExternalServerDigest(t *testing.T) {
+	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP, manager.FTPS} {
+		t.Run(p.String(), func(t *testing.T) {
+			s, files := startServers(t, nil)
+			inner, err := s.Open(p, "A", "127.0.0.1:161")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer inner.Close()
+			folder, _, err := inner.NewBackup(oneKind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := bytes.Repeat([]byte("0123456789"), 9000)
+			if err := afero.WriteFile(files, folder+"/userData.cfg", data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			external := &manager.ExternalServer{Server: inner.Address(), Folder: folder, TLS: &tls.Config{InsecureSkipVerify: true}}
+			session, err := external.Open(p, "A", "127.0.0.1:161")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := sha256.Sum256(data)
+			if size, digest, err := session.Digest(folder, "userData.cfg"); err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
+				t.Errorf("%d octets, %x, %v", size, digest, err)
+			}
+			_, _, err = session.Digest(folder, "none")
+			if p == manager.TFTP && !errors.Is(err, fs.ErrNotExist) || err == nil {
+				t.Errorf("of a file that is not there: %v", err)
+			}
+			if p == manager.FTPS { // a certificate that nobody vouches for
+				external.TLS = nil
+				if _, _, err := session.Digest(folder, "userData.cfg"); !errors.Is(err, manager.ErrNoDigest) {
+					t.Errorf("from a server that is not trusted: %v", err)
+				}
+			}
+			// Who cannot be asked does not tell; that is no verdict on the backup.
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if p == manager.TFTP {
+				return // it would be asked for 10 s
+			}
+			if _, _, err := session.Digest(folder, "userData.cfg"); !errors.Is(err, manager.ErrNoDigest) {
+				t.Errorf("from a server that is gone: %v", err)
+			}
+		})
+	}
+}
+
+// TestExternalServerRefuses: what a server will not hand out has no digest.
+func TestExternalServerRefuses(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := map[string][]byte{
+		"locked":  tftpwire.AppendError(nil, tftpwire.ErrAccessViolation, "only uploads here"),
+		"missing": tftpwire.AppendError(nil, tftpwire.ErrFileNotFound, "no"),
+		"short":   tftpwire.AppendError(nil, tftpwire.ErrNotDefined, strings.Repeat("x", 2000)),
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if p, err := tftpwire.Parse(buf[:n]); err == nil {
+				_, _ = conn.WriteTo(answers[p.Filename], from)
+			}
+		}
+	})
+	defer serving.Wait()
+	defer conn.Close()
+	external := &manager.ExternalServer{Server: manager.FileServerAddress{
+		Protocol: manager.TFTP, Host: "127.0.0.1", Port: uint16(conn.LocalAddr().(*net.UDPAddr).Port),
+	}}
+	session, err := external.Open(manager.TFTP, "A", "127.0.0.1:161")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, missing := range map[string]bool{"locked": false, "missing": true, "short": false} {
+		_, _, err := session.Digest("", name)
+		if errors.Is(err, fs.ErrNotExist) != missing || errors.Is(err, manager.ErrNoDigest) == missing {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "locked" && !strings.Contains(err.Error(), "only uploads here") {
+			t.Errorf("the server's words are lost: %v", err)
+		}
+	}
+}
+
+// TestExternalServerPrograms reads back from servers that others wrote.
+func TestExternalServerPrograms(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("the server under test needs root: run the tests as root, for instance in a container")
+	}
+	bin := peers.Find(t, "in.tftpd")
+	root, err := os.MkdirTemp("", "manager") // below /tmp itself: the server's user may read there
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(root)
+	if err := errors.Join(os.Chmod(root, 0o755), os.WriteFile(root+"/open", []byte("data"), 0o644), os.WriteFile(root+"/closed", []byte("data"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := free.LocalAddr().(*net.UDPAddr).Port
+	free.Close()
+	server := exec.Command(bin, "--foreground", "--listen", "--address", fmt.Sprintf("127.0.0.1:%d", port), "--user", "nobody", "--secure", root)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+	}()
+	external := &manager.ExternalServer{Server: manager.FileServerAddress{Protocol: manager.TFTP, Host: "127.0.0.1", Port: uint16(port)}}
+	session, err := external.Open(manager.TFTP, "A", "127.0.0.1:161")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sha256.Sum256([]byte("data"))
+	if size, digest, err := session.Digest("", "open"); err != nil || size != 4 || !bytes.Equal(digest, want[:]) {
+		t.Errorf("%d octets, %x, %v", size, digest, err)
+	}
+	if _, _, err := session.Digest("", "closed"); !errors.Is(err, manager.ErrNoDigest) {
+		t.Errorf("a file that may not be read: %v", err)
+	}
+	if _, _, err := session.Digest("", "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
