@@ -47,7 +47,7 @@ check: peers
 cross: peers
 	.ci/cross
 
-bench:
+bench: peers
 	go test -run '^$$' -bench . -benchmem ./...
 
 fuzz:
