@@ -167,29 +167,12 @@ func (d *ftpDialer) dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(d.ctx, func() { _ = conn.Close() }) // its reader learns of it
-	patient := &patientConn{Conn: closingConn{conn, stop}}
+	patient := &patientConn{closingConn{conn, stop}, readBackStall}
 	if d.data && d.tls != nil {
 		return tls.Client(patient, d.tls), nil
 	}
 	d.data = true
 	return patient, nil
-}
-
-// patientConn waits for readBackStall at every read and write.
-type patientConn struct{ net.Conn }
-
-func (c *patientConn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(readBackStall)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Read(p)
-}
-
-func (c *patientConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(readBackStall)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
 }
 
 // Digest implements Session: the file is read back.

@@ -81,7 +81,7 @@ func (d *ftpDriver) ClientConnected(ftpserver.ClientContext) (string, error) {
 
 // WrapPassiveListener has data connections end with the server as well.
 func (d *ftpDriver) WrapPassiveListener(l net.Listener) (net.Listener, error) {
-	return closingListener{l, d.ctx}, nil
+	return patientListener{closingListener{l, d.ctx}}, nil
 }
 
 func (d *ftpDriver) ClientDisconnected(ftpserver.ClientContext) {}

@@ -5,12 +5,15 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 )
 
 // Bounds of the FTP server's control connections.
 const (
 	maxFTPConnections = 512
 	maxFTPPerHost     = 128 // many devices may stand behind one address
+	// ftpDataStall is how long nothing may move on a data connection.
+	ftpDataStall = time.Minute
 )
 
 // closingListener closes what it accepted when ctx ends. ftpserverlib's own
@@ -37,6 +40,38 @@ type closingConn struct {
 func (c closingConn) Close() error {
 	c.stop()
 	return c.Conn.Close()
+}
+
+// patientListener gives up data connections on which nothing moves; ftpserverlib waits
+// for ever.
+type patientListener struct{ net.Listener }
+
+func (l patientListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &patientConn{conn, ftpDataStall}, nil
+}
+
+// patientConn waits for so long at every read and write.
+type patientConn struct {
+	net.Conn
+	stall time.Duration
+}
+
+func (c *patientConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *patientConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 // crowdedListener closes at once what one host, or all of them, have too many of.

@@ -227,6 +227,28 @@ func TestTFTPStop(t *testing.T) {
 	})
 }
 
+// TestTFTPBandwidth: a window waits for its bandwidth, and what waits is not sent twice.
+func TestTFTPBandwidth(t *testing.T) {
+	for _, o := range tftpTerms {
+		synctest.Test(t, func(t *testing.T) {
+			l := newTFTPLab(t, badLine(1, 5*time.Millisecond, 0, 0, 0), badLine(2, 5*time.Millisecond, 0, 0, 0))
+			l.store.limiter = newLimiter(50_000)
+			if err := afero.WriteFile(l.store.files, l.folder+"f", contents(100_000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			_, packets := l.download(l.folder+"f", o)
+			block := max(512, o.BlockSize)
+			if packets != 100_000/block+1 {
+				t.Errorf("%+v: %d blocks were sent, %d are in the file", o, packets, 100_000/block+1)
+			}
+			if took := time.Since(begun); took < 1900*time.Millisecond {
+				t.Errorf("%+v: 100,000 octets at 50,000 a second took %v", o, took)
+			}
+		})
+	}
+}
+
 // TestTFTPErrors: each failure has the code that RFC 1350 gives it.
 func TestTFTPErrors(t *testing.T) {
 	full := func(l *tftpLab) { l.store.files = fullFs{l.store.files} }
