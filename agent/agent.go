@@ -151,12 +151,17 @@ func (a *Agent) boot() error {
 		Check: cfg.Platform.CheckConfig, MaxFile: cfg.MaxConfigFile, Now: cfg.Clock.Now, Log: cfg.Log,
 	})
 	if err != nil {
-		return fmt.Errorf("configuration data: %w", err)
+		// Software on its defaults can be repaired from far, a device that
+		// does not start cannot.
+		findings = append(findings, err.Error())
 	}
 	findings = append(findings, found...)
 	a.device = &device{
 		banks: b, config: data, platform: cfg.Platform, work: cfg.Work,
-		maxFile: cfg.MaxConfigFile, clock: cfg.Clock, log: cfg.Log,
+		maxFile: cfg.MaxConfigFile, clock: cfg.Clock, log: cfg.Log, doubtful: report.Doubtful,
+	}
+	if report.Rebuilt {
+		a.device.recall()
 	}
 	if err := a.device.chooseGeneration(context.Background()); err != nil {
 		findings = append(findings, "configuration data: "+err.Error())

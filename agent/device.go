@@ -21,6 +21,9 @@ type device struct {
 	maxFile  int64
 	clock    procedure.Clock
 	log      *slog.Logger
+	// doubtful: the boot record may have forgotten the last generation that
+	// came in force. What the pointer says counts for more then.
+	doubtful bool
 }
 
 var _ procedure.Device = (*device)(nil)
@@ -47,13 +50,33 @@ func (d *device) remember(generation uint32) error {
 	return nil
 }
 
+// recall gives each bank whose memory was lost with the boot record the newest
+// configuration data that its software understands: going back must find them.
+func (d *device) recall() {
+	st := d.banks.Status()
+	for n, b := range st.Banks {
+		g, ok := d.config.Newest(func(format uint32) bool { return format == b.ConfigFormat })
+		if !ok || b.Generation != 0 {
+			continue
+		}
+		if err := d.banks.SetGeneration(n+1, g.Number); err != nil {
+			d.log.Error("configuration data could not be noted with a bank", "bank", n+1, "generation", g.Number, "err", err)
+		}
+	}
+}
+
 // chooseGeneration brings the configuration data of the running software in
 // force: those that it last ran with, or those in force if it can read them,
 // or else its defaults.
 func (d *device) chooseGeneration(ctx context.Context) error {
 	st := d.banks.Status()
 	running := st.Banks[st.Running-1]
-	g, err := d.config.Boot(running.ConfigFormat, running.Generation)
+	remembered := running.Generation
+	if g := d.config.InForce(); d.doubtful && g.Number != 0 && g.Format == running.ConfigFormat {
+		remembered = g.Number
+	}
+	d.doubtful = false
+	g, err := d.config.Boot(running.ConfigFormat, remembered)
 	if err != nil {
 		d.log.Error("the choice of configuration data could not be recorded", "generation", g.Number, "err", err)
 	}

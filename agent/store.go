@@ -48,12 +48,14 @@ func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.Co
 func (s store) Examine(files procedure.ConfigFiles) (uint32, error) { return toSet(files).Format() }
 
 func (s store) HasOther() bool {
-	_, ok := s.config.Newest(s.format())
+	_, ok := s.config.Newest(s.notMine)
 	return ok
 }
 
+func (s store) notMine(format uint32) bool { return format != s.format() }
+
 func (s store) Other(_ context.Context) (procedure.ConfigFiles, uint32, bool, error) {
-	g, ok := s.config.Newest(s.format())
+	g, ok := s.config.Newest(s.notMine)
 	if !ok {
 		return nil, 0, false, nil
 	}

@@ -40,6 +40,7 @@ type BootReport struct {
 	Cause      uint8    // why it was given up; 1 (none) if RolledBack is 0
 	Text       string   // detail to Cause
 	Rebuilt    bool     // both copies of the record were lost; it was rebuilt from the banks
+	Doubtful   bool     // a copy of the record was lost; the other one may be a write behind
 	Rule       string   // name of the rule of BootTable that decided
 	Findings   []string // damage that was found, for the log and the event table
 }
@@ -51,7 +52,7 @@ type BootReport struct {
 func Boot(opt Options) (*Banks, BootReport, error) {
 	opt = opt.withDefaults()
 	store, rec, findings, err := openRecord(opt.State)
-	report := BootReport{Findings: findings}
+	report := BootReport{Findings: findings, Doubtful: len(findings) > 0}
 	if err != nil {
 		// No state at all: the banks may start all the same.
 		report.Findings = append(report.Findings, err.Error())

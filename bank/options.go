@@ -91,7 +91,7 @@ var foreign = []string{"lost+found"}
 // checkBank compares the content of a bank with its manifest, and that with the
 // recorded digest unless that is "".
 func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (CheckResult, *head) {
-	h, err := readSplitHead(fs, ManifestName)
+	h, err := readBankHead(fs)
 	if err != nil {
 		if empty(fs) {
 			return CheckResult{Found: FoundNothing, Text: "the bank is empty"}, nil
@@ -115,6 +115,18 @@ func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (CheckRe
 		c.Found, c.Text = FoundForeign, "the bank holds other software than recorded"
 	}
 	return c, h
+}
+
+// readBankHead reads what a bank says about itself. A signature that cannot be read
+// is taken for an empty one: whoever judges signatures refuses it, and nobody else
+// needs it.
+func readBankHead(fs afero.Fs) (*head, error) {
+	raw, err := readSmall(fs, ManifestName, MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	signature, _ := readSmall(fs, SignatureName, MaxSignature)
+	return newHead(raw, signature), nil
 }
 
 func empty(fs afero.Fs) bool {

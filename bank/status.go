@@ -55,7 +55,7 @@ func Peek(opt Options) (s Status, findings []string) {
 	rec, findings := peekRecord(opt.State)
 	var heads [2]*head
 	for i, fs := range opt.Banks {
-		if h, err := readSplitHead(fs, ManifestName); err == nil && h.parse() == nil {
+		if h, err := readBankHead(fs); err == nil && h.parse() == nil {
 			heads[i] = h
 		}
 	}

@@ -29,6 +29,9 @@ type Staged struct {
 func (s *Store) Stage(set Set) (*Staged, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.unreadable != nil {
+		return nil, s.unreadable
+	}
 	set, format, err := s.complete(set)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/afero"
@@ -72,6 +73,7 @@ type Store struct {
 	format      uint32
 	generations map[uint32]description // the whole ones
 	staged      *Staged
+	unreadable  error // why the file system could not be read, see Open
 }
 
 const (
@@ -89,7 +91,8 @@ func folder(number uint32) string { return fmt.Sprintf("gen-%08d", number) }
 // Open reads the store in the root of fs; an empty one has only the defaults in
 // force. Damaged parts are set aside under a telling name and reported in
 // findings, a sentence each: they are no error. The error is for a file system
-// that cannot be read at all.
+// that cannot be read at all; the store then has the defaults in force and refuses
+// to stage anything, so that what may be there is not overwritten.
 func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error) {
 	opt.MaxFile = cmp.Or(opt.MaxFile, DefaultMaxFile)
 	if opt.Now == nil {
@@ -101,7 +104,8 @@ func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error)
 	s := &Store{fs: fs, opt: opt, generations: map[uint32]description{}}
 	names, err := afero.ReadDir(fs, ".")
 	if err != nil {
-		return nil, nil, fail(CauseReadError, "", fmt.Errorf("folder of the configuration data: %w", err))
+		s.unreadable = fail(CauseReadError, "", fmt.Errorf("folder of the configuration data: %w", err))
+		return s, nil, s.unreadable
 	}
 	findings = s.loadPointer(names)
 	for _, info := range names {
@@ -148,7 +152,11 @@ func (s *Store) loadPointer(names []os.FileInfo) (findings []string) {
 		return nil // nothing was ever written: Stage writes the pointer first
 	}
 	s.damaged = true
-	return []string{fmt.Sprintf("pointer to the configuration data in force: %v%s", err, s.setAside(pointerName, err))}
+	kept := s.setAside(pointerName, err)
+	if kept == "" && !errors.Is(err, os.ErrNotExist) {
+		kept = s.rename(pointerName, "unreadable") // Boot will write another one
+	}
+	return []string{fmt.Sprintf("pointer to the configuration data in force%s: %v", kept, err)}
 }
 
 // loadGeneration checks generation number from its folder and takes it in, or
@@ -159,11 +167,11 @@ func (s *Store) loadGeneration(number uint32) (findings []string) {
 		s.generations[number] = d
 		return nil
 	}
-	return []string{fmt.Sprintf("generation %d of the configuration data: %v%s", number, err, s.setAside(folder(number), err))}
+	return []string{fmt.Sprintf("generation %d of the configuration data%s: %v", number, s.setAside(folder(number), err), err)}
 }
 
 // setAside renames what is damaged, or newer than this software, and returns
-// the end of a sentence about it. What could not be read now may be read later:
+// the middle of a sentence about it. What could not be read now may be read later:
 // it stays.
 func (s *Store) setAside(name string, err error) string {
 	reason := ""
@@ -175,11 +183,15 @@ func (s *Store) setAside(name string, err error) string {
 	default:
 		return ""
 	}
+	return s.rename(name, reason)
+}
+
+func (s *Store) rename(name, reason string) string {
 	aside, err := durable.SetAsideAs(s.fs, name, reason)
 	if err != nil {
-		return fmt.Sprintf("; could not be set aside: %v", err)
+		return fmt.Sprintf(" could not be set aside (%v)", err)
 	}
-	return "; kept as " + aside
+	return " kept as " + aside
 }
 
 // check reads generation number and compares it with its description. The error
@@ -210,7 +222,7 @@ func (s *Store) read(d description) (Set, error) {
 	for _, entry := range d.Files {
 		name := filepath.Join(folder(d.Number), entry.Kind)
 		data, err := readFile(s.fs, name, entry.Size)
-		if errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.EISDIR) {
 			err = fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
 		}
 		if err != nil {
@@ -340,12 +352,12 @@ func (s *Store) Read(number uint32) (Set, error) {
 	return set, nil
 }
 
-// Newest returns the generation with the highest number that is in another
-// format than notFormat; ok tells whether there is one.
-func (s *Store) Newest(notFormat uint32) (g Generation, ok bool) {
+// Newest returns the generation with the highest number whose format is wanted; ok
+// tells whether there is one.
+func (s *Store) Newest(wanted func(format uint32) bool) (g Generation, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	number := s.newest(func(d description) bool { return d.Format != notFormat })
+	number := s.newest(func(d description) bool { return wanted(d.Format) })
 	if number == 0 {
 		return Generation{}, false
 	}

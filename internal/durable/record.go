@@ -28,8 +28,8 @@ var suffixes = [2]string{".a", ".b"}
 // OpenRecord reads the copies of a record. check, which may be nil, tells whether the
 // reader understands a content; one that it does not is as good as corrupt. payload
 // is the content of the newest good copy, nil if there is none: then nothing was ever
-// written, or findings tell what happened to it. A copy that is corrupt or of a newer
-// version is set aside, never overwritten; findings has a sentence for each. The error
+// written, or findings tell what happened to it. A copy that is corrupt, of a newer
+// version or unreadable is set aside, never overwritten; findings has a sentence for each. The error
 // is nil unless the folder of the record cannot be used at all.
 func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func(payload []byte) error) (r *Record, payload []byte, findings []string, err error) {
 	r, payload, copies := readCopies(fs, base, magic, maxVersion, check)
@@ -37,22 +37,19 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 		if c == nil || errors.Is(c, os.ErrNotExist) {
 			continue
 		}
-		finding := c.Error()
-		reason := ""
+		reason := "unreadable"
 		switch {
 		case errors.Is(c, ErrNewer):
 			reason = "newer"
 		case errors.Is(c, ErrCorrupt):
 			reason = "corrupt"
 		}
-		if reason != "" {
-			aside, err := SetAsideAs(fs, r.names[i], reason)
-			if err == nil {
-				finding += "; kept as " + aside
-			} else {
-				// It will be overwritten in place by the next write.
-				finding += fmt.Sprintf("; could not be set aside: %v", err)
-			}
+		// What happened to it comes first: an event has little room.
+		aside, err := SetAsideAs(fs, r.names[i], reason)
+		finding := fmt.Sprintf("kept as %s: %v", aside, c)
+		if err != nil {
+			// It will be overwritten in place by one of the next writes.
+			finding = fmt.Sprintf("%v; could not be set aside: %v", c, err)
 		}
 		findings = append(findings, finding)
 	}
