@@ -17,6 +17,11 @@
 //	180 follow it
 //	190 judge it; on failure ask the operator, then 170 again or end
 //
+// The TFTP server is the package's own, because pin/tftp has no windows
+// (RFC 7440): on a line of 20 ms round trip it would be some fifty times slower.
+// What pin/tftp still serves for is to read small backups back from an
+// [ExternalServer], and to test the server with a client of another hand.
+//
 // The package prints nothing and asks nobody: an [Observer] is told what
 // happens and an [Operator] decides.
 package manager

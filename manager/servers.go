@@ -117,10 +117,11 @@ func (s *Servers) listen(ctx context.Context) error {
 func (s *Servers) certify() (err error) {
 	if s.cfg.Certificate != nil {
 		s.cert = *s.cfg.Certificate
-		return nil
+	} else if s.cert, err = loadCertificate(s.cfg.Files, s.cfg.Now()); err != nil {
+		return err
 	}
-	s.cert, err = loadCertificate(s.cfg.Files, s.cfg.Now())
-	return err
+	s.cfg.Log.Info("certificate for FTP over TLS", "sha256", fmt.Sprintf("%x", s.Fingerprint()))
+	return nil
 }
 
 // Fingerprint is the SHA-256 digest of the FTP server's certificate (DER), by which a

@@ -22,6 +22,7 @@ type fileServerOptions struct {
 	advertise string
 	protocol  string
 	bandwidth string
+	passive   string
 }
 
 func (o *fileServerOptions) register(f interface {
@@ -30,7 +31,8 @@ func (o *fileServerOptions) register(f interface {
 	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
 	f.StringVar(&o.listen, "listen", "", "serve files on `HOST[:PORT]` (default any address, a free port)")
 	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default this machine's address towards it)")
-	f.StringVar(&o.protocol, "protocol", "tftp", "tftp or ftp")
+	f.StringVar(&o.protocol, "protocol", "tftp", "tftp, ftp or ftps; with ftps devices know this server by its certificate's SHA-256, which iadms serve prints")
+	f.StringVar(&o.passive, "passive-ports", "", "`FIRST-LAST` port for FTP data, as a firewall wants (default any free one)")
 	f.StringVar(&o.bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
 }
 
@@ -53,10 +55,14 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 		return external, func() {}, err
 	}
 	p, err := manager.ParseProtocol(o.protocol)
-	if err != nil || p == manager.FTPS {
-		return nil, nil, usageError{fmt.Errorf("--protocol %q: this server speaks tftp and ftp", o.protocol)}
+	if err != nil {
+		return nil, nil, usageError{fmt.Errorf("--protocol: %w", err)}
 	}
 	rate, err := parseRate(o.bandwidth)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	ports, err := parsePorts(o.passive)
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
@@ -68,7 +74,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 		return nil, nil, err
 	}
 	cfg := manager.ServersConfig{
-		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: o.advertise, Bandwidth: rate, Log: log,
+		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: o.advertise, Bandwidth: rate, PassivePorts: ports, Log: log,
 	}
 	if p == manager.TFTP {
 		cfg.TFTP = address
@@ -128,4 +134,18 @@ func parseRate(text string) (int, error) {
 		return 0, fmt.Errorf("--bandwidth %q: use octets a second, such as 800k or 2M", text)
 	}
 	return n * factor, nil
+}
+
+// parsePorts reads a range of ports; empty: any.
+func parsePorts(text string) (ports [2]int, err error) {
+	if text == "" {
+		return ports, nil
+	}
+	first, last, _ := strings.Cut(text, "-")
+	for i, number := range []string{first, firstOf(last, first)} {
+		if ports[i], err = strconv.Atoi(number); err != nil || ports[i] < 1 || ports[i] > 65535 || ports[i] < ports[0] {
+			return ports, fmt.Errorf("--passive-ports %q: use FIRST-LAST, such as 50000-50100", text)
+		}
+	}
+	return ports, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func newServe(g *globals) *cobra.Command {
-	var host, tftp, ftp, notifications, advertise, bandwidth string
+	var host, tftp, ftp, notifications, advertise, bandwidth, passive string
 	var devices, images []string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -36,12 +36,16 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err != nil {
 				return usageError{err}
 			}
+			ports, err := parsePorts(passive)
+			if err != nil {
+				return usageError{err}
+			}
 			if err := os.MkdirAll(g.store, 0o700); err != nil {
 				return err
 			}
 			servers, err := manager.StartServers(manager.ServersConfig{
 				Files: afero.NewBasePathFs(afero.NewOsFs(), g.store), TFTP: onHost(host, tftp), FTP: onHost(host, ftp),
-				Advertise: firstOf(advertise, host), Bandwidth: rate, Log: log,
+				Advertise: firstOf(advertise, host), Bandwidth: rate, PassivePorts: ports, Log: log,
 			})
 			if err != nil {
 				return err
@@ -69,6 +73,7 @@ device gets a user and a password, which are printed. Images are readable by all
 	f.StringVar(&ftp, "ftp", ":21", "`port` of the FTP server, or HOST:PORT; empty: none")
 	f.StringVar(&notifications, "notifications", ":162", "`port` for notifications, or HOST:PORT")
 	f.StringVar(&advertise, "advertise", "", "`host` that devices are told to use")
+	f.StringVar(&passive, "passive-ports", "", "`FIRST-LAST` port for FTP data, as a firewall wants (default any free one)")
 	f.StringVar(&bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
 	f.StringSliceVar(&devices, "device", nil, "`identity` of a device that may store a backup")
 	f.StringSliceVar(&images, "image", nil, "image `file` to offer")
@@ -92,12 +97,15 @@ func onHost(host, address string) string {
 // offer opens folders and publishes images, and tells where they are.
 func offer(cmd *cobra.Command, servers *manager.Servers, devices, images []string) error {
 	w := cmd.OutOrStdout()
-	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP} {
+	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP, manager.FTPS} {
 		addr := servers.Addr(p)
 		if addr == nil {
 			continue
 		}
 		fmt.Fprintf(w, "%s: %s\n", p, addr)
+		if p == manager.FTPS {
+			fmt.Fprintf(w, "  certificate's SHA-256: %x\n", servers.Fingerprint())
+		}
 		for _, device := range devices {
 			session, err := servers.Open(p, device, addr.String())
 			if err != nil {
