@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -382,4 +384,60 @@ func BenchmarkTFTPFar(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestServersTFTPFlood: requests without end from one host do not keep another from its
+// files, and leave nothing behind.
+func TestServersTFTPFlood(t *testing.T) {
+	s, files := startServers(t, nil)
+	session, err := s.Open(manager.TFTP, "A", "127.0.0.1:161")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, _, err := session.NewBackup(oneKind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := s.Addr(manager.TFTP).(*net.UDPAddr)
+	enough := make(chan struct{})
+	var flood sync.WaitGroup
+	var sent atomic.Int64
+	for host := range 2 {
+		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, byte(9+host))}, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		flood.Go(func() {
+			for i := range 20_000 {
+				select {
+				case <-enough:
+					return
+				default:
+				}
+				op := tftpwire.OpReadRequest + tftpwire.Op(i%2) // and another name each time: what went on with this port ends
+				if _, err := conn.Write(tftpwire.AppendRequest(nil, op, fmt.Sprintf("%s/%d", folder, i), tftpwire.Options{Window: 60_000})); err == nil {
+					sent.Add(1)
+				}
+			}
+		})
+	}
+	data := bytes.Repeat([]byte("0123456789"), 9000)
+	sum := sha256.Sum256(data)
+	c := deviceClient(t, s, session.Address(), to.Port, transfer.Options{})
+	if _, err := c.Put(t.Context(), folder+"/userData.cfg", bytes.NewReader(data), int64(len(data))); err != nil {
+		t.Errorf("after %d hostile requests: %v", sent.Load(), err)
+	}
+	if err := c.Verify(t.Context(), folder+"/userData.cfg", int64(len(data)), sum[:]); err != nil {
+		t.Errorf("after %d hostile requests: %v", sent.Load(), err)
+	}
+	close(enough)
+	flood.Wait()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if list, err := afero.ReadDir(files, folder); err != nil || len(list) != 1 {
+		t.Errorf("the folder holds %d files, %v", len(list), err)
+	}
+	t.Logf("%d hostile requests", sent.Load())
 }
