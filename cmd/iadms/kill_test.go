@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -168,6 +169,9 @@ func (l *lab) killed(cmd *exec.Cmd, stop func(n int, line jsonLine) bool, after 
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
+	// One that hangs tells where.
+	hung := time.AfterFunc(90*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
+	defer hung.Stop()
 	if after > 0 {
 		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()

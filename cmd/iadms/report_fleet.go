@@ -26,13 +26,15 @@ type fleetReport struct {
 	json  *json.Encoder // nil: for people
 	bars  *mpb.Progress // nil: no terminal
 
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer
+	plain io.Writer // below the bars, when there are none any more
 }
 
 func newFleetReport(w io.Writer, asJSON bool) *fleetReport {
 	r := &fleetReport{began: time.Now()}
 	r.w = &lockedWriter{mu: &r.mu, w: w}
+	r.plain = r.w
 	if asJSON {
 		r.json = json.NewEncoder(r.w)
 	} else if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -118,6 +120,7 @@ func (r *fleetReport) finish(ctx context.Context, targets []string, outcomes []e
 	if r.bars != nil {
 		r.bars.Wait()
 	}
+	r.w = r.plain
 	if r.json != nil {
 		if err := r.json.Encode(map[string]any{
 			"kind": "summary", "ok": good, "failed": len(failed), "not_begun": waiting, "elapsed_s": time.Since(r.began).Seconds(),
@@ -177,8 +180,6 @@ func (d *fleetDevice) start(string, *manager.Device, *manager.Image) {}
 
 func (d *fleetDevice) update(u manager.Update) {
 	switch u.Kind {
-	case manager.StepFails:
-		d.line(fmt.Sprintf("%d FAILED: %s", u.Step, u.Text))
 	case manager.StepBegins, manager.Progressed:
 		d.mu.Lock()
 		d.step = u.Step
