@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/gosnmp/gosnmp"
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
@@ -162,4 +163,133 @@ func TestJournalRefuses(t *testing.T) {
 			t.Errorf("%s: %v", content, err)
 		}
 	}
+}
+
+// A transfer whose file server went with the manager is not waited for: it is
+// stopped and commanded anew, once.
+func TestResumeInTransfer(t *testing.T) {
+	l := newLab(t, labOptions{files: func(c *manager.ServersConfig) { c.Bandwidth = 200_000 }})
+	plan := l.plan(l.image("2.0.0", 2))
+	plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	_, err := manager.Upgrade(ctx, plan, &scripted{t: t}, func(u manager.Update) {
+		if op := u.Operation; u.Step == 140 && op != nil && op.Phase == mib.OperationPhaseTransferring {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	plan.Resume = true
+	if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe); err != nil {
+		t.Fatal(err)
+	}
+	history, err := l.client.History(l.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var states []string
+	for _, h := range history {
+		states = append(states, h.Kind.String()+" "+h.State.String())
+	}
+	want := []string{"backupConfig succeeded", "downloadSoftware aborted", "downloadSoftware succeeded", "recoverConfig succeeded"}
+	if diff := cmp.Diff(want, states); diff != "" {
+		t.Errorf("operations (-want +got):\n%s", diff)
+	}
+}
+
+// A device that restarts as soon as it has the command, and before anybody
+// hears that it has, has it all the same.
+func TestStartRestartsAtOnce(t *testing.T) {
+	p := newPeer(t)
+	c := p.client()
+	gone := false
+	p.script(func() {
+		// The response to the command, and some to questions after it, get lost.
+		silent := 4
+		p.drop = func(kind gosnmp.PDUType) bool {
+			if kind == gosnmp.SetRequest {
+				gone = true
+			}
+			if gone {
+				silent--
+			}
+			return gone && silent >= 0
+		}
+	})
+	op, err := c.Start(t.Context(), manager.Request{Kind: mib.OperationKindReset, ID: 77, Owner: "tester"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !op.Is(77, "tester") || p.started() != 1 {
+		t.Errorf("%+v, commanded %d times", op, p.started())
+	}
+}
+
+// The whole procedure with files on a server that somebody else runs.
+func TestExternalServer(t *testing.T) {
+	l := newLab(t, labOptions{})
+	img := l.image("2.0.0", 2)
+	session, err := l.servers.Open(manager.TFTP, "TEST-0001", l.client.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	folder, files, err := session.NewBackup(manager.ConfigKinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := afero.ReadFile(l.images, img.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := afero.WriteFile(l.store, folder+"/"+img.FileName(), image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plan := l.plan(img)
+	external := &fixedNames{ExternalServer: manager.ExternalServer{Server: session.Address(), Folder: folder}, names: files}
+	plan.Files = external
+	result, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.version() != "2.0.0" || result.Folder != folder {
+		t.Errorf("runs %s, backup in %s", l.version(), result.Folder)
+	}
+	if _, err := external.ExternalServer.Open(manager.FTP, "TEST-0001", ""); err == nil {
+		t.Error("a TFTP server was opened for FTP")
+	}
+	made, err := external.ExternalServer.Open(manager.TFTP, "TEST-0001", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, first, err1 := made.NewBackup(manager.ConfigKinds)
+	_, second, err2 := made.NewBackup(manager.ConfigKinds)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if first[0].Name == second[0].Name || !strings.HasPrefix(first[0].Name, "TEST-0001-") {
+		t.Errorf("names %s and %s", first[0].Name, second[0].Name)
+	}
+}
+
+// fixedNames is an external server that accepts certain names alone.
+type fixedNames struct {
+	manager.ExternalServer
+	names []manager.BackupFile
+}
+
+func (f *fixedNames) Open(p manager.Protocol, device, target string) (manager.Session, error) {
+	s, err := f.ExternalServer.Open(p, device, target)
+	return fixedSession{s, f}, err
+}
+
+type fixedSession struct {
+	manager.Session
+	of *fixedNames
+}
+
+func (s fixedSession) NewBackup([]mib.FileType) (string, []manager.BackupFile, error) {
+	return s.of.Folder, s.of.names, nil
 }
