@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -69,16 +70,11 @@ func (f *tftpFiles) serve(t *testing.T) string {
 	return port
 }
 
-// freePort is a UDP port that was free a moment ago.
-func freePort(t *testing.T) string {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, port, _ := net.SplitHostPort(conn.LocalAddr().String())
-	return port
+// ownAddress is an address of loopback that no other test uses, with a port
+// below those that the system hands out, so that nobody takes it while the
+// device restarts.
+func ownAddress() string {
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254), 10000+rand.IntN(20000))
 }
 
 // netDevice is a virtual device with an embedded engine on loopback, in real
@@ -90,7 +86,7 @@ func netDevice(t *testing.T, sink string) (addr string) {
 		Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)},
 		Hooks: sim.Hooks{SelfTest: (&bench{}).runSelfTest, Convert: convert},
 		SNMP: &snmp.Config{
-			Listen:      "127.0.0.1:0",
+			Listen:      ownAddress(),
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
 			Sinks:       []snmp.Sink{{Address: sink, Community: "public"}},
 		},
@@ -163,8 +159,8 @@ func TestCommandLinesOfTheDocumentation(t *testing.T) {
 				"fw-2.0.0.iad": build(t, bank.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest",
 					Converters: []bank.Converter{{From: 1, To: 2, Payload: "convert"}}}),
 			}}
-			tftpPort, trapPort := server.serve(t), freePort(t)
-			out := sh(t, documented(t, start(t, "127.0.0.1:"+trapPort), tftpPort, trapPort))
+			tftpPort, sink := server.serve(t), ownAddress()
+			out := sh(t, documented(t, start(t, sink), tftpPort, sink))
 			t.Log(out)
 			checkOutput(t, out)
 			for kind, name := range map[config.Kind]string{config.UserData: "user.cfg", config.PortData: "port.cfg",
@@ -179,7 +175,7 @@ func TestCommandLinesOfTheDocumentation(t *testing.T) {
 
 // documented makes a script of the command lines, with the addresses of the
 // test.
-func documented(t *testing.T, addr, tftpPort, trapPort string) string {
+func documented(t *testing.T, addr, tftpPort, sink string) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "mib.md"))
 	if err != nil {
@@ -189,7 +185,7 @@ func documented(t *testing.T, addr, tftpPort, trapPort string) string {
 	for _, m := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllSubmatch(page, -1) {
 		fmt.Fprintf(&script, "cat <<'END'\n%sEND\n%s", m[1], m[1])
 	}
-	return strings.NewReplacer("127.0.0.1:1161", addr, "127.0.0.1:1162", "127.0.0.1:"+trapPort, "= 1069", "= "+tftpPort,
+	return strings.NewReplacer("127.0.0.1:1161", addr, "127.0.0.1:1162", sink, "= 1069", "= "+tftpPort,
 		"MIBDIRS=+mib", "MIBDIRS="+peers.MIBs(t)+":mib").Replace(script.String())
 }
 
@@ -251,7 +247,7 @@ func realDevice(t *testing.T, sink string) (addr string) {
 	root := filepath.Join(dir, "root")
 	run(iad, "init", "--root", root, "--image", filepath.Join(dir, "fw-1.0.0.iad"), "--trust", filepath.Join(dir, "maker.pub"),
 		"--hardware", hardware, "--device-id", "IAD-0001", "--config-dir", data, "--read-community", "public", "--write-community", "private")
-	addr = "127.0.0.1:" + freePort(t)
+	addr = ownAddress()
 	cmd := exec.Command(iad, "run", "--root", root, "--snmp", addr, "--trap-sink", sink)
 	var log lockedBuffer
 	cmd.Stdout, cmd.Stderr = &log, &log

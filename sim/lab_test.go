@@ -206,16 +206,21 @@ func (l *lab) download(protocol manager.Protocol, files map[string][]byte, name 
 	return l.await(c, op.ID)
 }
 
-// await waits until an operation has ended.
+// await waits until an operation has ended. A device that restarts does not
+// answer meanwhile.
 func (l *lab) await(c *manager.Client, id uint32) *manager.Operation {
 	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
+	defer cancel()
 	for {
-		op, err := c.Operation(l.t.Context())
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		if op.ID == id && op.Final() {
+		op, err := c.Operation(ctx)
+		switch {
+		case ctx.Err() != nil:
+			l.t.Fatalf("operation %d does not end: %v", id, err)
+		case err == nil && op.ID == id && op.Final():
 			return op
+		case err != nil:
+			l.device.Agent(ctx, 1) // until it is back
 		}
 	}
 }

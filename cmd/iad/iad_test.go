@@ -77,7 +77,8 @@ func newDevice(t *testing.T, initArgs ...string) *device {
 		}
 	}
 	args := append([]string{"init", "--root", d.root, "--image", image, "--trust", trust, "--hardware", "IAD-4FXS",
-		"--device-id", "IAD-0001", "--snmp", ownAddress() + ":0", "--plain-passwords", "--read-community", "public", "--write-community", "private"}, initArgs...)
+		"--device-id", "IAD-0001", "--snmp", fmt.Sprintf("%s:%d", ownAddress(), 10000+rand.IntN(20000)), // not one that the system hands out
+		"--plain-passwords", "--read-community", "public", "--write-community", "private"}, initArgs...)
 	if out, err := command(args...).CombinedOutput(); err != nil {
 		t.Fatalf("iad init: %v\n%s", err, out)
 	}
