@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/spf13/afero"
 
@@ -159,5 +160,37 @@ func TestExternalServerPrograms(t *testing.T) {
 	}
 	if _, _, err := session.Digest("", "none"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// TestExternalServerNames: no two backups have one name.
+func TestExternalServerNames(t *testing.T) {
+	external := &manager.ExternalServer{
+		Server: manager.FileServerAddress{Protocol: manager.FTP, Host: "192.0.2.1", User: "iad", Password: "secret"}, Folder: "backups",
+		Now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) },
+	}
+	if _, err := external.Open(manager.TFTP, "A", ""); err == nil {
+		t.Error("an FTP server is said to speak TFTP")
+	}
+	seen := map[string]bool{}
+	for _, device := range []string{"A", "A", "dev/../1"} {
+		session, err := external.Open(manager.FTP, device, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		folder, files, err := session.NewBackup(manager.ConfigKinds)
+		if err != nil || folder != "backups" || len(files) != len(manager.ConfigKinds) {
+			t.Fatalf("%s, %v, %v", folder, files, err)
+		}
+		for _, f := range files {
+			if seen[f.Name] || strings.ContainsAny(f.Name, "/%") || !strings.Contains(f.Name, f.Kind.String()) {
+				t.Errorf("name %s", f.Name)
+			}
+			seen[f.Name] = true
+		}
+		if session.Address() != external.Server || strings.Contains(external.Server.String(), "secret") {
+			t.Errorf("address %v", session.Address())
+		}
+		session.Close()
 	}
 }

@@ -350,3 +350,72 @@ func TestServersPassivePorts(t *testing.T) {
 		t.Error("took ports 9 to 8")
 	}
 }
+
+// TestServersFTPLists: a device sees its own backups, without what is on its way.
+func TestServersFTPLists(t *testing.T) {
+	s, files := startServers(t, nil)
+	session, c := open(t, s, manager.FTP, "A")
+	folder, _, err := session.NewBackup(oneKind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{folder + "/.userData.cfg.1", "backup/B/1/userData.cfg"} {
+		if err := afero.WriteFile(files, name, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.put(folder+"/userData.cfg", []byte("data")); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{folder: "userData.cfg", "backup/A": path.Base(folder), "backup/B/1": "", "backup": "", "/": ""} {
+		list, err := c.(ftpClient).List(dir)
+		var got []string
+		for _, entry := range list {
+			got = append(got, entry.Name)
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s holds %v, %v, want %s", dir, got, err, want)
+		}
+	}
+}
+
+// TestServersFTPCrowd: one host has so many connections and no more, another its own.
+func TestServersFTPCrowd(t *testing.T) {
+	s, _ := startServers(t, nil)
+	to := s.Addr(manager.FTP).(*net.TCPAddr)
+	greeted := func(host byte) (net.Conn, bool) {
+		t.Helper()
+		conn, err := net.DialTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, host)}, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_, _, err = textproto.NewConn(conn).ReadResponse(220)
+		return conn, err == nil
+	}
+	var first net.Conn
+	for i := 0; ; i++ {
+		conn, ok := greeted(5)
+		if first == nil {
+			first = conn
+		}
+		if !ok && i > 0 {
+			break
+		}
+		if i == 1000 {
+			t.Fatal("1000 connections from one host")
+		}
+	}
+	if _, ok := greeted(6); !ok {
+		t.Error("another host is not served")
+	}
+	if _, err := fmt.Fprintf(first, "QUIT\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, first); err != nil { // until the server has closed it
+		t.Fatal(err)
+	}
+	if _, ok := greeted(5); !ok {
+		t.Error("a connection that was closed still counts")
+	}
+}

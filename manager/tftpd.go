@@ -20,6 +20,8 @@ import (
 const (
 	maxTFTPTransfers = 512
 	maxTFTPPerHost   = 128 // many devices may stand behind one address
+	// maxTFTPFailures of reading in a row mean that the socket is of no use.
+	maxTFTPFailures = 100
 	// tftpPatience is how long a client may be silent; a multiple of its own
 	// time-out if it names a long one.
 	tftpPatience = 20 * time.Second
@@ -99,15 +101,19 @@ func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
 func (t *tftpServer) listen() error {
 	// One octet more than the longest request, so that a longer one shows.
 	buf, extra := make([]byte, 2048), make([]byte, 128)
-	for {
+	for failures := 0; ; {
 		n, m, _, from, err := t.conn.ReadMsgUDPAddrPort(buf, extra)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
+			if failures++; failures == maxTFTPFailures {
+				return err
+			}
 			t.store.log.Debug("TFTP request lost", "cause", err)
 			continue
 		}
+		failures = 0
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if request, ok := parseTFTPRequest(buf[:n]); ok {
 			t.handle(request, string(buf[:n]), from, destination(extra[:m]))
