@@ -51,11 +51,18 @@ type lab struct {
 // versions pass that end in "-broken".
 func newLab(t *testing.T, change func(*sim.Config)) *lab {
 	t.Helper()
-	public, private, err := minisign.GenerateKey(nil)
+	_, key, err := minisign.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{t: t, dir: t.TempDir(), key: private, address: loopback(), traps: loopback()}
+	return newLabOf(t, change, key)
+}
+
+// newLabOf starts a device that trusts the holder of a key.
+func newLabOf(t *testing.T, change func(*sim.Config), key minisign.PrivateKey) *lab {
+	t.Helper()
+	public := key.Public().(minisign.PublicKey)
+	l := &lab{t: t, dir: t.TempDir(), key: key, address: loopback(), traps: loopback()}
 	cfg := sim.Config{
 		ID: "TEST-0001", Model: "IAD-4FXS", Hardware: "IAD-4FXS", Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
 		Grace: 200 * time.Millisecond, PlainPasswords: true,
@@ -315,6 +322,34 @@ func TestKilled(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A whole fleet is gone on with by the same command: devices that were done
+// are left alone, others are gone on or begun with.
+func TestFleetKilled(t *testing.T) {
+	l := newLab(t, nil)
+	labs := []*lab{l}
+	args := []string{"--image", l.image("2.0.0", 2), "--parallel", "2"}
+	for i := range 3 {
+		other := newLabOf(t, func(c *sim.Config) { c.ID = fmt.Sprintf("TEST-100%d", i) }, l.key)
+		labs = append(labs, other)
+		args = append(args, other.address)
+	}
+	done := 0
+	l.killed(l.upgrade(args...), func(_ int, line jsonLine) bool {
+		if line.Kind == "result" {
+			done++
+		}
+		return done > 0 && line.Step == 140
+	}, 0)
+	l.killed(l.upgrade(append(args, "--resume")...), nil, 0)
+	for _, l := range labs {
+		o := l.outcome()
+		want := map[string]int{"backupConfig": 1, "downloadSoftware": 1, "recoverConfig": 1}
+		if diff := cmp.Diff(want, o.Done); o.Version != "2.0.0" || diff != "" {
+			t.Errorf("%s runs %s; done (-want +got):\n%s", l.address, o.Version, diff)
+		}
 	}
 }
 

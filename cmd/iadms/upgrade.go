@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
 	f.BoolVar(&o.edit, "edit", false, "edit configuration data of another format here, with VISUAL or EDITOR")
 	f.StringVar(&o.convertWith, "convert-with", "", "convert configuration data of another format here, with `command`")
 	f.StringVar(&o.verifyWith, "verify-with", "", "check the new software with `command`")
-	f.BoolVar(&o.resume, "resume", false, "go on where an interrupted upgrade stopped; --image may be left out")
+	f.BoolVar(&o.resume, "resume", false, "go on where an interrupted upgrade stopped, and begin where it had not; --image may be left out")
 	f.StringSliceVar(&o.limits, "time-limit", nil, "scheduled time, `STEP=DURATION` with backup, update, restore or recover")
 	f.DurationVar(&o.poll, "poll", 0, "pause between looks at the device while no notification comes (default 2s)")
 	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` that the device's history shows, up to 32 octets")
@@ -226,7 +227,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 		return err
 	}
 	defer unlock()
-	image, err := r.chooseImage(journal, report)
+	image, resume, err := r.choose(journal, report)
 	if err != nil {
 		return err
 	}
@@ -238,7 +239,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	plan := manager.Plan{
 		Client: client, Listener: r.listener, Files: r.files, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
-		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: r.resume, Log: r.log, Pace: r.pace,
+		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(report), ModifyFirst: r.edit || r.convertWith != "",
 	}
 	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries}}
@@ -277,21 +278,24 @@ func (r *upgradeRun) find(ctx context.Context, client *manager.Client, report re
 	return device, err
 }
 
-// chooseImage is the image of the command line, or that of the journal.
-func (r *upgradeRun) chooseImage(journal *manager.Journal, report reporter) (*manager.Image, error) {
+// choose is what to install: the image of the command line, or that of the
+// journal; and whether there is something to resume. With --resume and an image
+// a device that was not begun with is begun with now.
+func (r *upgradeRun) choose(journal *manager.Journal, report reporter) (image *manager.Image, resume bool, err error) {
 	record, err := journal.Load()
+	none := errors.Is(err, manager.ErrNoRecord)
 	switch {
-	case errors.Is(err, manager.ErrNoRecord) && !r.resume:
-		return r.image, nil
-	case err != nil && r.resume:
-		return nil, err
+	case err != nil && !none && r.resume, none && r.resume && r.image == nil:
+		return nil, false, err
 	case err == nil && !r.resume && record.Stage != manager.StageDone:
 		report.line("    an earlier upgrade of this device did not end; with --resume it would go on")
 	}
-	if r.image != nil {
-		return r.image, nil
+	if r.image == nil {
+		image, err = manager.OpenImage(afero.NewOsFs(), record.Image)
+		return image, true, err
 	}
-	return manager.OpenImage(afero.NewOsFs(), record.Image)
+	other := err == nil && record.Stage == manager.StageDone && !bytes.Equal(record.ImageDigest, r.image.Digest)
+	return r.image, r.resume && !none && !other, nil
 }
 
 // allTargets are those of the command line and of --targets.
