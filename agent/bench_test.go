@@ -101,7 +101,7 @@ func settings(format uint32, text string) config.Set {
 func onBench(t *testing.T, change func(*sim.Config), f func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Sub(time.Now()))
+		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 		b := &bench{t: t, files: map[string][]byte{}, ended: make(chan error, 1)}
 		b.cfg = sim.Config{
 			ID: "IAD-0001", Model: "Four lines", Hardware: hardware, Disk: sim.Memory(), BankSize: 1 << 20,

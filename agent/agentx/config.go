@@ -89,7 +89,7 @@ func parseAddress(s string) (network, address string, err error) {
 	switch network {
 	case "unix":
 		if address == "" {
-			return "", "", fmt.Errorf("agentx: address %q: no path after unix:", s)
+			return "", "", fmt.Errorf("agentx: address %q: unix: has no path after it", s)
 		}
 		return network, address, nil
 	case "tcp":

@@ -153,7 +153,7 @@ func TestTextsFit(t *testing.T) {
 			l.failing("collect", errors.New(text))
 			l.begin(procedure.BackupConfig, 0)
 			got := l.now().Op.Text
-			if len(got) > 128 || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\x00\xff") || len(text) == 128 && got != text && !strings.HasPrefix(got, "collecting") {
+			if len(got) > 128 || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\x00") || len(text) == 128 && got != text && !strings.HasPrefix(got, "collecting") {
 				t.Errorf("text %q for %q", got, text)
 			}
 		})

@@ -1,0 +1,246 @@
+package procedure_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"time"
+
+	"example.com/iad/agent/procedure"
+)
+
+// fakeBanks are two banks without contents.
+type fakeBanks struct{ l *lab }
+
+func (b fakeBanks) Status() procedure.BankStatus {
+	b.l.mu.Lock()
+	defer b.l.mu.Unlock()
+	s := b.l.banks
+	for i := range s.Banks {
+		s.Banks[i].Running, s.Banks[i].Next, s.Banks[i].Fallback = s.Running == i+1, s.Next == i+1, s.Fallback == i+1
+	}
+	return s
+}
+
+func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name string, opt procedure.Install) (procedure.Installed, error) {
+	opt.Progress(procedure.Erasing, 0, 0)
+	if err := b.l.at(ctx, "erase"); err != nil {
+		return procedure.Installed{}, err
+	}
+	r, size, err := files.Get(ctx, name, 0)
+	if err != nil {
+		return procedure.Installed{}, err
+	}
+	defer r.Close()
+	opt.Progress(procedure.Transferring, 0, uint64(max(size, 0)))
+	var done uint64
+	for buf := make([]byte, b.l.chunk); ; {
+		n, err := r.Read(buf)
+		done += uint64(n)
+		opt.Progress(procedure.Transferring, done, uint64(max(size, 0)))
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return procedure.Installed{}, err
+		}
+	}
+	for part := uint64(0); part <= 4; part++ {
+		opt.Progress(procedure.Verifying, part, 4)
+		time.Sleep(b.l.pace)
+	}
+	if err := b.l.at(ctx, "verify"); err != nil {
+		return procedure.Installed{}, err
+	}
+	b.l.mu.Lock()
+	defer b.l.mu.Unlock()
+	if !opt.CheckOnly {
+		b.l.banks.Banks[1] = procedure.Bank{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: procedure.CauseNone}
+	}
+	return procedure.Installed{Bank: 2, Version: "2.0.0", Size: done, Digest: make([]byte, 32)}, nil
+}
+
+func (b fakeBanks) Check(ctx context.Context, n int, _ bool) error { return b.l.at(ctx, "check") }
+
+func (b fakeBanks) change(step string, f func(*procedure.BankStatus)) error {
+	if err := b.l.at(context.Background(), step); err != nil {
+		return err
+	}
+	b.l.mu.Lock()
+	defer b.l.mu.Unlock()
+	f(&b.l.banks)
+	return nil
+}
+
+func (b fakeBanks) Activate(n int) error {
+	return b.change("activate", func(s *procedure.BankStatus) {
+		s.Banks[n-1].State, s.Next, s.Fallback = procedure.BankTrial, n, s.Running
+	})
+}
+
+func (b fakeBanks) CheckFallback() (int, error) {
+	s := b.Status()
+	if s.Fallback == s.Running {
+		return s.Running, nil
+	}
+	if old := 3 - s.Running; s.Bank(old).State == procedure.BankGood {
+		return old, nil
+	}
+	return 0, coded(procedure.CauseNoFallback)
+}
+
+func (b fakeBanks) Restore() (n int, err error) {
+	if n, err = b.CheckFallback(); err != nil {
+		return 0, err
+	}
+	return n, b.change("restore", func(s *procedure.BankStatus) {
+		if r := &s.Banks[s.Running-1]; n != s.Running && r.State == procedure.BankTrial {
+			r.State = procedure.BankFailed
+		}
+		if o := &s.Banks[2-n]; o.State == procedure.BankTrial {
+			o.State = procedure.BankReady
+		}
+		s.Next, s.Fallback = n, n
+	})
+}
+
+func (b fakeBanks) Confirm() error {
+	return b.change("confirm", func(s *procedure.BankStatus) { s.Banks[s.Running-1].State = procedure.BankGood })
+}
+
+func (b fakeBanks) GiveUp(c procedure.Cause, text string) error {
+	return b.change("giveup", func(s *procedure.BankStatus) {
+		r := &s.Banks[s.Running-1]
+		r.State, r.Cause, r.Text = procedure.BankFailed, c, text
+		s.Next, s.Fallback = 3-s.Running, 3-s.Running
+	})
+}
+
+func (b fakeBanks) TakeOver(n int) error {
+	return b.change("takeover", func(s *procedure.BankStatus) { s.Running = n })
+}
+
+// fakeFetcher is one server that takes part in a transfer chunk by chunk.
+type fakeFetcher struct{ l *lab }
+
+func (f fakeFetcher) Supports(p procedure.Protocol) bool { return p != procedure.FTPS }
+func (f fakeFetcher) Open(ctx context.Context, _ procedure.Server) (procedure.Files, error) {
+	return f, f.l.at(ctx, "connect")
+}
+func (f fakeFetcher) Close() error { return nil }
+
+func (f fakeFetcher) Get(ctx context.Context, name string, _ int64) (io.ReadCloser, int64, error) {
+	if err := f.l.at(ctx, "get"); err != nil {
+		return nil, 0, err
+	}
+	f.l.mu.Lock()
+	defer f.l.mu.Unlock()
+	data, ok := f.l.remote[name]
+	if !ok {
+		return nil, 0, coded(procedure.CauseFileNotFound)
+	}
+	size := int64(-1)
+	if f.l.sizes {
+		size = int64(len(data))
+	}
+	return io.NopCloser(&slowReader{f.l, ctx, data}), size, nil
+}
+
+func (f fakeFetcher) Put(ctx context.Context, name string, r io.Reader, _ int64) error {
+	if err := f.l.at(ctx, "put"); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(r)
+	f.l.mu.Lock()
+	defer f.l.mu.Unlock()
+	f.l.remote[name] = data
+	return err
+}
+
+type slowReader struct {
+	l    *lab
+	ctx  context.Context
+	data []byte
+}
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	time.Sleep(r.l.pace)
+	if err := r.l.at(r.ctx, "read"); err != nil {
+		return 0, err
+	}
+	if len(r.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), r.l.chunk)], r.data)
+	r.data = r.data[n:]
+	return n, nil
+}
+
+// fakeStore understands files whose text begins with their kind and format.
+type fakeStore struct{ l *lab }
+
+func (s fakeStore) Status() procedure.ConfigStatus {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	return s.l.config
+}
+
+func (s fakeStore) Collect(ctx context.Context, kinds procedure.FileSet) (procedure.ConfigFiles, uint32, error) {
+	files := procedure.ConfigFiles{}
+	for _, k := range kinds.Kinds() {
+		files[k] = configFile(k, 1)
+	}
+	return files, 1, s.l.at(ctx, "collect")
+}
+
+func (s fakeStore) Examine(files procedure.ConfigFiles) (uint32, error) {
+	format := uint32(0)
+	for k, data := range files {
+		rest, ok := bytes.CutPrefix(data, []byte(k.String()+" "))
+		if !ok || len(rest) == 0 {
+			return 0, coded(procedure.CauseConfigParseError)
+		}
+		format = uint32(rest[0] - '0')
+	}
+	return format, nil
+}
+
+func (s fakeStore) HasOther() bool { return s.l.other }
+func (s fakeStore) Other(ctx context.Context) (procedure.ConfigFiles, uint32, bool, error) {
+	return procedure.ConfigFiles{procedure.UserData: configFile(procedure.UserData, 2), procedure.PortData: configFile(procedure.PortData, 2)},
+		2, s.l.other, s.l.at(ctx, "other")
+}
+
+func (s fakeStore) Convert(ctx context.Context, _, to uint32, files procedure.ConfigFiles) (procedure.ConfigFiles, error) {
+	out := procedure.ConfigFiles{}
+	for k := range files {
+		out[k] = configFile(k, int(to))
+	}
+	return out, s.l.at(ctx, "convert")
+}
+
+func (s fakeStore) Check(ctx context.Context, _ procedure.ConfigFiles) error {
+	return s.l.at(ctx, "check config")
+}
+
+func (s fakeStore) Apply(ctx context.Context, files procedure.ConfigFiles) (bool, error) {
+	if err := s.l.at(ctx, "apply"); err != nil {
+		return false, err
+	}
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	s.l.config.Generation += uint32(len(files))
+	return s.l.fails["needs reset"] != nil, nil
+}
+
+func (s fakeStore) MaxFile() int64 { return 10000 }
+
+type fakeDevice struct{ l *lab }
+
+func (d fakeDevice) SelfTest(ctx context.Context) error { return d.l.at(ctx, "selftest") }
+func (d fakeDevice) Calls() int {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	return d.l.inUse
+}
+func (d fakeDevice) TakesOver() bool { return d.l.over }
