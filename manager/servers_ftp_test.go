@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/textproto"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -321,30 +322,46 @@ func breakUpload(t *testing.T, a manager.FileServerAddress, name string, part []
 }
 
 func TestServersPassivePorts(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	s, _ := startServers(t, func(c *manager.ServersConfig) { c.PassivePorts = [2]int{port, port} })
-	session, c := open(t, s, manager.FTP, "A")
-	folder, _, err := session.NewBackup(oneKind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if err := c.put(folder+"/userData.cfg", []byte("x")); err != nil {
-			t.Fatal(err)
-		}
-	}
+	// Below the ports that the system hands out, so that nobody else gets it.
+	port := 20_000 + os.Getpid()%10_000
 	held, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+	for ; err != nil && port < 32_000; held, err = net.Listen("tcp4", fmt.Sprintf(":%d", port)) {
+		port++
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	if err := c.put(folder+"/userData.cfg", []byte("x")); err == nil {
-		t.Error("a data connection outside the range of ports")
+	s, _ := startServers(t, func(c *manager.ServersConfig) { c.PassivePorts = [2]int{port, port} })
+	session, err := s.Open(manager.FTP, "A", "127.0.0.1:161")
+	if err != nil {
+		t.Fatal(err)
+	}
+	control, err := textproto.Dial("tcp", s.Addr(manager.FTP).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	ask := func(command string, code int) string {
+		t.Helper()
+		if _, err := control.Cmd("%s", command); err != nil {
+			t.Fatal(err)
+		}
+		_, text, err := control.ReadResponse(code)
+		if err != nil {
+			t.Errorf("%s: %v", command, err)
+		}
+		return text
+	}
+	if _, _, err := control.ReadResponse(220); err != nil {
+		t.Fatal(err)
+	}
+	ask("USER "+session.Address().User, 331)
+	ask("PASS "+session.Address().Password, 230)
+	ask("EPSV", 421) // the one port is taken
+	held.Close()
+	if text, want := ask("EPSV", 229), fmt.Sprintf("(|||%d|)", port); !strings.Contains(text, want) {
+		t.Errorf("%q, want %s", text, want)
 	}
 	if _, err := manager.StartServers(manager.ServersConfig{Files: afero.NewMemMapFs(), FTP: "127.0.0.1:0", PassivePorts: [2]int{9, 8}}); err == nil {
 		t.Error("took ports 9 to 8")
