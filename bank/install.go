@@ -174,8 +174,12 @@ func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err er
 	if opt.Force {
 		return false, nil
 	}
-	s, held := b.rec.bank(n).State, b.heads[n-1]
-	return (s == StateReady || s == StateGood) && held != nil && held.manifest.Version == m.Version, nil
+	if s := b.rec.bank(n).State; s != StateReady && s != StateGood || b.rec.bank(n).Digest != f.head.digest {
+		return false, nil
+	}
+	// What is found damaged now is written anew.
+	_, damaged := b.checkContent(n)
+	return damaged == nil, nil
 }
 
 // checkVersions compares the software with the one that is running.
@@ -225,6 +229,9 @@ func (b *Banks) checkSpace(n int, h *head) error {
 // fill writes the bank: after the running bank is durably the next one.
 func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) error {
 	keep := w.survey()
+	if opt.Force && !b.interrupted(n) {
+		keep = nil // all of it is wanted once more
+	}
 	opt.Progress(InstallProgress{Phase: PhaseErasing})
 	if err := b.markWriting(n, w.fetch.head); err != nil {
 		return err
@@ -248,6 +255,13 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 		return err
 	}
 	return b.markReady(n)
+}
+
+// interrupted tells whether the writing of bank n was begun and not ended.
+func (b *Banks) interrupted(n int) bool {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	return b.rec.bank(n).State == StateWriting
 }
 
 // markWriting records that the running bank is next and bank n not bootable.

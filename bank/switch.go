@@ -114,17 +114,14 @@ func (b *Banks) Restore() (int, error) {
 func (b *Banks) restore() (int, error) {
 	b.ops.Lock()
 	defer b.ops.Unlock()
+	old, err := b.checkFallback()
+	if err != nil {
+		return 0, err
+	}
 	next := b.rec
-	if next.Fallback == b.running {
+	if old == b.running {
 		b.unselect(&next)
-		return b.running, b.save(next)
-	}
-	old := other(b.running)
-	if s := next.bank(old).State; s != StateGood {
-		return 0, refuse(CauseNoFallback, "bank %d is %s: no software to go back to", old, s)
-	}
-	if _, err := b.checkContent(old); err != nil {
-		return 0, &Error{Code: CauseNoFallback, Text: "no software to go back to", Err: err}
+		return old, b.save(next)
 	}
 	next.Next, next.Fallback = old, old
 	if r := next.bank(b.running); r.State == StateTrial {

@@ -407,7 +407,8 @@ func TestStateNames(t *testing.T) {
 	}
 }
 
-// TestCheck judges what Activate would, and changes nothing.
+// TestCheck judges what Activate would, and changes nothing but the state of a
+// damaged bank.
 func TestCheck(t *testing.T) {
 	opt, b := readyDevice(t)
 	if _, err := b.CheckFallback(); err != nil {
@@ -438,7 +439,7 @@ func TestCheck(t *testing.T) {
 		t.Error("something was changed")
 	}
 	spoil(t, opt.Banks[1], "app")
-	if err := b.Check(2, false); causeOf(err) != CauseDigestMismatch || b.Status().Banks[1].State != StateReady {
+	if err := b.Check(2, false); causeOf(err) != CauseDigestMismatch || b.Status().Banks[1].State != StateCorrupt {
 		t.Error(err, b.Status().Banks[1].State)
 	}
 
@@ -461,9 +462,8 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	spoil(t, opt.Banks[0], "app")
-	b, _ = boot(t, opt)
-	if _, err := b.CheckFallback(); causeOf(err) != CauseNoFallback {
-		t.Error(err)
+	if _, err := b.CheckFallback(); causeOf(err) != CauseNoFallback || b.Status().Banks[0].State != StateCorrupt {
+		t.Error(err, b.Status().Banks[0].State)
 	}
 	if err := b.Check(1, true); causeOf(err) != CauseBankUnavailable {
 		t.Error(err)

@@ -44,16 +44,24 @@ func usedSpace(fs afero.Fs) (sum int64, err error) {
 	return sum, nil
 }
 
-// survey tells which files of the bank may belong to the image: with the same
-// manifest also those that were only begun, with another one those that have the
-// right size. Their hashes are checked when their turn comes.
+// survey tells which files of the bank may belong to the image: those that the
+// manifest in the bank describes alike, and with the same manifest also those that
+// were only begun. Their hashes are checked when their turn comes.
 func (w *writer) survey() (keep map[string]bool) {
 	keep = make(map[string]bool)
-	old, err := readSmall(w.fs, ManifestName, MaxManifest)
-	same := err == nil && string(old) == string(w.fetch.head.raw)
+	raw, err := readSmall(w.fs, ManifestName, MaxManifest)
+	if err != nil {
+		return keep
+	}
+	same := string(raw) == string(w.fetch.head.raw)
+	old, err := ParseManifest(raw)
+	if err != nil {
+		return keep
+	}
 	for _, p := range w.fetch.head.manifest.Payloads {
+		held := old.Payload(p.Name)
 		info, err := w.fs.Stat(p.Name)
-		if err != nil || !info.Mode().IsRegular() {
+		if held == nil || held.SHA256 != p.SHA256 || err != nil || !info.Mode().IsRegular() {
 			continue // to be fetched
 		}
 		keep[p.Name] = info.Size() == p.Size || same && info.Size() < p.Size

@@ -1,0 +1,64 @@
+package bank
+
+import (
+	"context"
+	"strings"
+	"testing"
+)
+
+// TestDamagedIsFetchedAgain: software that is said to be there is there whole, and
+// is what was commanded.
+func TestDamagedIsFetchedAgain(t *testing.T) {
+	opt, b := readyDevice(t)
+	spoil(t, opt.Banks[1], "app")
+	res, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{})
+	if err != nil || res.Already {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if err := b.Check(2, false); err != nil {
+		t.Error(err)
+	}
+	// The same version with other contents is other software.
+	other := takeApart(t, "2.0.0").resign(t, func(m *Manifest) { m.Hardware = append(m.Hardware, "ANOTHER") }, testKey)
+	res, err = b.Install(context.Background(), serve("fw.iad", other.tar()), "fw.iad", InstallOptions{})
+	if err != nil || res.Already {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if m, err := b.Manifest(2); err != nil || m.Hardware[len(m.Hardware)-1] != "ANOTHER" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// TestForceWritesAgain: with force all of the image is fetched and written once more.
+func TestForceWritesAgain(t *testing.T) {
+	_, b := readyDevice(t)
+	image := takeApart(t, "2.0.0").tar()
+	res, err := b.Install(context.Background(), serve("fw.iad", image), "fw.iad", InstallOptions{Force: true})
+	if err != nil || res.Fetched < int64(len(image)) {
+		t.Errorf("%d octets of %d fetched, %v", res.Fetched, len(image), err)
+	}
+}
+
+// TestProgressOverOtherSoftware: what the bank held of other software does not count,
+// though the files have the same names and sizes.
+func TestProgressOverOtherSoftware(t *testing.T) {
+	_, b := readyDevice(t)
+	var last int64
+	_, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "3.0.0").tar()), "fw.iad", InstallOptions{
+		Progress: func(p InstallProgress) {
+			if p.Phase != PhaseTransferring {
+				return
+			}
+			if p.Done < last {
+				t.Errorf("%d octets after %d", p.Done, last)
+			}
+			last = p.Done
+		},
+	})
+	if err != nil || last == 0 {
+		t.Error(last, err)
+	}
+	if m, err := b.Manifest(2); err != nil || !strings.HasPrefix(m.Version, "3.") {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
