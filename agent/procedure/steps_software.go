@@ -21,7 +21,12 @@ func (t *task) checkDownload() error {
 		return failure(CauseAlreadyInstalled, cut("version "+p.Version+" is running"))
 	}
 	n := t.other()
-	if b := st.Bank(n); b.Version == p.Version && (b.State == BankReady || b.State == BankGood) {
+	b := st.Bank(n)
+	if b.Version != p.Version || b.State != BankReady && b.State != BankGood {
+		return nil
+	}
+	// What turns out to be damaged, or not acceptable any more, is fetched.
+	if err := t.e.cfg.Banks.Check(t.ctx, n, p.Options.Has(AllowDowngrade)); err == nil {
 		t.there = true
 		t.stored(n, b.Version)
 	}
