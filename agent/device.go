@@ -55,7 +55,7 @@ func (d *device) remember(generation uint32) error {
 func (d *device) recall() {
 	st := d.banks.Status()
 	for n, b := range st.Banks {
-		g, ok := d.config.Newest(func(format uint32) bool { return format == b.ConfigFormat })
+		g, ok := d.newest(b.ConfigFormat)
 		if !ok || b.Generation != 0 {
 			continue
 		}
@@ -65,6 +65,10 @@ func (d *device) recall() {
 	}
 }
 
+func (d *device) newest(format uint32) (config.Generation, bool) {
+	return d.config.Newest(func(f uint32) bool { return f == format })
+}
+
 // chooseGeneration brings the configuration data of the running software in
 // force: those that it last ran with, or those in force if it can read them,
 // or else its defaults.
@@ -72,10 +76,14 @@ func (d *device) chooseGeneration(ctx context.Context) error {
 	st := d.banks.Status()
 	running := st.Banks[st.Running-1]
 	remembered := running.Generation
-	if g := d.config.InForce(); d.doubtful && g.Number != 0 && g.Format == running.ConfigFormat {
-		remembered = g.Number
+	if d.doubtful {
+		d.doubtful = false
+		if g := d.config.InForce(); g.Number != 0 && g.Format == running.ConfigFormat {
+			remembered = g.Number
+		} else if g, ok := d.newest(running.ConfigFormat); ok && remembered == 0 {
+			remembered = g.Number
+		}
 	}
-	d.doubtful = false
 	g, err := d.config.Boot(running.ConfigFormat, remembered)
 	if err != nil {
 		d.log.Error("the choice of configuration data could not be recorded", "generation", g.Number, "err", err)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -226,9 +227,11 @@ func (e *Engine) persist() error {
 		e.j.Trial.Left = max(1, seconds(e.window.Sub(e.clock.Now())))
 	}
 	sent := e.j.Sent
-	data, err := json.Marshal(&e.j)
-	if err == nil {
-		err = e.cfg.Journal.Write(data)
+	err := e.writeJournal(&e.j)
+	// Where there is no room for it to grow, what happens now counts for more than
+	// what happened long ago.
+	for j := e.j; errors.Is(err, syscall.ENOSPC) && j.shorten(); {
+		err = e.writeJournal(&j)
 	}
 	if err == nil {
 		e.stored = sent
@@ -237,6 +240,14 @@ func (e *Engine) persist() error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
+}
+
+func (e *Engine) writeJournal(j *journal) error {
+	data, err := json.Marshal(j)
+	if err == nil {
+		err = e.cfg.Journal.Write(data)
+	}
+	return err
 }
 
 func (e *Engine) persistSettings(s *Settings) error {

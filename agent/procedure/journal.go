@@ -128,6 +128,21 @@ func (j *journal) addEvent(e Event) {
 	j.Events = append(j.Events, e)
 }
 
+// shorten leaves out, of what is written, the events that were sent, then the older
+// half of the history. It returns false if there is nothing to leave out.
+func (j *journal) shorten() bool {
+	unsent := min(int(j.Seq-j.Sent), len(j.Events))
+	if unsent < len(j.Events) {
+		j.Events = j.Events[len(j.Events)-unsent:]
+		return true
+	}
+	if len(j.History) == 0 {
+		return false
+	}
+	j.History = j.History[(len(j.History)+1)/2:]
+	return true
+}
+
 // Record is a durable record of two copies, such as durable.Record.
 type Record interface {
 	// Write replaces the contents; they last once it has returned nil.

@@ -32,6 +32,9 @@ type Sweep[T any] struct {
 	// Limit, if not 0, is the number of situations that get a further cut, drawn by
 	// Seed from those there are at each depth after the first.
 	Limit int
+	// Sample, if not 0, is the number of operations of the first life at which the
+	// power is cut, evenly spread from a start drawn by Seed.
+	Sample int
 	// Mixtures is the number of random mixtures for each cut, 3 if zero.
 	Mixtures int
 	// Seed of everything random.
@@ -79,6 +82,7 @@ type run[T any] struct {
 	mu     sync.Mutex
 	seen   map[[sha256.Size]byte]bool
 	result Result
+	step   int // from one operation that is cut to the next
 }
 
 // Run sweeps. It returns an error only if the work fails without any cut; bad disks
@@ -95,9 +99,13 @@ func (s Sweep[T]) Run() (Result, error) {
 		s.Workers = runtime.GOMAXPROCS(0)
 	}
 	r := &run[T]{Sweep: s, seen: make(map[[sha256.Size]byte]bool)}
-	told := s.Clone(s.Told)
-	if err := s.Life(s.Start.Start(), &told); err != nil {
+	told, whole := s.Clone(s.Told), s.Start.Start()
+	if err := s.Life(whole, &told); err != nil {
 		return Result{}, fmt.Errorf("without any cut: %w", err)
+	}
+	r.step = 1
+	if s.Sample > 0 {
+		r.step = max(1, len(whole.Ops())/s.Sample)
 	}
 	level := []situation[T]{{disk: s.Start, told: s.Told}}
 	for depth := 1; depth <= s.Depth; depth++ {
@@ -105,6 +113,7 @@ func (s Sweep[T]) Run() (Result, error) {
 			level = r.sample(level)
 		}
 		level = r.level(level)
+		r.step = 1
 	}
 	return r.result, nil
 }
@@ -156,11 +165,11 @@ func (r *run[T]) level(from []situation[T]) []situation[T] {
 
 // cuts tries every cut of one life, so many operations at the same time.
 func (r *run[T]) cuts(from situation[T], workers int) (found []situation[T]) {
-	for op := 1; ; op += workers {
+	for op := 1 + int(r.Seed%uint64(r.step)); ; op += workers * r.step {
 		next, done := make([][]situation[T], workers), make([]bool, workers)
 		var group sync.WaitGroup
 		for i := range workers {
-			group.Go(func() { next[i], done[i] = r.cutAt(from, op+i) })
+			group.Go(func() { next[i], done[i] = r.cutAt(from, op+i*r.step) })
 		}
 		group.Wait()
 		for i := range workers {

@@ -1,0 +1,371 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"example.com/iad/agent"
+	"example.com/iad/agent/procedure"
+	"example.com/iad/internal/crashfs"
+)
+
+// The tests of this file run a whole virtual device on partitions that are full,
+// write-protected or broken.
+
+// trouble is what is wrong with a partition.
+type trouble struct {
+	name string
+	come func(m *crashfs.Machine, part string)
+}
+
+func failing(name string, f crashfs.Fault) trouble {
+	return trouble{name, func(m *crashfs.Machine, part string) {
+		f.Part = part
+		m.Fail(f)
+	}}
+}
+
+var (
+	full = trouble{"full", func(m *crashfs.Machine, part string) {
+		m.Limit(part, m.Used(part))
+		m.Fail(crashfs.Fault{Op: crashfs.OpCreate, Part: part, Err: syscall.ENOSPC})
+		m.Fail(crashfs.Fault{Op: crashfs.OpMkdir, Part: part, Err: syscall.ENOSPC})
+	}}
+	readOnly   = trouble{"read-only", (*crashfs.Machine).ReadOnly}
+	writeError = failing("write error", crashfs.Fault{Op: crashfs.OpWrite, Err: syscall.EIO})
+	shortWrite = failing("short write", crashfs.Fault{Op: crashfs.OpWrite, Err: io.ErrShortWrite})
+	syncError  = failing("sync error", crashfs.Fault{Op: crashfs.OpSync, Err: syscall.EIO})
+	readError  = failing("read error", crashfs.Fault{Op: crashfs.OpRead, Err: syscall.EIO})
+	gone       = failing("gone", crashfs.Fault{Err: syscall.EIO})
+)
+
+// on starts a device on the machine and ends it with the test.
+func on(t *testing.T, m *crashfs.Machine) *live {
+	t.Helper()
+	d, err := powerOn(m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.powerOff)
+	if err := checkDevice(d.Agent, m); err != nil {
+		t.Error(err)
+	}
+	return d
+}
+
+// restart carries an operation out over the restart that it makes.
+func restart(t *testing.T, d *live, c command) *live {
+	t.Helper()
+	_, err := d.carryOut(c)
+	var again *procedure.RestartError
+	if !errors.As(err, &again) {
+		op := d.Engine().Snapshot().Op
+		t.Fatalf("%s: no restart; %s %d %s, %v", c.kind, op.State, op.Cause, op.Text, err)
+	}
+	return on(t, d.m)
+}
+
+// Trouble with the state partition keeps no device from starting with its software
+// and its configuration data.
+func TestStartWithBrokenState(t *testing.T) {
+	for _, bad := range []trouble{full, readOnly, writeError, shortWrite, syncError, gone} {
+		t.Run(bad.name, func(t *testing.T) {
+			m := settledDisk(t).Start()
+			bad.come(m, "state")
+			d := on(t, m)
+			who, err := d.owner()
+			version, owner := "2.0.0", "third"
+			if bad.name == gone.name {
+				// Which software was good is not known, and no start on trial can
+				// be counted.
+				version, owner = "1.0.0", "old"
+			}
+			if d.version() != version || who != owner || err != nil {
+				t.Errorf("%s runs with the data of %q: %v", d.version(), who, err)
+			}
+			if op, err := d.carryOut(command{kind: procedure.BackupConfig}); err == nil && op.State != procedure.Succeeded {
+				t.Errorf("%s %d %s", op.State, op.Cause, op.Text)
+			} else if bad.name != full.name && err == nil {
+				t.Error("an operation was accepted that could not be journaled")
+			}
+			d.powerOff()
+			m.Heal()
+			if d := on(t, m); d.version() != "2.0.0" {
+				t.Errorf("healed, %s runs", d.version())
+			} else if err := d.usable(); err != nil {
+				t.Errorf("healed: %v", err)
+			}
+		})
+	}
+}
+
+// The way back needs no room on the state and data partitions, and is remembered.
+func TestBackOnFullPartitions(t *testing.T) {
+	m := settledDisk(t).Start()
+	full.come(m, "state")
+	full.come(m, "data")
+	d := on(t, m)
+	for i, version := range []string{"1.0.0", "1.0.0"} {
+		c := command{kind: procedure.RestoreOldSoftware}
+		if i == 0 {
+			d = restart(t, d, c)
+		} else if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+			t.Fatalf("again: %s %d %s %v", op.State, op.Cause, op.Text, err)
+		}
+		if err := d.wait(func(s *procedure.Snapshot) bool { return s.Op.State.Final() && s.Sent == s.Seq }); err != nil {
+			t.Fatal(err)
+		}
+		op := d.Engine().Snapshot().Op
+		if op.Kind != procedure.RestoreOldSoftware || op.State != procedure.Succeeded {
+			t.Errorf("operation %d %s: %s %d %s", op.ID, op.Kind, op.State, op.Cause, op.Text)
+		}
+		if who, err := d.owner(); d.version() != version || who != "old" || err != nil {
+			t.Errorf("%s runs with the data of %q: %v", d.version(), who, err)
+		}
+	}
+	d = restart(t, d, command{kind: procedure.Reset})
+	if who, err := d.owner(); d.version() != "1.0.0" || who != "old" || err != nil {
+		t.Errorf("after a reset %s runs with the data of %q: %v", d.version(), who, err)
+	}
+	m.Heal()
+	if err := d.usable(); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+// Where the boot record cannot be written, going back fails and nothing is changed;
+// software on trial gives way to the old one at the next start, because the start on
+// trial could not be counted.
+func TestBackWithoutBootRecord(t *testing.T) {
+	for _, bad := range []trouble{readOnly, writeError, shortWrite, syncError} {
+		t.Run(bad.name, func(t *testing.T) {
+			m := settledDisk(t).Start()
+			d := on(t, m)
+			bad.come(m, "state")
+			op, err := d.carryOut(command{kind: procedure.RestoreOldSoftware})
+			if err != nil || op.Cause != procedure.CauseBootFlagError || d.version() != "2.0.0" {
+				t.Errorf("%s %d %s, %v", op.State, op.Cause, op.Text, err)
+			}
+			m.Heal()
+			if d := restart(t, d, command{kind: procedure.RestoreOldSoftware}); d.version() != "1.0.0" {
+				t.Errorf("healed, %s runs", d.version())
+			}
+		})
+		t.Run(bad.name+" in a trial", func(t *testing.T) {
+			m := crashStart(t).Start()
+			d := on(t, m)
+			d = restart(t, d, command{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0"})
+			// 3.0.0 does not pass its self-test and is given up.
+			bad.come(m, "state")
+			if err := d.wait(func(s *procedure.Snapshot) bool { return false }); !errors.As(err, new(*procedure.RestartError)) {
+				t.Fatal(err)
+			}
+			d = on(t, m)
+			if who, err := d.owner(); d.version() != "1.0.0" || who != "old" || err != nil {
+				t.Errorf("%s runs with the data of %q: %v", d.version(), who, err)
+			}
+			d.powerOff()
+			m.Heal()
+			// The record may still have tries left for the new software.
+			if d = on(t, m); d.version() != "1.0.0" {
+				if err := d.wait(func(s *procedure.Snapshot) bool { return false }); !errors.As(err, new(*procedure.RestartError)) {
+					t.Fatalf("healed: %v", err)
+				}
+				d = on(t, m)
+			}
+			if d.version() != "1.0.0" {
+				t.Errorf("healed, %s runs", d.version())
+			}
+			if err := d.usable(); err != nil {
+				t.Errorf("healed: %v", err)
+			}
+		})
+	}
+}
+
+// A download into a bank that is full or broken fails with its cause; the software that
+// runs is untouched, and the download succeeds once the bank is well.
+func TestDownloadIntoBrokenBank(t *testing.T) {
+	for _, bad := range []struct {
+		trouble
+		want procedure.Cause
+	}{
+		{trouble{"full in the middle", func(m *crashfs.Machine, part string) { m.Limit(part, 3000) }}, procedure.CauseStorageFull},
+		{failing("no room for names", crashfs.Fault{Op: crashfs.OpCreate, Err: syscall.ENOSPC}), procedure.CauseStorageFull},
+		{readOnly, procedure.CauseEraseError},
+		{writeError, procedure.CauseWriteError},
+		{shortWrite, procedure.CauseWriteError},
+		{syncError, procedure.CauseEraseError},
+		{failing("sync error of a payload", crashfs.Fault{Op: crashfs.OpSync, Path: "app", Err: syscall.EIO}), procedure.CauseWriteError},
+		{failing("read error when all is there", crashfs.Fault{Op: crashfs.OpRead, Path: "app", Err: syscall.EIO}), procedure.CauseWriteError},
+	} {
+		t.Run(bad.name, func(t *testing.T) {
+			start := settledDisk(t)
+			m := start.Start()
+			d := on(t, m)
+			bad.come(m, "bank1")
+			c := command{kind: procedure.DownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: "3.0.0"}
+			op, err := d.carryOut(c)
+			if err != nil || op.State != procedure.Failed || op.Cause != bad.want {
+				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, bad.want)
+			}
+			samePart(t, "bank2", start, m.Settled())
+			d.powerOff()
+			// The bank stays broken over a start.
+			if d := on(t, m); d.version() != "2.0.0" {
+				t.Errorf("%s runs", d.version())
+			} else {
+				m.Heal()
+				if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+					t.Errorf("healed: %s %d %s, %v", op.State, op.Cause, op.Text, err)
+				}
+			}
+		})
+	}
+}
+
+func samePart(t *testing.T, part string, a, b *crashfs.Disk) {
+	t.Helper()
+	if !slices.Equal(a.Files(part), b.Files(part)) {
+		t.Errorf("%s holds %v", part, b.Files(part))
+	}
+	for _, name := range a.Files(part) {
+		was, _ := a.Read(part, name)
+		if is, _ := b.Read(part, name); string(is) != string(was) {
+			t.Errorf("%s: %s has changed", part, name)
+		}
+	}
+}
+
+// Nothing is erased before it is known that the new software fits and that the record
+// says so.
+func TestNothingErasedInVain(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Device)
+		come   func(m *crashfs.Machine)
+		want   procedure.Cause
+	}{
+		{name: "no room", change: func(d *Device) { d.platform.hooks.Free = func(int) (int64, error) { return -5000, nil } }, want: procedure.CauseStorageFull},
+		{name: "bank too small", change: func(d *Device) { d.platform.bankSize = 1000 }, want: procedure.CauseFileTooLarge},
+		{name: "room not known", change: func(d *Device) {
+			d.platform.hooks.Free = func(int) (int64, error) { return 0, syscall.EIO }
+		}, want: procedure.CauseWriteError},
+		{name: "boot record full", come: func(m *crashfs.Machine) {
+			m.Fail(crashfs.Fault{Op: crashfs.OpWrite, Part: "state", Path: "boot*", Err: syscall.ENOSPC})
+		}, want: procedure.CauseBootFlagError},
+		{name: "boot record not synced", come: func(m *crashfs.Machine) {
+			m.Fail(crashfs.Fault{Op: crashfs.OpSync, Part: "state", Path: "boot*", Err: syscall.EIO})
+		}, want: procedure.CauseBootFlagError},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			start := settledDisk(t)
+			m := start.Start()
+			d, err := powerOn(m, func(c *agent.Config) {
+				if test.change != nil {
+					device := crashDevice(m, nil)
+					test.change(device)
+					c.Platform = device.platform
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.powerOff()
+			if test.come != nil {
+				test.come(m)
+			}
+			op, err := d.carryOut(command{kind: procedure.DownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: "3.0.0"})
+			if err != nil || op.Cause != test.want {
+				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, test.want)
+			}
+			for _, o := range m.Ops() {
+				if strings.HasPrefix(o.Part, "bank") {
+					t.Errorf("%s", o)
+				}
+			}
+			samePart(t, "bank1", start, m.Settled())
+			if _, err := d.carryOut(command{kind: procedure.BackupConfig}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Configuration data that cannot be stored leave those in force as they are, also over
+// a start.
+func TestImportWithBrokenData(t *testing.T) {
+	for _, bad := range []struct {
+		trouble
+		want []procedure.Cause
+	}{
+		{full, []procedure.Cause{procedure.CauseStorageFull}},
+		{readOnly, []procedure.Cause{procedure.CauseWriteError, procedure.CauseStorageFull}},
+		{writeError, []procedure.Cause{procedure.CauseWriteError}},
+		{shortWrite, []procedure.Cause{procedure.CauseWriteError}},
+		{syncError, []procedure.Cause{procedure.CauseWriteError}},
+		{failing("sync error of the pointer", crashfs.Fault{Op: crashfs.OpSync, Path: "current*", Err: syscall.EIO}), []procedure.Cause{procedure.CauseConfigSaveError}},
+		{failing("rename error", crashfs.Fault{Op: crashfs.OpRename, Path: "current*", Err: syscall.EIO}), []procedure.Cause{procedure.CauseConfigSaveError}},
+		{readError, []procedure.Cause{procedure.CauseConfigReadError}},
+	} {
+		t.Run(bad.name, func(t *testing.T) {
+			m := settledDisk(t).Start()
+			d := on(t, m)
+			bad.come(m, "data")
+			c := command{kind: procedure.RecoverConfig, format: 2, who: "fourth"}
+			op, err := d.carryOut(c)
+			if err != nil || op.State != procedure.Failed || !slices.Contains(bad.want, op.Cause) {
+				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, bad.want)
+			}
+			d.powerOff()
+			d, err = powerOn(m, nil)
+			if err != nil {
+				t.Fatalf("no start: %v", err)
+			}
+			if d.version() != "2.0.0" {
+				t.Errorf("%s runs", d.version())
+			}
+			d.powerOff()
+			m.Heal()
+			d = on(t, m)
+			if who, err := d.owner(); who != "third" || err != nil {
+				t.Errorf("healed, the data of %q are in force: %v", who, err)
+			}
+			if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+				t.Errorf("healed: %s %d %s, %v", op.State, op.Cause, op.Text, err)
+			}
+		})
+	}
+}
+
+// A data partition that cannot be read at all does not keep the software from starting
+// on its defaults, and nothing on it is lost.
+func TestStartWithoutData(t *testing.T) {
+	m := settledDisk(t).Start()
+	gone.come(m, "data")
+	d, err := powerOn(m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := d.told(); d.version() != "2.0.0" || !strings.Contains(text, "configuration data") {
+		t.Errorf("%s runs; event: %s", d.version(), text)
+	}
+	op, err := d.carryOut(command{kind: procedure.RecoverConfig, format: 2, who: "fourth"})
+	if err != nil || op.State != procedure.Failed {
+		t.Errorf("%s %d %s, %v", op.State, op.Cause, op.Text, err)
+	}
+	d.powerOff()
+	m.Heal()
+	d = on(t, m)
+	if who, err := d.owner(); who != "third" || err != nil {
+		t.Errorf("healed, the data of %q are in force: %v", who, err)
+	}
+	if err := d.usable(); err != nil {
+		t.Error(fmt.Errorf("healed: %w", err))
+	}
+}
