@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"testing"
+	"time"
 
 	"aead.dev/minisign"
 
@@ -36,10 +37,14 @@ func (l *lab) life(cfg sim.Config) (stop func()) {
 	return stop
 }
 
-// newDisk is a device that is switched off, with software 1.0.0.
+// newDisk is a device that is switched off, with software 1.0.0 and an address
+// of its own.
 func (l *lab) newDisk(cfg *sim.Config) {
 	l.t.Helper()
 	cfg.Disk = sim.Memory()
+	engine := *cfg.SNMP
+	engine.Listen = ownAddress() + ":0"
+	cfg.SNMP = &engine
 	if err := sim.New(*cfg).Provision(bytes.NewReader(l.build(bank.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
 		l.t.Fatal(err)
 	}
@@ -108,9 +113,11 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	l.want(l.command(mib.OperationKindRestoreOldSoftware), mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
 	stop()
 
-	// New software fails its test after the revocation.
+	// New software fails its test after the revocation; the old one is below
+	// the floor.
 	cfg.Trust = trust
 	l.newDisk(&cfg)
+	l.setFloor(cfg, "1.9.0")
 	stop = l.life(cfg)
 	l.key = first
 	image["fw.iad"] = l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"},
@@ -155,13 +162,26 @@ func TestReplayedImage(t *testing.T) {
 		mib.OperationStateSucceeded, mib.FailCauseNone, "1.4.0")
 }
 
-// command commands an operation that needs nothing and waits for its end.
+// command commands an operation that needs nothing and waits for its end. The
+// device may restart before it has told the operation's number.
 func (l *lab) command(kind mib.OperationKind) *manager.Operation {
 	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
+	defer cancel()
 	c := l.client()
-	op, err := c.Start(l.t.Context(), manager.Request{Kind: kind, ID: manager.NewReqID(), Owner: "lab"})
-	if err != nil {
+	request := manager.Request{Kind: kind, ID: manager.NewReqID(), Owner: "lab"}
+	if _, err := c.Start(ctx, request); err != nil {
 		l.t.Fatal(err)
 	}
-	return l.await(c, op.ID)
+	for {
+		op, err := c.Operation(ctx)
+		switch {
+		case ctx.Err() != nil:
+			l.t.Fatalf("%v does not end: %v", kind, err)
+		case err != nil:
+			l.device.Agent(ctx, 1) // until it is back
+		case op.Is(request.ID, request.Owner) && op.Final():
+			return op
+		}
+	}
 }
