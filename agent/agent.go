@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,10 @@ type Config struct {
 	SNMP *snmp.Config
 	// AgentX configures the session with a master agent; nil for none.
 	AgentX *agentx.Config
+
+	// Findings is what was found damaged before the agent: it becomes part of
+	// the event that tells of this start.
+	Findings []string
 
 	// Fronts are further front ends.
 	Fronts []FrontEnd
@@ -146,7 +151,7 @@ func (a *Agent) boot() error {
 	if err != nil {
 		return err
 	}
-	findings := report.Findings
+	findings := append(slices.Clone(cfg.Findings), report.Findings...)
 	data, found, err := config.Open(cfg.Data, config.Options{
 		Check: cfg.Platform.CheckConfig, MaxFile: cfg.MaxConfigFile, Now: cfg.Clock.Now, Log: cfg.Log,
 	})

@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"errors"
+	"strings"
+
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
@@ -33,8 +36,8 @@ func Folder(dir string) (Disk, error) {
 		return Disk{}, err
 	}
 	var c agent.Config
-	if err := root.Open(&c); err != nil {
-		return Disk{}, err
+	if root.Open(&c); len(c.Findings) > 0 {
+		return Disk{}, errors.New(strings.Join(c.Findings, "; "))
 	}
 	return Disk{Banks: c.Banks, State: c.State, Data: c.Data, Work: c.Work, root: &root}, nil
 }

@@ -24,7 +24,7 @@ func platform(t *testing.T) *board.Platform {
 		t.Fatal(err)
 	}
 	var c agent.Config
-	if err := root.Open(&c); err != nil {
+	if root.Open(&c); len(c.Findings) > 0 {
 		t.Fatal(err)
 	}
 	return &board.Platform{Banks: root.Banks, Work: root.Work, Applied: root.Applied}
@@ -53,8 +53,8 @@ func TestRootOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c agent.Config
-	if err := root.Open(&c); err != nil {
-		t.Fatal(err)
+	if root.Open(&c); len(c.Findings) > 0 {
+		t.Fatal(c.Findings)
 	}
 	for folder, files := range map[string]afero.Fs{
 		root.Banks[0]: c.Banks[0], root.Banks[1]: c.Banks[1], root.State: c.State, root.Data: c.Data, root.Work: c.Work,
@@ -69,9 +69,20 @@ func TestRootOpen(t *testing.T) {
 	if info, err := os.Stat(root.State); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the state, which holds passwords: %v, %v", info.Mode(), err)
 	}
+	// What is in the way is set aside, what cannot be made is told.
+	if err := errors.Join(os.RemoveAll(root.Data), os.WriteFile(root.Data, []byte("a file"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	root.Banks[1] = filepath.Join(root.Banks[0], "x", "y")
-	if err := root.Open(&c); err == nil {
-		t.Error("a folder below a file was opened")
+	root.Open(&c)
+	if got, err := os.ReadFile(root.Data + ".corrupt-1"); err != nil || string(got) != "a file" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if info, err := os.Stat(root.Data); err != nil || !info.IsDir() {
+		t.Error(err)
+	}
+	if len(c.Findings) != 2 {
+		t.Errorf("%q", c.Findings)
 	}
 }
 

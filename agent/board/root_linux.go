@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
+	"example.com/iad/internal/durable"
 )
 
 // Root is where the parts of a device lie in the file system of the board.
@@ -35,19 +37,35 @@ func RootIn(dir string) (Root, error) {
 	}, nil
 }
 
-// Open makes the folders that are missing and puts them into cfg.
-func (r Root) Open(cfg *agent.Config) error {
-	for _, dir := range []string{r.Banks[0], r.Banks[1], r.Data, r.Work} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("root of the device: %w", err)
+// Open makes the folders that are missing and puts them into cfg. What stands in
+// the place of a folder is set aside under a telling name. cfg.Findings tells of
+// that, and of folders that cannot be made: the device comes up all the same, as
+// far as one bank is whole.
+func (r Root) Open(cfg *agent.Config) {
+	var findings []string
+	host := afero.NewOsFs()
+	for dir, perm := range map[string]os.FileMode{
+		r.Banks[0]: 0o755, r.Banks[1]: 0o755, r.Data: 0o755, r.Work: 0o755,
+		r.State: 0o700, // passwords of file servers
+	} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			continue
+		}
+		if _, err := os.Lstat(dir); err == nil {
+			aside, err := durable.SetAside(host, dir)
+			if err != nil {
+				findings = append(findings, fmt.Sprintf("%s is no folder and cannot be set aside: %v", dir, err))
+				continue
+			}
+			findings = append(findings, fmt.Sprintf("%s was no folder; it is %s now", dir, filepath.Base(aside)))
+		}
+		if err := os.MkdirAll(dir, perm); err != nil {
+			findings = append(findings, err.Error())
 		}
 	}
-	// The state holds the passwords of file servers.
-	if err := os.MkdirAll(r.State, 0o700); err != nil {
-		return fmt.Errorf("root of the device: %w", err)
-	}
+	slices.Sort(findings)
+	cfg.Findings = append(cfg.Findings, findings...)
 	r.Use(cfg)
-	return nil
 }
 
 // Use puts the folders into cfg without making any.

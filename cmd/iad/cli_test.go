@@ -12,6 +12,17 @@ import (
 func TestCommandLine(t *testing.T) {
 	d := newDevice(t, "--manager", filepath.Join(t.TempDir(), "credentials.toml"))
 	settings := filepath.Join(d.root, settingsName)
+	used := t.TempDir()
+	if err := os.Mkdir(filepath.Join(used, "bank1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(used, "bank1", "mine"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fresh := t.TempDir()
+	initArgs := func(args ...string) []string {
+		return append([]string{"init", "--root", fresh, "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"}, args...)
+	}
 	for _, c := range []struct {
 		name string
 		args []string
@@ -25,6 +36,12 @@ func TestCommandLine(t *testing.T) {
 		{name: "missing flags", args: []string{"init", "--root", "x"}, exit: exitUsage, says: []string{"image", "trust", "hardware", "device-id"}},
 		{name: "a second device in the same folder", exit: exitFailed, says: []string{settings, "another folder"},
 			args: []string{"init", "--root", d.root, "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"}},
+		{name: "an identity that is too long", args: initArgs("--device-id", strings.Repeat("x", 33)), exit: exitUsage, says: []string{"device-id", "1 to 32"}},
+		{name: "an identity of no letters", args: initArgs("--device-id", "a\nb"), exit: exitUsage, says: []string{"device-id"}},
+		{name: "a bank of less than nothing", args: initArgs("--bank-size", "-1"), exit: exitUsage, says: []string{"bank-size"}},
+		{name: "a rate of less than nothing", args: initArgs("--rate-limit", "-5"), exit: exitUsage, says: []string{"rate-limit"}},
+		{name: "an address that is none", args: initArgs("--snmp", "foo"), exit: exitUsage, says: []string{"--snmp"}},
+		{name: "a folder in use", args: initArgs("--root", used), exit: exitFailed, says: []string{used, "bank1"}},
 		{name: "no device", args: []string{"run", "--root", t.TempDir()}, exit: exitFailed, says: []string{settingsName, "iad init"}},
 		{name: "nothing to serve", args: []string{"run", "--root", d.root, "--snmp", "none"}, exit: exitUsage, says: []string{"--agentx"}},
 		{name: "bad value in the environment", args: []string{"init", "--root", "x", "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"},
@@ -68,10 +85,12 @@ func TestCommandLine(t *testing.T) {
 		if err := os.Chmod(settings, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		defer os.Chmod(settings, 0o600)
-		out, err := command("run", "--root", d.root).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "chmod 600") {
+		out, err := command("status", "--root", d.root).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), settings+" could be read by others") {
 			t.Errorf("%v: %s", err, out)
+		}
+		if info, err := os.Stat(settings); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
 		}
 	})
 

@@ -4,8 +4,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/afero"
@@ -17,7 +20,11 @@ import (
 	"example.com/iad/internal/durable"
 )
 
-const settingsName = "iad.toml"
+// Names in the root folder.
+const (
+	settingsName = "iad.toml"
+	keysDir      = "keys"
+)
 
 func initCommand() *cobra.Command {
 	var root, image, configDir, manager string
@@ -40,6 +47,9 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.Model == "" {
 				s.Model = s.Hardware
+			}
+			if err := s.check(); err != nil {
+				return usageError{err}
 			}
 			if manager != "" {
 				if err := s.addManager(manager); err != nil {
@@ -97,12 +107,48 @@ func (s *settings) addManager(file string) error {
 	return durable.ReplaceFile(afero.NewOsFs(), file, data, 0o600)
 }
 
+// check refuses what a device could not run with.
+func (s *settings) check() error {
+	switch {
+	case len(s.DeviceID) < 1 || len(s.DeviceID) > 32 || strings.IndexFunc(s.DeviceID, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
+		return fmt.Errorf("--device-id %q: 1 to 32 octets of letters and signs", s.DeviceID)
+	case s.BankSize < 0:
+		return fmt.Errorf("--bank-size %d: octets, or 0 for all of the partition", s.BankSize)
+	case s.RateLimit < 0:
+		return fmt.Errorf("--rate-limit %d: octets a second, or 0 for no limit", s.RateLimit)
+	}
+	if s.SNMP.Listen != "" {
+		if _, err := net.ResolveUDPAddr("udp", s.SNMP.Listen); err != nil {
+			return fmt.Errorf("--snmp: %w", err)
+		}
+	}
+	return nil
+}
+
+// unused refuses a folder whose contents would be overwritten, unless it is that
+// of an init that did not come to its end, which made the folder of the keys first.
+func unused(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, keysDir)); err == nil {
+		return nil
+	}
+	for _, part := range []string{"bank1", "bank2", "state", "config"} {
+		list, err := os.ReadDir(filepath.Join(dir, part))
+		if err == nil && len(list) > 0 {
+			return fmt.Errorf("%s is not empty: take another folder for the device, or empty %s", filepath.Join(dir, part), dir)
+		}
+	}
+	return nil
+}
+
 func initDevice(cmd *cobra.Command, dir, image, configDir string, trust []string, s *settings) (err error) {
 	file := filepath.Join(dir, settingsName)
 	if _, err := os.Stat(file); err == nil {
 		return fmt.Errorf("%s exists: %s is a device already; take another folder, or remove this one", file, dir)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o755); err != nil {
+	if err := unused(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, keysDir), 0o755); err != nil {
 		return err
 	}
 	host := afero.NewOsFs()
@@ -111,7 +157,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir string, trust []string
 		if err != nil {
 			return err
 		}
-		name := filepath.Join("keys", fmt.Sprintf("%d-%s", i+1, filepath.Base(k)))
+		name := filepath.Join(keysDir, fmt.Sprintf("%d-%s", i+1, filepath.Base(k)))
 		if err := durable.ReplaceFile(host, filepath.Join(dir, name), data, 0o644); err != nil {
 			return err
 		}

