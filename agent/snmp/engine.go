@@ -147,6 +147,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	if e.conn != nil {
 		stop := context.AfterFunc(ctx, func() { e.conn.Close() })
 		defer stop()
+		// The port is free when Run returns, also if the function above has only
+		// just begun: a device that restarts takes it again at once.
+		defer e.conn.Close()
 		group.Go(func() error { return e.serve(ctx) })
 	}
 	return group.Wait()
