@@ -27,6 +27,12 @@ func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name stri
 	if err := b.l.at(ctx, "erase"); err != nil {
 		return procedure.Installed{}, err
 	}
+	if !opt.CheckOnly {
+		b.l.set(func() {
+			s := &b.l.banks
+			s.Banks[1], s.Next, s.Fallback = procedure.Bank{State: procedure.BankWriting, Cause: procedure.CauseNone}, s.Running, s.Running
+		})
+	}
 	r, size, err := files.Get(ctx, name, 0)
 	if err != nil {
 		return procedure.Installed{}, err

@@ -69,8 +69,9 @@ func (e *Engine) boot() {
 	e.resume(st)
 	if n := j.Trial.Bank; n != 0 && st.Bank(n).State != BankTrial {
 		// Confirmed, or never activated: a cut came before this was noted.
-		if n == st.Running && st.Bank(n).State == BankGood {
-			e.event(EventBankSwitched, e.aboutBank(n))
+		// Or a download took it back, and that was not told yet.
+		if n == st.Running && st.Bank(n).State == BankGood || n != st.Next && st.Bank(n).State == BankWriting {
+			e.event(EventBankSwitched, e.aboutBank(st.Next))
 		}
 		j.Trial = trial{}
 	}

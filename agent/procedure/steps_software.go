@@ -50,11 +50,15 @@ func (t *task) install() error {
 		t.stored(t.other(), "")
 	}
 	var done uint64
+	phase, next := t.op.Phase, t.e.cfg.Banks.Status().Next
 	in, err := t.e.cfg.Banks.Install(t.ctx, t.conn, row.Name, Install{
 		Bank: int(t.op.Params.Bank), Options: t.op.Params.Options, Version: t.op.Params.Version,
 		Size: row.Size, Digest: row.Digest, CheckOnly: t.op.Params.Options.Has(CheckOnly),
 		Progress: func(p Phase, d, total uint64) {
 			t.phase(p)
+			if p != phase {
+				phase, next = p, t.noteNext(next)
+			}
 			switch p {
 			case Transferring:
 				done = d
@@ -64,6 +68,7 @@ func (t *task) install() error {
 			}
 		},
 	})
+	t.noteNext(next)
 	if err != nil {
 		t.result(Software, FileResult{Result: classify(err).Code, Size: done})
 		return err
@@ -128,9 +133,22 @@ func (t *task) activate() error {
 	return nil
 }
 
+// noteNext tells of another next bank than before, and returns it: a download takes
+// an activation back that no restart has followed yet.
+func (t *task) noteNext(before int) int {
+	n := t.e.cfg.Banks.Status().Next
+	if n != before {
+		t.switched(n)
+	}
+	return n
+}
+
 // switched tells of another next bank.
 func (t *task) switched(n int) {
 	_ = t.e.call(func() {
+		if n == t.e.cfg.Banks.Status().Running {
+			t.e.j.Trial = trial{} // taken back: there is nothing to try
+		}
 		t.e.event(EventBankSwitched, t.e.aboutBank(n))
 		_ = t.e.persist()
 	})
@@ -147,9 +165,11 @@ func (t *task) takeOver() error {
 	if err := t.e.cfg.Banks.TakeOver(t.op.Bank); err != nil {
 		if t.e.cfg.Banks.Status().Running != t.op.Bank {
 			// It never ran: the old software stays, also after a restart.
+			before := t.e.cfg.Banks.Status().Next
 			if _, back := t.e.cfg.Banks.Restore(); back != nil {
 				t.e.log.Error("the activation could not be taken back", "bank", t.op.Bank, "err", back)
 			}
+			t.noteNext(before)
 		}
 		return err
 	}

@@ -1,0 +1,86 @@
+package procedure_test
+
+import (
+	"testing"
+
+	"example.com/iad/agent/procedure"
+)
+
+// lastSwitch returns the last bankSwitched from event seq on.
+func (l *lab) lastSwitch(seq uint32) (ev procedure.Event) {
+	for _, e := range l.now().Events {
+		if e.Seq >= seq && e.Type == procedure.EventBankSwitched {
+			ev = e
+		}
+	}
+	return ev
+}
+
+// A download over software that was activated takes that back: the running bank
+// is next again, and that is told once it is so.
+func TestDownloadTakesAnActivationBack(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.Activate, 0)
+		seq := l.now().Seq + 1
+		l.hold("read")
+		l.begin(procedure.DownloadSoftware, procedure.Force)
+		if s := l.now(); s.Banks.Next != 1 {
+			t.Fatalf("next %d", s.Banks.Next)
+		}
+		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched)
+		if ev := l.lastSwitch(seq); ev.Bank != 1 || ev.Op.ID != 2 || ev.Software != "1.0.0" {
+			t.Errorf("event %+v", ev)
+		}
+		l.release("read")
+		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventCompleted)
+
+		seq = l.now().Seq + 1
+		l.begin(procedure.DownloadSoftware, procedure.Force) // nothing is switched
+		l.wantEvents(seq, procedure.EventStarted, procedure.EventCompleted)
+	})
+	run(t, func(l *lab) { // also if it fails at once
+		l.begin(procedure.Activate, 0)
+		seq := l.now().Seq + 1
+		l.failing("get", coded(procedure.CauseFileNotFound))
+		l.begin(procedure.DownloadSoftware, procedure.Force)
+		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventFailed)
+		// What was taken back cannot fail its trial.
+		l.cut(func(b *procedure.BankStatus) { b.Banks[1].State = procedure.BankCorrupt })
+		l.wantEvents(seq+3, procedure.EventRestarted)
+	})
+}
+
+// A power cut comes before the change of the next bank was told: it is told after
+// the restart, once.
+func TestTakenBackBeforeACut(t *testing.T) {
+	run(t, func(l *lab) {
+		l.begin(procedure.Activate, 0)
+		l.hold("erase")
+		l.begin(procedure.DownloadSoftware, procedure.Force)
+		seq := l.now().Seq + 1
+		l.cut(func(b *procedure.BankStatus) {
+			b.Banks[1], b.Running, b.Next, b.Fallback = procedure.Bank{State: procedure.BankWriting}, 1, 1, 1
+		})
+		l.wantEvents(seq, procedure.EventRestarted, procedure.EventFailed, procedure.EventBankSwitched)
+		if ev := l.lastSwitch(seq); ev.Bank != 1 {
+			t.Errorf("event %+v", ev)
+		}
+		l.cut(nil)
+		l.wantEvents(seq+3, procedure.EventRestarted)
+	})
+}
+
+// An activation that is taken back because the software could not take over.
+func TestFailedTakeOverIsToldOf(t *testing.T) {
+	run(t, func(l *lab) {
+		l.over = true
+		l.banks.Banks[1].NeedsReset = false
+		l.failing("takeover", coded(procedure.CauseBootFailed))
+		seq := l.now().Seq + 1
+		l.begin(procedure.Activate, 0)
+		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventBankSwitched, procedure.EventFailed)
+		if ev := l.lastSwitch(seq); ev.Bank != 1 {
+			t.Errorf("event %+v", ev)
+		}
+	})
+}
