@@ -168,8 +168,12 @@ func (a *Agent) boot() error {
 	if report.Rebuilt {
 		a.device.recall()
 	}
+	last := a.device.lastGeneration()
 	if err := a.device.chooseGeneration(context.Background()); err != nil {
 		findings = append(findings, "configuration data: "+err.Error())
+	}
+	if got := data.InForce().Number; last != 0 && got != last && len(found) == 0 {
+		findings = append(findings, fmt.Sprintf("the configuration data of generation %d are gone; generation %d is in force", last, got))
 	}
 	pc := procedure.Config{
 		Banks: banks{b, a.device}, Store: store{a.device}, Fetcher: a.fetcher, Device: a.device,

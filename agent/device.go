@@ -69,6 +69,13 @@ func (d *device) newest(format uint32) (config.Generation, bool) {
 	return d.config.Newest(func(f uint32) bool { return f == format })
 }
 
+// lastGeneration is that of the configuration data that the running software last
+// ran with, 0 for none or not known.
+func (d *device) lastGeneration() uint32 {
+	st := d.banks.Status()
+	return st.Banks[st.Running-1].Generation
+}
+
 // chooseGeneration brings the configuration data of the running software in
 // force: those that it last ran with, or those in force if it can read them,
 // or else its defaults.

@@ -118,7 +118,7 @@ func powerOn(m *crashfs.Machine, change func(*agent.Config)) (*live, error) {
 // powerOff ends it; what it wrote is kept.
 func (d *live) powerOff() {
 	d.cancel()
-	<-d.ended
+	d.ended <- <-d.ended
 }
 
 // wait waits until cond holds of a snapshot. The error is the device's restart if it
@@ -368,6 +368,25 @@ func TestDamageIsToldOnce(t *testing.T) {
 		}
 		d.powerOff()
 		disk = d.m.Settled()
+	}
+}
+
+// Configuration data that are gone without a trace are missed.
+func TestDataGone(t *testing.T) {
+	disk := settledDisk(t)
+	for _, name := range []string{"current", "gen-00000001", "gen-00000002", "gen-00000003"} {
+		disk = disk.Remove("data", name)
+	}
+	if left := disk.Files("data"); len(left) > 0 {
+		t.Fatalf("still there: %v", left)
+	}
+	d, err := powerOn(disk.Start(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.powerOff()
+	if text := d.told(); !strings.Contains(text, "generation 3 are gone") {
+		t.Errorf("event: %q", text)
 	}
 }
 
