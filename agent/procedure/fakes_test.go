@@ -54,9 +54,10 @@ type lab struct {
 
 // memory is a Record that can be full.
 type memory struct {
-	mu   sync.Mutex
-	data []byte
-	full bool
+	mu     sync.Mutex
+	data   []byte
+	full   bool
+	writes int
 }
 
 var errFull = errors.New("no space left on device")
@@ -68,6 +69,7 @@ func (m *memory) Write(p []byte) error {
 		return errFull
 	}
 	m.data = bytes.Clone(p)
+	m.writes++
 	return nil
 }
 

@@ -231,3 +231,84 @@ func TestUnknownTime(t *testing.T) {
 type oldClock struct{ procedure.SystemClock }
 
 func (oldClock) Now() time.Time { return time.Now().AddDate(-27, 0, 0) }
+
+// A power cut in a transfer leaves a record that names what the operation was
+// about: it is written once, when the transfer begins, and never for progress.
+func TestRecordOfAnInterruptedTransfer(t *testing.T) {
+	for _, c := range []struct {
+		kind  procedure.Kind
+		step  string
+		phase procedure.Phase
+		bank  int
+		file  procedure.FileKind
+	}{
+		{procedure.DownloadSoftware, "erase", procedure.Erasing, 2, procedure.Software},
+		{procedure.DownloadSoftware, "read", procedure.Erasing, 2, procedure.Software},
+		{procedure.DownloadSoftware, "verify", procedure.Erasing, 2, procedure.Software},
+		{procedure.BackupConfig, "put", procedure.Transferring, 0, procedure.UserData},
+		{procedure.RecoverConfig, "read", procedure.Transferring, 0, procedure.UserData},
+	} {
+		t.Run(c.kind.String()+" "+c.step, func(t *testing.T) {
+			run(t, func(l *lab) {
+				l.begin(c.kind, 0) // the record of this one must not be what is seen
+				l.hold("connect")
+				l.begin(c.kind, 0)
+				time.Sleep(5 * time.Second)
+				before := l.journal.writes
+				l.hold(c.step)
+				l.release("connect")
+				if n := l.journal.writes - before; n != 1 {
+					t.Errorf("%d writes of the journal", n)
+				}
+				time.Sleep(20 * time.Second)
+				l.cut(nil)
+				op := l.expect(procedure.Failed, c.phase, procedure.CauseInterrupted)
+				if op.Bank != c.bank || op.File != c.file.String() || op.Elapsed != 5 || op.Attempt != 1 {
+					t.Errorf("bank %d, file %q, elapsed %d s, attempt %d", op.Bank, op.File, op.Elapsed, op.Attempt)
+				}
+				if want := "power loss or an unexpected restart in phase " + c.phase.String() + " or later"; op.Text != want {
+					t.Errorf("text %q", op.Text)
+				}
+				s := l.now()
+				if h := s.History[1]; h.Phase != c.phase || h.Bank != c.bank || h.File != op.File {
+					t.Errorf("history %+v", h)
+				}
+				if r := s.Files[c.file-1]; r.OpID != 2 || r.Result != procedure.CauseInterrupted || r.Size != 0 || r.Digest != nil {
+					t.Errorf("file %+v", r)
+				}
+			})
+		})
+	}
+}
+
+// Files that were dealt with before the power cut keep their result if the
+// journal knows it; an operation that had not come to its files leaves them alone.
+func TestFilesOfAnInterruptedOperation(t *testing.T) {
+	run(t, func(l *lab) {
+		l.hold("apply") // behind the point of no return, which is journaled
+		l.begin(procedure.RecoverConfig, 0)
+		l.cut(nil)
+		l.expect(procedure.Failed, procedure.Applying, procedure.CauseInterrupted)
+		if r := l.now().Files[procedure.UserData-1]; r.OpID != 1 || r.Result != procedure.CauseNone || len(r.Digest) != 32 {
+			t.Errorf("file %+v", r)
+		}
+		l.hold("connect")
+		l.begin(procedure.RecoverConfig, 0)
+		l.cut(nil)
+		l.expect(procedure.Failed, procedure.PhaseNone, procedure.CauseInterrupted)
+		if r := l.now().Files[procedure.UserData-1]; r.OpID != 1 {
+			t.Errorf("file %+v", r)
+		}
+	})
+}
+
+// A journal that cannot be written does not keep software from coming.
+func TestFullDiskInADownload(t *testing.T) {
+	run(t, func(l *lab) {
+		l.hold("connect")
+		l.begin(procedure.DownloadSoftware, 0)
+		l.journal.full = true
+		l.release("connect")
+		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+	})
+}

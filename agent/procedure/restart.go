@@ -126,9 +126,22 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 	}
 }
 
+// interrupted ends an operation that a restart came into. Its phase was journaled
+// when its transfer began and at its point of no return.
 func (e *Engine) interrupted() {
 	op := &e.j.Op
-	op.Cause, op.Text = CauseInterrupted, cut("power loss or an unexpected restart in phase "+op.Phase.String())
+	when := "before a transfer or a change"
+	if op.Phase != PhaseNone {
+		when = "in phase " + op.Phase.String() + " or later"
+	}
+	op.Cause, op.Text = CauseInterrupted, cut("power loss or an unexpected restart "+when)
+	if _, files := usedRows(op.Kind, &op.Params); op.Phase >= Transferring {
+		for _, k := range files.Kinds() {
+			if r := &e.j.Files[k-1]; r.OpID != op.ID || r.Result != CauseNone {
+				*r = FileResult{OpID: op.ID, Result: CauseInterrupted}
+			}
+		}
+	}
 	e.end(OnInterruption)
 }
 

@@ -39,6 +39,7 @@ func (t *task) upload() error {
 		if t.op.Params.Options.Has(CheckOnly) {
 			continue
 		}
+		t.transfers()
 		sum := sha256.Sum256(data)
 		r := &counter{r: bytes.NewReader(data), n: func(n int) {
 			done += uint64(n)
@@ -121,6 +122,7 @@ func (t *task) download() error {
 	for _, k := range kinds {
 		row := t.rows[k-1]
 		t.file(row.Name)
+		t.transfers()
 		data, err := t.fetch(row.Name, t.e.cfg.Store.MaxFile(), func(n int, size int64) {
 			done += uint64(n)
 			if total == 0 && len(kinds) == 1 && size > 0 {

@@ -60,6 +60,8 @@ func (t *task) install() error {
 				phase, next = p, t.noteNext(next)
 			}
 			switch p {
+			case Erasing:
+				t.transfers()
 			case Transferring:
 				done = d
 				t.progress(d, total)

@@ -37,6 +37,7 @@ type task struct {
 	format uint32
 	sent   map[FileKind][]byte // digests
 	there  bool                // the software is in the bank already
+	noted  bool                // the journal knows that the attempt has come to its transfer
 
 	stop *Failure // owned by the engine's goroutine: why the work was told to stop
 	past bool     // past the point where it can be stopped; changed by the engine while the work waits
@@ -250,6 +251,19 @@ func (t *task) update(f func(*journal)) {
 		if t.e.work == t {
 			f(&t.e.j)
 		}
+	})
+}
+
+// transfers journals, once an attempt, that it has come to its transfer: if a power
+// cut ends the operation its record names the bank, the file and the phase.
+func (t *task) transfers() {
+	if t.noted {
+		return
+	}
+	t.noted = true
+	t.update(func(*journal) {
+		t.e.takeLive(t)
+		_ = t.e.persist() // it is logged; the transfer needs no room there
 	})
 }
 
