@@ -91,13 +91,13 @@ func TestRetries(t *testing.T) {
 		l.failing("get", coded(procedure.CauseConnectionLost), coded(procedure.CauseServerUnreachable))
 		l.begin(procedure.DownloadSoftware, 0)
 		op := l.expect(procedure.Waiting, procedure.Erasing, procedure.CauseConnectionLost)
-		if op.Attempt != 2 || op.Advice() != procedure.RetryNow || op.Text == "" {
+		if op.Attempt != 1 || op.Advice() != procedure.RetryNow || op.Text == "" {
 			t.Errorf("attempt %d, advice %s, text %q", op.Attempt, op.Advice(), op.Text)
 		}
 		start := time.Now()
 		time.Sleep(time.Second)
 		op = l.expect(procedure.Waiting, procedure.Erasing, procedure.CauseServerUnreachable)
-		if op.Attempt != 3 {
+		if op.Attempt != 2 {
 			t.Errorf("attempt %d", op.Attempt)
 		}
 		time.Sleep(time.Minute)
@@ -132,6 +132,36 @@ func TestRetries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An attempt counts once it begins: what ends in the delay or in a pause was not
+// tried again.
+func TestAttemptsThatWereMade(t *testing.T) {
+	run(t, func(l *lab) {
+		l.failing("connect", coded(procedure.CauseServerBusy))
+		l.begin(procedure.BackupConfig, 0)
+		l.expect(procedure.Waiting, procedure.Connecting, procedure.CauseServerBusy)
+		l.begin(procedure.Abort, 0)
+		if op := l.expect(procedure.Aborted, procedure.Connecting, procedure.CauseAbortedByManager); op.Attempt != 1 {
+			t.Errorf("%d attempts", op.Attempt)
+		}
+		delayed := func(p *procedure.Params) { p.Delay = 60 }
+		for _, n := range []uint32{0, 1} {
+			if err := l.request(procedure.BackupConfig, delayed); err != nil {
+				t.Fatal(err)
+			}
+			if op := l.now().Op; op.Attempt != 0 {
+				t.Errorf("attempt %d in the delay", op.Attempt)
+			}
+			if n == 1 {
+				time.Sleep(time.Minute)
+			}
+			l.begin(procedure.Abort, 0)
+			if h := l.now().History; h[len(h)-1].Attempt != n {
+				t.Errorf("%d attempts, want %d", h[len(h)-1].Attempt, n)
+			}
+		}
+	})
 }
 
 // Retries are for transfers: what fails elsewhere fails at once.

@@ -20,7 +20,7 @@ type Operation struct {
 	Ended   time.Time `json:"ended"`
 	// Elapsed is how long it went on until this was written, in seconds.
 	Elapsed    uint32 `json:"elapsed"`
-	Attempt    uint32 `json:"attempt"`
+	Attempt    uint32 `json:"attempt"` // the last one that began, 0: none
 	Percent    uint8  `json:"percent"`
 	File       string `json:"file"`
 	Done       uint64 `json:"done"`  // octets

@@ -16,13 +16,13 @@ func (e *Engine) accept(kind Kind, p Params) {
 		limit = p.Delay + uint32(chosenLimits[kind]/time.Second)
 	}
 	st := e.cfg.Banks.Status()
-	on := OnAccept
+	on, attempt := OnAccept, uint32(1)
 	if p.Delay > 0 {
-		on = OnDelay
+		on, attempt = OnDelay, 0
 	}
 	e.j.Op = Operation{
 		ID: next(e.j.Op.ID), Kind: kind, State: e.j.Op.State, Phase: PhaseNone, Params: p, Limit: limit,
-		Started: wall(now), Attempt: 1, Cause: CauseNone,
+		Started: wall(now), Attempt: attempt, Cause: CauseNone,
 	}
 	e.fire(on)
 	if st.Running != 0 {
@@ -65,6 +65,7 @@ func (e *Engine) begin() {
 func (e *Engine) resumeWaiting() {
 	e.pause = time.Time{}
 	e.fire(OnDue)
+	e.j.Op.Attempt++
 	e.begin()
 }
 
@@ -122,7 +123,6 @@ func (e *Engine) attemptFailed(f *Failure) {
 		if e.clock.Now().Add(pause).Before(e.deadline()) {
 			e.log.Warn("attempt failed", "id", op.ID, "attempt", op.Attempt, "cause", f.Code, "err", f.Text, "pause", pause)
 			op.Cause, op.Text = f.Code, f.Text
-			op.Attempt++
 			e.fire(OnRetry)
 			e.pause = e.clock.Now().Add(pause)
 			return
