@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -164,14 +165,14 @@ func (f *Failure) Error() string { return f.Text }
 // Cause returns the number of IadUpgFailCause.
 func (f *Failure) Cause() uint8 { return uint8(f.Code) }
 
-func failure(c Cause, text string) *Failure { return &Failure{Code: c, Text: text} }
+func failure(c Cause, text string) *Failure { return &Failure{Code: c, Text: cut(text)} }
 
 // classify turns any error into a Failure: that of the error's own cause if it
 // has one, else internalError.
 func classify(err error) *Failure {
 	var f *Failure
 	if errors.As(err, &f) {
-		return f
+		return failure(f.Code, f.Text)
 	}
 	var coded interface {
 		error
@@ -192,7 +193,7 @@ const maxText = 128
 // cut makes s printable, valid UTF-8 and short enough for the MIB.
 func cut(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+		if unicode.IsControl(r) || r == utf8.RuneError {
 			return ' '
 		}
 		return r
