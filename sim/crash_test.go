@@ -199,10 +199,16 @@ var crashParts = []string{"bank1", "bank2", "state", "data", "work"}
 
 // crashDevice makes a device on a machine.
 func crashDevice(m *crashfs.Machine, fetch procedure.Fetcher) *Device {
+	return spoiltDevice(m, fetch, func(_ string, fs afero.Fs) afero.Fs { return fs })
+}
+
+// spoiltDevice makes a device whose file systems go through spoil.
+func spoiltDevice(m *crashfs.Machine, fetch procedure.Fetcher, spoil func(part string, fs afero.Fs) afero.Fs) *Device {
+	part := func(name string) afero.Fs { return spoil(name, m.Fs(name)) }
 	return New(Config{
 		ID: "IAD", Hardware: "IAD", Trust: []minisign.PublicKey{crashKey.Public().(minisign.PublicKey)},
 		Disk: Disk{
-			Banks: [2]afero.Fs{m.Fs("bank1"), m.Fs("bank2")}, State: m.Fs("state"), Data: m.Fs("data"), Work: m.Fs("work"),
+			Banks: [2]afero.Fs{part("bank1"), part("bank2")}, State: part("state"), Data: part("data"), Work: part("work"),
 		},
 		Hooks: crashHooks(), Fetcher: fetch, Grace: time.Second,
 	})
@@ -218,8 +224,17 @@ func crashStart(t testing.TB) *crashfs.Disk {
 
 // life lets the device live until the script is done, or the power fails.
 func life(script []command, m *crashfs.Machine, w *world) error {
+	return spoiltLife(script, m, w, func(_ string, fs afero.Fs) afero.Fs { return fs })
+}
+
+// spoiltLife is life with file systems that go through spoil.
+func spoiltLife(script []command, m *crashfs.Machine, w *world, spoil func(string, afero.Fs) afero.Fs) error {
 	for restarts := 0; restarts < 12; restarts++ {
-		again, err := boot(script, m, w)
+		var c command
+		if w.step < len(script) {
+			c = script[w.step]
+		}
+		again, err := boot(script, &c, m, w, spoiltDevice(m, memoryFiles{w, &c}, spoil))
 		if m.Down() || err != nil || !again {
 			return err
 		}
@@ -228,13 +243,7 @@ func life(script []command, m *crashfs.Machine, w *world) error {
 }
 
 // boot is one start of the device. again is true if it restarted.
-func boot(script []command, m *crashfs.Machine, w *world) (again bool, err error) {
-	var c command
-	if w.step < len(script) {
-		c = script[w.step]
-	}
-	files := memoryFiles{w, &c}
-	d := crashDevice(m, files)
+func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device) (again bool, err error) {
 	cfg := d.agentConfig()
 	e := &ear{m: m}
 	cfg.Fronts = []agent.FrontEnd{e}
@@ -246,7 +255,7 @@ func boot(script []command, m *crashfs.Machine, w *world) (again bool, err error
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	err = operate(ctx, a, m, script, &c, w, e, ended)
+	err = operate(ctx, a, m, script, c, w, e, ended)
 	var restart *procedure.RestartError
 	if errors.As(err, &restart) {
 		again, err = true, nil

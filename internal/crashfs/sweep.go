@@ -35,6 +35,8 @@ type Sweep[T any] struct {
 	// Sample, if not 0, is the number of operations of the first life at which the
 	// power is cut, evenly spread from a start drawn by Seed.
 	Sample int
+	// Enough, if not 0, ends the sweep after so many bad disks.
+	Enough int
 	// Mixtures is the number of random mixtures for each cut, 3 if zero.
 	Mixtures int
 	// Seed of everything random.
@@ -185,6 +187,9 @@ func (r *run[T]) cuts(from situation[T], workers int) (found []situation[T]) {
 func (r *run[T]) cutAt(from situation[T], op int) (found []situation[T], done bool) {
 	instants := []When{Before, Middle, After}
 	for len(instants) > 0 {
+		if r.enough() {
+			return found, true
+		}
 		when := instants[0]
 		instants = instants[1:]
 		m, told := from.disk.Start(), r.Clone(from.told)
@@ -209,7 +214,7 @@ func (r *run[T]) after(m *Machine, told T, path []string, cut string) (fresh []s
 	r.count(func(c *Result) { c.Cuts++; c.Disks += len(disks) })
 	for _, d := range disks {
 		s := situation[T]{disk: d.Disk, told: told, path: append(append([]string(nil), path...), cut+", "+d.How)}
-		if !r.isNew(s) {
+		if r.enough() || !r.isNew(s) {
 			continue
 		}
 		again := r.Clone(told)
@@ -228,6 +233,12 @@ func (r *run[T]) after(m *Machine, told T, path []string, cut string) (fresh []s
 		}
 	}
 	return fresh
+}
+
+func (r *run[T]) enough() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Enough > 0 && r.result.Bad >= r.Enough
 }
 
 func (r *run[T]) count(f func(*Result)) {

@@ -13,14 +13,15 @@
 //
 // # Order of writes
 //
-// Replacing a file ([ReplaceFile], [SaveFrame]): the new content goes to
+// Replacing a file ([ReplaceFile], [SaveFrame]; the pointer and the files of
+// configuration data, the manifest in a bank): the new content goes to
 // NAME.tmp; the file is synced, for a rename may reach the medium before the
 // content does and would then name an empty file; it is renamed over NAME; the
 // folder is synced, for until then the old file may come back although the
 // caller was told that the new one is there. A leftover NAME.tmp means nothing
 // and is overwritten by the next attempt.
 //
-// Two-copy record ([Record]): BASE.a and BASE.b, each a frame with a sequence
+// Two-copy record ([Record]; boot record, journal, settings, SNMP identity): BASE.a and BASE.b, each a frame with a sequence
 // number and a CRC. The older copy is overwritten in place and synced; only then
 // does it count, because it has the higher number. A cut in the middle spoils the
 // copy that was the older one, so the newer one is found. The folder is synced
@@ -31,10 +32,12 @@
 //
 //  1. record: the running bank is next, the other one is writing. Synced before
 //     anything is erased, or a cut would leave a half-erased bank selected.
-//  2. the files of the other bank are removed, the folder synced, so that no old
-//     file comes back under the new manifest.
-//  3. manifest, signature, payloads: each created (folder synced, so that a part
-//     of it can be found and continued), written, synced.
+//  2. the files of the other bank are removed but those that the new image may
+//     share, the folder synced, so that no old file comes back under the new
+//     manifest; then signature and manifest are replaced as above.
+//  3. payloads: each created (folder synced, so that a part of it can be found and
+//     continued), written, synced; the folder once more at the end, for names that
+//     an earlier sitting made and, being killed, did not sync.
 //  4. all of it read back and compared with the manifest's hashes.
 //  5. record: ready. Only now may the bank be selected; content and names have
 //     been synced since step 3.
@@ -49,10 +52,14 @@
 // is replaced as above. Until that rename is on the medium the old generation is
 // in force; after it the new one is whole, for all of it was synced before.
 //
-// Journal and events (package agent/procedure): the state that a step leads to is
-// written by [SaveFrame] before the step is taken, and an event before it is
-// sent; so after a cut what was told to anybody is known, and a step that may
-// have been taken is known to have been begun.
+// Journal and events (package agent/procedure): one two-copy record holds the
+// operation, the history and the events, so that the end of an operation, its line
+// in the history and its event become durable by one write and cannot disagree.
+// The state that a step leads to is written, and synced, before the step is taken,
+// and an event before it is sent; so after a cut what was told to anybody is known,
+// and a step that may have been taken is known to have been begun. Where the
+// partition is full the journal leaves out the oldest of what was sent: the copy
+// then needs no more room than it has.
 //
 // # Killed, then cut
 //
