@@ -46,10 +46,10 @@
 //  7. record, at each start on trial: one try less, before the software starts,
 //     or software that hangs would be started for ever.
 //
-// Import of configuration data (package agent/config): all files of the new
-// generation are written in a folder of their own and synced one by one, the
-// folder is synced, then its parent, which holds its name; last the pointer file
-// is replaced as above. Until that rename is on the medium the old generation is
+// Import of configuration data (package agent/config): the new generation gets a
+// folder of its own, whose name is synced; each of its files, the description with
+// their hashes last, is written as a replaced file is, which syncs the folder too;
+// last the pointer file is replaced as above. Until that rename is on the medium the old generation is
 // in force; after it the new one is whole, for all of it was synced before.
 //
 // Journal and events (package agent/procedure): one two-copy record holds the
