@@ -145,11 +145,17 @@ func (e *Engine) Run(ctx context.Context) error {
 		group.Go(func() error { s.run(ctx); return nil })
 	}
 	if e.conn != nil {
-		stop := context.AfterFunc(ctx, func() { e.conn.Close() })
-		defer stop()
+		closed := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() { e.conn.Close(); close(closed) })
 		// The port is free when Run returns, also if the function above has only
 		// just begun: a device that restarts takes it again at once.
-		defer e.conn.Close()
+		defer func() {
+			if stop() {
+				e.conn.Close()
+			} else {
+				<-closed
+			}
+		}()
 		group.Go(func() error { return e.serve(ctx) })
 	}
 	return group.Wait()
