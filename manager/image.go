@@ -3,6 +3,7 @@ package manager
 import (
 	"archive/tar"
 	"bufio"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,9 @@ type Image struct {
 	Path   string
 	Size   int64
 	Digest []byte
+	// ManifestDigest (SHA-256) is what iadUpgBankDigest shows of a bank that
+	// holds this software: two images of one version differ in it.
+	ManifestDigest []byte
 	// Total is how much a device fetches, in octets.
 	Total int64
 	// Split tells the split form.
@@ -47,6 +51,8 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 	if img.Manifest, err = bank.ParseManifest(manifest); err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, err)
 	}
+	digest := sha256.Sum256(manifest)
+	img.ManifestDigest = digest[:]
 	if img.Size, img.Digest, err = digestFile(files, path); err != nil {
 		return nil, fmt.Errorf("image: %w", err)
 	}

@@ -33,6 +33,7 @@ type Record struct {
 	Image       string    `json:"image"`
 	ImageDigest []byte    `json:"image_digest"`
 	OldVersion  string    `json:"old_version"`
+	OldDigest   []byte    `json:"old_digest,omitempty"` // of the old software's manifest
 	Owner       string    `json:"owner"`
 	Stage       Stage     `json:"stage"`
 	Started     time.Time `json:"started"`

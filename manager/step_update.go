@@ -39,7 +39,7 @@ func (u *upgrade) update(ctx context.Context) error {
 			return askErr
 		}
 		if answer.Choice == OtherFile {
-			if err := u.changeImage(answer.Image); err != nil {
+			if err := u.changeImage(ctx, answer.Image); err != nil {
 				return err
 			}
 		}
@@ -59,8 +59,15 @@ func (u *upgrade) installOrFailed(ctx context.Context) error {
 }
 
 // changeImage goes on with another file.
-func (u *upgrade) changeImage(img *Image) error {
+func (u *upgrade) changeImage(ctx context.Context, img *Image) error {
 	if err := u.suits(img); err != nil {
+		return err
+	}
+	banks, err := u.plan.Client.Banks(ctx)
+	if err != nil {
+		return err
+	}
+	if err := u.otherContents(img, banks); err != nil {
 		return err
 	}
 	u.plan.Image = img
@@ -141,6 +148,9 @@ func (u *upgrade) judgeUpdate(ctx context.Context) error {
 		}
 		return failure
 	}
+	if err := u.judgeContents(ctx, d); err != nil {
+		return err
+	}
 	if err := u.verify(ctx, d); err != nil {
 		return err
 	}
@@ -189,7 +199,7 @@ func (u *upgrade) restoreOnce(ctx context.Context) error {
 		return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
 	}
 	for _, b := range banks {
-		if b.Running && b.Next && b.State == mib.BankStateGood && b.Version == u.result.OldVersion {
+		if b.Running && b.Next && b.State == mib.BankStateGood && b.holds(u.result.OldVersion, u.record.OldDigest) {
 			u.note(StepRestore, fmt.Sprintf("%s runs already; nothing to restore", b))
 			return nil
 		}

@@ -100,6 +100,9 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 		if err := u.suits(plan.Image); err != nil {
 			return nil, err
 		}
+		if err := u.identify(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if u.session, err = plan.Files.Open(plan.Protocol, u.device.ID, plan.Client.Address()); err != nil {
 		return nil, err
