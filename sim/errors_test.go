@@ -202,7 +202,7 @@ func TestDownloadIntoBrokenBank(t *testing.T) {
 		{shortWrite, procedure.CauseWriteError},
 		{syncError, procedure.CauseEraseError},
 		{failing("sync error of a payload", crashfs.Fault{Op: crashfs.OpSync, Path: "app", Err: syscall.EIO}), procedure.CauseWriteError},
-		{failing("read error when all is there", crashfs.Fault{Op: crashfs.OpRead, Path: "app", Err: syscall.EIO}), procedure.CauseWriteError},
+		{failing("read error when all is there", crashfs.Fault{Op: crashfs.OpRead, Path: "app", Err: syscall.EIO}), procedure.CauseReadBackMismatch},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
 			start := settledDisk(t)
