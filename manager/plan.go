@@ -82,6 +82,9 @@ type Plan struct {
 	ModifyFirst bool
 	// Journal remembers how far the procedure got; nil: nothing is kept.
 	Journal *Journal
+	// Options are kept in the journal as they are, for who resumes: how the
+	// procedure was called. No secrets.
+	Options map[string][]string
 	// Resume continues what the journal tells.
 	Resume bool
 	// Clock tells the time; nil: the system's.

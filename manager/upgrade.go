@@ -144,6 +144,7 @@ func (u *upgrade) loadRecord() error {
 	u.record = &Record{
 		Device: u.device.ID, Address: u.plan.Client.Address(),
 		OldVersion: u.device.Version, Owner: u.plan.Owner, Stage: StageBackup, Started: u.started,
+		Options: u.plan.Options,
 	}
 	if img := u.plan.Image; img != nil {
 		u.record.Image, u.record.ImageDigest = img.Path, img.Digest
@@ -162,6 +163,9 @@ func (u *upgrade) loadRecord() error {
 		return fmt.Errorf("the journal is about device %s and image %s: resume with these", r.Device, r.Image)
 	}
 	u.record, u.plan.Owner = r, r.Owner
+	if u.plan.Options != nil {
+		r.Options = u.plan.Options
+	}
 	u.result.OldVersion, u.result.Folder, u.result.Backup, u.result.Operations = r.OldVersion, r.Folder, r.Backup, r.Operations
 	return nil
 }

@@ -38,10 +38,11 @@ func (o *fileServerOptions) register(f interface {
 
 // chosen is the protocol; with --server it is that of the URL.
 func (o *fileServerOptions) chosen() manager.Protocol {
+	name := o.protocol
 	if scheme, _, ok := strings.Cut(o.server, "://"); ok {
-		o.protocol = scheme
+		name = scheme
 	}
-	p, err := manager.ParseProtocol(o.protocol)
+	p, err := manager.ParseProtocol(name)
 	if err != nil {
 		return 0 // open has refused it
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"example.com/iad/manager"
@@ -82,7 +83,12 @@ IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
   iadms upgrade --targets branch-offices.txt --parallel 20 --image fw-2.0.0.iad`,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
-	f := cmd.Flags()
+	o.register(cmd.Flags())
+	return cmd
+}
+
+// register defines the flags.
+func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.image, "image", "", "image `file`, or the manifest of an image in split form")
 	o.files.register(f)
 	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default trap_listen of the configuration, else :162 if permitted)")
@@ -106,7 +112,6 @@ IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
 	f.StringVar(&o.targets, "targets", "", "`file` with a target on each line; - is standard input")
 	f.IntVar(&o.parallel, "parallel", 10, "how many devices are worked on at the same time")
 	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "begin with no other device after one has failed")
-	return cmd
 }
 
 func defaultOwner() string {
@@ -123,7 +128,8 @@ type upgradeRun struct {
 	limits   manager.Limits
 	policies []manager.Policy
 	pace     *manager.Pace
-	files    manager.FileServer
+	flags    *pflag.FlagSet
+	servers  *fileServers
 	listener *manager.Listener
 	asks     bool // a human can be asked
 }
@@ -133,17 +139,24 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	r := &upgradeRun{upgradeOptions: o}
+	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags()}
 	r.asks = len(targets) == 1 && !o.yes && !o.json && term.IsTerminal(int(os.Stdin.Fd()))
-	if err := r.parse(cmd); err != nil {
+	if r.log, err = o.logger(); err != nil {
 		return err
 	}
-	files, stop, err := o.files.open(o.store, r.log)
-	if err != nil {
+	if r.settings, err = o.loadSettings(); err != nil {
 		return err
 	}
-	defer stop()
-	r.files = files
+	if err := r.parse(); err != nil {
+		return err
+	}
+	r.servers = &fileServers{store: o.store, log: r.log}
+	defer r.servers.close()
+	if !o.resume {
+		if _, err := r.servers.open(&o.files); err != nil {
+			return err
+		}
+	}
 	t, err := o.target(r.settings, targets[0])
 	if err != nil {
 		return err
@@ -169,14 +182,8 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 }
 
 // parse turns flags into what they stand for.
-func (r *upgradeRun) parse(cmd *cobra.Command) (err error) {
+func (r *upgradeRun) parse() (err error) {
 	o := r.upgradeOptions
-	if r.log, err = o.logger(); err != nil {
-		return err
-	}
-	if r.settings, err = o.loadSettings(); err != nil {
-		return err
-	}
 	if r.limits, err = parseLimits(o.limits); err != nil {
 		return usageError{err}
 	}
@@ -205,7 +212,7 @@ func (r *upgradeRun) parse(cmd *cobra.Command) (err error) {
 	if o.edit && o.convertWith != "" {
 		return usageError{errors.New("--edit and --convert-with exclude each other")}
 	}
-	if cmd.Flags().Changed("progress-step") || cmd.Flags().Changed("progress-interval") {
+	if r.flags.Changed("progress-step") || r.flags.Changed("progress-interval") {
 		r.pace = &manager.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
 	}
 	return nil
@@ -231,16 +238,26 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	if err != nil {
 		return err
 	}
+	if resume {
+		if r, err = r.asBefore(journal, report); err != nil {
+			return err
+		}
+	}
+	files, err := r.servers.open(&r.upgradeOptions.files)
+	if err != nil {
+		return err
+	}
 	poll := r.poll
 	if _, moving := report.(*barReporter); moving && poll == 0 {
 		poll = 500 * time.Millisecond // notifications come seldom enough to stutter
 	}
 	report.start(target, device, image)
 	plan := manager.Plan{
-		Client: client, Listener: r.listener, Files: r.files, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
+		Client: client, Listener: r.listener, Files: files, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
 		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(report), ModifyFirst: r.edit || r.convertWith != "",
+		Options: r.kept(),
 	}
 	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries}}
 	if r.asks {
