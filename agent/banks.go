@@ -53,10 +53,7 @@ func (b banks) Install(ctx context.Context, files procedure.Files, name string, 
 			}
 		},
 	})
-	if err != nil {
-		return procedure.Installed{}, err
-	}
-	return procedure.Installed{Bank: r.Bank, Version: r.Version, Size: uint64(r.Size), Digest: r.Digest, Format: r.ConfigFormat}, nil
+	return procedure.Installed{Bank: r.Bank, Version: r.Version, Size: uint64(r.Size), Digest: r.Digest, Format: r.ConfigFormat}, err
 }
 
 func (b banks) Check(_ context.Context, n int, allowDowngrade bool) error {

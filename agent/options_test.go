@@ -298,6 +298,7 @@ func TestExpectSizeAndDigest(t *testing.T) {
 		b.must(num(mib.FileExpectSize, size, 1), vb(mib.FileExpectDigest, mib.Octets(bytes.Repeat([]byte{1}, 32)), 1))
 		b.must(command(downloadSoftware), num(mib.ReqRetries, 0))
 		b.failed(mib.FailCauseDigestMismatch)
+		b.wantText(mib.FileLastDigest, string(right[:]), 1)
 		b.must(vb(mib.FileExpectDigest, mib.Octets(right[:]), 1))
 		b.must(command(downloadSoftware))
 		b.succeeded()

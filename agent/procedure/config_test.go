@@ -172,3 +172,41 @@ func TestCauses(t *testing.T) {
 		t.Error("an unknown cause has its own advice")
 	}
 }
+
+// The digest of what came whole is told although it is not what was expected; of a
+// part there is none.
+func TestDigestOfAFailedTransfer(t *testing.T) {
+	want := sha256.Sum256(configFile(procedure.UserData, 1))
+	for _, c := range []struct {
+		cause   procedure.Cause
+		prepare func(*lab)
+		digest  string
+	}{
+		{procedure.CauseDigestMismatch, func(l *lab) {
+			l.settings(func(s *procedure.Settings) { s.Files[procedure.UserData-1].Digest = make([]byte, 32) })
+		}, string(want[:])},
+		{procedure.CauseSizeMismatch, func(l *lab) {
+			l.settings(func(s *procedure.Settings) { s.Files[procedure.UserData-1].Size = 5000 })
+		}, string(want[:])},
+		{procedure.CauseConnectionLost, func(l *lab) { l.failing("read", nil, nil, coded(procedure.CauseConnectionLost)) }, ""},
+	} {
+		run(t, func(l *lab) {
+			c.prepare(l)
+			if err := l.request(procedure.RecoverConfig, func(p *procedure.Params) { p.Retries = 0 }); err != nil {
+				t.Fatal(err)
+			}
+			l.expect(procedure.Failed, procedure.Transferring, c.cause)
+			r := l.now().Files[procedure.UserData-1]
+			if r.OpID != 1 || r.Result != c.cause || r.Size == 0 || string(r.Digest) != c.digest {
+				t.Errorf("%s: file %+v", c.cause, r)
+			}
+		})
+	}
+	run(t, func(l *lab) {
+		l.failing("verify", coded(procedure.CauseSignatureInvalid))
+		l.begin(procedure.DownloadSoftware, 0)
+		if r := l.now().Files[0]; r.Result != procedure.CauseSignatureInvalid || len(r.Digest) != 32 {
+			t.Errorf("software: %+v", r)
+		}
+	})
+}

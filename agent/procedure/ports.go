@@ -35,6 +35,7 @@ type Banks interface {
 	// Status is cheap and may be called from anywhere.
 	Status() BankStatus
 	// Install fetches software into a bank that does not run and verifies it.
+	// With an error the result has the digest if the whole file came.
 	Install(ctx context.Context, files Files, name string, opt Install) (Installed, error)
 	// Check judges, without a change, whether bank n may be activated.
 	Check(ctx context.Context, n int, allowDowngrade bool) error

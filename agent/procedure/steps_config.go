@@ -130,15 +130,19 @@ func (t *task) download() error {
 			}
 			t.progress(done, total)
 		})
-		if err == nil {
+		r := FileResult{Result: CauseNone, Size: uint64(len(data))}
+		if err == nil { // it is complete
+			sum := sha256.Sum256(data)
+			r.Digest = sum[:]
 			err = checkExpected(row, data)
 		}
-		sum := sha256.Sum256(data)
 		if err != nil {
-			t.result(k, FileResult{Result: classify(err).Code, Size: uint64(len(data))})
+			r.Result = classify(err).Code
+		}
+		t.result(k, r)
+		if err != nil {
 			return err
 		}
-		t.result(k, FileResult{Result: CauseNone, Size: uint64(len(data)), Digest: sum[:]})
 		t.files[k] = data
 	}
 	t.progress(done, done)

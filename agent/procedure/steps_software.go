@@ -72,7 +72,7 @@ func (t *task) install() error {
 	})
 	t.noteNext(next)
 	if err != nil {
-		t.result(Software, FileResult{Result: classify(err).Code, Size: done})
+		t.result(Software, FileResult{Result: classify(err).Code, Size: done, Digest: in.Digest})
 		return err
 	}
 	t.result(Software, FileResult{Result: CauseNone, Size: in.Size, Digest: in.Digest})
