@@ -170,16 +170,21 @@ type alarm struct {
 
 // alarms are what time can bring now. An alarm that was carried out is not
 // among them any more, or it has moved on.
-func (e *Engine) alarms() []alarm {
-	if e.leave != nil || e.handover || e.starting() {
+func (e *Engine) alarms() (list []alarm) {
+	if e.leave != nil {
 		return nil
 	}
-	list := []alarm{
-		{e.window, func() {
+	if r := e.reserved; r != nil && !r.committed {
+		list = append(list, alarm{r.until, r.expire})
+	}
+	if e.handover || e.starting() {
+		return list
+	}
+	list = append(list,
+		alarm{e.window, func() {
 			e.giveUp(failure(CauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow)))
 		}},
-		{e.again, e.confirm},
-	}
+		alarm{e.again, e.confirm})
 	if !e.j.Op.State.Final() {
 		if e.stoppable() {
 			list = append(list, alarm{e.deadline(), e.expire})

@@ -3,6 +3,7 @@ package procedure
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Change is a SET as the engine sees it.
@@ -56,8 +57,17 @@ func refuse(v Verdict, c Cause, format string, args ...any) *Refusal {
 	return &Refusal{Verdict: v, Subject: SubjectCommand, Failure: Failure{Code: c, Text: cut(fmt.Sprintf(format, args...))}}
 }
 
+// reservedFor is how long a SET that was tested may take to Commit. A front end that
+// has lost its manager must not keep another one from abort or restoreOldSoftware.
+const reservedFor = 10 * time.Second
+
 // Reservation is a SET that was tested; it is in nobody's way but that of
 // another SET. Commit, then Done; or Commit, then Undo; or Done alone.
+//
+// Without a Commit it ends by itself after 10 s; a later Commit fails. After a
+// Commit it stays until Done or Undo: only the front end can know whether the manager
+// was told of success, and so whether the work is to begin or to be taken back. It
+// must call one of them in the end.
 type Reservation struct {
 	e         *Engine
 	command   Kind
@@ -65,6 +75,7 @@ type Reservation struct {
 	lock      bool
 	owner     string
 	settings  Settings
+	until     time.Time // without a Commit
 	committed bool
 	ended     chan struct{} // closed by Done and Undo
 	// What Undo goes back to.
@@ -106,7 +117,10 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		r.Subject = SubjectLock
 		return fail(r)
 	}
-	r := &Reservation{e: e, command: c.Command, lock: c.Lock != nil, settings: e.s, ended: make(chan struct{})}
+	r := &Reservation{
+		e: e, command: c.Command, lock: c.Lock != nil, settings: e.s,
+		until: e.clock.Now().Add(reservedFor), ended: make(chan struct{}),
+	}
 	if c.Edit != nil {
 		if err := c.Edit(&r.settings); err != nil {
 			if wanted {
@@ -242,6 +256,12 @@ func (r *Reservation) commit() error {
 // accepts tells whether the SET starts an operation.
 func (r *Reservation) accepts() bool {
 	return !r.repeat && r.command >= BackupConfig && r.command <= ConvertConfig
+}
+
+// expire ends a SET that was tested and then forgotten.
+func (r *Reservation) expire() {
+	r.e.log.Warn("a SET was tested and not committed; it does not wait any longer", "command", r.command, "after", reservedFor)
+	r.end()
 }
 
 // end releases what was reserved.

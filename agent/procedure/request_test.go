@@ -411,3 +411,58 @@ func TestStopped(t *testing.T) {
 		l.e.Sent(1)
 	})
 }
+
+// A front end that tests a SET and then goes silent is in the way of others for ten
+// seconds; what it does later changes nothing.
+func TestForgottenReservation(t *testing.T) {
+	run(t, func(l *lab) {
+		l.hold("connect")
+		l.begin(procedure.BackupConfig, 0)
+		forgotten, err := l.e.Test(procedure.Change{Edit: func(s *procedure.Settings) error { s.ConfirmWindow = 99; return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second)
+		l.refused(l.request(procedure.Abort, nil), procedure.Unavailable, procedure.CauseBusy)
+		time.Sleep(time.Second)
+		l.begin(procedure.Abort, 0)
+		l.expect(procedure.Aborted, procedure.Connecting, procedure.CauseAbortedByManager)
+		if err := forgotten.Commit(); err == nil {
+			t.Error("committed after it has expired")
+		}
+		if err := forgotten.Undo(); err != nil {
+			t.Error(err)
+		}
+		forgotten.Done()
+		if w := l.now().Settings.ConfirmWindow; w != 600 {
+			t.Errorf("confirm window %d s", w)
+		}
+	})
+	run(t, func(l *lab) { // it is not in the way of the point of no return either
+		l.hold("check")
+		l.begin(procedure.Activate, 0)
+		if _, err := l.e.Test(procedure.Change{Command: procedure.Abort}); err != nil {
+			t.Fatal(err)
+		}
+		l.release("check")
+		l.expect(procedure.Running, procedure.Switching, procedure.CauseNone)
+		time.Sleep(10 * time.Second)
+		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
+	})
+	run(t, func(l *lab) { // what was committed waits: the work begins when its front end says so
+		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second)
+		if err := r.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if l.calls["collect"] != 0 {
+			t.Error("the work began by itself")
+		}
+		r.Done()
+		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+	})
+}
