@@ -78,7 +78,7 @@ var causes = map[mib.FailCause]causeText{
 	mib.FailCauseNotPermitted:         {"not permitted now or for this user", "check the credentials file and the device's policy", mib.RetryAdviceFixFirst},
 	mib.FailCauseUnsupportedProtocol:  {"transfer protocol not supported", "choose another one with --protocol", mib.RetryAdviceFixFirst},
 	mib.FailCauseIncompatibleHardware: {"the software is for other hardware", "choose an image that names this device's model", mib.RetryAdviceDoNotRetry},
-	mib.FailCauseDowngradeRefused:     {"older than the device allows", "use --allow-downgrade, if it is above the device's floor", mib.RetryAdviceDoNotRetry},
+	mib.FailCauseDowngradeRefused:     {"older than the device allows", "use --allow-downgrade, if it is above the device's floor", mib.RetryAdviceFixFirst},
 	mib.FailCauseAlreadyInstalled:     {"this version is installed already", "use --force to install it again", mib.RetryAdviceDoNotRetry},
 	mib.FailCausePreconditionMissing:  {"something must be done first", "", mib.RetryAdviceFixFirst},
 	mib.FailCauseServiceInUse:         {"calls are in progress", "wait, or use --force", mib.RetryAdviceRetryLater},

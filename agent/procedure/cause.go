@@ -124,7 +124,7 @@ func (a Advice) String() string { return name(adviceNames, int(a)) }
 var advice = map[Cause]Advice{
 	CauseNone: NotApplicable, CauseOther: RetryLater,
 	CauseUnsupported: FixFirst, CauseBadRequest: FixFirst, CauseBusy: RetryLater, CauseNotPermitted: FixFirst,
-	CauseUnsupportedProtocol: FixFirst, CauseIncompatibleHardware: DoNotRetry, CauseDowngradeRefused: DoNotRetry,
+	CauseUnsupportedProtocol: FixFirst, CauseIncompatibleHardware: DoNotRetry, CauseDowngradeRefused: FixFirst,
 	CauseAlreadyInstalled: FixFirst, CausePreconditionMissing: FixFirst, CauseServiceInUse: RetryLater,
 	CauseNameNotResolved: RetryLater, CauseServerUnreachable: RetryLater, CauseServerBusy: RetryLater,
 	CauseAuthFailed: FixFirst, CauseFileNotFound: FixFirst, CauseAccessDenied: FixFirst,

@@ -168,6 +168,12 @@ func TestCauses(t *testing.T) {
 			t.Errorf("cause %d is %q, advice %s", c, c, procedure.AdviceFor(c))
 		}
 	}
+	// What an option or another parameter cures is not for ever.
+	for _, c := range []procedure.Cause{procedure.CauseDowngradeRefused, procedure.CauseAlreadyInstalled, procedure.CauseVersionMismatch} {
+		if a := procedure.AdviceFor(c); a != procedure.FixFirst {
+			t.Errorf("%s: advice %s", c, a)
+		}
+	}
 	if procedure.AdviceFor(200) != procedure.AdviceFor(procedure.CauseOther) {
 		t.Error("an unknown cause has its own advice")
 	}

@@ -119,7 +119,10 @@ func (e *Engine) checkServer(kind Kind, s *Settings) *Refusal {
 		return nil
 	}
 	n := s.Params.Server
-	if n < 1 || n > Servers || !s.Servers[n-1].InUse() {
+	if n == 0 {
+		return refuse(Inconsistent, CauseBadRequest, "iadUpgReqServer is 0: name a server")
+	}
+	if n > Servers || !s.Servers[n-1].InUse() {
 		return refuse(Inconsistent, CauseBadRequest, "server %d has no address: write iadUpgServerAddress.%d", n, n)
 	}
 	if p := s.Servers[n-1].Protocol; !e.cfg.Fetcher.Supports(p) {

@@ -466,3 +466,18 @@ func TestForgottenReservation(t *testing.T) {
 		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
 	})
 }
+
+// A refusal names what the manager has to write.
+func TestRefusalNamesTheServer(t *testing.T) {
+	run(t, func(l *lab) {
+		for n, want := range map[uint8]string{
+			0: "iadUpgReqServer is 0: name a server",
+			4: "server 4 has no address: write iadUpgServerAddress.4",
+		} {
+			err := l.request(procedure.DownloadSoftware, func(p *procedure.Params) { p.Server = n })
+			if r := l.refused(err, procedure.Inconsistent, procedure.CauseBadRequest); r.Text != want {
+				t.Errorf("server %d: %q", n, r.Text)
+			}
+		}
+	})
+}
