@@ -165,7 +165,7 @@ func TestOptionAllowDowngrade(t *testing.T) {
 		b.image("0.9.0", 1)
 		b.must(command(downloadSoftware))
 		b.failed(mib.FailCauseDowngradeRefused)
-		b.want(mib.OpAdvice, int64(mib.RetryAdviceDoNotRetry))
+		b.want(mib.OpAdvice, int64(mib.RetryAdviceFixFirst))
 		b.must(command(downloadSoftware), options(allowDowngrade))
 		b.succeeded()
 		b.must(command(activate))
