@@ -42,7 +42,7 @@ type unsynced struct{ afero.File }
 // TestBrokenWriters shows that the sweep finds what it is there to find.
 func TestBrokenWriters(t *testing.T) {
 	everywhere := func(c careless) func(string, afero.Fs) afero.Fs {
-		return func(_ string, fs afero.Fs) afero.Fs { c.Fs = fs; return c }
+		return func(_ string, fs afero.Fs) afero.Fs { return careless{fs, c.files, c.folders} }
 	}
 	for _, broken := range []struct {
 		name string
