@@ -136,7 +136,7 @@ func load(file string) (*settings, error) {
 	if err := dec.Decode(s); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) {
-			return nil, fmt.Errorf("%s: settings that do not exist:\n%s", file, strict.String())
+			return nil, fmt.Errorf("%s: settings that do not exist: %s", file, unknownSettings(strict))
 		}
 		var where *toml.DecodeError
 		if errors.As(err, &where) {
@@ -146,6 +146,17 @@ func load(file string) (*settings, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return s, nil
+}
+
+// unknownSettings names keys and lines alone: what stands around them may be
+// secret.
+func unknownSettings(e *toml.StrictMissingError) string {
+	var list []string
+	for _, key := range e.Errors {
+		row, _ := key.Position()
+		list = append(list, fmt.Sprintf("line %d: %s", row, strings.Join(key.Key(), ".")))
+	}
+	return strings.Join(list, "; ")
 }
 
 // config turns settings into the agent's configuration; dir is the root.
