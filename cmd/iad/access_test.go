@@ -138,14 +138,6 @@ func TestRefusedSettings(t *testing.T) {
 			}
 		})
 	}
-	d := newDevice(t)
-	file := filepath.Join(d.root, settingsName)
-	if err := os.Chmod(file, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := command("run", "--root", d.root).CombinedOutput(); err == nil || !strings.Contains(string(out), "chmod 600") {
-		t.Errorf("settings that others can read: %v: %s", err, out)
-	}
 }
 
 // A key that is lost, damaged or taken away keeps new software out, never the
