@@ -254,9 +254,14 @@ func (c *Client) read(ctx context.Context, index mib.OID, fields []field) error 
 	return nil
 }
 
+// maxInstances bounds a walk: iadUpgHistTable has 1024 rows of 15 readable columns
+// at most.
+const maxInstances = 1 << 14
+
 // walk visits all instances of the columns of a table, column by column.
 func (c *Client) walk(ctx context.Context, row *mib.Object, visit func(column *mib.Object, index mib.OID, v mib.Value)) error {
 	top := c.module.OID(row)
+	visited := 0
 	for at := top; ; {
 		start := at.String()
 		vbs, err := c.exchange(ctx, false, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) {
@@ -276,6 +281,9 @@ func (c *Client) walk(ctx context.Context, row *mib.Object, visit func(column *m
 				return fmt.Errorf("%s: the agent's answers go backwards at %s", c.address, vb.OID)
 			}
 			at = vb.OID
+			if visited++; visited > maxInstances {
+				return fmt.Errorf("%s: %s does not end: more than %d values", c.address, row.Name, maxInstances)
+			}
 			if o, index, ok := c.module.Lookup(vb.OID); ok {
 				visit(o, index, vb.Value)
 			}

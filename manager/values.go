@@ -3,7 +3,9 @@ package manager
 import (
 	"fmt"
 	"net"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gosnmp/gosnmp"
 
@@ -21,8 +23,19 @@ func number[T ~uint8 | ~uint32 | ~int](o *mib.Object, to *T) field {
 	return field{o, func(v mib.Value) { *to = T(v.Int) }}
 }
 
+// printable makes a device's text fit for an operator's terminal and log: a control
+// character becomes a replacement character.
+func printable(b []byte) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ToValidUTF8(string(b), string(unicode.ReplacementChar)))
+}
+
 func text(o *mib.Object, to *string) field {
-	return field{o, func(v mib.Value) { *to = string(v.Bytes) }}
+	return field{o, func(v mib.Value) { *to = printable(v.Bytes) }}
 }
 
 func octets(o *mib.Object, to *[]byte) field {
