@@ -63,6 +63,9 @@ func (o *buildOptions) build(names []string) error {
 	if (o.output == "") == (o.split == "") {
 		return usageError{fmt.Errorf("name either an image file with -o or a folder with --split")}
 	}
+	if err := o.checkOutput(names); err != nil {
+		return usageError{err}
+	}
 	files, err := o.payloads(names)
 	if err != nil {
 		return err
@@ -75,6 +78,24 @@ func (o *buildOptions) build(names []string) error {
 		return bank.BuildSplit(afero.NewOsFs(), o.split, o.manifest, files, key)
 	}
 	return writeFile(o.output, func(w io.Writer) error { return bank.Build(w, o.manifest, files, key) })
+}
+
+// checkOutput keeps the image from taking the place of what it is made from.
+func (o *buildOptions) checkOutput(names []string) error {
+	target, err := os.Stat(o.output)
+	if o.output == "" || err != nil {
+		return nil // nothing is there
+	}
+	inputs := append([]string{o.key, o.selftest}, names...)
+	for _, text := range o.converters {
+		inputs = append(inputs, text[strings.LastIndexByte(text, ':')+1:])
+	}
+	for _, name := range inputs {
+		if info, err := os.Stat(name); err == nil && os.SameFile(target, info) {
+			return fmt.Errorf("-o %s would overwrite %s, of which the image is made", o.output, name)
+		}
+	}
+	return nil
 }
 
 // payloads lists the files of the image: those named, then self-test and
@@ -136,6 +157,9 @@ func parseConverter(text string) (bank.Converter, string, error) {
 
 // writeFile writes a file that appears under its name only when it is whole.
 func writeFile(name string, write func(io.Writer) error) (err error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is there and is no regular file: name another one", name)
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
 		return err
@@ -164,7 +188,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 // readKey reads a private key; its password comes from the environment or a
 // prompt.
 func readKey(name string) (minisign.PrivateKey, error) {
-	data, err := os.ReadFile(name)
+	data, err := readSmallFile(name)
 	if err != nil {
 		return minisign.PrivateKey{}, err
 	}

@@ -48,11 +48,14 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, report reporter) (*upgra
 	o := &upgradeOptions{globals: r.globals}
 	again.upgradeOptions, again.flags, again.policies = o, pflag.NewFlagSet("upgrade", pflag.ContinueOnError), nil
 	o.register(again.flags)
+	// Visit orders the flags it is called on, and devices are resumed side by side.
+	r.flagsMu.Lock()
 	r.flags.Visit(func(f *pflag.Flag) {
 		if again.flags.Lookup(f.Name) != nil && err == nil {
 			err = setFlag(again.flags, f.Name, flagValues(f))
 		}
 	})
+	r.flagsMu.Unlock()
 	if err != nil {
 		return nil, err
 	}

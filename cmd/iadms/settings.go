@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -89,7 +90,7 @@ func (g *globals) loadSettings() (*settings, error) {
 // readSettings adds what a file says to s. A file with secrets that others
 // may read is refused.
 func readSettings(name string, s *settings) error {
-	data, err := os.ReadFile(name)
+	data, err := readSmallFile(name)
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func readSettings(name string, s *settings) error {
 	if err := decoder.Decode(&file); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) {
-			return fmt.Errorf("%s: unknown setting:\n%s", name, strict.String())
+			return fmt.Errorf("%s: %s", name, unknownSettings(strict))
 		}
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -135,6 +136,17 @@ func readSettings(name string, s *settings) error {
 		s.Devices[device] = d
 	}
 	return nil
+}
+
+// unknownSettings names keys and lines alone: what stands around them may be
+// secret.
+func unknownSettings(e *toml.StrictMissingError) string {
+	var list []string
+	for _, key := range e.Errors {
+		row, _ := key.Position()
+		list = append(list, fmt.Sprintf("line %d: unknown setting %s", row, strings.Join(key.Key(), ".")))
+	}
+	return strings.Join(list, "; ")
 }
 
 func (s *settings) secret() bool {

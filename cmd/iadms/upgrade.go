@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/afero"
@@ -129,6 +129,7 @@ type upgradeRun struct {
 	policies []manager.Policy
 	pace     *manager.Pace
 	flags    *pflag.FlagSet
+	flagsMu  *sync.Mutex
 	servers  *fileServers
 	listener *manager.Listener
 	asks     bool // a human can be asked
@@ -139,7 +140,7 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags()}
+	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags(), flagsMu: new(sync.Mutex)}
 	r.asks = len(targets) == 1 && !o.yes && !o.json && term.IsTerminal(int(os.Stdin.Fd()))
 	if r.log, err = o.logger(); err != nil {
 		return err
@@ -343,9 +344,9 @@ func (o *upgradeOptions) allTargets(args []string) ([]string, error) {
 func readTargets(name string) ([]string, error) {
 	data, err := []byte(nil), error(nil)
 	if name == "-" {
-		data, err = io.ReadAll(os.Stdin)
+		data, err = readSmall(os.Stdin, "standard input")
 	} else {
-		data, err = os.ReadFile(name)
+		data, err = readSmallFile(name)
 	}
 	if err != nil {
 		return nil, err
