@@ -130,6 +130,22 @@ func (c *Client) Close() error {
 	return c.snmp.Close()
 }
 
+// patience is how long a device may have nobody at its port: its agent starts, or
+// starts anew.
+const patience = 5 * time.Second
+
+// pause waits a moment; false if ctx has ended.
+func pause(ctx context.Context) bool {
+	t := time.NewTimer(100 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
 // exchange runs one request of gosnmp's; ctx ends it early.
 func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error)) ([]mib.Varbind, error) {
 	c.mu.Lock()
@@ -149,6 +165,9 @@ func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	packet, err := request(c.snmp)
+	for until := time.Now().Add(patience); errors.Is(err, syscall.ECONNREFUSED) && time.Now().Before(until) && pause(ctx); {
+		packet, err = request(c.snmp)
+	}
 	if err != nil {
 		return nil, c.explain(ctx, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,11 +120,12 @@ func TestSkipBackup(t *testing.T) {
 }
 
 func TestConvert(t *testing.T) {
-	broken := true
+	var broken atomic.Bool
+	broken.Store(true)
 	l := newLab(t, labOptions{configure: func(_ *lab, c *sim.Config) {
 		usual := c.Hooks.Convert
 		c.Hooks.Convert = func(ctx context.Context, conv agentConversion, work afero.Fs) error {
-			if broken {
+			if broken.Load() {
 				return errors.New("not today")
 			}
 			return usual(ctx, conv, work)
@@ -133,7 +135,7 @@ func TestConvert(t *testing.T) {
 	if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}, l.observe); err == nil {
 		t.Fatal("a conversion succeeded that cannot")
 	}
-	broken = false
+	broken.Store(false)
 	if _, err := manager.Convert(l.ctx, plan, &scripted{t: t}, l.observe); err != nil {
 		t.Fatal(err)
 	}
