@@ -289,14 +289,19 @@ func (c *Client) rowRefused(ctx context.Context, r Request, err error) error {
 	case refused.Status == mib.WrongValue && refused.Object == mib.ServerProtocol.Name:
 		refusal.Cause = mib.FailCauseUnsupportedProtocol
 		refusal.Text = "the device cannot use " + r.Server.Protocol.String()
-	case refused.Status == mib.InconsistentValue && strings.HasPrefix(refused.Object, "iadUpgServerAddress"):
-		refusal.Cause = mib.FailCauseBadRequest
-		refusal.Text = "the device does not take the address " + r.Server.Host
 	case refused.Status == mib.InconsistentValue:
 		refusal.Cause = mib.FailCauseBusy
-		if op, operr := c.Operation(ctx); operr == nil {
-			refusal.Text = fmt.Sprintf("%s of %q is %s, %s", op.Kind, op.Owner, op.State, percentText(op.Percent))
+		op, operr := c.Operation(ctx)
+		switch {
+		case operr == nil && op.Final() && strings.HasPrefix(refused.Object, "iadUpgServerAddress"):
+			refusal.Cause = mib.FailCauseBadRequest
+			refusal.Text = "the device does not take the address " + r.Server.Host
+		case operr == nil:
+			refusal.Text = fmt.Sprintf("operation %d, %s of %q, is %s, %s", op.ID, op.Kind, op.Owner, op.State, percentText(op.Percent))
 		}
+	case refused.Status == mib.CommitFailed:
+		refusal.Cause = mib.FailCauseStorageFull
+		refusal.Text = "the device cannot store the request: its state partition is full or read-only"
 	case refused.Status == mib.NoAccess || refused.Status == mib.AuthorizationError || refused.Status == mib.NotWritable:
 		refusal.Cause = mib.FailCauseNotPermitted
 		refusal.Text = "the community or user may not write"

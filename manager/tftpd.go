@@ -245,6 +245,12 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftpwire.Pack
 	}
 	if err != nil {
 		link.refuse(err)
+		var gaveUp *tftpRefusal
+		if errors.As(err, &gaveUp) {
+			// A device that looked at the head of an image wants no more.
+			log.Debug("TFTP transfer ended by the client", "octets", link.octets, "cause", err)
+			return
+		}
 		t.note("TFTP transfer failed", "client", x.client, "file", p.Filename, "octets", link.octets, "cause", err)
 	}
 }
