@@ -415,8 +415,9 @@ func TestServersTFTPFlood(t *testing.T) {
 					return
 				default:
 				}
-				op := tftpwire.OpReadRequest + tftpwire.Op(i%2) // and another name each time: what went on with this port ends
-				if _, err := conn.Write(tftpwire.AppendRequest(nil, op, fmt.Sprintf("%s/%d", folder, i), tftpwire.Options{Window: 60_000})); err == nil {
+				op := tftpwire.OpReadRequest + tftpwire.Op(i%2)
+				options := tftpwire.Options{Window: 1 + i} // another request each time: what went on with this port ends
+				if _, err := conn.Write(tftpwire.AppendRequest(nil, op, folder+"/userData.cfg", options)); err == nil {
 					sent.Add(1)
 				}
 			}

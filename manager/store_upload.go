@@ -8,23 +8,34 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
 )
 
-// uploadFolder checks that name is a file directly in the folder of a grant.
-func (a access) uploadFolder(name string) (string, *grant, error) {
-	clean, err := cleanName(name)
+// uploadFolder checks that name is a file directly in the folder of a grant, and tells
+// which names there are final. Who has not logged in may write those only: no program
+// uploads by TFTP under another name first.
+func (a access) uploadFolder(name string) (clean string, final map[string]bool, err error) {
+	clean, err = cleanName(name)
 	if err != nil {
 		return "", nil, err
 	}
-	g := a.granted(clean)
-	if g == nil || g.folder == "" || path.Dir(clean) != g.folder {
+	folder := ""
+	if g := a.granted(clean); g != nil {
+		a.store.mu.Lock()
+		folder, final = g.folder, g.final
+		a.store.mu.Unlock()
+	}
+	if folder == "" || path.Dir(clean) != folder {
 		return "", nil, fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+clean))
 	}
-	return clean, g, nil
+	if a.grant == nil && !final[path.Base(clean)] {
+		return "", nil, fmt.Errorf("%w: %.64q", errFileName, path.Base(clean))
+	}
+	return clean, final, nil
 }
 
 // create begins an upload. Nothing shows under the name until it is complete.
@@ -34,12 +45,8 @@ func (a access) create(ctx context.Context, name string) (*upload, error) {
 		return nil, err
 	}
 	folder := path.Dir(clean)
-	list, err := afero.ReadDir(a.store.files, folder)
-	if err != nil {
+	if err := a.store.room(folder, ""); err != nil {
 		return nil, err
-	}
-	if len(list) >= maxGrantFiles {
-		return nil, fmt.Errorf("%w: folder %s holds %d files already", errTooLarge, folder, len(list))
 	}
 	a.store.mu.Lock()
 	a.store.serial++
@@ -52,24 +59,48 @@ func (a access) create(ctx context.Context, name string) (*upload, error) {
 	return &upload{store: a.store, ctx: ctx, file: f, temp: temp, name: clean}, nil
 }
 
+// room tells whether a folder may take one more file; the one named except is not
+// counted. Uploads under way are not either: there are no more of them than connections
+// or transfers, and requests that nobody goes on with must not keep out those that
+// somebody does.
+func (s *store) room(folder, except string) error {
+	list, err := afero.ReadDir(s.files, folder)
+	if err != nil {
+		return err
+	}
+	kept := 0
+	for _, info := range list {
+		underWay := strings.HasPrefix(info.Name(), ".") && !strings.HasSuffix(info.Name(), partialSuffix)
+		if !underWay && info.Name() != except {
+			kept++
+		}
+	}
+	if kept >= maxGrantFiles {
+		return fmt.Errorf("%w: folder %s holds %d files already", errTooLarge, folder, kept)
+	}
+	return nil
+}
+
+const partialSuffix = ".partial"
+
 // partialName is where it is kept what came of an upload that broke off. No name from
 // the network is hidden.
 func partialName(name string) string {
-	return path.Join(path.Dir(name), "."+path.Base(name)+".partial")
+	return path.Join(path.Dir(name), "."+path.Base(name)+partialSuffix)
 }
 
 // resume begins an upload that goes on, at offset, where an earlier one ended: one
 // that broke off, or one that only seemed complete. A negative offset stands for that
 // end. The earlier octets are copied, so that the file under the name stays whole.
 func (a access) resume(ctx context.Context, name string, offset int64) (*upload, error) {
-	clean, g, err := a.uploadFolder(name)
+	clean, final, err := a.uploadFolder(name)
 	if err != nil {
 		return nil, err
 	}
 	earlier, extends := partialName(clean), false
 	info, err := a.store.files.Stat(earlier)
 	if errors.Is(err, fs.ErrNotExist) {
-		earlier, extends = clean, !g.final[path.Base(clean)]
+		earlier, extends = clean, !final[path.Base(clean)]
 		info, err = a.store.files.Stat(earlier)
 	}
 	switch {
@@ -108,11 +139,11 @@ func (u *upload) begin(name string, n int64) error {
 // remove deletes a file that has no final name, such as a temporary one of a
 // client that renames when it is done.
 func (a access) remove(name string) error {
-	clean, g, err := a.uploadFolder(name)
+	clean, final, err := a.uploadFolder(name)
 	if err != nil {
 		return err
 	}
-	if g.final[path.Base(clean)] {
+	if final[path.Base(clean)] {
 		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrPermission}
 	}
 	if partial := partialName(clean); a.store.exists(partial) {
@@ -130,7 +161,7 @@ func (s *store) exists(name string) bool {
 
 // rename gives a file without a final name its final one.
 func (a access) rename(from, to string) error {
-	cleanFrom, g, err := a.uploadFolder(from)
+	cleanFrom, final, err := a.uploadFolder(from)
 	if err != nil {
 		return err
 	}
@@ -138,7 +169,7 @@ func (a access) rename(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if g.final[path.Base(cleanFrom)] {
+	if final[path.Base(cleanFrom)] {
 		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrPermission}
 	}
 	return a.store.place(cleanFrom, cleanTo)
@@ -149,7 +180,9 @@ func (a access) rename(from, to string) error {
 func (s *store) place(temp, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.files.Stat(name); err == nil {
+	_, err := s.files.Stat(name)
+	taken := err == nil
+	if taken {
 		same, err := sameContents(s.files, temp, name)
 		if err != nil {
 			return err
@@ -157,6 +190,11 @@ func (s *store) place(temp, name string) error {
 		if same {
 			return durable.Remove(s.files, temp)
 		}
+	}
+	if err := s.room(path.Dir(name), path.Base(temp)); err != nil {
+		return err
+	}
+	if taken {
 		if err := s.setAside(name); err != nil {
 			return err
 		}

@@ -265,6 +265,7 @@ func TestTFTPErrors(t *testing.T) {
 		"somebody else's file": {op: tftpwire.OpReadRequest, file: "backup/B/1/f", want: tftpwire.ErrFileNotFound},
 		"name not allowed":     {op: tftpwire.OpReadRequest, file: "../etc/passwd", want: tftpwire.ErrAccessViolation},
 		"no upload here":       {op: tftpwire.OpWriteRequest, file: "f", want: tftpwire.ErrAccessViolation},
+		"not a name for it":    {op: tftpwire.OpWriteRequest, file: "backup/A/1/g", want: tftpwire.ErrAccessViolation},
 		"too large, announced": {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{HasSize: true, Size: 4<<20 + 1}, want: tftpwire.ErrDiskFull},
 		"too large":            {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{BlockSize: 60_000}, data: 4<<20 + 1, want: tftpwire.ErrDiskFull},
 		"disk full":            {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", data: 10, prepare: full, want: tftpwire.ErrDiskFull},
@@ -349,7 +350,7 @@ func TestTFTPRequests(t *testing.T) {
 		if n := count(); n != 1 {
 			t.Errorf("a request that was repeated began %d transfers", n)
 		}
-		l.request(tftpwire.OpWriteRequest, l.folder+"g", tftpwire.Options{})
+		l.request(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{Window: 2})
 		if n := count(); n != 1 {
 			t.Errorf("a port has %d transfers", n)
 		}
@@ -367,6 +368,35 @@ func TestTFTPRequests(t *testing.T) {
 		}
 		if n := count(); n != maxTFTPTransfers {
 			t.Errorf("%d transfers while very many hosts ask", n)
+		}
+	})
+}
+
+// TestTFTPCrowdedFolder: uploads that nobody goes on with take no room from one that somebody
+// does, and leave nothing behind.
+func TestTFTPCrowdedFolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTFTPLab(t, nil, nil)
+		toClient := l.server.dialer
+		l.server.dialer = func(netip.Addr, netip.AddrPort) (net.Conn, error) {
+			server, _ := memoryPair(nil, nil)
+			return server, nil
+		}
+		for port := range 2 * maxGrantFiles {
+			l.requestFrom(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
+		}
+		synctest.Wait()
+		if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) < maxGrantFiles {
+			t.Fatalf("%d uploads are open, %v", len(list), err)
+		}
+		l.server.dialer = toClient
+		if p := l.upload(l.folder+"f", contents(1000), tftpwire.Options{}); p.Op == tftpwire.OpError {
+			t.Errorf("got %+v", p)
+		}
+		l.stop()
+		l.server.tasks.Wait()
+		if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) != 1 || list[0].Size() != 1000 {
+			t.Errorf("the folder holds %v, %v", list, err)
 		}
 	})
 }
