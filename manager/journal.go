@@ -37,6 +37,8 @@ type Record struct {
 	Owner       string    `json:"owner"`
 	Stage       Stage     `json:"stage"`
 	Started     time.Time `json:"started"`
+	// Ended: the last run came to its own end and was not interrupted.
+	Ended bool `json:"ended,omitempty"`
 	// Options are those of the plan, for who resumes.
 	Options map[string][]string `json:"options,omitempty"`
 	// Folder and Backup say where the backup goes; digests are in Backup once

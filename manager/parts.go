@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/afero"
 
@@ -42,11 +43,21 @@ func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer
 // Rollback is step 160 alone: back to the software in the other bank.
 func Rollback(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return part(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		before, err := u.plan.Client.Banks(ctx)
+		if err != nil {
+			return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
+		}
 		u.begin(StepRestore, "go back to the software in the other bank")
-		_, err := u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, Request{Kind: mib.OperationKindRestoreOldSoftware})
-		return err
+		if _, err := u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, Request{Kind: mib.OperationKindRestoreOldSoftware}); err != nil {
+			return err
+		}
+		after, err := u.plan.Client.Banks(ctx)
+		u.result.Unchanged = err == nil && sameRoles(before[0], after[0]) && sameRoles(before[1], after[1])
+		return nil
 	})
 }
+
+func sameRoles(a, b Bank) bool { return a.Running == b.Running && a.Next == b.Next }
 
 // Reset restarts the device.
 func Reset(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
@@ -61,6 +72,33 @@ func Reset(ctx context.Context, plan Plan, operator Operator, observe Observer) 
 	})
 }
 
+// Abort stops the operation that a device carries out and returns how it ended: it may
+// have been quicker. Nil without an error: there was none to be stopped.
+func Abort(ctx context.Context, c *Client, owner string) (*Operation, error) {
+	op, err := c.Operation(ctx)
+	if err != nil || op.ID == 0 || op.Final() {
+		return nil, err
+	}
+	return c.abort(ctx, systemClock{}, owner, op, 15*time.Second, time.Second)
+}
+
+// Confirm accepts the software that is on trial and returns its bank. Nil without an
+// error: none was on trial.
+func Confirm(ctx context.Context, c *Client, owner string) (*Bank, error) {
+	banks, err := c.Banks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(banks[:], func(b Bank) bool { return b.Running && b.State == mib.BankStateTrial })
+	if i < 0 {
+		return nil, nil
+	}
+	if err := c.Command(ctx, Request{Kind: mib.OperationKindConfirm, ID: NewReqID(), Owner: owner}); err != nil {
+		return nil, err
+	}
+	return &banks[i], nil
+}
+
 func part(ctx context.Context, plan Plan, operator Operator, observe Observer, do func(*upgrade, context.Context) error) (Result, error) {
 	plan.Journal, plan.Resume, plan.Image = nil, false, nil
 	u, err := prepare(ctx, plan, operator, observe)
@@ -69,7 +107,9 @@ func part(ctx context.Context, plan Plan, operator Operator, observe Observer, d
 	}
 	defer u.close()
 	err = do(u, ctx)
-	return u.summary(ctx), err
+	last, cancel := afterwards(ctx)
+	defer cancel()
+	return u.summary(last), err
 }
 
 // Backups lists the folders with backups of a device in the files of

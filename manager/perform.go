@@ -175,23 +175,29 @@ func (u *upgrade) stop(ctx context.Context, step Step, op *Operation) {
 
 // abort stops an operation and waits until it has ended.
 func (u *upgrade) abort(ctx context.Context, op *Operation) error {
-	err := u.plan.Client.Command(ctx, Request{Kind: mib.OperationKindAbort, ID: NewReqID(), Owner: u.plan.Owner, TargetOpID: op.ID})
-	if err != nil {
-		return err
+	_, err := u.plan.Client.abort(ctx, u.plan.Clock, u.plan.Owner, op, u.plan.Reserve, u.plan.Poll/4)
+	return err
+}
+
+// abort commands that an operation be stopped, and looks at it every poll until it has
+// ended, for as long as patience lasts.
+func (c *Client) abort(ctx context.Context, clock Clock, owner string, op *Operation, patience, poll time.Duration) (*Operation, error) {
+	if err := c.Command(ctx, Request{Kind: mib.OperationKindAbort, ID: NewReqID(), Owner: owner, TargetOpID: op.ID}); err != nil {
+		return nil, err
 	}
-	deadline := u.plan.Clock.NewTimer(u.plan.Reserve)
+	deadline := clock.NewTimer(patience)
 	defer deadline.Stop()
 	for {
-		if now, err := u.plan.Client.find(ctx, op.ReqID, op.Owner); err == nil && now.Final() {
-			return nil
+		if now, err := c.find(ctx, op.ReqID, op.Owner); err == nil && now.Final() {
+			return now, nil
 		}
-		pause := u.plan.Clock.NewTimer(u.plan.Poll / 4)
+		pause := clock.NewTimer(poll)
 		select {
 		case <-pause.C():
 		case <-deadline.C():
-			return errors.New("it does not end")
+			return nil, fmt.Errorf("operation %d (%s) was told to stop and does not end", op.ID, op.Kind)
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }

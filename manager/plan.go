@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -54,7 +55,8 @@ type Plan struct {
 	// Force installs a version that is there already, or with calls in
 	// progress; AllowDowngrade an older one.
 	Force, AllowDowngrade bool
-	// CheckOnly has the device check what it can and changes nothing.
+	// CheckOnly has the device check what it can and changes nothing; there is
+	// nothing to resume then, and the journal stays as it is.
 	CheckOnly bool
 	// Limits are the scheduled times.
 	Limits Limits
@@ -99,31 +101,42 @@ var ConfigKinds = []mib.FileType{
 	mib.FileTypeDefaultParams, mib.FileTypeOtherData,
 }
 
-// complete fills in defaults and refuses what cannot work.
-func (p *Plan) complete() error {
+// Check refuses values out of their range; it asks nobody.
+func (p *Plan) Check() error {
 	switch {
-	case p.Client == nil || p.Files == nil:
-		return errors.New("plan: client and file server are needed")
 	case len(p.Owner) > 32:
-		return errors.New("plan: the owner's name has more than 32 octets")
+		return fmt.Errorf("the owner's name %q has more than 32 octets", p.Owner)
 	case p.DeviceRetries < 0 || p.DeviceRetries > 10:
-		return errors.New("plan: the device repeats a transfer 0 to 10 times")
+		return fmt.Errorf("the device repeats a transfer 0 to 10 times, not %d", p.DeviceRetries)
+	case p.Poll < 0:
+		return fmt.Errorf("the pause between two looks at the device cannot be %s", p.Poll)
 	}
 	for _, d := range []time.Duration{p.Limits.Backup, p.Limits.Update, p.Limits.Restore, p.Limits.Recover} {
 		if d != 0 && (d < 10*time.Second || d > 24*time.Hour) {
-			return errors.New("plan: a time limit lies between 10 s and 24 h")
+			return fmt.Errorf("a time limit lies between 10s and 24h; %s does not", d)
 		}
 	}
 	if p.Pace != nil && (p.Pace.Step < 1 || p.Pace.Step > 100 || p.Pace.MinInterval < 0 || p.Pace.MinInterval > time.Hour) {
-		return errors.New("plan: progress is reported every 1 to 100 percent, at intervals of 0 to 1 h")
-	}
-	if p.ModifyFirst && p.Modifier == nil {
-		return errors.New("plan: nothing is there to modify configuration data with")
+		return errors.New("progress is reported every 1 to 100 percent, at intervals of 0 to 1h")
 	}
 	for _, k := range p.Kinds {
 		if !slices.Contains(ConfigKinds, k) {
-			return errors.New("plan: " + k.String() + " is no kind of configuration data")
+			return errors.New(k.String() + " is no kind of configuration data")
 		}
+	}
+	return nil
+}
+
+// complete fills in defaults and refuses what cannot work.
+func (p *Plan) complete() error {
+	if p.Client == nil || p.Files == nil {
+		return errors.New("plan: client and file server are needed")
+	}
+	if err := p.Check(); err != nil {
+		return fmt.Errorf("plan: %w", err)
+	}
+	if p.ModifyFirst && p.Modifier == nil {
+		return errors.New("plan: nothing is there to modify configuration data with")
 	}
 	p.Kinds = orElse(p.Kinds, ConfigKinds)
 	setDefault(&p.Protocol, TFTP)
@@ -288,12 +301,21 @@ type StepResult struct {
 	Octets  uint32
 }
 
-// Result sums up an upgrade, also one that failed.
+// Result sums up an upgrade or a part of one, also one that failed.
 type Result struct {
-	Device                 string
-	OldVersion, NewVersion string // NewVersion is what runs at the end
-	Folder                 string // of the backup on the file server
-	Backup                 []BackupFile
-	Operations             []StepResult
-	Elapsed                time.Duration
+	Device     string
+	OldVersion string
+	NewVersion string // what runs at the end; empty if the device did not tell
+	Folder     string // of the backup on the file server
+	Backup     []BackupFile
+	Operations []StepResult
+	Elapsed    time.Duration
+	// OnDefaults: no configuration data are in force at the end, but the
+	// defaults of the software.
+	OnDefaults bool
+	// Unchanged: there was nothing to be done.
+	Unchanged bool
+	// GoesOn is an operation that the device is still carrying out at the end,
+	// nil for none.
+	GoesOn *Operation
 }

@@ -32,6 +32,7 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	last, cancel := afterwards(ctx)
 	defer cancel()
 	u.restorePace(last)
+	u.ended(ctx, err)
 	return u.summary(last), err
 }
 
@@ -83,6 +84,9 @@ type upgrade struct {
 func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer) (*upgrade, error) {
 	if err := plan.complete(); err != nil {
 		return nil, err
+	}
+	if plan.CheckOnly {
+		plan.Journal, plan.Resume, plan.Pace = nil, false, nil
 	}
 	if observe == nil {
 		observe = func(Update) {}
@@ -163,6 +167,7 @@ func (u *upgrade) loadRecord() error {
 		return fmt.Errorf("the journal is about device %s and image %s: resume with these", r.Device, r.Image)
 	}
 	u.record, u.plan.Owner = r, r.Owner
+	u.record.Ended = false
 	if u.plan.Options != nil {
 		r.Options = u.plan.Options
 	}
@@ -211,11 +216,26 @@ func (u *upgrade) save() error {
 	return u.plan.Journal.Save(u.record)
 }
 
+// ended records that a run came to its own end, by success or by a decision to give
+// up, and was not interrupted.
+func (u *upgrade) ended(ctx context.Context, err error) {
+	if u.plan.CheckOnly || err != nil && ctx.Err() != nil {
+		return
+	}
+	u.record.Ended = true
+	if err := u.save(); err != nil {
+		u.plan.Log.Warn("journal", "cause", err)
+	}
+}
+
 // summary completes the result with what runs now.
 func (u *upgrade) summary(ctx context.Context) Result {
-	u.result.NewVersion = u.result.OldVersion
+	u.result.NewVersion = ""
 	if d, err := u.plan.Client.Device(ctx); err == nil {
-		u.result.NewVersion = d.Version
+		u.result.NewVersion, u.result.OnDefaults = d.Version, d.Generation == 0
+	}
+	if op, err := u.plan.Client.Operation(ctx); err == nil && op.ID != 0 && !op.Final() {
+		u.result.GoesOn = op
 	}
 	u.result.Elapsed = u.plan.Clock.Now().Sub(u.started)
 	return u.result

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/mib"
 )
 
 // fileServerOptions choose the file server.
@@ -70,6 +71,14 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 	address := o.listen
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		address = net.JoinHostPort(strings.Trim(address, "[]"), "0")
+	}
+	if _, err := net.ResolveTCPAddr("tcp", address); err != nil {
+		return nil, nil, usageError{fmt.Errorf("--listen %q: %w", o.listen, err)}
+	}
+	if o.advertise != "" {
+		if _, _, err := mib.InetAddress(o.advertise); err != nil {
+			return nil, nil, usageError{fmt.Errorf("--advertise: %w", err)}
+		}
 	}
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		return nil, nil, err

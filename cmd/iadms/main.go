@@ -22,7 +22,10 @@ func run(ctx context.Context, args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "iadms: interrupted")
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "iadms:", err)
 	}
 	return exitStatus(ctx, err)

@@ -54,6 +54,13 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 	if err != nil {
 		return err
 	}
+	plan := manager.Plan{
+		Protocol: o.files.chosen(), Owner: defaultOwner(), Force: o.force, DeviceRetries: o.retries,
+		Limits: manager.Limits{Backup: o.limit, Update: o.limit, Restore: o.limit, Recover: o.limit},
+	}
+	if err := plan.Check(); err != nil {
+		return usageError{err}
+	}
 	client, settings, err := o.dial(name)
 	if err != nil {
 		return err
@@ -72,13 +79,9 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 		defer listener.Close()
 	}
 	report := newReporter(cmd.OutOrStdout(), o.json)
-	plan := manager.Plan{
-		Client: client, Listener: listener, Files: files, Protocol: o.files.chosen(), Owner: defaultOwner(), Force: o.force,
-		Limits:        manager.Limits{Backup: o.limit, Update: o.limit, Restore: o.limit, Recover: o.limit},
-		DeviceRetries: o.retries, Log: log,
-	}
+	plan.Client, plan.Listener, plan.Files, plan.Log = client, listener, files, log
 	result, err := do(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, report.update)
-	report.finish(result, err, doneText(cmd.Name(), result))
+	report.finish(verdict{result: result, err: err, done: doneText(cmd.Name(), result), target: name})
 	return err
 }
 
@@ -88,6 +91,9 @@ func doneText(command string, r manager.Result) string {
 	case "backup":
 		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Folder)
 	case "rollback":
+		if r.Unchanged {
+			return fmt.Sprintf("OK: nothing to do: %s runs the software to fall back on, %s, already", r.Device, r.NewVersion)
+		}
 		return fmt.Sprintf("OK: %s went back %s -> %s", r.Device, r.OldVersion, r.NewVersion)
 	}
 	return fmt.Sprintf("OK: %s of %s done", command, r.Device)
@@ -164,41 +170,6 @@ func newReset(g *globals) *cobra.Command {
 	cmd := o.operation("reset TARGET", "Restart a device", "  iadms reset 192.0.2.10", false, manager.Reset)
 	cmd.Flags().BoolVar(&o.force, "force", false, "also if calls are in progress")
 	return cmd
-}
-
-// newCommand makes abort and confirm, which act on another operation.
-func newCommand(g *globals, kind mib.OperationKind, short, done string) *cobra.Command {
-	return &cobra.Command{
-		Use: kind.String() + " TARGET", Short: short, Example: "  iadms " + kind.String() + " 192.0.2.10", Args: exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := g.dial(args[0])
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			request := manager.Request{Kind: kind, ID: manager.NewReqID(), Owner: defaultOwner()}
-			if kind == mib.OperationKindAbort {
-				op, err := client.Operation(cmd.Context())
-				if err != nil {
-					return err
-				}
-				request.TargetOpID = op.ID
-			}
-			if err := client.Command(cmd.Context(), request); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "OK: %s\n", done)
-			return nil
-		},
-	}
-}
-
-func newAbort(g *globals) *cobra.Command {
-	return newCommand(g, mib.OperationKindAbort, "Stop the operation that a device carries out", "the device was told to stop")
-}
-
-func newConfirm(g *globals) *cobra.Command {
-	return newCommand(g, mib.OperationKindConfirm, "Accept the software that is on trial", "the software is accepted")
 }
 
 // listenerConfig lets all users of the configuration vouch for notifications.

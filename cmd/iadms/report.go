@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"golang.org/x/term"
 
@@ -17,7 +16,7 @@ import (
 type reporter interface {
 	start(target string, d *manager.Device, img *manager.Image)
 	update(u manager.Update)
-	finish(r manager.Result, err error, done string)
+	finish(v verdict)
 	// line shows a line of text as it is.
 	line(text string)
 }
@@ -65,8 +64,8 @@ func (p *plainReporter) update(u manager.Update) {
 	p.line(fmt.Sprintf("%d   %s", u.Step, progressText(u.Operation)))
 }
 
-func (p *plainReporter) finish(r manager.Result, err error, done string) {
-	for _, text := range finishLines(r, err, done) {
+func (p *plainReporter) finish(v verdict) {
+	for _, text := range v.lines() {
 		p.line(text)
 	}
 }
@@ -128,25 +127,4 @@ func octetsText(n uint64) string {
 		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
 	}
 	return fmt.Sprintf("%d octets", n)
-}
-
-// finishLines sum up: what each operation took, then the verdict; done is the
-// last line of a success.
-func finishLines(r manager.Result, err error, done string) []string {
-	var lines []string
-	for _, o := range r.Operations {
-		text := fmt.Sprintf("%d %-20s %8.1f s", o.Step, o.Kind, o.Elapsed.Seconds())
-		if o.Octets > 0 {
-			text += "  " + octetsText(uint64(o.Octets))
-		}
-		lines = append(lines, text)
-	}
-	took := r.Elapsed.Round(100 * time.Millisecond).Seconds()
-	switch {
-	case err != nil && r.Device == "":
-		return lines // nothing was begun; the error says why
-	case err != nil:
-		return append(lines, fmt.Sprintf("FAILED: %s runs %s (before: %s) after %.1f s", r.Device, r.NewVersion, r.OldVersion, took))
-	}
-	return append(lines, done)
 }

@@ -98,9 +98,9 @@ func (b *barReporter) drop() {
 	}
 }
 
-func (b *barReporter) finish(r manager.Result, err error, done string) {
+func (b *barReporter) finish(v verdict) {
 	b.drop()
-	for _, text := range finishLines(r, err, done) {
+	for _, text := range v.lines() {
 		b.line(text)
 	}
 	b.progress.Wait()

@@ -75,14 +75,14 @@ func (r *fleetReport) ended(target string, of reporter, err error) {
 	d, ok := of.(*fleetDevice)
 	if !ok {
 		if j, ok := of.(*jsonReporter); ok && !j.finished {
-			j.finish(manager.Result{}, err, "")
+			j.finish(verdict{err: err})
 		}
 		return
 	}
 	if d.bar != nil {
 		d.bar.Abort(true)
 	}
-	r.print(target, resultLine(d.result, err))
+	r.print(target, resultLine(d.verdict, err))
 }
 
 // print shows a line of a device.
@@ -90,15 +90,17 @@ func (r *fleetReport) print(target, text string) {
 	fmt.Fprintf(r.w, "%-24s %s\n", target, text)
 }
 
-func resultLine(result manager.Result, err error) string {
-	took := result.Elapsed.Seconds()
+func resultLine(v verdict, err error) string {
+	result, took := v.result, v.result.Elapsed.Seconds()
 	switch {
 	case err == nil:
 		return fmt.Sprintf("OK      %s -> %s in %.1f s, backup %s", result.OldVersion, result.NewVersion, took, result.Folder)
 	case result.Device == "":
 		return "FAILED  " + err.Error()
+	case v.interrupted():
+		return fmt.Sprintf("STOPPED %s after %.1f s: interrupted", v.runs(), took)
 	}
-	return fmt.Sprintf("FAILED  runs %s after %.1f s: %s", result.NewVersion, took, strings.ReplaceAll(err.Error(), "\n", "; "))
+	return fmt.Sprintf("FAILED  %s after %.1f s: %s", v.runs(), took, strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 // finish sums up, and returns an error that stands for all.
@@ -167,7 +169,7 @@ type fleetDevice struct {
 	fleet  *fleetReport
 	target string
 	bar    *mpb.Bar
-	result manager.Result
+	verdict
 
 	mu   sync.Mutex
 	step manager.Step
@@ -213,4 +215,4 @@ func (d *fleetDevice) right() string {
 	return fmt.Sprintf("%s of %s", octetsText(uint64(d.op.BytesDone)), octetsText(uint64(d.op.BytesTotal)))
 }
 
-func (d *fleetDevice) finish(r manager.Result, _ error, _ string) { d.result = r }
+func (d *fleetDevice) finish(v verdict) { d.verdict = v }

@@ -67,6 +67,11 @@ type jsonResult struct {
 	Elapsed    float64         `json:"elapsed_s"`
 	Operations []jsonOperation `json:"operations"`
 	Error      string          `json:"error,omitempty"`
+
+	OnDefaults  bool          `json:"on_defaults"`
+	Unchanged   bool          `json:"unchanged"`
+	Interrupted bool          `json:"interrupted"`
+	GoesOn      *jsonProgress `json:"goes_on,omitempty"`
 }
 
 type jsonOperation struct {
@@ -121,19 +126,24 @@ func failureJSON(err error) *jsonFailure {
 	return &jsonFailure{Operation: f.Kind.String(), Cause: f.Cause.String(), Text: f.Text, Advice: f.Advice.String(), TimedOut: f.TimedOut}
 }
 
-func (j *jsonReporter) finish(r manager.Result, err error, done string) {
+func (j *jsonReporter) finish(v verdict) {
 	j.finished = true
+	r, done := v.result, v.done
 	result := &jsonResult{
-		OK: err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Folder: r.Folder,
+		OK: v.err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Folder: r.Folder,
 		Elapsed: r.Elapsed.Seconds(), Operations: []jsonOperation{},
+		OnDefaults: r.OnDefaults, Unchanged: r.Unchanged, Interrupted: v.interrupted(),
+	}
+	if r.GoesOn != nil {
+		result.GoesOn = operationJSON(r.GoesOn)
 	}
 	for _, o := range r.Operations {
 		result.Operations = append(result.Operations, jsonOperation{
 			Step: int(o.Step), Kind: o.Kind.String(), Elapsed: o.Elapsed.Seconds(), Octets: o.Octets,
 		})
 	}
-	if err != nil {
-		result.Error, done = err.Error(), ""
+	if v.err != nil {
+		result.Error, done = v.err.Error(), ""
 	}
-	j.print(jsonLine{Kind: "result", Device: r.Device, Text: done, Result: result, Failure: failureJSON(err)})
+	j.print(jsonLine{Kind: "result", Device: r.Device, Text: done, Result: result, Failure: failureJSON(v.err)})
 }

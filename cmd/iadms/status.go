@@ -53,7 +53,11 @@ func printStatus(w io.Writer, d *manager.Device, banks [2]manager.Bank, op *mana
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "device\t%s, %s, hardware %s\n", d.ID, d.Model, d.Hardware)
 	fmt.Fprintf(t, "software\t%s, configuration format %d\n", d.Version, d.ConfigFormat)
-	fmt.Fprintf(t, "configuration\tgeneration %d, put in force %s\n", d.Generation, timeText(d.ConfigApplied))
+	if d.Generation == 0 {
+		fmt.Fprintf(t, "configuration\tdefaults of the software: no configuration data of an operator's are in force\n")
+	} else {
+		fmt.Fprintf(t, "configuration\tgeneration %d, put in force %s\n", d.Generation, timeText(d.ConfigApplied))
+	}
 	if len(d.ConfigDigest) > 0 {
 		fmt.Fprintf(t, "\tSHA-256 %s\n", hex.EncodeToString(d.ConfigDigest))
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -210,11 +212,22 @@ func (r *upgradeRun) parse() (err error) {
 	case !o.resume:
 		return usageError{errors.New("an upgrade needs --image")}
 	}
-	if o.edit && o.convertWith != "" {
+	switch {
+	case o.edit && o.convertWith != "":
 		return usageError{errors.New("--edit and --convert-with exclude each other")}
+	case o.check && o.resume:
+		return usageError{errors.New("--check and --resume exclude each other: a check changes nothing that could be resumed")}
+	case o.retries < 0:
+		return usageError{fmt.Errorf("--retries %d: how often a failed step is repeated, 0 or more", o.retries)}
+	case o.parallel < 1:
+		return usageError{fmt.Errorf("--parallel %d: at least one device at a time", o.parallel)}
 	}
 	if r.flags.Changed("progress-step") || r.flags.Changed("progress-interval") {
 		r.pace = &manager.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
+	}
+	plan := manager.Plan{Owner: o.owner, DeviceRetries: o.deviceRetries, Poll: o.poll, Limits: r.limits, Pace: r.pace}
+	if err := plan.Check(); err != nil {
+		return usageError{err}
 	}
 	return nil
 }
@@ -269,7 +282,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	if r.check {
 		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
 	}
-	report.finish(result, err, done)
+	report.finish(verdict{result: result, err: err, done: done, target: target, resume: !r.check})
 	return err
 }
 
@@ -305,8 +318,9 @@ func (r *upgradeRun) choose(journal *manager.Journal, report reporter) (image *m
 	switch {
 	case err != nil && !none && r.resume, none && r.resume && r.image == nil:
 		return nil, false, err
-	case err == nil && !r.resume && record.Stage != manager.StageDone:
-		report.line("    an earlier upgrade of this device did not end; with --resume it would go on")
+	case err == nil && !r.resume && !r.check && !record.Ended && record.Stage != manager.StageDone:
+		report.line(fmt.Sprintf("    an upgrade with %s, begun %s, was interrupted at its stage %q: --resume would go on with it, this one begins anew",
+			filepath.Base(record.Image), record.Started.Local().Format(time.DateTime), record.Stage))
 	}
 	if r.image == nil {
 		image, err = manager.OpenImage(afero.NewOsFs(), record.Image)
@@ -388,6 +402,9 @@ func parseLimits(texts []string) (manager.Limits, error) {
 func listen(address string, s *settings, root mib.OID, log *slog.Logger) (*manager.Listener, error) {
 	if address == "none" {
 		return nil, nil
+	}
+	if _, err := net.ResolveUDPAddr("udp", firstOf(address, ":162")); err != nil {
+		return nil, usageError{fmt.Errorf("notifications are received on HOST:PORT: %w", err)}
 	}
 	cfg := listenerConfig(firstOf(address, ":162"), s, root, log)
 	l, err := manager.Listen(cfg)

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"example.com/iad/manager"
+)
+
+// verdict is how an upgrade, or a part of one, ended.
+type verdict struct {
+	result manager.Result
+	err    error
+	done   string // last line of a success
+	target string // as the user named it
+	resume bool   // --resume goes on
+}
+
+// interrupted tells whether the user ended it and not its own course.
+func (v verdict) interrupted() bool { return errors.Is(v.err, context.Canceled) }
+
+// runs says what the device runs now, as far as is known.
+func (v verdict) runs() string {
+	r := v.result
+	switch {
+	case r.NewVersion == "":
+		return fmt.Sprintf("does not answer now; it ran %s", r.OldVersion)
+	case r.OnDefaults:
+		return fmt.Sprintf("runs %s on its defaults", r.NewVersion)
+	}
+	return "runs " + r.NewVersion
+}
+
+// lines sum up: what each operation took, then the verdict, and what can be done about
+// it.
+func (v verdict) lines() []string {
+	r := v.result
+	var lines []string
+	for _, o := range r.Operations {
+		text := fmt.Sprintf("%d %-20s %8.1f s", o.Step, o.Kind, o.Elapsed.Seconds())
+		if o.Octets > 0 {
+			text += "  " + octetsText(uint64(o.Octets))
+		}
+		lines = append(lines, text)
+	}
+	switch {
+	case v.err == nil:
+		return append(lines, v.done)
+	case r.Device == "":
+		return lines // nothing was begun; the error says why
+	}
+	word := "FAILED"
+	if v.interrupted() {
+		word = "INTERRUPTED"
+	}
+	took := r.Elapsed.Round(100 * time.Millisecond).Seconds()
+	lines = append(lines, fmt.Sprintf("%s: %s %s (before: %s) after %.1f s", word, r.Device, v.runs(), r.OldVersion, took))
+	return append(lines, v.advice()...)
+}
+
+// advice names the commands that go on from here.
+func (v verdict) advice() (lines []string) {
+	r := v.result
+	if op := r.GoesOn; op != nil {
+		lines = append(lines, fmt.Sprintf("  it goes on with operation %d (%s); to stop that: iadms abort %s", op.ID, op.Kind, v.target))
+	}
+	if r.OnDefaults && r.Folder != "" {
+		lines = append(lines,
+			"  its configuration data are not in force; the backup is in "+r.Folder,
+			fmt.Sprintf("  to give them back: iadms recover %s --from %s", v.target, path.Base(r.Folder)))
+		if r.NewVersion != r.OldVersion {
+			lines = append(lines, fmt.Sprintf("  to go back to %s with its data: iadms rollback %s", r.OldVersion, v.target))
+		}
+	}
+	if v.resume {
+		lines = append(lines, "  to go on from here: iadms upgrade --resume "+v.target)
+	}
+	return lines
+}
