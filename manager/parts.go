@@ -89,7 +89,7 @@ func Confirm(ctx context.Context, c *Client, owner string) (*Bank, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(banks[:], func(b Bank) bool { return b.Running && b.State == mib.BankStateTrial })
+	i := slices.IndexFunc(banks[:], func(b Bank) bool { return b.State == mib.BankStateTrial })
 	if i < 0 {
 		return nil, nil
 	}

@@ -97,12 +97,30 @@ type command struct {
 	// orVersion may run instead, on its defaults: a cut restarts the device,
 	// and software that is activated starts then.
 	orVersion string
+	// window is how many seconds a manager has to confirm the software; 0: the
+	// device confirms it. The software stays on trial.
+	window int
+	// cause is why the operation is to fail, 0 if it is to succeed; with confirmTimeout the window is over
+	// while the operation fetches its files.
+	cause procedure.Cause
+}
+
+// late tells whether the window is to be over in the middle of the step.
+func (c *command) late() bool { return c.cause == procedure.CauseConfirmTimeout }
+
+// ended tells whether an operation ended as the step wants it to.
+func (c *command) ended(op procedure.Operation) bool {
+	if c.cause == 0 {
+		return op.State == procedure.Succeeded
+	}
+	return op.State == procedure.Failed && op.Cause == c.cause
 }
 
 // memoryFiles is a file server in memory.
 type memoryFiles struct {
-	w *world
-	c *command
+	w     *world
+	c     *command
+	clock *hastyClock
 }
 
 func (f memoryFiles) Supports(procedure.Protocol) bool { return true }
@@ -111,7 +129,12 @@ func (f memoryFiles) Open(context.Context, procedure.Server) (procedure.Files, e
 }
 func (f memoryFiles) Close() error { return nil }
 
-func (f memoryFiles) Get(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+func (f memoryFiles) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	if f.c.late() {
+		f.clock.jump(lateWindow * time.Second)
+		<-ctx.Done()
+		return nil, 0, ctx.Err()
+	}
 	var data []byte
 	if k, ok := config.ParseKind(name); ok {
 		data = crashSet(f.c.format, f.c.who)[k]
@@ -229,12 +252,15 @@ func life(script []command, m *crashfs.Machine, w *world) error {
 
 // spoiltLife is life with file systems that go through spoil.
 func spoiltLife(script []command, m *crashfs.Machine, w *world, spoil func(string, afero.Fs) afero.Fs) error {
+	clock := &hastyClock{}
 	for restarts := 0; restarts < 12; restarts++ {
 		var c command
 		if w.step < len(script) {
 			c = script[w.step]
 		}
-		again, err := boot(script, &c, m, w, spoiltDevice(m, memoryFiles{w, &c}, spoil))
+		d := spoiltDevice(m, memoryFiles{w, &c, clock}, spoil)
+		d.cfg.Clock = clock
+		again, err := boot(script, &c, m, w, d, clock)
 		if m.Down() || err != nil || !again {
 			return err
 		}
@@ -243,7 +269,7 @@ func spoiltLife(script []command, m *crashfs.Machine, w *world, spoil func(strin
 }
 
 // boot is one start of the device. again is true if it restarted.
-func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device) (again bool, err error) {
+func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device, clock *hastyClock) (again bool, err error) {
 	cfg := d.agentConfig()
 	e := &ear{m: m}
 	cfg.Fronts = []agent.FrontEnd{e}
@@ -255,7 +281,7 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	err = operate(ctx, a, m, script, c, w, e, ended)
+	err = operate(ctx, a, m, script, c, w, e, clock, ended)
 	var restart *procedure.RestartError
 	if errors.As(err, &restart) {
 		again, err = true, nil
@@ -287,7 +313,7 @@ func (w *world) hear(events []string) error {
 
 // operate checks what the device is after its start, and commands what is left to
 // do.
-func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []command, c *command, w *world, e *ear, ended <-chan error) error {
+func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []command, c *command, w *world, e *ear, clock *hastyClock, ended <-chan error) error {
 	changed, stop := a.Engine().Watch()
 	defer stop()
 	if err := checkDevice(a, m); err != nil {
@@ -299,23 +325,17 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 			return nil
 		}
 		switch {
-		case !s.Op.State.Final() || s.Sent != s.Seq || s.Banks.Tries():
+		case !s.Op.State.Final() || s.Sent != s.Seq:
 			// Not yet.
+		case s.Banks.Tries() && c.window == 0 && (!c.late() || c.ended(s.Op)):
+			// Not yet: the device is about to confirm its software, or to give it up.
+			if c.late() {
+				clock.jump(lateWindow * time.Second)
+			}
 		case len(script) == 0:
 			return nil
-		case w.started && s.Op.ID == w.opID && s.Op.State == procedure.Succeeded:
-			if err := checkOutcome(a, m, c); err != nil {
-				return err
-			}
-			w.step++
-			w.started = false
-			if w.step == len(script) {
-				return checkHistory(a, w, e)
-			}
-			*c = script[w.step]
-			continue
-		case w.started && s.Op.ID == w.opID && c.file == "3.0.0" && s.Op.Cause == procedure.CauseSelfTestFailed:
-			// What this step is about: back by itself.
+		case w.started && s.Op.ID == w.opID && (c.ended(s.Op) || c.late() && !s.Banks.Tries()):
+			// Interrupted on the way back, a late step is over as well.
 			if err := checkOutcome(a, m, c); err != nil {
 				return err
 			}
@@ -340,6 +360,7 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 		select {
 		case err := <-ended:
 			return err
+		case <-m.Off():
 		case <-ctx.Done():
 			return fmt.Errorf("stuck: operation %d %s is %s in %s", s.Op.ID, s.Op.Kind, s.Op.State, s.Op.Phase)
 		case <-changed:
@@ -361,6 +382,12 @@ func start(a *agent.Agent, m *crashfs.Machine, c *command, w *world) error {
 		vbs = append(vbs, mib.Varbind{OID: module.OID(mib.FileName, uint32(k)), Value: mib.Str(k.String())})
 	}
 	w.backup = ""
+	if c.window != 0 {
+		vbs = append([]mib.Varbind{
+			{OID: module.OID(mib.ConfirmMode, 0), Value: mib.Int32(int64(mib.ConfirmModeManager))},
+			{OID: module.OID(mib.ConfirmWindow, 0), Value: mib.Uint32(uint32(c.window))},
+		}, vbs...)
+	}
 	tx, refused := a.Tree().Set(mib.Caller{}, vbs)
 	if refused != nil {
 		return refused
@@ -381,51 +408,6 @@ func optionBits(o procedure.Options) []byte {
 		}
 	}
 	return mib.Bits(list...)
-}
-
-// scripts are what is swept, by name.
-var scripts = []struct {
-	name   string
-	script []command
-}{
-	{"backupConfig", []command{{kind: procedure.BackupConfig, version: "1.0.0", data: "old"}}},
-	{"downloadSoftware", []command{{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"}}},
-	{"recoverConfig", []command{{kind: procedure.RecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}},
-	{"reset", []command{{kind: procedure.Reset, version: "1.0.0", data: "old"}}},
-	{"activate and convertConfig", []command{
-		{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"},
-		{kind: procedure.Activate, options: procedure.ThenReset, version: "2.0.0"},
-		{kind: procedure.ConvertConfig, version: "2.0.0", data: "old"},
-	}},
-	{"software that fails its self-test", []command{
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old"},
-	}},
-	{"import, import, update, import, back", []command{
-		{kind: procedure.RecoverConfig, format: 1, who: "second", version: "1.0.0", data: "second"},
-		{kind: procedure.RecoverConfig, format: 1, who: "third", version: "1.0.0", data: "third"},
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
-		{kind: procedure.RecoverConfig, format: 2, who: "fourth", version: "2.0.0", data: "fourth"},
-		{kind: procedure.RecoverConfig, format: 2, who: "fifth", version: "2.0.0", data: "fifth"},
-		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "third"},
-	}},
-	{"download after an activation without reset", []command{
-		{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"},
-		{kind: procedure.Activate, version: "1.0.0", data: "old", orVersion: "2.0.0"},
-		{kind: procedure.DownloadSoftware, options: procedure.Force, file: "2.0.0", version: "1.0.0", data: "old", orVersion: "2.0.0"},
-	}},
-	{"back by command after going back by itself", []command{
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old"},
-		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
-		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
-	}},
-	{"the whole procedure and back", []command{
-		{kind: procedure.BackupConfig, version: "1.0.0", data: "old"},
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
-		{kind: procedure.RecoverConfig, options: procedure.ConvertFirst, format: 1, who: "old", version: "2.0.0", data: "old"},
-		{kind: procedure.RecoverConfig, format: 2, who: "newer", version: "2.0.0", data: "newer"},
-		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
-		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
-	}},
 }
 
 // sampleCuts is how many operations of a script "make test" cuts the power at.

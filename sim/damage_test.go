@@ -98,7 +98,7 @@ func (l *lockedBuffer) String() string {
 // be nil, alters its configuration.
 func powerOn(m *crashfs.Machine, change func(*agent.Config)) (*live, error) {
 	d := &live{m: m, ear: &ear{m: m}, log: &lockedBuffer{}, ended: make(chan error, 1)}
-	cfg := crashDevice(m, memoryFiles{&d.world, &d.step}).agentConfig()
+	cfg := crashDevice(m, memoryFiles{&d.world, &d.step, &hastyClock{}}).agentConfig()
 	cfg.Fronts = []agent.FrontEnd{d.ear}
 	cfg.SNMP = &snmp.Config{}
 	cfg.Log = slog.New(slog.NewTextHandler(d.log, nil))

@@ -116,6 +116,6 @@ func (c command) String() string {
 
 // crashStartOnly starts a device that has nothing to do.
 func crashStartOnly(m *crashfs.Machine) ([]crashfs.Op, error) {
-	_, err := boot(nil, &command{}, m, &world{}, crashDevice(m, nil))
+	_, err := boot(nil, &command{}, m, &world{}, crashDevice(m, nil), &hastyClock{})
 	return m.Ops(), err
 }

@@ -236,6 +236,9 @@ func (e *Engine) giveUp(f *Failure) {
 	if e.leave != nil || e.doomed != nil || e.handover {
 		return
 	}
+	if f.Code == CauseConfirmTimeout {
+		e.j.Trial.Left = 1 // a power cut before the record is written gives no second window
+	}
 	if t := e.work; t != nil {
 		e.doomed = f
 		if t.stop == nil {

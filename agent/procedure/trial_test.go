@@ -257,6 +257,25 @@ func TestGiveUpNotRecorded(t *testing.T) {
 	})
 }
 
+// A window that was over stays so if the power fails before that is recorded.
+func TestConfirmWindowOverThenCut(t *testing.T) {
+	run(t, func(l *lab) {
+		l.trial()
+		l.hold("connect")
+		time.Sleep(500 * time.Second)
+		l.begin(procedure.BackupConfig, 0)
+		l.failing("giveup", errFull) // as if it had never been written
+		time.Sleep(100 * time.Second)
+		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseConfirmTimeout)
+		l.cut(nil)
+		if s := l.now(); s.Banks.Running != 2 || s.ConfirmLeft() > 1 {
+			t.Errorf("bank %d runs, %d s left", s.Banks.Running, s.ConfirmLeft())
+		}
+		time.Sleep(time.Second)
+		l.restart(fellBack)
+	})
+}
+
 // A device that needs no reset takes new software over, tests and confirms it.
 func TestTakeOver(t *testing.T) {
 	run(t, func(l *lab) {

@@ -80,7 +80,7 @@ func newConfirm(g *globals) *cobra.Command {
 		case err != nil:
 			return err
 		case bank == nil:
-			r.Unchanged, r.Text = true, "nothing to accept: the software that runs is not on trial"
+			r.Unchanged, r.Text = true, "nothing to accept: no software is on trial"
 			return nil
 		}
 		r.Bank, r.Version = bank.Number, bank.Version

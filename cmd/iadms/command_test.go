@@ -20,7 +20,7 @@ func TestNothingToDo(t *testing.T) {
 	l := newLab(t, nil)
 	for _, c := range []struct{ command, text string }{
 		{"abort", "nothing to stop: no operation is going on"},
-		{"confirm", "nothing to accept: the software that runs is not on trial"},
+		{"confirm", "nothing to accept: no software is on trial"},
 	} {
 		out, status := l.plainly(c.command, l.address)
 		if status != exitOK || out != "OK: TEST-0001: "+c.text+"\n" {

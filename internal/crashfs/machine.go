@@ -70,6 +70,7 @@ type Machine struct {
 	cut  int // power fails at this operation, counted from 1; 0 never
 	when When
 	down bool
+	off  chan struct{} // closed when the power fails
 
 	faults   []*Fault
 	limits   map[string]int64
@@ -95,7 +96,7 @@ type durable struct {
 
 // Start puts power on.
 func (d *Disk) Start() *Machine {
-	m := &Machine{parts: d.parts, roots: make(map[string]*inode),
+	m := &Machine{parts: d.parts, roots: make(map[string]*inode), off: make(chan struct{}),
 		limits: make(map[string]int64), readOnly: make(map[string]bool)}
 	for _, p := range d.parts {
 		m.roots[p] = load(d.roots[p])
@@ -135,8 +136,19 @@ func (m *Machine) CutAt(op int, when When) {
 func (m *Machine) Cut() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.down = true
+	m.fail()
 }
+
+// fail takes the power away; m.mu must be held.
+func (m *Machine) fail() {
+	if !m.down {
+		m.down = true
+		close(m.off)
+	}
+}
+
+// Off is closed when the power fails.
+func (m *Machine) Off() <-chan struct{} { return m.off }
 
 // Down tells whether the power has failed.
 func (m *Machine) Down() bool {
@@ -171,7 +183,7 @@ func (m *Machine) do(op Op, e effect) error {
 	m.ops = append(m.ops, op)
 	atCut := len(m.ops) == m.cut
 	if atCut {
-		m.down = true
+		m.fail()
 		if m.when == Before || m.when == Middle && e.half == nil {
 			return ErrPowerLost
 		}

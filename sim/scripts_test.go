@@ -1,0 +1,56 @@
+package sim
+
+import "example.com/iad/agent/procedure"
+
+// lateWindow is the confirm window of the software that is not confirmed, in seconds.
+const lateWindow = 60
+
+// scripts are what is swept, by name.
+var scripts = []struct {
+	name   string
+	script []command
+}{
+	{"backupConfig", []command{{kind: procedure.BackupConfig, version: "1.0.0", data: "old"}}},
+	{"downloadSoftware", []command{{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"}}},
+	{"recoverConfig", []command{{kind: procedure.RecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}},
+	{"reset", []command{{kind: procedure.Reset, version: "1.0.0", data: "old"}}},
+	{"activate and convertConfig", []command{
+		{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"},
+		{kind: procedure.Activate, options: procedure.ThenReset, version: "2.0.0"},
+		{kind: procedure.ConvertConfig, version: "2.0.0", data: "old"},
+	}},
+	{"software that fails its self-test", []command{
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old", cause: procedure.CauseSelfTestFailed},
+	}},
+	{"import, import, update, import, back", []command{
+		{kind: procedure.RecoverConfig, format: 1, who: "second", version: "1.0.0", data: "second"},
+		{kind: procedure.RecoverConfig, format: 1, who: "third", version: "1.0.0", data: "third"},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: procedure.RecoverConfig, format: 2, who: "fourth", version: "2.0.0", data: "fourth"},
+		{kind: procedure.RecoverConfig, format: 2, who: "fifth", version: "2.0.0", data: "fifth"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "third"},
+	}},
+	{"download after an activation without reset", []command{
+		{kind: procedure.DownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"},
+		{kind: procedure.Activate, version: "1.0.0", data: "old", orVersion: "2.0.0"},
+		{kind: procedure.DownloadSoftware, options: procedure.Force, file: "2.0.0", version: "1.0.0", data: "old", orVersion: "2.0.0"},
+	}},
+	{"back by command after going back by itself", []command{
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old", cause: procedure.CauseSelfTestFailed},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+	}},
+	{"confirm window over in the middle of a recovery", []command{
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0", window: lateWindow},
+		{kind: procedure.RecoverConfig, format: 2, who: "fourth", version: "1.0.0", data: "old", cause: procedure.CauseConfirmTimeout},
+		{kind: procedure.RecoverConfig, format: 1, who: "second", version: "1.0.0", data: "second"},
+	}},
+	{"the whole procedure and back", []command{
+		{kind: procedure.BackupConfig, version: "1.0.0", data: "old"},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: procedure.RecoverConfig, options: procedure.ConvertFirst, format: 1, who: "old", version: "2.0.0", data: "old"},
+		{kind: procedure.RecoverConfig, format: 2, who: "newer", version: "2.0.0", data: "newer"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+	}},
+}
