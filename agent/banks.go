@@ -53,7 +53,11 @@ func (b banks) Install(ctx context.Context, files procedure.Files, name string, 
 			}
 		},
 	})
-	return procedure.Installed{Bank: r.Bank, Version: r.Version, Size: uint64(r.Size), Digest: r.Digest, Format: r.ConfigFormat}, err
+	size := r.Size
+	if r.Already || opt.CheckOnly {
+		size = r.Fetched
+	}
+	return procedure.Installed{Bank: r.Bank, Version: r.Version, Size: uint64(size), Digest: r.Digest, Format: r.ConfigFormat}, err
 }
 
 func (b banks) Check(_ context.Context, n int, allowDowngrade bool) error {

@@ -15,6 +15,11 @@ import (
 func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction, error) {
 	for _, as := range list {
 		if err := a.permit(caller, as); err != nil {
+			if slices.ContainsFunc(list, func(as mib.Assignment) bool {
+				return as.Object == mib.ReqCommand && as.Value.Int != int64(procedure.None)
+			}) {
+				a.engine.Refused(refusedBecause(as.Object, err))
+			}
 			return nil, err
 		}
 	}
@@ -44,11 +49,38 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 	if err != nil {
 		return nil, setError(err, list)
 	}
-	return transaction{r}, nil
+	return transaction{r, list}, nil
+}
+
+// Refused implements mib.Refuser: a request that the module itself forbids was refused
+// as well, and iadUpgReqRefusal says why.
+func (a *Agent) Refused(vbs []mib.Varbind, e *mib.SetError) {
+	module := a.tree.Module()
+	for _, vb := range vbs {
+		if o, _, ok := module.Lookup(vb.OID); ok && o == mib.ReqCommand && vb.Value.Int != int64(procedure.None) {
+			guilty, _, _ := module.Lookup(vbs[e.Index-1].OID)
+			a.engine.Refused(refusedBecause(guilty, e))
+			return
+		}
+	}
+}
+
+// refusedBecause is the cause of a request that failed for the sake of one object.
+func refusedBecause(o *mib.Object, e *mib.SetError) procedure.Failure {
+	f := procedure.Failure{Code: procedure.CauseBadRequest, Text: e.Reason}
+	switch {
+	case e.Status == mib.AuthorizationError:
+		f.Code = procedure.CauseNotPermitted
+	case e.Status == mib.WrongValue && o == mib.ReqCommand:
+		f.Code = procedure.CauseUnsupported
+	case e.Status == mib.WrongValue && o == mib.ServerProtocol:
+		f.Code = procedure.CauseUnsupportedProtocol
+	}
+	return f
 }
 
 // permit judges what depends on the caller or the device, not on the state.
-func (a *Agent) permit(caller mib.Caller, as mib.Assignment) error {
+func (a *Agent) permit(caller mib.Caller, as mib.Assignment) *mib.SetError {
 	switch as.Object {
 	case mib.ServerPassword:
 		if !caller.Private && !a.cfg.PlainPasswords && len(as.Value.Bytes) > 0 {
@@ -230,13 +262,23 @@ func concerns(r *procedure.Refusal, as mib.Assignment) bool {
 }
 
 // transaction is a SET that the engine has reserved.
-type transaction struct{ r *procedure.Reservation }
+type transaction struct {
+	r    *procedure.Reservation
+	list []mib.Assignment
+}
 
 func (t transaction) Commit() error {
-	if err := t.r.Commit(); err != nil {
-		return &mib.SetError{Status: mib.CommitFailed, Reason: err.Error()}
+	err := t.r.Commit()
+	if err == nil {
+		return nil
 	}
-	return nil
+	e := &mib.SetError{Status: mib.CommitFailed, Reason: err.Error()}
+	for _, as := range t.list {
+		if as.Object == mib.ReqCommand {
+			e.Index = as.Pos
+		}
+	}
+	return e
 }
 
 func (t transaction) Undo() error {

@@ -33,6 +33,12 @@ type Instrumentation interface {
 	Test(caller Caller, changes []Assignment) (Transaction, error)
 }
 
+// Refuser is an Instrumentation that hears of the SETs that the tree refuses by what
+// the module says, without asking it.
+type Refuser interface {
+	Refused(vbs []Varbind, e *SetError)
+}
+
 // View is a consistent state of the objects. One goroutine uses it. What it
 // returns is not changed by the tree, and may be handed out again.
 type View interface {

@@ -25,13 +25,13 @@ func (t *Tree) Test(caller Caller, vbs []Varbind) (Transaction, error) {
 	for i, vb := range vbs {
 		a, status, reason := reader.assignment(vb)
 		if status != NoError {
-			return nil, &SetError{Status: status, Index: i + 1, Reason: reason}
+			return nil, t.refuse(vbs, &SetError{Status: status, Index: i + 1, Reason: reason})
 		}
 		a.Pos = i + 1
 		key := string(vb.OID.key())
 		if j, twice := seen[key]; twice {
 			if !changes[j].Value.Equal(a.Value) {
-				return nil, &SetError{Status: InconsistentValue, Index: i + 1, Reason: a.Object.Name + ": two values in one SET"}
+				return nil, t.refuse(vbs, &SetError{Status: InconsistentValue, Index: i + 1, Reason: a.Object.Name + ": two values in one SET"})
 			}
 			continue
 		}
@@ -46,6 +46,14 @@ func (t *Tree) Test(caller Caller, vbs []Varbind) (Transaction, error) {
 		return nil, asSetError(err, GenErr, len(vbs))
 	}
 	return tx, nil
+}
+
+// refuse tells who wants to know of a SET that the Instrumentation is not asked about.
+func (t *Tree) refuse(vbs []Varbind, e *SetError) error {
+	if r, ok := t.inst.(Refuser); ok {
+		r.Refused(vbs, e)
+	}
+	return e
 }
 
 // assignment judges one varbind.

@@ -21,7 +21,7 @@ func planFor(op *Operation) []step {
 			{phase: Checking, weight: 1, do: (*task).checkDownload},
 			{phase: Connecting, weight: 2, do: (*task).connect, needed: (*task).fetches},
 			{phase: Erasing, weight: 2}, // a phase within install
-			{phase: Transferring, weight: 65, do: (*task).install, needed: (*task).fetches},
+			{phase: Transferring, weight: 65, do: (*task).install, needed: (*task).fetches, enters: true},
 			{phase: Verifying, weight: 10}, // this, too
 		}
 		if o.Has(ThenActivate) && !o.Has(CheckOnly) {

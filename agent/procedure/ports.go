@@ -71,7 +71,7 @@ type Install struct {
 type Installed struct {
 	Bank    int
 	Version string
-	Size    uint64 // octets fetched
+	Size    uint64 // octets of the file; if it was not wanted whole, those that came
 	Digest  []byte // SHA-256 of the file fetched
 	Format  uint32 // configuration data format of the software
 }

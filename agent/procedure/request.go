@@ -278,6 +278,15 @@ func (e *Engine) notStored(command Kind, err error) error {
 	return err
 }
 
+// Refused notes why a request was refused before the engine was asked, for
+// iadUpgReqRefusal.
+func (e *Engine) Refused(f Failure) {
+	_ = e.call(func() {
+		e.refusal = Failure{Code: f.Code, Text: cut(f.Text)}
+		e.publish()
+	})
+}
+
 // nextLock increments a TestAndIncr (RFC 2579).
 func nextLock(n int32) int32 {
 	if n == 1<<31-1 {
@@ -325,9 +334,10 @@ func (r *Reservation) Done() {
 		if !r.committed || r.repeat {
 			return
 		}
+		e.windowChanged(r.oldSettings.ConfirmWindow)
+		e.confirmIfDue() // the mode may have changed
 		switch r.command {
 		case 0, None:
-			e.confirmIfDue() // the mode may have changed
 		case Abort:
 			e.abort(failure(CauseAbortedByManager, "aborted by "+owner(r.owner)))
 		case Confirm:

@@ -189,6 +189,16 @@ func (e *Engine) openWindow() {
 	e.window = e.clock.Now().Add(time.Duration(left) * time.Second)
 }
 
+// windowChanged moves the end of the trial that goes on by as much as the window has
+// been made longer or shorter.
+func (e *Engine) windowChanged(before uint32) {
+	if e.window.IsZero() || e.s.ConfirmWindow == before {
+		return
+	}
+	e.window = e.window.Add(time.Duration(int64(e.s.ConfirmWindow)-int64(before)) * time.Second)
+	_ = e.persist() // what is left of it outlives a restart
+}
+
 // tries tells whether the operation is the one that tries the running software.
 func (e *Engine) tries() bool {
 	st, op := e.cfg.Banks.Status(), &e.j.Op

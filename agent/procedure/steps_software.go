@@ -202,7 +202,11 @@ func (t *task) checkRestore() error {
 	if err != nil {
 		return err
 	}
-	if n == t.e.cfg.Banks.Status().Running {
+	st := t.e.cfg.Banks.Status()
+	if v := st.Bank(n).Version; t.op.Params.Version != "" && v != t.op.Params.Version {
+		return failure(CauseVersionMismatch, fmt.Sprintf("the software to fall back on is version %s, not %s", v, t.op.Params.Version))
+	}
+	if n == st.Running {
 		return nil
 	}
 	return t.checkCalls()

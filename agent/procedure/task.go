@@ -13,6 +13,7 @@ type step struct {
 	weight int // share of the percentage
 	do     func(*task) error
 	needed func(*task) bool // nil: always
+	enters bool             // do says itself when the phase begins
 }
 
 // restartWanted is how a step says that the device must restart; the plan goes
@@ -118,7 +119,9 @@ func (t *task) runSteps(from int) error {
 		if s.do == nil || s.needed != nil && !s.needed(t) {
 			continue
 		}
-		t.phase(s.phase)
+		if !s.enters {
+			t.phase(s.phase)
+		}
 		if err := s.do(t); err != nil {
 			return fmt.Errorf("%s: %w", s.phase, err)
 		}
