@@ -59,4 +59,6 @@ func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile,
 
 func (s *externalSession) Resume(string, []BackupFile) {}
 
+func (s *externalSession) Offer(string) {}
+
 func (s *externalSession) Close() {}

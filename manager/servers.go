@@ -183,7 +183,7 @@ func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
 	}
 	home := path.Join("backup", folderName(device))
 	session := &serverSession{servers: s, grant: &grant{
-		user: "iad-" + rand.Text()[:8], password: rand.Text(), secure: p == FTPS, home: home, final: make(map[string]bool),
+		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == TFTP, secure: p == FTPS, home: home, final: make(map[string]bool),
 	}}
 	session.server = FileServerAddress{Protocol: p, Host: host, Port: uint16(port), Timeout: 30 * time.Second}
 	if p != TFTP {
@@ -269,6 +269,12 @@ func (s *serverSession) Resume(folder string, files []BackupFile) {
 	s.grant.folder, s.grant.final = folder, final
 }
 
+func (s *serverSession) Offer(folder string) {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.offered = folder
+}
+
 func (s *serverSession) Publish(img *Image) (folder, name string, err error) {
 	return s.servers.Publish(img), img.FileName(), nil
 }
@@ -280,5 +286,6 @@ func (s *serverSession) Digest(folder, name string) (int64, []byte, error) {
 func (s *serverSession) Close() {
 	s.servers.store.mu.Lock()
 	defer s.servers.store.mu.Unlock()
+	s.grant.closed = true
 	delete(s.servers.store.grants, s.grant.user)
 }

@@ -95,6 +95,7 @@ func (u *upgrade) recoverRequest(d *Device) Request {
 	if m := u.record.Modified; m != nil {
 		folder, files, text = m.Folder, m.Files, "recover the configuration data as modified here"
 	}
+	u.session.Offer(folder)
 	request := Request{
 		Kind: mib.OperationKindRecoverConfig, Retries: u.plan.DeviceRetries,
 		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: folder},

@@ -51,16 +51,28 @@ type imageSource struct {
 	open func() (afero.File, error)
 }
 
-// grant lets one device read below home and write into folder.
+// grant lets one device write into folder and read: below home with a password,
+// without one only in folder and in offered.
 type grant struct {
-	user, password string
-	secure         bool // over TLS only
-	home, folder   string
-	final          map[string]bool // names that stay once they are there
+	user, password        string
+	anonymous             bool // by TFTP, and by nothing else
+	secure                bool // over TLS only
+	closed                bool // nothing is allowed any more; connections may still be there
+	home, folder, offered string
+	final                 map[string]bool // names that stay once they are there
 }
 
-// access is what one session may do: that of one grant, or of all of them
-// where the protocol knows no users (TFTP).
+// reads tells whether the grant lets name be read. Whoever knows no password sees what
+// is needed now, not what the device sent before by a safer protocol.
+func (g *grant) reads(name string) bool {
+	if g.anonymous {
+		return below(name, g.folder) || below(name, g.offered)
+	}
+	return below(name, g.home)
+}
+
+// access is what one session may do: that of one grant, or of all that are for
+// it where the protocol knows no users (TFTP).
 type access struct {
 	store *store
 	grant *grant
@@ -87,22 +99,24 @@ func below(name, folder string) bool {
 	return folder != "" && (name == folder || strings.HasPrefix(name, folder+"/"))
 }
 
-// granted returns the grant that lets the session read name, nil for none.
-func (a access) granted(name string) *grant {
-	if a.grant != nil {
-		if below(name, a.grant.home) {
-			return a.grant
-		}
-		return nil
-	}
+// granted tells whether a grant of the session allows something.
+func (a access) granted(allows func(*grant) bool) bool {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
+	if a.grant != nil {
+		return !a.grant.closed && allows(a.grant)
+	}
 	for _, g := range a.store.grants {
-		if below(name, g.home) {
-			return g
+		if g.anonymous && allows(g) {
+			return true
 		}
 	}
-	return nil
+	return false
+}
+
+// readable tells whether the session may read name.
+func (a access) readable(name string) bool {
+	return a.granted(func(g *grant) bool { return g.reads(name) })
 }
 
 // open returns a file for reading and its size.
@@ -113,12 +127,13 @@ func (a access) open(name string) (afero.File, int64, error) {
 	}
 	a.store.mu.Lock()
 	image, ok := a.store.images[clean]
+	ok = ok && (a.grant == nil || !a.grant.closed)
 	a.store.mu.Unlock()
 	if ok {
 		f, err := image.open()
 		return f, image.size, err
 	}
-	if a.granted(clean) == nil {
+	if !a.readable(clean) {
 		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	info, err := a.store.files.Stat(clean)
@@ -151,7 +166,7 @@ func (a access) stat(name string) (fs.FileInfo, error) {
 		return virtualInfo{name: path.Base(clean), size: image.size}, nil
 	case isFolder:
 		return virtualInfo{name: path.Base("/" + clean), dir: true}, nil
-	case a.granted(clean) != nil:
+	case a.readable(clean):
 		if partial, err := a.store.files.Stat(partialName(clean)); err == nil {
 			return virtualInfo{name: path.Base(clean), size: partial.Size()}, nil
 		}
@@ -166,7 +181,7 @@ func (a access) readDir(name string) ([]os.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.granted(clean) == nil {
+	if !a.readable(clean) {
 		return nil, nil
 	}
 	list, err := afero.ReadDir(a.store.files, clean)

@@ -17,25 +17,33 @@ import (
 
 // uploadFolder checks that name is a file directly in the folder of a grant, and tells
 // which names there are final. Who has not logged in may write those only: no program
-// uploads by TFTP under another name first.
+// uploads by TFTP under another name first. What was set aside is nobody's to change.
 func (a access) uploadFolder(name string) (clean string, final map[string]bool, err error) {
 	clean, err = cleanName(name)
 	if err != nil {
 		return "", nil, err
 	}
-	folder := ""
-	if g := a.granted(clean); g != nil {
-		a.store.mu.Lock()
-		folder, final = g.folder, g.final
-		a.store.mu.Unlock()
-	}
-	if folder == "" || path.Dir(clean) != folder {
+	folder, base := path.Dir(clean), path.Base(clean)
+	if !a.granted(func(g *grant) bool {
+		final = g.final
+		return g.folder != "" && g.folder == folder
+	}) {
 		return "", nil, fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+clean))
 	}
-	if a.grant == nil && !final[path.Base(clean)] {
-		return "", nil, fmt.Errorf("%w: %.64q", errFileName, path.Base(clean))
+	if a.grant == nil && !final[base] || final[beforeSetAside(base)] {
+		return "", nil, fmt.Errorf("%w: %.64q", errFileName, base)
 	}
 	return clean, final, nil
+}
+
+// beforeSetAside is the name that a file had before setAside gave it this one; "" if
+// it is not from there.
+func beforeSetAside(base string) string {
+	i := strings.LastIndexByte(base, '~')
+	if i < 0 || strings.Trim(base[i+1:], "0123456789") != "" {
+		return ""
+	}
+	return base[:i]
 }
 
 // create begins an upload. Nothing shows under the name until it is complete.

@@ -1,0 +1,114 @@
+package manager_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/manager"
+)
+
+// As iadms serve does: the folders of one device, one for each protocol.
+func TestServersTFTPSeesWhatIsForIt(t *testing.T) {
+	s, files := startServers(t, nil)
+	folders := make(map[manager.Protocol]string)
+	var anonymous manager.Session
+	for _, p := range []manager.Protocol{manager.FTP, manager.FTPS, manager.TFTP} {
+		session, err := s.Open(p, "A", "127.0.0.1:161")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.Close()
+		if folders[p], _, err = session.NewBackup(oneKind); err != nil {
+			t.Fatal(err)
+		}
+		anonymous = session
+	}
+	_, c := open(t, s, manager.TFTP, "B")
+	for _, p := range []manager.Protocol{manager.FTP, manager.FTPS} {
+		secret := folders[p] + "/userData.cfg"
+		if err := c.put(secret, []byte("x")); err == nil {
+			t.Errorf("%s: wrote by TFTP", p)
+		}
+		if err := afero.WriteFile(files, secret, []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.get(secret); err == nil {
+			t.Errorf("%s: read by TFTP: %q", p, got)
+		}
+	}
+	for range 20 { // in whatever order the grants are looked at
+		if err := c.put(folders[manager.TFTP]+"/userData.cfg", []byte("data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	anonymous.Offer(folders[manager.FTP])
+	if got, err := c.get(folders[manager.FTP] + "/userData.cfg"); err != nil || string(got) != "secret" {
+		t.Errorf("what is recovered: %q, %v", got, err)
+	}
+}
+
+func TestServersKeepWhatWasSetAside(t *testing.T) {
+	s, files := startServers(t, nil)
+	session, client := open(t, s, manager.FTP, "A")
+	c := client.(ftpClient)
+	folder, _, err := session.NewBackup(oneKind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := folder + "/userData.cfg"
+	for _, text := range []string{"earlier", "later"} {
+		if err := c.put(name, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aside := name + "~1"
+	for what, err := range map[string]error{
+		"appended":    c.Append(aside, bytes.NewReader([]byte("x"))),
+		"written":     c.put(aside, []byte("x")),
+		"went on":     c.StorFrom(aside, bytes.NewReader([]byte("x")), 3),
+		"deleted":     c.Delete(aside),
+		"renamed":     c.Rename(aside, folder+"/x"),
+		"another one": c.put(name+"~7", []byte("x")),
+	} {
+		if err == nil {
+			t.Errorf("a file set aside: %s", what)
+		}
+	}
+	for name, want := range map[string]string{name: "later", aside: "earlier"} {
+		if got, err := afero.ReadFile(files, name); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, %v", name, got, err)
+		}
+	}
+	for i := range 2 { // names that only look like it
+		if err := c.put(folder+"/draft~1", fmt.Append(nil, i)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestServersForgetUser(t *testing.T) {
+	s, _ := startServers(t, nil)
+	session, client := open(t, s, manager.FTP, "A")
+	c := client.(ftpClient)
+	folder, _, err := session.NewBackup(oneKind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := folder + "/userData.cfg"
+	if err := c.put(name, []byte("data")); err != nil {
+		t.Fatal(err)
+	}
+	session.Close()
+	if err := c.put(name, []byte("other")); err == nil {
+		t.Error("written after the run")
+	}
+	if got, err := c.get(name); err == nil {
+		t.Errorf("read after the run: %q", got)
+	}
+	if list, err := c.List(folder); err == nil && len(list) > 0 {
+		t.Errorf("%d files listed after the run", len(list))
+	}
+}
