@@ -17,6 +17,8 @@ import (
 
 	"github.com/jlaffaye/ftp"
 	"github.com/pin/tftp/v3"
+
+	"example.com/iad/internal/ftpcontrol"
 )
 
 const (
@@ -40,7 +42,7 @@ func (e *ExternalServer) readBack(name string) (int64, []byte, error) {
 	if e.Server.Protocol == TFTP {
 		read = e.readTFTP
 	}
-	err := read(ctx, name, sum)
+	err := e.plain(read(ctx, name, sum))
 	switch {
 	case err == nil:
 		return sum.size, sum.hash.Sum(nil), nil
@@ -50,6 +52,15 @@ func (e *ExternalServer) readBack(name string) (int64, []byte, error) {
 		return 0, nil, fmt.Errorf("%s: %s: %w: %w", e.Server, name, fs.ErrNotExist, err)
 	}
 	return 0, nil, fmt.Errorf("%w: %s: %s: %w", ErrNoDigest, e.Server, name, err)
+}
+
+// plain drops what an error wraps, but for what readBack asks for, and with it the
+// password: some servers quote the commands that they refuse, PASS too.
+func (e *ExternalServer) plain(err error) error {
+	if err == nil || errors.Is(err, errTooLarge) || e.Server.Password == "" {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), e.Server.Password, "***"))
 }
 
 // saysMissing tells whether a server's words mean that there is no such file. FTP has
@@ -106,7 +117,7 @@ func (e *ExternalServer) readTFTP(_ context.Context, name string, to io.Writer) 
 
 func (e *ExternalServer) readFTP(ctx context.Context, name string, to io.Writer) (err error) {
 	dial := &ftpDialer{ctx: ctx}
-	options := []ftp.DialOption{ftp.DialWithDialFunc(dial.dial)}
+	options := []ftp.DialOption{ftp.DialWithDialFunc(dial.dial), ftp.DialWithShutTimeout(readBackStall)}
 	if e.Server.Protocol == FTPS {
 		if dial.tls = e.TLS; dial.tls == nil {
 			dial.tls = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -153,7 +164,7 @@ func notReply(err error) error {
 }
 
 // ftpDialer opens an FTP client's connections: all of them end with ctx and are given
-// up when the server is silent.
+// up when the server is silent, or says more in a reply than replies have.
 type ftpDialer struct {
 	ctx  context.Context
 	tls  *tls.Config // for data connections; the library sees to the control connection
@@ -167,11 +178,15 @@ func (d *ftpDialer) dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(d.ctx, func() { _ = conn.Close() }) // its reader learns of it
-	patient := &patientConn{closingConn{conn, stop}, readBackStall}
-	if d.data && d.tls != nil {
+	closing := closingConn{conn, stop}
+	if !d.data {
+		d.data = true
+		return ftpcontrol.New(closing, readBackStall), nil
+	}
+	patient := &patientConn{closing, readBackStall}
+	if d.tls != nil {
 		return tls.Client(patient, d.tls), nil
 	}
-	d.data = true
 	return patient, nil
 }
 

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
@@ -192,5 +193,57 @@ func TestExternalServerNames(t *testing.T) {
 			t.Errorf("address %v", session.Address())
 		}
 		session.Close()
+	}
+}
+
+// A server that others run is not trusted with the memory of iadms, nor to keep to
+// itself what it was told.
+func TestExternalServerHostile(t *testing.T) {
+	const password = "Ohgh4aiTeew3Eip9"
+	endless := bytes.Repeat([]byte("230-and more\r\n"), 1000)
+	for name, answer := range map[string]func(c net.Conn, command string){
+		"quotes": func(c net.Conn, command string) { fmt.Fprintf(c, "500 '%s': command not understood\r\n", command) },
+		"endless": func(c net.Conn, _ string) {
+			for err := error(nil); err == nil; _, err = c.Write(endless) {
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				fmt.Fprint(c, "220 ready\r\n")
+				for s := bufio.NewScanner(c); s.Scan(); {
+					if strings.HasPrefix(s.Text(), "PASS ") {
+						answer(c, s.Text())
+					} else {
+						fmt.Fprint(c, "331 go on\r\n")
+					}
+				}
+			}()
+			address := l.Addr().(*net.TCPAddr)
+			external := &manager.ExternalServer{Server: manager.FileServerAddress{
+				Protocol: manager.FTP, Host: "127.0.0.1", Port: uint16(address.Port), User: "iad", Password: password,
+			}}
+			session, err := external.Open(manager.FTP, "A", "127.0.0.1:161")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = session.Digest("f", "x")
+			if !errors.Is(err, manager.ErrNoDigest) || strings.Contains(fmt.Sprint(err), password) || len(fmt.Sprint(err)) > 1000 {
+				t.Errorf("%.1000v", err)
+			}
+			<-done
+		})
 	}
 }

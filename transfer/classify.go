@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"example.com/iad/internal/ftpcontrol"
 	"example.com/iad/internal/tftpwire"
 )
 
@@ -156,6 +157,7 @@ var localRules = []struct {
 	{is(io.ErrUnexpectedEOF), CauseConnectionLost},
 	{is(net.ErrClosed), CauseConnectionLost},
 	{is(tftpwire.ErrMalformed), CauseProtocolError},
+	{is(ftpcontrol.ErrReplyTooLong), CauseProtocolError},
 }
 
 func is(target error) func(error) bool {

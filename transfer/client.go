@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -144,11 +145,36 @@ func (c *Client) Close() error { return c.close() }
 
 // fail makes an *Error of whatever went wrong, see classify.go.
 func (c *Client) fail(op, name string, err error) error {
-	e := classify(err)
+	e := classify(hide(err, c.server.Password))
 	e.Op, e.Server, e.File = op, c.server.String(), name
-	c.options.Log.Debug("transfer failed", "op", op, "file", name, "cause", uint8(e.Code), "reply", e.Reply, "err", err)
+	c.options.Log.Debug("transfer failed", "op", op, "file", name, "cause", uint8(e.Code), "reply", e.Reply, "err", e.Err)
 	return e
 }
+
+// hide takes the password out of an error's text: some servers quote the commands that
+// they refuse, PASS too.
+func hide(err error, password string) error {
+	if password == "" || !strings.Contains(err.Error(), password) {
+		return err
+	}
+	text := strings.ReplaceAll(err.Error(), password, "***")
+	var reply *replyError
+	if errors.As(err, &reply) {
+		told := *reply
+		told.text = strings.ReplaceAll(reply.text, password, "***")
+		return &hiddenError{text, &told}
+	}
+	return &hiddenError{text, err}
+}
+
+// hiddenError is an error with another text.
+type hiddenError struct {
+	text string
+	err  error
+}
+
+func (e *hiddenError) Error() string { return e.text }
+func (e *hiddenError) Unwrap() error { return e.err }
 
 // contextFirst replaces an error that followed from the end of the context.
 func contextFirst(ctx context.Context, err error) error {

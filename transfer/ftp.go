@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/jlaffaye/ftp"
+
+	"example.com/iad/internal/ftpcontrol"
 )
 
 // ftpSession keeps one control connection from file to file.
@@ -19,7 +21,7 @@ type ftpSession struct {
 	tls     *tlsSettings // nil for plain FTP
 
 	conn    *ftp.ServerConn // nil when not connected
-	control *controlConn
+	control *ftpcontrol.Conn
 	ctx     context.Context // of the transfer in hand: the library's callbacks take none
 
 	mu   sync.Mutex
@@ -108,8 +110,8 @@ func (s *ftpSession) replied(err error, doing direction) error {
 	case classify(err).Code == CauseOther && s.ctx.Err() == nil:
 		// The library could not make sense of what came, perhaps because it was
 		// only half of a reply.
-		if s.control != nil && s.control.broken() {
-			return s.control.failed
+		if s.control != nil && s.control.Failed() != nil {
+			return s.control.Failed()
 		}
 		return &causeError{CauseProtocolError, err}
 	}
@@ -123,7 +125,7 @@ func (s *ftpSession) size(path string) (int64, error) {
 	switch {
 	case err == nil && n >= 0:
 		return n, nil
-	case s.control.broken():
+	case s.control.Failed() != nil:
 		return -1, err
 	case errors.As(err, &reply) && reply.Code == 421:
 		return -1, err
@@ -141,7 +143,7 @@ func (s *ftpSession) get(ctx context.Context, path string, offset int64) (io.Rea
 		err = s.replied(err, getting)
 		end()
 		s.transferred()
-		if s.control.broken() {
+		if s.control.Failed() != nil {
 			s.disconnect()
 		}
 		return nil, 0, err
@@ -166,8 +168,8 @@ func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, err
 	switch {
 	case err == nil:
 		return &ftpReader{session: s, response: response, left: size - offset, sized: size >= 0}, size, nil
-	case errors.As(err, &reply) && s.control.verb == "REST":
-		return nil, 0, &causeError{CauseProtocolError, fmt.Errorf("%w: %d %s", ErrNoResume, reply.Code, printable(reply.Msg, 64))}
+	case errors.As(err, &reply) && s.control.Verb() == "REST":
+		return nil, 0, &causeError{CauseProtocolError, fmt.Errorf("%w: %d %s", ErrNoResume, reply.Code, reply.Msg)}
 	case errors.As(err, &reply) && reply.Code == 550 && size >= 0:
 		// It exists: it may not be read. vsftpd has the same words for both.
 		return nil, 0, &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, hint: CauseAccessDenied}
@@ -219,7 +221,7 @@ func (r *ftpReader) finish() error {
 
 func (r *ftpReader) Close() error {
 	r.end()
-	if !r.done || r.session.control != nil && r.session.control.broken() {
+	if !r.done || r.session.control != nil && r.session.control.Failed() != nil {
 		r.done = true
 		r.session.disconnect() // there is no way back to a quiet connection but ABOR, which few servers do well
 		return nil

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -406,3 +407,41 @@ func TestFTPSRefused(t *testing.T) {
 		})
 	}
 }
+
+// Some servers quote the command that they refuse.
+func TestFTPQuotedPassword(t *testing.T) {
+	t.Parallel()
+	quote := func(reply string) func(*fakeConn, string) {
+		return func(c *fakeConn, _ string) { c.reply(reply, strings.Repeat("-", 80)+secretPassword) }
+	}
+	for name, change := range map[string]func(f *fakeFTP){
+		"refused":     func(f *fakeFTP) { f.on["PASS"] = quote("500 'PASS %s': command not understood") },
+		"many lines":  func(f *fakeFTP) { f.on["PASS"] = quote("530-no\r\n %s\r\n530 no") },
+		"no reply":    func(f *fakeFTP) { f.on["PASS"] = quote("PASS %s?") },
+		"later":       func(f *fakeFTP) { f.on["RETR"] = quote("550 %s asks for it") },
+		"of the file": func(f *fakeFTP) { f.on["REST"] = quote("502 %s") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := fakeWithFile()
+			change(f)
+			s := f.start(t).Server
+			s.User, s.Password = "iad", secretPassword
+			var log bytes.Buffer
+			c, err := transfer.New(s, transfer.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, _, err = c.Get(testContext(t), "file", 1); err == nil {
+				t.Fatal("it went well")
+			}
+			var e *transfer.Error
+			if all := err.Error() + log.String(); strings.Contains(all, secretPassword[:12]) || !errors.As(err, &e) || strings.Contains(e.Reply, secretPassword[:12]) {
+				t.Errorf("the password is in %s", all)
+			}
+		})
+	}
+}
+
+const secretPassword = "Ohgh4aiTeew3Eip9"

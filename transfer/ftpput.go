@@ -24,7 +24,7 @@ func (s *ftpSession) put(ctx context.Context, path string, u *upload) (int64, er
 	defer func() {
 		end()
 		s.transferred()
-		if s.control != nil && s.control.broken() {
+		if s.control != nil && s.control.Failed() != nil {
 			s.disconnect()
 		}
 	}()
@@ -46,7 +46,7 @@ func (s *ftpSession) put(ctx context.Context, path string, u *upload) (int64, er
 	if err = s.replied(s.conn.Rename(temporary, path), putting); err == nil {
 		return u.read, nil
 	}
-	s.options.Log.Debug("server does not rename", "err", err)
+	s.options.Log.Debug("server does not rename", "err", hide(err, s.server.Password))
 	s.remove(temporary)
 	if refused(err) && u.seek(0) {
 		return s.putDirectly(path, u)
@@ -78,7 +78,7 @@ func (s *ftpSession) storeResuming(ctx context.Context, path string, u *upload) 
 		if c := classify(err).Code; c != CauseConnectionLost && c != CauseTransferTimeout || !u.seek(0) {
 			return err
 		}
-		s.options.Log.Info("upload broke off, going on", "err", err)
+		s.options.Log.Info("upload broke off, going on", "err", hide(err, s.server.Password))
 		if sleep(ctx, wait.NextBackOff()) != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (s *ftpSession) storeRest(path string, u *upload) error {
 		u.seek(0)
 	}
 	err = s.store(path, u, have)
-	if refused(err) && s.control.verb == "REST" {
+	if refused(err) && s.control.Verb() == "REST" {
 		u.seek(0)
 		err = s.store(path, u, 0)
 	}
@@ -121,11 +121,11 @@ func (s *ftpSession) checkStored(path string, sent int64) error {
 
 // remove is a courtesy: the upload has failed already.
 func (s *ftpSession) remove(path string) {
-	if s.conn == nil || s.control.broken() {
+	if s.conn == nil || s.control.Failed() != nil {
 		return
 	}
 	if err := s.conn.Delete(path); err != nil {
-		s.options.Log.Debug("temporary file left on the server", "path", path, "err", err)
+		s.options.Log.Debug("temporary file left on the server", "path", path, "err", hide(err, s.server.Password))
 	}
 }
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -83,6 +85,34 @@ func (s secrets) in(text string) (names []string) {
 		}
 	}
 	return names
+}
+
+// quotingServer is an FTP server that understands USER only.
+func quotingServer(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "220 ready\r\n")
+			for s := bufio.NewScanner(c); s.Scan(); {
+				if strings.HasPrefix(s.Text(), "USER ") {
+					fmt.Fprint(c, "331 password?\r\n")
+				} else {
+					fmt.Fprintf(c, "500 '%s': command not understood\r\n", s.Text())
+				}
+			}
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
 }
 
 // After a whole procedure by SNMPv3 and FTP, and after log-ins that failed, no
@@ -178,6 +208,9 @@ func TestSecrets(t *testing.T) {
 	if !stored[planted["wrong server password"]] {
 		t.Error("the device did not get the password of the server")
 	}
+
+	// And one that quotes the command with the password as it does so.
+	run(true, "backup", d.addr, "--server", "ftp://"+address.User+"@"+quotingServer(t), "--retries", "0", "--notifications", "none", "--json")
 
 	for _, device := range [][]string{{"--json"}, {}} {
 		for i, args := range [][]string{
