@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gosnmp/gosnmp"
+	"golang.org/x/time/rate"
 
 	"example.com/iad/mib"
 )
@@ -22,7 +23,7 @@ type ListenerConfig struct {
 	Listen string
 	// Communities that may vouch for SNMPv2c notifications; none: any.
 	Communities []string
-	// Users of SNMPv3.
+	// Users of SNMPv3. Several may have the same name: each is tried.
 	Users []User
 	// Root is where devices have IAD-UPGRADE-MIB; nil: mib.DefaultRoot.
 	Root mib.OID
@@ -40,6 +41,7 @@ type Listener struct {
 	module *mib.Module
 	codec  gosnmp.GoSNMP // decodes SNMPv2c
 	usm    *usmReceiver
+	noise  *rate.Limiter // of warnings
 	done   chan struct{}
 
 	mu        sync.Mutex
@@ -77,6 +79,7 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	l := &Listener{
 		cfg: cfg, conn: conn, module: mib.NewModule(cfg.Root), usm: usm,
 		codec: gosnmp.GoSNMP{Version: gosnmp.Version2c},
+		noise: rate.NewLimiter(rate.Every(10*time.Second), 5),
 		done:  make(chan struct{}), sequences: make(map[string]*sequence),
 	}
 	go l.receive()
@@ -115,8 +118,12 @@ func (l *Listener) receive() {
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		answer, err := l.handle(slices.Clone(buf[:n]), from)
+		level := slog.LevelDebug
+		if errors.Is(err, errNoCredentials) && l.noise.Allow() { // strangers can cause it at will
+			level = slog.LevelWarn
+		}
 		if err != nil {
-			l.cfg.Log.Debug("message dropped", "from", from, "cause", err)
+			l.cfg.Log.Log(context.Background(), level, "notification dropped", "from", from, "cause", err)
 		}
 		if answer == nil {
 			continue

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,13 +20,20 @@ type usmReceiver struct {
 	engineID string
 	started  time.Time
 	now      func() time.Time
-	users    map[string]User
+	users    map[string][]User // by name: devices may have one each, under the same name
 	keys     map[keyName]*gosnmp.UsmSecurityParameters
 	clocks   map[string]engineClock
 	counters map[string]uint32
 }
 
-type keyName struct{ user, engine string }
+// keyName tells apart what a user's keys were found to fit.
+type keyName struct {
+	user, engine string
+	level        gosnmp.SnmpV3MsgFlags
+}
+
+// errNoCredentials: nobody who is known here can have sent the message.
+var errNoCredentials = errors.New("authentication failed")
 
 // engineClock is what is known of a sender's snmpEngineBoots and
 // snmpEngineTime.
@@ -53,7 +61,7 @@ const (
 
 func newUSMReceiver(users []User, now func() time.Time) (*usmReceiver, error) {
 	u := &usmReceiver{
-		started: now(), now: now, users: make(map[string]User, len(users)),
+		started: now(), now: now, users: make(map[string][]User, len(users)),
 		keys: make(map[keyName]*gosnmp.UsmSecurityParameters), clocks: make(map[string]engineClock),
 		counters: make(map[string]uint32),
 	}
@@ -61,7 +69,7 @@ func newUSMReceiver(users []User, now func() time.Time) (*usmReceiver, error) {
 		if err := user.Check(); err != nil {
 			return nil, err
 		}
-		u.users[user.Name] = user
+		u.users[user.Name] = append(u.users[user.Name], user)
 	}
 	// RFC 3411 section 5, SnmpEngineID: enterprise number of Net-SNMP's
 	// playpen root, then format 5 (octets) and random octets.
@@ -89,39 +97,32 @@ func (u *usmReceiver) decode(message []byte) (packet *gosnmp.SnmpPacket, report 
 	}
 	reject := func(counter, why string) (*gosnmp.SnmpPacket, []byte, error) {
 		report, err := u.report(head, counter, nil)
-		return nil, report, errors.Join(errors.New(why), err)
+		return nil, report, errors.Join(fmt.Errorf("%w: %s", errNoCredentials, why), err)
 	}
 	// A sender that wants reports takes this side for authoritative.
 	confirmed := head.MsgFlags&gosnmp.Reportable != 0
 	if confirmed && sent.AuthoritativeEngineID != u.engineID {
-		return reject(usmUnknownEngineIDs, "engine discovery")
+		report, err := u.report(head, usmUnknownEngineIDs, nil)
+		return nil, report, errors.Join(errors.New("engine discovery"), err)
 	}
 	if !confirmed && (len(sent.AuthoritativeEngineID) < 5 || len(sent.AuthoritativeEngineID) > 32 || sent.AuthoritativeEngineID == u.engineID) {
 		return nil, nil, errors.New("engine identity of the sender is invalid")
 	}
-	user, ok := u.users[sent.UserName]
-	if !ok {
+	if len(u.users[sent.UserName]) == 0 {
 		return reject(usmUnknownUserNames, fmt.Sprintf("user %.40q is unknown", sent.UserName))
 	}
-	if head.MsgFlags&gosnmp.AuthPriv != user.level() {
-		return reject(usmUnsupportedSecLevels, fmt.Sprintf("user %s: security level is not the configured one", user.Name))
+	level := head.MsgFlags & gosnmp.AuthPriv
+	packet, params, err := u.unlock(message, keyName{sent.UserName, sent.AuthoritativeEngineID, level})
+	switch {
+	case err == nil:
+	case errors.Is(err, errLevel):
+		return reject(usmUnsupportedSecLevels, fmt.Sprintf("user %s: %v", sent.UserName, err))
+	case strings.Contains(err.Error(), "not authentic"):
+		return reject(usmWrongDigests, fmt.Sprintf("user %s: wrong password", sent.UserName))
+	default:
+		return reject(usmDecryptionErrors, fmt.Sprintf("user %s: %v", sent.UserName, err))
 	}
-	params, err := u.localized(user, sent.AuthoritativeEngineID)
-	if err != nil {
-		return nil, nil, err
-	}
-	codec := &gosnmp.GoSNMP{
-		Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel,
-		MsgFlags: head.MsgFlags, SecurityParameters: params,
-	}
-	packet, err = decodeSafely(func() (*gosnmp.SnmpPacket, error) { return codec.UnmarshalTrap(message, true) })
-	if err != nil {
-		if strings.Contains(err.Error(), "not authentic") {
-			return reject(usmWrongDigests, err.Error())
-		}
-		return reject(usmDecryptionErrors, err.Error())
-	}
-	if user.level() == gosnmp.NoAuthNoPriv {
+	if level == gosnmp.NoAuthNoPriv {
 		return packet, nil, nil
 	}
 	if confirmed && !u.timely(sent) {
@@ -165,23 +166,45 @@ func decodeSafely(decode func() (*gosnmp.SnmpPacket, error)) (p *gosnmp.SnmpPack
 	return decode()
 }
 
-// localized returns the user's keys for an engine. To compute them takes a
-// megabyte of hashing, so they are kept.
-func (u *usmReceiver) localized(user User, engine string) (*gosnmp.UsmSecurityParameters, error) {
-	name := keyName{user.Name, engine}
+// errLevel: a message at another security level than any user of its name has.
+var errLevel = errors.New("security level is not the configured one")
+
+// unlock decodes a message with the keys that fitted it before, or else with those of
+// each user of the name and level. Keys that fit are kept.
+func (u *usmReceiver) unlock(message []byte, name keyName) (*gosnmp.SnmpPacket, *gosnmp.UsmSecurityParameters, error) {
+	try := func(params *gosnmp.UsmSecurityParameters) (*gosnmp.SnmpPacket, error) {
+		codec := &gosnmp.GoSNMP{
+			Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel, MsgFlags: name.level, SecurityParameters: params,
+		}
+		return decodeSafely(func() (*gosnmp.SnmpPacket, error) { return codec.UnmarshalTrap(slices.Clone(message), true) })
+	}
 	if params, ok := u.keys[name]; ok {
-		return params, nil
+		if packet, err := try(params); err == nil {
+			return packet, params, nil
+		}
 	}
-	params := user.usm()
-	params.AuthoritativeEngineID = engine
-	if err := params.InitSecurityKeys(); err != nil {
-		return nil, fmt.Errorf("user %s: %w", user.Name, err)
+	failed := errLevel
+	for _, user := range u.users[name.user] {
+		if user.level() != name.level {
+			continue
+		}
+		// The megabyte of hashing that each password takes, gosnmp remembers.
+		params := user.usm()
+		params.AuthoritativeEngineID = name.engine
+		if err := params.InitSecurityKeys(); err != nil {
+			return nil, nil, err
+		}
+		packet, err := try(params)
+		if err == nil {
+			if len(u.keys) >= maxKeys {
+				clear(u.keys)
+			}
+			u.keys[name] = params
+			return packet, params, nil
+		}
+		failed = err
 	}
-	if len(u.keys) >= maxKeys {
-		clear(u.keys)
-	}
-	u.keys[name] = params
-	return params, nil
+	return nil, nil, failed
 }
 
 // timely judges a message for which this engine is authoritative (RFC 3414

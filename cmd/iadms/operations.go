@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,13 +173,12 @@ func newReset(g *globals) *cobra.Command {
 	return cmd
 }
 
-// listenerConfig lets all users of the configuration vouch for notifications.
+// listenerConfig lets all users of the configuration vouch for notifications, those
+// too that have the same name: "iad init" names each device's alike.
 func listenerConfig(address string, s *settings, root mib.OID, log *slog.Logger) manager.ListenerConfig {
 	cfg := manager.ListenerConfig{Listen: address, Root: root, Log: log}
-	seen := make(map[string]bool)
 	add := func(a accessSettings) {
-		if u := a.credentials().User; u != nil && !seen[u.Name] {
-			seen[u.Name] = true
+		if u := a.credentials().User; u != nil && !slices.Contains(cfg.Users, *u) {
 			cfg.Users = append(cfg.Users, *u)
 		}
 	}
