@@ -31,7 +31,7 @@ func (o *fileServerOptions) register(f interface {
 }) {
 	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
 	f.StringVar(&o.listen, "listen", "", "serve files on `HOST[:PORT]` (default any address, a free port)")
-	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default this machine's address towards it)")
+	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default that of --listen, or this machine's address towards it)")
 	f.StringVar(&o.protocol, "protocol", "tftp", "tftp, ftp or ftps; with ftps devices know this server by its certificate's SHA-256, which iadms serve prints")
 	f.StringVar(&o.passive, "passive-ports", "", "`FIRST-LAST` port for FTP data, as a firewall wants (default any free one)")
 	f.StringVar(&o.bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
@@ -72,7 +72,8 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		address = net.JoinHostPort(strings.Trim(address, "[]"), "0")
 	}
-	if _, err := net.ResolveTCPAddr("tcp", address); err != nil {
+	local, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
 		return nil, nil, usageError{fmt.Errorf("--listen %q: %w", o.listen, err)}
 	}
 	if o.advertise != "" {
@@ -84,7 +85,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 		return nil, nil, err
 	}
 	cfg := manager.ServersConfig{
-		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: o.advertise, Bandwidth: rate, PassivePorts: ports, Log: log,
+		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: told(o.advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
 	}
 	if p == manager.TFTP {
 		cfg.TFTP = address
@@ -100,6 +101,15 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 			log.Warn("file server", "cause", err)
 		}
 	}, nil
+}
+
+// told is the host that devices are told to use: the one to advertise, or else the one
+// address that is listened on; empty: whichever leads to the device.
+func told(advertise string, listen net.IP) string {
+	if advertise != "" || listen == nil || listen.IsUnspecified() {
+		return advertise
+	}
+	return listen.String()
 }
 
 func externalServer(text string) (*manager.ExternalServer, error) {

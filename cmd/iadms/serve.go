@@ -40,12 +40,16 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err != nil {
 				return usageError{err}
 			}
+			local, err := net.ResolveIPAddr("ip", host)
+			if err != nil {
+				return usageError{fmt.Errorf("--listen %q: %w", host, err)}
+			}
 			if err := os.MkdirAll(g.store, 0o700); err != nil {
 				return err
 			}
 			servers, err := manager.StartServers(manager.ServersConfig{
 				Files: afero.NewBasePathFs(afero.NewOsFs(), g.store), TFTP: onHost(host, tftp), FTP: onHost(host, ftp),
-				Advertise: firstOf(advertise, host), Bandwidth: rate, PassivePorts: ports, Log: log,
+				Advertise: told(advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
 			})
 			if err != nil {
 				return err
@@ -72,7 +76,7 @@ device gets a user and a password, which are printed. Images are readable by all
 	f.StringVar(&tftp, "tftp", ":69", "`port` of the TFTP server, or HOST:PORT; empty: none")
 	f.StringVar(&ftp, "ftp", ":21", "`port` of the FTP server, or HOST:PORT; empty: none")
 	f.StringVar(&notifications, "notifications", ":162", "`port` for notifications, or HOST:PORT")
-	f.StringVar(&advertise, "advertise", "", "`host` that devices are told to use")
+	f.StringVar(&advertise, "advertise", "", "`host` that devices are told to use (default that of --listen)")
 	f.StringVar(&passive, "passive-ports", "", "`FIRST-LAST` port for FTP data, as a firewall wants (default any free one)")
 	f.StringVar(&bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
 	f.StringSliceVar(&devices, "device", nil, "`identity` of a device that may store a backup")
