@@ -244,6 +244,28 @@ func TestListenerSequence(t *testing.T) {
 	}
 }
 
+// A device that lost its journal numbers its events from 1 again.
+func TestListenerCountsAnew(t *testing.T) {
+	l, s := startListener(t, manager.ListenerConfig{})
+	g := sender(t, l, nil)
+	for _, life := range []struct{ operation, events uint32 }{{7, 20}, {8, 4}, {9, 30}} {
+		for seq := uint32(1); seq <= life.events; seq++ {
+			event := trap(mib.NotifyOpFailed, "A", seq, false)
+			event.Variables[4].Value = life.operation
+			for range 2 { // a true repeat is told once
+				send(t, g, event)
+			}
+			send(t, g, trap(mib.NotifyOpProgress, "end", 1, false))
+			if n := next(t, s); n.DeviceID != "A" || n.Seq != seq || n.Op.ID != life.operation || n.Missed != 0 {
+				t.Fatalf("event %d of operation %d: got %v, %d missed", seq, life.operation, n, n.Missed)
+			}
+			if n := next(t, s); n.DeviceID != "end" {
+				t.Fatalf("event %d of operation %d is told twice", seq, life.operation)
+			}
+		}
+	}
+}
+
 func TestSubscriptions(t *testing.T) {
 	l, all := startListener(t, manager.ListenerConfig{})
 	ofB := l.Subscribe(manager.Filter{DeviceID: "B"}, 1)
