@@ -1,7 +1,11 @@
 package manager
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,13 +19,43 @@ import (
 type ExternalServer struct {
 	Server FileServerAddress
 	Folder string // directory on the server; empty: where the server begins
-	// TLS is for reading backups back over FTPS; nil: the system's roots.
+	// TLS is for reading backups back over FTPS; nil: the system's roots. See [ServerTLS].
 	TLS *tls.Config
 	// Now tells the time for the names of backups; nil: time.Now.
 	Now func() time.Time
 }
 
 var _ FileServer = (*ExternalServer)(nil)
+
+// errPin: another certificate than the one with the fingerprint that was given.
+var errPin = errors.New("the server's certificate is not the pinned one")
+
+// ServerTLS knows a server by the SHA-256 digest of its certificate (DER), which then
+// replaces every other check of it, or if pin is empty by the certificates of ca (PEM).
+func ServerTLS(pin, ca []byte) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(pin) == 0 {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(ca) {
+			return nil, errors.New("no certificate in PEM form in it")
+		}
+		return config, nil
+	}
+	if len(pin) != sha256.Size {
+		return nil, fmt.Errorf("a SHA-256 digest has %d hexadecimal digits", 2*sha256.Size)
+	}
+	config.InsecureSkipVerify = true // in favour of the pin: no name, no date
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return errPin
+		}
+		if got := sha256.Sum256(state.PeerCertificates[0].Raw); !bytes.Equal(got[:], pin) {
+			return errPin
+		}
+		return nil
+	}
+	return config, nil
+}
 
 // Open implements FileServer. The protocol must be the server's.
 func (e *ExternalServer) Open(p Protocol, device, _ string) (Session, error) {

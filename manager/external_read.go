@@ -42,7 +42,9 @@ func (e *ExternalServer) readBack(name string) (int64, []byte, error) {
 	if e.Server.Protocol == TFTP {
 		read = e.readTFTP
 	}
-	err := e.plain(read(ctx, name, sum))
+	err := read(ctx, name, sum)
+	reason := unreadable(err)
+	err = e.plain(err)
 	switch {
 	case err == nil:
 		return sum.size, sum.hash.Sum(nil), nil
@@ -51,7 +53,35 @@ func (e *ExternalServer) readBack(name string) (int64, []byte, error) {
 	case saysMissing(err):
 		return 0, nil, fmt.Errorf("%s: %s: %w: %w", e.Server, name, fs.ErrNotExist, err)
 	}
-	return 0, nil, fmt.Errorf("%w: %s: %s: %w", ErrNoDigest, e.Server, name, err)
+	return 0, nil, &noDigestError{reason: reason, err: fmt.Errorf("%w: %s: %s: %w", ErrNoDigest, e.Server, name, err)}
+}
+
+// noDigestError has besides what happened, in the server's words if it spoke, a reason
+// in ours.
+type noDigestError struct {
+	reason string
+	err    error
+}
+
+func (e *noDigestError) Error() string { return e.err.Error() }
+func (e *noDigestError) Unwrap() error { return e.err }
+
+// unreadable tells why a file cannot be read without quoting the server.
+func unreadable(err error) string {
+	var refused *textproto.Error
+	var local net.Error
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &refused):
+		return fmt.Sprintf("the server refuses it (%d)", refused.Code)
+	case errors.As(err, &certificate), errors.Is(err, errPin), errors.Is(err, ftpcontrol.ErrReplyTooLong):
+		return err.Error()
+	case errors.As(err, &local):
+		return local.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection broke off"
+	}
+	return "the server does not hand it out"
 }
 
 // plain drops what an error wraps, but for what readBack asks for, and with it the

@@ -55,6 +55,19 @@ func TestExternalServerDigest(t *testing.T) {
 			if p == manager.TFTP && !errors.Is(err, fs.ErrNotExist) || err == nil {
 				t.Errorf("of a file that is not there: %v", err)
 			}
+			if p == manager.FTPS { // known by its fingerprint, or another server
+				pin := s.Fingerprint()
+				for _, right := range []bool{true, false} {
+					if external.TLS, err = manager.ServerTLS(pin, nil); err != nil {
+						t.Fatal(err)
+					}
+					_, digest, err := session.Digest(folder, "userData.cfg")
+					if right && (err != nil || !bytes.Equal(digest, want[:])) || !right && !errors.Is(err, manager.ErrNoDigest) {
+						t.Errorf("by its fingerprint, which is right %v: %x, %v", right, digest, err)
+					}
+					pin = bytes.Repeat([]byte{1}, len(pin))
+				}
+			}
 			if p == manager.FTPS { // a certificate that nobody vouches for
 				external.TLS = nil
 				if _, _, err := session.Digest(folder, "userData.cfg"); !errors.Is(err, manager.ErrNoDigest) {

@@ -29,6 +29,8 @@ type detour struct {
 	wrong map[int]manager.FileServerAddress
 	// lie tells a wrong digest so many times.
 	lie int
+	// withhold tells no digest.
+	withhold bool
 }
 
 func (d *detour) Open(p manager.Protocol, device, target string) (manager.Session, error) {
@@ -51,6 +53,9 @@ func (s *detourSession) Address() manager.FileServerAddress {
 }
 
 func (s *detourSession) Digest(folder, name string) (int64, []byte, error) {
+	if s.detour.withhold {
+		return 0, nil, fmt.Errorf("%w: 550 so says the server", manager.ErrNoDigest)
+	}
 	size, digest, err := s.Session.Digest(folder, name)
 	if s.detour.lie > 0 {
 		s.detour.lie--

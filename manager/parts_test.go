@@ -30,6 +30,28 @@ func (l *lab) version() string {
 	return d.Version
 }
 
+// A backup that was not compared is not called good without a word.
+func TestBackupNotCompared(t *testing.T) {
+	l := newLab(t, labOptions{})
+	plan := l.plan(nil)
+	plan.Files = &detour{Servers: l.servers, withhold: true}
+	if _, err := manager.Backup(l.ctx, plan, &scripted{t: t}, l.observe); err != nil {
+		t.Fatal(err)
+	}
+	warned := ""
+	for _, u := range l.updates {
+		if u.Kind == manager.Warned && u.Step == manager.StepBackupJudge {
+			warned += u.Text
+		}
+		if u.Kind == manager.StepEnds && u.Step == manager.StepBackupJudge && !strings.Contains(u.Text, "as far as the device says") {
+			t.Errorf("the verdict is %q", u.Text)
+		}
+	}
+	if !strings.Contains(warned, "userData.cfg") || !strings.Contains(warned, "could not be compared") || strings.Contains(warned, "so says") {
+		t.Errorf("warned: %q", warned)
+	}
+}
+
 // Each part of the procedure by itself.
 func TestParts(t *testing.T) {
 	l := newLab(t, labOptions{})

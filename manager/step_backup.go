@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"example.com/iad/mib"
 )
@@ -59,6 +60,8 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	u.begin(StepBackupJudge, "judge the backup")
 	var backup []BackupFile
+	var unread []string // files that could not be compared
+	reason := ""        // why
 	for _, file := range u.record.Backup {
 		row, err := u.plan.Client.File(ctx, file.Kind)
 		if err != nil {
@@ -68,6 +71,12 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 		size, digest, err := u.session.Digest(u.record.Folder, file.Name)
 		switch {
 		case errors.Is(err, ErrNoDigest):
+			u.plan.Log.Info("backup not compared", "device", u.device.ID, "file", file.Name, "cause", err)
+			var unreadable *noDigestError
+			if reason = ErrNoDigest.Error(); errors.As(err, &unreadable) {
+				reason = unreadable.reason
+			}
+			unread = append(unread, file.Name)
 		case err != nil:
 			return u.badBackup(op, mib.FailCauseFileNotFound, fmt.Sprintf("%s is not on the server: %v", file.Name, err))
 		case size != file.Size || !bytes.Equal(digest, file.DeviceDigest):
@@ -80,7 +89,12 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	}
 	u.record.Backup, u.result.Backup, u.result.Folder = backup, backup, u.record.Folder
 	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.record.Folder})
-	u.end(StepBackupJudge, fmt.Sprintf("the backup is good: %d files in %s", len(backup), u.record.Folder))
+	verdict := "good"
+	if len(unread) > 0 {
+		u.warn(StepBackupJudge, fmt.Sprintf("%s could not be compared: %s", strings.Join(unread, ", "), reason))
+		verdict = "good as far as the device says"
+	}
+	u.end(StepBackupJudge, fmt.Sprintf("the backup is %s: %d files in %s", verdict, len(backup), u.record.Folder))
 	return nil
 }
 

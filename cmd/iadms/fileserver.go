@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,6 +22,8 @@ import (
 // fileServerOptions choose the file server.
 type fileServerOptions struct {
 	server    string
+	serverPin string
+	serverCA  string
 	listen    string
 	advertise string
 	protocol  string
@@ -30,6 +35,8 @@ func (o *fileServerOptions) register(f interface {
 	StringVar(p *string, name, value, usage string)
 }) {
 	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
+	f.StringVar(&o.serverPin, "server-pin", "", "`SHA256` of the certificate of --server ftps://..., for reading backups back")
+	f.StringVar(&o.serverCA, "server-ca", "", "`file` with the certificates that vouch for --server ftps://..., in PEM (default those of the system)")
 	f.StringVar(&o.listen, "listen", "", "serve files on `HOST[:PORT]` (default any address, a free port)")
 	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default that of --listen, or this machine's address towards it)")
 	f.StringVar(&o.protocol, "protocol", "tftp", "tftp, ftp or ftps; with ftps devices know this server by its certificate's SHA-256, which iadms serve prints")
@@ -54,7 +61,13 @@ func (o *fileServerOptions) chosen() manager.Protocol {
 func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.FileServer, stop func(), err error) {
 	if o.server != "" {
 		external, err := externalServer(o.server)
+		if err == nil {
+			external.TLS, err = o.serverTLS(external.Server.Protocol)
+		}
 		return external, func() {}, err
+	}
+	if o.serverPin != "" || o.serverCA != "" {
+		return nil, nil, usageError{errors.New("--server-pin and --server-ca are for --server")}
 	}
 	p, err := manager.ParseProtocol(o.protocol)
 	if err != nil {
@@ -101,6 +114,34 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 			log.Warn("file server", "cause", err)
 		}
 	}, nil
+}
+
+// serverTLS is how the server is known; nil: by the certificates of the system.
+func (o *fileServerOptions) serverTLS(p manager.Protocol) (*tls.Config, error) {
+	var pin, ca []byte
+	var err error
+	name := "--server-pin"
+	switch {
+	case o.serverPin == "" && o.serverCA == "":
+		return nil, nil
+	case o.serverPin != "" && o.serverCA != "":
+		return nil, usageError{errors.New("--server-pin and --server-ca exclude each other")}
+	case p != manager.FTPS:
+		return nil, usageError{errors.New("--server-pin and --server-ca are for --server ftps://...")}
+	case o.serverPin != "":
+		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
+	default:
+		name = "--server-ca"
+		ca, err = readSmallFile(o.serverCA)
+	}
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
+	}
+	config, err := manager.ServerTLS(pin, ca)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
+	}
+	return config, nil
 }
 
 // told is the host that devices are told to use: the one to advertise, or else the one

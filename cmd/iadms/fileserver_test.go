@@ -1,8 +1,13 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
 )
@@ -30,6 +35,45 @@ func TestToldHost(t *testing.T) {
 		}
 		session.Close()
 		stop()
+	}
+}
+
+func TestServerTLS(t *testing.T) {
+	pin := strings.Repeat("0123456789abcdef", 4)
+	store := t.TempDir() // where a server makes a certificate for itself
+	server, err := manager.StartServers(manager.ServersConfig{Files: afero.NewBasePathFs(afero.NewOsFs(), store), FTP: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(store, "tls", "server.pem")
+	for _, c := range []struct {
+		options fileServerOptions
+		good    bool
+	}{
+		{fileServerOptions{server: "ftps://h", serverPin: pin}, true},
+		{fileServerOptions{server: "ftps://h", serverCA: ca}, true},
+		{fileServerOptions{server: "ftps://h"}, true},
+		{fileServerOptions{server: "ftps://h", serverPin: pin[2:]}, false},
+		{fileServerOptions{server: "ftps://h", serverPin: "pin"}, false},
+		{fileServerOptions{server: "ftps://h", serverPin: pin, serverCA: ca}, false},
+		{fileServerOptions{server: "ftps://h", serverCA: "none"}, false},
+		{fileServerOptions{server: "ftps://h", serverCA: "fileserver_test.go"}, false},
+		{fileServerOptions{server: "ftp://h", serverPin: pin}, false},
+		{fileServerOptions{protocol: "ftps", serverPin: pin}, false},
+	} {
+		fs, stop, err := c.options.open(t.TempDir(), slog.New(slog.DiscardHandler))
+		if (err == nil) != c.good || err != nil && !errors.As(err, new(usageError)) {
+			t.Errorf("%+v: %v", c.options, err)
+		}
+		if err == nil {
+			stop()
+			if wanted := c.options.serverPin+c.options.serverCA != ""; (fs.(*manager.ExternalServer).TLS != nil) != wanted {
+				t.Errorf("%+v: TLS is set %v", c.options, !wanted)
+			}
+		}
 	}
 }
 

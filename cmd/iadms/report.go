@@ -92,7 +92,7 @@ func updateLines(u manager.Update) []string {
 			if f.ServerDigest != nil {
 				lines = append(lines, fmt.Sprintf("%s     server SHA-256 %s", step, hex.EncodeToString(f.ServerDigest)))
 			} else {
-				lines = append(lines, step+"     server SHA-256 not known: the server is not this one")
+				lines = append(lines, step+"     server SHA-256 not known")
 			}
 		}
 		return lines

@@ -15,7 +15,7 @@ import (
 // keptFlags are what an upgrade that is resumed needs to be as safe as it was
 // begun: they are kept in the journal. None has a secret.
 var keptFlags = []string{
-	"allow-downgrade", "convert-with", "device-retries", "edit", "force", "on-fail", "protocol", "retries", "server", "skip-backup",
+	"allow-downgrade", "convert-with", "device-retries", "edit", "force", "on-fail", "protocol", "retries", "server", "server-ca", "server-pin", "skip-backup",
 	"time-limit", "verify-with",
 }
 
@@ -103,7 +103,7 @@ type fileServers struct {
 func (s *fileServers) open(o *fileServerOptions) (manager.FileServer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := o.protocol + " " + o.server
+	key := strings.Join([]string{o.protocol, o.server, o.serverPin, o.serverCA}, " ")
 	if fs, ok := s.running[key]; ok {
 		return fs, nil
 	}
