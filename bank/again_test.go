@@ -2,6 +2,7 @@ package bank
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -26,6 +27,38 @@ func TestDamagedIsFetchedAgain(t *testing.T) {
 	}
 	if m, err := b.Manifest(2); err != nil || m.Hardware[len(m.Hardware)-1] != "ANOTHER" {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// TestServerNeverResumes: a server that says that it can start in the middle of a file,
+// and starts at the beginning, delivers all the same: files are opened at their
+// beginnings then.
+func TestServerNeverResumes(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	for _, form := range []string{"fw.iad", "dir/manifest.json"} {
+		for _, cut := range []int64{40_000, 68_000, 73_000} { // within a payload, near its end, behind it
+			for _, damaged := range []bool{false, true} {
+				opt := device(t)
+				b, _ := boot(t, opt)
+				src := p.split()
+				src.files["fw.iad"] = p.tar()
+				src.alwaysWhole, src.cut = true, cut
+				if _, err := b.Install(context.Background(), src, form, InstallOptions{}); err != nil && !errors.Is(err, errBroken) {
+					t.Fatal(err)
+				}
+				if damaged {
+					spoil(t, opt.Banks[1], "app")
+				}
+				src.cut = 0
+				res, err := b.Install(context.Background(), src, form, InstallOptions{ExpectDigest: sha(src.files[form])})
+				if err != nil {
+					t.Errorf("%s broke at %d, damaged %v: %+v, %v", form, cut, damaged, res, err)
+				}
+				if err := b.Check(2, false); err != nil {
+					t.Error(err)
+				}
+			}
+		}
 	}
 }
 

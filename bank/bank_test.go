@@ -69,8 +69,10 @@ type server struct {
 	files    map[string][]byte
 	noResume bool
 	unsized  bool
-	cut      int64 // the connection breaks after so many octets of a longer file, 0 never
-	opened   []int64
+	// alwaysWhole begins each file at its beginning, whatever it was asked for.
+	alwaysWhole bool
+	cut         int64 // the connection breaks after so many octets of a longer file, 0 never
+	opened      []int64
 }
 
 var errBroken = errors.New("connection lost")
@@ -84,6 +86,9 @@ func (s *server) Open(_ context.Context, name string, offset int64) (io.ReadClos
 		return nil, 0, ErrNoResume
 	}
 	s.opened = append(s.opened, offset)
+	if s.alwaysWhole {
+		offset = 0
+	}
 	size := int64(len(data))
 	var r io.Reader = bytes.NewReader(data[min(offset, size):])
 	if s.cut > 0 && size-offset > s.cut {

@@ -26,7 +26,12 @@ type fetch struct {
 	head *head
 	tar  bool
 
+	// whole tells that files are opened at their beginnings only: the server says that
+	// it can start in the middle of a file, and does not.
+	whole bool
+
 	rc      io.ReadCloser // nil while nothing is open
+	began   int64         // where rc began
 	pos     int64         // offset of rc in the file that is open
 	size    int64         // announced size of the file name, -1 unknown
 	fetched int64         // octets that came over
@@ -52,13 +57,27 @@ func (f *fetch) close() {
 }
 
 func (f *fetch) open(name string, offset int64) (size int64, err error) {
+	if offset > 0 && f.whole {
+		return 0, ErrNoResume
+	}
 	f.close()
 	rc, size, err := f.src.Open(f.ctx, name, offset)
 	if err != nil {
 		return 0, fmt.Errorf("fetch %s: %w", name, err)
 	}
-	f.rc, f.pos = rc, offset
+	f.rc, f.pos, f.began = rc, offset, offset
 	return size, nil
+}
+
+// distrust gives up starting in the middle of a file, where what came did not fit. It
+// returns false if that was not done: then the file is at fault.
+func (f *fetch) distrust() bool {
+	if f.whole || f.began == 0 {
+		return false
+	}
+	f.whole = true
+	f.close()
+	return true
 }
 
 // readHead fetches manifest and signature in whichever form the file has; the first

@@ -132,23 +132,32 @@ func (w *writer) report() {
 func (w *writer) payload(i int) error {
 	p := w.fetch.head.manifest.Payloads[i]
 	before, done := w.mark(), w.done
-	resumed, err := w.tryPayload(i)
-	var bad *Error
-	if !errors.As(err, &bad) || bad.Code != CauseDigestMismatch {
-		return err
+	for {
+		resumed, err := w.tryPayload(i)
+		again := false
+		var bad *Error
+		switch {
+		case !errors.As(err, &bad):
+			return err
+		case bad.Code == CauseDigestMismatch:
+			again = resumed // a loss of power may have spoilt the part that was continued
+		case bad.Code == CauseBadFormat, bad.Code == CauseSizeMismatch:
+			if again = w.fetch.distrust(); !again {
+				return err
+			}
+		default:
+			return err
+		}
+		// Nothing of it is worth keeping.
+		if err := durable.Remove(w.fs, p.Name); err != nil {
+			return &Error{Code: CauseEraseError, Text: "a damaged payload could not be removed", Err: err}
+		}
+		if !again {
+			return err
+		}
+		w.reset(before)
+		w.done = done
 	}
-	// Nothing of it is worth keeping.
-	if err := durable.Remove(w.fs, p.Name); err != nil {
-		return &Error{Code: CauseEraseError, Text: "a damaged payload could not be removed", Err: err}
-	}
-	if !resumed {
-		return err
-	}
-	// A loss of power may have spoilt the part that was continued.
-	w.reset(before)
-	w.done = done
-	_, err = w.tryPayload(i)
-	return err
 }
 
 // mark and reset save and restore the state of the hash over the whole file.
