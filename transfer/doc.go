@@ -3,8 +3,8 @@
 // RFC 7440) and FTP (RFC 959 with RFC 2428, 3659 and 4217).
 //
 // A [Client] speaks to one server, one transfer at a time. Its errors are
-// [*Error]: each carries the failure cause of IAD-UPGRADE-MIB and an advice on
-// trying again, taken from one table (errors.go), and the server's own words.
+// [*Error]: each carries the failure cause of IAD-UPGRADE-MIB, what helps against it
+// and the server's own words.
 //
 // What both protocols have in common: a cancelled context takes effect at once;
 // a transfer in which nothing arrives for [Server.Timeout] has stalled and ends;

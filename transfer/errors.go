@@ -36,17 +36,6 @@ const (
 	CauseDeadlineExceeded    Cause = 82 // the context's deadline passed
 )
 
-// Advice says what to think of trying again: a number of IadUpgRetryAdvice.
-type Advice uint8
-
-// The advices that this package gives.
-const (
-	AdviceRetryNow   Advice = 2 // the same request may work at once
-	AdviceRetryLater Advice = 3 // the same request may work after a while
-	AdviceFixFirst   Advice = 4 // change a parameter, a file or the server first
-	AdviceDoNotRetry Advice = 5 // this file cannot work on this device
-)
-
 // ErrNoResume is wrapped by the error of a Get with an offset where the server
 // cannot start in the middle of a file: TFTP never can.
 var ErrNoResume = errors.New("server cannot resume a file")
@@ -76,7 +65,7 @@ func (e *Error) Error() string {
 		b.WriteString(printable(withoutSockets(e.Err).Error(), 96))
 	}
 	b.WriteString(" (" + e.Server)
-	if r := causes[e.Code].remedy; r != "" {
+	if r := remedies[e.Code]; r != "" {
 		b.WriteString("; " + r)
 	}
 	return b.String() + ")"
@@ -101,42 +90,28 @@ func (e *Error) Unwrap() error { return e.Err }
 // Cause returns the number of IadUpgFailCause.
 func (e *Error) Cause() uint8 { return uint8(e.Code) }
 
-// Advice returns the number of IadUpgRetryAdvice. A refusal that FTP calls
-// transient (4yz) may be over by itself.
-func (e *Error) Advice() uint8 {
-	var r *replyError
-	if e.Code == CauseProtocolError && errors.As(e.Err, &r) && r.protocol == FTP && r.code/100 == 4 {
-		return uint8(AdviceRetryLater)
-	}
-	return uint8(causes[e.Code].advice)
-}
-
-// causes is what is known of each cause whatever led to it. How server replies
-// and local errors lead to causes is in classify.go.
-var causes = map[Cause]struct {
-	advice Advice
-	remedy string
-}{
-	CauseOther:               {AdviceRetryLater, ""},
-	CauseBadRequest:          {AdviceFixFirst, "correct the name or the address"},
-	CauseUnsupportedProtocol: {AdviceFixFirst, "use tftp, ftp or ftps"},
-	CauseNameNotResolved:     {AdviceRetryLater, "check the host name and the name server"},
-	CauseServerUnreachable:   {AdviceRetryLater, "check address, port, route and that the server runs"},
-	CauseServerBusy:          {AdviceRetryLater, "try again later"},
-	CauseAuthFailed:          {AdviceFixFirst, "check user and password"},
-	CauseFileNotFound:        {AdviceFixFirst, "check file name and directory"},
-	CauseAccessDenied:        {AdviceFixFirst, "check the permissions on the server"},
-	CauseRemoteStorageFull:   {AdviceFixFirst, "make room on the server"},
-	CauseRemoteFileExists:    {AdviceFixFirst, "use another name or remove the file"},
-	CauseTransferTimeout:     {AdviceRetryNow, "check the line"},
-	CauseConnectionLost:      {AdviceRetryNow, "check the line and the server"},
-	CauseProtocolError:       {AdviceFixFirst, "check the server's settings"},
-	CauseFileTooLarge:        {AdviceDoNotRetry, "use a smaller file"},
-	CauseSizeMismatch:        {AdviceRetryNow, "check the file on the server"},
-	CauseTLSFailed:           {AdviceFixFirst, "use ftps; check certificate, pin and the device's clock"},
-	CauseDigestMismatch:      {AdviceRetryNow, "transfer it again"},
-	CauseAborted:             {AdviceRetryNow, ""},
-	CauseDeadlineExceeded:    {AdviceRetryLater, "allow more time"},
+// remedies are what helps against each cause whatever led to it. How server replies
+// and local errors lead to causes is in classify.go; whether to try again is for the
+// device to say.
+var remedies = map[Cause]string{
+	CauseBadRequest:          "correct the name or the address",
+	CauseUnsupportedProtocol: "use tftp, ftp or ftps",
+	CauseNameNotResolved:     "check the host name and the name server",
+	CauseServerUnreachable:   "check address, port, route and that the server runs",
+	CauseServerBusy:          "try again later",
+	CauseAuthFailed:          "check user and password",
+	CauseFileNotFound:        "check file name and directory",
+	CauseAccessDenied:        "check the permissions on the server",
+	CauseRemoteStorageFull:   "make room on the server",
+	CauseRemoteFileExists:    "use another name or remove the file",
+	CauseTransferTimeout:     "check the line",
+	CauseConnectionLost:      "check the line and the server",
+	CauseProtocolError:       "check the server's settings",
+	CauseFileTooLarge:        "use a smaller file",
+	CauseSizeMismatch:        "check the file on the server",
+	CauseTLSFailed:           "use ftps; check certificate, pin and the device's clock",
+	CauseDigestMismatch:      "transfer it again",
+	CauseDeadlineExceeded:    "allow more time",
 }
 
 // printable makes text of strangers fit for a log line: valid UTF-8 without
