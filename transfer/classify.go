@@ -157,6 +157,7 @@ var localRules = []struct {
 	{is(io.ErrUnexpectedEOF), CauseConnectionLost},
 	{is(net.ErrClosed), CauseConnectionLost},
 	{is(tftpwire.ErrMalformed), CauseProtocolError},
+	{is(errOptionsRefused), CauseProtocolError},
 	{is(ftpcontrol.ErrReplyTooLong), CauseProtocolError},
 }
 

@@ -309,6 +309,22 @@ func TestTFTPBadOptionAck(t *testing.T) {
 	}
 }
 
+// TestTFTPStubbornOptions: a server that accepts what nobody asked for, whatever it is
+// asked, does not speak the protocol.
+func TestTFTPStubbornOptions(t *testing.T) {
+	t.Parallel()
+	for _, o := range []tftpwire.Options{{BlockSize: 65464}, {Window: 65535}} {
+		r := scriptTFTP(t, func(s *scripted) {
+			s.accept(o)
+			s.next(patient)
+		})
+		_, _, err := fetch(testContext(t), r.client(t), "file")
+		wantCause(t, err, transfer.CauseProtocolError)
+		_, err = r.client(t).Put(testContext(t), "file", bytes.NewReader([]byte("x")), 1)
+		wantCause(t, err, transfer.CauseProtocolError)
+	}
+}
+
 // TestTFTPErrorAnywhere: an ERROR ends the transfer wherever it comes, with its
 // words, made printable.
 func TestTFTPErrorAnywhere(t *testing.T) {
