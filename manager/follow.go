@@ -16,7 +16,7 @@ type follower struct {
 	client   *Client
 	sub      *Subscription // nil: polling alone
 	clock    Clock
-	poll     time.Duration
+	poll     time.Duration // the longest pause between looks
 	reserve  time.Duration
 	limit    time.Duration // scheduled time; 0: the device's own
 	reqID    uint32
@@ -26,6 +26,10 @@ type follower struct {
 	note     func(text string)
 	warn     func(text string)
 }
+
+// firstLook is the pause before the first look: short operations are over by then. It
+// doubles up to follower.poll.
+const firstLook = 250 * time.Millisecond
 
 // errTimeLimit: the scheduled time passed without a verdict.
 var errTimeLimit = errors.New("the scheduled time passed")
@@ -50,7 +54,8 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 	}
 	deadline := f.clock.NewTimer(wait + f.reserve)
 	defer deadline.Stop()
-	next := f.clock.NewTimer(f.poll)
+	pause := min(firstLook, f.poll)
+	next := f.clock.NewTimer(pause)
 	defer next.Stop()
 	looks := make(chan look, 1)
 	looking, lookAgain, silent := false, false, false
@@ -83,7 +88,8 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 			lookNow()
 		case l := <-looks:
 			looking = false
-			next.Reset(f.poll)
+			pause = min(2*pause, f.poll)
+			next.Reset(pause)
 			switch {
 			case l.err == nil && l.op.Final():
 				return l.op, nil

@@ -63,8 +63,8 @@ type Plan struct {
 	// Reserve is waited beyond a limit, for the device to report its own
 	// time-out first; 0: 15 s.
 	Reserve time.Duration
-	// Poll is the pause between two looks at the device when no notification
-	// comes; 0: 2 s.
+	// Poll is the longest pause between two looks at the device when no
+	// notification comes; 0: 2 s. The first ones are shorter.
 	Poll time.Duration
 	// DeviceRetries is how often the device repeats a failed transfer by
 	// itself, 0 to 10.

@@ -109,7 +109,7 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.verifyWith, "verify-with", "", "check the new software with `command`")
 	f.BoolVar(&o.resume, "resume", false, "go on where an interrupted upgrade stopped, and begin where it had not; --image may be left out")
 	f.StringSliceVar(&o.limits, "time-limit", nil, "scheduled time, `STEP=DURATION` with backup, update, restore or recover")
-	f.DurationVar(&o.poll, "poll", 0, "pause between looks at the device while no notification comes (default 2s)")
+	f.DurationVar(&o.poll, "poll", 0, "longest pause between looks at the device while no notification comes (default 2s)")
 	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` that the device's history shows, up to 32 octets")
 	f.StringVar(&o.targets, "targets", "", "`file` with a target on each line; - is standard input")
 	f.IntVar(&o.parallel, "parallel", 10, "how many devices are worked on at the same time")
