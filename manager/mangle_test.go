@@ -1,6 +1,8 @@
 package manager_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -122,23 +124,36 @@ func TestMangledNotifications(t *testing.T) {
 	}
 }
 
-// What no notification told is read from the event table.
+// What no notification told is read from the event table. Who asked for none lost
+// nothing.
 func TestEventsWithoutNotification(t *testing.T) {
-	l := newLab(t, labOptions{noNotifications: true})
-	if _, err := manager.Upgrade(l.ctx, l.plan(l.image("2.0.0", 2)), &scripted{t: t}, l.observe); err != nil {
-		t.Fatal(err)
-	}
-	var told []string
-	for _, u := range l.updates {
-		if text, ok := strings.CutPrefix(u.Text, "event without notification: "); ok {
-			_, kind, _ := strings.Cut(text, " ")
-			kind, _, _ = strings.Cut(kind, " ")
-			told = append(told, strings.TrimSuffix(kind, ","))
+	for _, listens := range []bool{true, false} {
+		l := newLab(t, labOptions{noNotifications: true})
+		plan := l.plan(l.image("2.0.0", 2))
+		var log bytes.Buffer
+		plan.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		if !listens {
+			plan.Listener = nil
 		}
-	}
-	want := []string{"bankSwitched", "restarting", "restarted", "bankSwitched"}
-	if diff := cmp.Diff(want, told); diff != "" {
-		t.Errorf("events told (-want +got):\n%s", diff)
+		if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe); err != nil {
+			t.Fatal(err)
+		}
+		var told, want []string
+		for _, u := range l.updates {
+			if text, ok := strings.CutPrefix(u.Text, "event without notification: "); ok {
+				_, kind, _ := strings.Cut(text, " ")
+				kind, _, _ = strings.Cut(kind, " ")
+				told = append(told, strings.TrimSuffix(kind, ","))
+			}
+		}
+		if listens {
+			want = []string{"bankSwitched", "restarting", "restarted", "bankSwitched"}
+		} else if !strings.Contains(log.String(), "bankSwitched") {
+			t.Errorf("the log has no events:\n%s", log.String())
+		}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("listens %v: events told (-want +got):\n%s", listens, diff)
+		}
 	}
 }
 

@@ -98,9 +98,14 @@ func (u *upgrade) catchUp(ctx context.Context, step Step) {
 		case mib.EventTypeStarted, mib.EventTypeCompleted, mib.EventTypeFailed:
 			continue
 		}
-		if int32(e.Seq-u.events.last) > 0 && !u.events.heard[e.Seq] {
-			u.note(step, "event without notification: "+e.String())
+		if int32(e.Seq-u.events.last) <= 0 || u.events.heard[e.Seq] {
+			continue
 		}
+		if u.plan.Listener == nil { // nothing was lost
+			u.plan.Log.Debug("event", "device", u.device.ID, "event", e.String())
+			continue
+		}
+		u.note(step, "event without notification: "+e.String())
 	}
 	u.events.reset(seq)
 }
