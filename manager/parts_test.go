@@ -214,7 +214,7 @@ func TestCheckAndRefuse(t *testing.T) {
 		"hardware": func(p *manager.Plan) { p.Image = l.foreign() },
 		"protocol": func(p *manager.Plan) { p.Protocol = manager.FTPS },
 		"owner":    func(p *manager.Plan) { p.Owner = strings.Repeat("o", 33) },
-		"24 h":     func(p *manager.Plan) { p.Limits.Backup = 25 * time.Hour },
+		"24h":      func(p *manager.Plan) { p.Limits.Backup = 25 * time.Hour },
 		"repeats":  func(p *manager.Plan) { p.DeviceRetries = 11 },
 		"software": func(p *manager.Plan) { p.Kinds = []mib.FileType{mib.FileTypeSoftware} },
 		"percent":  func(p *manager.Plan) { p.Pace = &manager.Pace{} },
