@@ -195,6 +195,7 @@ func (l *lab) download(protocol manager.Protocol, files map[string][]byte, name 
 		l.t.Fatal(err)
 	}
 	defer session.Close()
+	session.Offer(folder)
 	op, err := c.Start(l.t.Context(), manager.Request{
 		Kind: kind, ID: manager.NewReqID(), Owner: "lab", Options: options,
 		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},

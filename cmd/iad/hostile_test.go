@@ -260,6 +260,7 @@ func (d *device) recover(t *testing.T, format uint32) *manager.Operation {
 		t.Fatal(err)
 	}
 	defer session.Close()
+	session.Offer(folder)
 	return d.carryOut(t, c, manager.Request{
 		Kind: mib.OperationKindRecoverConfig, Options: []manager.Option{manager.ConvertFirst},
 		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
