@@ -2,10 +2,11 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
+	"strings"
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
@@ -84,8 +85,15 @@ func (s store) Convert(ctx context.Context, from, to uint32, files procedure.Con
 		return nil, &procedure.Failure{Code: procedure.CauseConvertToolMissing,
 			Text: fmt.Sprintf("neither the running software nor the device has a program that converts format %d to %d", from, to)}
 	}
-	const dir = "convert"
-	if err := errors.Join(durable.RemoveAll(s.work, dir), s.work.MkdirAll(dir, 0o700)); err != nil {
+	// A folder that no other run ever had: a program that outlived the agent
+	// that started it may still be writing into its own.
+	const prefix = "convert"
+	others := func(name string) bool { return !strings.HasPrefix(name, prefix) }
+	if err := durable.Clear(s.work, ".", others); err != nil {
+		s.log.Warn("what is left of an earlier conversion could not be removed", "err", err)
+	}
+	dir := prefix + "-" + rand.Text()
+	if err := s.work.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -93,7 +101,7 @@ func (s store) Convert(ctx context.Context, from, to uint32, files procedure.Con
 			s.log.Warn("the folder of the conversion could not be removed", "err", e)
 		}
 	}()
-	set, err := config.Convert(ctx, runner{s.platform, program}, s.work, path.Clean(dir), from, to, toSet(files), s.maxFile)
+	set, err := config.Convert(ctx, runner{s.platform, program}, s.work, dir, from, to, toSet(files), s.maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +23,9 @@ const DefaultLimit = time.Minute
 // settle is how long the end of the output is waited for once the program has
 // ended: only a process that left the group can hold it open.
 const settle = 2 * time.Second
+
+// runPrefix begins the names of temporary folders of programs.
+const runPrefix = "iad-run-"
 
 // environment is what every program gets; Command.Env comes after it.
 var environment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
@@ -40,7 +44,8 @@ type Command struct {
 	Env []string
 	// Dir is the working folder; empty stands for the program's temporary
 	// folder, which is also HOME and TMPDIR, is its own and is removed
-	// afterwards.
+	// afterwards. Where none can be made, on a full or read-only partition,
+	// the program runs in / and without TMPDIR.
 	Dir string
 	// Temp is where the temporary folder is made; empty stands for the
 	// system's folder for such things.
@@ -82,26 +87,31 @@ func (e *ExitError) Error() string {
 // is what it wrote to standard output and standard error. Standard input is
 // empty, no other descriptors are inherited. The program leads a process group
 // of its own, of which nothing is alive when Run returns; a process that leaves
-// the group on purpose is not found.
+// the group on purpose is not found. Should this process be killed, the kernel
+// kills the program, though not what that has started.
 //
-// The error is an *ExitError, or wraps fs.ErrNotExist if there is no such
-// program, ErrTimeout if Limit passed, or the context's error if it ended first.
+// The error is an *ExitError, or wraps ErrTimeout if Limit passed, the context's
+// error if it ended first, or otherwise the system's for a program that could not
+// be started: fs.ErrNotExist if there is none.
 func Run(ctx context.Context, c Command) (output []byte, err error) {
 	if !filepath.IsAbs(c.Path) {
 		return nil, fmt.Errorf("%s: the path of a program must be absolute", c.Path)
 	}
-	temp, err := os.MkdirTemp(c.Temp, "iad-run-")
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Path, err)
-	}
-	defer os.RemoveAll(temp)
-	attributes := &syscall.SysProcAttr{Setpgid: true}
+	attributes := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if c.User != nil {
 		attributes.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID}
-		if err := os.Chown(temp, int(c.User.UID), int(c.User.GID)); err != nil {
-			return nil, fmt.Errorf("%s: run as user %d: %w", c.Path, c.User.UID, err)
-		}
 	}
+	home, env := "/", environment[:len(environment):len(environment)]
+	if temp, err := os.MkdirTemp(c.Temp, runPrefix); err == nil {
+		defer os.RemoveAll(temp)
+		if c.User != nil {
+			if err := os.Chown(temp, int(c.User.UID), int(c.User.GID)); err != nil {
+				return nil, fmt.Errorf("%s: run as user %d: %w", c.Path, c.User.UID, err)
+			}
+		}
+		home, env = temp, append(env, "TMPDIR="+temp)
+	}
+	env = append(append(env, "HOME="+home), c.Env...)
 	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(c.Limit, DefaultLimit), ErrTimeout)
 	defer cancel()
 
@@ -109,11 +119,8 @@ func Run(ctx context.Context, c Command) (output []byte, err error) {
 	program := &group{}
 	for try := 1; ; try++ {
 		program.cmd = exec.CommandContext(ctx, c.Path, c.Args...)
-		program.cmd.Env = append(append(environment[:len(environment):len(environment)], "HOME="+temp, "TMPDIR="+temp), c.Env...)
-		program.cmd.Dir = c.Dir
-		if c.Dir == "" {
-			program.cmd.Dir = temp
-		}
+		program.cmd.Env = env
+		program.cmd.Dir = cmp.Or(c.Dir, home)
 		program.cmd.Stdout, program.cmd.Stderr = &out, &out
 		program.cmd.SysProcAttr = attributes
 		program.cmd.Cancel = program.kill
@@ -163,6 +170,10 @@ type group struct {
 // group is certainly its own.
 func (g *group) run() error {
 	sealDescriptors()
+	// The kernel kills the program when the thread that started it ends, not
+	// when the process does: the thread must not end before.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := g.cmd.Start(); err != nil {
 		return err
 	}

@@ -97,9 +97,36 @@ func TestMissingProgram(t *testing.T) {
 	if _, err := board.Run(t.Context(), board.Command{Path: "sh"}); err == nil {
 		t.Error("a relative path was run")
 	}
-	if _, err := board.Run(t.Context(), board.Command{Path: "/bin/sh", Temp: "/nowhere"}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("missing folder for temporary files: %v", err)
+}
+
+// A board without room for a temporary folder runs its programs all the same.
+func TestNoTemporaryFolder(t *testing.T) {
+	c := shell(`pwd; echo "$HOME ${TMPDIR-none}"`)
+	c.Temp = "/nowhere"
+	if out, err := board.Run(t.Context(), c); err != nil || string(out) != "/\n/ none\n" {
+		t.Errorf("%q, %v", out, err)
 	}
+}
+
+// A program does not outlive the agent that started it, however that ended.
+func TestKilledAgentTakesProgramAlong(t *testing.T) {
+	alive, dead := watch(t)
+	begun := filepath.Join(t.TempDir(), "begun")
+	if err := unix.Mkfifo(begun, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cmd := helper(t, "run", program(t, `exec 3>'`+alive+`'; : >'`+begun+`'; exec sleep 300`))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.ReadFile(begun); err != nil { // until the program has opened and closed it
+		t.Error(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait()
+	gone(t, dead)
 }
 
 func TestOutputIsBounded(t *testing.T) {

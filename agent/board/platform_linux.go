@@ -1,6 +1,7 @@
 package board
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,10 +65,8 @@ const exitNeedsReset = 3
 // IAD_BANK (its folder), IAD_VERSION, and IAD_CONFIG: the folder with the
 // configuration files in force, or "none" on the defaults.
 func (p *Platform) SelfTest(ctx context.Context, t agent.SelfTest) error {
-	path := p.SelfTestProgram
-	if t.Payload != "" {
-		path = p.payload(t.Program)
-	}
+	payload := p.payload(t.Program)
+	path := cmp.Or(payload, p.SelfTestProgram)
 	if path == "" {
 		return nil
 	}
@@ -75,27 +74,33 @@ func (p *Platform) SelfTest(ctx context.Context, t agent.SelfTest) error {
 	if t.Generation != 0 {
 		settings = p.Applied
 	}
-	_, err := Run(ctx, Command{Path: path, Limit: p.Limit, User: p.As, Env: []string{
+	_, err := Run(ctx, Command{Path: path, Temp: p.Work, Limit: p.Limit, User: p.As, Env: []string{
 		"IAD_BANK=" + p.Banks[t.Bank-1], "IAD_VERSION=" + t.Version, "IAD_CONFIG=" + settings,
 	}})
-	return err
+	return boardFault(err, payload, p.As)
 }
 
+// payload is the path of a program of the software, "" for one of the board's.
 func (p *Platform) payload(prog agent.Program) string {
+	if prog.Payload == "" {
+		return ""
+	}
 	return filepath.Join(p.Banks[prog.Bank-1], prog.Payload)
 }
 
 // Convert runs PROGRAM FROM TO INDIR OUTDIR.
 func (p *Platform) Convert(ctx context.Context, c agent.Conversion) error {
-	path := p.ConverterProgram
-	if c.Payload != "" {
-		path = p.payload(c.Program)
-	}
+	payload := p.payload(c.Program)
+	path := cmp.Or(payload, p.ConverterProgram)
 	if path == "" {
 		return fmt.Errorf("no conversion program: %w", fs.ErrNotExist)
 	}
-	conv := Converter{Command{Path: path, Limit: p.Limit, User: p.As}}
-	return conv.Convert(ctx, c.From, c.To, filepath.Join(p.Work, c.InDir), filepath.Join(p.Work, c.OutDir))
+	conv := Converter{Command{Path: path, Temp: p.Work, Limit: p.Limit, User: p.As}}
+	err := conv.Convert(ctx, c.From, c.To, filepath.Join(p.Work, c.InDir), filepath.Join(p.Work, c.OutDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return boardFault(err, payload, p.As)
 }
 
 // CanConvert tells whether the board has a conversion program of its own.
@@ -106,16 +111,16 @@ func (p *Platform) CheckConfig(set config.Set) error {
 	if p.CheckProgram == "" {
 		return nil
 	}
-	dir, err := os.MkdirTemp(p.Work, "check-")
+	dir, err := os.MkdirTemp(p.Work, checkPrefix)
 	if err != nil {
-		return err
+		return boardFault(err, "", nil)
 	}
 	defer os.RemoveAll(dir)
 	if err := p.writeSet(dir, set); err != nil {
-		return err
+		return boardFault(err, "", nil)
 	}
-	_, err = Run(context.Background(), Command{Path: p.CheckProgram, Args: []string{dir}, Limit: p.Limit})
-	return err
+	_, err = Run(context.Background(), Command{Path: p.CheckProgram, Args: []string{dir}, Temp: p.Work, Limit: p.Limit})
+	return boardFault(err, "", nil)
 }
 
 // ApplyConfig lays the files in Applied and runs ApplyProgram.
@@ -132,7 +137,7 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 	if p.ApplyProgram == "" {
 		return false, nil
 	}
-	_, err := Run(ctx, Command{Path: p.ApplyProgram, Args: []string{p.Applied}, Limit: p.Limit})
+	_, err := Run(ctx, Command{Path: p.ApplyProgram, Args: []string{p.Applied}, Temp: p.Work, Limit: p.Limit})
 	var exit *ExitError
 	if errors.As(err, &exit) && exit.Status == exitNeedsReset {
 		return true, nil
@@ -140,27 +145,28 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 	return false, err
 }
 
-// writeSet lays copies of files into a folder of mode 0700, for the agent and
-// whom it runs programs as: they may hold passwords. They are not what lasts:
-// the store has the originals, and the copies are made anew at each start.
+// writeSet lays copies of files into a folder of mode 0700, or of 0750 for the
+// group that programs of the software run as: they may hold passwords, and the
+// software reads but does not change them. They are not what lasts: the store has
+// the originals, and the copies are made anew at each start.
 func (p *Platform) writeSet(dir string, set config.Set) error {
-	names := []string{dir}
+	files := []string{}
 	for _, k := range set.Kinds() {
 		name := filepath.Join(dir, k.String())
 		if err := os.WriteFile(name, set[k], 0o600); err != nil { //durable: a copy, made anew at each start
 			return err
 		}
-		names = append(names, name)
+		files = append(files, name)
 	}
 	if p.As == nil {
 		return nil
 	}
-	for _, name := range names {
-		if err := os.Lchown(name, int(p.As.UID), int(p.As.GID)); err != nil {
+	for _, name := range files {
+		if err := errors.Join(os.Lchown(name, -1, int(p.As.GID)), os.Chmod(name, 0o640)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(os.Lchown(dir, -1, int(p.As.GID)), os.Chmod(dir, 0o750))
 }
 
 // Calls asks CallsProgram. If it cannot tell, no calls are assumed: a broken
@@ -169,7 +175,7 @@ func (p *Platform) Calls() int {
 	if p.CallsProgram == "" {
 		return 0
 	}
-	out, err := Run(context.Background(), Command{Path: p.CallsProgram, Limit: 2 * time.Second})
+	out, err := Run(context.Background(), Command{Path: p.CallsProgram, Temp: p.Work, Limit: 2 * time.Second})
 	if err != nil {
 		return 0
 	}

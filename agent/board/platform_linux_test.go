@@ -224,7 +224,11 @@ func TestAppliedFilesAreConfined(t *testing.T) {
 	if err := p.SelfTest(t.Context(), test); err != nil {
 		t.Errorf("the self-test's user: %v", err)
 	}
-	for name, want := range map[string]os.FileMode{p.Applied: 0o700, filepath.Join(p.Applied, "userData"): 0o600} {
+	folder, file := os.FileMode(0o700), os.FileMode(0o600)
+	if p.As != nil {
+		folder, file = 0o750, 0o640
+	}
+	for name, want := range map[string]os.FileMode{p.Applied: folder, filepath.Join(p.Applied, "userData"): file} {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: mode %v, %v; want %v", name, info.Mode().Perm(), err, want)
 		}
