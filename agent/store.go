@@ -49,14 +49,22 @@ func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.Co
 func (s store) Examine(files procedure.ConfigFiles) (uint32, error) { return toSet(files).Format() }
 
 func (s store) HasOther() bool {
-	_, ok := s.config.Newest(s.notMine)
+	_, ok := s.other()
 	return ok
 }
 
-func (s store) notMine(format uint32) bool { return format != s.format() }
+// other is what was in force before, if that is in another format: what is newer
+// may have been given up. Only without it the newest in another format counts.
+func (s store) other() (config.Generation, bool) {
+	another := func(format uint32) bool { return format != s.format() }
+	if g, ok := s.config.Before(); ok && another(g.Format) {
+		return g, true
+	}
+	return s.config.Newest(another)
+}
 
 func (s store) Other(_ context.Context) (procedure.ConfigFiles, uint32, bool, error) {
-	g, ok := s.config.Newest(s.notMine)
+	g, ok := s.other()
 	if !ok {
 		return nil, 0, false, nil
 	}

@@ -364,6 +364,18 @@ func (s *Store) Newest(wanted func(format uint32) bool) (g Generation, ok bool) 
 	return s.generations[number].generation(), true
 }
 
+// Before returns the generation that was in force before, not counting defaults;
+// ok tells whether there is one.
+func (s *Store) Before() (g Generation, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, ok := s.generations[s.pointer.Before]
+	if !ok {
+		return Generation{}, false
+	}
+	return d.generation(), true
+}
+
 // Prune deletes the generations that are neither in force, nor the one before,
 // nor in keep: the software banks remember those. The error is an *Error with
 // CauseWriteError.
