@@ -42,7 +42,7 @@ func payloads(version string) []PayloadFile {
 		name string
 		mode Mode
 		size int
-	}{{"app", 0o755, 70_000}, {"selftest", 0o755, 300}, {"empty", 0o644, 0}, {"data.bin", 0o600, 1024}} {
+	}{{"app", 0o755, 70_000}, {"selftest", 0o755, 300}, {"empty", 0o666, 0}, {"data.bin", 0o600, 1024}} {
 		data := content(version, f.name, f.size)
 		files = append(files, PayloadFile{Name: f.name, Mode: f.mode, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil

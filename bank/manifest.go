@@ -363,5 +363,6 @@ func (m *Manifest) marshal() ([]byte, error) {
 }
 
 // fileMode is the mode in the bank. The owner may always read and write, so that
-// an agent that is not root can check the file and continue it.
-func (m Mode) fileMode() os.FileMode { return os.FileMode(m) | 0o600 }
+// an agent that is not root can check the file and continue it; nobody else may
+// write.
+func (m Mode) fileMode() os.FileMode { return os.FileMode(m)&^0o022 | 0o600 }
