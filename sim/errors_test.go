@@ -369,3 +369,34 @@ func TestStartWithoutData(t *testing.T) {
 		t.Error(fmt.Errorf("healed: %w", err))
 	}
 }
+
+// Configuration data that cannot be read at one start are in force again at the
+// next; no import is lost by it.
+func TestConfigurationUnreadableOnce(t *testing.T) {
+	m := settledDisk(t).Start()
+	d, err := powerOn(m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := d.carryOut(command{kind: procedure.RecoverConfig, format: 2, who: "fourth"})
+	if err != nil || op.State != procedure.Succeeded {
+		t.Fatalf("%v: %s, %v", op.State, op.Text, err)
+	}
+	d.powerOff()
+	for i, want := range []string{"third", "fourth"} {
+		m.Heal()
+		if i == 0 {
+			m.Fail(crashfs.Fault{Op: crashfs.OpRead, Part: "data", Path: "gen-00000004/userData", Err: syscall.EIO})
+		}
+		if d, err = powerOn(m, nil); err != nil {
+			t.Fatal(err)
+		}
+		if who, err := d.owner(); who != want || err != nil {
+			t.Errorf("start %d: the data of %q, %v; want %q", i+1, who, err, want)
+		}
+		if text := d.told(); strings.Contains(text, "generation 4") != (i == 0) {
+			t.Errorf("start %d tells: %q", i+1, text)
+		}
+		d.powerOff()
+	}
+}

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -173,6 +174,9 @@ func TestWriteErrors(t *testing.T) {
 	if _, err := s.Stage(files(1, "b")); cause(err) != config.CauseWriteError {
 		t.Errorf("stage: %v", err)
 	}
+	if _, err := fs.Stat("gen-00000002"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was written before the error: %v", err)
+	}
 	fs.err = syscall.ENOSPC
 	if _, err := s.Stage(files(1, "b")); cause(err) != config.CauseStorageFull {
 		t.Errorf("stage on a full disk: %v", err)
@@ -227,6 +231,80 @@ func TestBootOnFullDisk(t *testing.T) {
 	}
 	if n := s.InForce().Number; n != 1 {
 		t.Errorf("generation %d in force", n)
+	}
+}
+
+// A generation that cannot be read at one start is in force again at the next, and
+// nothing is given up in between.
+func TestReadErrorOfOneStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		unread             string // "gen-" for all
+		format, remembered uint32
+		want, healed       uint32 // in force then, and at the next start
+	}{
+		"in force and remembered": {"gen-00000003", 1, 3, 2, 3},
+		"in force":                {"gen-00000003", 1, 0, 2, 3},
+		"remembered":              {"gen-00000002", 1, 2, 3, 2},
+		"neither":                 {"gen-00000001", 1, 3, 3, 3},
+		"all":                     {"gen-", 1, 3, 0, 3},
+		"of other software":       {"gen-00000003", 2, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := func(fs afero.Fs, format uint32) *config.Store {
+				t.Helper()
+				s, _, err := config.Open(fs, options())
+				if err != nil {
+					t.Fatal(err)
+				}
+				boot(t, s, format, c.remembered)
+				return s
+			}
+			fs := &faulty{Fs: afero.NewMemMapFs(), err: syscall.EIO}
+			s := open(t, fs)
+			boot(t, s, 1, 0)
+			for i := range 3 {
+				put(t, s, files(1, fmt.Sprint(i+1)))
+			}
+			fs.match = filepath.Join(c.unread, "userData")
+			if c.unread == "gen-" {
+				fs.match = "userData"
+			}
+			s = start(fs, c.format)
+			if n := s.InForce().Number; n != c.want || s.StandsIn() != (name != "neither") {
+				t.Errorf("generation %d in force, stands in: %t; want %d", n, s.StandsIn(), c.want)
+			}
+			if err := s.Prune(c.remembered); err != nil {
+				t.Error(err)
+			}
+			fs.match = ""
+			s = start(fs, c.format)
+			if n := s.InForce().Number; n != c.healed || s.StandsIn() {
+				t.Errorf("then generation %d in force, stands in: %t; want %d", n, s.StandsIn(), c.healed)
+			}
+			for n := uint32(1); n <= 3; n++ {
+				read(t, s, n)
+			}
+		})
+	}
+	// An import ends it.
+	fs := &faulty{Fs: afero.NewMemMapFs(), err: syscall.EIO}
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "1"))
+	put(t, s, files(1, "2"))
+	fs.match = filepath.Join("gen-00000002", "userData")
+	s, _, err := config.Open(fs, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot(t, s, 1, 2)
+	g := put(t, s, files(1, "3", config.PortData))
+	if g.Number != 3 || s.StandsIn() || s.InForce().Number != 3 || !bytes.Contains(read(t, s, 3)[config.UserData], []byte("1\n")) {
+		t.Errorf("after the import: generation %d, %+v, stands in: %t", g.Number, s.InForce(), s.StandsIn())
+	}
+	fs.match = ""
+	if n := boot(t, open(t, fs), 1, 3).Number; n != 3 {
+		t.Errorf("then generation %d in force", n)
 	}
 }
 

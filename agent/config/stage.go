@@ -67,7 +67,7 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 			fmt.Errorf("the files are in format %d, the running software's is %d; convert them first", format, s.format))
 	}
 	set = maps.Clone(set)
-	if current, ok := s.generations[s.pointer.Current]; ok && current.Format == format {
+	if current, ok := s.generations[s.current()]; ok && current.Format == format {
 		held, err := s.read(current)
 		if err != nil {
 			return nil, 0, fail(CauseReadError, "", fmt.Errorf("configuration data in force: %w", err))
@@ -90,7 +90,7 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 }
 
 // write makes the folder of a generation with everything in it.
-func (s *Store) write(d description, set Set) error {
+func (s *Store) write(d description, set Set) (err error) {
 	if !s.recorded {
 		// A generation without a pointer file must always mean that the
 		// pointer was lost.
@@ -103,6 +103,11 @@ func (s *Store) write(d description, set Set) error {
 	if err := durable.RemoveAll(s.fs, dir); err != nil { // staged before, not committed
 		return err
 	}
+	defer func() {
+		if err != nil { // it gives back its space, which may be what was missing
+			_ = durable.RemoveAll(s.fs, dir)
+		}
+	}()
 	if err := durable.MkdirAll(s.fs, dir, 0o700); err != nil {
 		return err
 	}
@@ -147,7 +152,7 @@ func (g *Staged) Commit(now time.Time) (Generation, error) {
 		}
 		return Generation{}, err
 	}
-	s.staged = nil
+	s.staged, s.standIn = nil, nil
 	s.pointer = p
 	s.generations[p.Current] = g.description
 	return s.inForce(), nil

@@ -72,6 +72,8 @@ type Store struct {
 	damaged     bool // the pointer was lost, or what it pointed to
 	format      uint32
 	generations map[uint32]description // the whole ones
+	unread      map[uint32]bool        // those that could not be read, and may be at the next start
+	standIn     *uint32                // is in force in place of an unread one, see Boot
 	staged      *Staged
 	unreadable  error // why the file system could not be read, see Open
 }
@@ -101,7 +103,7 @@ func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error)
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{fs: fs, opt: opt, generations: map[uint32]description{}}
+	s := &Store{fs: fs, opt: opt, generations: map[uint32]description{}, unread: map[uint32]bool{}}
 	names, err := afero.ReadDir(fs, ".")
 	if err != nil {
 		s.unreadable = fail(CauseReadError, "", fmt.Errorf("folder of the configuration data: %w", err))
@@ -129,7 +131,7 @@ func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error)
 			s.pointer.Last = max(s.pointer.Last, number)
 		}
 	}
-	if _, ok := s.generations[s.pointer.Current]; !ok && s.pointer.Current != 0 {
+	if n := s.pointer.Current; n != 0 && !s.has(n) && !s.unread[n] {
 		findings = append(findings, fmt.Sprintf("generation %d of the configuration data, which was in force, is lost or damaged", s.pointer.Current))
 		s.damaged = true
 	}
@@ -167,7 +169,9 @@ func (s *Store) loadGeneration(number uint32) (findings []string) {
 		s.generations[number] = d
 		return nil
 	}
-	return []string{fmt.Sprintf("generation %d of the configuration data%s: %v", number, s.setAside(folder(number), err), err)}
+	kept := s.setAside(folder(number), err)
+	s.unread[number] = kept == ""
+	return []string{fmt.Sprintf("generation %d of the configuration data%s: %v", number, kept, err)}
 }
 
 // setAside renames what is damaged, or newer than this software, and returns
@@ -255,18 +259,29 @@ func readFile(fs afero.Fs, name string, limit int64) ([]byte, error) {
 // of the format takes its place. What was in force before stays on disk. An
 // error tells that the choice could not be recorded (CauseSaveError or
 // CauseStorageFull); it is in force all the same.
+//
+// If the one that counts could not be read when the store was opened, which may
+// be different at the next start, another one only stands in for it: nothing is
+// recorded. See StandsIn.
 func (s *Store) Boot(format, remembered uint32) (Generation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.format = format
+	s.format, s.standIn = format, nil
 	chosen := uint32(0)
+	unread := s.unread[remembered] || s.unread[s.pointer.Current]
 	switch {
 	case s.fits(remembered):
-		chosen = remembered
+		chosen, unread = remembered, false
 	case s.fits(s.pointer.Current):
 		chosen = s.pointer.Current
-	case s.damaged:
+	case s.damaged || unread:
 		chosen = s.newest(func(d description) bool { return d.Format == format })
+	}
+	if unread {
+		s.opt.Log.Warn("configuration data cannot be read now; others stand in for them", "format", format,
+			"in force", s.pointer.Current, "remembered", remembered, "stand in", chosen)
+		s.standIn = &chosen
+		return s.inForce(), nil
 	}
 	if chosen == s.pointer.Current && !s.damaged {
 		return s.inForce(), nil
@@ -275,6 +290,28 @@ func (s *Store) Boot(format, remembered uint32) (Generation, error) {
 	s.pointer = s.moved(chosen)
 	s.damaged = false
 	return s.inForce(), s.savePointer(s.pointer)
+}
+
+// StandsIn tells whether the generation in force only stands in for one that
+// could not be read. No memory of the other one must be given up then: Prune
+// deletes nothing. It ends with the next start, or with the next import.
+func (s *Store) StandsIn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.standIn != nil
+}
+
+// current is the number of the generation in force.
+func (s *Store) current() uint32 {
+	if s.standIn != nil {
+		return *s.standIn
+	}
+	return s.pointer.Current
+}
+
+func (s *Store) has(number uint32) bool {
+	_, ok := s.generations[number]
+	return ok
 }
 
 func (s *Store) fits(number uint32) bool {
@@ -295,8 +332,8 @@ func (s *Store) newest(want func(description) bool) (number uint32) {
 // moved returns the pointer after number has come in force.
 func (s *Store) moved(number uint32) pointer {
 	p := s.pointer
-	if _, whole := s.generations[p.Current]; whole && p.Current != number {
-		p.Before = p.Current
+	if was := s.current(); was != number && (s.has(was) || s.unread[was]) {
+		p.Before = was
 	}
 	p.Current, p.Last, p.Applied = number, max(p.Last, number), s.opt.Now()
 	return p
@@ -323,7 +360,7 @@ func (s *Store) InForce() Generation {
 
 func (s *Store) inForce() Generation {
 	g := Generation{Format: s.format}
-	if d, ok := s.generations[s.pointer.Current]; ok {
+	if d, ok := s.generations[s.current()]; ok {
 		g = d.generation()
 	}
 	if g.Number == s.pointer.Current {
@@ -382,6 +419,9 @@ func (s *Store) Before() (g Generation, ok bool) {
 func (s *Store) Prune(keep ...uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.standIn != nil {
+		return nil
+	}
 	var failures []error
 	for number := range s.generations {
 		if number == s.pointer.Current || number == s.pointer.Before || slices.Contains(keep, number) {
