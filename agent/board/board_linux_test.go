@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -43,6 +44,23 @@ func TestLockRoot(t *testing.T) {
 	}
 	if _, err := board.LockRoot(filepath.Join(root, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("lock of a missing root: %v", err)
+	}
+}
+
+// A device whose root has become read-only comes up, alone as ever.
+func TestLockReadOnlyRoot(t *testing.T) {
+	cmd := helper(t, "readonly", t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	switch {
+	case errors.Is(err, fs.ErrPermission), strings.HasPrefix(string(out), "no mount:"):
+		t.Skip("no mount namespace to be had", err, string(out))
+	case err != nil || string(out) != "second lock refused: true\n":
+		t.Errorf("%s%v", out, err)
 	}
 }
 

@@ -33,6 +33,10 @@ func LockRoot(root string) (*Lock, error) {
 	file, err := inherited(path)
 	if err == nil && file == nil {
 		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //durable: means nothing after a restart
+		if errors.Is(err, unix.EROFS) {
+			// After a remount because of errors: the device comes up to tell.
+			file, err = os.Open(path)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", root, err)

@@ -2,11 +2,14 @@ package board_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"example.com/iad/agent/board"
 )
@@ -20,6 +23,28 @@ var helpers = map[string]func(arg string) error{
 		out, err := board.Run(context.Background(), board.Command{Path: path})
 		fmt.Print(string(out))
 		return err
+	},
+	// readonly locks a root in a mount of its own that has become read-only.
+	"readonly": func(root string) error {
+		if err := unix.Mount("tmpfs", root, "tmpfs", 0, "size=1m"); err != nil {
+			fmt.Println("no mount:", err)
+			return nil
+		}
+		lock, err := board.LockRoot(root)
+		if err != nil {
+			return err
+		}
+		err = errors.Join(lock.Release(), unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		if err != nil {
+			return err
+		}
+		if lock, err = board.LockRoot(root); err != nil {
+			return err
+		}
+		defer lock.Release()
+		_, err = board.LockRoot(root)
+		fmt.Println("second lock refused:", errors.Is(err, board.ErrLocked))
+		return nil
 	},
 	// restart locks a root and restarts itself, once.
 	"restart": func(root string) error {
