@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/spf13/afero"
+	"golang.org/x/sys/unix"
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
@@ -83,6 +84,60 @@ func TestRootOpen(t *testing.T) {
 	}
 	if len(c.Findings) != 2 {
 		t.Errorf("%q", c.Findings)
+	}
+}
+
+// A link whose target is not mounted at one start is kept, and nothing takes its
+// place.
+func TestRootOpenKeepsLinks(t *testing.T) {
+	dir := t.TempDir()
+	root, err := board.RootIn(filepath.Join(dir, "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flash := filepath.Join(dir, "flash")
+	if err := errors.Join(os.Mkdir(filepath.Dir(root.State), 0o755), os.Symlink(flash, root.State)); err != nil {
+		t.Fatal(err)
+	}
+	var c agent.Config
+	root.Open(&c)
+	if found := strings.Join(c.Findings, "\n"); !strings.Contains(found, root.State+" leads to "+flash) || len(c.Findings) != 1 {
+		t.Errorf("findings: %s", found)
+	}
+	if err := afero.WriteFile(c.State, "x", nil, 0o600); err == nil {
+		t.Error("something was kept elsewhere")
+	}
+	if err := os.Mkdir(flash, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c = agent.Config{}
+	if root.Open(&c); len(c.Findings) != 0 {
+		t.Errorf("findings: %q", c.Findings)
+	}
+	if err := afero.WriteFile(c.State, "x", nil, 0o600); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(flash, "x")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMakeFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b", "c")
+	defer unix.Umask(unix.Umask(0o077))
+	for range 2 {
+		if err := board.MakeFolder(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := board.MakeFolder(filepath.Join(dir, "file", "x"), 0o755); err == nil {
+		t.Error("made below a file")
 	}
 }
 

@@ -38,12 +38,12 @@ func RootIn(dir string) (Root, error) {
 }
 
 // Open makes the folders that are missing and puts them into cfg. What stands in
-// the place of a folder is set aside under a telling name. cfg.Findings tells of
+// the place of a folder is set aside under a telling name, but never a symbolic
+// link: what it leads to may be mounted at the next start. cfg.Findings tells of
 // that, and of folders that cannot be made: the device comes up all the same, as
-// far as one bank is whole.
+// far as one bank is whole, and keeps nothing in them.
 func (r Root) Open(cfg *agent.Config) {
 	var findings []string
-	host := afero.NewOsFs()
 	for dir, perm := range map[string]os.FileMode{
 		r.Banks[0]: 0o755, r.Banks[1]: 0o755, r.Data: 0o755, r.Work: 0o755,
 		r.State: 0o700, // passwords of file servers
@@ -51,15 +51,20 @@ func (r Root) Open(cfg *agent.Config) {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {
 			continue
 		}
-		if _, err := os.Lstat(dir); err == nil {
-			aside, err := durable.SetAside(host, dir)
+		if info, err := os.Lstat(dir); err == nil {
+			if info.Mode()&os.ModeSymlink != 0 {
+				to, _ := os.Readlink(dir)
+				findings = append(findings, fmt.Sprintf("%s leads to %s, which is no folder or not mounted: nothing is read or kept there", dir, to))
+				continue
+			}
+			aside, err := durable.SetAside(afero.NewOsFs(), dir)
 			if err != nil {
 				findings = append(findings, fmt.Sprintf("%s is no folder and cannot be set aside: %v", dir, err))
 				continue
 			}
 			findings = append(findings, fmt.Sprintf("%s was no folder; it is %s now", dir, filepath.Base(aside)))
 		}
-		if err := os.MkdirAll(dir, perm); err != nil {
+		if err := MakeFolder(dir, perm); err != nil {
 			findings = append(findings, err.Error())
 		}
 	}
@@ -76,3 +81,28 @@ func (r Root) Use(cfg *agent.Config) {
 
 // Folder is the file system below a folder.
 func Folder(dir string) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), dir) }
+
+// MakeFolder makes a folder, and those above it that are missing, so that they
+// last. It gets the mode perm whatever the umask.
+func MakeFolder(dir string, perm os.FileMode) error {
+	base := dir
+	for {
+		if _, err := os.Stat(base); err == nil || base == filepath.Dir(base) {
+			break
+		}
+		base = filepath.Dir(base)
+	}
+	if base == dir {
+		return nil
+	}
+	// From the first that is there: those above it may be closed to this
+	// process.
+	rel, err := filepath.Rel(base, dir)
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(Folder(base), rel, perm); err != nil {
+		return err
+	}
+	return os.Chmod(dir, perm)
+}

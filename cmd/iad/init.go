@@ -148,7 +148,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir string, trust []string
 	if err := unused(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, keysDir), 0o755); err != nil {
+	if err := board.MakeFolder(filepath.Join(dir, keysDir), 0o755); err != nil {
 		return err
 	}
 	host := afero.NewOsFs()
