@@ -33,6 +33,8 @@ exec 2>/dev/null 7>@FIFO@
 	cat /proc/$PPID/environ && echo "read the environment of its parent"
 	ls /proc/$PPID/fd && echo "saw the descriptors of its parent"
 	cat @ROOT@/iad.toml && echo "read the settings"
+	cat @ROOT@/iad.toml.good && echo "read the copy of the settings"
+	touch @ROOT@/applied/x && echo "wrote among the configuration data"
 	cat @ROOT@/state/* && echo "read the state"
 	echo x > @ROOT@/bank1/firmware && echo "wrote into bank 1"
 	echo x > @ROOT@/bank2/firmware && echo "wrote into bank 2"

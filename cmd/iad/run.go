@@ -25,7 +25,10 @@ IAD-UPGRADE-MIB: by the embedded SNMP engine, or as a subagent of snmpd, or
 both. A reset executes this program again on the same root. One agent runs on
 a root at a time.
 
-Where no boot loader counts the starts of software on trial, run does.`,
+Where no boot loader counts the starts of software on trial, run does.
+
+If ROOT/iad.toml is damaged, empty or cut off, the settings of the last good
+start take its place, which ROOT/iad.toml.good keeps.`,
 		Example: `  iad run --root /var/lib/iad
   iad run --root /var/lib/iad --snmp 127.0.0.1:1161 --trap-sink 127.0.0.1:1162
   iad run --root /var/lib/iad --agentx unix:/var/agentx/master`,
@@ -76,6 +79,10 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		c.Log.Warn("the work folder could not be cleared", "err", err)
 	}
 	c.Findings = append(c.Findings, platform.Unreachable()...)
+	if s.damage != "" {
+		c.Log.Error("settings", "err", s.damage)
+		c.Findings = append(c.Findings, s.damage)
+	}
 	if s.Paths.Watchdog != "" {
 		if platform.Dog, err = board.OpenWatchdog(s.Paths.Watchdog); err != nil {
 			return err
@@ -91,6 +98,9 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	a, err := agent.New(c)
 	if err != nil {
 		return err
+	}
+	if err := s.keepGood(o.root); err != nil {
+		c.Log.Warn("the settings could not be copied", "err", err)
 	}
 	serving := []any{"version", version}
 	if e := a.SNMP(); e != nil {
@@ -118,7 +128,7 @@ func (o *runOptions) settings() (*settings, error) {
 	if file == "" {
 		file = filepath.Join(o.root, settingsName)
 	}
-	s, err := load(file)
+	s, err := loadOrGood(o.root, file)
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,9 @@ type settings struct {
 
 	// badKeys tells which keys and certificates cannot be used.
 	badKeys error
+	// text is the file, damage says that it was another one than it should.
+	text   []byte
+	damage string
 }
 
 type paths struct {
@@ -130,7 +133,7 @@ func load(file string) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &settings{}
+	s := &settings{text: data}
 	dec := toml.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(s); err != nil {

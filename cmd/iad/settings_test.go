@@ -19,3 +19,59 @@ func TestUnknownSetting(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Settings that are damaged are those of the last start; settings that somebody
+// got wrong are told.
+func TestDamagedSettings(t *testing.T) {
+	d := newDevice(t)
+	d.start()
+	d.stop()
+	file := filepath.Join(d.root, settingsName)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(d.root, goodName)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the copy: %v, %v", info, err)
+	}
+	const device = `"device": "IAD-0001"`
+	for name, c := range map[string]struct {
+		text string
+		want string // of status; "" for the error in the file
+	}{
+		"empty":       {"", "is damaged"},
+		"cut off":     {string(whole[:len(whole)-3]), "is damaged"},
+		"cut early":   {string(whole[:100]), "is damaged"},
+		"zeros":       {strings.Repeat("\x00", len(whole)), "is damaged"},
+		"a bad block": {string(whole[:50]) + "\xff\xfe" + string(whole[52:]), "is damaged"},
+		"a mistake":   {strings.Replace(string(whole), "device_id = ", "device_id : ", 1), ""},
+		"a new one":   {string(whole) + "# added\n", device},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := command("status", "--json", "--root", d.root).CombinedOutput()
+			switch said := string(out); {
+			case c.want == "":
+				if err == nil || !strings.Contains(said, "line ") {
+					t.Errorf("%s%v", said, err)
+				}
+			case err != nil || !strings.Contains(said, c.want) || !strings.Contains(said, device):
+				t.Errorf("%s%v", said, err)
+			}
+		})
+	}
+	// It comes up, tells its manager, and leaves the file to the operator.
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	events, err := d.client().Events(t.Context())
+	if err != nil || len(events) == 0 || !strings.Contains(events[len(events)-1].Text, "is damaged") {
+		t.Errorf("events %+v, %v", events, err)
+	}
+	if left, err := os.ReadFile(file); err != nil || len(left) != 0 {
+		t.Errorf("%q, %v", left, err)
+	}
+}

@@ -30,6 +30,9 @@ func statusCommand() *cobra.Command {
 				return err
 			}
 			st := agent.Peek(c)
+			if s.damage != "" {
+				st.Findings = append(st.Findings, s.damage)
+			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), s.DeviceID, &st)
 			}
@@ -82,7 +85,7 @@ func open(root, file string) (agent.Config, *settings, error) {
 	if file == "" {
 		file = filepath.Join(root, settingsName)
 	}
-	s, err := load(file)
+	s, err := loadOrGood(root, file)
 	if err != nil {
 		return agent.Config{}, nil, err
 	}
