@@ -123,7 +123,8 @@ func TestRootOpenKeepsLinks(t *testing.T) {
 }
 
 func TestMakeFolder(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a", "b", "c")
+	t.Chdir(t.TempDir())
+	dir := filepath.Join("a", "b", "c")
 	defer unix.Umask(unix.Umask(0o077))
 	for range 2 {
 		if err := board.MakeFolder(dir, 0o755); err != nil {

@@ -85,6 +85,10 @@ func Folder(dir string) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), d
 // MakeFolder makes a folder, and those above it that are missing, so that they
 // last. It gets the mode perm whatever the umask.
 func MakeFolder(dir string, perm os.FileMode) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
 	base := dir
 	for {
 		if _, err := os.Stat(base); err == nil || base == filepath.Dir(base) {
