@@ -75,14 +75,14 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	if s.badKeys != nil {
 		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.badKeys)
 	}
-	if err := platform.Tidy(); err != nil {
-		c.Log.Warn("the work folder could not be cleared", "err", err)
-	}
-	c.Findings = append(c.Findings, platform.Unreachable()...)
 	if s.damage != "" {
 		c.Log.Error("settings", "err", s.damage)
 		c.Findings = append(c.Findings, s.damage)
 	}
+	if err := platform.Tidy(); err != nil {
+		c.Log.Warn("the work folder could not be cleared", "err", err)
+	}
+	c.Findings = append(c.Findings, platform.Unreachable()...)
 	if s.Paths.Watchdog != "" {
 		if platform.Dog, err = board.OpenWatchdog(s.Paths.Watchdog); err != nil {
 			return err
