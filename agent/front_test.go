@@ -123,6 +123,14 @@ func server1(protocol mib.Protocol, port, timeout int) []mib.Varbind {
 	}
 }
 
+// slow takes a second to connect, in which everybody hears of that phase.
+type slow struct{ procedure.Fetcher }
+
+func (s slow) Open(ctx context.Context, server procedure.Server) (procedure.Files, error) {
+	time.Sleep(time.Second)
+	return s.Fetcher.Open(ctx, server)
+}
+
 // The bit progress of iadUpgNotifyEnable keeps iadUpgOpProgress back, and
 // nothing else; without the other bits it comes alone.
 func TestNotifyEnableProgress(t *testing.T) {
@@ -144,7 +152,7 @@ func TestNotifyEnableProgress(t *testing.T) {
 				l := &listener{}
 				a := runAgent(t, func(cfg *agent.Config) {
 					cfg.Fronts = []agent.FrontEnd{l}
-					cfg.Fetcher = memServer{&bench{t: t, files: map[string][]byte{}}}
+					cfg.Fetcher = slow{memServer{&bench{t: t, files: map[string][]byte{}}}}
 				})
 				op := operate(t, a, append(server1(mib.ProtocolTftp, 69, 30), bits(mib.NotifyEnable, c.enabled...),
 					num(mib.NotifyMinInterval, 0), num(mib.NotifyStep, 1), command(backupConfig))...)
