@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"aead.dev/minisign"
+	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
@@ -50,14 +54,33 @@ type iad struct {
 	*sim.Device
 	t     *testing.T
 	disk  sim.Disk
+	full  *atomic.Bool // the partition of the state
 	files *slowServer
+}
+
+// fullFs refuses writes while it is full.
+type fullFs struct {
+	afero.Fs
+	full *atomic.Bool
+}
+
+func (f fullFs) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
+	if f.full.Load() && flag != os.O_RDONLY {
+		return nil, syscall.ENOSPC
+	}
+	return f.Fs.OpenFile(name, flag, perm)
+}
+
+func (f fullFs) Create(name string) (afero.File, error) {
+	return f.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
 }
 
 // startIAD makes a device with software 1.0.0, which change gives its front
 // ends, and runs it until the test ends.
 func startIAD(t *testing.T, change func(*sim.Config)) *iad {
 	t.Helper()
-	d := &iad{t: t, disk: sim.Memory(), files: &slowServer{files: map[string][]byte{}, granted: 1 << 40, changed: make(chan struct{})}}
+	d := &iad{t: t, disk: sim.Memory(), full: new(atomic.Bool), files: &slowServer{files: map[string][]byte{}, granted: 1 << 40, changed: make(chan struct{})}}
+	d.disk.State = fullFs{d.disk.State, d.full}
 	cfg := sim.Config{
 		ID: "IAD-0001", Model: hardware, Hardware: hardware, Disk: d.disk,
 		Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)}, Fetcher: d.files,
@@ -252,6 +275,9 @@ func (m *messages) await(t *testing.T, message string, n int) {
 		}
 	}
 }
+
+// logger is one whose messages are counted.
+func (m *messages) logger() *slog.Logger { return slog.New(m) }
 
 // name is that of an instance, as gosnmp has it.
 func name(o *mib.Object, index uint32) string {

@@ -2,7 +2,6 @@ package agentx_test
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +46,10 @@ func TestSnmpdAwayInDownload(t *testing.T) {
 		// snmpd has it in its socket, and gets it again after its return.
 		"event in doubt": {[]outage{stop, kill, stop}, 0xff &^ (0x80 >> mib.NotifyEnableProgress)},
 	} {
-		t.Run(name, func(t *testing.T) { awayInDownload(t, c.enable, c.outages...) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			awayInDownload(t, c.enable, c.outages...)
+		})
 	}
 }
 
@@ -58,7 +60,7 @@ func awayInDownload(t *testing.T, enable byte, outages ...func(*agentx.Snmpd) (b
 	log := newMessages()
 	d := startIAD(t, func(c *sim.Config) {
 		c.AgentX = &agentx.Config{
-			Address: master.Address(), PingInterval: 200 * time.Millisecond, Timeout: time.Second, Log: slog.New(log),
+			Address: master.Address(), PingInterval: 200 * time.Millisecond, Timeout: time.Second, Log: log.logger(),
 		}
 	})
 	log.await(t, registered, 0)
