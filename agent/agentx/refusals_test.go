@@ -23,6 +23,7 @@ type step struct {
 	status  mib.Status
 	index   uint8         // of the varbind that is to blame
 	refusal mib.FailCause // iadUpgReqRefusal after it; 0 for the one before
+	says    string        // in iadUpgReqRefusalText
 }
 
 func number(o *mib.Object, index uint32, n int) gosnmp.SnmpPDU {
@@ -55,7 +56,7 @@ func refusals() []step {
 	}
 	return []step{
 		// Settings.
-		{name: "good server", vbs: server(1)},
+		{name: "good server", vbs: server(3)},
 		{name: "good file", vbs: set(octets(mib.FileName, 1, "software"), number(mib.FileExpectSize, 2, 38))},
 		{name: "good parameters", vbs: set(lock(0), owner, number(mib.ReqRetries, 0, 0), octets(mib.ReqFiles, 0, ""))},
 		{name: "wrong lock", vbs: set(owner, lock(1)), status: mib.InconsistentValue, index: 2},
@@ -82,7 +83,7 @@ func refusals() []step {
 		{name: "nothing to abort", vbs: set(command(mib.OperationKindAbort)), refusal: ok},
 		{name: "nothing to confirm", vbs: set(command(mib.OperationKindConfirm)), refusal: ok},
 		{name: "bank that runs", vbs: set(number(mib.ReqBank, 0, 2), command(mib.OperationKindDownloadSoftware)),
-			status: mib.InconsistentValue, index: 2, refusal: mib.FailCauseBankUnavailable},
+			status: mib.InconsistentValue, index: 2, refusal: mib.FailCauseBankUnavailable, says: "bank 2 is running"},
 		{name: "nothing to convert", vbs: set(command(mib.OperationKindConvertConfig)),
 			status: mib.InconsistentValue, index: 1, refusal: mib.FailCausePreconditionMissing},
 		{name: "calls in progress", prepare: func(d *iad) { d.SetCalls(2) }, vbs: set(owner, command(mib.OperationKindReset)),
@@ -102,13 +103,13 @@ func refusals() []step {
 
 		// Beside a download that stands still.
 		{name: "download", prepare: func(d *iad) { d.files.grant(1000) },
-			vbs: set(command(mib.OperationKindDownloadSoftware), number(mib.ReqId, 0, 77), owner), refusal: ok},
+			vbs: set(command(mib.OperationKindDownloadSoftware), number(mib.ReqId, 0, 77), owner, number(mib.ReqServer, 0, 3)), refusal: ok},
 		{name: "the same again", vbs: set(command(mib.OperationKindDownloadSoftware), number(mib.ReqId, 0, 77), owner), refusal: ok},
 		{name: "another download", vbs: set(command(mib.OperationKindDownloadSoftware), number(mib.ReqId, 0, 78), owner),
 			status: mib.InconsistentValue, index: 1, refusal: mib.FailCauseBusy},
 		{name: "reset", vbs: set(owner, command(mib.OperationKindReset)),
 			status: mib.InconsistentValue, index: 2, refusal: mib.FailCauseBusy},
-		{name: "its server", vbs: set(owner, octets(mib.ServerPath, 2, "x"), octets(mib.ServerPath, 1, "x")),
+		{name: "its server", vbs: set(owner, octets(mib.ServerPath, 1, "x"), octets(mib.ServerPath, 3, "x")),
 			status: mib.InconsistentValue, index: 3},
 		{name: "its file", vbs: set(octets(mib.FileName, 1, "other")), status: mib.InconsistentValue, index: 1},
 		{name: "its file with a command", vbs: set(octets(mib.FileName, 1, "other"), command(mib.OperationKindReset)),
@@ -242,6 +243,9 @@ func TestRefusals(t *testing.T) {
 				y, _, _, _ := embedded.carryOut(t, &s)
 				if status != s.status || index != s.index || why != refusal {
 					t.Errorf("%s: %v at %d with the refusal %v, want %v at %d with %v", s.name, status, index, why, s.status, s.index, refusal)
+				}
+				if !strings.Contains(strings.Join(x, "\n"), s.says) {
+					t.Errorf("%s: the device does not say %q: %q", s.name, s.says, x)
 				}
 				if diff := cmp.Diff(x, y); diff != "" {
 					t.Errorf("%s: -snmpd +embedded\n%s", s.name, diff)
