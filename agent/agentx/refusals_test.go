@@ -66,7 +66,8 @@ func refusals() []step {
 		{name: "wrong length", vbs: set(octets(mib.ReqOwner, 0, string(make([]byte, 33)))), status: mib.WrongLength, index: 1},
 		{name: "wrong value", vbs: set(owner, number(mib.ServerTimeout, 1, 601)), status: mib.WrongValue, index: 2},
 		{name: "wrong value in a gap", vbs: set(number(mib.ReqTimeLimit, 0, 9)), status: mib.WrongValue, index: 1},
-		{name: "no such command", vbs: set(owner, number(mib.ReqCommand, 0, 11)), status: mib.WrongValue, index: 2},
+		{name: "no such command", vbs: set(owner, number(mib.ReqCommand, 0, 11)), status: mib.WrongValue, index: 2,
+			refusal: mib.FailCauseUnsupported},
 		{name: "protocol that is not supported", vbs: set(owner, number(mib.ServerProtocol, 1, int(mib.ProtocolFtps))),
 			status: mib.WrongValue, index: 2},
 		{name: "address that does not fit", vbs: set(octets(mib.ServerAddress, 2, "\x7f")), status: mib.InconsistentValue, index: 1},
@@ -74,6 +75,11 @@ func refusals() []step {
 		// Commands that start nothing.
 		{name: "command and wrong lock", vbs: set(command(mib.OperationKindBackupConfig), lock(1)),
 			status: mib.InconsistentValue, index: 2, refusal: mib.FailCauseOther},
+		{name: "command and wrong length", vbs: set(command(mib.OperationKindReset), octets(mib.ReqOwner, 0, string(make([]byte, 33)))),
+			status: mib.WrongLength, index: 2, refusal: mib.FailCauseBadRequest},
+		{name: "command and protocol that is not supported",
+			vbs:    set(number(mib.ServerProtocol, 1, int(mib.ProtocolFtps)), command(mib.OperationKindBackupConfig)),
+			status: mib.WrongValue, index: 1, refusal: mib.FailCauseUnsupportedProtocol},
 		{name: "server without address", vbs: set(owner, number(mib.ReqServer, 0, 2), command(mib.OperationKindDownloadSoftware)),
 			status: mib.InconsistentValue, index: 3, refusal: mib.FailCauseBadRequest},
 		{name: "file without name", vbs: set(octets(mib.ReqFiles, 0, "\x40"), command(mib.OperationKindBackupConfig)),
@@ -91,7 +97,7 @@ func refusals() []step {
 		{name: "settings that cannot be stored", prepare: func(d *iad) { d.SetCalls(0); d.full.Store(true) },
 			vbs: set(number(mib.NotifyStep, 0, 5), number(mib.NotifyMinInterval, 0, 5)), status: mib.CommitFailed, index: 1},
 		{name: "backup that cannot be stored", vbs: set(octets(mib.FileName, 2, "user"), octets(mib.ReqFiles, 0, "\x40"), command(mib.OperationKindBackupConfig)),
-			status: mib.CommitFailed, index: 1, refusal: mib.FailCauseStorageFull},
+			status: mib.CommitFailed, index: 3, refusal: mib.FailCauseStorageFull},
 		{name: "backup", prepare: func(d *iad) { d.full.Store(false) },
 			vbs: set(command(mib.OperationKindBackupConfig), octets(mib.FileName, 2, "user"), octets(mib.ReqFiles, 0, "\x40")), refusal: ok},
 		{name: "no fallback", prepare: func(d *iad) {
@@ -185,10 +191,9 @@ func (f *front) settings(t *testing.T) (list []string) {
 	return list
 }
 
-// upgraded is a device that has come from 1.0.0 to 2.0.0 and confirmed it.
-func upgraded(t *testing.T, change func(*sim.Config)) *iad {
+// upgrade brings a device from 1.0.0 to 2.0.0, which is confirmed.
+func (d *iad) upgrade(t *testing.T) {
 	t.Helper()
-	d := startIAD(t, change)
 	d.files.upload("software", build(t, "2.0.0"))
 	m := mib.NewModule(nil)
 	tx, refused := d.Agent(t.Context(), 1).Tree().Set(mib.Caller{}, []mib.Varbind{
@@ -206,7 +211,6 @@ func upgraded(t *testing.T, change func(*sim.Config)) *iad {
 		return s.Op.State == procedure.Succeeded && s.Banks.Running == 2 && !s.Banks.Tries()
 	})
 	d.files.upload("software", build(t, "3.0.0"))
-	return d
 }
 
 // TestRefusals lets a real agent behind snmpd and one behind the embedded engine
@@ -217,11 +221,13 @@ func TestRefusals(t *testing.T) {
 			t.Parallel()
 			master := agentx.StartSnmpd(t, fmt.Sprintf("createUser operator SHA-256 %s AES %s", agentx.AuthPass, agentx.PrivPass), "rwuser operator priv")
 			log := newMessages()
-			behindSnmpd := front{iad: upgraded(t, func(c *sim.Config) {
+			behindSnmpd := front{iad: startIAD(t, func(c *sim.Config) {
 				c.AgentX = &agentx.Config{Address: master.Address(), Log: log.logger()}
 			})}
-			log.await(t, registered, 1) // before and after the restart
-			embedded := front{iad: upgraded(t, func(c *sim.Config) {
+			log.await(t, registered, 0)
+			behindSnmpd.upgrade(t)
+			log.await(t, registered, 1) // again, after the restart
+			embedded := front{iad: startIAD(t, func(c *sim.Config) {
 				c.SNMP = &snmp.Config{
 					Listen:      "127.0.0.1:0",
 					Communities: []snmp.Community{{Name: "private", Write: true}},
@@ -231,6 +237,7 @@ func TestRefusals(t *testing.T) {
 					}},
 				}
 			})}
+			embedded.upgrade(t)
 			behindSnmpd.client = newClient(t, master.Port())
 			embedded.client = newClient(t, embedded.Addr(t.Context()).Port())
 
