@@ -88,7 +88,9 @@ func (d *device) chooseGeneration(ctx context.Context) error {
 	remembered := running.Generation
 	if d.doubtful {
 		d.doubtful = false
-		if g := d.config.InForce(); g.Number != 0 && g.Format == running.ConfigFormat {
+		// But data that the other bank's software ran with are in force because it did.
+		others := remembered != 0 && d.config.InForce().Number == st.Banks[2-st.Running].Generation
+		if g := d.config.InForce(); g.Number != 0 && g.Format == running.ConfigFormat && !others {
 			remembered = g.Number
 		} else if g, ok := d.newest(running.ConfigFormat); ok && remembered == 0 {
 			remembered = g.Number

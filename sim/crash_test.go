@@ -46,9 +46,15 @@ func crashSoftware(version string) map[string][]byte {
 }
 
 // crashFormats are the configuration data formats of the versions.
-var crashFormats = map[string]uint32{"1.0.0": 1, "2.0.0": 2, "3.0.0": 2}
+var crashFormats = map[string]uint32{"1.0.0": 1, "1.1.0": 1, "2.0.0": 2, "3.0.0": 2}
 
-var crashImages = map[string][]byte{"1.0.0": crashImage("1.0.0"), "2.0.0": crashImage("2.0.0"), "3.0.0": crashImage("3.0.0")}
+var crashImages = func() map[string][]byte {
+	images := map[string][]byte{}
+	for version := range crashFormats {
+		images[version] = crashImage(version)
+	}
+	return images
+}()
 
 func crashImage(version string) []byte {
 	m := bank.Manifest{Version: version, Hardware: []string{"IAD"}, ConfigFormat: crashFormats[version], SelfTest: "selftest"}

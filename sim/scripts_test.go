@@ -45,6 +45,11 @@ var scripts = []struct {
 		{kind: procedure.RecoverConfig, format: 2, who: "fourth", version: "1.0.0", data: "old", cause: procedure.CauseConfirmTimeout},
 		{kind: procedure.RecoverConfig, format: 1, who: "second", version: "1.0.0", data: "second"},
 	}},
+	{"software of the same format and back", []command{
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "1.1.0", version: "1.1.0", data: "old"},
+		{kind: procedure.RecoverConfig, format: 1, who: "new", version: "1.1.0", data: "new"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+	}},
 	{"the whole procedure and back", []command{
 		{kind: procedure.BackupConfig, version: "1.0.0", data: "old"},
 		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
