@@ -88,7 +88,6 @@ type Agent struct {
 	// receivers get every notification, each at its own pace.
 	receivers []notifier
 	snmp      *snmp.Engine
-	identity  identity // of snmp
 
 	sentMu  sync.Mutex
 	sentBy  []uint32 // by receiver
@@ -131,18 +130,25 @@ func New(cfg Config) (*Agent, error) {
 	} else {
 		a.fetcher = NewFetcher(cfg.Protocols, cfg.Transfer)
 	}
-	if err := a.boot(); err != nil {
-		return nil, err
-	}
 	a.tree = mib.NewTree(mib.NewModule(cfg.Root), a)
-	if err := a.openFronts(); err != nil {
+	// Before the boot decision: what fails here is not the software's fault and must
+	// not cost it a try.
+	findings, err := a.openFronts()
+	if err == nil {
+		err = a.boot(findings)
+	}
+	if err != nil {
+		if a.snmp != nil {
+			err = errors.Join(err, a.snmp.Close())
+		}
 		return nil, err
 	}
 	return a, nil
 }
 
-// boot brings up banks, configuration data and the engine, in this order.
-func (a *Agent) boot() error {
+// boot brings up banks, configuration data and the engine, in this order. fronts is
+// what the front ends found damaged.
+func (a *Agent) boot(fronts []string) error {
 	cfg := &a.cfg
 	b, report, err := bank.Boot(bank.Options{
 		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
@@ -199,14 +205,7 @@ func (a *Agent) boot() error {
 		}
 		*r.rec, *r.data = rec, payload
 	}
-	if cfg.SNMP != nil {
-		id, found, err := a.openIdentity(cfg.SNMP.EngineID)
-		if err != nil {
-			return err
-		}
-		a.identity = id
-		findings = append(findings, found...)
-	}
+	findings = append(findings, fronts...)
 	pc.Findings = findings
 	for _, f := range findings {
 		a.log.Warn("found at the start", "what", f)
@@ -216,6 +215,8 @@ func (a *Agent) boot() error {
 		a.log.Error("state not usable; started with an empty one", "err", err)
 	}
 	a.engine = engine
+	a.sentAll = engine.Snapshot().Sent
+	a.sentBy = slices.Repeat([]uint32{a.sentAll}, len(a.receivers))
 	return nil
 }
 
@@ -224,14 +225,18 @@ type noRecord struct{ err error }
 
 func (r noRecord) Write([]byte) error { return r.err }
 
-// openFronts makes the front ends.
-func (a *Agent) openFronts() error {
+// openFronts makes the front ends, which answer nobody before Run. findings tell what
+// was damaged.
+func (a *Agent) openFronts() (findings []string, err error) {
 	if c := a.cfg.SNMP; c != nil {
+		var id identity
+		if id, findings, err = a.openIdentity(c.EngineID); err != nil {
+			return nil, err
+		}
 		sc := *c
-		sc.EngineID, sc.Boots = a.identity.EngineID, a.identity.Boots
-		var err error
+		sc.EngineID, sc.Boots = id.EngineID, id.Boots
 		if a.snmp, err = snmp.New(sc, a.tree); err != nil {
-			return err
+			return nil, err
 		}
 		a.fronts = append(a.fronts, a.snmp)
 		for _, r := range a.snmp.Receivers() {
@@ -241,7 +246,7 @@ func (a *Agent) openFronts() error {
 	if c := a.cfg.AgentX; c != nil {
 		s, err := agentx.New(*c, a.tree)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		a.fronts = append(a.fronts, s)
 		a.receivers = append(a.receivers, s)
@@ -250,11 +255,7 @@ func (a *Agent) openFronts() error {
 		a.fronts = append(a.fronts, f)
 		a.receivers = append(a.receivers, f)
 	}
-	for range a.receivers {
-		a.sentBy = append(a.sentBy, a.engine.Snapshot().Sent)
-	}
-	a.sentAll = a.engine.Snapshot().Sent
-	return nil
+	return findings, nil
 }
 
 // Tree is the object tree that the front ends serve.

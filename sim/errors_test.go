@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -11,6 +13,7 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/bank"
 	"example.com/iad/internal/crashfs"
 )
 
@@ -68,6 +71,43 @@ func restart(t *testing.T, d *live, c command) *live {
 		t.Fatalf("%s: no restart; %s %d %s, %v", c.kind, op.State, op.Cause, op.Text, err)
 	}
 	return on(t, d.m)
+}
+
+// A start that fails because the SNMP address is taken is not the software's fault: it
+// costs no try, and nobody is told of it.
+func TestStartWithoutSocket(t *testing.T) {
+	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	m := settledDisk(t).Start()
+	d := on(t, m)
+	for _, c := range []command{
+		{kind: procedure.DownloadSoftware, options: procedure.AllowDowngrade, file: "1.1.0"},
+		{kind: procedure.Activate, options: procedure.AllowDowngrade},
+	} {
+		if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+			t.Fatal(op.State, op.Text, err)
+		}
+	}
+	d.powerOff()
+	before := m.Settled()
+	for range 2 * bank.Tries {
+		_, err := powerOn(m, func(c *agent.Config) { c.SNMP.Listen = taken.LocalAddr().String() })
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"boot.a", "boot.b", "journal.a", "journal.b"} {
+		was, _ := before.Read("state", name)
+		if is, _ := m.Settled().Read("state", name); !bytes.Equal(is, was) {
+			t.Errorf("%s has changed", name)
+		}
+	}
+	if d = on(t, m); d.version() != "1.1.0" {
+		t.Errorf("%s runs", d.version())
+	}
 }
 
 // Trouble with the state partition keeps no device from starting with its software

@@ -119,21 +119,36 @@ func (j *journal) addHistory(op Operation) {
 	j.History = append(j.History, op)
 }
 
+// addEvent adds an event under the next number. The oldest one makes room for it; if
+// not even that was sent, the oldest of several restarts does: a device that starts
+// again and again is not to forget why.
 func (j *journal) addEvent(e Event) {
 	j.Seq = next(j.Seq)
 	e.Seq = j.Seq
 	if len(j.Events) >= EventsMax {
-		j.Events = slices.Clone(j.Events[len(j.Events)-EventsMax+1:])
+		drop := 0
+		restarted := func(e Event) bool { return e.Type == EventRestarted }
+		if first := slices.IndexFunc(j.Events, restarted); j.unsent(j.Events[0]) && first >= 0 &&
+			(restarted(e) || slices.ContainsFunc(j.Events[first+1:], restarted)) {
+			drop = first
+		}
+		j.Events = slices.Delete(slices.Clone(j.Events), drop, drop+1)
 	}
 	j.Events = append(j.Events, e)
 }
 
+// unsent tells whether nobody is known to have got e.
+func (j *journal) unsent(e Event) bool { return int32(e.Seq-j.Sent) > 0 }
+
 // shorten leaves out, of what is written, the events that were sent, then the older
 // half of the history. It returns false if there is nothing to leave out.
 func (j *journal) shorten() bool {
-	unsent := min(int(j.Seq-j.Sent), len(j.Events))
-	if unsent < len(j.Events) {
-		j.Events = j.Events[len(j.Events)-unsent:]
+	unsent := slices.IndexFunc(j.Events, j.unsent)
+	if unsent < 0 {
+		unsent = len(j.Events)
+	}
+	if unsent > 0 {
+		j.Events = j.Events[unsent:]
 		return true
 	}
 	if len(j.History) == 0 {
@@ -191,11 +206,15 @@ func (j *journal) validate() error {
 			return fmt.Errorf("operation %d in the history is %s", op.ID, op.State)
 		}
 	}
-	seq := j.Seq
-	for i := len(j.Events) - 1; i >= 0; i-- {
+	for i := range j.Events {
 		ev := &j.Events[i]
-		if ev.Seq != seq || seq == 0 {
-			return fmt.Errorf("event %d in the place of %d", ev.Seq, seq)
+		following := j.Seq
+		if i+1 < len(j.Events) {
+			following = before(j.Events[i+1].Seq)
+		}
+		// Numbers may be left out, but not the last one, see addEvent.
+		if last := i+1 == len(j.Events); ev.Seq == 0 || last && ev.Seq != following || int32(following-ev.Seq) < 0 {
+			return fmt.Errorf("event %d in the place of %d or one before", ev.Seq, following)
 		}
 		if int(ev.Type) >= len(eventNames) || eventNames[ev.Type] == "" || ev.Bank < 0 || ev.Bank > 2 {
 			return fmt.Errorf("event %d of type %d about bank %d", ev.Seq, ev.Type, ev.Bank)
@@ -203,7 +222,6 @@ func (j *journal) validate() error {
 		if err := ev.Op.validate(); err != nil {
 			return fmt.Errorf("event %d: %w", ev.Seq, err)
 		}
-		seq = before(seq)
 	}
 	switch {
 	case j.Trial.Bank < 0 || j.Trial.Bank > 2:

@@ -1,6 +1,7 @@
 package procedure_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -124,6 +125,41 @@ func TestRings(t *testing.T) {
 		check(n + 1)
 	})
 }
+
+// A device that starts again and again, and reaches nobody, does not forget why: the
+// restarts make room, the others keep their numbers.
+func TestRingOfRestarts(t *testing.T) {
+	run(t, func(l *lab) {
+		l.e.Sent(l.now().Seq)
+		l.trial()
+		before := slices.DeleteFunc(slices.Clone(l.now().Events), restarted)
+		l.cut(fellBack)
+		for range 2 * procedure.EventsMax {
+			l.cut(nil)
+		}
+		s := l.now()
+		others := slices.DeleteFunc(slices.Clone(s.Events), restarted)
+		if n := len(before); len(s.Events) != procedure.EventsMax || len(others) != n+1 || others[n].Type != procedure.EventRolledBack {
+			t.Fatalf("%d events, besides restarts %v", len(s.Events), others)
+		}
+		for i := range before {
+			if others[i].Seq != before[i].Seq || others[i].Type != before[i].Type {
+				t.Errorf("event %d %s, was %d %s", others[i].Seq, others[i].Type, before[i].Seq, before[i].Type)
+			}
+		}
+		if last := s.Events[len(s.Events)-1]; last.Seq != s.Seq || last.Restarts != s.Restarts {
+			t.Errorf("the last event is %d of %d", last.Seq, s.Seq)
+		}
+		// What was sent makes room first.
+		l.e.Sent(others[len(others)-1].Seq - 1)
+		l.begin(procedure.BackupConfig, procedure.CheckOnly)
+		if s := l.now(); s.Events[0].Seq != others[2].Seq {
+			t.Errorf("event %d is the oldest, not %d", s.Events[0].Seq, others[2].Seq)
+		}
+	})
+}
+
+func restarted(e procedure.Event) bool { return e.Type == procedure.EventRestarted }
 
 // An event is in the journal before anybody can see it.
 func TestEventsAreStoredFirst(t *testing.T) {

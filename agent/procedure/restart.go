@@ -75,6 +75,10 @@ func (e *Engine) boot() {
 		}
 		j.Trial = trial{}
 	}
+	if st.Tries() && j.Trial.Bank != st.Running {
+		// Boot record or journal were lost. How it ends is told all the same.
+		j.Trial = trial{Bank: st.Running}
+	}
 	_ = e.persist()
 	e.progress.begin(now)
 	e.publish()
@@ -341,11 +345,14 @@ func (e *Engine) aboutBank(n int) func(*Event) {
 	}
 }
 
-// aboutTrial is aboutBank for software whose operation may have ended.
+// aboutTrial is aboutBank for software whose operation may have ended, or may not be
+// known.
 func (e *Engine) aboutTrial(n int) func(*Event) {
 	return func(ev *Event) {
 		e.aboutBank(n)(ev)
-		if tr := e.j.Trial; tr.Bank == n && tr.OpID != ev.Op.ID {
+		if tr := e.j.Trial; tr.Bank == n && tr.OpID == 0 {
+			ev.Op = noOperation
+		} else if tr.Bank == n && tr.OpID != ev.Op.ID {
 			ev.Op = Operation{ID: tr.OpID, Kind: tr.Kind, State: Succeeded, Phase: PhaseNone, Cause: CauseNone, Params: Params{ReqID: tr.ReqID}}
 		}
 	}

@@ -276,6 +276,42 @@ func TestConfirmWindowOverThenCut(t *testing.T) {
 	})
 }
 
+// Software on trial that the journal knows nothing of, or not any more, is told of when
+// it is given up, and has a whole confirm window.
+func TestTrialNotInTheJournal(t *testing.T) {
+	for name, lose := range map[string]func(l *lab){
+		"journal lost": func(l *lab) { l.trial(); l.stop(); l.journal.data = nil; l.boot(nil) },
+		// The boot record was rebuilt: the bank with the newer software is on trial.
+		"boot record lost": func(l *lab) {
+			l.begin(procedure.BackupConfig, procedure.CheckOnly)
+			l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmByManager })
+			l.cut(func(b *procedure.BankStatus) {
+				b.Running, b.Next, b.Fallback, b.Banks[1].State = 2, 2, 1, procedure.BankTrial
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				lose(l)
+				if s := l.now(); !s.Banks.Tries() || s.ConfirmLeft() != 600 {
+					t.Fatalf("on trial %v, %d s left", s.Banks.Tries(), s.ConfirmLeft())
+				}
+				seq := l.now().Seq
+				l.cut(fellBack)
+				l.wantEvents(seq+1, procedure.EventRolledBack, procedure.EventRestarted)
+				s := l.now()
+				if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 0 || ev.Cause != procedure.CauseBootFailed || s.Reason != procedure.ReasonRollback {
+					t.Errorf("event %+v, reason %s", ev, s.Reason)
+				}
+				l.cut(nil) // what was journaled can be read
+				if now := l.now(); now.Seq != s.Seq+1 || now.Restarts != s.Restarts+1 {
+					t.Errorf("event %d, start %d", now.Seq, now.Restarts)
+				}
+			})
+		})
+	}
+}
+
 // A device that needs no reset takes new software over, tests and confirms it.
 func TestTakeOver(t *testing.T) {
 	run(t, func(l *lab) {
