@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,9 @@ import (
 
 // Provision makes a new device: software from image goes into bank 1 as good
 // software that is next to start, and set, unless empty, becomes its
-// configuration data. Of cfg it uses the file systems, Hardware, Trust and
-// Platform.
+// configuration data. If it fails or is interrupted it may be called again, with
+// another image or set too, see bank.Provision. Of cfg it uses the file systems,
+// Hardware, Trust and Platform.
 func Provision(cfg Config, image io.Reader, set config.Set) error {
 	opt := bank.Options{
 		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
@@ -23,34 +25,38 @@ func Provision(cfg Config, image io.Reader, set config.Set) error {
 	if cfg.Clock != nil {
 		opt.Now = cfg.Clock.Now
 	}
-	if err := bank.Provision(opt, image); err != nil {
-		return err
-	}
-	if len(set) == 0 {
-		return nil
-	}
-	b, _, err := bank.Boot(opt)
-	if err != nil {
-		return err
-	}
+	return bank.Provision(opt, image, func(m *bank.Manifest) (uint32, error) {
+		if len(set) == 0 {
+			return 0, nil
+		}
+		number, err := provisionData(cfg, m.ConfigFormat, set, opt.Now())
+		if err != nil {
+			err = fmt.Errorf("configuration data: %w", err)
+		}
+		return number, err
+	})
+}
+
+// provisionData puts set in force for software of a format and returns its generation.
+func provisionData(cfg Config, format uint32, set config.Set, now time.Time) (uint32, error) {
 	store, _, err := config.Open(cfg.Data, config.Options{Check: cfg.Platform.CheckConfig, MaxFile: cfg.MaxConfigFile})
 	if err != nil {
-		return fmt.Errorf("configuration data: %w", err)
+		return 0, err
 	}
-	m, err := b.Manifest(1)
-	if err != nil {
-		return err
-	}
-	if _, err := store.Boot(m.ConfigFormat, 0); err != nil {
-		return err
+	if _, err := store.Boot(format, 0); err != nil {
+		return 0, err
 	}
 	staged, err := store.Stage(set)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	g, err := staged.Commit(opt.Now())
+	// An attempt that was interrupted may have put them in force already.
+	if g := store.InForce(); bytes.Equal(g.Digest, staged.Generation().Digest) {
+		return g.Number, staged.Discard()
+	}
+	g, err := staged.Commit(now)
 	if err != nil {
-		return errors.Join(err, staged.Discard())
+		return 0, errors.Join(err, staged.Discard())
 	}
-	return b.SetGeneration(1, g.Number)
+	return g.Number, nil
 }

@@ -117,7 +117,7 @@ func device(t testing.TB) Options {
 		Hardware: "IAD-4FXS",
 		Now:      func() time.Time { return time.Unix(1_800_000_000, 0) },
 	}
-	if err := Provision(opt, bytes.NewReader(tarImage(t, manifest("1.0.0")))); err != nil {
+	if err := Provision(opt, bytes.NewReader(tarImage(t, manifest("1.0.0"))), nil); err != nil {
 		t.Fatal(err)
 	}
 	return opt

@@ -135,7 +135,7 @@ func TestProvisionRefuses(t *testing.T) {
 			if test.opt != nil {
 				test.opt(&opt)
 			}
-			if err := Provision(opt, bytes.NewReader(test.image)); err == nil {
+			if err := Provision(opt, bytes.NewReader(test.image), nil); err == nil {
 				t.Error("provisioned")
 			} else if got := causeOf(err); got != test.want && name != "split form" {
 				t.Error(err)
@@ -146,7 +146,11 @@ func TestProvisionRefuses(t *testing.T) {
 		})
 	}
 	opt := device(t)
-	if err := Provision(opt, bytes.NewReader(image)); causeOf(err) != CauseBankUnavailable {
+	if err := Provision(opt, bytes.NewReader(image), nil); err != nil {
+		t.Errorf("provisioned twice before the first start: %v", err)
+	}
+	boot(t, opt)
+	if err := Provision(opt, bytes.NewReader(image), nil); causeOf(err) != CauseBankUnavailable {
 		t.Errorf("provisioned twice: %v", err)
 	}
 	// Without software the remedy is to provision it again.
@@ -154,7 +158,7 @@ func TestProvisionRefuses(t *testing.T) {
 	if _, _, err := Boot(opt); !errors.Is(err, ErrNoSoftware) {
 		t.Error(err)
 	}
-	if err := Provision(opt, bytes.NewReader(image)); err != nil {
+	if err := Provision(opt, bytes.NewReader(image), nil); err != nil {
 		t.Errorf("the remedy for lost software: %v", err)
 	}
 	if _, report := boot(t, opt); report.Bank != 1 {

@@ -80,7 +80,7 @@ func after(t testing.TB, d *crashfs.Disk, work func(opt Options) error) *crashfs
 
 func provisioned(t testing.TB) *crashfs.Disk {
 	return after(t, blank(), func(opt Options) error {
-		return Provision(opt, bytes.NewReader(crashImages["1.0.0"]))
+		return Provision(opt, bytes.NewReader(crashImages["1.0.0"]), nil)
 	})
 }
 

@@ -112,7 +112,7 @@ func provisionLife(opt Options, w *told) error {
 		return fmt.Errorf("provisioned device does not boot: %w", err)
 	}
 	if err != nil {
-		if err := Provision(opt, bytes.NewReader(crashImages["1.0.0"])); err != nil {
+		if err := Provision(opt, bytes.NewReader(crashImages["1.0.0"]), nil); err != nil {
 			return err
 		}
 		w.ready = true

@@ -6,16 +6,20 @@ import (
 )
 
 // Provision makes a new device: it writes the image in tar form, which is judged as
-// Install does, into bank 1 as good software, empties bank 2 and records that bank 1
-// starts. A device that has a boot record and a complete bank is refused with
-// bankUnavailable; one whose provisioning was interrupted has no record, and one that
-// has lost its software may be provisioned again.
-func Provision(opt Options, image io.Reader) error {
-	return inOp("provision the device", provision(opt.withDefaults(), image))
+// Install does, into bank 1 as good software, empties bank 2 and records, last of all,
+// that bank 1 starts. data, which may be nil, is called before anything is erased: it
+// stores the configuration data for the software that the manifest describes and
+// returns their generation, 0 for none.
+//
+// A device that has started and has a complete bank is refused with bankUnavailable;
+// one that has not started yet, perhaps because its provisioning was interrupted, or
+// that has lost its software may be provisioned again.
+func Provision(opt Options, image io.Reader, data func(m *Manifest) (generation uint32, err error)) error {
+	return inOp("provision the device", provision(opt.withDefaults(), image, data))
 }
 
-func provision(opt Options, image io.Reader) error {
-	if isProvisioned(opt) {
+func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error)) error {
+	if hasStarted(opt) {
 		return refuse(CauseBankUnavailable, "it has a boot record and software already")
 	}
 	f := &fetch{ctx: context.Background(), src: once{image}, name: "image"}
@@ -35,6 +39,13 @@ func provision(opt Options, image io.Reader) error {
 	b := &Banks{opt: opt}
 	if err := b.checkSpace(1, f.head); err != nil {
 		return err
+	}
+	generation := uint32(0)
+	if data != nil {
+		var err error
+		if generation, err = data(f.head.manifest); err != nil {
+			return err
+		}
 	}
 	for _, fs := range opt.Banks {
 		if err := eraseBank(fs, nil); err != nil {
@@ -58,7 +69,7 @@ func provision(opt Options, image io.Reader) error {
 	b.store = store
 	return b.save(Record{
 		Banks: [2]BankRecord{
-			{State: StateGood, Confirmed: true, Digest: f.head.digest, Written: opt.Now().Unix(), Cause: CauseNone},
+			{State: StateGood, Confirmed: true, Digest: f.head.digest, Generation: generation, Written: opt.Now().Unix(), Cause: CauseNone},
 			{State: StateEmpty, Cause: CauseNone},
 		},
 		Next:  1,
@@ -66,10 +77,12 @@ func provision(opt Options, image io.Reader) error {
 	})
 }
 
-// isProvisioned tells whether the device has a boot record, even a damaged one, and
-// software that can start.
-func isProvisioned(opt Options) bool {
-	if rec, findings := peekRecord(opt.State); rec.lost() && len(findings) == 0 {
+// hasStarted tells whether the device has started, as far as its boot record tells, and
+// has software that can start. A torn copy may be one that Provision was writing; if
+// both are damaged, the record was written more than that.
+func hasStarted(opt Options) bool {
+	rec, findings := peekRecord(opt.State)
+	if rec.Running == 0 && len(findings) < 2 {
 		return false
 	}
 	for _, fs := range opt.Banks {

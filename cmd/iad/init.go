@@ -35,7 +35,8 @@ func initCommand() *cobra.Command {
 		Short: "Make a device: software into bank 1, keys, settings, configuration data",
 		Long: `init makes the root folder of a device: it checks the image with the given
 keys, puts its software into bank 1, takes over configuration data, and writes
-ROOT/iad.toml, which may be edited afterwards.
+ROOT/iad.toml, which may be edited afterwards. Without that file init did not
+come to its end, and may be run again.
 
 The embedded SNMP engine listens on loopback unless --snmp says otherwise.
 --manager makes an SNMPv3 user with random passphrases and writes a credentials
@@ -52,11 +53,12 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 				return usageError{err}
 			}
 			if manager != "" {
-				if err := s.addManager(manager); err != nil {
-					return err
+				if _, err := os.Stat(manager); err == nil {
+					return fmt.Errorf("%s exists: name another file, or remove it", manager)
 				}
+				s.addManager()
 			}
-			return initDevice(cmd, root, image, configDir, trust, &s)
+			return initDevice(cmd, root, image, configDir, manager, trust, &s)
 		},
 	}
 	f := cmd.Flags()
@@ -81,14 +83,14 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	return cmd
 }
 
-// addManager adds a user that may do everything, by authPriv only, and writes
-// the credentials file of iadms for it.
-func (s *settings) addManager(file string) error {
-	if _, err := os.Stat(file); err == nil {
-		return fmt.Errorf("%s exists: name another file, or remove it", file)
-	}
-	u := snmpUser{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true}
-	s.SNMP.Users = append(s.SNMP.Users, u)
+// addManager adds a user that may do everything, by authPriv only.
+func (s *settings) addManager() {
+	s.SNMP.Users = append(s.SNMP.Users, snmpUser{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true})
+}
+
+// writeCredentials writes the credentials file of iadms for the user of addManager.
+func (s *settings) writeCredentials(file string) error {
+	u := s.SNMP.Users[len(s.SNMP.Users)-1]
 	var c struct {
 		User struct {
 			Name         string `toml:"name"`
@@ -140,7 +142,7 @@ func unused(dir string) error {
 	return nil
 }
 
-func initDevice(cmd *cobra.Command, dir, image, configDir string, trust []string, s *settings) (err error) {
+func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust []string, s *settings) (err error) {
 	file := filepath.Join(dir, settingsName)
 	if _, err := os.Stat(file); err == nil {
 		return fmt.Errorf("%s exists: %s is a device already; take another folder, or remove this one", file, dir)
@@ -187,6 +189,11 @@ func initDevice(cmd *cobra.Command, dir, image, configDir string, trust []string
 	data, err := toml.Marshal(s)
 	if err != nil {
 		return err
+	}
+	if manager != "" {
+		if err := s.writeCredentials(manager); err != nil {
+			return err
+		}
 	}
 	// Last, so that a folder with iad.toml is a complete device.
 	if err := durable.ReplaceFile(host, file, data, 0o600); err != nil {
