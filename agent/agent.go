@@ -178,7 +178,12 @@ func (a *Agent) boot(fronts []string) error {
 	if err := a.device.chooseGeneration(context.Background()); err != nil {
 		findings = append(findings, "configuration data: "+err.Error())
 	}
-	if got := data.InForce().Number; last != 0 && got != last && len(found) == 0 {
+	if report.Doubtful {
+		if err := b.Settle(); err != nil {
+			a.log.Warn("the boot record has one good copy only", "err", err)
+		}
+	}
+	if got := data.InForce().Number; last != 0 && got != last && len(found) == 0 && !report.Doubtful {
 		findings = append(findings, fmt.Sprintf("the configuration data of generation %d are gone; generation %d is in force", last, got))
 	}
 	pc := procedure.Config{
@@ -204,6 +209,11 @@ func (a *Agent) boot(fronts []string) error {
 			continue
 		}
 		*r.rec, *r.data = rec, payload
+		if len(found) > 0 && payload != nil {
+			if err := rec.Write(payload); err != nil {
+				a.log.Warn("a record has one good copy only", "record", r.name, "err", err)
+			}
+		}
 	}
 	findings = append(findings, fronts...)
 	pc.Findings = findings

@@ -40,7 +40,7 @@ type BootReport struct {
 	Cause      uint8    // why it was given up; 1 (none) if RolledBack is 0
 	Text       string   // detail to Cause
 	Rebuilt    bool     // both copies of the record were lost; it was rebuilt from the banks
-	Doubtful   bool     // a copy of the record was lost; the other one may be a write behind
+	Doubtful   bool     // a copy of the record was lost; the other one may be a write behind, see Settle
 	Rule       string   // name of the rule of BootTable that decided
 	Findings   []string // damage that was found, for the log and the event table
 }

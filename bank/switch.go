@@ -224,6 +224,14 @@ func (b *Banks) SetGeneration(n int, gen uint32) error {
 	return inOp(fmt.Sprintf("remember generation %d", gen), b.save(next))
 }
 
+// Settle writes the boot record once more, so that it has two good copies again: for
+// after a start whose report is doubtful, when the doubt is settled.
+func (b *Banks) Settle() error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	return b.write(b.rec)
+}
+
 // SetFloor sets the version floor, up or down, "" for none. It is for somebody at
 // the device; commands from the network must not reach it.
 func (b *Banks) SetFloor(version string) error {

@@ -357,17 +357,35 @@ func nothingGone(t *testing.T, before, after *crashfs.Disk, damaged []string) {
 // The restarted event of a damaged device is the only one to speak; the next start has
 // nothing to say.
 func TestDamageIsToldOnce(t *testing.T) {
-	disk := settledDisk(t).Flip("state", "boot.a", 99).Flip("state", "journal.b", 99).Flip("data", "current", 99)
-	for i := range 2 {
-		d, err := powerOn(disk.Start(), nil)
-		if err != nil {
-			t.Fatal(err)
+	for name, disk := range map[string]*crashfs.Disk{
+		"damaged": settledDisk(t).Flip("state", "boot.a", 99).Flip("state", "settings.a", 99).Flip("state", "journal.b", 99).Flip("data", "current", 99),
+		"missing": settledDisk(t).Remove("state", "boot.b").Remove("state", "settings.b").Remove("state", "journal.b"),
+	} {
+		for i := range 2 {
+			d, err := powerOn(disk.Start(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := d.told(); (text == "") != (i == 1) {
+				t.Errorf("%s, start %d: %q", name, i+1, text)
+			}
+			d.powerOff()
+			disk = d.m.Settled()
 		}
-		if text := d.told(); (text == "") != (i == 1) {
-			t.Errorf("start %d: %q", i+1, text)
+	}
+}
+
+// A copy of the boot record that is missing is missed, and an import that was reported
+// is in force though it was that copy that knew of it.
+func TestBootCopyMissing(t *testing.T) {
+	for _, name := range []string{"boot.a", "boot.b"} {
+		d := on(t, settledDisk(t).Remove("state", name).Start())
+		if who, err := d.owner(); err != nil || who != "third" || d.version() != "2.0.0" {
+			t.Errorf("without %s %s runs with the data of %q: %v", name, d.version(), who, err)
 		}
-		d.powerOff()
-		disk = d.m.Settled()
+		if text := d.told(); text != name+" is missing" {
+			t.Errorf("event: %q", text)
+		}
 	}
 }
 

@@ -25,8 +25,10 @@
 // number and a CRC. The older copy is overwritten in place and synced; only then
 // does it count, because it has the higher number. A cut in the middle spoils the
 // copy that was the older one, so the newer one is found. The folder is synced
-// when a copy is created. No name changes later: nothing depends on a rename and
-// no new block is needed, so a full partition does not stop a switch.
+// when a copy is created. No name changes later, but when a copy that a cut spoiled is
+// set aside: nothing depends on a rename, and no new block is needed, or else what was
+// set aside makes room; so a full partition does not stop a switch. A copy that was
+// written and does not exist is damage as well.
 //
 // Switch of the software bank (package bank, Install then Activate):
 //

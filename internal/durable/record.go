@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 
 	"github.com/spf13/afero"
 )
@@ -29,8 +31,9 @@ var suffixes = [2]string{".a", ".b"}
 // reader understands a content; one that it does not is as good as corrupt. payload
 // is the content of the newest good copy, nil if there is none: then nothing was ever
 // written, or findings tell what happened to it. A copy that is corrupt, of a newer
-// version or unreadable is set aside, never overwritten; findings has a sentence for each. The error
-// is nil unless the folder of the record cannot be used at all.
+// version or unreadable is set aside, never overwritten; findings has a sentence for each,
+// and one if a copy that was written is missing: then too the one found may be a write
+// behind. The error is nil unless the folder of the record cannot be used at all.
 func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func(payload []byte) error) (r *Record, payload []byte, findings []string, err error) {
 	r, payload, copies := readCopies(fs, base, magic, maxVersion, check)
 	for i, c := range copies {
@@ -56,6 +59,7 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 	if _, err := fs.Stat(filepath.Dir(base)); err != nil {
 		return nil, nil, findings, fmt.Errorf("record %s: %w", base, err)
 	}
+	findings = append(findings, r.missing(payload, copies)...)
 	if payload != nil {
 		if err := r.settle(); err != nil {
 			findings = append(findings, fmt.Sprintf("record %s could not be synced: %v", base, err))
@@ -87,13 +91,22 @@ func (r *Record) settle() error {
 // used while another process has the record open. payload is nil if there is no
 // good copy.
 func ReadRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func(payload []byte) error) (payload []byte, findings []string) {
-	_, payload, copies := readCopies(fs, base, magic, maxVersion, check)
+	r, payload, copies := readCopies(fs, base, magic, maxVersion, check)
 	for _, c := range copies {
 		if c != nil && !errors.Is(c, os.ErrNotExist) {
 			findings = append(findings, c.Error())
 		}
 	}
-	return payload, findings
+	return payload, append(findings, r.missing(payload, copies)...)
+}
+
+// missing tells of a copy that does not exist though it was written: the second write
+// makes it, and no later one removes it.
+func (r *Record) missing(payload []byte, copies [2]error) (findings []string) {
+	if payload != nil && r.seq > 1 && errors.Is(copies[r.older], os.ErrNotExist) {
+		findings = []string{r.names[r.older] + " is missing"}
+	}
+	return findings
 }
 
 // readCopies reads both copies; copies says what is wrong with each.
@@ -136,7 +149,11 @@ func (r *Record) Write(payload []byte) error {
 		return fmt.Errorf("write %s: %d octets, %d at most", name, len(payload), MaxPayload)
 	}
 	frame := EncodeFrame(r.magic, r.version, nextSeq(r.seq), payload)
-	if err := r.overwrite(name, frame); err != nil {
+	err := r.overwrite(name, frame)
+	if errors.Is(err, syscall.ENOSPC) && r.makeRoom() {
+		err = r.overwrite(name, frame)
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	// Also when the file was there already: a process that was killed may have
@@ -150,6 +167,19 @@ func (r *Record) Write(payload []byte) error {
 	r.seq = nextSeq(r.seq)
 	r.older = 1 - r.older
 	return nil
+}
+
+// makeRoom removes what was set aside of torn copies, which has the blocks that the
+// copies had: writing counts for more than finding out later what was torn.
+func (r *Record) makeRoom() (made bool) {
+	for _, name := range r.names {
+		dir, prefix := filepath.Dir(name), filepath.Base(name)+".corrupt-"
+		numbers, _ := asideNumbers(r.fs, dir, prefix)
+		for _, n := range numbers {
+			made = RemoveAll(r.fs, filepath.Join(dir, prefix+strconv.Itoa(n))) == nil || made
+		}
+	}
+	return made
 }
 
 // overwrite does not truncate first: the blocks that the copy has are used again,
