@@ -139,11 +139,15 @@ func withoutTrial(d Decision, checks [2]CheckResult) Decision {
 	return again
 }
 
-// damage tells which banks the decision found corrupt.
+// damage tells which banks the decision found corrupt, and which no longer.
 func damage(before, after Record) (findings []string) {
 	for n := 1; n <= 2; n++ {
-		if r := after.bank(n); r.State == StateCorrupt && before.bank(n).State != StateCorrupt {
-			findings = append(findings, fmt.Sprintf("bank %d is corrupt: %s", n, r.Text))
+		was, is := before.bank(n).State == StateCorrupt, after.bank(n).State == StateCorrupt
+		switch {
+		case is && !was:
+			findings = append(findings, fmt.Sprintf("bank %d is corrupt: %s", n, after.bank(n).Text))
+		case was && after.bank(n).State == StateGood:
+			findings = append(findings, fmt.Sprintf("bank %d is no longer corrupt", n))
 		}
 	}
 	return findings

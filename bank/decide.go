@@ -163,7 +163,28 @@ var preRules = []Rule{
 			}
 		},
 	},
+	{
+		Name: "recovered bank",
+		When: "a bank recorded as corrupt was good before, and is complete",
+		Then: "it is good again: what could not be read can be; it is the fallback if there is none and the other one is next",
+		when: func(b *choice) bool { return !b.Record.lost() && (b.recovered(1) || b.recovered(2)) },
+		then: func(b *choice) {
+			for n := 1; n <= 2; n++ {
+				if !b.recovered(n) {
+					continue
+				}
+				r := b.record(n)
+				r.State, r.Cause, r.Text = StateGood, CauseNone, ""
+				if b.Record.Fallback == 0 && b.Record.Next != n {
+					b.Record.Fallback = n
+				}
+			}
+		},
+	},
 }
+
+// recovered tells whether bank n was good, was then found damaged, and is whole.
+func (b *choice) recovered(n int) bool { return b.is(n, StateCorrupt) && b.record(n).Confirmed }
 
 // whole tells whether bank n is complete, recorded or not.
 func (b *choice) whole(n int) bool { return b.found(n) >= FoundForeign }

@@ -98,6 +98,32 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestDecideRecovered: a good bank that was found damaged and is whole is good again.
+func TestDecideRecovered(t *testing.T) {
+	for _, next := range []int{1, 2} {
+		rec := decideFor(next, 0, [2]bankIs{{StateGood, 0, FoundComplete}, {StateGood, 0, FoundComplete}}).Record
+		var checks [2]CheckResult
+		for i := range rec.Banks {
+			rec.Banks[i].Confirmed = true
+			checks[i] = CheckResult{Found: FoundComplete, Digest: rec.Banks[i].Digest, Version: "1.0.0"}
+		}
+		bank2 := rec.bank(2)
+		bank2.State, bank2.Cause, bank2.Text = StateCorrupt, CauseDigestMismatch, "input/output error"
+		d := Decide(rec, checks)
+		if want := map[int]int{1: 2, 2: 0}[next]; d.Bank != next || d.Record.bank(2).State != StateGood || d.Record.Fallback != want {
+			t.Errorf("next %d: %+v", next, d)
+		}
+		checks[1].Found = FoundForeign
+		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != StateCorrupt {
+			t.Errorf("next %d, other software: %+v", next, d)
+		}
+		bank2.Confirmed, checks[1].Found = false, FoundComplete
+		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != StateCorrupt {
+			t.Errorf("next %d, never confirmed: %+v", next, d)
+		}
+	}
+}
+
 // TestDecideAlways checks what must hold for every record and every finding.
 func TestDecideAlways(t *testing.T) {
 	var all []bankIs

@@ -88,33 +88,49 @@ func checkFloor(m *Manifest, floor string) error {
 // foreign are names that a file system itself may put into its root.
 var foreign = []string{"lost+found"}
 
+// looks is how many times a bank that cannot be read is looked at.
+const looks = 3
+
 // checkBank compares the content of a bank with its manifest, and that with the
-// recorded digest unless that is "".
-func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (CheckResult, *head) {
+// recorded digest unless that is "". A medium may fail to read once and not again.
+func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c CheckResult, h *head) {
+	for range looks {
+		var err error
+		c, h, err = lookAtBank(fs, drop)
+		if refused := new(Error); err == nil || errors.Is(err, os.ErrNotExist) || errors.As(err, &refused) {
+			break
+		}
+	}
+	if c.Found == FoundComplete && digest != "" && digest != c.Digest {
+		c.Found, c.Text = FoundForeign, "the bank holds other software than recorded"
+	}
+	return c, h
+}
+
+// lookAtBank compares the content of a bank with its manifest. The error says why it is
+// damaged.
+func lookAtBank(fs afero.Fs, drop func(afero.File) error) (CheckResult, *head, error) {
 	h, err := readBankHead(fs)
 	if err != nil {
 		if empty(fs) {
-			return CheckResult{Found: FoundNothing, Text: "the bank is empty"}, nil
+			return CheckResult{Found: FoundNothing, Text: "the bank is empty"}, nil, nil
 		}
-		return CheckResult{Found: FoundDamaged, Text: err.Error()}, nil
+		return CheckResult{Found: FoundDamaged, Text: err.Error()}, nil, err
 	}
 	c := CheckResult{Digest: h.digest}
 	if err := h.parse(); err != nil {
 		c.Found, c.Text = FoundDamaged, err.Error()
-		return c, nil
+		return c, nil, err
 	}
 	c.Version, c.Floor, c.ConfigFormat = h.manifest.Version, h.manifest.Floor, h.manifest.ConfigFormat
 	for _, p := range h.manifest.Payloads {
 		if err := checkFile(fs, p.Name, p, drop); err != nil {
 			c.Found, c.Text = FoundDamaged, err.Error()
-			return c, h
+			return c, h, err
 		}
 	}
 	c.Found = FoundComplete
-	if digest != "" && digest != c.Digest {
-		c.Found, c.Text = FoundForeign, "the bank holds other software than recorded"
-	}
-	return c, h
+	return c, h, nil
 }
 
 // readBankHead reads what a bank says about itself. A signature that cannot be read

@@ -282,6 +282,41 @@ func samePart(t *testing.T, part string, a, b *crashfs.Disk) {
 	}
 }
 
+// A medium that does not read once costs nothing; software that was good and could not be
+// read for the time of a start is good again when it can.
+func TestReadErrorsOfBanks(t *testing.T) {
+	m := settledDisk(t).Start()
+	for _, part := range []string{"bank1", "bank2"} {
+		m.Fail(crashfs.Fault{Op: crashfs.OpRead, Part: part, Path: "app", Times: 1, Err: syscall.EIO})
+		m.Fail(crashfs.Fault{Op: crashfs.OpOpen, Part: part, Path: bank.ManifestName, Times: 1, Err: syscall.EIO})
+	}
+	d := on(t, m)
+	if d.version() != "2.0.0" || d.told() != "" {
+		t.Errorf("%s runs, told %q", d.version(), d.told())
+	}
+	for _, part := range []string{"bank1", "bank2"} {
+		d.powerOff()
+		readError.come(m, part)
+		d = on(t, m)
+		d.powerOff()
+		m.Heal()
+		d = on(t, m)
+		if part == "bank2" { // the fallback took over
+			d = restart(t, d, command{kind: procedure.Activate, options: procedure.ThenReset})
+			if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.Tries() }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := d.Engine().Snapshot()
+		if b := s.Banks; d.version() != "2.0.0" || b.Banks[0].State != procedure.BankGood || b.Banks[1].State != procedure.BankGood || b.Fallback == 0 {
+			t.Errorf("%s could not be read: later %s runs, %+v", part, d.version(), b)
+		}
+		if part == "bank1" && !strings.Contains(d.told(), "bank 1 is no longer corrupt") {
+			t.Errorf("told %q", d.told())
+		}
+	}
+}
+
 // Nothing is erased before it is known that the new software fits and that the record
 // says so.
 func TestNothingErasedInVain(t *testing.T) {
