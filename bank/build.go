@@ -112,6 +112,9 @@ func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*head, erro
 	if err := h.parse(); err != nil {
 		return nil, err
 	}
+	if v, err := parseVersion(m.Version); err != nil || v.Metadata() != "" {
+		return nil, refuse(CauseBadFormat, "version %s: what follows the + has no order, a device could not tell which one is newer; give it a number of its own", m.Version)
+	}
 	h.signature, err = Sign(raw, key, "file:"+ManifestName+"\tversion:"+m.Version)
 	return h, err
 }

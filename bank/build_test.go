@@ -37,6 +37,14 @@ func TestBuildTwice(t *testing.T) {
 	}
 }
 
+// TestBuildMetadata: versions of which no order is defined are not built.
+func TestBuildMetadata(t *testing.T) {
+	err := Build(io.Discard, manifest("2.0.0+b7"), payloads("2.0.0"), testKey)
+	if causeOf(err) != CauseBadFormat || !strings.Contains(err.Error(), "2.0.0+b7") {
+		t.Error(err)
+	}
+}
+
 func TestFormsAgree(t *testing.T) {
 	fs := afero.NewMemMapFs()
 	if err := BuildSplit(fs, "out/fw", manifest("2.0.0"), payloads("2.0.0"), testKey); err != nil {

@@ -3,7 +3,7 @@ package bank
 import "fmt"
 
 // Check judges as Activate does whether bank n could be activated, and changes
-// nothing, but that a damaged bank becomes corrupt. Without allowDowngrade a version below the running one is refused
+// nothing, but that a damaged bank becomes corrupt. Without allowDowngrade a version that is not above the running one is refused
 // as well. Causes: those of Activate.
 func (b *Banks) Check(n int, allowDowngrade bool) error {
 	return inOp(fmt.Sprintf("check bank %d", n), b.check(n, allowDowngrade))
@@ -26,8 +26,8 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 		return err
 	}
 	running := b.heads[b.running-1]
-	if running != nil && running.manifest != nil && older(h.manifest.Version, running.manifest.Version) && !allowDowngrade {
-		return refuse(CauseDowngradeRefused, "version %s is older than the running %s", h.manifest.Version, running.manifest.Version)
+	if running != nil && running.manifest != nil && downgrades(h.manifest.Version, running.manifest.Version) && !allowDowngrade {
+		return refuse(CauseDowngradeRefused, "version %s is not newer than the running %s", h.manifest.Version, running.manifest.Version)
 	}
 	return nil
 }

@@ -33,8 +33,8 @@ type InstallOptions struct {
 	Bank int
 	// Force writes the bank even if the version is running or in the bank already.
 	Force bool
-	// AllowDowngrade accepts a version below the running one, never one below the
-	// floor.
+	// AllowDowngrade accepts a version below the running one, or of which that cannot be
+	// told (see Manifest), never one below the floor.
 	AllowDowngrade bool
 	// CheckOnly stops before anything is changed.
 	CheckOnly bool
@@ -187,8 +187,8 @@ func checkVersions(m *Manifest, running string, opt InstallOptions) error {
 	switch {
 	case m.Version == running && !opt.Force:
 		return refuse(CauseAlreadyInstalled, "version %s is running", running)
-	case older(m.Version, running) && !opt.AllowDowngrade:
-		return refuse(CauseDowngradeRefused, "version %s is older than the running %s", m.Version, running)
+	case downgrades(m.Version, running) && !opt.AllowDowngrade:
+		return refuse(CauseDowngradeRefused, "version %s is not newer than the running %s", m.Version, running)
 	case m.MinVersion != "" && older(running, m.MinVersion):
 		return refuse(CausePreconditionMissing, "version %s can be installed over %s or newer, %s is running: install that first", m.Version, m.MinVersion, running)
 	}

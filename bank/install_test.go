@@ -31,6 +31,7 @@ func TestRefusals(t *testing.T) {
 		{"below min_version", signed(func(m *Manifest) { m.MinVersion = "1.0.1" }), nil, InstallOptions{Force: true, AllowDowngrade: true}, CausePreconditionMissing},
 		{"older", takeApart(t, "0.9.0"), nil, InstallOptions{Force: true}, CauseDowngradeRefused},
 		{"older by pre-release", takeApart(t, "1.0.0-rc.1"), nil, InstallOptions{}, CauseDowngradeRefused},
+		{"no order", signed(func(m *Manifest) { m.Version = "1.0.0+old" }), nil, InstallOptions{Force: true}, CauseDowngradeRefused},
 		{"running version", takeApart(t, "1.0.0"), nil, InstallOptions{}, CauseAlreadyInstalled},
 		{"other version than asked for", good, nil, InstallOptions{Version: "2.0.1"}, CauseVersionMismatch},
 		{"other size than expected", good, nil, InstallOptions{ExpectSize: 5}, CauseSizeMismatch},

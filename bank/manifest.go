@@ -47,7 +47,8 @@ const (
 type Manifest struct {
 	// Format of the manifest itself: ManifestFormat.
 	Format int `json:"format"`
-	// Version of the software, by semver.org 2.0.0, up to 64 octets.
+	// Version of the software, by semver.org 2.0.0, up to 64 octets. Images are built
+	// without build metadata ("+..."), which have no order.
 	Version string `json:"version"`
 	// Hardware lists the models that the software fits; one of them must equal
 	// the device's.
@@ -351,6 +352,12 @@ func older(a, b string) bool {
 		return errA != nil && errB == nil
 	}
 	return va.LessThan(vb)
+}
+
+// downgrades tells whether version is anything but running or above it. Versions that
+// differ only in what follows a "+" have no order, so any of them may be the older one.
+func downgrades(version, running string) bool {
+	return version != running && !older(running, version)
 }
 
 // marshal writes the manifest as Build puts it into images.

@@ -307,6 +307,23 @@ func TestFloor(t *testing.T) {
 	if b, _ = boot(t, opt); b.Status().Floor != "" {
 		t.Error("the floor is back")
 	}
+	// A floor set by hand is not lowered by software with a lower one, or without.
+	for _, own := range []string{"", "1.5.0"} {
+		opt := device(t)
+		b, _ := boot(t, opt)
+		m := manifest("2.0.0")
+		m.Floor = own
+		if _, err := b.Install(t.Context(), serve("fw.iad", tarImage(t, m)), "fw.iad", InstallOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(b.Activate(2), b.SetFloor("1.8.0")); err != nil {
+			t.Fatal(err)
+		}
+		b, _ = boot(t, opt)
+		if err := b.Confirm(); err != nil || b.Status().Floor != "1.8.0" {
+			t.Errorf("own floor %q: floor %q, %v", own, b.Status().Floor, err)
+		}
+	}
 	for _, test := range [][3]string{{"", "1.0.0", "1.0.0"}, {"2.0.0", "1.0.0", "2.0.0"}, {"1.0.0", "2.0.0", "2.0.0"}, {"1.0.0", "", "1.0.0"}} {
 		if got := higher(test[0], test[1]); got != test[2] {
 			t.Errorf("higher of %q and %q is %q", test[0], test[1], got)
