@@ -66,11 +66,14 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 	if d.Bank == 0 {
 		return nil, report, fmt.Errorf("boot: %w (bank 1: %s; bank 2: %s)", ErrNoSoftware, checks[0].Text, checks[1].Text)
 	}
-	report.Findings = append(report.Findings, damage(rec, d.Record)...)
+	// What it comes to is said before what was found in which file.
+	found := report.Findings
+	report.Findings = damage(rec, d.Record)
 	if report.Rebuilt = rec.lost(); report.Rebuilt {
 		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
 		b.syncBanks(checks)
 	}
+	report.Findings = append(report.Findings, found...)
 	if d.Record != rec {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))

@@ -375,6 +375,20 @@ func TestDamageIsToldOnce(t *testing.T) {
 	}
 }
 
+// The event says something of each damage, however many there are.
+func TestEveryDamageIsTold(t *testing.T) {
+	disk := settledDisk(t).Flip("data", "gen-00000003/userData", 99).Flip("bank1", "app", 99)
+	for _, name := range []string{"boot.a", "boot.b", "settings.a", "settings.b"} {
+		disk = disk.Flip("state", name, 99)
+	}
+	text := on(t, disk.Start()).told()
+	for _, want := range []string{"bank 1 is", "boot recor", "boot.a.", "boot.b.", "generation", "settings.b"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
+	}
+}
+
 // A copy of the boot record that is missing is missed, and an import that was reported
 // is in force though it was that copy that knew of it.
 func TestBootCopyMissing(t *testing.T) {

@@ -3,6 +3,7 @@ package procedure
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -190,18 +191,44 @@ func classify(err error) *Failure {
 // maxText is the size limit of the texts of IAD-UPGRADE-MIB in octets.
 const maxText = 128
 
+// cutAll joins findings, the most serious first, to a text for the MIB. Where there is
+// not room for all, their details are left out, then the last ones are cut, as far as
+// still something is said of each.
+func cutAll(findings []string) string {
+	const sep = "; "
+	text := strings.Join(findings, sep)
+	if len(text) <= maxText {
+		return cut(text)
+	}
+	short := make([]string, len(findings))
+	for i, f := range findings {
+		short[i], _, _ = strings.Cut(f, ": ")
+	}
+	least := max(10, min(16, (maxText-len(sep)*(len(short)-1))/len(short)))
+	for i := range slices.Backward(short) {
+		over := len(strings.Join(short, sep)) - maxText
+		if over > 0 {
+			short[i] = cutTo(short[i], max(least, len(short[i])-over))
+		}
+	}
+	return cut(strings.Join(short, sep))
+}
+
 // cut makes s printable, valid UTF-8 and short enough for the MIB.
-func cut(s string) string {
+func cut(s string) string { return cutTo(s, maxText) }
+
+// cutTo is cut to a limit of at least some octets.
+func cutTo(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == utf8.RuneError {
 			return ' '
 		}
 		return r
 	}, s)
-	if len(s) <= maxText {
+	if len(s) <= limit {
 		return s
 	}
-	end := maxText - len("…")
+	end := limit - len("…")
 	for !utf8.RuneStart(s[end]) {
 		end--
 	}

@@ -1,9 +1,6 @@
 package procedure
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // restart makes Run return a RestartError once the events have left.
 func (e *Engine) restart(reason RestartReason) {
@@ -60,7 +57,7 @@ func (e *Engine) boot() {
 			ev.Op = noOperation
 		}
 		ev.Reason, ev.Restarts = j.Reason, j.Restarts
-		ev.Text = cut(strings.Join(e.cfg.Findings, "; "))
+		ev.Text = cutAll(e.cfg.Findings)
 		if st.Running != 0 {
 			ev.Software = st.Bank(st.Running).Version
 		}

@@ -1,9 +1,12 @@
 package procedure_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"example.com/iad/agent/procedure"
 )
@@ -239,6 +242,29 @@ func TestRestartReason(t *testing.T) {
 			t.Errorf("reason %s, event %+v", s.Reason, ev)
 		}
 	})
+}
+
+// Something is said of each finding, and a short one is not cut for the sake of long ones.
+func TestManyFindings(t *testing.T) {
+	for n := 1; n <= 8; n++ {
+		run(t, func(l *lab) {
+			l.cfg.Findings = []string{"boot record lost"}
+			for i := range n {
+				l.cfg.Findings = append(l.cfg.Findings, fmt.Sprintf("gen. %d äöü ", i)+strings.Repeat("very long ", 20))
+			}
+			l.cut(nil)
+			s := l.now()
+			text := s.Events[len(s.Events)-1].Text
+			if parts := strings.Split(text, "; "); len(parts) != n+1 || parts[0] != "boot record lost" && n < 7 || len(text) > 128 || !utf8.ValidString(text) {
+				t.Errorf("%d findings: %q", n+1, text)
+			}
+			for i := range n {
+				if !strings.Contains(text, fmt.Sprintf("gen. %d", i)) {
+					t.Errorf("%d findings: no %d in %q", n+1, i, text)
+				}
+			}
+		})
+	}
 }
 
 // Elapsed time goes on over a restart.

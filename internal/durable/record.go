@@ -49,7 +49,7 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 		}
 		// What happened to it comes first: an event has little room.
 		aside, err := SetAsideAs(fs, r.names[i], reason)
-		finding := fmt.Sprintf("kept as %s: %v", aside, c)
+		finding := fmt.Sprintf("%s is kept: %v", aside, c)
 		if err != nil {
 			// It will be overwritten in place by one of the next writes.
 			finding = fmt.Sprintf("%v; could not be set aside: %v", c, err)
