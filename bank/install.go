@@ -233,6 +233,9 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 		keep = nil // all of it is wanted once more
 	}
 	opt.Progress(InstallProgress{Phase: PhaseErasing})
+	if err := w.probe(); err != nil {
+		return err
+	}
 	if err := b.markWriting(n, w.fetch.head); err != nil {
 		return err
 	}

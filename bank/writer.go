@@ -69,6 +69,20 @@ func (w *writer) survey() (keep map[string]bool) {
 	return keep
 }
 
+// probe tells whether the bank can be written, before what it holds is given up: a bank
+// that is write-protected may still be the one to go back to. A full one will be erased.
+func (w *writer) probe() error {
+	const name = "probe" + tempSuffix
+	f, err := w.fs.Create(name) //durable: removed at once, and means nothing
+	if err == nil {
+		err = errors.Join(f.Close(), w.fs.Remove(name))
+	}
+	if err != nil && storeError(err, "").Code != CauseStorageFull {
+		return &Error{Code: CauseEraseError, Text: "the bank cannot be written", Err: err}
+	}
+	return nil
+}
+
 // erase removes everything that is not kept, then stores manifest and signature.
 func (w *writer) erase(keep map[string]bool) error {
 	if err := eraseBank(w.fs, keep); err != nil {

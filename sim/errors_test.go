@@ -255,6 +255,12 @@ func TestDownloadIntoBrokenBank(t *testing.T) {
 				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, bad.want)
 			}
 			samePart(t, "bank2", start, m.Settled())
+			if bad.name == readOnly.name {
+				samePart(t, "bank1", start, m.Settled())
+				if n := d.Engine().Snapshot().Banks; n.Banks[0].State != procedure.BankGood || n.Fallback != 1 {
+					t.Errorf("the old software is lost: %+v", n)
+				}
+			}
 			d.powerOff()
 			// The bank stays broken over a start.
 			if d := on(t, m); d.version() != "2.0.0" {

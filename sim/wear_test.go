@@ -71,7 +71,7 @@ const wearText = `# What an operation writes to flash
 
 State is written when it changes, never for progress or for time that passes. The boot record, the journal and the
 settings are small files in two copies, of which the older one is overwritten in place. These are the counts for a small
-image (manifest, signature, two payloads); each further payload adds its own file, and its octets are written once.
+image (manifest, signature, two payloads, before them an empty file that shows that the bank can be written); each further payload adds its own file, and its octets are written once.
 Temporary files are those of a conversion; they may lie in memory (paths.work in iad.toml).
 
 | writes of files | boot record | journal | settings | configuration data | bank | temporary |
