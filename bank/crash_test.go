@@ -159,14 +159,37 @@ func TestCrashSweep(t *testing.T) {
 
 func (unsynced) Sync() error { return nil }
 
-// TestCrashAfterKill kills the process at each operation; another one does the work to
+// TestRecordBeforeErase: nothing of a bank is changed before the record says durably that
+// it is not bootable.
+func TestRecordBeforeErase(t *testing.T) {
+	disk := after(t, upgraded(t, "1.5.0"), func(opt Options) error { return restoreLife(opt, new(told)) })
+	m := disk.Start()
+	b, _ := boot(t, mount(m, nil))
+	before := len(m.Ops())
+	if err := fetchInto(b, "2.0.0", false); err != nil {
+		t.Fatal(err)
+	}
+	recorded := false
+	for _, op := range m.Ops()[before:] {
+		recorded = recorded || op.Part == "state" && op.Kind == crashfs.OpSync
+		if op.Part == "bank2" && op.Path != "probe"+tempSuffix && !recorded {
+			t.Errorf("%s before the record", op)
+		}
+	}
+}
+
+// TestCrashAfterKill kills the process at every third operation, with IAD_CRASH=full at
+// each; another one does the work to
 // its end; then the power fails. What was reported must have lasted although the first
 // process left things unsynced.
 func TestCrashAfterKill(t *testing.T) {
 	for name, sweep := range lives(t) {
 		t.Run(name, func(t *testing.T) {
-			disks := 0
-			for skip, killed := 0, true; killed; skip += 3 {
+			disks, step := 0, 3
+			if fullCrash() {
+				step = 1
+			}
+			for skip, killed := 0, true; killed; skip += step {
 				m, w := sweep.Start.Start(), told{}
 				m.Fail(crashfs.Fault{Skip: skip, Err: errKilled})
 				killed = sweep.Life(m, &w) != nil

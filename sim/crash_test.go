@@ -57,7 +57,7 @@ var crashImages = func() map[string][]byte {
 }()
 
 func crashImage(version string) []byte {
-	m := bank.Manifest{Version: version, Hardware: []string{"IAD"}, ConfigFormat: crashFormats[version], SelfTest: "selftest"}
+	m := bank.Manifest{Version: version, Hardware: []string{"IAD"}, ConfigFormat: crashFormats[version], SelfTest: "selftest", NoReset: true}
 	var files []bank.PayloadFile
 	for _, name := range []string{"app", "selftest"} {
 		data := crashSoftware(version)[name]
@@ -88,6 +88,7 @@ type world struct {
 	events  string // numbers and contents of the events that came, in order
 	backup  string // what the file server holds
 	started bool   // the command of this step was answered
+	window  int    // the confirm window that was set, in seconds; 0: none
 }
 
 // command is one step of a script.
@@ -106,10 +107,16 @@ type command struct {
 	// window is how many seconds a manager has to confirm the software; 0: the
 	// device confirms it. The software stays on trial.
 	window int
+	// takesOver makes, in the first step of a script, the device one that needs no
+	// restart for other software.
+	takesOver bool
 	// cause is why the operation is to fail, 0 if it is to succeed; with confirmTimeout the window is over
 	// while the operation fetches its files.
 	cause procedure.Cause
 }
+
+// givesUp tells whether the step ends with software given up.
+func (c *command) givesUp() bool { return c.cause == procedure.CauseSelfTestFailed || c.late() }
 
 // late tells whether the window is to be over in the middle of the step.
 func (c *command) late() bool { return c.cause == procedure.CauseConfirmTimeout }
@@ -185,7 +192,8 @@ func (e *ear) Notify(_ context.Context, n mib.Notice) error {
 			id = n.Varbinds[i].Value.Int
 		}
 	}
-	e.events = append(e.events, fmt.Sprintf("%d=%s/%d", seq, n.Notification.Name, id))
+	// The same number must always come with the same values.
+	e.events = append(e.events, fmt.Sprintf("%d=%s/%d %x", seq, n.Notification.Name, id, sha256.Sum256(fmt.Append(nil, n.Varbinds))))
 	return nil
 }
 
@@ -266,6 +274,7 @@ func spoiltLife(script []command, m *crashfs.Machine, w *world, spoil func(strin
 		}
 		d := spoiltDevice(m, memoryFiles{w, &c, clock}, spoil)
 		d.cfg.Clock = clock
+		d.platform.noReset = len(script) > 0 && script[0].takesOver
 		again, err := boot(script, &c, m, w, d, clock)
 		if m.Down() || err != nil || !again {
 			return err
@@ -325,6 +334,9 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 	if err := checkDevice(a, m); err != nil {
 		return err
 	}
+	if s := a.Engine().Snapshot().Settings; w.window != 0 && (s.ConfirmWindow != uint32(w.window) || s.ConfirmMode != procedure.ConfirmByManager) {
+		return fmt.Errorf("a confirm window of %d s was set and is forgotten: %+v", w.window, s)
+	}
 	for {
 		s := a.Engine().Snapshot()
 		if m.Down() {
@@ -348,7 +360,7 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 			w.step++
 			w.started = false
 			if w.step == len(script) {
-				return checkHistory(a, w, e)
+				return checkHistory(a, w, e, script)
 			}
 			*c = script[w.step]
 			continue
@@ -401,6 +413,7 @@ func start(a *agent.Agent, m *crashfs.Machine, c *command, w *world) error {
 	if !m.Down() {
 		// The response leaves: the operation counts from now on.
 		w.opID, w.started = a.Engine().Snapshot().Op.ID, true
+		w.window = max(w.window, c.window)
 	}
 	tx.Done()
 	return nil

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
+	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/mib"
 )
@@ -91,13 +93,20 @@ func checkOutcome(a *agent.Agent, m *crashfs.Machine, c *command) error {
 	if !bytes.Equal(set.Digest(), want.Digest()) {
 		return fmt.Errorf("after %s the data in force are %q", c.kind, set[config.UserData])
 	}
+	st := a.Engine().Snapshot().Banks
+	if old := 3 - st.Running; c.givesUp() && (st.Bank(old).State != procedure.BankFailed || st.Fallback == old) {
+		return fmt.Errorf("after %s the software that was given up is in state %d, the fallback is %d", c.kind, st.Bank(old).State, st.Fallback)
+	}
 	return nil
 }
 
 // checkHistory holds that every operation ended once, and that no event is missing.
-func checkHistory(a *agent.Agent, w *world, e *ear) error {
+func checkHistory(a *agent.Agent, w *world, e *ear, script []command) error {
 	if err := w.hear(e.heard()); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(script, func(c command) bool { return c.givesUp() }) && !strings.Contains(w.events, "=iadUpgRolledBack/") {
+		return fmt.Errorf("nobody was told that software was given up: %s", w.events)
 	}
 	s := a.Engine().Snapshot()
 	for i, op := range s.History {

@@ -50,6 +50,24 @@ var scripts = []struct {
 		{kind: procedure.RecoverConfig, format: 1, who: "new", version: "1.1.0", data: "new"},
 		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
 	}},
+	{"the same software once more", []command{
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "1.1.0", version: "1.1.0", data: "old"},
+		{kind: procedure.RecoverConfig, options: procedure.ThenReset, format: 1, who: "new", version: "1.1.0", data: "new"},
+		{kind: procedure.Activate, options: procedure.AllowDowngrade | procedure.ThenReset, version: "1.0.0", data: "old"},
+		{kind: procedure.RestoreOldSoftware, version: "1.1.0", data: "new"},
+		{kind: procedure.RestoreOldSoftware, version: "1.1.0", data: "new"},
+		{kind: procedure.Activate, options: procedure.AllowDowngrade | procedure.ThenReset, version: "1.0.0", data: "old"},
+		{kind: procedure.DownloadSoftware, options: procedure.Force | procedure.ThenActivate | procedure.ThenReset, file: "1.1.0", version: "1.1.0", data: "old"},
+	}},
+	{"without a reset", []command{
+		{takesOver: true, kind: procedure.DownloadSoftware, options: procedure.ThenActivate, file: "1.1.0", version: "1.1.0", data: "old"},
+		{kind: procedure.RecoverConfig, format: 1, who: "new", version: "1.1.0", data: "new"},
+		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+	}},
+	{"without a reset, software that fails", []command{
+		{takesOver: true, kind: procedure.DownloadSoftware, options: procedure.ThenActivate, file: "3.0.0", version: "1.0.0", data: "old", cause: procedure.CauseSelfTestFailed},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate, file: "2.0.0", version: "2.0.0"},
+	}},
 	{"the whole procedure and back", []command{
 		{kind: procedure.BackupConfig, version: "1.0.0", data: "old"},
 		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},

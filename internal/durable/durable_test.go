@@ -128,6 +128,13 @@ func TestKilledThenCut(t *testing.T) {
 			}
 			return ReplaceFile(fs, "a/b/f", []byte("x"), 0o600)
 		}, "a/b/f"},
+		"frame": {func(fs afero.Fs) error {
+			_, err := LoadFrame(fs, "f", magic, 1)
+			if errors.Is(err, os.ErrNotExist) {
+				err = SaveFrame(fs, "f", magic, 1, []byte("x"))
+			}
+			return err
+		}, "f"},
 		"growing": {func(fs afero.Fs) error {
 			g, err := Grow(fs, "g", 0o600)
 			if err != nil {
