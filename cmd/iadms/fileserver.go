@@ -127,7 +127,7 @@ func (o *fileServerOptions) serverTLS(p manager.Protocol) (*tls.Config, error) {
 	case o.serverPin != "" && o.serverCA != "":
 		return nil, usageError{errors.New("--server-pin and --server-ca exclude each other")}
 	case p != manager.FTPS:
-		return nil, usageError{errors.New("--server-pin and --server-ca are for --server ftps://...")}
+		return nil, usageError{errors.New("--server-pin and --server-ca go with a --server of ftps only")}
 	case o.serverPin != "":
 		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
 	default:
