@@ -292,6 +292,13 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device,
 	if err != nil {
 		return false, fmt.Errorf("start: %w", err)
 	}
+	// Before it runs, and goes on by itself.
+	if err := checkDevice(a, m); err != nil {
+		return false, err
+	}
+	if s := a.Engine().Snapshot().Settings; w.window != 0 && (s.ConfirmWindow != uint32(w.window) || s.ConfirmMode != procedure.ConfirmByManager) {
+		return false, fmt.Errorf("a confirm window of %d s was set and is forgotten: %+v", w.window, s)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -326,17 +333,10 @@ func (w *world) hear(events []string) error {
 	return nil
 }
 
-// operate checks what the device is after its start, and commands what is left to
-// do.
+// operate commands what is left to do and checks what comes of it.
 func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []command, c *command, w *world, e *ear, clock *hastyClock, ended <-chan error) error {
 	changed, stop := a.Engine().Watch()
 	defer stop()
-	if err := checkDevice(a, m); err != nil {
-		return err
-	}
-	if s := a.Engine().Snapshot().Settings; w.window != 0 && (s.ConfirmWindow != uint32(w.window) || s.ConfirmMode != procedure.ConfirmByManager) {
-		return fmt.Errorf("a confirm window of %d s was set and is forgotten: %+v", w.window, s)
-	}
 	for {
 		s := a.Engine().Snapshot()
 		if m.Down() {
@@ -443,9 +443,7 @@ func TestCrash(t *testing.T) {
 				Depth: 1, Seed: seed,
 			}
 			// A recovery costs the more the longer the script is.
-			if sweep.Limit = 3; len(s.script) == 1 {
-				sweep.Limit = 30
-			}
+			sweep.Limit = max(1, 12/(len(s.script)*len(s.script)))
 			if fullCrash() {
 				sweep.Depth = 2
 			} else {
