@@ -75,5 +75,7 @@
 //
 // Every frame carries the version of its content. A reader that finds a version
 // above the one it knows reports [ErrNewer]; the file is set aside under a telling
-// name ([SetAsideAs]), not destroyed, so that the newer software finds it again.
+// name ([SetAsideAs]), not overwritten, so that somebody at the device can put it back.
+// No software takes it up again by itself: what happened since would be undone. Of
+// each name the newest [KeptAside] are kept.
 package durable
