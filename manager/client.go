@@ -198,7 +198,7 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		}
 	}
 	if strings.Contains(err.Error(), "not authentic") {
-		return fmt.Errorf("%s: %w: authentication password wrong, or the answer was forged", c.address, ErrCredentials)
+		return fmt.Errorf("%s: %w: user, authentication or privacy password wrong, or the answer was forged", c.address, ErrCredentials)
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -93,6 +93,8 @@ func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile,
 
 func (s *externalSession) Resume(string, []BackupFile) {}
 
+func (s *externalSession) Keep(string, []BackupFile) error { return nil }
+
 func (s *externalSession) Offer(string) {}
 
 func (s *externalSession) Close() {}

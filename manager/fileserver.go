@@ -70,6 +70,8 @@ type Session interface {
 	NewBackup(kinds []mib.FileType) (folder string, files []BackupFile, err error)
 	// Resume opens a place that NewBackup prepared in an earlier session.
 	Resume(folder string, files []BackupFile)
+	// Keep marks a backup as complete, durably, where the server can.
+	Keep(folder string, files []BackupFile) error
 	// Offer lets the device read the files of a folder of its backups.
 	Offer(folder string)
 	// Digest returns size and SHA-256 digest of a file on the server, or an

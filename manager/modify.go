@@ -44,7 +44,8 @@ func (u *upgrade) canModify() bool {
 // modification is kept in a folder of its own, beside the backup.
 func (u *upgrade) modify(ctx context.Context, d *Device) error {
 	if !u.canModify() {
-		return errors.New("the configuration data cannot be modified: the backup is not on this machine")
+		return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseConvertToolMissing,
+			Advice: mib.RetryAdviceFixFirst, Text: "the backup is not on this machine, so it cannot be modified here"}
 	}
 	from := u.record.Backup[0].Format
 	u.begin(StepRecover, fmt.Sprintf("modify the configuration data here, from format %d to %d", from, d.ConfigFormat))
@@ -60,13 +61,15 @@ func (u *upgrade) modify(ctx context.Context, d *Device) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	cause := mib.FailCauseConvertFailed
 	var files []BackupFile
 	if err == nil {
+		cause = mib.FailCauseConfigParseError
 		files, err = u.checkDraft(m)
 	}
 	if err != nil {
-		return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Phase: mib.OperationPhaseConverting,
-			Cause: mib.FailCauseConvertFailed, Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
+		return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig,
+			Cause: cause, Advice: mib.RetryAdviceFixFirst, Text: "modified here: " + err.Error()}
 	}
 	u.record.Modified = &ModifiedBackup{Folder: m.Draft, Files: files}
 	u.note(StepRecover, "modified: "+m.Draft)

@@ -25,7 +25,8 @@ func Backup(ctx context.Context, plan Plan, operator Operator, observe Observer)
 // Recover is steps 170 to 190 alone, from a backup that ReadBackup describes.
 func Recover(ctx context.Context, plan Plan, folder string, files []BackupFile, operator Operator, observe Observer) (Result, error) {
 	return part(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
-		u.record.Folder, u.record.Backup = folder, files
+		u.record.Folder, u.record.Backup, u.result.Folder = folder, files, folder
+		u.note(StepRecover, fmt.Sprintf("from %s: %d files", folder, len(files)))
 		return u.recover(ctx)
 	})
 }
@@ -128,6 +129,13 @@ func Backups(files afero.Fs, device string) ([]string, error) {
 	}
 	slices.Sort(folders)
 	return folders, nil
+}
+
+// Complete tells whether a backup was judged good when it was made (step 120); another
+// may lack files.
+func Complete(files afero.Fs, folder string) bool {
+	exists, err := afero.Exists(files, path.Join(folder, completeMark))
+	return err == nil && exists
 }
 
 // ReadBackup describes the files of a backup: kind and format as their first

@@ -275,6 +275,21 @@ func (s *serverSession) Offer(folder string) {
 	s.grant.offered = folder
 }
 
+// completeMark is a file in the folder of a backup that was judged good, in the form
+// that sha256sum -c reads. No name from the network is hidden.
+const completeMark = ".complete"
+
+func (s *serverSession) Keep(folder string, files []BackupFile) error {
+	var list []byte
+	for _, f := range files {
+		list = fmt.Appendf(list, "%x  %s\n", f.ServerDigest, f.Name)
+	}
+	if err := durable.ReplaceFile(s.servers.store.files, path.Join(folder, completeMark), list, 0o600); err != nil {
+		return fmt.Errorf("backup %s: %w", folder, err)
+	}
+	return nil
+}
+
 func (s *serverSession) Publish(img *Image) (folder, name string, err error) {
 	return s.servers.Publish(img), img.FileName(), nil
 }

@@ -89,6 +89,9 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	}
 	u.record.Backup, u.result.Backup, u.result.Folder = backup, backup, u.record.Folder
 	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.record.Folder})
+	if err := u.session.Keep(u.record.Folder, backup); err != nil {
+		return err
+	}
 	verdict := "good"
 	if len(unread) > 0 {
 		u.warn(StepBackupJudge, fmt.Sprintf("%s could not be compared: %s", strings.Join(unread, ", "), reason))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"example.com/iad/mib"
 )
@@ -38,9 +39,14 @@ func (u *upgrade) update(ctx context.Context) error {
 		if askErr != nil {
 			return askErr
 		}
-		if answer.Choice == OtherFile {
-			if err := u.changeImage(ctx, answer.Image); err != nil {
-				return err
+		for answer.Choice == OtherFile {
+			unfit := u.changeImage(ctx, answer.Image)
+			if unfit == nil {
+				break
+			}
+			u.warn(StepRestore, unfit.Error())
+			if answer, askErr = u.decide(ctx, StepRestore, attempt, err, Retry, OtherFile); askErr != nil {
+				return askErr
 			}
 		}
 		if err := u.anew(err); err != nil {
@@ -181,7 +187,7 @@ func (u *upgrade) restoreOld(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		err := u.restoreOnce(ctx)
 		if err == nil {
-			u.end(StepRestore, fmt.Sprintf("the device runs %s", u.result.OldVersion))
+			u.end(StepRestore, "the old software runs: "+u.result.OldVersion)
 			return nil
 		}
 		if _, askErr := u.ask(ctx, StepRestore, attempt, err, Retry); askErr != nil {
@@ -198,14 +204,23 @@ func (u *upgrade) restoreOnce(ctx context.Context) error {
 	if err != nil {
 		return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
 	}
-	for _, b := range banks {
-		if b.Running && b.Next && b.State == mib.BankStateGood && b.holds(u.result.OldVersion, u.record.OldDigest) {
-			u.note(StepRestore, fmt.Sprintf("%s runs already; nothing to restore", b))
-			return nil
-		}
+	// On trial or not, it is what the device had when this began.
+	isOld := func(b Bank) bool { return b.Running && b.Next && b.holds(u.result.OldVersion, u.record.OldDigest) }
+	if i := slices.IndexFunc(banks[:], isOld); i >= 0 {
+		u.note(StepRestore, fmt.Sprintf("%s runs already; nothing to restore", banks[i]))
+		return nil
 	}
-	_, err = u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, Request{Kind: mib.OperationKindRestoreOldSoftware})
-	return err
+	if _, err = u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, Request{Kind: mib.OperationKindRestoreOldSoftware}); err != nil {
+		return err
+	}
+	if banks, err = u.plan.Client.Banks(ctx); err != nil {
+		return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
+	}
+	if b := running(banks); b != nil && !isOld(*b) {
+		return &Failure{Device: u.device.ID, Step: StepRestore, Kind: mib.OperationKindRestoreOldSoftware, Cause: mib.FailCauseRollbackFailed,
+			Advice: mib.RetryAdviceFixFirst, Text: fmt.Sprintf("%s runs, not %s", b.Version, u.result.OldVersion)}
+	}
+	return nil
 }
 
 // check has the device judge the image without changing anything.

@@ -68,7 +68,7 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	f.StringVar(&s.Hardware, "hardware", "", "model that software must name, such as IAD-4FXS")
 	f.StringVar(&s.Model, "model", "", "model to report (default: the hardware)")
 	f.StringVar(&s.DeviceID, "device-id", "", "serial number or other identity, 1 to 32 octets")
-	f.StringVar(&configDir, "config-dir", "", "folder with configuration files, named userData, portData, protocolParams, defaultParams, otherData")
+	f.StringVar(&configDir, "config-dir", "", "folder with configuration files, named userData, portData, protocolParams, defaultParams, otherData; the first line of each is \"iad-config NAME FORMAT\", such as \"iad-config userData 1\", with the format of the image")
 	f.Int64Var(&s.BankSize, "bank-size", 0, "capacity of a bank in octets (default: its partition)")
 	f.StringSliceVar(&s.Protocols, "protocols", s.Protocols, "file transfer protocols: tftp, ftp, ftps")
 	f.StringVar(&s.SNMP.Listen, "snmp", "127.0.0.1:1161", "UDP address of the embedded SNMP engine, empty for none")

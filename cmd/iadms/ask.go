@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -38,6 +39,9 @@ func (o *terminalOperator) Ask(ctx context.Context, q manager.Question) (manager
 			o.out.line(fmt.Sprintf("      %s  %s", choiceTexts[c].key, choiceTexts[c].text))
 		}
 		typed, err := o.read(ctx)
+		if errors.Is(err, io.EOF) {
+			return manager.Answer{Choice: manager.GiveUp}, nil
+		}
 		if err != nil {
 			return manager.Answer{}, err
 		}
@@ -80,7 +84,7 @@ func (o *terminalOperator) read(ctx context.Context) (string, error) {
 	select {
 	case line, ok := <-o.lines:
 		if !ok {
-			return "", io.ErrUnexpectedEOF
+			return "", io.EOF
 		}
 		return line, nil
 	case <-ctx.Done():

@@ -91,6 +91,8 @@ func doneText(command string, r manager.Result) string {
 	switch command {
 	case "backup":
 		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Folder)
+	case "recover":
+		return fmt.Sprintf("OK: %s has its configuration data back from %s", r.Device, r.Folder)
 	case "rollback":
 		if r.Unchanged {
 			return fmt.Sprintf("OK: nothing to do: %s runs the software to fall back on, %s, already", r.Device, r.NewVersion)
@@ -113,7 +115,7 @@ func newRecover(g *globals) *cobra.Command {
 	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Edit the
 files of the backup before, if they need it. Data in another format than the device's
 software uses are converted by the device.`
-	cmd.Flags().StringVar(&o.from, "from", "", "`folder` of the backup (default: the newest of the device)")
+	cmd.Flags().StringVar(&o.from, "from", "", "`folder` of the backup (default: the newest complete one of the device)")
 	return cmd
 }
 
@@ -144,7 +146,12 @@ func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, 
 		return "", fmt.Errorf("no backups of %s in %s", device, o.store)
 	}
 	if o.from == "" {
-		return folders[len(folders)-1], nil
+		for _, folder := range slices.Backward(folders) {
+			if manager.Complete(store, folder) {
+				return folder, nil
+			}
+		}
+		return "", usageError{fmt.Errorf("no backup of %s is known to be complete; name one with --from:\n  %s", device, strings.Join(folders, "\n  "))}
 	}
 	for _, folder := range folders {
 		if path.Base(folder) == path.Base(filepath.ToSlash(o.from)) {

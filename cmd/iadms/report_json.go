@@ -34,7 +34,7 @@ type jsonProgress struct {
 	ID         uint32  `json:"id"`
 	Kind       string  `json:"kind"`
 	State      string  `json:"state"`
-	Phase      string  `json:"phase"`
+	Phase      string  `json:"phase,omitempty"`
 	Percent    *uint32 `json:"percent,omitempty"` // absent: unknown
 	BytesDone  uint32  `json:"bytes_done"`
 	BytesTotal uint32  `json:"bytes_total,omitempty"`
@@ -112,6 +112,9 @@ func operationJSON(o *manager.Operation) *jsonProgress {
 		ID: o.ID, Kind: o.Kind.String(), State: o.State.String(), Phase: o.Phase.String(),
 		BytesDone: o.BytesDone, BytesTotal: o.BytesTotal, Attempt: o.Attempt, TimeLeft: o.TimeLeft.Seconds(),
 	}
+	if o.Phase == 0 { // not every notification tells
+		p.Phase = ""
+	}
 	if o.Percent <= 100 {
 		p.Percent = &o.Percent
 	}
@@ -144,6 +147,9 @@ func (j *jsonReporter) finish(v verdict) {
 	}
 	if v.err != nil {
 		result.Error, done = v.err.Error(), ""
+	}
+	if v.interrupted() {
+		result.Error = "interrupted"
 	}
 	j.print(jsonLine{Kind: "result", Device: r.Device, Text: done, Result: result, Failure: failureJSON(v.err)})
 }

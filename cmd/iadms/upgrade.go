@@ -213,6 +213,8 @@ func (r *upgradeRun) parse() (err error) {
 		return usageError{errors.New("an upgrade needs --image")}
 	}
 	switch {
+	case o.files.server != "" && (o.edit || o.convertWith != ""):
+		return usageError{errors.New("--edit and --convert-with need the backup on this machine: they do not go with --server")}
 	case o.edit && o.convertWith != "":
 		return usageError{errors.New("--edit and --convert-with exclude each other")}
 	case o.check && o.resume:
@@ -282,7 +284,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	if r.check {
 		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
 	}
-	report.finish(verdict{result: result, err: err, done: done, target: target, resume: !r.check})
+	report.finish(verdict{result: result, err: err, done: done, target: target, resume: !r.check, server: r.upgradeOptions.files.server})
 	return err
 }
 
@@ -305,6 +307,9 @@ func (r *upgradeRun) find(ctx context.Context, client *manager.Client, report re
 			told = true
 		}
 		time.Sleep(time.Second / 4)
+	}
+	if err != nil && limit.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s: %w in %s", client.Address(), manager.ErrNoAnswer, patience)
 	}
 	return device, err
 }

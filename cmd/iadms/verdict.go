@@ -17,6 +17,7 @@ type verdict struct {
 	done   string // last line of a success
 	target string // as the user named it
 	resume bool   // --resume goes on
+	server string // that has the backup, if it is not this machine
 }
 
 // interrupted tells whether the user ended it and not its own course.
@@ -67,10 +68,17 @@ func (v verdict) advice() (lines []string) {
 	if op := r.GoesOn; op != nil {
 		lines = append(lines, fmt.Sprintf("  it goes on with operation %d (%s); to stop that: iadms abort %s", op.ID, op.Kind, v.target))
 	}
-	if r.OnDefaults && r.Folder != "" {
-		lines = append(lines,
-			"  its configuration data are not in force; the backup is in "+r.Folder,
-			fmt.Sprintf("  to give them back: iadms recover %s --from %s", v.target, path.Base(r.Folder)))
+	if r.OnDefaults {
+		text := "  its configuration data are not in force"
+		switch {
+		case v.server != "":
+			lines = append(lines, text+"; the backup is on "+v.server)
+		case r.Folder != "":
+			lines = append(lines, text+"; the backup is in "+r.Folder,
+				fmt.Sprintf("  to give them back: iadms recover %s --from %s", v.target, path.Base(r.Folder)))
+		default:
+			lines = append(lines, text)
+		}
 		if r.NewVersion != r.OldVersion {
 			lines = append(lines, fmt.Sprintf("  to go back to %s with its data: iadms rollback %s", r.OldVersion, v.target))
 		}
