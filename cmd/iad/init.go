@@ -184,7 +184,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	}
 	defer in.Close()
 	if err := agent.Provision(c, in, set); err != nil {
-		return fmt.Errorf("%s: %w", image, err)
+		return fmt.Errorf("%s, with the files of --config-dir: %w", image, err)
 	}
 	data, err := toml.Marshal(s)
 	if err != nil {

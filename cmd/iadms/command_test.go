@@ -2,11 +2,21 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gosnmp/gosnmp"
+
+	"example.com/iad/bank"
+	"example.com/iad/mib"
 )
 
 // plainly is a command line for people.
@@ -120,15 +130,90 @@ func TestMalformedValues(t *testing.T) {
 		{"--time-limit", "update=5s"}, {"--time-limit", "lunch=1h"}, {"--device-retries", "11"}, {"--retries", "-1"}, {"--parallel", "0"},
 		{"--poll", "-1s"}, {"--owner", strings.Repeat("a", 33)}, {"--notifications", "here"}, {"--listen", "a:b:c"}, {"--advertise", "a b"},
 		{"--progress-step", "101"}, {"--progress-interval", "2h"}, {"--server", "http://192.0.2.1/"}, {"--protocol", "scp"},
-		{"--bandwidth", "much"}, {"--passive-ports", "9-8"}, {"--root-oid", "1.x"}, {"--check", "--resume"}, {"--edit", "--convert-with", "true"},
+		{"--bandwidth", "much"}, {"--passive-ports", "9-8"}, {"--root-oid", "1.x"}, {"--check", "--resume"}, {"--server", "tftp://127.0.0.1/", "--edit"}, {"--edit", "--convert-with", "true"},
 	} {
 		if out, status := l.plainly(append([]string{"upgrade", nobody, "--image", image, "--yes"}, c...)...); status != exitUsage {
 			t.Errorf("%v: exit status %d, want %d\n%s", c, status, exitUsage, out)
 		}
 	}
+	if out, status := l.plainly("upgrad", nobody); status != exitUsage || !strings.Contains(out, `unknown command "upgrad"`) {
+		t.Errorf("exit status %d\n%s", status, out)
+	}
 	for _, c := range [][]string{{"--time-limit", "5s"}, {"--retries", "11"}, {"--notifications", "here"}, {"--protocol", "scp"}} {
 		if out, status := l.plainly(append([]string{"backup", nobody}, c...)...); status != exitUsage {
 			t.Errorf("%v: exit status %d, want %d\n%s", c, status, exitUsage, out)
 		}
+	}
+}
+
+// Software on trial is not taken back because another download is refused.
+func TestTrialStays(t *testing.T) {
+	l := newLab(t, nil)
+	host, port, _ := net.SplitHostPort(l.address)
+	number, _ := strconv.ParseUint(port, 10, 16)
+	c := gosnmp.GoSNMP{Target: host, Port: uint16(number), Version: gosnmp.Version2c, Community: "private", Timeout: 5 * time.Second}
+	if err := c.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Conn.Close()
+	mode := mib.NewModule(nil).OID(mib.ConfirmMode, 0).String()
+	if _, err := c.Set([]gosnmp.SnmpPDU{{Name: mode, Type: gosnmp.Integer, Value: int(mib.ConfirmModeManager)}}); err != nil {
+		t.Fatal(err)
+	}
+	l.killed(l.upgrade("--image", l.image("2.0.0", 1), "--verify-with", "sleep 60"), func(_ int, line jsonLine) bool {
+		return line.Step == 150 && strings.Contains(line.Text, "own check")
+	}, 0)
+	out, status := l.run(l.upgrade("--image", l.image("3.0.0", 1)))
+	if o := l.outcome(); status != exitFailed || o.Version != "2.0.0" || o.Banks[1] != "2.0.0 trial" || o.Done["restoreOldSoftware"] != 0 {
+		t.Errorf("exit status %d, %+v\n%s", status, o, out)
+	}
+}
+
+// A backup that broke off, or a folder without files, is not what recover takes unasked.
+func TestRecoverTakesWhatIsComplete(t *testing.T) {
+	l := newLab(t, nil)
+	if out, status := l.plainly("recover", l.address, "--notifications", l.traps); status == exitOK {
+		t.Errorf("without a backup:\n%s", out)
+	}
+	if out, status := l.plainly("backup", l.address, "--listen", "127.0.0.1", "--notifications", l.traps); status != exitOK {
+		t.Fatalf("exit status %d\n%s", status, out)
+	}
+	home := filepath.Join(l.dir, "store", "backup", "TEST-0001")
+	good, err := os.ReadDir(home)
+	if err != nil || len(good) != 1 {
+		t.Fatalf("%v, %v", good, err)
+	}
+	broken := filepath.Join(home, "29990101T000000Z-1")
+	if err := os.Mkdir(broken, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(broken, "userData.cfg"), []byte("iad-config userData 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, status := l.plainly("recover", l.address, "--listen", "127.0.0.1", "--notifications", l.traps)
+	if want := "OK: TEST-0001 has its configuration data back from backup/TEST-0001/" + good[0].Name(); status != exitOK || !strings.Contains(out, want) {
+		t.Errorf("exit status %d, want %q in\n%s", status, want, out)
+	}
+	if out, status := l.plainly("recover", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--from", filepath.Base(broken)); status != exitOK || !strings.Contains(out, "29990101T000000Z-1: 1 files") {
+		t.Errorf("exit status %d\n%s", status, out)
+	}
+}
+
+// An image that does not fit is no end: what comes next in the policies decides.
+func TestOtherImageDoesNotFit(t *testing.T) {
+	l := newLab(t, nil)
+	wrong := filepath.Join(l.dir, "wrong.iad")
+	var image bytes.Buffer
+	err := bank.Build(&image, bank.Manifest{Version: "2.0.1", Hardware: []string{"OTHER"}, ConfigFormat: 1},
+		[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }}}, l.key)
+	if err == nil {
+		err = os.WriteFile(wrong, image.Bytes(), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, status := l.run(l.upgrade("--image", l.image("2.0.0-broken", 1), "--on-fail", "other="+wrong+",other="+l.image("2.0.2", 1)))
+	if o := l.outcome(); status != exitOK || o.Version != "2.0.2" || !strings.Contains(out, "choose an image for this hardware") {
+		t.Errorf("exit status %d, %+v\n%s", status, o, out)
 	}
 }

@@ -43,7 +43,7 @@ address = "%s"
 		{[]string{"history", "attic"}, []string{"backupConfig", "downloadSoftware", "1.0.0 -> 2.0.0", "tester"}},
 		{[]string{"logs", "attic"}, []string{"restarted", "bankSwitched", "last upgrade from here", "stage done"}},
 		{[]string{"backup", "attic", "--listen", "127.0.0.1"}, []string{"100 back up", "OK: TEST-0001 backed up to backup/TEST-0001/"}},
-		{[]string{"recover", "attic", "--listen", "127.0.0.1"}, []string{"170 recover", "OK: recover of TEST-0001 done"}},
+		{[]string{"recover", "attic", "--listen", "127.0.0.1"}, []string{"170 recover", "OK: TEST-0001 has its configuration data back from backup/TEST-0001/"}},
 		{[]string{"rollback", "attic"}, []string{"160 ", "OK: TEST-0001 went back 2.0.0 -> 1.0.0"}},
 		{[]string{"reset", "attic"}, []string{"OK: reset of TEST-0001 done"}},
 		{[]string{"abort", "attic"}, []string{"OK: "}},
