@@ -194,6 +194,13 @@ func TestRecoverTakesWhatIsComplete(t *testing.T) {
 	if want := "OK: TEST-0001 has its configuration data back from backup/TEST-0001/" + good[0].Name(); status != exitOK || !strings.Contains(out, want) {
 		t.Errorf("exit status %d, want %q in\n%s", status, want, out)
 	}
+	modified := broken + ".modified-1"
+	if err := os.CopyFS(modified, os.DirFS(broken)); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := l.plainly("recover", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--from", filepath.Base(modified)); status != exitOK {
+		t.Errorf("exit status %d\n%s", status, out)
+	}
 	if out, status := l.plainly("recover", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--from", filepath.Base(broken)); status != exitOK || !strings.Contains(out, "29990101T000000Z-1: 1 files") {
 		t.Errorf("exit status %d\n%s", status, out)
 	}
@@ -215,5 +222,29 @@ func TestOtherImageDoesNotFit(t *testing.T) {
 	out, status := l.run(l.upgrade("--image", l.image("2.0.0-broken", 1), "--on-fail", "other="+wrong+",other="+l.image("2.0.2", 1)))
 	if o := l.outcome(); status != exitOK || o.Version != "2.0.2" || !strings.Contains(out, "choose an image for this hardware") {
 		t.Errorf("exit status %d, %+v\n%s", status, o, out)
+	}
+}
+
+// Shells complete devices and the values of flags.
+func TestCompletion(t *testing.T) {
+	l := newLab(t, nil)
+	config := filepath.Join(l.dir, "iadms.toml")
+	if err := os.WriteFile(config, []byte("[devices.attic]\naddress = \"192.0.2.1\"\n[devices.cellar]\naddress = \"192.0.2.2\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"upgrade", "--config", config, ""}, "attic\ncellar\n"},
+		{[]string{"status", "--config", config, ""}, "attic\ncellar\n"},
+		{[]string{"backup", "attic", "--protocol", ""}, "tftp\nftp\nftps\n"},
+		{[]string{"upgrade", "attic", "--on-fail", ""}, "advice\nask\nother=\nedit\nrestore\ngive-up\n"},
+		{[]string{"status", "--log-level", ""}, "debug\ninfo\nwarn\nerror\n"},
+	} {
+		out, err := l.command(append([]string{"__complete"}, c.args...)...).Output()
+		if err != nil || !strings.HasPrefix(string(out), c.want) {
+			t.Errorf("%v: %v\n%s", c.args, err, out)
+		}
 	}
 }

@@ -112,9 +112,10 @@ func newRecover(g *globals) *cobra.Command {
 	o := &operationOptions{globals: g}
 	cmd := o.operation("recover TARGET", "Give a device configuration data back from a backup",
 		"  iadms recover 192.0.2.10\n  iadms recover 192.0.2.10 --from 20260102T030405Z-1", true, o.recover)
-	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Edit the
-files of the backup before, if they need it. Data in another format than the device's
-software uses are converted by the device.`
+	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Data in
+another format than the device's software uses are converted by the device. To give back
+something else than was backed up, copy the backup's folder to a name beside it, edit the
+copy, and name that with --from; what an upgrade modified is there too.`
 	cmd.Flags().StringVar(&o.from, "from", "", "`folder` of the backup (default: the newest complete one of the device)")
 	return cmd
 }
@@ -157,6 +158,10 @@ func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, 
 		if path.Base(folder) == path.Base(filepath.ToSlash(o.from)) {
 			return folder, nil
 		}
+	}
+	beside := path.Join(path.Dir(folders[0]), path.Base(filepath.ToSlash(o.from)))
+	if exists, err := afero.DirExists(store, beside); err == nil && exists {
+		return beside, nil
 	}
 	return "", usageError{fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  "))}
 }

@@ -65,6 +65,7 @@ A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
 		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
 		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(),
 	)
+	addCompletion(g, root)
 	return root
 }
 
