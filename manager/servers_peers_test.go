@@ -334,7 +334,7 @@ func TestServersCloseAtOnce(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 6*time.Second { // patience with a silent client is longer
 		t.Errorf("closing took %v", took)
 	}
 	close(stalled)

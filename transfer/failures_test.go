@@ -156,7 +156,7 @@ func TestExistingFile(t *testing.T) {
 func TestServerKilled(t *testing.T) {
 	eachServer(t, func(t *testing.T, s realServer, r *running, root string) {
 		writeFile(t, filepath.Join(root, "file"), string(make([]byte, 64<<20)))
-		c := r.client(t, func(s *transfer.Server, _ *transfer.Options) { s.Timeout = 2 * time.Second })
+		c := r.client(t, soon)
 		in, _, err := c.Get(testContext(t), "file", 0)
 		if err != nil {
 			t.Fatal(err)
@@ -180,7 +180,7 @@ func TestServerKilledUpload(t *testing.T) {
 		if s.readOnly {
 			t.Skip("takes no uploads")
 		}
-		c := r.client(t, func(s *transfer.Server, _ *transfer.Options) { s.Timeout = 2 * time.Second })
+		c := r.client(t, soon)
 		source := &hook{Reader: bytes.NewReader(make([]byte, 8<<20)), after: 1 << 20, do: r.stop}
 		_, err := c.Put(testContext(t), "file", source, 8<<20)
 		wantCause(t, err, transfer.CauseConnectionLost, transfer.CauseTransferTimeout, transfer.CauseServerUnreachable)

@@ -49,7 +49,11 @@ func TestFTPFallbacks(t *testing.T) {
 			t.Parallel()
 			f := fakeWithFile()
 			change(f)
-			c := f.start(t).client(t)
+			var options []func(*transfer.Server, *transfer.Options)
+			if name == "no end" {
+				options = append(options, soon)
+			}
+			c := f.start(t).client(t, options...)
 			for range 2 { // the connection serves the second file, too, or is made again
 				got, size, err := fetch(testContext(t), c, "file")
 				if err != nil || !bytes.Equal(got, content) {
@@ -112,11 +116,15 @@ func TestFTPRefusals(t *testing.T) {
 			t.Parallel()
 			f := fakeWithFile()
 			x.change(f)
+			var options []func(*transfer.Server, *transfer.Options)
+			if x.want == transfer.CauseTransferTimeout {
+				options = append(options, soon)
+			}
 			begin := time.Now()
-			_, _, err := fetch(testContext(t), f.start(t).client(t), "file")
+			_, _, err := fetch(testContext(t), f.start(t).client(t, options...), "file")
 			wantCause(t, err, x.want)
 			t.Log(err)
-			if d := time.Since(begin); d > 5*time.Second {
+			if d := time.Since(begin); d > 30*time.Second { // dripping goes on longer
 				t.Errorf("it took %v", d)
 			}
 		})
@@ -155,7 +163,7 @@ func endless(s string) func(*fakeConn, string) {
 
 // drip sends a reply so slowly that no single wait is long.
 func drip(c *fakeConn, _ string) {
-	for range 100 {
+	for {
 		<-time.After(100 * time.Millisecond)
 		if _, err := io.WriteString(c, "x"); err != nil {
 			return

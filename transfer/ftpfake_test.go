@@ -80,7 +80,7 @@ func (f *fakeFTP) start(t testing.TB) *running {
 			}()
 		}
 	}()
-	return &running{Server: transfer.Server{Protocol: transfer.FTP, Host: f.host, Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Second}}
+	return &running{Server: transfer.Server{Protocol: transfer.FTP, Host: f.host, Port: l.Addr().(*net.TCPAddr).Port, Timeout: 20 * time.Second}}
 }
 
 func (c *fakeConn) reply(format string, args ...any) { fmt.Fprintf(c, format+"\r\n", args...) }

@@ -28,7 +28,7 @@ func (r *running) client(t testing.TB, change ...func(*transfer.Server, *transfe
 	t.Helper()
 	server, options := r.Server, transfer.Options{Pin: r.pin}
 	if server.Timeout == 0 {
-		server.Timeout = 5 * time.Second
+		server.Timeout = 20 * time.Second
 	}
 	for _, c := range change {
 		c(&server, &options)
@@ -42,6 +42,10 @@ func (r *running) client(t testing.TB, change ...func(*transfer.Server, *transfe
 }
 
 // testContext bounds a test that would hang.
+// soon is the time-out where a test waits for it to pass: long enough that a busy
+// machine does not let it pass elsewhere.
+func soon(s *transfer.Server, _ *transfer.Options) { s.Timeout = 3 * time.Second }
+
 func testContext(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Second)
