@@ -12,8 +12,10 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
 	"example.com/iad/mib"
@@ -96,7 +98,7 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snmp: address to listen on: %w", err)
 	}
-	conn, err := net.ListenUDP("udp", addr)
+	conn, err := listen(addr)
 	if err != nil {
 		return nil, fmt.Errorf("snmp: %w", err)
 	}
@@ -105,6 +107,20 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 		return nil, fmt.Errorf("snmp: %w", err)
 	}
 	return e, nil
+}
+
+// busyFor is how long an address may be busy after its socket was closed: a
+// program that is being started holds a copy of every open socket until it runs.
+const busyFor = 2 * time.Second
+
+func listen(addr *net.UDPAddr) (*net.UDPConn, error) {
+	return backoff.Retry(context.Background(), func() (*net.UDPConn, error) {
+		conn, err := net.ListenUDP("udp", addr)
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			err = backoff.Permanent(err)
+		}
+		return conn, err
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(busyFor))
 }
 
 // NewEngineID returns an engine ID that no other device has: octets of the
