@@ -10,14 +10,16 @@ import (
 // Exit statuses; docs/iadms.md tells scripts about them.
 const (
 	exitOK          = 0
-	exitError       = 1 // any other error
-	exitUsage       = 2 // the command line or the configuration is wrong
-	exitNoAnswer    = 3 // the device does not answer
-	exitCredentials = 4 // the device refuses the credentials
-	exitRefused     = 5 // the device refuses the command; nothing was started
-	exitFailed      = 6 // an operation failed or was aborted
-	exitTimeLimit   = 7 // the scheduled time passed
-	exitInterrupted = 8 // ended by a signal; --resume continues
+	exitError       = 1  // any other error
+	exitUsage       = 2  // the command line or the configuration is wrong
+	exitNoAnswer    = 3  // the device does not answer
+	exitCredentials = 4  // the device refuses the credentials
+	exitRefused     = 5  // the device refuses the command; nothing was started
+	exitFailed      = 6  // an operation failed or was aborted
+	exitTimeLimit   = 7  // the scheduled time passed
+	exitInterrupted = 8  // ended by a signal; --resume continues
+	exitDecision    = 9  // a person has to decide; nothing was overwritten
+	exitIdentity    = 10 // the device is not the one that was expected
 )
 
 // usageError marks what the user has to change in the command line.
@@ -39,6 +41,10 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &fleet):
 		return fleet.status
+	case errors.Is(err, manager.ErrIdentity):
+		return exitIdentity
+	case errors.Is(err, manager.ErrDecision):
+		return exitDecision
 	case errors.As(err, &failed) && failed.NoAnswer:
 		return exitNoAnswer
 	case errors.As(err, &failed) && failed.TimedOut:
