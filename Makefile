@@ -13,6 +13,7 @@
 # make memory     peak memory of iad while it downloads
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
+# make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
 # make clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -20,7 +21,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test test32 cover check cross bench fuzz crash fleet kill memory peers clean
+.PHONY: build demo test test32 cover check cross bench fuzz crash fleet kill memory peers licenses clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -68,6 +69,9 @@ memory: build
 
 fleet: build
 	IADMS_FLEET="10 100" IADSIM_BINARY="$$PWD/bin/iadsim" IADMS_BINARY="$$PWD/bin/iadms" go test -count=1 -v -run TestFleet ./cmd/iadms
+
+licenses:
+	.ci/licenses
 
 clean:
 	rm -rf bin .peers

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -158,6 +159,9 @@ func decodeStrict(data []byte, m *Manifest) error {
 	case !utf8.Valid(data):
 		return fmt.Errorf("not UTF-8")
 	}
+	if err := checkFormat(data); err != nil {
+		return err
+	}
 	if err := checkFields(data); err != nil {
 		return err
 	}
@@ -168,6 +172,22 @@ func decodeStrict(data []byte, m *Manifest) error {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("something follows the document")
+	}
+	return nil
+}
+
+// checkFormat refuses another format before anything else is looked at: the fields
+// of a newer format are unknown here, and their names would say less than its number.
+func checkFormat(data []byte) error {
+	var head struct {
+		Format *json.Number `json:"format"`
+	}
+	var wrongType *json.UnmarshalTypeError
+	if err := json.Unmarshal(data, &head); err != nil && !errors.As(err, &wrongType) || head.Format == nil {
+		return nil // not JSON, or no number: the strict decoder says what is wrong
+	}
+	if known := strconv.Itoa(ManifestFormat); head.Format.String() != known {
+		return fmt.Errorf("format %s; this software reads format %s", head.Format, known)
 	}
 	return nil
 }
@@ -231,7 +251,7 @@ func checkFields(data []byte) error {
 // check judges the values.
 func (m *Manifest) check() error {
 	if m.Format != ManifestFormat {
-		return fmt.Errorf("format %d, known is %d", m.Format, ManifestFormat)
+		return fmt.Errorf("format %d; this software reads format %d", m.Format, ManifestFormat)
 	}
 	if _, err := parseVersion(m.Version); err != nil {
 		return fmt.Errorf("version: %w", err)

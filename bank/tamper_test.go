@@ -117,6 +117,28 @@ func TestSignedNonsense(t *testing.T) {
 	}
 }
 
+// TestNewerFormat: a maker's image of a later format is refused by its number, not by
+// the first field that this software does not know.
+func TestNewerFormat(t *testing.T) {
+	p := takeApart(t, "2.0.0")
+	later := strings.Replace(string(p.head.raw), `"format": 1`, `"compression": {"kind": "xz"}, "format": 2`, 1)
+	later = strings.Replace(later, `70000`, `"70000"`, 1)
+	if !strings.Contains(later, "compression") {
+		t.Fatal("nothing changed")
+	}
+	want := "format 2; this software reads format 1"
+	if _, err := ParseManifest([]byte(later)); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("ParseManifest: %v, want %q", err, want)
+	}
+	signed := p.withManifest(t, []byte(later), testKey)
+	for name, src := range map[string]*server{"fw.iad": serve("fw.iad", signed.tar()), "dir/manifest.json": signed.split()} {
+		b, _ := boot(t, device(t))
+		if _, err := b.Install(t.Context(), src, name, InstallOptions{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("install of %s: %v, want %q", name, err, want)
+		}
+	}
+}
+
 // TestTamperedSignature has everything that is not the maker's signature of this
 // manifest.
 func TestTamperedSignature(t *testing.T) {

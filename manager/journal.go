@@ -121,12 +121,14 @@ func (j *Journal) Load() (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
+	// The format first: a newer record may hold fields that this type cannot.
+	var head struct{ Format int }
+	if err := json.Unmarshal(data, &head); err == nil && head.Format != recordFormat {
+		return nil, fmt.Errorf("journal %s has format %d; this iadms reads format %d", j.name, head.Format, recordFormat)
+	}
 	r := new(Record)
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, fmt.Errorf("journal %s is damaged; start without resuming: %w", j.name, err)
-	}
-	if r.Format != recordFormat {
-		return nil, fmt.Errorf("journal %s has format %d, known is %d", j.name, r.Format, recordFormat)
 	}
 	for i := range r.Tasks {
 		r.Tasks[i].earlier = true

@@ -293,3 +293,16 @@ type fixedSession struct {
 func (s fixedSession) NewBackup([]mib.FileType) (string, []manager.BackupFile, error) {
 	return s.of.Folder, s.of.names, nil
 }
+
+// TestNewerJournal: the journal of a later version is refused by its number, whatever
+// types its fields have.
+func TestNewerJournal(t *testing.T) {
+	files := afero.NewMemMapFs()
+	journal := manager.NewJournal(files, "IAD-1")
+	if err := afero.WriteFile(files, journal.Name(), []byte(`{"format": 3, "tasks": {"one": 1}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := journal.Load(); err == nil || !strings.Contains(err.Error(), "has format 3; this iadms reads format 2") {
+		t.Errorf("Load: %v", err)
+	}
+}
