@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// firstFormats is the commit whose records every later version must read, and whose
+// program must read the records of every later version: an operator rolls back.
+const firstFormats = "4c3e7a7"
+
+// release is one version of the programs, built, on the device and the backup store
+// that it shares with another release.
+type release struct {
+	t        *testing.T
+	bin, dir string
+	addr     string
+}
+
+// TestRollbackToFirstFormats runs a device and a backup store with the programs of the
+// first release, then with these, then with the first ones again: both read what
+// the other one wrote, and set nothing aside.
+func TestRollbackToFirstFormats(t *testing.T) {
+	if out, err := exec.CommandContext(t.Context(), "git", "cat-file", "-e", firstFormats+"^{commit}").CombinedOutput(); err != nil {
+		text := fmt.Sprintf("commit %s is not in this clone; get it with git fetch --unshallow: %v %s", firstFormats, err, out)
+		if os.Getenv("CI") == "true" {
+			t.Fatal(text)
+		}
+		t.Skip(text)
+	}
+	dir, addr := t.TempDir(), fmt.Sprintf("%s:%d", ownAddress(), 10000+rand.IntN(20000))
+	first := &release{t, buildRelease(t, firstFormats), dir, addr}
+	these := &release{t, buildRelease(t, ""), dir, addr}
+
+	write := func(name, text string, mode os.FileMode) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("app", strings.Repeat("software\n", 10000), 0o644)
+	write("selftest", "#!/bin/sh\nexit 0\n", 0o755)
+	write("convert", "#!/bin/sh\nfor f in \"$3\"/*; do sed \"1s/ [0-9]*$/ $2/\" \"$f\" >\"$4/${f##*/}\"; done\n", 0o755)
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write("data/userData", "iad-config userData 1\nline.1 = +4930123\n", 0o600)
+	first.iadms("image", "keygen", "--no-password", "-o", "maker")
+	image := func(r *release, version string, format string) string {
+		name := version + ".iad"
+		r.iadms("image", "build", "--version", version, "--hardware", "H", "--key", "maker.key", "--selftest", "selftest",
+			"--config-format", format, "--converter", "1:2:convert", "-o", name, "app")
+		return name
+	}
+	first.run("iad", "init", "--root", "dev", "--image", image(first, "1.0.0", "1"), "--trust", "maker.pub", "--hardware", "H", "--device-id", "D1",
+		"--config-dir", "data", "--read-community", "public", "--write-community", "private", "--snmp", addr)
+
+	stop := first.start()
+	first.iadms("upgrade", addr, "--image", image(first, "2.0.0", "2"), "--yes", "--store", "store", "--notifications", "none")
+	before := first.history()
+	stop()
+
+	stop = these.start()
+	if s := these.status(); s.Version != "2.0.0" || s.Generation == 0 {
+		t.Errorf("these programs find %+v", s)
+	}
+	if after := these.history(); !slices.Equal(after, before) {
+		t.Errorf("history of the first programs: %q, these find %q", before, after)
+	}
+	these.iadms("recover", addr, "--store", "store", "--notifications", "none")
+	these.iadms("upgrade", addr, "--image", image(these, "3.0.0", "2"), "--yes", "--store", "store", "--notifications", "none")
+	these.iadms("reset", addr, "--notifications", "none")
+	want, before := these.status(), these.history()
+	stop()
+	these.nothingSetAside()
+
+	stop = first.start()
+	defer stop()
+	if s := first.status(); s != want || s.Version != "3.0.0" || s.Generation == 0 {
+		t.Errorf("the first programs find %+v, want %+v", s, want)
+	}
+	if after := first.history(); !slices.Equal(after, before) {
+		t.Errorf("history of these programs: %q, the first ones find %q", before, after)
+	}
+	first.iadms("recover", addr, "--store", "store", "--notifications", "none")
+	first.iadms("rollback", addr, "--notifications", "none")
+	if s := first.status(); s.Version != "2.0.0" || s.Generation == 0 {
+		t.Errorf("after the rollback the first programs find %+v", s)
+	}
+	first.nothingSetAside()
+}
+
+// buildRelease builds iad and iadms of a commit, or of the working tree.
+func buildRelease(t *testing.T, commit string) string {
+	t.Helper()
+	bin, tree := t.TempDir(), filepath.Join("..", "..")
+	if commit != "" {
+		tree = t.TempDir()
+		archive := exec.CommandContext(t.Context(), "sh", "-c", `git -C "$1" archive "$2" | tar -x -C "$3"`, "sh", filepath.Join("..", ".."), commit, tree)
+		if out, err := archive.CombinedOutput(); err != nil {
+			t.Fatalf("git archive %s: %v\n%s", commit, err, out)
+		}
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-o", bin, "./cmd/iad", "./cmd/iadms")
+	build.Dir, build.Env = tree, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// run runs a program in the directory of the test and returns what it printed.
+func (r *release) run(program string, args ...string) []byte {
+	r.t.Helper()
+	cmd := exec.CommandContext(r.t.Context(), filepath.Join(r.bin, program), args...)
+	cmd.Dir = r.dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		r.t.Fatalf("%s %s: %v\n%s%s", program, strings.Join(args, " "), err, out, &stderr)
+	}
+	return out
+}
+
+func (r *release) iadms(args ...string) []byte { r.t.Helper(); return r.run("iadms", args...) }
+
+// start runs the device; the function that it returns kills it.
+func (r *release) start() (stop func()) {
+	r.t.Helper()
+	was := program
+	program = filepath.Join(r.bin, "iad")
+	d := &device{t: r.t, root: filepath.Join(r.dir, "dev"), addr: r.addr}
+	d.start()
+	program = was
+	return d.stop
+}
+
+// found is what a device shows of its software and configuration data.
+type found struct {
+	Version    string `json:"software_version"`
+	Generation int    `json:"config_generation"`
+	Digest     string `json:"config_sha256"`
+}
+
+func (r *release) status() (s found) {
+	r.t.Helper()
+	if err := json.Unmarshal(r.iadms("status", r.addr, "--json"), &s); err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// history is kind, state and number of the operations in the device's journal.
+func (r *release) history() (all []string) {
+	r.t.Helper()
+	for line := range bytes.Lines(r.iadms("history", r.addr, "--json")) {
+		var op struct {
+			ID    uint32 `json:"id"`
+			Kind  string `json:"kind"`
+			State string `json:"state"`
+		}
+		if err := json.Unmarshal(line, &op); err != nil {
+			r.t.Fatalf("%v: %s", err, line)
+		}
+		all = append(all, fmt.Sprint(op.ID, " ", op.Kind, " ", op.State))
+	}
+	if len(all) == 0 {
+		r.t.Error("the history is empty")
+	}
+	return all
+}
+
+var setAside = regexp.MustCompile(`\.(corrupt|newer)-\d+`)
+
+// nothingSetAside: a record or file that a program could not read is set aside.
+func (r *release) nothingSetAside() {
+	r.t.Helper()
+	err := filepath.WalkDir(filepath.Join(r.dir, "dev"), func(name string, _ fs.DirEntry, err error) error {
+		if err == nil && setAside.MatchString(name) {
+			r.t.Errorf("set aside: %s", name)
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
