@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"agent/snmp":          {"mib"},
 	"agent":               {"mib", "agent/*", "bank", "transfer", "internal/durable"},
 	"agent/board":         {"agent", "agent/config", "agent/procedure", "bank", "internal/durable"},
-	"manager":             {"mib", "bank", "internal/durable", "internal/tftpwire", "internal/ftpcontrol"},
+	"manager":             {"mib", "bank", "transfer", "internal/durable", "internal/tftpwire", "internal/ftpcontrol"},
 	"sim":                 {"agent", "agent/*", "bank", "transfer", "mib"},
 	"cmd/iad":             {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable"},
 	"cmd/iadsim":          {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable"},

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/afero"
+
 	"example.com/iad/mib"
 )
 
@@ -77,6 +79,16 @@ type Session interface {
 	// Digest returns size and SHA-256 digest of a file on the server, or an
 	// error wrapping ErrNoDigest if the server cannot tell.
 	Digest(folder, name string) (int64, []byte, error)
+	// Directory is the directory on the server that the device uses for a folder.
+	Directory(folder string) string
+	// Local returns where the files of a folder are on this machine, nil if one of
+	// them is not here.
+	Local(folder string, files []BackupFile) afero.Fs
+	// Place says for people where the files of a folder are.
+	Place(folder string, files []BackupFile) string
+	// Provide makes the files of a folder available to the device and returns them
+	// under the names that they have in Directory.
+	Provide(folder string, files []BackupFile) ([]BackupFile, error)
 	Close()
 }
 

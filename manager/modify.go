@@ -36,8 +36,7 @@ type Modification struct {
 
 // canModify tells whether configuration data can be modified here.
 func (u *upgrade) canModify() bool {
-	_, local := u.session.(*serverSession)
-	return local && u.plan.Modifier != nil && len(u.record.Backup) > 0
+	return u.plan.Modifier != nil && len(u.record.Backup) > 0 && u.session.Local(u.record.Folder, u.record.Backup) != nil
 }
 
 // modify has the backup modified for the software that the device runs. Each
@@ -45,13 +44,13 @@ func (u *upgrade) canModify() bool {
 func (u *upgrade) modify(ctx context.Context, d *Device) error {
 	if !u.canModify() {
 		return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseConvertToolMissing,
-			Advice: mib.RetryAdviceFixFirst, Text: "the backup is not on this machine, so it cannot be modified here"}
+			Advice: mib.RetryAdviceFixFirst, Text: "the backup could not be read from the server, so it cannot be modified here"}
 	}
 	from := u.record.Backup[0].Format
 	u.begin(StepRecover, fmt.Sprintf("modify the configuration data here, from format %d to %d", from, d.ConfigFormat))
 	m := Modification{
 		Device: d.ID, From: from, To: d.ConfigFormat, Failure: u.failure,
-		Files: u.session.(*serverSession).servers.store.files, Original: u.record.Folder,
+		Files: u.session.Local(u.record.Folder, u.record.Backup), Original: u.record.Folder,
 	}
 	var err error
 	if m.Draft, err = u.draft(m.Files); err != nil {

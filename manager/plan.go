@@ -306,7 +306,8 @@ type Result struct {
 	Device     string
 	OldVersion string
 	NewVersion string // what runs at the end; empty if the device did not tell
-	Folder     string // of the backup on the file server
+	Folder     string // of the backup: on this machine, or else on the file server
+	Place      string // for people: where the backup is; empty if none was made
 	Backup     []BackupFile
 	Operations []StepResult
 	Elapsed    time.Duration

@@ -280,14 +280,29 @@ func (s *serverSession) Offer(folder string) {
 const completeMark = ".complete"
 
 func (s *serverSession) Keep(folder string, files []BackupFile) error {
+	return markComplete(s.servers.store.files, folder, files)
+}
+
+func markComplete(store afero.Fs, folder string, files []BackupFile) error {
 	var list []byte
 	for _, f := range files {
 		list = fmt.Appendf(list, "%x  %s\n", f.ServerDigest, f.Name)
 	}
-	if err := durable.ReplaceFile(s.servers.store.files, path.Join(folder, completeMark), list, 0o600); err != nil {
+	if err := durable.ReplaceFile(store, path.Join(folder, completeMark), list, 0o600); err != nil {
 		return fmt.Errorf("backup %s: %w", folder, err)
 	}
 	return nil
+}
+
+func (s *serverSession) Directory(folder string) string { return folder }
+
+func (s *serverSession) Local(string, []BackupFile) afero.Fs { return s.servers.store.files }
+
+func (s *serverSession) Place(folder string, _ []BackupFile) string { return folder }
+
+func (s *serverSession) Provide(folder string, files []BackupFile) ([]BackupFile, error) {
+	s.Offer(folder)
+	return files, nil
 }
 
 func (s *serverSession) Publish(img *Image) (folder, name string, err error) {

@@ -47,7 +47,7 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 	}
 	op, err := u.perform(ctx, StepBackup, StepBackupWatch, u.plan.Limits.Backup, Request{
 		Kind: mib.OperationKindBackupConfig, Files: files, Retries: u.plan.DeviceRetries,
-		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.record.Folder},
+		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(u.record.Folder)},
 	})
 	if err != nil {
 		return err
@@ -87,8 +87,12 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 		}
 		backup = append(backup, file)
 	}
-	u.record.Backup, u.result.Backup, u.result.Folder = backup, backup, u.record.Folder
-	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.record.Folder})
+	u.record.Backup, u.result.Backup = backup, backup
+	u.result.Folder, u.result.Place = u.record.Folder, u.session.Place(u.record.Folder, backup)
+	if u.session.Local(u.record.Folder, backup) == nil {
+		u.result.Folder = u.session.Directory(u.record.Folder)
+	}
+	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.result.Place})
 	if err := u.session.Keep(u.record.Folder, backup); err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 		u.warn(StepBackupJudge, fmt.Sprintf("%s could not be compared: %s", strings.Join(unread, ", "), reason))
 		verdict = "good as far as the device says"
 	}
-	u.end(StepBackupJudge, fmt.Sprintf("the backup is %s: %d files in %s", verdict, len(backup), u.record.Folder))
+	u.end(StepBackupJudge, fmt.Sprintf("the backup is %s: %d files in %s", verdict, len(backup), u.result.Place))
 	return nil
 }
 

@@ -61,7 +61,10 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 			return err
 		}
 	}
-	request := u.recoverRequest(d)
+	request, err := u.recoverRequest(d)
+	if err != nil {
+		return err
+	}
 	if request.Kind == mib.OperationKindNone {
 		u.note(StepRecover, "the device keeps its configuration data")
 		return nil
@@ -83,22 +86,26 @@ func (u *upgrade) otherFormat(d *Device) bool {
 
 // recoverRequest is step 170: it compares formats and decides what brings the
 // configuration data back.
-func (u *upgrade) recoverRequest(d *Device) Request {
+func (u *upgrade) recoverRequest(d *Device) (Request, error) {
 	if u.plan.SkipBackup {
 		if d.ConfigFormat == u.device.ConfigFormat {
-			return Request{Kind: mib.OperationKindNone}
+			return Request{Kind: mib.OperationKindNone}, nil
 		}
 		u.begin(StepRecover, fmt.Sprintf("convert the configuration data on the device from format %d to %d", u.device.ConfigFormat, d.ConfigFormat))
-		return Request{Kind: mib.OperationKindConvertConfig}
+		return Request{Kind: mib.OperationKindConvertConfig}, nil
 	}
 	folder, files, text := u.record.Folder, u.record.Backup, "recover the configuration data"
 	if m := u.record.Modified; m != nil {
 		folder, files, text = m.Folder, m.Files, "recover the configuration data as modified here"
 	}
-	u.session.Offer(folder)
+	files, err := u.session.Provide(folder, files)
+	if err != nil {
+		return Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseAccessDenied,
+			Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
+	}
 	request := Request{
 		Kind: mib.OperationKindRecoverConfig, Retries: u.plan.DeviceRetries,
-		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: folder},
+		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(folder)},
 	}
 	for _, f := range files {
 		request.Files = append(request.Files, FileRow{Kind: f.Kind, Name: f.Name, ExpectSize: uint32(f.Size), ExpectDigest: f.DeviceDigest})
@@ -108,7 +115,7 @@ func (u *upgrade) recoverRequest(d *Device) Request {
 		}
 	}
 	u.begin(StepRecover, text)
-	return request
+	return request, nil
 }
 
 // judgeRecovery is step 190.

@@ -64,6 +64,10 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 		if err == nil {
 			external.TLS, err = o.serverTLS(external.Server.Protocol)
 		}
+		if err == nil {
+			err = os.MkdirAll(store, 0o700)
+			external.Store = afero.NewBasePathFs(afero.NewOsFs(), store)
+		}
 		return external, func() {}, err
 	}
 	if o.serverPin != "" || o.serverCA != "" {

@@ -90,7 +90,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 func doneText(command string, r manager.Result) string {
 	switch command {
 	case "backup":
-		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Folder)
+		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Place)
 	case "recover":
 		return fmt.Sprintf("OK: %s has its configuration data back from %s", r.Device, r.Folder)
 	case "rollback":

@@ -213,8 +213,6 @@ func (r *upgradeRun) parse() (err error) {
 		return usageError{errors.New("an upgrade needs --image")}
 	}
 	switch {
-	case o.files.server != "" && (o.edit || o.convertWith != ""):
-		return usageError{errors.New("--edit and --convert-with need the backup on this machine: they do not go with --server")}
 	case o.edit && o.convertWith != "":
 		return usageError{errors.New("--edit and --convert-with exclude each other")}
 	case o.check && o.resume:
