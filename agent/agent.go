@@ -170,6 +170,7 @@ func (a *Agent) boot(fronts []string) error {
 	a.device = &device{
 		banks: b, config: data, platform: cfg.Platform, work: cfg.Work,
 		maxFile: cfg.MaxConfigFile, clock: cfg.Clock, log: cfg.Log, doubtful: report.Doubtful,
+		retry: make(chan struct{}, 1),
 	}
 	if report.Rebuilt {
 		a.device.recall()
@@ -298,6 +299,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.discard(ctx) })
 	}
 	g.Go(func() error { return a.watchdog(ctx) })
+	g.Go(func() error { return a.device.keepTrying(ctx, a.engine.Sync) })
 	return g.Wait()
 }
 

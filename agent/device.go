@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/afero"
 
@@ -24,6 +26,14 @@ type device struct {
 	// doubtful: the boot record may have forgotten the last generation that
 	// came in force. What the pointer says counts for more then.
 	doubtful bool
+
+	// applying is held while the platform puts configuration data to use.
+	applying sync.Mutex
+	// unused is true while the data in force are not those that the platform
+	// uses; needsReset, if it said when it got them at last that it needs a restart.
+	unused, needsReset atomic.Bool
+	// retry gets a value when the platform must be given the data in force again.
+	retry chan struct{}
 }
 
 var _ procedure.Device = (*device)(nil)
@@ -105,7 +115,7 @@ func (d *device) chooseGeneration(ctx context.Context) error {
 		return err
 	}
 	d.log.Info("configuration data", "generation", g.Number, "format", running.ConfigFormat, "software", running.Version)
-	_, err = d.platform.ApplyConfig(ctx, g, set)
+	err = d.use(ctx, g, set)
 	if g.Number != 0 {
 		err = errors.Join(err, d.remember(g.Number))
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 
+	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
 	"example.com/iad/internal/durable"
@@ -21,7 +22,7 @@ type Status struct {
 }
 
 // Peek reads the disk of a device, also while the device runs, and changes
-// nothing. Of cfg it uses Banks, State and, if set, Platform.
+// nothing. Of cfg it uses Banks, State and, if set, Data and Platform.
 func Peek(cfg Config) Status {
 	opt := bank.Options{Banks: cfg.Banks, State: cfg.State}
 	if cfg.Platform != nil {
@@ -36,6 +37,16 @@ func Peek(cfg Config) Status {
 		s.Findings = append(s.Findings, err.Error())
 	}
 	s.Op, s.Restarts, s.Reason = last.Op, last.Restarts, last.Reason
+	if board, ok := cfg.Platform.(interface {
+		NotHandedOver(config.Set) []config.Kind
+	}); ok && cfg.Data != nil {
+		// What cannot be read is the agent's to report.
+		if g, set, err := config.Peek(cfg.Data); err == nil {
+			for _, k := range board.NotHandedOver(set) {
+				s.Findings = append(s.Findings, fmt.Sprintf("the %s of generation %d, which is in force, is not what the software uses", k, g.Number))
+			}
+		}
+	}
 	return s
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/afero"
 
@@ -33,6 +34,10 @@ type Conversion struct {
 	InDir, OutDir string
 }
 
+// ErrNotHandedOver is wrapped by errors of Platform.ApplyConfig if configuration
+// data could not be written for the software, which kept those from before.
+var ErrNotHandedOver = errors.New("configuration data not handed over")
+
 // Platform is what a board provides. Its methods may be called from several
 // goroutines.
 type Platform interface {
@@ -48,7 +53,9 @@ type Platform interface {
 	// CheckConfig judges configuration data before they are put in force.
 	CheckConfig(set config.Set) error
 	// ApplyConfig puts them to use; needsReset is true if they take effect
-	// only after a restart. The set is empty for the defaults.
+	// only after a restart. The set is empty for the defaults. An error that
+	// wraps ErrNotHandedOver means that the software kept the data from before;
+	// the agent tries again later where they should be in force.
 	ApplyConfig(ctx context.Context, g config.Generation, set config.Set) (needsReset bool, err error)
 	// Calls is the number of calls in progress.
 	Calls() int

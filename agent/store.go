@@ -20,7 +20,8 @@ var _ procedure.ConfigStore = store{}
 
 func (s store) Status() procedure.ConfigStatus {
 	g := s.config.InForce()
-	return procedure.ConfigStatus{Generation: g.Number, Format: s.format(), Digest: g.Digest, Applied: g.Applied}
+	return procedure.ConfigStatus{Generation: g.Number, Format: s.format(), Digest: g.Digest, Applied: g.Applied,
+		NeedsReset: s.unused.Load() || s.needsReset.Load()}
 }
 
 // Collect gives a kind that the generation lacks as its first line alone, so
@@ -144,6 +145,8 @@ func (s store) Check(_ context.Context, files procedure.ConfigFiles) error {
 // put to use again. A power cut in the middle leaves what was in force before:
 // the start puts it to use.
 func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsReset bool, err error) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
 	before := s.config.InForce()
 	staged, err := s.config.Stage(toSet(files))
 	if err != nil {
@@ -153,12 +156,34 @@ func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsRes
 	if err != nil {
 		err = errors.Join(applyError(err), staged.Discard())
 	} else if err = s.store(staged, before); err == nil {
+		s.unused.Store(false)
+		s.needsReset.Store(false)
 		return needsReset, nil
 	}
 	if back := s.goBack(ctx, before); back != nil {
+		err = alsoFailed(err, back)
 		s.log.Error("the configuration data from before could not be put to use again", "generation", before.Number, "err", back)
 	}
 	return false, err
+}
+
+// alsoFailed adds to an error that the data from before are not in use either.
+func alsoFailed(err, back error) error {
+	f := &procedure.Failure{Code: procedure.CauseConfigApplyError, Text: err.Error()}
+	var coded interface{ Cause() uint8 }
+	if errors.As(err, &coded) {
+		f.Code = procedure.Cause(coded.Cause())
+	}
+	var first, second *procedure.Failure
+	if errors.As(err, &first) {
+		f.Text = first.Text
+	}
+	text := back.Error()
+	if errors.As(back, &second) {
+		text = second.Text
+	}
+	f.Text = fmt.Sprintf("the data from before are not in use either: %s; %s", text, f.Text)
+	return f
 }
 
 // applyError gives an error of the platform its cause.
@@ -194,7 +219,7 @@ func (d *device) goBack(ctx context.Context, before config.Generation) error {
 	}
 	set, rerr := d.config.Read(g.Number)
 	if rerr == nil {
-		_, rerr = d.platform.ApplyConfig(ctx, g, set)
+		rerr = d.use(ctx, g, set)
 	}
 	return errors.Join(err, rerr)
 }

@@ -3,7 +3,10 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/afero"
 
@@ -45,6 +48,54 @@ func TestConversionsShareNoFolder(t *testing.T) {
 		b.wantText(mib.ConfigDigest, string(settings(2, "name").Digest()))
 		if _, err := b.cfg.Disk.Work.Stat(left); err == nil {
 			t.Error("what an earlier conversion left is still there")
+		}
+	})
+}
+
+// Configuration data that cannot be written for the software, at a start or after a
+// failed recovery, are shown as not in use and handed over as soon as that works.
+func TestHandOverIsTriedAgain(t *testing.T) {
+	full := false
+	var inUse uint32
+	hooks := func(c *sim.Config) {
+		c.Hooks.Apply = func(g config.Generation, _ config.Set) (bool, error) {
+			if full {
+				return false, fmt.Errorf("%w: no space left", agent.ErrNotHandedOver)
+			}
+			inUse = g.Number
+			return false, nil
+		}
+	}
+	onBench(t, hooks, func(b *bench) {
+		b.server()
+		for _, cut := range []bool{true, false} {
+			full, inUse = true, 0
+			if cut {
+				b.powerCut()
+				last := uint32(b.num(mib.EventSeq))
+				if got := b.text(mib.EventText, last); !strings.Contains(got, "no space left") {
+					t.Errorf("the event of the start says %q", got)
+				}
+			} else {
+				for k, data := range settings(1, "new") {
+					b.upload(procedure.FileKind(k).String(), data)
+				}
+				b.must(command(recoverConfig))
+				b.failed(mib.FailCauseConfigApplyError)
+				if got := b.text(mib.OpFailText); !strings.Contains(got, "not in use either") {
+					t.Errorf("the operation says %q", got)
+				}
+			}
+			b.want(mib.ConfigGeneration, 1)
+			b.want(mib.ResetRequired, 1)
+			time.Sleep(time.Hour)
+			b.want(mib.ResetRequired, 1)
+			full = false
+			time.Sleep(10 * time.Minute)
+			b.want(mib.ResetRequired, 2)
+			if inUse != 1 {
+				t.Errorf("the software uses generation %d", inUse)
+			}
 		}
 	})
 }

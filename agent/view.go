@@ -136,7 +136,7 @@ func (v *view) deviceValue(o *mib.Object) (mib.Value, bool) {
 	case mib.SignatureRequired:
 		return mib.Bool(true), true
 	case mib.ResetRequired:
-		return mib.Bool(v.s.ConfigReset || v.banks.Next != v.banks.Running), true
+		return mib.Bool(v.s.ResetRequired()), true
 	case mib.RestartCount:
 		return mib.Uint32(v.s.Restarts), true
 	case mib.RestartReason:

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"example.com/iad/agent"
 	"example.com/iad/agent/board"
+	"example.com/iad/agent/config"
 )
 
 // helperVariable makes the test program do one of helpers instead of testing.
@@ -44,6 +47,23 @@ var helpers = map[string]func(arg string) error{
 		defer lock.Release()
 		_, err = board.LockRoot(root)
 		fmt.Println("second lock refused:", errors.Is(err, board.ErrLocked))
+		return nil
+	},
+	// overflow applies configuration data of which a file may not be written
+	// beyond its 32768th octet.
+	"overflow": func(root string) error {
+		signal.Ignore(unix.SIGXFSZ)
+		limit := unix.Rlimit{Cur: 32768, Max: 32768}
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+			return err
+		}
+		r, err := board.RootIn(root)
+		if err != nil {
+			return err
+		}
+		p := &board.Platform{Work: r.Work, Applied: r.Applied}
+		_, err = p.ApplyConfig(context.Background(), config.Generation{Number: 2}, large())
+		fmt.Println(errors.Is(err, agent.ErrNotHandedOver), p.NotHandedOver(large()), err)
 		return nil
 	},
 	// restart locks a root and restarts itself, once.

@@ -29,8 +29,8 @@ type Platform struct {
 	BankSize int64
 	// Work is the folder that is agent.Config.Work.
 	Work string
-	// Applied is a folder in which the files in force lie, one a kind, named
-	// as their kind; it is made anew at each start and import.
+	// Applied is a directory that holds the files in force, one for each kind,
+	// named as their kind; each start and import brings it up to date.
 	Applied string
 	// SelfTestProgram is run for software without a self-test of its own.
 	SelfTestProgram string
@@ -56,10 +56,6 @@ type Platform struct {
 }
 
 var _ agent.Platform = (*Platform)(nil)
-
-// exitNeedsReset is the exit status of ApplyProgram for success that needs a
-// restart.
-const exitNeedsReset = 3
 
 // SelfTest runs the self-test: exit status 0 means healthy. The program sees
 // IAD_BANK (its folder), IAD_VERSION, and IAD_CONFIG: the folder with the
@@ -116,57 +112,11 @@ func (p *Platform) CheckConfig(set config.Set) error {
 		return boardFault(err, "", nil)
 	}
 	defer os.RemoveAll(dir)
-	if err := p.writeSet(dir, set); err != nil {
+	if err := p.layOut(dir, set); err != nil {
 		return boardFault(err, "", nil)
 	}
 	_, err = Run(context.Background(), Command{Path: p.CheckProgram, Args: []string{dir}, Temp: p.Work, Limit: p.Limit})
 	return boardFault(err, "", nil)
-}
-
-// ApplyConfig lays the files in Applied and runs ApplyProgram.
-func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set config.Set) (bool, error) {
-	if err := os.RemoveAll(p.Applied); err != nil {
-		return false, err
-	}
-	if err := os.MkdirAll(p.Applied, 0o700); err != nil {
-		return false, err
-	}
-	if err := p.writeSet(p.Applied, set); err != nil {
-		return false, err
-	}
-	if p.ApplyProgram == "" {
-		return false, nil
-	}
-	_, err := Run(ctx, Command{Path: p.ApplyProgram, Args: []string{p.Applied}, Temp: p.Work, Limit: p.Limit})
-	var exit *ExitError
-	if errors.As(err, &exit) && exit.Status == exitNeedsReset {
-		return true, nil
-	}
-	return false, err
-}
-
-// writeSet lays copies of files into a folder of mode 0700, or of 0750 for the
-// group that programs of the software run as: they may hold passwords, and the
-// software reads but does not change them. They are not what lasts: the store has
-// the originals, and the copies are made anew at each start.
-func (p *Platform) writeSet(dir string, set config.Set) error {
-	files := []string{}
-	for _, k := range set.Kinds() {
-		name := filepath.Join(dir, k.String())
-		if err := os.WriteFile(name, set[k], 0o600); err != nil { //durable: a copy, made anew at each start
-			return err
-		}
-		files = append(files, name)
-	}
-	if p.As == nil {
-		return nil
-	}
-	for _, name := range files {
-		if err := errors.Join(os.Lchown(name, -1, int(p.As.GID)), os.Chmod(name, 0o640)); err != nil {
-			return err
-		}
-	}
-	return errors.Join(os.Lchown(dir, -1, int(p.As.GID)), os.Chmod(dir, 0o750))
 }
 
 // Calls asks CallsProgram. If it cannot tell, no calls are assumed: a broken

@@ -389,6 +389,29 @@ func (s *Store) Read(number uint32) (Set, error) {
 	return set, nil
 }
 
+// Peek returns the configuration data in force, of generation 0 and empty for the
+// defaults of the software. It changes nothing, and may be called beside a Store.
+func Peek(fs afero.Fs) (Generation, Set, error) {
+	payload, err := durable.LoadFrame(fs, pointerName, pointerMagic, pointerVersion)
+	if errors.Is(err, os.ErrNotExist) {
+		return Generation{}, Set{}, nil
+	}
+	if err != nil {
+		return Generation{}, nil, err
+	}
+	p, err := decodePointer(payload)
+	if err != nil || p.Current == 0 {
+		return Generation{}, Set{}, err
+	}
+	s := &Store{fs: fs}
+	d, err := s.check(p.Current)
+	if err != nil {
+		return Generation{}, nil, err
+	}
+	set, err := s.read(d)
+	return d.generation(), set, err
+}
+
 // Newest returns the generation with the highest number whose format is wanted; ok
 // tells whether there is one.
 func (s *Store) Newest(wanted func(format uint32) bool) (g Generation, ok bool) {

@@ -102,6 +102,9 @@ type ConfigStatus struct {
 	Format     uint32 // that the running software reads and writes
 	Digest     []byte
 	Applied    time.Time
+	// NeedsReset is true while the software does not use these data and a
+	// restart would give it them.
+	NeedsReset bool
 }
 
 // ConfigStore holds the configuration data. Errors carry a cause.

@@ -111,7 +111,7 @@ func (s *Snapshot) ConfirmLeft() uint32 {
 // ResetRequired tells whether software or configuration data are in place that
 // take effect only after a restart.
 func (s *Snapshot) ResetRequired() bool {
-	return s.ConfigReset || s.Banks.Next != s.Banks.Running
+	return s.ConfigReset || s.Config.NeedsReset || s.Banks.Next != s.Banks.Running
 }
 
 func seconds(d time.Duration) uint32 {
