@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/peers":      {},
 	"internal/tftpwire":   {},
 	"internal/ftpcontrol": {},
+	"internal/cli":        {},
 	"bank":                {"internal/durable"},
 	"transfer":            {"internal/tftpwire", "internal/ftpcontrol"},
 	"agent/config":        {"internal/durable"},
@@ -41,9 +42,9 @@ var mayImport = map[string][]string{
 	"agent/board":         {"agent", "agent/config", "agent/procedure", "bank", "internal/durable"},
 	"manager":             {"mib", "bank", "transfer", "internal/durable", "internal/tftpwire", "internal/ftpcontrol"},
 	"sim":                 {"agent", "agent/*", "bank", "transfer", "mib"},
-	"cmd/iad":             {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable"},
-	"cmd/iadsim":          {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable"},
-	"cmd/iadms":           {"manager", "bank", "mib"},
+	"cmd/iad":             {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},
+	"cmd/iadsim":          {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},
+	"cmd/iadms":           {"manager", "bank", "mib", "internal/cli"},
 }
 
 // devicePackages write what must survive a loss of power.

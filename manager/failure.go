@@ -43,6 +43,8 @@ type Failure struct {
 	// NoAnswer: the device did not answer; whether it took the command is not
 	// known.
 	NoAnswer bool
+	// Refused: the device did not accept the command; the operation did not start.
+	Refused bool
 }
 
 func (e *Failure) Error() string {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/afero"
 
@@ -44,6 +45,12 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 		return nil, fmt.Errorf("image: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("image %s is a directory; name the image file or, in split form, its %s", path, bank.ManifestName)
+	}
+	if err := requestable(img.FileName()); err != nil {
+		return nil, fmt.Errorf("image %s: %w", path, err)
+	}
 	manifest, err := img.readManifest(bufio.NewReader(f))
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, err)
@@ -66,6 +73,21 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 		return nil, fmt.Errorf("image %s: %d octets are more than a device can be told", path, img.Size)
 	}
 	return img, nil
+}
+
+// maxFileName is the longest name of a file that a device can be given, in bytes
+// (iadUpgFileName).
+const maxFileName = 128
+
+// requestable refuses a name that no device could ask a file server for.
+func requestable(name string) error {
+	if _, err := cleanName(name); err != nil || strings.TrimSpace(name) != name {
+		return fmt.Errorf("devices cannot request the name %.64q; rename the file: no dot or space at its start, no backslash, no control character", name)
+	}
+	if len(name) > maxFileName {
+		return fmt.Errorf("devices cannot request a name of %d bytes, %d at most; rename the file", len(name), maxFileName)
+	}
+	return nil
 }
 
 // readManifest returns the manifest of either form.

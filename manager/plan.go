@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"example.com/iad/mib"
 )
@@ -106,6 +107,8 @@ func (p *Plan) Check() error {
 	switch {
 	case len(p.Owner) > 32:
 		return fmt.Errorf("the owner's name %q has more than 32 octets", p.Owner)
+	case !utf8.ValidString(p.Owner):
+		return fmt.Errorf("the owner's name %q is not UTF-8", p.Owner)
 	case p.DeviceRetries < 0 || p.DeviceRetries > 10:
 		return fmt.Errorf("the device repeats a transfer 0 to 10 times, not %d", p.DeviceRetries)
 	case p.Poll < 0:

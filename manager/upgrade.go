@@ -138,7 +138,8 @@ func (u *upgrade) suits(img *Image) error {
 	case !d.Supports(mib.OperationKindDownloadSoftware):
 		return fmt.Errorf("%s does not support downloadSoftware", d.ID)
 	case !d.Speaks(u.plan.Protocol):
-		return fmt.Errorf("%s cannot use %s: choose another protocol", d.ID, u.plan.Protocol)
+		return &RefusalError{Device: d.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseUnsupportedProtocol,
+			Text: "the device cannot use " + u.plan.Protocol.String()}
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -23,9 +22,7 @@ type commandReport struct {
 
 func (r commandReport) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return printJSON(w, r)
 	}
 	_, err := fmt.Fprintf(w, "OK: %s: %s\n", r.Device, r.Text)
 	return err

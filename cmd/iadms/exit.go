@@ -47,6 +47,8 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitDecision
 	case errors.As(err, &failed) && failed.NoAnswer:
 		return exitNoAnswer
+	case errors.As(err, &failed) && failed.Refused:
+		return exitRefused
 	case errors.As(err, &failed) && failed.TimedOut:
 		return exitTimeLimit
 	case errors.As(err, &failed):

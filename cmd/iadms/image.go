@@ -10,6 +10,6 @@ func newImage(g *globals) *cobra.Command {
 file with its digest, the manifest's signature, and the files. With --split the same is
 written as single files into a folder. Keys and signatures are those of minisign.`,
 	}
-	cmd.AddCommand(newImageKeygen(), newImageBuild(), newImageSign(), newImageInspect(g), newImageVerify())
+	cmd.AddCommand(newImageKeygen(g), newImageBuild(), newImageSign(), newImageInspect(g), newImageVerify(g))
 	return cmd
 }

@@ -2,11 +2,12 @@ package main
 
 import (
 	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"aead.dev/minisign"
@@ -29,16 +30,14 @@ func newImageInspect(g *globals) *cobra.Command {
 				return err
 			}
 			if g.json {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), img.TrustedComment, img.Size})
+				return printJSON(cmd.OutOrStdout(), reportOf(img))
 			}
 			return printImage(cmd.OutOrStdout(), img)
 		},
 	}
 }
 
-func newImageVerify() *cobra.Command {
+func newImageVerify(g *globals) *cobra.Command {
 	var trust []string
 	cmd := &cobra.Command{
 		Use:     "verify FILE --trust KEY.pub",
@@ -53,6 +52,9 @@ func newImageVerify() *cobra.Command {
 			img, err := openImage(args[0], keys)
 			if err != nil {
 				return err
+			}
+			if g.json {
+				return printJSON(cmd.OutOrStdout(), reportOf(img))
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "OK: %s is %s for %s, signed by %s\n",
 				args[0], img.Manifest.Version, strings.Join(img.Manifest.Hardware, ", "), keyName(img))
@@ -124,8 +126,13 @@ func signImage(name, keyFile, output string) error {
 // startsManifest tells the split form, whose main file is a manifest.
 func startsManifest(f io.ReadSeeker) (bool, error) {
 	var first [1]byte
-	if _, err := io.ReadFull(f, first[:]); err != nil {
-		return false, fmt.Errorf("the file is empty: %w", err)
+	switch _, err := io.ReadFull(f, first[:]); {
+	case errors.Is(err, io.EOF):
+		return false, errors.New("the file is empty")
+	case errors.Is(err, syscall.EISDIR):
+		return false, fmt.Errorf("a directory; name the image file or, in split form, its %s", bank.ManifestName)
+	case err != nil:
+		return false, err
 	}
 	_, err := f.Seek(0, io.SeekStart)
 	return first[0] == '{', err
@@ -176,13 +183,17 @@ func readTrust(names []string) ([]minisign.PublicKey, error) {
 
 func keyName(img *bank.Image) string { return fmt.Sprintf("minisign key %016X", img.KeyID) }
 
-// imageReport is the JSON form of inspect.
+// imageReport is the JSON form of inspect and verify.
 type imageReport struct {
 	*bank.Manifest
 	Digest         string `json:"manifest_sha256"`
 	Key            string `json:"signature_key"`
 	TrustedComment string `json:"trusted_comment"`
 	Size           int64  `json:"size"`
+}
+
+func reportOf(img *bank.Image) imageReport {
+	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), img.TrustedComment, img.Size}
 }
 
 func printImage(w io.Writer, img *bank.Image) error {

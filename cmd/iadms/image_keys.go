@@ -15,7 +15,7 @@ import (
 
 const keyPasswordVariable = "IADMS_KEY_PASSWORD"
 
-func newImageKeygen() *cobra.Command {
+func newImageKeygen(g *globals) *cobra.Command {
 	var output string
 	var force, plain bool
 	cmd := &cobra.Command{
@@ -26,7 +26,9 @@ from IADMS_KEY_PASSWORD or is asked for on a terminal; an empty one leaves the k
 unencrypted, and so does the absence of both.`,
 		Example: "  iadms image keygen -o release",
 		Args:    exactly(0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return keygen(cmd.OutOrStdout(), output, force, plain) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return keygen(cmd.OutOrStdout(), output, force, plain, g.json)
+		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "`name` of the two files, without suffix")
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite existing files")
@@ -37,7 +39,7 @@ unencrypted, and so does the absence of both.`,
 	return cmd
 }
 
-func keygen(w io.Writer, name string, force, plain bool) error {
+func keygen(w io.Writer, name string, force, plain, asJSON bool) error {
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if force {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
@@ -64,6 +66,9 @@ func keygen(w io.Writer, name string, force, plain bool) error {
 			}
 			return err
 		}
+	}
+	if asJSON {
+		return printJSON(w, map[string]any{"public_key": name + ".pub", "private_key": name + ".key", "encrypted": password != ""})
 	}
 	how := "encrypted"
 	if password == "" {

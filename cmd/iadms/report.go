@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager"
 )
 
@@ -23,12 +24,20 @@ type reporter interface {
 
 func newReporter(w io.Writer, asJSON bool) reporter {
 	if asJSON {
-		return &jsonReporter{out: json.NewEncoder(w)}
+		return &jsonReporter{out: json.NewEncoder(lasting(w))}
 	}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return newBarReporter(w)
 	}
-	return &plainReporter{w: w}
+	return &plainReporter{w: lasting(w)}
+}
+
+// lasting is for what a procedure prints: it goes on when nobody reads that any more.
+func lasting(w io.Writer) io.Writer {
+	cli.SurviveClosedPipe()
+	return cli.Lasting(w, func(err error) {
+		fmt.Fprintln(os.Stderr, "iadms: output cannot be written any more; continuing without it:", err)
+	})
 }
 
 // plainReporter prints lines; progress at most every tenth part.

@@ -33,7 +33,7 @@ type fleetReport struct {
 
 func newFleetReport(w io.Writer, asJSON bool) *fleetReport {
 	r := &fleetReport{began: time.Now()}
-	r.w = &lockedWriter{mu: &r.mu, w: w}
+	r.w = &lockedWriter{mu: &r.mu, w: lasting(w)}
 	r.plain = r.w
 	if asJSON {
 		r.json = json.NewEncoder(r.w)

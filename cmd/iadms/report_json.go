@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"time"
 
 	"example.com/iad/manager"
@@ -15,6 +16,13 @@ type jsonReporter struct {
 	out      *json.Encoder
 	target   string // named in each line, unless empty
 	finished bool
+}
+
+// printJSON prints one document.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 type jsonLine struct {
@@ -83,7 +91,7 @@ type jsonOperation struct {
 
 func (j *jsonReporter) print(l jsonLine) {
 	l.Target = firstOf(l.Target, j.target)
-	_ = j.out.Encode(l) // a reader that went away does not end an upgrade
+	_ = j.out.Encode(l) // see lasting
 }
 
 func (j *jsonReporter) line(text string) { j.print(jsonLine{Kind: "note", Text: text}) }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"example.com/iad/internal/cli"
 )
 
 // version is stamped by the linker.
@@ -40,13 +42,6 @@ A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q: see iadms --help", args[0])}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			_, err := g.logger()
 			return err
@@ -66,6 +61,7 @@ A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
 		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(),
 	)
 	addCompletion(g, root)
+	cli.Strict(root, func(err error) error { return usageError{err} })
 	return root
 }
 

@@ -28,6 +28,7 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err != nil {
 				return err
 			}
+			cmd.SetOut(lasting(cmd.OutOrStdout()))
 			s, err := g.loadSettings()
 			if err != nil {
 				return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -40,9 +39,7 @@ func newStatus(g *globals) *cobra.Command {
 				return err
 			}
 			if g.json {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(statusJSON(device, banks, op))
+				return printJSON(cmd.OutOrStdout(), statusJSON(device, banks, op))
 			}
 			return printStatus(cmd.OutOrStdout(), device, banks, op)
 		},

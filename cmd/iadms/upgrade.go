@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
@@ -118,7 +119,11 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 
 func defaultOwner() string {
 	name := firstOf(os.Getenv("USER"), os.Getenv("LOGNAME"), "iadms")
-	return name[:min(len(name), 32)]
+	for name = strings.ToValidUTF8(name, ""); len(name) > 32; {
+		_, last := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-last]
+	}
+	return firstOf(name, "iadms")
 }
 
 // upgradeRun is what all devices of one call share.

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// SurviveClosedPipe keeps the program running when whoever reads its standard output
+// or standard error ends: Go ends programs that write to a pipe that nobody reads.
+// Programs that this one starts are not affected.
+func SurviveClosedPipe() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+}
+
+// Lasting returns a writer for the output of work that must not end because nobody
+// reads it any more: after the first error it discards, having called closed with it.
+func Lasting(w io.Writer, closed func(error)) io.Writer {
+	return &lasting{w: w, closed: closed}
+}
+
+type lasting struct {
+	mu     sync.Mutex
+	w      io.Writer // nil: discard
+	closed func(error)
+}
+
+func (l *lasting) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w == nil {
+		return len(p), nil
+	}
+	if _, err := l.w.Write(p); err != nil {
+		l.w = nil
+		l.closed(err)
+	}
+	return len(p), nil
+}
