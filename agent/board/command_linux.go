@@ -105,7 +105,7 @@ func Run(ctx context.Context, c Command) (output []byte, err error) {
 	if temp, err := os.MkdirTemp(c.Temp, runPrefix); err == nil {
 		defer os.RemoveAll(temp)
 		if c.User != nil {
-			if err := os.Chown(temp, int(c.User.UID), int(c.User.GID)); err != nil {
+			if err := os.Lchown(temp, int(c.User.UID), int(c.User.GID)); err != nil {
 				return nil, fmt.Errorf("%s: run as user %d: %w", c.Path, c.User.UID, err)
 			}
 		}

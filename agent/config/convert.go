@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	iofs "io/fs"
 	"path/filepath"
 
@@ -105,11 +106,29 @@ func readResult(fs afero.Fs, out string, set Set, maxFile int64) (Set, error) {
 		case info.Size() > maxFile:
 			return nil, fmt.Errorf("%s of the result has %d octets; a configuration file has %d at most", kind, info.Size(), maxFile)
 		}
-		if result[kind], err = readFile(fs, name, maxFile); err != nil {
+		if result[kind], err = readPlain(fs, name, maxFile); err != nil {
 			return nil, err
 		}
 	}
 	return result, nil
+}
+
+// readPlain reads a regular file, limit+1 octets of it at most. It looks at what it has
+// opened: what the program left running may have put something else in its place.
+func readPlain(fs afero.Fs, name string, limit int64) ([]byte, error) {
+	f, err := fs.OpenFile(name, openPlain, 0) //durable: only read
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", name))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s has more than %d octets", name, limit)
+	}
+	return data, err
 }
 
 // lstat does not follow a symbolic link: the program could point one at any

@@ -1,0 +1,50 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/config"
+)
+
+// swapping replaces a file once somebody has looked at it.
+type swapping struct {
+	afero.OsFs
+	swap func(name string) error
+}
+
+func (s swapping) LstatIfPossible(name string) (os.FileInfo, bool, error) {
+	info, err := os.Lstat(name)
+	if err == nil {
+		err = s.swap(name)
+	}
+	return info, true, err
+}
+
+// What a program that is still running puts in the place of a result after it was
+// looked at is not read.
+func TestConvertReadsWhatItLookedAt(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, config.WithHeader(config.UserData, 2, []byte("secret\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func(name string) error{
+		"link": func(name string) error { return os.Symlink(secret, name) },
+		"FIFO": func(name string) error { return syscall.Mkfifo(name, 0o600) },
+	} {
+		fs := swapping{swap: func(name string) error {
+			if err := os.Remove(name); err != nil {
+				return err
+			}
+			return make(name)
+		}}
+		got, err := config.Convert(t.Context(), rewrite(fs, nil), fs, t.TempDir(), 1, 2, files(1, "text", config.UserData), 0)
+		if cause(err) != config.CauseConvertFailed || got != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
