@@ -144,8 +144,10 @@ func unused(dir string) error {
 
 func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust []string, s *settings) (err error) {
 	file := filepath.Join(dir, settingsName)
-	if _, err := os.Stat(file); err == nil {
-		return fmt.Errorf("%s exists: %s is a device already; take another folder, or remove this one", file, dir)
+	for _, name := range []string{file, filepath.Join(dir, goodName)} {
+		if _, err := os.Lstat(name); err == nil {
+			return fmt.Errorf("%s exists: %s is a device already; take another folder, or remove this one", name, dir)
+		}
 	}
 	if err := unused(dir); err != nil {
 		return err
@@ -186,7 +188,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	if err := agent.Provision(c, in, set); err != nil {
 		return fmt.Errorf("%s, with the files of --config-dir: %w", image, err)
 	}
-	data, err := toml.Marshal(s)
+	text, err := s.marshal()
 	if err != nil {
 		return err
 	}
@@ -196,12 +198,24 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 		}
 	}
 	// Last, so that a folder with iad.toml is a complete device.
-	if err := durable.ReplaceFile(host, file, data, 0o600); err != nil {
+	if err := durable.ReplaceFile(host, file, text, 0o600); err != nil {
+		return err
+	}
+	if err := writeGood(dir, file, text); err != nil {
 		return err
 	}
 	st := agent.Peek(c)
 	fmt.Fprintf(cmd.OutOrStdout(), "device %s: software %s in bank 1, settings in %s\n", s.DeviceID, st.Banks.Bank(1).Version, file)
 	return nil
+}
+
+// marshal is the file of the settings, with the line that marks it as complete.
+func (s *settings) marshal() ([]byte, error) {
+	text, err := toml.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(text, "\n# Keep the next line last: a file without it may have been cut off.\n%s\n", endLine), nil
 }
 
 // readSet reads the configuration files of a folder.

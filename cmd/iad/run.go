@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,8 +28,10 @@ a root at a time.
 
 Where no boot loader counts the starts of software on trial, run does.
 
-If ROOT/iad.toml is damaged, empty or cut off, the settings of the last good
-start take its place, which ROOT/iad.toml.good keeps.`,
+If ROOT/iad.toml is damaged, cut off or missing, the settings of the last good
+start take its place, which ROOT/iad.toml.good keeps. A file whose last line is
+"# end" is complete. Without that line, a file that has less than the copy needs
+"iad settings accept" to replace it.`,
 		Example: `  iad run --root /var/lib/iad
   iad run --root /var/lib/iad --snmp 127.0.0.1:1161 --trap-sink 127.0.0.1:1162
   iad run --root /var/lib/iad --agentx unix:/var/agentx/master`,
@@ -63,7 +66,8 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	defer lock.Release()
-	s, err := o.settings()
+	file := cmp.Or(o.config, filepath.Join(o.root, settingsName))
+	s, err := o.settings(file)
 	if err != nil {
 		return err
 	}
@@ -75,9 +79,9 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	if s.badKeys != nil {
 		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.badKeys)
 	}
-	if s.damage != "" {
-		c.Log.Error("settings", "err", s.damage)
-		c.Findings = append(c.Findings, s.damage)
+	if f := s.finding(); f != "" {
+		c.Log.Error("settings", "err", f)
+		c.Findings = append(c.Findings, f)
 	}
 	if err := platform.Tidy(); err != nil {
 		c.Log.Warn("the work folder could not be cleared", "err", err)
@@ -99,7 +103,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := s.keepGood(o.root); err != nil {
+	if err := s.keepGood(o.root, file); err != nil {
 		c.Log.Warn("the settings could not be copied", "err", err)
 	}
 	serving := []any{"version", version}
@@ -123,11 +127,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 }
 
 // settings are those of the file with what the command line says.
-func (o *runOptions) settings() (*settings, error) {
-	file := o.config
-	if file == "" {
-		file = filepath.Join(o.root, settingsName)
-	}
+func (o *runOptions) settings(file string) (*settings, error) {
 	s, err := loadOrGood(o.root, file)
 	if err != nil {
 		return nil, err

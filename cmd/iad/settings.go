@@ -50,9 +50,10 @@ type settings struct {
 
 	// badKeys tells which keys and certificates cannot be used.
 	badKeys error
-	// text is the file, damage says that it was another one than it should.
-	text   []byte
-	damage string
+	// text is the file. damage says why it is the copy, doubt why it is not to
+	// replace the copy.
+	text          []byte
+	damage, doubt string
 }
 
 type paths struct {
@@ -115,26 +116,19 @@ type snmpSink struct {
 	Inform    bool   `toml:"inform,omitempty"`
 }
 
-// load reads iad.toml. A file that others can read is closed to them, for it has
-// passwords; refusing it would keep the device from starting.
+// load reads iad.toml without comparing it with the copy.
 func load(file string) (*settings, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, fmt.Errorf("%w (make a device with 'iad init' first)", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(os.Stderr, "iad: %s could be read by others (mode %04o) and holds passwords: its mode is 0600 now; change the passwords if others were on this machine\n",
-			file, info.Mode().Perm())
-		if err := os.Chmod(file, 0o600); err != nil {
-			fmt.Fprintln(os.Stderr, "iad:", err)
-		}
-	}
-	data, err := os.ReadFile(file)
+	data, err := readSettings(file)
 	if err != nil {
 		return nil, err
 	}
+	return parseSettings(file, data)
+}
+
+// parseSettings decodes the content of file.
+func parseSettings(file string, data []byte) (*settings, error) {
 	s := &settings{text: data}
-	dec := toml.NewDecoder(bytes.NewReader(data))
+	dec := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(data, byteOrderMark)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(s); err != nil {
 		var strict *toml.StrictMissingError
@@ -149,6 +143,11 @@ func load(file string) (*settings, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return s, nil
+}
+
+// serves reports whether the settings name the device and a way to reach it.
+func (s *settings) serves() bool {
+	return s.DeviceID != "" && (s.SNMP.Listen != "" || s.AgentX != "")
 }
 
 // unknownSettings names keys and lines alone: what stands around them may be

@@ -2,55 +2,259 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"unicode/utf8"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
 )
 
-// goodName is the copy, in the root folder, of the settings that the device last
-// started with.
-const goodName = settingsName + ".good"
+// Names in the root folder: a copy of the settings that the device last started
+// with, and its digest, in the form of sha256sum(1).
+const (
+	goodName    = settingsName + ".good"
+	goodSumName = goodName + ".sha256"
+)
+
+// endLine is the last line of a complete settings file. A file may lack it: what
+// it holds is then compared with the copy.
+const endLine = "# end"
+
+// maxSettings bounds settings in bytes.
+const maxSettings = 1 << 20
+
+// byteOrderMark is what some editors put before UTF-8 text.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// readSettings reads a settings file. One that others can read is closed to them,
+// for it holds passwords; refusing it would keep the device from starting.
+func readSettings(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", file)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		fmt.Fprintf(os.Stderr, "iad: %s could be read by others (mode %04o) and holds passwords: its mode is 0600 now; change the passwords if others were on this machine\n",
+			file, info.Mode().Perm())
+		if err := os.Chmod(file, 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, "iad:", err)
+		}
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSettings+1))
+	if err == nil && len(data) > maxSettings {
+		err = fmt.Errorf("%s is larger than %d bytes", file, maxSettings)
+	}
+	return data, err
+}
 
 // loadOrGood reads the settings of the device in root. If a loss of power or a bad
-// medium has damaged the file, the copy takes its place, and damage of the
-// settings says so. A mistake of somebody who edited the file is an error: what
-// was changed is not to look as if it counted.
+// medium has damaged, cut off or removed the file, the copy takes its place, and
+// damage of the settings says so. A mistake of somebody who edited the file is an
+// error: what was changed must not look as if it counted.
 func loadOrGood(root, file string) (*settings, error) {
-	s, err := load(file)
-	if err == nil && s.DeviceID != "" && (s.SNMP.Listen != "" || s.AgentX != "") {
-		return s, nil
+	good := readGood(root)
+	if !good.of(root, file) {
+		good = goodCopy{}
 	}
-	text, terr := os.ReadFile(file)
-	copied, cerr := os.ReadFile(filepath.Join(root, goodName))
-	if terr != nil || cerr != nil || !damaged(text, copied) {
-		return s, err
+	text, err := readSettings(file)
+	if err != nil {
+		if s := good.instead(root, err.Error()); s != nil {
+			return s, nil
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%w; make a device with 'iad init' first", err)
+		}
+		return nil, err
 	}
-	good, gerr := load(filepath.Join(root, goodName))
-	if gerr != nil {
-		return s, err
+	s, err := parseSettings(file, text)
+	damage, doubt := good.judge(text)
+	var where *toml.DecodeError
+	if damage == "" && errors.As(err, &where) && !hasEndLine(text) {
+		if row, _ := where.Position(); row >= bytes.Count(bytes.TrimSpace(text), []byte("\n"))+1 {
+			damage = "it ends in the middle of a setting"
+		}
 	}
-	good.damage = fmt.Sprintf("%s is damaged (%d octets, not %d); the settings of the last start are used: copy %s over it, or write it anew",
-		file, len(text), len(copied), goodName)
-	return good, nil
+	if damage != "" {
+		if s := good.instead(root, fmt.Sprintf("%s is damaged: %s", file, damage)); s != nil {
+			return s, nil
+		}
+	}
+	if err == nil && doubt != "" {
+		s.doubt = fmt.Sprintf("%s %s; %s is kept as it was: if the file is right, run 'iad settings accept', or end it with the line %q", file, doubt, goodName, endLine)
+	}
+	return s, err
 }
 
-// damaged tells whether text became what it is by itself: it is cut off, or no
-// text.
-func damaged(text, copied []byte) bool {
-	return bytes.HasPrefix(copied, text) && len(text) < len(copied) ||
-		!utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0
+// goodCopy is the copy of the settings, without text if there is none.
+type goodCopy struct {
+	text []byte
+	// sum and source are what was recorded of it: its SHA-256, and the file that
+	// it is a copy of. Both are empty if an older release made it.
+	sum, source string
 }
 
-// keepGood copies the settings that the device has started with.
-func (s *settings) keepGood(root string) error {
+func readGood(root string) (g goodCopy) {
 	name := filepath.Join(root, goodName)
-	if was, err := os.ReadFile(name); s.damage != "" || err == nil && bytes.Equal(was, s.text) {
+	if text, err := readSettings(name); err == nil {
+		g.text = text
+	}
+	line, err := os.ReadFile(filepath.Join(root, goodSumName))
+	if err != nil {
+		return g
+	}
+	for text := range strings.Lines(string(line)) {
+		text = strings.TrimRight(text, "\n")
+		if source, ok := strings.CutPrefix(text, sourcePrefix); ok {
+			g.source = source
+		} else if sum, ok := strings.CutSuffix(text, "  "+goodName); ok && len(sum) == hex.EncodedLen(sha256.Size) {
+			g.sum = sum
+		}
+	}
+	return g
+}
+
+const sourcePrefix = "# copy of "
+
+// sourceName is how the copy names the file that it is a copy of: a device may be
+// moved to another folder.
+func sourceName(root, file string) string {
+	absRoot, err := filepath.Abs(root)
+	abs, ferr := filepath.Abs(file)
+	if err != nil || ferr != nil {
+		return file
+	}
+	if rel, err := filepath.Rel(absRoot, abs); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return abs
+}
+
+// of reports whether the copy was made of that file, as far as is known.
+func (g goodCopy) of(root, file string) bool {
+	return g.source == "" || g.source == sourceName(root, file)
+}
+
+// instead returns the settings of the copy, nil if it has none that can be used.
+// why says what is wrong with the file.
+func (g goodCopy) instead(root, why string) *settings {
+	if g.text == nil {
 		return nil
 	}
-	return durable.ReplaceFile(afero.NewOsFs(), name, s.text, 0o600)
+	s, err := parseSettings(filepath.Join(root, goodName), g.text)
+	if err != nil || !s.serves() {
+		return nil
+	}
+	if g.sum != "" && g.sum != digest(g.text) {
+		why += "; the copy is not the one that was recorded either"
+	}
+	s.damage = why + "; the settings of the last good start are used, from " + goodName +
+		": copy it over the file, or correct the file and run 'iad settings accept'"
+	return s
+}
+
+// judge compares text with the copy. damage says why text is not what somebody
+// wrote, doubt why it must not replace the copy although it may be.
+func (g goodCopy) judge(text []byte) (damage, doubt string) {
+	switch {
+	case bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")):
+		return "it is in UTF-16, not UTF-8", ""
+	case !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0:
+		return "it is not text", ""
+	}
+	text, good := bytes.TrimPrefix(text, byteOrderMark), bytes.TrimPrefix(g.text, byteOrderMark)
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return "it is empty", ""
+	case endsComplete(text), bytes.Equal(bytes.TrimSpace(text), bytes.TrimSpace(good)), g.sum != "" && (g.sum == digest(text) || g.sum == digest(append(byteOrderMark[:3:3], text...))):
+		return "", ""
+	case bytes.HasPrefix(good, text):
+		return fmt.Sprintf("it is cut off after %d of %d bytes", len(text), len(good)), ""
+	case hasEndLine(good) && !hasEndLine(text):
+		return fmt.Sprintf("it is cut off: the line %q is missing", endLine), ""
+	case g.sum != "" && g.sum != digest(g.text):
+		return "", "has changed, and the copy to compare it with is lost or damaged"
+	case g.text == nil:
+		return "", ""
+	}
+	lost := lostSettings(good, text)
+	switch {
+	case lost == "":
+		return "", ""
+	case !bytes.HasSuffix(bytes.TrimSpace(text), lastTable(good)):
+		return fmt.Sprintf("it ends early; missing: %s", lost), ""
+	}
+	return "", "lacks " + lost
+}
+
+// hasEndLine reports whether a line of text is endLine.
+func hasEndLine(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if string(bytes.TrimSpace(line)) == endLine {
+			return true
+		}
+	}
+	return false
+}
+
+// endsComplete reports whether endLine is the last line that is not blank.
+func endsComplete(text []byte) bool {
+	text = bytes.TrimSpace(text)
+	return string(bytes.TrimSpace(text[bytes.LastIndexByte(text, '\n')+1:])) == endLine
+}
+
+// lastTable is text from the header of its last table on.
+func lastTable(text []byte) []byte {
+	text = bytes.TrimSpace(text)
+	return text[bytes.LastIndex(text, []byte("\n["))+1:]
+}
+
+func digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// finding is what was found wrong with the file of the settings, "" for nothing.
+func (s *settings) finding() string { return cmp.Or(s.damage, s.doubt) }
+
+// keepGood copies the settings that the device has started with, unless they are
+// the copy or may not replace it. file is where they were read.
+func (s *settings) keepGood(root, file string) error {
+	if s.damage != "" || s.doubt != "" {
+		return nil
+	}
+	return writeGood(root, file, s.text)
+}
+
+// writeGood makes text the copy. The digest comes second: a copy that equals the
+// file is good whatever the digest says.
+func writeGood(root, file string, text []byte) error {
+	sum := fmt.Sprintf("%s%s\n%s  %s\n", sourcePrefix, sourceName(root, file), digest(text), goodName)
+	for _, f := range []struct{ name, text string }{{goodName, string(text)}, {goodSumName, sum}} {
+		name := filepath.Join(root, f.name)
+		if was, err := os.ReadFile(name); err == nil && string(was) == f.text {
+			continue
+		}
+		if err := durable.ReplaceFile(afero.NewOsFs(), name, []byte(f.text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -30,8 +30,8 @@ func statusCommand() *cobra.Command {
 				return err
 			}
 			st := agent.Peek(c)
-			if s.damage != "" {
-				st.Findings = append(st.Findings, s.damage)
+			if f := s.finding(); f != "" {
+				st.Findings = append(st.Findings, f)
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), s.DeviceID, &st)
