@@ -73,15 +73,23 @@ func requireFlags(cmd *cobra.Command, usage func(error) error) {
 	if len(required) == 0 {
 		return
 	}
-	args := cmd.Args
-	cmd.Args = func(cmd *cobra.Command, given []string) error {
+	// Not in Args, which cobra calls before a program has filled in flags from its
+	// environment.
+	next := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, given []string) error {
+		var missing []string
 		for _, name := range required {
 			if !cmd.Flags().Changed(name) {
-				return usage(fmt.Errorf("--%s is required; see %s --help", name, cmd.CommandPath()))
+				missing = append(missing, "--"+name)
 			}
 		}
-		if args != nil {
-			return args(cmd, given)
+		switch {
+		case len(missing) == 1:
+			return usage(fmt.Errorf("%s is required; see %s --help", missing[0], cmd.CommandPath()))
+		case len(missing) > 1:
+			return usage(fmt.Errorf("%s are required; see %s --help", strings.Join(missing, ", "), cmd.CommandPath()))
+		case next != nil:
+			return next(cmd, given)
 		}
 		return nil
 	}
