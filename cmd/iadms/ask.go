@@ -43,6 +43,7 @@ func (o *terminalOperator) Ask(ctx context.Context, q manager.Question) (manager
 			return manager.Answer{Choice: manager.GiveUp}, nil
 		}
 		if err != nil {
+			o.out.line("") // what was typed, ^C too, stands on the last line
 			return manager.Answer{}, err
 		}
 		for _, c := range q.Choices {

@@ -79,7 +79,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 	if listener != nil {
 		defer listener.Close()
 	}
-	report := newReporter(cmd.OutOrStdout(), o.json)
+	report := o.newReporter(cmd.OutOrStdout())
 	plan.Client, plan.Listener, plan.Files, plan.Log = client, listener, files, log
 	result, err := do(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, report.update)
 	report.finish(verdict{result: result, err: err, done: doneText(cmd.Name(), result), target: name})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/term"
 
@@ -22,12 +23,14 @@ type reporter interface {
 	line(text string)
 }
 
-func newReporter(w io.Writer, asJSON bool) reporter {
-	if asJSON {
+func (g *globals) newReporter(w io.Writer) reporter {
+	if g.json {
 		return &jsonReporter{out: json.NewEncoder(lasting(w))}
 	}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return newBarReporter(w)
+		bars := newBarReporter(w)
+		g.logs.goAbove(bars.progress)
+		return bars
 	}
 	return &plainReporter{w: lasting(w)}
 }
@@ -38,6 +41,33 @@ func lasting(w io.Writer) io.Writer {
 	return cli.Lasting(w, func(err error) {
 		fmt.Fprintln(os.Stderr, "iadms: output cannot be written any more; continuing without it:", err)
 	})
+}
+
+// logWriter writes a log to standard error, above the bars while there are some on
+// the same terminal: a line among them would be drawn over.
+type logWriter struct {
+	mu    sync.Mutex
+	above io.Writer // nil: no bars
+}
+
+func (l *logWriter) goAbove(bars io.Writer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		l.above = bars
+	}
+}
+
+func (l *logWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.above != nil {
+		if n, err := l.above.Write(p); err == nil {
+			return n, nil
+		}
+		l.above = nil // the bars are gone
+	}
+	return os.Stderr.Write(p)
 }
 
 // plainReporter prints lines; progress at most every tenth part.

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,28 +23,56 @@ import (
 
 // fleetReport shows how the upgrades of several devices go on: a line for
 // each device when it has ended, and on a terminal a bar for each that is
-// being worked on.
+// being worked on, as far as the terminal has lines for them, and one line for the
+// others.
 type fleetReport struct {
 	began time.Time
+	check bool          // devices are only asked whether they would accept the image
 	json  *json.Encoder // nil: for people
 	bars  *mpb.Progress // nil: no terminal
+	rest  *mpb.Bar      // the line for the devices without a bar
 
 	mu    sync.Mutex
 	w     io.Writer
 	plain io.Writer // below the bars, when there are none any more
+
+	count  sync.Mutex
+	free   int // bars that the terminal still has lines for
+	hidden int // devices being worked on without a bar
+	good   int
+	failed int
 }
 
-func newFleetReport(w io.Writer, asJSON bool) *fleetReport {
-	r := &fleetReport{began: time.Now()}
+func (g *globals) newFleetReport(w io.Writer, check bool) *fleetReport {
+	r := &fleetReport{began: time.Now(), check: check}
 	r.w = &lockedWriter{mu: &r.mu, w: lasting(w)}
 	r.plain = r.w
-	if asJSON {
+	if g.json {
 		r.json = json.NewEncoder(r.w)
 	} else if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		_, height, err := term.GetSize(int(f.Fd()))
+		if err != nil || height <= 0 {
+			height = 24
+		}
+		r.free = max(1, height-3)
 		r.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond))
 		r.w = r.bars
+		r.rest = r.bars.New(1, mpb.NopStyle(), mpb.BarRemoveOnComplete(), mpb.BarPriority(math.MaxInt32),
+			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return r.restText() })))
+		g.logs.goAbove(r.bars)
 	}
 	return r
+}
+
+// restText is the line below the bars.
+func (r *fleetReport) restText() string {
+	r.count.Lock()
+	defer r.count.Unlock()
+	text := fmt.Sprintf("%d done, %d failed", r.good, r.failed)
+	if r.hidden > 0 {
+		text = fmt.Sprintf("%d more in progress, ", r.hidden) + text
+	}
+	return text
 }
 
 // lockedWriter lets several devices' lines not mix.
@@ -63,11 +94,50 @@ func (r *fleetReport) device(target string) reporter {
 	}
 	d := &fleetDevice{fleet: r, target: target}
 	if r.bars != nil {
-		d.bar = r.bars.AddBar(100, mpb.BarRemoveOnComplete(),
-			mpb.PrependDecorators(decor.Name(target+" ", decor.WCSyncSpaceR), decor.Any(func(decor.Statistics) string { return d.left() }, decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.right() })))
+		r.count.Lock()
+		r.hidden++
+		r.count.Unlock()
+		r.give(d)
 	}
 	return d
+}
+
+// give gives a device a bar if the terminal has a line for it.
+func (r *fleetReport) give(d *fleetDevice) {
+	if r.bars == nil || d.bar != nil {
+		return
+	}
+	r.count.Lock()
+	defer r.count.Unlock()
+	if r.free == 0 {
+		return
+	}
+	r.free--
+	r.hidden--
+	d.bar = r.bars.AddBar(100, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name(d.target+" ", decor.WCSyncSpaceR), decor.Any(func(decor.Statistics) string { return d.left() }, decor.WCSyncSpaceR)),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.right() })))
+}
+
+// take takes a device's bar away when it has ended, and counts it.
+func (r *fleetReport) take(d *fleetDevice, err error) {
+	if d.bar != nil {
+		d.bar.Abort(true)
+		d.bar.Wait() // or its line would be there beside that of the next device
+	}
+	r.count.Lock()
+	defer r.count.Unlock()
+	if err == nil {
+		r.good++
+	} else {
+		r.failed++
+	}
+	switch {
+	case d.bar != nil:
+		r.free++
+	case r.bars != nil:
+		r.hidden--
+	}
 }
 
 // ended takes in how a device's upgrade ended, also before it began.
@@ -79,10 +149,8 @@ func (r *fleetReport) ended(target string, of reporter, err error) {
 		}
 		return
 	}
-	if d.bar != nil {
-		d.bar.Abort(true)
-	}
-	r.print(target, resultLine(d.verdict, err))
+	r.take(d, err)
+	r.print(target, r.resultLine(d.verdict, err))
 }
 
 // print shows a line of a device.
@@ -90,9 +158,11 @@ func (r *fleetReport) print(target, text string) {
 	fmt.Fprintf(r.w, "%-24s %s\n", target, text)
 }
 
-func resultLine(v verdict, err error) string {
+func (r *fleetReport) resultLine(v verdict, err error) string {
 	result, took := v.result, v.result.Elapsed.Seconds()
 	switch {
+	case err == nil && r.check:
+		return v.done
 	case err == nil:
 		return fmt.Sprintf("OK      %s -> %s in %.1f s, backup %s", result.OldVersion, result.NewVersion, took, result.Folder)
 	case result.Device == "":
@@ -120,9 +190,14 @@ func (r *fleetReport) finish(ctx context.Context, targets []string, outcomes []e
 	}
 	good := len(outcomes) - len(failed) - waiting
 	if r.bars != nil {
+		r.rest.Abort(true)
 		r.bars.Wait()
 	}
 	r.w = r.plain
+	verb := "upgraded"
+	if r.check {
+		verb = "would accept it"
+	}
 	if r.json != nil {
 		if err := r.json.Encode(map[string]any{
 			"kind": "summary", "ok": good, "failed": len(failed), "not_begun": waiting, "elapsed_s": time.Since(r.began).Seconds(),
@@ -130,13 +205,74 @@ func (r *fleetReport) finish(ctx context.Context, targets []string, outcomes []e
 			return err
 		}
 	} else {
-		fmt.Fprintf(r.w, "%d of %d upgraded, %d failed, %d not begun, in %.1f s\n",
-			good, len(outcomes), len(failed), waiting, time.Since(r.began).Seconds())
+		fmt.Fprintf(r.w, "%d of %d %s, %d failed, %d not begun, in %.1f s\n",
+			good, len(outcomes), verb, len(failed), waiting, time.Since(r.began).Seconds())
+		for _, line := range r.failures(targets, outcomes) {
+			fmt.Fprintln(r.w, line)
+		}
 	}
 	if len(failed) == 0 && waiting == 0 {
 		return nil
 	}
+	if r.check {
+		return fleetError{status: commonStatus(ctx, failed), text: fmt.Sprintf("%d of %d devices would not accept it", len(outcomes)-good, len(outcomes))}
+	}
 	return fleetError{status: commonStatus(ctx, failed), text: fmt.Sprintf("%d of %d devices were not upgraded", len(outcomes)-good, len(outcomes))}
+}
+
+// maxNamed is how many targets a line of the summary names.
+const maxNamed = 10
+
+// failures names the devices that failed, by cause, and the command that retries them.
+func (r *fleetReport) failures(targets []string, outcomes []error) (lines []string) {
+	by := make(map[string][]string)
+	var all []string
+	for i, err := range outcomes {
+		if err == nil || errors.Is(err, manager.ErrNotStarted) {
+			continue
+		}
+		by[shortCause(err)] = append(by[shortCause(err)], targets[i])
+		all = append(all, targets[i])
+	}
+	for _, cause := range slices.Sorted(maps.Keys(by)) {
+		lines = append(lines, fmt.Sprintf("  %d %s: %s", len(by[cause]), cause, someOf(by[cause], ", ")))
+	}
+	switch {
+	case len(all) == 0 || r.check:
+	case len(all) <= maxNamed:
+		lines = append(lines, "  to retry them: iadms upgrade --resume "+strings.Join(all, " "))
+	default:
+		lines = append(lines, "  to retry them: the same command with --resume, which leaves alone those that are done")
+	}
+	return lines
+}
+
+// someOf joins the first of a list and says how many more there are.
+func someOf(list []string, separator string) string {
+	if len(list) <= maxNamed {
+		return strings.Join(list, separator)
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:maxNamed], separator), len(list)-maxNamed)
+}
+
+// shortCause is what the failures of several devices may have in common.
+func shortCause(err error) string {
+	var failed *manager.Failure
+	var refused *manager.RefusalError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case errors.As(err, &failed) && failed.NoAnswer, errors.Is(err, manager.ErrNoAnswer):
+		return "failed, no answer"
+	case errors.As(err, &failed) && failed.TimedOut:
+		return "failed, the scheduled time passed"
+	case errors.As(err, &failed):
+		return "failed, " + failed.Cause.String()
+	case errors.As(err, &refused):
+		return "refused, " + refused.Cause.String()
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return "failed, " + text
 }
 
 // fleetError stands for the failures of several devices.
@@ -183,6 +319,7 @@ func (d *fleetDevice) start(string, *manager.Device, *manager.Image) {}
 func (d *fleetDevice) update(u manager.Update) {
 	switch u.Kind {
 	case manager.StepBegins, manager.Progressed:
+		d.fleet.give(d)
 		d.mu.Lock()
 		d.step = u.Step
 		if u.Operation != nil {

@@ -23,6 +23,7 @@ type globals struct {
 	logLevel    string
 	logFormat   string
 	json        bool
+	logs        logWriter
 }
 
 func newRoot() *cobra.Command {
@@ -135,9 +136,9 @@ func (g *globals) logger() (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: level}
 	switch g.logFormat {
 	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+		return slog.New(slog.NewTextHandler(&g.logs, options)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+		return slog.New(slog.NewJSONHandler(&g.logs, options)), nil
 	}
 	return nil, usageError{fmt.Errorf("--log-format %q: use text or json", g.logFormat)}
 }

@@ -176,9 +176,9 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 		defer r.listener.Close()
 	}
 	if len(targets) == 1 {
-		return r.one(cmd.Context(), targets[0], newReporter(cmd.OutOrStdout(), o.json))
+		return r.one(cmd.Context(), targets[0], o.newReporter(cmd.OutOrStdout()))
 	}
-	report := newFleetReport(cmd.OutOrStdout(), o.json)
+	report := o.newFleetReport(cmd.OutOrStdout(), o.check)
 	fleet := manager.Fleet{Parallel: o.parallel, StopOnFailure: o.stopOnFailure}
 	outcomes := fleet.Run(cmd.Context(), targets, func(ctx context.Context, target string) error {
 		device := report.device(target)
