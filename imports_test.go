@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"bank":                {"internal/durable"},
 	"transfer":            {"internal/tftpwire", "internal/ftpcontrol"},
 	"agent/config":        {"internal/durable"},
-	"agent/procedure":     {"internal/durable"},
+	"agent/procedure":     {"mib", "internal/durable"},
 	"agent/agentx":        {"mib"},
 	"agent/snmp":          {"mib"},
 	"agent":               {"mib", "agent/*", "bank", "transfer", "internal/durable"},

@@ -209,7 +209,7 @@ func failureOf(device string, step Step, op *Operation) *Failure {
 		Cause: op.Cause, Text: op.Text, Advice: op.Advice,
 	}
 	if f.Advice == 0 || f.Advice == mib.RetryAdviceNotApplicable {
-		f.Advice = adviceFor(op.Cause)
+		f.Advice = op.Cause.Advice()
 	}
 	return f
 }
@@ -220,7 +220,7 @@ func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error 
 	var refusal *RefusalError
 	switch {
 	case errors.As(err, &refusal):
-		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: refusal.Cause, Text: refusal.Text, Advice: adviceFor(refusal.Cause), Refused: true}
+		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: refusal.Cause, Text: refusal.Text, Advice: refusal.Cause.Advice(), Refused: true}
 	case errors.Is(err, ErrNoAnswer):
 		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: mib.FailCauseOther,
 			Text: err.Error(), Advice: mib.RetryAdviceRetryLater, NoAnswer: true}

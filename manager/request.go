@@ -145,7 +145,7 @@ func (c *Client) ended(ctx context.Context, reqID uint32, owner string) (*Operat
 			return &Operation{
 				ID: h.OpID, ReqID: h.ReqID, Owner: h.Owner, Kind: h.Kind, State: h.State, Phase: h.Phase,
 				Cause: h.Cause, Text: h.Text, Attempt: h.Attempts, Started: h.Started, Ended: h.Ended,
-				Elapsed: h.Elapsed, BytesDone: h.Bytes, Bank: h.Bank, Advice: adviceFor(h.Cause),
+				Elapsed: h.Elapsed, BytesDone: h.Bytes, Bank: h.Bank, Advice: h.Cause.Advice(),
 			}, nil
 		}
 	}

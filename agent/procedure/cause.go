@@ -7,153 +7,93 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/iad/mib"
 )
 
-// Cause is why an operation failed or a request was refused; the numbers are
-// those of IadUpgFailCause.
-type Cause uint8
+// Cause is why an operation failed or a request was refused.
+type Cause = mib.FailCause
 
 // Failure causes; IadUpgFailCause says what each of them means.
 const (
-	CauseNone                 Cause = 1
-	CauseOther                Cause = 2
-	CauseUnsupported          Cause = 10
-	CauseBadRequest           Cause = 11
-	CauseBusy                 Cause = 12
-	CauseNotPermitted         Cause = 13
-	CauseUnsupportedProtocol  Cause = 14
-	CauseIncompatibleHardware Cause = 15
-	CauseDowngradeRefused     Cause = 16
-	CauseAlreadyInstalled     Cause = 17
-	CausePreconditionMissing  Cause = 18
-	CauseServiceInUse         Cause = 19
-	CauseNameNotResolved      Cause = 20
-	CauseServerUnreachable    Cause = 21
-	CauseServerBusy           Cause = 22
-	CauseAuthFailed           Cause = 23
-	CauseFileNotFound         Cause = 24
-	CauseAccessDenied         Cause = 25
-	CauseRemoteStorageFull    Cause = 26
-	CauseRemoteFileExists     Cause = 27
-	CauseTransferTimeout      Cause = 28
-	CauseConnectionLost       Cause = 29
-	CauseProtocolError        Cause = 30
-	CauseFileTooLarge         Cause = 31
-	CauseSizeMismatch         Cause = 32
-	CauseTLSFailed            Cause = 33
-	CauseBadFormat            Cause = 40
-	CauseDigestMismatch       Cause = 41
-	CauseSignatureInvalid     Cause = 42
-	CauseSignerUntrusted      Cause = 43
-	CauseVersionMismatch      Cause = 44
-	CauseNoMemory             Cause = 50
-	CauseStorageFull          Cause = 51
-	CauseEraseError           Cause = 52
-	CauseWriteError           Cause = 53
-	CauseReadBackMismatch     Cause = 54
-	CauseBankUnavailable      Cause = 55
-	CauseBootFlagError        Cause = 60
-	CauseBootFailed           Cause = 61
-	CauseSelfTestFailed       Cause = 62
-	CauseConfirmTimeout       Cause = 63
-	CauseWatchdogReset        Cause = 64
-	CauseNoFallback           Cause = 65
-	CauseRollbackFailed       Cause = 66
-	CauseConfigReadError      Cause = 70
-	CauseConfigParseError     Cause = 71
-	CauseConfigFormatMismatch Cause = 72
-	CauseConvertFailed        Cause = 73
-	CauseConvertTimeout       Cause = 74
-	CauseConvertToolMissing   Cause = 75
-	CauseConfigApplyError     Cause = 76
-	CauseConfigSaveError      Cause = 77
-	CauseAbortedByManager     Cause = 80
-	CauseAbortedLocally       Cause = 81
-	CauseDeadlineExceeded     Cause = 82
-	CauseInterrupted          Cause = 83
-	CauseInternalError        Cause = 84
+	CauseNone                 = mib.FailCauseNone
+	CauseOther                = mib.FailCauseOther
+	CauseUnsupported          = mib.FailCauseUnsupported
+	CauseBadRequest           = mib.FailCauseBadRequest
+	CauseBusy                 = mib.FailCauseBusy
+	CauseNotPermitted         = mib.FailCauseNotPermitted
+	CauseUnsupportedProtocol  = mib.FailCauseUnsupportedProtocol
+	CauseIncompatibleHardware = mib.FailCauseIncompatibleHardware
+	CauseDowngradeRefused     = mib.FailCauseDowngradeRefused
+	CauseAlreadyInstalled     = mib.FailCauseAlreadyInstalled
+	CausePreconditionMissing  = mib.FailCausePreconditionMissing
+	CauseServiceInUse         = mib.FailCauseServiceInUse
+	CauseNameNotResolved      = mib.FailCauseNameNotResolved
+	CauseServerUnreachable    = mib.FailCauseServerUnreachable
+	CauseServerBusy           = mib.FailCauseServerBusy
+	CauseAuthFailed           = mib.FailCauseAuthFailed
+	CauseFileNotFound         = mib.FailCauseFileNotFound
+	CauseAccessDenied         = mib.FailCauseAccessDenied
+	CauseRemoteStorageFull    = mib.FailCauseRemoteStorageFull
+	CauseRemoteFileExists     = mib.FailCauseRemoteFileExists
+	CauseTransferTimeout      = mib.FailCauseTransferTimeout
+	CauseConnectionLost       = mib.FailCauseConnectionLost
+	CauseProtocolError        = mib.FailCauseProtocolError
+	CauseFileTooLarge         = mib.FailCauseFileTooLarge
+	CauseSizeMismatch         = mib.FailCauseSizeMismatch
+	CauseTLSFailed            = mib.FailCauseTlsFailed
+	CauseBadFormat            = mib.FailCauseBadFormat
+	CauseDigestMismatch       = mib.FailCauseDigestMismatch
+	CauseSignatureInvalid     = mib.FailCauseSignatureInvalid
+	CauseSignerUntrusted      = mib.FailCauseSignerUntrusted
+	CauseVersionMismatch      = mib.FailCauseVersionMismatch
+	CauseNoMemory             = mib.FailCauseNoMemory
+	CauseStorageFull          = mib.FailCauseStorageFull
+	CauseEraseError           = mib.FailCauseEraseError
+	CauseWriteError           = mib.FailCauseWriteError
+	CauseReadBackMismatch     = mib.FailCauseReadBackMismatch
+	CauseBankUnavailable      = mib.FailCauseBankUnavailable
+	CauseBootFlagError        = mib.FailCauseBootFlagError
+	CauseBootFailed           = mib.FailCauseBootFailed
+	CauseSelfTestFailed       = mib.FailCauseSelfTestFailed
+	CauseConfirmTimeout       = mib.FailCauseConfirmTimeout
+	CauseWatchdogReset        = mib.FailCauseWatchdogReset
+	CauseNoFallback           = mib.FailCauseNoFallback
+	CauseRollbackFailed       = mib.FailCauseRollbackFailed
+	CauseConfigReadError      = mib.FailCauseConfigReadError
+	CauseConfigParseError     = mib.FailCauseConfigParseError
+	CauseConfigFormatMismatch = mib.FailCauseConfigFormatMismatch
+	CauseConvertFailed        = mib.FailCauseConvertFailed
+	CauseConvertTimeout       = mib.FailCauseConvertTimeout
+	CauseConvertToolMissing   = mib.FailCauseConvertToolMissing
+	CauseConfigApplyError     = mib.FailCauseConfigApplyError
+	CauseConfigSaveError      = mib.FailCauseConfigSaveError
+	CauseAbortedByManager     = mib.FailCauseAbortedByManager
+	CauseAbortedLocally       = mib.FailCauseAbortedLocally
+	CauseDeadlineExceeded     = mib.FailCauseDeadlineExceeded
+	CauseInterrupted          = mib.FailCauseInterrupted
+	CauseInternalError        = mib.FailCauseInternalError
 )
 
-var causeNames = []string{
-	CauseNone: "none", CauseOther: "other", CauseUnsupported: "unsupported", CauseBadRequest: "badRequest",
-	CauseBusy: "busy", CauseNotPermitted: "notPermitted", CauseUnsupportedProtocol: "unsupportedProtocol",
-	CauseIncompatibleHardware: "incompatibleHardware", CauseDowngradeRefused: "downgradeRefused",
-	CauseAlreadyInstalled: "alreadyInstalled", CausePreconditionMissing: "preconditionMissing",
-	CauseServiceInUse: "serviceInUse", CauseNameNotResolved: "nameNotResolved", CauseServerUnreachable: "serverUnreachable", CauseServerBusy: "serverBusy", CauseAuthFailed: "authFailed", CauseFileNotFound: "fileNotFound", CauseAccessDenied: "accessDenied", CauseRemoteStorageFull: "remoteStorageFull",
-	CauseRemoteFileExists: "remoteFileExists", CauseTransferTimeout: "transferTimeout", CauseConnectionLost: "connectionLost", CauseProtocolError: "protocolError", CauseFileTooLarge: "fileTooLarge", CauseSizeMismatch: "sizeMismatch", CauseTLSFailed: "tlsFailed", CauseBadFormat: "badFormat", CauseDigestMismatch: "digestMismatch", CauseSignatureInvalid: "signatureInvalid", CauseSignerUntrusted: "signerUntrusted",
-	CauseVersionMismatch: "versionMismatch", CauseNoMemory: "noMemory", CauseStorageFull: "storageFull",
-	CauseEraseError: "eraseError", CauseWriteError: "writeError", CauseReadBackMismatch: "readBackMismatch",
-	CauseBankUnavailable: "bankUnavailable", CauseBootFlagError: "bootFlagError", CauseBootFailed: "bootFailed",
-	CauseSelfTestFailed: "selfTestFailed", CauseConfirmTimeout: "confirmTimeout", CauseWatchdogReset: "watchdogReset", CauseNoFallback: "noFallback", CauseRollbackFailed: "rollbackFailed", CauseConfigReadError: "configReadError", CauseConfigParseError: "configParseError", CauseConfigFormatMismatch: "configFormatMismatch", CauseConvertFailed: "convertFailed", CauseConvertTimeout: "convertTimeout",
-	CauseConvertToolMissing: "convertToolMissing", CauseConfigApplyError: "configApplyError",
-	CauseConfigSaveError: "configSaveError", CauseAbortedByManager: "abortedByManager", CauseAbortedLocally: "abortedLocally", CauseDeadlineExceeded: "deadlineExceeded", CauseInterrupted: "interrupted",
-	CauseInternalError: "internalError",
-}
-
-func (c Cause) String() string { return name(causeNames, int(c)) }
-
 // Causes lists the failure causes in ascending order.
-func Causes() (list []Cause) {
-	for c, n := range causeNames {
-		if n != "" {
-			list = append(list, Cause(c))
-		}
-	}
-	return list
-}
+func Causes() []Cause { return mib.FailCauses() }
 
-// Advice is what the device thinks of trying again; the numbers are those of
-// IadUpgRetryAdvice.
-type Advice uint8
+// Advice is what the device thinks of trying again.
+type Advice = mib.RetryAdvice
 
 // Advice on trying again.
 const (
-	NotApplicable Advice = 1 + iota
-	RetryNow
-	RetryLater
-	FixFirst
-	DoNotRetry
-	RestoreFirst
+	NotApplicable = mib.RetryAdviceNotApplicable
+	RetryNow      = mib.RetryAdviceRetryNow
+	RetryLater    = mib.RetryAdviceRetryLater
+	FixFirst      = mib.RetryAdviceFixFirst
+	DoNotRetry    = mib.RetryAdviceDoNotRetry
+	RestoreFirst  = mib.RetryAdviceRestoreFirst
 )
-
-var adviceNames = []string{NotApplicable: "notApplicable", RetryNow: "retryNow", RetryLater: "retryLater",
-	FixFirst: "fixFirst", DoNotRetry: "doNotRetry", RestoreFirst: "restoreFirst"}
-
-func (a Advice) String() string { return name(adviceNames, int(a)) }
-
-// advice has an entry for each cause; it is iadUpgOpAdvice for it.
-var advice = map[Cause]Advice{
-	CauseNone: NotApplicable, CauseOther: RetryLater,
-	CauseUnsupported: FixFirst, CauseBadRequest: FixFirst, CauseBusy: RetryLater, CauseNotPermitted: FixFirst,
-	CauseUnsupportedProtocol: FixFirst, CauseIncompatibleHardware: DoNotRetry, CauseDowngradeRefused: FixFirst,
-	CauseAlreadyInstalled: FixFirst, CausePreconditionMissing: FixFirst, CauseServiceInUse: RetryLater,
-	CauseNameNotResolved: RetryLater, CauseServerUnreachable: RetryLater, CauseServerBusy: RetryLater,
-	CauseAuthFailed: FixFirst, CauseFileNotFound: FixFirst, CauseAccessDenied: FixFirst,
-	CauseRemoteStorageFull: FixFirst, CauseRemoteFileExists: FixFirst, CauseTransferTimeout: RetryNow,
-	CauseConnectionLost: RetryNow, CauseProtocolError: RetryLater, CauseFileTooLarge: DoNotRetry,
-	CauseSizeMismatch: RetryNow, CauseTLSFailed: FixFirst,
-	CauseBadFormat: FixFirst, CauseDigestMismatch: RetryNow, CauseSignatureInvalid: DoNotRetry,
-	CauseSignerUntrusted: DoNotRetry, CauseVersionMismatch: FixFirst,
-	CauseNoMemory: RetryLater, CauseStorageFull: FixFirst, CauseEraseError: RetryLater, CauseWriteError: RetryLater,
-	CauseReadBackMismatch: RetryNow, CauseBankUnavailable: FixFirst,
-	CauseBootFlagError: RetryLater, CauseBootFailed: DoNotRetry, CauseSelfTestFailed: DoNotRetry,
-	CauseConfirmTimeout: RetryLater, CauseWatchdogReset: DoNotRetry, CauseNoFallback: FixFirst,
-	CauseRollbackFailed:  FixFirst,
-	CauseConfigReadError: RetryLater, CauseConfigParseError: FixFirst, CauseConfigFormatMismatch: FixFirst,
-	CauseConvertFailed: FixFirst, CauseConvertTimeout: RetryLater, CauseConvertToolMissing: FixFirst,
-	CauseConfigApplyError: FixFirst, CauseConfigSaveError: RetryLater,
-	CauseAbortedByManager: RetryNow, CauseAbortedLocally: RetryLater, CauseDeadlineExceeded: RetryLater,
-	CauseInterrupted: RetryNow, CauseInternalError: RetryLater,
-}
 
 // AdviceFor returns the advice for a cause, retryLater for one that is not in
 // the module.
-func AdviceFor(c Cause) Advice {
-	if a, ok := advice[c]; ok {
-		return a
-	}
-	return RetryLater
-}
+func AdviceFor(c Cause) Advice { return c.Advice() }
 
 // Failure is an error with the cause that the wire needs.
 type Failure struct {

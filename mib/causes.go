@@ -1,0 +1,239 @@
+package mib
+
+import "fmt"
+
+// Explanation is what people and programs can know about a failure cause.
+type Explanation struct {
+	Cause FailCause
+	// Advice on trying again; it is iadUpgOpAdvice of a failed operation.
+	Advice RetryAdvice
+	// What happened, as part of a sentence.
+	What string
+	// Remedy is what an operator with a management system can do, as part of
+	// a sentence; empty: nothing in particular.
+	Remedy string
+	// Objects is what somebody who works with the objects of the module can
+	// do, in Markdown.
+	Objects string
+}
+
+// explanations has one row for each value of IadUpgFailCause, in ascending
+// order. It is the only such table: device and manager, documentation and
+// history all take their advice from it.
+//
+//   - What the request, a file, the server or the device's contents must be
+//     changed for is fixFirst, also where another operation would help
+//     (unsupported, alreadyInstalled, badFormat, noFallback, rollbackFailed).
+//     doNotRetry is for a file that no change of a parameter makes fit.
+//   - Software that did not start, hung or is not healthy is doNotRetry: the
+//     device has gone back by itself when it reports this, and the same file
+//     would fail again.
+//   - What a medium or a server refuses it refuses again at once; a pause
+//     gives it the chance to recover (protocolError, eraseError, writeError,
+//     bootFlagError, configReadError, configSaveError, deadlineExceeded). A
+//     name may resolve later, because name servers fail for a while.
+//   - Nothing is wrong with a request that a manager has aborted.
+var explanations = []Explanation{
+	{FailCauseNone, RetryAdviceNotApplicable,
+		"no failure", "",
+		"nothing"},
+	{FailCauseOther, RetryAdviceRetryLater,
+		"failed", "",
+		"read the text; it is meant for humans"},
+	{FailCauseUnsupported, RetryAdviceFixFirst,
+		"the device does not support this", "",
+		"ask `iadUpgOpKindsSupported` what the device can do"},
+	{FailCauseBadRequest, RetryAdviceFixFirst,
+		"a parameter is missing or out of range", "check the options of the command",
+		"correct the parameter that the text names and make a new request"},
+	{FailCauseBusy, RetryAdviceRetryLater,
+		"another operation is running", "wait for it, or end it with iadms abort",
+		"wait for the end of the operation in `iadUpgOpId`, or abort it"},
+	{FailCauseNotPermitted, RetryAdviceFixFirst,
+		"not permitted now or for this user", "check the credentials file and the device's policy",
+		"too late to abort: wait for the end, then go back with `restoreOldSoftware` if need be"},
+	{FailCauseUnsupportedProtocol, RetryAdviceFixFirst,
+		"transfer protocol not supported", "choose another one with --protocol",
+		"choose one of `iadUpgProtocolsSupported`"},
+	{FailCauseIncompatibleHardware, RetryAdviceDoNotRetry,
+		"the software is for other hardware", "choose an image that names this device's model",
+		"get the software for `iadUpgHardwareRevision`"},
+	{FailCauseDowngradeRefused, RetryAdviceFixFirst,
+		"older than the device allows", "use --allow-downgrade, if it is above the device's floor",
+		"set `allowDowngrade` if the version is meant; below the version floor there is no way"},
+	{FailCauseAlreadyInstalled, RetryAdviceFixFirst,
+		"this version is installed already", "use --force to install it again",
+		"nothing to do; set `force` to write it once more"},
+	{FailCausePreconditionMissing, RetryAdviceFixFirst,
+		"something must be done first", "",
+		"do first what the text names: download, reset, or install the version in between"},
+	{FailCauseServiceInUse, RetryAdviceRetryLater,
+		"calls are in progress", "wait, or use --force",
+		"try when there are fewer calls, or set `force`"},
+	{FailCauseNameNotResolved, RetryAdviceRetryLater,
+		"the device cannot resolve the server's name", "give an IP address",
+		"check the host name in `iadUpgServerAddress` and the device's resolver; or write the address"},
+	{FailCauseServerUnreachable, RetryAdviceRetryLater,
+		"the device does not reach the file server", "check --advertise, routes and firewalls between device and server",
+		"check address, port, firewall and that the server runs"},
+	{FailCauseServerBusy, RetryAdviceRetryLater,
+		"the file server refuses for now", "",
+		"let fewer devices transfer at once, try later"},
+	{FailCauseAuthFailed, RetryAdviceFixFirst,
+		"the file server refused the log-in", "check user and password of the file server",
+		"write `iadUpgServerUser` and `iadUpgServerPassword` again"},
+	{FailCauseFileNotFound, RetryAdviceFixFirst,
+		"the file is not on the server", "check its name and folder",
+		"check `iadUpgFileName` and `iadUpgServerPath`; TFTP servers often need the file to exist before an upload"},
+	{FailCauseAccessDenied, RetryAdviceFixFirst,
+		"the file server denied access", "check permissions on the server",
+		"check the permissions on the server"},
+	{FailCauseRemoteStorageFull, RetryAdviceFixFirst,
+		"the file server has no space left", "make room on the server",
+		"make room on the server"},
+	{FailCauseRemoteFileExists, RetryAdviceFixFirst,
+		"the file server holds a file of this name already", "choose another name",
+		"remove the file on the server or choose another name"},
+	{FailCauseTransferTimeout, RetryAdviceRetryNow,
+		"the transfer stalled", "",
+		"try again; raise `iadUpgServerTimeout` on slow links"},
+	{FailCauseConnectionLost, RetryAdviceRetryNow,
+		"the transfer broke", "",
+		"try again; a download goes on where it was cut where the server can do that"},
+	{FailCauseProtocolError, RetryAdviceRetryLater,
+		"device and server did not understand each other", "try another protocol",
+		"read the server's words in the text; check its log"},
+	{FailCauseFileTooLarge, RetryAdviceDoNotRetry,
+		"the file is too large", "",
+		"compare the software with `iadUpgBankCapacity`; it does not fit this device"},
+	{FailCauseSizeMismatch, RetryAdviceRetryNow,
+		"the size is not the one announced", "",
+		"check `iadUpgFileExpectSize` and that the file on the server is complete"},
+	{FailCauseTlsFailed, RetryAdviceFixFirst,
+		"TLS refused or certificate not trusted", "check the server's certificate",
+		"check the server's certificate and what the device trusts"},
+	{FailCauseBadFormat, RetryAdviceFixFirst,
+		"not a file of the expected kind", "",
+		"check that the right file has the name"},
+	{FailCauseDigestMismatch, RetryAdviceRetryNow,
+		"the digest differs: the file was damaged or changed", "check the file on the server",
+		"check `iadUpgFileExpectDigest`; upload the file again; if it stays so the file is damaged"},
+	{FailCauseSignatureInvalid, RetryAdviceDoNotRetry,
+		"the signature is not valid", "sign the image with a key that the device trusts",
+		"do not use this file; get it from its maker again"},
+	{FailCauseSignerUntrusted, RetryAdviceDoNotRetry,
+		"the signer is not trusted", "sign the image with a key that the device trusts",
+		"sign the software with a key that the device trusts"},
+	{FailCauseVersionMismatch, RetryAdviceFixFirst,
+		"not the version asked for", "",
+		"correct `iadUpgReqVersion` or the file name"},
+	{FailCauseNoMemory, RetryAdviceRetryLater,
+		"the device is out of memory", "",
+		"try later, after a reset if need be"},
+	{FailCauseStorageFull, RetryAdviceFixFirst,
+		"the device's store is full", "",
+		"free room on the device; reset, restore, abort and confirm work all the same"},
+	{FailCauseEraseError, RetryAdviceRetryLater,
+		"the bank could not be erased", "",
+		"try again; if it stays so the flash is failing"},
+	{FailCauseWriteError, RetryAdviceRetryLater,
+		"bank or store could not be written", "",
+		"try again; if it stays so the flash is failing"},
+	{FailCauseReadBackMismatch, RetryAdviceRetryNow,
+		"what was written reads back differently", "suspect the flash memory",
+		"try again; if it stays so the flash is failing"},
+	{FailCauseBankUnavailable, RetryAdviceFixFirst,
+		"the bank is running, locked or missing", "confirm or roll back software that is on trial first",
+		"name the other bank; while software is on trial confirm it or restore the old one first"},
+	{FailCauseBootFlagError, RetryAdviceRetryLater,
+		"the next bank could not be recorded", "",
+		"try again; the bank that boots next is unchanged"},
+	{FailCauseBootFailed, RetryAdviceDoNotRetry,
+		"the new software did not start", "",
+		"the old software runs again; do not use this file"},
+	{FailCauseSelfTestFailed, RetryAdviceDoNotRetry,
+		"the new software started but is not healthy", "choose another image",
+		"the old software runs again; the text says what is not healthy"},
+	{FailCauseConfirmTimeout, RetryAdviceRetryLater,
+		"the trial was not confirmed in time", "",
+		"the old software runs again; activate once more and send `confirm` within `iadUpgConfirmWindow`"},
+	{FailCauseWatchdogReset, RetryAdviceDoNotRetry,
+		"the watchdog restarted the new software", "",
+		"the old software runs again; the new one hung"},
+	{FailCauseNoFallback, RetryAdviceFixFirst,
+		"no valid software in the other bank", "",
+		"the other bank holds nothing to go back to: download software into it"},
+	{FailCauseRollbackFailed, RetryAdviceFixFirst,
+		"the old software could not be restored", "",
+		"look at `iadUpgBankTable`; download software that works into the other bank"},
+	{FailCauseConfigReadError, RetryAdviceRetryLater,
+		"configuration data could not be collected", "",
+		"try later; the configuration data on the device may be damaged"},
+	{FailCauseConfigParseError, RetryAdviceFixFirst,
+		"the configuration file was not understood", "edit it",
+		"correct the file: its first line is `iad-config KIND FORMAT`"},
+	{FailCauseConfigFormatMismatch, RetryAdviceFixFirst,
+		"written for another format", "convert it first",
+		"set `convertFirst`, or convert the file by hand"},
+	{FailCauseConvertFailed, RetryAdviceFixFirst,
+		"the conversion program reported an error", "edit the configuration data by hand",
+		"read the text, the last words of the conversion program; edit the files and recover them"},
+	{FailCauseConvertTimeout, RetryAdviceRetryLater,
+		"the conversion program did not end in time", "",
+		"try again; then convert the files by hand"},
+	{FailCauseConvertToolMissing, RetryAdviceFixFirst,
+		"the device has no conversion program for these formats", "edit the configuration data by hand",
+		"convert the files by hand, or install software with a converter"},
+	{FailCauseConfigApplyError, RetryAdviceFixFirst,
+		"settings were refused", "edit the configuration data",
+		"correct the settings that the text names; the data from before are in force"},
+	{FailCauseConfigSaveError, RetryAdviceRetryLater,
+		"applied but not stored", "",
+		"try later; look at the device's storage"},
+	{FailCauseAbortedByManager, RetryAdviceRetryNow,
+		"aborted by a manager", "",
+		"make the request again if it is still wanted"},
+	{FailCauseAbortedLocally, RetryAdviceRetryLater,
+		"aborted at the device", "",
+		"ask on site, then make the request again"},
+	{FailCauseDeadlineExceeded, RetryAdviceRetryLater,
+		"not ended in its time limit", "allow more with --time-limit",
+		"raise `iadUpgReqTimeLimit`, or find out what is slow"},
+	{FailCauseInterrupted, RetryAdviceRetryNow,
+		"interrupted by power loss or an unexpected restart", "",
+		"make the request again; a download goes on where it was cut"},
+	{FailCauseInternalError, RetryAdviceRetryLater,
+		"internal error of the device", "",
+		"report it with the text and the device's log"},
+}
+
+var explained = func() map[FailCause]Explanation {
+	m := make(map[FailCause]Explanation, len(explanations))
+	for _, e := range explanations {
+		m[e.Cause] = e
+	}
+	return m
+}()
+
+// FailCauses lists the failure causes of the module in ascending order.
+func FailCauses() []FailCause {
+	list := make([]FailCause, len(explanations))
+	for i, e := range explanations {
+		list[i] = e.Cause
+	}
+	return list
+}
+
+// Explain returns what is known about a failure cause. One that is not in
+// the module counts as other and is named by its number.
+func (e FailCause) Explain() Explanation {
+	x, known := explained[e]
+	if !known {
+		x = explained[FailCauseOther]
+		x.Cause, x.What = e, fmt.Sprintf("failed, cause %d", e)
+	}
+	return x
+}
+
+// Advice is what iadUpgOpAdvice says about a failure cause.
+func (e FailCause) Advice() RetryAdvice { return e.Explain().Advice }
