@@ -88,6 +88,10 @@ func checkFloor(m *Manifest, floor string) error {
 // foreign are names that a file system itself may put into its root.
 var foreign = []string{"lost+found"}
 
+// Foreign reports whether a file system itself may have put name into its root: such
+// a file or directory is no content, and is never removed.
+func Foreign(name string) bool { return slices.Contains(foreign, name) }
+
 // looks is how many times a bank that cannot be read is looked at.
 const looks = 3
 
@@ -147,12 +151,12 @@ func readBankHead(fs afero.Fs) (*head, error) {
 
 func empty(fs afero.Fs) bool {
 	infos, err := afero.ReadDir(fs, ".")
-	return err == nil && !slices.ContainsFunc(infos, func(i os.FileInfo) bool { return !slices.Contains(foreign, i.Name()) })
+	return err == nil && !slices.ContainsFunc(infos, func(i os.FileInfo) bool { return !Foreign(i.Name()) })
 }
 
 // eraseBank removes everything from a bank but what keep wants.
 func eraseBank(fs afero.Fs, keep map[string]bool) error {
-	err := durable.Clear(fs, ".", func(name string) bool { return keep[name] || slices.Contains(foreign, name) })
+	err := durable.Clear(fs, ".", func(name string) bool { return keep[name] || Foreign(name) })
 	if err != nil {
 		return &Error{Code: CauseEraseError, Text: "the bank could not be erased", Err: err}
 	}

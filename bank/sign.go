@@ -2,6 +2,8 @@ package bank
 
 import (
 	"bytes"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -55,13 +57,39 @@ func ReadPrivateKey(data []byte, password string) (minisign.PrivateKey, error) {
 	return key, nil
 }
 
+// ErrPrivateKey is wrapped by the error of ReadPublicKey for a private key.
+var ErrPrivateKey = errors.New("that is a private key; name the public key, and keep this one away from devices")
+
 // ReadPublicKey reads a public key: a file of minisign or its second line alone.
 func ReadPublicKey(data []byte) (minisign.PublicKey, error) {
 	var key minisign.PublicKey
-	if err := key.UnmarshalText(trimKey(data)); err != nil {
+	data = trimKey(data)
+	if isPrivateKey(data) {
+		return key, ErrPrivateKey
+	}
+	if err := key.UnmarshalText(data); err != nil {
 		return minisign.PublicKey{}, fmt.Errorf("public key: %w", err)
 	}
 	return key, nil
+}
+
+// isPrivateKey reports whether data looks like a private key, also a damaged one or
+// one of another program.
+func isPrivateKey(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimSpace(line)
+		if bytes.HasPrefix(line, []byte("-----BEGIN ")) && bytes.Contains(line, []byte("PRIVATE KEY")) {
+			return true
+		}
+		// Minisign's: "Ed", then the key derivation, "Sc" or none, then "B2". A
+		// public key has a random number there.
+		raw := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
+		n, _ := base64.StdEncoding.Decode(raw, line)
+		if raw = raw[:n]; bytes.HasPrefix(raw, []byte("EdScB2")) || bytes.HasPrefix(raw, []byte("Ed\x00\x00B2")) {
+			return true
+		}
+	}
+	return false
 }
 
 // trimKey accepts the line ends of other systems.

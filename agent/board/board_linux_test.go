@@ -2,9 +2,12 @@ package board_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +47,54 @@ func TestLockRoot(t *testing.T) {
 	}
 	if _, err := board.LockRoot(filepath.Join(root, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("lock of a missing root: %v", err)
+	}
+}
+
+// An agent that was killed may still hold the lock for a moment.
+func TestLockRootAfterKill(t *testing.T) {
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "lock")
+	opened := func() (n int) {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && to == name {
+				n++
+			}
+		}
+		return n
+	}
+	for range 20 {
+		if err := os.WriteFile(name, fmt.Appendln(nil, ended.Process.Pid), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		held, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			lock, err := board.LockRoot(filepath.Dir(name))
+			if err == nil {
+				err = lock.Release()
+			}
+			done <- err
+		}()
+		for opened() < 2 && len(done) == 0 {
+			runtime.Gosched()
+		}
+		held.Close()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,8 +26,11 @@ var ErrLocked = errors.New("another agent runs on it")
 // ends, however it ends.
 type Lock struct{ file *os.File }
 
+// endWait is how long an agent that was killed may take to end.
+const endWait = 5 * time.Second
+
 // LockRoot locks the root folder of an agent. The error wraps ErrLocked if
-// another process has it. After Restart, it takes over the lock that this
+// another process has it; one that was killed is waited for. After Restart, it takes over the lock that this
 // process had before.
 func LockRoot(root string) (*Lock, error) {
 	path := filepath.Join(root, lockName)
@@ -44,14 +48,20 @@ func LockRoot(root string) (*Lock, error) {
 	// Whoever may read the file may lock it, and so keep the agent from
 	// starting. Where the mode cannot be changed, others have no business.
 	_ = file.Chmod(0o600)
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer file.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", root, err)
+	for end := time.Now().Add(endWait); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
 		}
-		text := make([]byte, 20)
-		n, _ := file.ReadAt(text, 0)
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n]))); err == nil {
+		pid := holder(file)
+		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EWOULDBLOCK) && ending(pid) && time.Now().Before(end) {
+			continue
+		}
+		file.Close()
+		switch {
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, fmt.Errorf("lock %s: %w", root, err)
+		case pid != 0:
 			return nil, fmt.Errorf("%s: %w (process %d)", root, ErrLocked, pid)
 		}
 		return nil, fmt.Errorf("%s: %w", root, ErrLocked)
@@ -60,6 +70,52 @@ func LockRoot(root string) (*Lock, error) {
 	_ = file.Truncate(0)
 	_, _ = file.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	return &Lock{file}, nil
+}
+
+// holder is the process that the lock file names, 0 for none.
+func holder(file *os.File) int {
+	text := make([]byte, 20)
+	n, _ := file.ReadAt(text, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+// ending reports whether a process was killed or has ended: the system takes a moment
+// to close its files, and a program that it was about to start may hold them for an
+// instant longer. A process that cannot be seen counts as ended.
+func ending(pid int) bool {
+	if pid == 0 {
+		return true // it has just locked the file, or its number was never written
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch name {
+		case "State":
+			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+				return true
+			}
+		case "Threads":
+			// The number of threads of one that exits falls to 0.
+			if value == "0" {
+				return true
+			}
+		case "SigPnd", "ShdPnd":
+			set, err := strconv.ParseUint(value, 16, 64)
+			if err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+				return true
+			}
+		}
+	}
+	// A process on its way out has given its memory back.
+	return !strings.Contains(string(text), "\nVmSize:")
 }
 
 // inherited returns the lock file that Restart kept open, nil if there is none.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/iad/bank"
 )
 
 // What somebody at the device sees: help, mistakes with their remedies, status.
@@ -119,4 +123,64 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("status of a running device: %v: %s", err, out)
 		}
 	})
+}
+
+// What is wrong with the files that init is given is found before it writes anything.
+func TestInitWritesNothingBeforeItsInputIsGood(t *testing.T) {
+	dir := t.TempDir()
+	pub, private, err := bank.KeyGen("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Making one takes seconds.
+	encrypted := []byte("untrusted comment: minisign encrypted secret key\n" +
+		base64.StdEncoding.EncodeToString(append([]byte("EdScB2"), make([]byte, 152)...)) + "\n")
+	for _, private := range [][]byte{private, encrypted} {
+		for name, data := range map[string][]byte{
+			"maker.key": private, "second line": bytes.SplitN(private, []byte("\n"), 2)[1], "maker.pub": pub, "text": []byte("a key\n"),
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range []struct {
+			key  string
+			args []string
+			says string
+		}{
+			{"maker.key", nil, "that is a private key"},
+			{"second line", nil, "that is a private key"},
+			{"text", nil, "public key"},
+			{"maker.pub", []string{"--config-dir", dir}, "none of the files"},
+			{"maker.pub", nil, "none.iad"},
+		} {
+			root := filepath.Join(t.TempDir(), "root")
+			args := append([]string{"init", "--root", root, "--image", filepath.Join(dir, "none.iad"), "--trust", filepath.Join(dir, c.key),
+				"--hardware", "H", "--device-id", "D"}, c.args...)
+			out, err := command(args...).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), c.says) {
+				t.Errorf("%s %v: %v: %s", c.key, c.args, err, out)
+			}
+			if _, err := os.Stat(root); err == nil {
+				t.Errorf("%s %v: %s was made", c.key, c.args, root)
+			}
+		}
+	}
+}
+
+// The directory that ext4 makes in each partition is no content.
+func TestInitWithLostAndFound(t *testing.T) {
+	d := newDevice(t)
+	for _, part := range []string{"bank1", "bank2", "state", "config"} {
+		if err := os.MkdirAll(filepath.Join(d.root+"2", part, "lost+found"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.init(d.root + "2")
+	d.start()
+	for _, part := range []string{"bank1", "bank2", "state", "config"} {
+		if _, err := os.Stat(filepath.Join(d.root, part, "lost+found")); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -41,6 +41,8 @@ type device struct {
 	log  io.Writer // gets what the process says; nil for nobody
 	cmd  *exec.Cmd
 	done chan error
+
+	trust, software string // files for iad init
 }
 
 // program is what the tests run: IAD_BINARY, or else this binary.
@@ -64,25 +66,32 @@ func newDevice(t *testing.T, initArgs ...string) *device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &device{t: t, root: filepath.Join(t.TempDir(), "root"), key: key}
+	d := &device{t: t, key: key}
 	text, err := pub.MarshalText()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	trust, image := filepath.Join(dir, "maker.pub"), filepath.Join(dir, "fw.iad")
-	for file, data := range map[string][]byte{trust: text, image: d.image("1.0.0", 100_000)} {
+	d.trust, d.software = filepath.Join(dir, "maker.pub"), filepath.Join(dir, "fw.iad")
+	for file, data := range map[string][]byte{d.trust: text, d.software: d.image("1.0.0", 100_000)} {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	args := append([]string{"init", "--root", d.root, "--image", image, "--trust", trust, "--hardware", "IAD-4FXS",
+	d.init(filepath.Join(t.TempDir(), "root"), initArgs...)
+	return d
+}
+
+// init makes a device in the folder root.
+func (d *device) init(root string, initArgs ...string) {
+	d.t.Helper()
+	d.root = root
+	args := append([]string{"init", "--root", d.root, "--image", d.software, "--trust", d.trust, "--hardware", "IAD-4FXS",
 		"--device-id", "IAD-0001", "--snmp", fmt.Sprintf("%s:%d", ownAddress(), 10000+rand.IntN(20000)), // not one that the system hands out
 		"--plain-passwords", "--read-community", "public", "--write-community", "private"}, initArgs...)
 	if out, err := command(args...).CombinedOutput(); err != nil {
-		t.Fatalf("iad init: %v\n%s", err, out)
+		d.t.Fatalf("iad init: %v\n%s", err, out)
 	}
-	return d
 }
 
 // ownAddress is an address of loopback that no other test uses, so that nobody

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -17,6 +18,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
+	"example.com/iad/bank"
 	"example.com/iad/internal/durable"
 )
 
@@ -135,7 +137,7 @@ func unused(dir string) error {
 	}
 	for _, part := range []string{"bank1", "bank2", "state", "config"} {
 		list, err := os.ReadDir(filepath.Join(dir, part))
-		if err == nil && len(list) > 0 {
+		if err == nil && slices.ContainsFunc(list, func(e os.DirEntry) bool { return !bank.Foreign(e.Name()) }) {
 			return fmt.Errorf("%s is not empty: take another folder for the device, or empty %s", filepath.Join(dir, part), dir)
 		}
 	}
@@ -152,16 +154,26 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	if err := unused(dir); err != nil {
 		return err
 	}
+	keys, err := readTrust(trust)
+	if err != nil {
+		return err
+	}
+	set, err := readSet(configDir)
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(image)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	// From here on files are written.
 	if err := board.MakeFolder(filepath.Join(dir, keysDir), 0o755); err != nil {
 		return err
 	}
 	host := afero.NewOsFs()
-	for i, k := range trust {
-		data, err := os.ReadFile(k)
-		if err != nil {
-			return err
-		}
-		name := filepath.Join(keysDir, fmt.Sprintf("%d-%s", i+1, filepath.Base(k)))
+	for i, data := range keys {
+		name := filepath.Join(keysDir, fmt.Sprintf("%d-%s", i+1, filepath.Base(trust[i])))
 		if err := durable.ReplaceFile(host, filepath.Join(dir, name), data, 0o644); err != nil {
 			return err
 		}
@@ -176,15 +188,6 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	set, err := readSet(configDir)
-	if err != nil {
-		return err
-	}
-	in, err := os.Open(image)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
 	if err := agent.Provision(c, in, set); err != nil {
 		return fmt.Errorf("%s, with the files of --config-dir: %w", image, err)
 	}
@@ -207,6 +210,21 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	st := agent.Peek(c)
 	fmt.Fprintf(cmd.OutOrStdout(), "device %s: software %s in bank 1, settings in %s\n", s.DeviceID, st.Banks.Bank(1).Version, file)
 	return nil
+}
+
+// readTrust reads public keys. What is not one must not get into the device.
+func readTrust(files []string) (keys [][]byte, err error) {
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("--trust: %w", err)
+		}
+		if _, err := bank.ReadPublicKey(data); err != nil {
+			return nil, fmt.Errorf("--trust %s: %w", name, err)
+		}
+		keys = append(keys, data)
+	}
+	return keys, nil
 }
 
 // marshal is the file of the settings, with the line that marks it as complete.
