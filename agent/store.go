@@ -55,10 +55,11 @@ func (s store) HasOther() bool {
 }
 
 // other is what was in force before, if that is in another format: what is newer
-// may have been given up. Only without it the newest in another format counts.
+// may have been given up. Only without it, or if that holds nothing, the newest in
+// another format counts.
 func (s store) other() (config.Generation, bool) {
 	another := func(format uint32) bool { return format != s.format() }
-	if g, ok := s.config.Before(); ok && another(g.Format) {
+	if g, ok := s.config.Before(); ok && another(g.Format) && !g.Bare {
 		return g, true
 	}
 	return s.config.Newest(another)
@@ -151,6 +152,9 @@ func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsRes
 	staged, err := s.config.Stage(toSet(files))
 	if err != nil {
 		return false, err
+	}
+	if staged.Generation().Bare {
+		s.log.Warn("the configuration files hold no settings: the software gets its defaults; the last settings are kept")
 	}
 	needsReset, err = s.platform.ApplyConfig(ctx, staged.Generation(), staged.Set())
 	if err != nil {

@@ -133,6 +133,17 @@ func (s Set) Format() (uint32, error) {
 	return common, nil
 }
 
+// Bare tells whether each file is its first line alone: a backup of software that
+// ran on its defaults. An empty set is bare.
+func (s Set) Bare() bool {
+	for _, data := range s {
+		if len(bytes.TrimSpace(Body(data))) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Digest returns SHA-256 over the files in the order of their kinds, as
 // iadUpgConfigDigest has it; nil if the set is empty.
 func (s Set) Digest() []byte {

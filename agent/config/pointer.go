@@ -23,7 +23,7 @@ type pointer struct {
 	// Current is the number in force, 0 for the software's defaults.
 	Current uint32 `json:"current"`
 	// Before is the number that was in force before Current, not counting
-	// defaults; 0 if there was none.
+	// defaults, nor a bare one while there is another; 0 if there was none.
 	Before uint32 `json:"before"`
 	// Last is the highest number that was ever in force.
 	Last uint32 `json:"last"`
@@ -50,6 +50,8 @@ type description struct {
 	Format uint32      `json:"format"`
 	Files  []fileEntry `json:"files"` // in the order of their kinds
 	Digest []byte      `json:"digest"`
+
+	bare bool // see Set.Bare
 }
 
 type fileEntry struct {
@@ -78,7 +80,7 @@ func decodeDescription(payload []byte) (description, error) {
 }
 
 func (d description) generation() Generation {
-	g := Generation{Number: d.Number, Format: d.Format, Digest: d.Digest}
+	g := Generation{Number: d.Number, Format: d.Format, Digest: d.Digest, Bare: d.bare}
 	for _, f := range d.Files {
 		kind, _ := ParseKind(f.Kind)
 		g.Kinds = append(g.Kinds, kind)

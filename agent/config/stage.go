@@ -36,7 +36,7 @@ func (s *Store) Stage(set Set) (*Staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := description{Number: s.pointer.Last + 1, Format: format, Digest: set.Digest()}
+	d := description{Number: s.pointer.Last + 1, Format: format, Digest: set.Digest(), bare: set.Bare()}
 	for _, kind := range set.Kinds() {
 		sum := sha256.Sum256(set[kind])
 		d.Files = append(d.Files, fileEntry{Kind: kind.String(), Size: int64(len(set[kind])), SHA256: sum[:]})

@@ -58,6 +58,9 @@ type Generation struct {
 	Applied time.Time
 	// Kinds are the kinds of data it has, in the order of their numbers.
 	Kinds []Kind
+	// Bare is true if its files hold nothing but their first lines (see
+	// Set.Bare).
+	Bare bool
 }
 
 // Store keeps the generations of configuration data of one device. Its methods
@@ -215,7 +218,8 @@ func (s *Store) check(number uint32) (description, error) {
 	if err != nil {
 		return description{}, fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
 	}
-	_, err = s.read(d)
+	set, err := s.read(d)
+	d.bare = set.Bare()
 	return d, err
 }
 
@@ -254,7 +258,8 @@ func readFile(fs afero.Fs, name string, limit int64) ([]byte, error) {
 // Boot decides which generation is in force for software of the given format (1
 // or more) that last ran with generation remembered (0: none, or not known), and
 // records it. It is the remembered one if that is whole and of the format;
-// else the one in force so far, if it is of the format; else the defaults.
+// else the one in force so far, if it is of the format; else, if defaults were in
+// force, the one before them, if it is of the format; else the defaults.
 // If the pointer, or what it pointed to, was lost, the newest whole generation
 // of the format takes its place. What was in force before stays on disk. An
 // error tells that the choice could not be recorded (CauseSaveError or
@@ -276,6 +281,8 @@ func (s *Store) Boot(format, remembered uint32) (Generation, error) {
 		chosen = s.pointer.Current
 	case s.damaged || unread:
 		chosen = s.newest(func(d description) bool { return d.Format == format })
+	case s.pointer.Current == 0 && s.fits(s.pointer.Before):
+		chosen = s.pointer.Before // nothing newer came from an operator
 	}
 	if unread {
 		s.opt.Log.Warn("configuration data cannot be read now; others stand in for them", "format", format,
@@ -314,6 +321,13 @@ func (s *Store) has(number uint32) bool {
 	return ok
 }
 
+// filled tells whether a generation is whole and holds settings of an operator, not
+// only the first lines that a backup of defaults has.
+func (s *Store) filled(number uint32) bool {
+	d, ok := s.generations[number]
+	return ok && !d.bare
+}
+
 func (s *Store) fits(number uint32) bool {
 	d, ok := s.generations[number]
 	return ok && d.Format == s.format
@@ -332,7 +346,9 @@ func (s *Store) newest(want func(description) bool) (number uint32) {
 // moved returns the pointer after number has come in force.
 func (s *Store) moved(number uint32) pointer {
 	p := s.pointer
-	if was := s.current(); was != number && (s.has(was) || s.unread[was]) {
+	was := s.current()
+	instead := !s.generations[was].bare || !s.filled(p.Before) // bare ones do not push out others
+	if was != number && (s.has(was) || s.unread[was]) && instead {
 		p.Before = was
 	}
 	p.Current, p.Last, p.Applied = number, max(p.Last, number), s.opt.Now()
@@ -412,20 +428,23 @@ func Peek(fs afero.Fs) (Generation, Set, error) {
 	return d.generation(), set, err
 }
 
-// Newest returns the generation with the highest number whose format is wanted; ok
-// tells whether there is one.
+// Newest returns the generation with the highest number whose format is wanted, a
+// bare one only if there is no other; ok tells whether there is one.
 func (s *Store) Newest(wanted func(format uint32) bool) (g Generation, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	number := s.newest(func(d description) bool { return wanted(d.Format) })
+	number := s.newest(func(d description) bool { return wanted(d.Format) && !d.bare })
+	if number == 0 {
+		number = s.newest(func(d description) bool { return wanted(d.Format) })
+	}
 	if number == 0 {
 		return Generation{}, false
 	}
 	return s.generations[number].generation(), true
 }
 
-// Before returns the generation that was in force before, not counting defaults;
-// ok tells whether there is one.
+// Before returns the generation that was in force before, not counting defaults,
+// nor a bare one while there is another; ok tells whether there is one.
 func (s *Store) Before() (g Generation, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -437,13 +456,18 @@ func (s *Store) Before() (g Generation, ok bool) {
 }
 
 // Prune deletes the generations that are neither in force, nor the one before,
-// nor in keep: the software banks remember those. The error is an *Error with
-// CauseWriteError.
+// nor in keep: the software banks remember those. If neither the one in force nor the
+// one before holds settings, the newest one that does stays too: data that came from
+// an operator are not given up for those that came from defaults. The error is an
+// *Error with CauseWriteError.
 func (s *Store) Prune(keep ...uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.standIn != nil {
 		return nil
+	}
+	if !s.filled(s.pointer.Current) && !s.filled(s.pointer.Before) {
+		keep = append(slices.Clone(keep), s.newest(func(d description) bool { return !d.bare }))
 	}
 	var failures []error
 	for number := range s.generations {

@@ -337,3 +337,89 @@ func TestHalfDeletedIsRemoved(t *testing.T) {
 		t.Error("leftover still there")
 	}
 }
+
+// defaults is what a backup of software on its defaults consists of.
+func defaults(format uint32) config.Set {
+	set := config.Set{}
+	for _, k := range config.Kinds() {
+		set[k] = config.WithHeader(k, format, nil)
+	}
+	return set
+}
+
+// What an operator has set is not given up for files without any settings,
+// however often those are put in force, nor after a restart.
+func TestDefaultsDoNotPushOutSettings(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "precious"))
+	for range 3 {
+		boot(t, s, 2, 0) // the software does not read them: defaults
+		put(t, s, defaults(2))
+		if err := s.Prune(0, 0); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, fs)
+	}
+	if g, ok := s.Before(); !ok || g.Number != 1 || g.Bare {
+		t.Errorf("before: %+v, %t", g, ok)
+	}
+	if g, ok := s.Newest(func(f uint32) bool { return f != 2 }); !ok || g.Number != 1 {
+		t.Errorf("newest in another format: %+v, %t", g, ok)
+	}
+	if diff := cmp.Diff(files(1, "precious"), read(t, s, 1)); diff != "" {
+		t.Error(diff)
+	}
+	// Settings of an operator take their place as ever.
+	boot(t, s, 2, 0)
+	put(t, s, files(2, "new"))
+	put(t, s, files(2, "newer"))
+	if err := s.Prune(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Read(1); err == nil {
+		t.Error("the first generation is still there after two newer ones of an operator")
+	}
+}
+
+// Earlier software took a generation without settings for the one before.
+func TestPruneKeepsTheNewestSettings(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	s := open(t, fs)
+	boot(t, s, 1, 0)
+	put(t, s, defaults(1))
+	put(t, s, files(1, "old"))
+	put(t, s, files(1, "precious"))
+	put(t, s, defaults(1))
+	if err := fs.Remove("current"); err != nil { // the pointer is lost: the newest is in force, nothing was before
+		t.Fatal(err)
+	}
+	s, _, err := config.Open(fs, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot(t, s, 1, 4)
+	if err := s.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	for n, kept := range map[uint32]bool{1: false, 2: false, 3: true, 4: true} {
+		if _, err := s.Read(n); kept != (err == nil) {
+			t.Errorf("generation %d: %v", n, err)
+		}
+	}
+}
+
+// Software in the format of what an operator set last gets it, although other
+// software ran on its defaults in between.
+func TestSettingsOutliveDefaults(t *testing.T) {
+	s := open(t, afero.NewMemMapFs())
+	boot(t, s, 1, 0)
+	put(t, s, files(1, "precious"))
+	if n := boot(t, s, 2, 0).Number; n != 0 {
+		t.Fatalf("generation %d, want the defaults", n)
+	}
+	if n := boot(t, s, 1, 0).Number; n != 1 {
+		t.Errorf("generation %d, want 1", n)
+	}
+}
