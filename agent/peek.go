@@ -50,6 +50,21 @@ func Peek(cfg Config) Status {
 	return s
 }
 
+// SelfTestOf returns the self-test of the software in bank n, whose signature and
+// digests it checks, with the configuration data in force. It changes nothing and may
+// be called while the device runs. Of cfg it uses Banks, Data and Trust.
+func SelfTestOf(cfg Config, n int) (SelfTest, error) {
+	img, err := bank.VerifySplit(cfg.Banks[n-1], bank.ManifestName, cfg.Trust)
+	if err != nil {
+		return SelfTest{}, err
+	}
+	t := SelfTest{Program: Program{Bank: n, Payload: img.Manifest.SelfTest}, Version: img.Manifest.Version}
+	if g, _, err := config.Peek(cfg.Data); err == nil && g.Format == img.Manifest.ConfigFormat {
+		t.Generation = g.Number
+	}
+	return t, nil
+}
+
 // SetFloor sets the version floor of a device that is not running, up or down,
 // "" for none. It is refused while software is on trial, one of whose starts it
 // would use up.

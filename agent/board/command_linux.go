@@ -155,6 +155,9 @@ func describe(ctx context.Context, path string, err error, said string) error {
 	if errors.As(err, &pathError) {
 		err = pathError.Err
 	}
+	if text := whyNotStarted(path, err); text != "" {
+		return &startError{path, text, err}
+	}
 	return fmt.Errorf("%s: %w", path, err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,6 +33,11 @@ type Platform struct {
 	// Applied is a directory that holds the files in force, one for each kind,
 	// named as their kind; each start and import brings it up to date.
 	Applied string
+	// State is the directory in which SelfTest keeps the output of the last
+	// self-test, as SelfTestLog; "" for nowhere.
+	State string
+	// Log gets the output of self-tests; nil discards it.
+	Log *slog.Logger
 	// SelfTestProgram is run for software without a self-test of its own.
 	SelfTestProgram string
 	// ConverterProgram converts where the software has no program for it.
@@ -56,25 +62,6 @@ type Platform struct {
 }
 
 var _ agent.Platform = (*Platform)(nil)
-
-// SelfTest runs the self-test: exit status 0 means healthy. The program sees
-// IAD_BANK (its folder), IAD_VERSION, and IAD_CONFIG: the folder with the
-// configuration files in force, or "none" on the defaults.
-func (p *Platform) SelfTest(ctx context.Context, t agent.SelfTest) error {
-	payload := p.payload(t.Program)
-	path := cmp.Or(payload, p.SelfTestProgram)
-	if path == "" {
-		return nil
-	}
-	settings := "none"
-	if t.Generation != 0 {
-		settings = p.Applied
-	}
-	_, err := Run(ctx, Command{Path: path, Temp: p.Work, Limit: p.Limit, User: p.As, Env: []string{
-		"IAD_BANK=" + p.Banks[t.Bank-1], "IAD_VERSION=" + t.Version, "IAD_CONFIG=" + settings,
-	}})
-	return boardFault(err, payload, p.As)
-}
 
 // payload is the path of a program of the software, "" for one of the board's.
 func (p *Platform) payload(prog agent.Program) string {

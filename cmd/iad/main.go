@@ -63,7 +63,7 @@ ROOT/iad.toml.`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand(), settingsCommand())
+	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand(), settingsCommand(), selftestCommand())
 	cli.Strict(root, func(err error) error { return usageError{err} })
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {

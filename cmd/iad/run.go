@@ -83,6 +83,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		c.Log.Error("settings", "err", f)
 		c.Findings = append(c.Findings, f)
 	}
+	platform.Log = c.Log
 	if err := platform.Tidy(); err != nil {
 		c.Log.Warn("the work folder could not be cleared", "err", err)
 	}

@@ -82,15 +82,20 @@ func floorCommand() *cobra.Command {
 }
 
 func open(root, file string) (agent.Config, *settings, error) {
+	c, _, s, err := openPlatform(root, file)
+	return c, s, err
+}
+
+func openPlatform(root, file string) (agent.Config, *board.Platform, *settings, error) {
 	if file == "" {
 		file = filepath.Join(root, settingsName)
 	}
 	s, err := loadOrGood(root, file)
 	if err != nil {
-		return agent.Config{}, nil, err
+		return agent.Config{}, nil, nil, err
 	}
-	c, _, err := s.config(root)
-	return c, s, err
+	c, p, err := s.config(root)
+	return c, p, s, err
 }
 
 func roles(b *bank.Info) string {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,8 @@ type buildOptions struct {
 	split      string
 	key        string
 	output     string
+	// interpreters are there on the devices, though not here.
+	interpreters []string
 }
 
 func newImageBuild() *cobra.Command {
@@ -48,6 +51,7 @@ func newImageBuild() *cobra.Command {
 	f.BoolVar(&o.manifest.NoReset, "no-reset", false, "the software takes effect without a reset where the device can do that")
 	f.StringVar(&o.selftest, "selftest", "", "`file` to run after the start; exit status 0 means healthy")
 	f.StringArrayVar(&o.converters, "converter", nil, "`FROM:TO:FILE`: program that converts configuration data between two formats")
+	f.StringSliceVar(&o.interpreters, "interpreter", nil, "`path` of an interpreter that the devices have and this machine has not; repeat for more")
 	f.StringVar(&o.key, "key", "", "private key `file`")
 	f.StringVarP(&o.output, "output", "o", "", "image `file` to write")
 	f.StringVar(&o.split, "split", "", "write manifest, signature and files into this `folder` instead")
@@ -115,6 +119,7 @@ func (o *buildOptions) payloads(names []string) ([]bank.PayloadFile, error) {
 		}
 		if program {
 			files[at].Mode |= 0o555
+			return o.checkProgram(name)
 		}
 		return nil
 	}
@@ -140,6 +145,28 @@ func (o *buildOptions) payloads(names []string) ([]bank.PayloadFile, error) {
 		o.manifest.Converters = append(o.manifest.Converters, c)
 	}
 	return files, nil
+}
+
+// checkProgram refuses a program that cannot run, which a device would find out only
+// once its new software is on trial.
+func (o *buildOptions) checkProgram(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := bank.ReadProgram(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if !p.Script || slices.Contains(o.interpreters, p.Interpreter) {
+		return nil
+	}
+	if _, err := os.Stat(p.Interpreter); err != nil {
+		return fmt.Errorf("%s: its interpreter %s does not exist on this machine; if the devices have it, add --interpreter %s",
+			name, p.Interpreter, p.Interpreter)
+	}
+	return nil
 }
 
 func parseConverter(text string) (bank.Converter, string, error) {

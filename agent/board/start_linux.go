@@ -1,0 +1,64 @@
+package board
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/iad/bank"
+)
+
+// startError is the system's error for a program that could not be started, with
+// what is wrong with the program.
+type startError struct {
+	path, text string
+	err        error
+}
+
+func (e *startError) Error() string { return e.path + ": " + e.text }
+func (e *startError) Unwrap() error { return e.err }
+
+// whyNotStarted says what is wrong with a program that the system did not start, ""
+// if its error says it well enough: of a script whose interpreter is missing it says
+// that there is no such file.
+func whyNotStarted(path string, err error) string {
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOEXEC) && !errors.Is(err, unix.EACCES) {
+		return ""
+	}
+	f, openErr := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) //durable: only read
+	if openErr != nil {
+		return ""
+	}
+	defer f.Close()
+	p, readErr := bank.ReadProgram(f)
+	switch {
+	case errors.Is(readErr, bank.ErrNotAProgram):
+		return readErr.Error()
+	case readErr != nil:
+		return ""
+	case p.Interpreter != "":
+		info, statErr := os.Stat(p.Interpreter)
+		switch {
+		case errors.Is(statErr, os.ErrNotExist):
+			return fmt.Sprintf("its interpreter %s does not exist on this device", p.Interpreter)
+		case statErr == nil && !info.Mode().IsRegular():
+			return fmt.Sprintf("its interpreter %s is not a program", p.Interpreter)
+		}
+	}
+	if own, ok := ownProgram(); ok && !p.Script && errors.Is(err, unix.ENOEXEC) && (own.Machine != p.Machine || own.Bits < p.Bits) {
+		return fmt.Sprintf("it is made for %s (%d bits), and this device is %s (%d bits)", p.MachineName(), p.Bits, own.MachineName(), own.Bits)
+	}
+	return ""
+}
+
+func ownProgram() (bank.Program, bool) {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return bank.Program{}, false
+	}
+	defer f.Close()
+	p, err := bank.ReadProgram(f)
+	return p, err == nil
+}
