@@ -57,16 +57,16 @@ func (u *upgrade) otherContents(img *Image, banks [2]Bank) error {
 	return nil
 }
 
-// judgeContents is the part of step 150 that a version cannot tell: whether
+// judgeContents is the part of the judgement that a version cannot tell: whether
 // what runs came from this image.
-func (u *upgrade) judgeContents(ctx context.Context, d *Device) error {
+func (u *upgrade) judgeContents(ctx context.Context, d *Device, step Step, kind mib.OperationKind) error {
 	banks, err := u.plan.Client.Banks(ctx)
 	if err != nil {
-		return u.asFailure(StepUpdateJudge, mib.OperationKindDownloadSoftware, err)
+		return u.asFailure(step, kind, err)
 	}
 	img := u.plan.Image
 	if b := running(banks); b != nil && !b.holds(img.Version(), img.ManifestDigest) {
-		return &Failure{Device: d.ID, Step: StepUpdateJudge, Kind: mib.OperationKindDownloadSoftware,
+		return &Failure{Device: d.ID, Step: step, Kind: kind,
 			Cause: mib.FailCauseVersionMismatch, Advice: mib.RetryAdviceFixFirst,
 			Text: fmt.Sprintf("another %s runs: its manifest has the SHA-256 %x, that of %s has %x",
 				b.Version, b.Digest, img.FileName(), img.ManifestDigest)}

@@ -45,9 +45,25 @@ type Failure struct {
 	NoAnswer bool
 	// Refused: the device did not accept the command; the operation did not start.
 	Refused bool
+	// Software: the new software itself is at fault. It would fail again.
+	Software bool
+	// Decision: only a person can decide how to continue; nothing was overwritten.
+	// The Failure wraps ErrDecision then.
+	Decision bool
+}
+
+// Unwrap implements errors.Unwrap.
+func (e *Failure) Unwrap() error {
+	if e.Decision {
+		return ErrDecision
+	}
+	return nil
 }
 
 func (e *Failure) Error() string {
+	if e.Decision && !e.Software {
+		return fmt.Sprintf("%s: %s", e.Device, e.Text)
+	}
 	s := fmt.Sprintf("%s: %s failed", e.Device, e.Kind)
 	if e.Phase != 0 && e.Phase != mib.OperationPhaseNone {
 		s += " while " + e.Phase.String()

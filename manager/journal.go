@@ -45,6 +45,9 @@ type Record struct {
 	// it is good.
 	Folder string       `json:"folder,omitempty"`
 	Backup []BackupFile `json:"backup,omitempty"`
+	// Config is what was in force when the backup was made, or what the procedure
+	// itself put in force since.
+	Config *ConfigState `json:"config,omitempty"`
 	// Modified is what was made of the backup for the new software.
 	Modified *ModifiedBackup `json:"modified,omitempty"`
 	// Tasks are the operations of the attempt that goes on.

@@ -250,6 +250,9 @@ func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error,
 		return Answer{}, errors.Join(err, askErr)
 	}
 	if answer.Choice == GiveUp {
+		if failure.Software {
+			return Answer{}, err // resumed later, it is asked again
+		}
 		// Resumed later, the step is done again.
 		return Answer{}, errors.Join(err, u.anew(err))
 	}

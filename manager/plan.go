@@ -90,6 +90,9 @@ type Plan struct {
 	Options map[string][]string
 	// Resume continues what the journal tells.
 	Resume bool
+	// Again installs software once more that the journal says to be at fault, without
+	// a question: the operator knows that, and has changed something.
+	Again bool
 	// Clock tells the time; nil: the system's.
 	Clock Clock
 	// Log gets details; nil: nothing.
@@ -184,6 +187,11 @@ const (
 	RestoreOld
 	// Modify has the configuration data modified, then step 170 done again.
 	Modify
+	// KeepNewer leaves configuration data that are newer than the backup in force
+	// and ends.
+	KeepNewer
+	// Overwrite gives the backup back over newer configuration data.
+	Overwrite
 )
 
 // Question asks how to go on after a failure.
@@ -212,6 +220,9 @@ type Operator interface {
 type Automatic struct {
 	// Retries of each step; 0: none.
 	Retries int
+	// RetrySoftware retries also where the software itself is at fault: as a rule it
+	// would fail again.
+	RetrySoftware bool
 	// Pause before a retry for which the advice is retryLater; 0: 10 s.
 	Pause time.Duration
 	// Clock tells the time; nil: the system's.
@@ -226,7 +237,11 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{Choice: GiveUp}, nil
 	}
 	advice := q.Advice
-	if advice == mib.RetryAdviceRestoreFirst && q.Step == StepRestore && !unhealthy(q.Failure) {
+	var f *Failure
+	if errors.As(q.Failure, &f) && (f.Decision || softwareFailed(f)) && !(softwareFailed(f) && a.RetrySoftware) {
+		return Answer{Choice: GiveUp}, nil
+	}
+	if advice == mib.RetryAdviceRestoreFirst && q.Step == StepRestore {
 		advice = mib.RetryAdviceRetryNow // it was restored: figure 1 goes on with 130
 	}
 	switch advice {
@@ -247,13 +262,6 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 		}
 	}
 	return Answer{Choice: GiveUp}, nil
-}
-
-// unhealthy tells whether the device's self-test found fault with the
-// software: it would again.
-func unhealthy(err error) bool {
-	var f *Failure
-	return errors.As(err, &f) && f.Cause == mib.FailCauseSelfTestFailed
 }
 
 // UpdateKind says what an Update tells.

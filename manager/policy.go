@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ const (
 	PolicyOther   PolicyKind = "other"   // step 130 again with another image, once
 	PolicyEdit    PolicyKind = "edit"    // modify the configuration data once more, step 170 again
 	PolicyRestore PolicyKind = "restore" // go back to the old software and end
+	PolicyService PolicyKind = "service" // like restore, unless only the file server failed
 	PolicyGiveUp  PolicyKind = "give-up" // end; the device keeps what it runs
 )
 
@@ -32,9 +34,9 @@ const (
 func ParsePolicy(s string, open func(name string) (*Image, error)) (Policy, error) {
 	name, file, hasFile := strings.Cut(s, "=")
 	p := Policy{Kind: PolicyKind(name)}
-	kinds := []PolicyKind{PolicyAdvice, PolicyAsk, PolicyOther, PolicyEdit, PolicyRestore, PolicyGiveUp}
+	kinds := []PolicyKind{PolicyAdvice, PolicyAsk, PolicyOther, PolicyEdit, PolicyRestore, PolicyService, PolicyGiveUp}
 	if !slices.Contains(kinds, p.Kind) || hasFile != (p.Kind == PolicyOther) {
-		return p, fmt.Errorf("%q is none of the policies ask, advice, edit, restore, give-up and other=FILE", s)
+		return p, fmt.Errorf("%q is none of the policies ask, advice, edit, restore, service, give-up and other=FILE", s)
 	}
 	if !hasFile {
 		return p, nil
@@ -91,9 +93,22 @@ func (p *Policies) Ask(ctx context.Context, q Question) (Answer, error) {
 			if q.Step == StepRestore {
 				return Answer{Choice: GiveUp}, nil // the old software runs already
 			}
+		case PolicyService:
+			// On its defaults a gateway is out of service. With the file server back,
+			// the recovery can be repeated; with a device that is silent nothing can.
+			if slices.Contains(q.Choices, RestoreOld) && !serverFailed(q.Failure) {
+				return Answer{Choice: RestoreOld}, nil
+			}
 		case PolicyGiveUp:
 			return Answer{Choice: GiveUp}, nil
 		}
 	}
 	return Answer{Choice: GiveUp}, nil
+}
+
+// serverFailed tells whether only the file server, or the way to it, is known to have
+// failed, or nothing is known because the device does not answer.
+func serverFailed(err error) bool {
+	var f *Failure
+	return errors.As(err, &f) && (f.NoAnswer || transferFailed(f.Cause))
 }

@@ -36,7 +36,11 @@ func (u *upgrade) backUp(ctx context.Context) error {
 func (u *upgrade) backUpOnce(ctx context.Context) error {
 	u.begin(StepBackup, "back up the configuration data")
 	if u.record.task(mib.OperationKindBackupConfig) == nil {
-		var err error
+		d, err := u.plan.Client.Device(ctx)
+		if err != nil {
+			return u.asFailure(StepBackup, mib.OperationKindBackupConfig, err)
+		}
+		u.record.Config = d.configState()
 		if u.record.Folder, u.record.Backup, err = u.session.NewBackup(u.plan.Kinds); err != nil {
 			return err
 		}
@@ -59,6 +63,13 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 // the server.
 func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	u.begin(StepBackupJudge, "judge the backup")
+	d, err := u.plan.Client.Device(ctx)
+	if err != nil {
+		return u.asFailure(StepBackupJudge, op.Kind, err)
+	}
+	if was, now := u.record.Config, d.configState(); was != nil && !was.equal(now) {
+		return u.badBackup(op, mib.FailCauseConfigReadError, fmt.Sprintf("generation %d was replaced by %d in the meantime", was.Generation, now.Generation))
+	}
 	var backup []BackupFile
 	var unread []string // files that could not be compared
 	reason := ""        // why

@@ -21,6 +21,12 @@ func (u *upgrade) recover(ctx context.Context) error {
 		if err == nil {
 			return u.confirm(ctx)
 		}
+		if u.newer {
+			if done, err := u.askNewer(ctx, attempt, err); done || err != nil {
+				return err
+			}
+			continue
+		}
 		choices := []Choice{Retry}
 		if u.canModify() {
 			choices = append(choices, Modify)
@@ -40,6 +46,9 @@ func (u *upgrade) recover(ctx context.Context) error {
 			if err := u.restoreOld(ctx); err != nil {
 				return err
 			}
+			if err := u.enter(StageUpdate); err != nil { // resumed later, it begins with 130
+				return err
+			}
 			return fmt.Errorf("%s is back on %s: the operator gave up %s: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), err)
 		}
 	}
@@ -55,6 +64,15 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
 		return u.asFailure(StepRecover, mib.OperationKindRecoverConfig, err)
+	}
+	if u.plan.Image != nil {
+		// The new software's data are not for the old one.
+		if d, err = u.judgeSoftware(ctx, StepRecover, mib.OperationKindRecoverConfig); err != nil {
+			return err
+		}
+		if err := u.keepsNewer(d); err != nil {
+			return err
+		}
 	}
 	if modify || u.record.Modified == nil && u.plan.ModifyFirst && u.otherFormat(d) {
 		if err := u.modify(ctx, d); err != nil {
@@ -125,6 +143,7 @@ func (u *upgrade) judgeRecovery(ctx context.Context) error {
 	if err != nil {
 		return u.asFailure(StepRecoverJudge, mib.OperationKindRecoverConfig, err)
 	}
+	u.learnConfig(d)
 	if u.plan.Image != nil && d.Version != u.plan.Image.Version() {
 		return &Failure{Device: d.ID, Step: StepRecoverJudge, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseBootFailed,
 			Advice: mib.RetryAdviceRestoreFirst, Text: d.Version + " runs, not " + u.plan.Image.Version()}

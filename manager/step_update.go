@@ -13,6 +13,7 @@ import (
 // operator ends. After a failure the old software is brought back first.
 func (u *upgrade) update(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
+		known := u.record.Failed != nil // by an earlier run
 		err := u.installOrFailed(ctx)
 		if err == nil {
 			return nil
@@ -20,6 +21,9 @@ func (u *upgrade) update(ctx context.Context) error {
 		var failure *Failure
 		if ctx.Err() != nil || !errors.As(err, &failure) {
 			return err
+		}
+		if softwareFailed(failure) {
+			failure.Software, failure.Decision = true, true
 		}
 		u.fail(StepUpdateJudge, err)
 		if failure.NoAnswer {
@@ -34,6 +38,13 @@ func (u *upgrade) update(ctx context.Context) error {
 		}
 		if restoreErr := u.restoreOld(ctx); restoreErr != nil {
 			return fmt.Errorf("%w; and then: %w", err, restoreErr)
+		}
+		if known && u.plan.Again {
+			u.plan.Again = false
+			if err := u.anew(nil); err != nil {
+				return err
+			}
+			continue
 		}
 		answer, askErr := u.decide(ctx, StepRestore, attempt, err, Retry, OtherFile)
 		if askErr != nil {
@@ -53,6 +64,16 @@ func (u *upgrade) update(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// softwareFailed tells whether the new software itself is at fault, by its own tests or
+// by the operator's.
+func softwareFailed(f *Failure) bool {
+	switch f.Cause {
+	case mib.FailCauseSelfTestFailed, mib.FailCauseBootFailed, mib.FailCauseWatchdogReset:
+		return true
+	}
+	return f.Software
 }
 
 // installOrFailed is steps 130 to 150, unless an earlier run of the procedure
@@ -83,6 +104,9 @@ func (u *upgrade) changeImage(ctx context.Context, img *Image) error {
 
 // install is steps 130 to 150.
 func (u *upgrade) install(ctx context.Context) error {
+	if err := u.backUpAgain(ctx); err != nil {
+		return err
+	}
 	img := u.plan.Image
 	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), u.result.OldVersion, img.Version()))
 	request, err := u.downloadRequest(ThenActivate)
@@ -138,12 +162,33 @@ func (u *upgrade) resetIfNeeded(ctx context.Context, command, watch Step) error 
 // judgeUpdate is step 150: the new software must be what runs.
 func (u *upgrade) judgeUpdate(ctx context.Context) error {
 	u.begin(StepUpdateJudge, "judge the update")
+	d, err := u.judgeSoftware(ctx, StepUpdateJudge, mib.OperationKindDownloadSoftware)
+	if err != nil {
+		return err
+	}
+	if u.plan.Verify != nil && !u.verified {
+		if err := u.verify(ctx, d); err != nil {
+			return err
+		}
+		u.verified = true
+		// The check may have taken longer than the trial may last.
+		if d, err = u.judgeSoftware(ctx, StepUpdateJudge, mib.OperationKindDownloadSoftware); err != nil {
+			return err
+		}
+	}
+	u.end(StepUpdateJudge, fmt.Sprintf("the device runs %s", d.Version))
+	return nil
+}
+
+// judgeSoftware finds out whether the new software, from this very image, is what
+// runs.
+func (u *upgrade) judgeSoftware(ctx context.Context, step Step, kind mib.OperationKind) (*Device, error) {
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
-		return u.asFailure(StepUpdateJudge, mib.OperationKindDownloadSoftware, err)
+		return nil, u.asFailure(step, kind, err)
 	}
 	if want := u.plan.Image.Version(); d.Version != want {
-		failure := &Failure{Device: d.ID, Step: StepUpdateJudge, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseBootFailed,
+		failure := &Failure{Device: d.ID, Step: step, Kind: kind, Cause: mib.FailCauseBootFailed,
 			Advice: mib.RetryAdviceRestoreFirst, Text: fmt.Sprintf("%s runs, not %s", d.Version, want)}
 		if banks, err := u.plan.Client.Banks(ctx); err == nil {
 			for _, b := range banks {
@@ -152,30 +197,20 @@ func (u *upgrade) judgeUpdate(ctx context.Context) error {
 				}
 			}
 		}
-		return failure
+		return nil, failure
 	}
-	if err := u.judgeContents(ctx, d); err != nil {
-		return err
-	}
-	if err := u.verify(ctx, d); err != nil {
-		return err
-	}
-	u.end(StepUpdateJudge, fmt.Sprintf("the device runs %s", d.Version))
-	return nil
+	return d, u.judgeContents(ctx, d, step, kind)
 }
 
 // verify is the operator's own part of step 150.
 func (u *upgrade) verify(ctx context.Context, d *Device) error {
-	if u.plan.Verify == nil {
-		return nil
-	}
 	u.note(StepUpdateJudge, "the operator's own check")
 	if err := u.plan.Verify(ctx, d); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return &Failure{Device: d.ID, Step: StepUpdateJudge, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseOther,
-			Advice: mib.RetryAdviceRestoreFirst, Text: "the operator's check of " + d.Version + ": " + err.Error()}
+			Software: true, Advice: mib.RetryAdviceRestoreFirst, Text: "the operator's check of " + d.Version + ": " + err.Error()}
 	}
 	return nil
 }

@@ -76,6 +76,11 @@ type upgrade struct {
 	failure error
 	// lastDraft is the folder of the last modification, good or not.
 	lastDraft string
+	// newer: configuration data newer than the backup are in force; overwrite: the
+	// operator gives the backup back all the same.
+	newer, overwrite bool
+	// verified: the software passed the operator's own check.
+	verified bool
 	// last is the operation shown last, so that progress does not go back.
 	last Operation
 }
@@ -197,7 +202,7 @@ func (u *upgrade) anew(failed error) error {
 	if noAnswer(failed) {
 		return nil
 	}
-	u.record.Tasks, u.record.Failed = nil, nil
+	u.record.Tasks, u.record.Failed, u.verified = nil, nil, false
 	return u.save()
 }
 

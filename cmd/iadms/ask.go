@@ -28,6 +28,8 @@ var choiceTexts = map[manager.Choice]struct{ key, text string }{
 	manager.OtherFile:  {"f", "try with another image file"},
 	manager.RestoreOld: {"o", "go back to the old software"},
 	manager.Modify:     {"e", "edit the configuration data"},
+	manager.KeepNewer:  {"k", "keep the newer configuration data, and end"},
+	manager.Overwrite:  {"b", "give the backup back all the same"},
 	manager.GiveUp:     {"q", "give up"},
 }
 

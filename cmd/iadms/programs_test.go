@@ -100,7 +100,7 @@ func TestExitStatus(t *testing.T) {
 		want int
 		cmd  *exec.Cmd
 	}{
-		{"software that is not healthy", exitFailed, l.upgrade("--image", broken)},
+		{"software that is not healthy", exitDecision, l.upgrade("--image", broken)},
 		{"nobody answers", exitNoAnswer, l.command("upgrade", loopback(), "--image", good, "--notifications", "none")},
 		{"nothing to do it with", exitUsage, l.upgrade()},
 		{"policy unknown", exitUsage, l.upgrade("--image", good, "--on-fail", "pray")},

@@ -63,7 +63,10 @@ recovery of the configuration data, converted if the new software needs that.
 Without --server this command serves the files itself, by TFTP or FTP, on a free port.
 
 After a failure it asks how to go on; without a terminal, with --yes or with several
-targets it follows the advice of the device and retries up to --retries times. --on-fail
+targets it follows the advice of the device and retries up to --retries times, and then
+goes back to the old software rather than leave the device out of service. Software that is
+itself at fault (its self-test, or --verify-with) is taken back once and not tried again
+unless --retries is given. --on-fail
 decides beforehand: its policies are gone through in their order, and the first that fits
 the failure counts.
   advice      try again if the device thinks that it may work, up to --retries times
@@ -71,6 +74,8 @@ the failure counts.
   other=FILE  from step 160 to 130 again with FILE, once
   edit        modify the configuration data once more, then 170 again
   restore     go back to the old software, and end
+  service     like restore if the recovery failed and leaves the device out of service;
+              not if only the file server failed (default without a terminal: advice,service)
   give-up     end; the device keeps what it runs
 
 Configuration data in another format than that of the new software are converted by the
@@ -206,8 +211,12 @@ func (r *upgradeRun) parse() (err error) {
 		}
 		r.policies = append(r.policies, p)
 	}
-	if len(r.policies) == 0 {
+	switch {
+	case len(r.policies) > 0:
+	case r.asks:
 		r.policies = []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyAsk}}
+	default:
+		r.policies = []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyService}}
 	}
 	switch {
 	case o.image != "":
@@ -244,6 +253,8 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 		return err
 	}
 	defer client.Close()
+	insists := r.flags.Changed("retries") // and not only when it was begun
+	again := insists || r.flags.Changed("verify-with")
 	device, err := r.find(ctx, client, report)
 	if err != nil {
 		return err
@@ -274,11 +285,11 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	plan := manager.Plan{
 		Client: client, Listener: r.listener, Files: files, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
-		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Log: r.log, Pace: r.pace,
+		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Again: again, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(report), ModifyFirst: r.edit || r.convertWith != "",
 		Options: r.kept(),
 	}
-	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries}}
+	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries, RetrySoftware: insists}}
 	if r.asks {
 		operator.Human = &terminalOperator{in: os.Stdin, out: report}
 	}

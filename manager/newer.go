@@ -1,0 +1,114 @@
+package manager
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"example.com/iad/mib"
+)
+
+// ConfigState identifies the configuration data that are in force on a device.
+type ConfigState struct {
+	Generation uint32 `json:"generation"` // 0: the software's defaults
+	Format     uint32 `json:"format"`
+	Digest     []byte `json:"digest,omitempty"`
+}
+
+func (d *Device) configState() *ConfigState {
+	return &ConfigState{Generation: d.Generation, Format: d.ConfigFormat, Digest: d.ConfigDigest}
+}
+
+func (s *ConfigState) equal(other *ConfigState) bool {
+	return s.Generation == other.Generation && bytes.Equal(s.Digest, other.Digest)
+}
+
+// replacedBy tells whether the device has other data in force than s that nothing in
+// the procedure accounts for. New software that uses another format starts on its
+// defaults, or on an older generation of its format: neither is a change.
+func (s *ConfigState) replacedBy(now *ConfigState) bool {
+	switch {
+	case now.Generation == 0 || s.equal(now):
+		return false
+	case now.Generation >= s.Generation:
+		return true
+	}
+	return now.Format == s.Format // the device counts from the beginning again
+}
+
+// backUpAgain makes another backup if the configuration data were changed since the
+// last one: what the device would get back at step 170 must be what it has now.
+func (u *upgrade) backUpAgain(ctx context.Context) error {
+	for range 3 {
+		if u.plan.SkipBackup || u.record.Config == nil || u.record.task(mib.OperationKindDownloadSoftware) != nil {
+			return nil
+		}
+		d, err := u.plan.Client.Device(ctx)
+		if err != nil {
+			return u.asFailure(StepUpdate, mib.OperationKindDownloadSoftware, err)
+		}
+		now := d.configState()
+		if d.Version != u.result.OldVersion || now.Generation == 0 || u.record.Config.equal(now) {
+			return nil
+		}
+		u.warn(StepUpdate, fmt.Sprintf("the configuration data were changed after the backup (generation %d, now %d); they are backed up again",
+			u.record.Config.Generation, now.Generation))
+		if err := u.enter(StageBackup); err != nil {
+			return err
+		}
+		if err := u.backUp(ctx); err != nil {
+			return err
+		}
+		if err := u.enter(StageUpdate); err != nil {
+			return err
+		}
+	}
+	return &Failure{Device: u.device.ID, Step: StepUpdate, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCausePreconditionMissing,
+		Advice: mib.RetryAdviceRetryLater, Text: "the configuration data change faster than they can be backed up"}
+}
+
+// keepsNewer refuses to overwrite configuration data that were put in force after the
+// backup. The error is a *Failure that needs a decision.
+func (u *upgrade) keepsNewer(d *Device) error {
+	was := u.record.Config
+	commanded := u.record.task(mib.OperationKindRecoverConfig) != nil || u.record.task(mib.OperationKindConvertConfig) != nil
+	if was == nil || u.overwrite || commanded || !was.replacedBy(d.configState()) {
+		return nil
+	}
+	u.newer = true
+	return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCausePreconditionMissing,
+		Advice: mib.RetryAdviceFixFirst, Decision: true,
+		Text: fmt.Sprintf("the configuration data were changed after the backup: generation %d is in force, the backup is of generation %d; "+
+			"the newer data were kept and the backup was not given back; compare both, then continue with iadms upgrade --resume at a terminal, or give the backup back with iadms recover",
+			d.Generation, was.Generation)}
+}
+
+// askNewer has the operator choose between the newer data and the backup. Done means
+// that the newer data stay and the procedure ends with that.
+func (u *upgrade) askNewer(ctx context.Context, attempt int, err error) (done bool, _ error) {
+	u.newer = false
+	answer, askErr := u.ask(ctx, StepRecover, attempt, err, KeepNewer, Overwrite)
+	switch {
+	case askErr != nil && ctx.Err() == nil:
+		// The new software passed step 150, and the newer data are in force with it:
+		// left on trial, it would go, and they with it.
+		if err := u.confirm(ctx); err != nil {
+			u.warn(StepRecoverJudge, err.Error())
+		}
+		return false, askErr
+	case askErr != nil:
+		return false, askErr
+	case answer.Choice == KeepNewer:
+		u.end(StepRecover, "the newer configuration data stay in force")
+		return true, u.confirm(ctx)
+	}
+	u.overwrite = true
+	return false, nil
+}
+
+// learnConfig records what is in force as the procedure's own doing.
+func (u *upgrade) learnConfig(d *Device) {
+	if u.record.Config != nil && d.Generation != 0 {
+		u.record.Config = d.configState()
+	}
+}
