@@ -14,6 +14,11 @@ import (
 // success is a *Failure. What an earlier run of the procedure commanded in
 // the same attempt is taken up, not commanded again.
 func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r Request) (*Operation, error) {
+	release, err := u.takePlace(ctx, watch, r)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	begun := u.plan.Clock.Now()
 	r.Owner, r.TimeLimit = u.plan.Owner, limit
 	op, err := u.obtain(ctx, watch, &r)
@@ -34,9 +39,14 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	f := follower{
 		client: u.plan.Client, sub: u.sub, clock: u.plan.Clock, poll: u.plan.Poll, reserve: u.plan.Reserve,
 		limit: limit, reqID: r.ID, owner: r.Owner, events: &u.events,
-		progress: func(o *Operation) { u.progress(watch, o) },
-		note:     func(s string) { u.note(watch, s) },
-		warn:     func(s string) { u.warn(watch, s) },
+		progress: func(o *Operation) {
+			if !needsServer(o) {
+				release()
+			}
+			u.progress(watch, o)
+		},
+		note: func(s string) { u.note(watch, s) },
+		warn: func(s string) { u.warn(watch, s) },
 	}
 	done, err := f.follow(ctx, op)
 	if errors.Is(err, errTimeLimit) {
@@ -50,6 +60,7 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	if u.brokeOff(task, done, r) {
 		u.noteBrokeOff(watch, done)
 		u.record.forget(r.Kind)
+		release()
 		return u.perform(ctx, command, watch, limit, r)
 	}
 	u.progress(watch, done)

@@ -56,6 +56,7 @@ type Servers struct {
 	tftp   *net.UDPConn
 	ftp    net.Listener
 	cert   tls.Certificate
+	places *places
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 }
@@ -74,7 +75,7 @@ func StartServers(cfg ServersConfig) (*Servers, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Servers{cfg: cfg, cancel: cancel, store: &store{
+	s := &Servers{cfg: cfg, cancel: cancel, places: newPlaces(), store: &store{
 		files: cfg.Files, maxUpload: cfg.MaxUpload, limiter: newLimiter(cfg.Bandwidth), log: cfg.Log,
 		images: make(map[string]imageSource), grants: make(map[string]*grant),
 	}}
@@ -182,7 +183,7 @@ func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
 		return nil, err
 	}
 	home := path.Join("backup", folderName(device))
-	session := &serverSession{servers: s, grant: &grant{
+	session := &serverSession{servers: s, target: target, grant: &grant{
 		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == TFTP, secure: p == FTPS, home: home, final: make(map[string]bool),
 	}}
 	session.server = FileServerAddress{Protocol: p, Host: host, Port: uint16(port), Timeout: 30 * time.Second}
@@ -229,6 +230,7 @@ func (s *Servers) advertised(target string) (string, error) {
 // serverSession is one device's part of the embedded servers.
 type serverSession struct {
 	servers *Servers
+	target  string // where the device is reached by SNMP
 	server  FileServerAddress
 	grant   *grant
 }

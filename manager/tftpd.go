@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"example.com/iad/internal/tftpwire"
 )
 
@@ -20,6 +18,10 @@ import (
 const (
 	maxTFTPTransfers = 512
 	maxTFTPPerHost   = 128 // many devices may stand behind one address
+	// tftpUnheard is how long a transfer keeps its place although nothing came from
+	// the client's port but the request: by then the answer was repeated twice. A
+	// device on a busy machine or far away has answered.
+	tftpUnheard = 3500 * time.Millisecond
 	// maxTFTPFailures of reading in a row mean that the socket is of no use.
 	maxTFTPFailures = 100
 	// tftpPatience is how long a client may be silent; a multiple of its own
@@ -47,13 +49,13 @@ type tftpServer struct {
 	store  *store
 	conn   *net.UDPConn
 	tasks  sync.WaitGroup
-	noise  *rate.Limiter // refusals worth a line in the log
+	noise  *noise // refusals
 	dialer func(local netip.Addr, client netip.AddrPort) (net.Conn, error)
 
 	mu        sync.Mutex
 	transfers map[*tftpTransfer]struct{}
 	clients   map[netip.AddrPort]*tftpTransfer // the newest of each
-	hosts     map[netip.Addr]int
+	hosts     map[netip.Prefix]int             // see hostOf
 }
 
 // tftpState tells how much a transfer deserves its place.
@@ -77,8 +79,8 @@ type tftpTransfer struct {
 
 func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer {
 	return &tftpServer{
-		ctx: ctx, store: s, conn: conn, noise: rate.NewLimiter(10, 50), dialer: dialTFTP,
-		transfers: map[*tftpTransfer]struct{}{}, clients: map[netip.AddrPort]*tftpTransfer{}, hosts: map[netip.Addr]int{},
+		ctx: ctx, store: s, conn: conn, noise: newNoise(s.log), dialer: dialTFTP,
+		transfers: map[*tftpTransfer]struct{}{}, clients: map[netip.AddrPort]*tftpTransfer{}, hosts: map[netip.Prefix]int{},
 	}
 }
 
@@ -144,7 +146,7 @@ func (t *tftpServer) handle(p tftpwire.Packet, raw string, from netip.AddrPort, 
 	transfer := &tftpTransfer{client: from, local: local, request: raw, begun: time.Now(), cancel: cancel}
 	if why := t.admit(transfer); why != "" {
 		cancel(nil)
-		t.note("TFTP request not served", "client", from, "cause", why)
+		t.noise.warn("TFTP request not served", "client", from, "cause", why)
 		return
 	}
 	t.tasks.Go(func() {
@@ -164,25 +166,30 @@ func (t *tftpServer) admit(n *tftpTransfer) (why string) {
 		}
 		old.cancel(errSuperseded) // one port, one transfer
 	}
-	if t.hosts[n.client.Addr()] >= maxTFTPPerHost && !t.evict(n.client.Addr()) {
+	host := hostOf(n.client.Addr())
+	if t.hosts[host] >= maxTFTPPerHost && !t.evict(host) {
 		return "too many transfers with this host"
 	}
-	if len(t.transfers) >= maxTFTPTransfers && !t.evict(netip.Addr{}) {
+	if len(t.transfers) >= maxTFTPTransfers && !t.evict(netip.Prefix{}) {
 		return "too many transfers"
 	}
 	t.transfers[n] = struct{}{}
 	t.clients[n.client] = n
-	t.hosts[n.client.Addr()]++
+	t.hosts[host]++
 	return ""
 }
 
 // evict ends the transfer that will be missed least: the oldest that is done, or
-// else the oldest that never got an answer (a forged request gets none), of one
-// host if that is valid.
-func (t *tftpServer) evict(host netip.Addr) bool {
+// else the oldest that got no answer for so long that the request must have been
+// forged; of one host if that is valid. A transfer that runs keeps its place: the
+// client has data already, and a device does not begin again by itself.
+func (t *tftpServer) evict(host netip.Prefix) bool {
 	var least *tftpTransfer
 	for x := range t.transfers {
-		if x.state == tftpRunning || host.IsValid() && x.client.Addr() != host {
+		if x.state == tftpRunning || host.IsValid() && hostOf(x.client.Addr()) != host {
+			continue
+		}
+		if x.state == tftpOpening && time.Since(x.begun) < tftpUnheard {
 			continue
 		}
 		if least == nil || x.state > least.state || x.state == least.state && x.begun.Before(least.begun) {
@@ -212,8 +219,9 @@ func (t *tftpServer) forget(x *tftpTransfer) {
 	if t.clients[x.client] == x {
 		delete(t.clients, x.client)
 	}
-	if t.hosts[x.client.Addr()]--; t.hosts[x.client.Addr()] == 0 {
-		delete(t.hosts, x.client.Addr())
+	host := hostOf(x.client.Addr())
+	if t.hosts[host]--; t.hosts[host] == 0 {
+		delete(t.hosts, host)
 	}
 }
 
@@ -227,7 +235,7 @@ func (t *tftpServer) setState(x *tftpTransfer, s tftpState) {
 func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftpwire.Packet) {
 	conn, err := t.dialer(x.local, x.client)
 	if err != nil {
-		t.note("TFTP request not served", "client", x.client, "cause", err)
+		t.noise.warn("TFTP request not served", "client", x.client, "cause", err)
 		return
 	}
 	link := newTFTPLink(ctx, conn, p, func(s tftpState) { t.setState(x, s) })
@@ -251,14 +259,7 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftpwire.Pack
 			log.Debug("TFTP transfer ended by the client", "octets", link.octets, "cause", err)
 			return
 		}
-		t.note("TFTP transfer failed", "client", x.client, "file", p.Filename, "octets", link.octets, "cause", err)
-	}
-}
-
-// note logs what strangers can cause at will, so not without end.
-func (t *tftpServer) note(text string, attributes ...any) {
-	if t.noise.Allow() {
-		t.store.log.Warn(text, attributes...)
+		t.noise.warn("TFTP transfer failed", "client", x.client, "file", p.Filename, "octets", link.octets, "cause", err)
 	}
 }
 

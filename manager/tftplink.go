@@ -205,10 +205,11 @@ func (l *tftpLink) limit() time.Duration {
 }
 
 // refuse tells the client why there is no more. It is sent once: a client that does
-// not get it runs into its time-out.
+// not get it runs into its time-out. One that had to make room gets nothing: if it is
+// there after all, it repeats its request, while an error would make it give up.
 func (l *tftpLink) refuse(err error) {
 	var refusal *tftpRefusal
-	if errors.As(err, &refusal) || errors.Is(err, errClientGone) || errors.Is(err, errSuperseded) {
+	if errors.As(err, &refusal) || errors.Is(err, errClientGone) || errors.Is(err, errSuperseded) || errors.Is(err, errCrowded) {
 		return
 	}
 	code, text := tftpError(err)
@@ -232,7 +233,7 @@ func tftpError(err error) (tftpwire.ErrorCode, string) {
 		return tftpwire.ErrFileExists, "file exists, and so do its earlier versions"
 	case errors.Is(err, errTFTPMode):
 		return tftpwire.ErrIllegal, err.Error()
-	case errors.Is(err, errTFTPSize), errors.Is(err, errClientSilent), errors.Is(err, errServerStops), errors.Is(err, errCrowded):
+	case errors.Is(err, errTFTPSize), errors.Is(err, errClientSilent), errors.Is(err, errServerStops):
 		return tftpwire.ErrNotDefined, err.Error()
 	}
 	return tftpwire.ErrNotDefined, text

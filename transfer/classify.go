@@ -68,6 +68,8 @@ var (
 	// What vsftpd, pure-ftpd and proftpd say when the disk is full.
 	wordsUnwritten = []string{"local file", "write to file", "input/output error"}
 	wordsTLS       = []string{"must use encryption", "ssl/tls required", "cleartext sessions", "tls required"}
+	wordsBusy      = []string{"too many", "try again", "busy", "room is needed", "server stops"}
+	wordsStalled   = []string{"does not answer", "timed out", "timeout"}
 	wordsExists    = []string{"already exist", "file exists", "overwrite"}
 )
 
@@ -80,6 +82,8 @@ var replyRules = []replyRule{
 	{TFTP, 0, 2, either, wordsNotFound, CauseFileNotFound},
 	{TFTP, 0, 2, either, wordsExists, CauseRemoteFileExists},
 	{TFTP, 0, 2, either, wordsDenied, CauseAccessDenied},
+	{TFTP, 0, 0, either, wordsBusy, CauseServerBusy},
+	{TFTP, 0, 0, either, wordsStalled, CauseTransferTimeout},
 	{TFTP, 1, 1, either, nil, CauseFileNotFound},
 	{TFTP, 2, 2, either, nil, CauseAccessDenied},
 	{TFTP, 0, 65535, either, nil, CauseProtocolError},
