@@ -86,9 +86,14 @@ func Dial(t Target) (*Client, error) {
 	} else if err := checkCommunities(t.Credentials); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Address, err)
 	}
+	// Nothing is sent yet: only the resolver takes time, and a machine with thousands of
+	// upgrades at once.
+	timeout := s.Timeout
+	s.Timeout = max(timeout, dialPatience)
 	if err := s.Connect(); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Address, err)
 	}
+	s.Timeout = timeout
 	return &Client{
 		address: net.JoinHostPort(host, strconv.Itoa(int(port))),
 		module:  mib.NewModule(t.Root), creds: t.Credentials, timeout: s.Timeout, snmp: s,
@@ -133,6 +138,9 @@ func (c *Client) Close() error {
 // patience is how long a device may have nobody at its port: its agent starts, or
 // starts anew.
 const patience = 5 * time.Second
+
+// dialPatience is the least time to wait for the resolver and for a socket.
+const dialPatience = 30 * time.Second
 
 // pause waits a moment; false if ctx has ended.
 func pause(ctx context.Context) bool {

@@ -23,6 +23,8 @@ type ftpDriver struct {
 	store       *store
 	settings    *ftpserver.Settings
 	certificate tls.Certificate
+	clients     *crowdedListener
+	noise       *noise // refusals
 }
 
 var (
@@ -34,8 +36,9 @@ var (
 // serveFTP answers FTP clients on l until ctx ends. Users are those of the
 // grants; there is no anonymous access. TLS is there for who asks for it (RFC 4217).
 func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, certificate tls.Certificate) error {
+	clients := newCrowdedListener(closingListener{l, ctx}, s.log)
 	settings := &ftpserver.Settings{
-		Listener:            &crowdedListener{Listener: closingListener{l, ctx}, hosts: map[string]int{}, log: s.log},
+		Listener:            clients,
 		PublicHost:          publicIPv4(cfg.Advertise),
 		IdleTimeout:         60,
 		ConnectionTimeout:   10,
@@ -48,7 +51,7 @@ func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, 
 	if cfg.PassivePorts[0] != 0 {
 		settings.PassiveTransferPortRange = ftpserver.PortRange{Start: cfg.PassivePorts[0], End: cfg.PassivePorts[1]}
 	}
-	server := ftpserver.NewFtpServer(&ftpDriver{ctx: ctx, store: s, settings: settings, certificate: certificate})
+	server := ftpserver.NewFtpServer(&ftpDriver{ctx: ctx, store: s, settings: settings, certificate: certificate, clients: clients, noise: newNoise(s.log)})
 	if err := server.Listen(); err != nil {
 		return err
 	}
@@ -101,14 +104,16 @@ func (d *ftpDriver) PreAuthUser(cc ftpserver.ClientContext, user string) error {
 	return cc.SetTLSRequirement(ftpserver.MandatoryEncryption)
 }
 
-func (d *ftpDriver) AuthUser(_ ftpserver.ClientContext, user, pass string) (ftpserver.ClientDriver, error) {
+func (d *ftpDriver) AuthUser(cc ftpserver.ClientContext, user, pass string) (ftpserver.ClientDriver, error) {
 	d.store.mu.Lock()
 	g := d.store.grants[user]
 	d.store.mu.Unlock()
 	if g == nil || subtle.ConstantTimeCompare([]byte(pass), []byte(g.password)) != 1 {
-		d.store.log.Warn("FTP log-in refused", "user", user)
+		d.clients.judged(cc.RemoteAddr(), false)
+		d.noise.warn("FTP log-in refused", "client", cc.RemoteAddr(), "user", head(user))
 		return nil, errors.New("user name or password wrong")
 	}
+	d.clients.judged(cc.RemoteAddr(), true)
 	return &ftpFS{ctx: d.ctx, access: access{store: d.store, grant: g}}, nil
 }
 

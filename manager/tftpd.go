@@ -146,7 +146,9 @@ func (t *tftpServer) handle(p tftpwire.Packet, raw string, from netip.AddrPort, 
 	transfer := &tftpTransfer{client: from, local: local, request: raw, begun: time.Now(), cancel: cancel}
 	if why := t.admit(transfer); why != "" {
 		cancel(nil)
-		t.noise.warn("TFTP request not served", "client", from, "cause", why)
+		if why != repeatedRequest {
+			t.noise.warn("TFTP request not served", "client", from, "cause", why)
+		}
 		return
 	}
 	t.tasks.Go(func() {
@@ -156,13 +158,16 @@ func (t *tftpServer) handle(p tftpwire.Packet, raw string, from netip.AddrPort, 
 	})
 }
 
+// repeatedRequest is why a request is not served that is served already.
+const repeatedRequest = "repeated"
+
 // admit gives a transfer its place, or says why not.
 func (t *tftpServer) admit(n *tftpTransfer) (why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if old := t.clients[n.client]; old != nil {
 		if old.request == n.request && old.state != tftpDone {
-			return "repeated"
+			return repeatedRequest
 		}
 		old.cancel(errSuperseded) // one port, one transfer
 	}
