@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,6 +40,9 @@ type Client struct {
 	creds   Credentials
 	timeout time.Duration
 
+	retries int
+	seen    atomic.Bool // the module was there once
+
 	mu   sync.Mutex
 	snmp *gosnmp.GoSNMP
 }
@@ -46,7 +50,8 @@ type Client struct {
 // Errors of SNMP access, wrapped in what a Client returns.
 var (
 	// ErrNoAnswer: the device is down, restarting or unreachable, or does
-	// not know the community.
+	// not know the community; or its SNMP agent is up, and the part of it that
+	// serves the module is not.
 	ErrNoAnswer = errors.New("no answer")
 	// ErrCredentials: the device does not accept user, password or level.
 	ErrCredentials = errors.New("credentials refused")
@@ -96,7 +101,7 @@ func Dial(t Target) (*Client, error) {
 	s.Timeout = timeout
 	return &Client{
 		address: net.JoinHostPort(host, strconv.Itoa(int(port))),
-		module:  mib.NewModule(t.Root), creds: t.Credentials, timeout: s.Timeout, snmp: s,
+		module:  mib.NewModule(t.Root), creds: t.Credentials, timeout: s.Timeout, retries: s.Retries, snmp: s,
 	}, nil
 }
 
@@ -266,19 +271,54 @@ func (c *Client) read(ctx context.Context, index mib.OID, fields []field) error 
 		oids[i] = c.module.OID(f.object, index...)
 	}
 	vbs, err := c.get(ctx, oids)
+	if silent(vbs, err) {
+		if err := c.awaitModule(ctx); err != nil {
+			return err
+		}
+		vbs, err = c.get(ctx, oids) // it may have been away when it was asked first
+	}
 	if err != nil {
 		return err
 	}
 	if vbs[0].Value.IsException() {
-		return fmt.Errorf("%s: %s (%s): %w: check the root OID of IAD-UPGRADE-MIB and what the user may read",
+		return fmt.Errorf("%s: %s (%s): %w: check what the user may read",
 			c.address, fields[0].object.Name, vbs[0].OID, ErrNotSupported)
 	}
+	c.seen.Store(true)
 	for i, f := range fields {
 		if fits(f.object, vbs[i].Value) {
 			f.set(vbs[i].Value)
 		}
 	}
 	return nil
+}
+
+// silent reports whether an answer says that nobody serves the first object: a master
+// agent answers for a subagent that is away (noSuchObject) or stands still (genErr).
+func silent(vbs []mib.Varbind, err error) bool {
+	var status *SetError
+	return err == nil && vbs[0].Value.IsException() || errors.As(err, &status) && status.Status == mib.GenErr
+}
+
+// awaitModule returns nil when the module is there. Where it was there before, its
+// absence is waited for as long as an answer would be: in a device that serves the module
+// itself nobody would answer. The error wraps ErrNoAnswer.
+func (c *Client) awaitModule(ctx context.Context) error {
+	wait := c.timeout * time.Duration(1<<(c.retries+1)-1)
+	for until := time.Now().Add(wait); ; {
+		vbs, err := c.get(ctx, []mib.OID{c.module.OID(mib.DeviceId, scalar...)})
+		switch {
+		case !silent(vbs, err):
+			return err
+		case c.seen.Load() && time.Now().Before(until):
+			if !pause(ctx) {
+				return ctx.Err()
+			}
+		default:
+			return fmt.Errorf("%s: %w: the SNMP agent is up, but nothing there serves IAD-UPGRADE-MIB (%s); check that iad runs, the root OID and what the user may read",
+				c.address, ErrNoAnswer, c.module.Root())
+		}
+	}
 }
 
 // maxInstances bounds a walk: iadUpgHistTable has 1024 rows of 15 readable columns
@@ -297,8 +337,8 @@ func (c *Client) walk(ctx context.Context, row *mib.Object, visit func(column *m
 		if err != nil {
 			return err
 		}
-		if len(vbs) == 0 {
-			return nil
+		if len(vbs) == 0 || visited == 0 && (vbs[0].Value.IsException() || !vbs[0].OID.HasPrefix(top)) {
+			return c.awaitModule(ctx) // an empty table, or nobody who has it
 		}
 		for _, vb := range vbs {
 			if vb.Value.IsException() || !vb.OID.HasPrefix(top) {
@@ -326,6 +366,14 @@ func (c *Client) set(ctx context.Context, vbs []mib.Varbind) error {
 	}
 	_, err := c.exchange(ctx, true, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) { return s.Set(pdus) })
 	var refused *SetError
+	if errors.As(err, &refused) && c.seen.Load() {
+		switch refused.Status {
+		case mib.NoAccess, mib.NotWritable, mib.NoCreation, mib.GenErr: // what a master agent says of a subagent that is away
+			if err := c.awaitModule(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	if errors.As(err, &refused) && refused.Index >= 1 && refused.Index <= len(vbs) {
 		if o, _, ok := c.module.Lookup(vbs[refused.Index-1].OID); ok {
 			refused.Object = o.Name

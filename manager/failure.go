@@ -43,7 +43,7 @@ type Failure struct {
 	// NoAnswer: the device did not answer; whether it took the command is not
 	// known.
 	NoAnswer bool
-	// Refused: the device did not accept the command; the operation did not start.
+	// Refused: the device did not accept the first command; nothing was started.
 	Refused bool
 	// Software: the new software itself is at fault. It would fail again.
 	Software bool

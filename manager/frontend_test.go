@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -185,5 +186,59 @@ func TestPasswordInTheClear(t *testing.T) {
 		if !strings.Contains(fmt.Sprint(err), remedy) {
 			t.Errorf("%q does not name %s", err, remedy)
 		}
+	}
+}
+
+// TestAgentAway: a device whose agent is away for a while in the middle of the
+// procedure takes it up again, whoever answers meanwhile: nobody, or snmpd.
+func TestAgentAway(t *testing.T) {
+	for name, options := range map[string]func(*testing.T) labOptions{
+		"embedded": func(*testing.T) labOptions { return labOptions{} },
+		"snmpd":    func(t *testing.T) labOptions { return behindSnmpd(t, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, options(t))
+			l.awaitDevice()
+			plan := l.plan(l.image("2.0.0", 2))
+			plan.Verify = func(ctx context.Context, _ *manager.Device) error {
+				l.device.CutPower()
+				fresh, err := manager.Dial(l.target)
+				if err != nil {
+					return err
+				}
+				defer fresh.Close()
+				for !errors.Is(err, manager.ErrNoAnswer) && ctx.Err() == nil {
+					_, err = fresh.Device(ctx)
+				}
+				time.AfterFunc(500*time.Millisecond, l.device.PowerOn)
+				return ctx.Err()
+			}
+			result, err := manager.Upgrade(l.ctx, plan, manager.Automatic{Retries: 3}, l.observe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if result.NewVersion != "2.0.0" || result.OnDefaults {
+				t.Errorf("runs %s, on its defaults: %v", result.NewVersion, result.OnDefaults)
+			}
+		})
+	}
+}
+
+// TestModuleNeverThere: an agent that never had the module is told from one that
+// refuses, also by a client that asks it for the first time.
+func TestModuleNeverThere(t *testing.T) {
+	l := newLab(t, labOptions{})
+	l.target.Root = mib.OID{1, 3, 6, 1, 4, 1, 99999, 1}
+	c, err := manager.Dial(l.target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Device(l.ctx); !errors.Is(err, manager.ErrNoAnswer) || !strings.Contains(err.Error(), "root OID") {
+		t.Errorf("Device: %v", err)
+	}
+	if _, err := c.History(l.ctx); !errors.Is(err, manager.ErrNoAnswer) {
+		t.Errorf("History: %v", err)
 	}
 }

@@ -24,6 +24,7 @@ import (
 
 // lab is a virtual device and everything that an upgrade of it takes.
 type lab struct {
+	target   manager.Target
 	t        *testing.T
 	ctx      context.Context
 	key      minisign.PrivateKey
@@ -109,6 +110,7 @@ func newLab(t *testing.T, o labOptions) *lab {
 		target.Address = l.device.Addr(ctx).String()
 	}
 	target.Timeout = 200 * time.Millisecond
+	l.target = target
 	if l.client, err = manager.Dial(target); err != nil {
 		t.Fatal(err)
 	}

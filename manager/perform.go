@@ -231,7 +231,7 @@ func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error 
 	var refusal *RefusalError
 	switch {
 	case errors.As(err, &refusal):
-		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: refusal.Cause, Text: refusal.Text, Advice: refusal.Cause.Advice(), Refused: true}
+		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: refusal.Cause, Text: refusal.Text, Advice: refusal.Cause.Advice(), Refused: len(u.result.Operations) == 0}
 	case errors.Is(err, ErrNoAnswer):
 		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: mib.FailCauseOther,
 			Text: err.Error(), Advice: mib.RetryAdviceRetryLater, NoAnswer: true}
