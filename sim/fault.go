@@ -1,15 +1,15 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/afero"
@@ -33,8 +33,8 @@ type FaultKind string
 // Kinds of faults. Stall, Corrupt and PowerCut come once to a device, the others
 // stay.
 const (
-	Stall     FaultKind = "stall"     // the first download hangs half way
-	Corrupt   FaultKind = "corrupt"   // one bit of the first download is flipped
+	Stall     FaultKind = "stall"     // the first download of software hangs half way
+	Corrupt   FaultKind = "corrupt"   // one bit in a payload of the first download of software is flipped
 	LostTraps FaultKind = "losttraps" // no notification leaves the device
 	SelfTest  FaultKind = "selftest"  // new software does not pass its self-test
 	PowerCut  FaultKind = "powercut"  // the power fails when a phase begins, for a second
@@ -106,76 +106,11 @@ func (c *Config) Afflict(faults []Fault) {
 				}
 				c.Fetcher = agent.NewFetcher(protocols, c.Transfer)
 			}
-			c.Fetcher = &faultyFetcher{Fetcher: c.Fetcher, kind: f.Kind}
+			c.Fetcher = &faultyFetcher{Fetcher: c.Fetcher, kind: f.Kind, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler))}
 		case PowerCut:
 			c.cutAt = f.Phase
 		}
 	}
-}
-
-// faultyFetcher spoils the first download of software.
-type faultyFetcher struct {
-	procedure.Fetcher
-	kind FaultKind
-	done atomic.Bool
-}
-
-func (f *faultyFetcher) Open(ctx context.Context, s procedure.Server) (procedure.Files, error) {
-	conn, err := f.Fetcher.Open(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	return &faultyFiles{Files: conn, f: f, timeout: time.Duration(s.Timeout) * time.Second}, nil
-}
-
-type faultyFiles struct {
-	procedure.Files
-	f       *faultyFetcher
-	timeout time.Duration // iadUpgServerTimeout
-}
-
-// smallest is the size from which a download is taken for software.
-const smallest = 4096
-
-func (f *faultyFiles) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
-	r, size, err := f.Files.Get(ctx, name, offset)
-	if err != nil || size < smallest || f.f.done.Swap(true) {
-		return r, size, err
-	}
-	return &faultyReader{ReadCloser: r, ctx: ctx, kind: f.f.kind, timeout: f.timeout, left: size / 2}, size, nil
-}
-
-type faultyReader struct {
-	io.ReadCloser
-	ctx     context.Context
-	kind    FaultKind
-	timeout time.Duration
-	left    int64 // octets until the fault
-}
-
-func (r *faultyReader) Read(p []byte) (int, error) {
-	if r.left > 0 && int64(len(p)) > r.left {
-		p = p[:r.left]
-	}
-	if r.left == 0 && r.kind == Stall {
-		t := time.NewTimer(r.timeout)
-		defer t.Stop()
-		select {
-		case <-r.ctx.Done():
-			return 0, context.Cause(r.ctx)
-		case <-t.C:
-			return 0, &procedure.Failure{Code: procedure.CauseTransferTimeout,
-				Text: fmt.Sprintf("nothing arrived for %s (injected fault)", r.timeout)}
-		}
-	}
-	n, err := r.ReadCloser.Read(p)
-	if r.left == 0 && n > 0 {
-		p[0] ^= 1
-		r.left = -1
-	} else if r.left > 0 {
-		r.left -= int64(n)
-	}
-	return n, err
 }
 
 // watchPhase cuts the power once, when the phase begins.

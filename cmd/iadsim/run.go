@@ -9,19 +9,22 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
+	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
+	"example.com/iad/internal/cli"
 	"example.com/iad/internal/durable"
 	"example.com/iad/sim"
 )
@@ -51,8 +54,8 @@ with the key MAKER.key, which is made if it does not exist: sign the software
 to upgrade to with the same key.
 
 Faults, each KIND:PERCENT (of the devices; the seed decides which):
-  stall       the first download hangs half way
-  corrupt     one bit of the first download is flipped
+  stall       the first download of software hangs half way
+  corrupt     one bit in the first download of software is flipped
   losttraps   no notification leaves the device
   selftest    new software does not pass its self-test
   powercut@PHASE  the power fails when a phase begins, such as transferring`,
@@ -96,6 +99,18 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		}
 		faults = append(faults, f)
 	}
+	if _, err := o.listen(o.devices - 1); err != nil {
+		return usageError{err}
+	}
+	if o.root != "" {
+		lock, err := lockRoot(o.root)
+		if err != nil {
+			return err
+		}
+		defer lock.Release()
+	}
+	// Devices go on when nobody reads where they are.
+	out := cli.Lasting(cmd.OutOrStdout(), func(error) {})
 	image, trust, err := o.software(cmd.ErrOrStderr())
 	if err != nil {
 		return err
@@ -104,8 +119,11 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 	if o.verbose {
 		log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 	}
-	g, ctx := errgroup.WithContext(cmd.Context())
-	var devices []*sim.Device
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	failed := make(chan error, o.devices) // by devices that ran already
 	for i := range o.devices {
 		cfg, err := o.device(i, trust, log)
 		if err != nil {
@@ -119,26 +137,55 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 				return fmt.Errorf("%s: %w", cfg.ID, err)
 			}
 		}
-		devices = append(devices, d)
-		g.Go(func() error {
-			if err := d.Run(ctx); err != nil {
-				return fmt.Errorf("%s: %w", cfg.ID, err)
+		// Ends when the device does, with its error as the cause.
+		started, end := context.WithCancelCause(ctx)
+		running.Go(func() {
+			err := d.Run(ctx)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", cfg.ID, err)
 			}
-			return nil
+			end(err)
+			failed <- err
 		})
-		if err := o.tell(ctx, cmd.OutOrStdout(), cfg.ID, d, drawn); err != nil {
+		addr := d.Addr(started)
+		switch {
+		case addr.IsValid():
+		case ctx.Err() != nil:
+			return nil
+		default:
+			return context.Cause(started)
+		}
+		if err := o.tell(out, cfg.ID, addr, drawn); err != nil {
 			return err
 		}
 	}
 	if !o.asJSON {
-		fmt.Fprintf(cmd.OutOrStdout(), "%d devices are running; interrupt to end them\n", len(devices))
+		are := "devices are"
+		if o.devices == 1 {
+			are = "device is"
+		}
+		fmt.Fprintf(out, "%d %s running; interrupt to end\n", o.devices, are)
 	}
-	return g.Wait()
+	var last error
+	for range o.devices {
+		if err := <-failed; err != nil {
+			last = err
+			fmt.Fprintf(cmd.ErrOrStderr(), "iadsim: %v; the other devices go on\n", err)
+		}
+	}
+	return last
 }
 
-// tell prints where a device listens, once it does.
-func (o *runOptions) tell(ctx context.Context, w io.Writer, id string, d *sim.Device, drawn []sim.Fault) error {
-	addr := d.Addr(ctx)
+// lockRoot makes the directory of the disks and keeps other simulators off it.
+func lockRoot(root string) (*board.Lock, error) {
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, err
+	}
+	return board.LockRoot(root)
+}
+
+// tell prints where a device listens.
+func (o *runOptions) tell(w io.Writer, id string, addr netip.AddrPort, drawn []sim.Fault) error {
 	names := []string{}
 	for _, f := range drawn {
 		name := string(f.Kind)
@@ -156,23 +203,16 @@ func (o *runOptions) tell(ctx context.Context, w io.Writer, id string, d *sim.De
 
 // device is the configuration of device i.
 func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger) (sim.Config, error) {
-	host, portText, err := net.SplitHostPort(o.snmp)
+	listen, err := o.listen(i)
 	if err != nil {
-		return sim.Config{}, usageError{fmt.Errorf("--snmp: %w", err)}
-	}
-	port, err := strconv.Atoi(portText)
-	if err != nil || port > 0 && port+i > 65535 {
-		return sim.Config{}, usageError{fmt.Errorf("--snmp: no port for device %d", i+1)}
-	}
-	if port > 0 {
-		port += i
+		return sim.Config{}, err
 	}
 	id := fmt.Sprintf("%s%05d", o.idPrefix, i+1)
 	cfg := sim.Config{
 		ID: id, Model: o.hardware, Hardware: o.hardware, Trust: trust, Disk: sim.Memory(),
 		BankSize: int64(o.bankSize), Log: log.With("device", id),
 		SNMP: &snmp.Config{
-			Listen: net.JoinHostPort(host, strconv.Itoa(port)),
+			Listen: listen,
 			System: snmp.System{Descr: "virtual IAD " + version, Name: id},
 		},
 	}
@@ -192,6 +232,25 @@ func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger)
 		}
 	}
 	return cfg, nil
+}
+
+// listen is the address of device i.
+func (o *runOptions) listen(i int) (string, error) {
+	host, text, err := net.SplitHostPort(o.snmp)
+	if err != nil {
+		return "", fmt.Errorf("--snmp: %w", err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", fmt.Errorf("--snmp %s: %q is not a port, 0 to 65535", o.snmp, text)
+	}
+	if port == 0 {
+		return o.snmp, nil
+	}
+	if int(port)+i > 65535 {
+		return "", fmt.Errorf("--snmp %s: %d devices need ports up to %d, and the last one is 65535; use a lower port, or 0", o.snmp, o.devices, int(port)+o.devices-1)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port)+i)), nil
 }
 
 // software is the image to start with and the keys that vouch for the next.

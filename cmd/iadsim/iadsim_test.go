@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// asCommand makes the test's own binary the iadsim command.
+const asCommand = "IADSIM_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// simulator is "iadsim run" with a maker's key of its own.
+func simulator(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"run", "--maker", filepath.Join(t.TempDir(), "maker")}, args...)...)
+	cmd.Env = append(os.Environ(), asCommand+"=1")
+	return cmd
+}
+
+// refused runs a simulator that must end with a status and say something, and must
+// not say that devices run.
+func refused(t *testing.T, status int, says string, args ...string) {
+	t.Helper()
+	cmd := simulator(t, args...)
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != status || !strings.Contains(string(out), says) ||
+		strings.Contains(string(out), "running") || strings.Contains(string(out), "invalid AddrPort") {
+		t.Errorf("%q: exit status %d, want %d and %q:\n%s", args, got, status, says, out)
+	}
+}
+
+func TestBusyPort(t *testing.T) {
+	busy, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	refused(t, exitFailed, "SIM-00001: snmp: listen udp "+busy.LocalAddr().String(), "--devices", "2", "--snmp", busy.LocalAddr().String())
+}
+
+func TestPortRange(t *testing.T) {
+	refused(t, exitUsage, "3 devices need ports up to 65536", "--devices", "3", "--snmp", "127.0.0.1:65534")
+	refused(t, exitUsage, `"many" is not a port`, "--snmp", "127.0.0.1:many")
+	refused(t, exitUsage, `"70000" is not a port`, "--snmp", "127.0.0.1:70000")
+	refused(t, exitUsage, "--snmp", "--snmp", "127.0.0.1")
+}
+
+// Two simulators do not use the same disks, and one goes on when nobody reads what it
+// prints.
+func TestRootIsLocked(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	first := simulator(t, "--root", root, "--snmp", "127.0.0.1:0", "--devices", "2")
+	out, err := first.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Stderr = os.Stderr
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			_ = first.Process.Kill()
+			_ = first.Wait()
+		}
+	}()
+	if line, err := bufio.NewReaderSize(out, 16).ReadString('\n'); err != nil || !strings.HasPrefix(line, "SIM-00001  127.0.0.1:") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	out.Close()
+	refused(t, exitFailed, fmt.Sprintf("another agent runs on it (process %d)", first.Process.Pid), "--root", root, "--snmp", "127.0.0.1:0")
+	if err := first.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err, ended = first.Wait(), true
+	if err != nil {
+		t.Errorf("the first simulator: %v", err)
+	}
+}
