@@ -8,8 +8,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/spf13/afero"
-
 	"example.com/iad/manager"
 )
 
@@ -70,7 +68,7 @@ func (o *terminalOperator) askImage(ctx context.Context) (*manager.Image, error)
 	if err != nil {
 		return nil, err
 	}
-	return manager.OpenImage(afero.NewOsFs(), name)
+	return openImageFile(name)
 }
 
 // read returns a line that was typed; the end of input means to give up.

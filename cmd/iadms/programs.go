@@ -24,7 +24,7 @@ func (r *upgradeRun) verify(target string) func(context.Context, *manager.Device
 		return nil
 	}
 	return func(ctx context.Context, d *manager.Device) error {
-		return runProgram(ctx, r.verifyWith, nil,
+		return runProgram(ctx, r.inherited["verify-with"], r.verifyWith, nil,
 			"IADMS_TARGET="+target, "IADMS_DEVICE="+d.ID, "IADMS_SOFTWARE_VERSION="+d.Version)
 	}
 }
@@ -34,7 +34,7 @@ func (r *upgradeRun) modifier(report reporter) manager.Modifier {
 	editor := firstOf(os.Getenv("VISUAL"), os.Getenv("EDITOR"))
 	switch {
 	case r.convertWith != "":
-		return converter{command: r.convertWith, store: r.store}
+		return converter{command: r.convertWith, dir: r.inherited["convert-with"], store: r.store}
 	case r.edit || r.asks && editor != "":
 		return editing{command: firstOf(editor, "vi"), store: r.store, report: report}
 	}
@@ -42,17 +42,21 @@ func (r *upgradeRun) modifier(report reporter) manager.Modifier {
 }
 
 // converter modifies configuration data with a program.
-type converter struct{ command, store string }
+type converter struct{ command, dir, store string }
 
 var _ manager.Modifier = converter{}
 
 // Modify implements manager.Modifier.
 func (c converter) Modify(ctx context.Context, m manager.Modification) error {
+	store, err := filepath.Abs(c.store) // the program may run elsewhere
+	if err != nil {
+		return err
+	}
 	args := []string{
 		strconv.FormatUint(uint64(m.From), 10), strconv.FormatUint(uint64(m.To), 10),
-		filepath.Join(c.store, m.Original), filepath.Join(c.store, m.Draft),
+		filepath.Join(store, m.Original), filepath.Join(store, m.Draft),
 	}
-	return runProgram(ctx, c.command, args, "IADMS_DEVICE="+m.Device)
+	return runProgram(ctx, c.dir, c.command, args, "IADMS_DEVICE="+m.Device)
 }
 
 // editing has a human edit configuration data.
@@ -93,11 +97,13 @@ const programLimit = 10 * time.Minute
 
 // runProgram runs a command of the operator's with arguments added to it. The
 // error tells the last line of what it printed.
-func runProgram(ctx context.Context, command string, args []string, env ...string) error {
+//
+// dir is where it runs; empty: here.
+func runProgram(ctx context.Context, dir, command string, args []string, env ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, programLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", command + ` "$@"`, "sh"}, args...)...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	cmd.WaitDelay = time.Second
 	var output tail
 	cmd.Stdout, cmd.Stderr = &output, &output

@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/spf13/afero"
 	"github.com/spf13/pflag"
 
 	"example.com/iad/manager"
@@ -27,12 +30,46 @@ func (r *upgradeRun) kept() map[string][]string {
 			kept[name] = flagValues(f)
 		}
 	}
+	// An upgrade may be resumed from another directory.
+	here, err := os.Getwd()
+	if err != nil {
+		return kept
+	}
+	kept[keptDirectory] = []string{here}
+	for i, file := range kept["server-ca"] {
+		kept["server-ca"][i] = absolute(here, file)
+	}
+	for i, policy := range kept["on-fail"] {
+		if file, ok := strings.CutPrefix(policy, "other="); ok {
+			kept["on-fail"][i] = "other=" + absolute(here, file)
+		}
+	}
 	return kept
+}
+
+// keptDirectory is where the options of a journal were given: commands run there.
+const keptDirectory = "working-directory"
+
+func absolute(dir, file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(dir, file)
+}
+
+// openImageFile opens an image by its absolute path, which the journal keeps.
+func openImageFile(name string) (*manager.Image, error) {
+	img, err := manager.OpenImage(afero.NewOsFs(), name)
+	if err != nil {
+		return nil, err
+	}
+	img.Path, err = filepath.Abs(name)
+	return img, err
 }
 
 func flagValues(f *pflag.Flag) []string {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
-		return list.GetSlice()
+		return slices.Clone(list.GetSlice())
 	}
 	return []string{f.Value.String()}
 }
@@ -46,6 +83,7 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, report reporter) (*upgra
 	}
 	again := *r
 	o := &upgradeOptions{globals: r.globals}
+	again.inherited = make(map[string]string)
 	again.upgradeOptions, again.flags, again.policies = o, pflag.NewFlagSet("upgrade", pflag.ContinueOnError), nil
 	o.register(again.flags)
 	// Visit orders the flags it is called on, and devices are resumed side by side.
@@ -70,6 +108,9 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, report reporter) (*upgra
 		}
 		if err := setFlag(again.flags, name, values); err != nil {
 			return nil, fmt.Errorf("journal: option --%s: %w", name, err)
+		}
+		if directory := record.Options[keptDirectory]; len(directory) == 1 {
+			again.inherited[name] = directory[0]
 		}
 		told = append(told, fmt.Sprintf("--%s=%s", name, strings.Join(values, ",")))
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -145,6 +144,9 @@ type upgradeRun struct {
 	servers  *fileServers
 	listener *manager.Listener
 	asks     bool // a human can be asked
+	// inherited has, of each option that came from the journal, the directory in which
+	// it was given.
+	inherited map[string]string
 }
 
 func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
@@ -200,9 +202,8 @@ func (r *upgradeRun) parse() (err error) {
 	if r.limits, err = parseLimits(o.limits); err != nil {
 		return usageError{err}
 	}
-	open := func(name string) (*manager.Image, error) { return manager.OpenImage(afero.NewOsFs(), name) }
 	for _, text := range o.onFail {
-		p, err := manager.ParsePolicy(text, open)
+		p, err := manager.ParsePolicy(text, openImageFile)
 		if err != nil {
 			return usageError{fmt.Errorf("--on-fail: %w", err)}
 		}
@@ -220,7 +221,7 @@ func (r *upgradeRun) parse() (err error) {
 	}
 	switch {
 	case o.image != "":
-		if r.image, err = open(o.image); err != nil {
+		if r.image, err = openImageFile(o.image); err != nil {
 			return usageError{err}
 		}
 	case !o.resume:
@@ -342,7 +343,7 @@ func (r *upgradeRun) choose(journal *manager.Journal, report reporter) (image *m
 			filepath.Base(record.Image), record.Started.Local().Format(time.DateTime), record.Stage))
 	}
 	if r.image == nil {
-		image, err = manager.OpenImage(afero.NewOsFs(), record.Image)
+		image, err = openImageFile(record.Image)
 		return image, true, err
 	}
 	other := err == nil && record.Stage == manager.StageDone && !bytes.Equal(record.ImageDigest, r.image.Digest)
