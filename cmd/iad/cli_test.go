@@ -36,6 +36,7 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{name: "help", args: []string{"--help"}, says: []string{"init", "run", "status", "IAD_TRAP_SINK"}},
 		{name: "unknown command", args: []string{"start"}, exit: exitUsage, says: []string{`unknown command "start"`, "iad --help"}},
+		{name: "an argument too many", args: []string{"status", "--root", d.root, "x"}, exit: exitUsage, says: []string{"takes no arguments", `"x"`}},
 		{name: "unknown flag", args: []string{"run", "--rot", "x"}, exit: exitUsage, says: []string{"--rot", "iad run --help"}},
 		{name: "missing flags", args: []string{"init", "--root", "x"}, exit: exitUsage, says: []string{"image", "trust", "hardware", "device-id"}},
 		{name: "a second device in the same folder", exit: exitFailed, says: []string{settings, "another folder"},

@@ -55,6 +55,7 @@ func TestPortRange(t *testing.T) {
 	refused(t, exitUsage, `"many" is not a port`, "--snmp", "127.0.0.1:many")
 	refused(t, exitUsage, `"70000" is not a port`, "--snmp", "127.0.0.1:70000")
 	refused(t, exitUsage, "--snmp", "--snmp", "127.0.0.1")
+	refused(t, exitUsage, "iadsim run takes no arguments", "2")
 }
 
 // Two simulators do not use the same disks, and one goes on when nobody reads what it
