@@ -21,8 +21,13 @@ import (
 type ListenerConfig struct {
 	// Listen is HOST:PORT; the usual port is 162, port 0 takes a free one.
 	Listen string
-	// Communities that may vouch for SNMPv2c notifications; none: any.
+	// Communities that may vouch for SNMPv2c notifications; none: any, but with Users
+	// SNMPv2c is refused then.
 	Communities []string
+	// AnyCommunity accepts SNMPv2c with other communities too. As without Communities,
+	// nothing is remembered of who sends with them, so that what a device sends twice
+	// is told twice, except to a subscription that names the device.
+	AnyCommunity bool
 	// Users of SNMPv3. Several may have the same name: each is tried.
 	Users []User
 	// Root is where devices have IAD-UPGRADE-MIB; nil: mib.DefaultRoot.
@@ -50,7 +55,7 @@ type Listener struct {
 }
 
 // maxDevices bounds how many devices' sequences are followed.
-const maxDevices = 100_000
+const maxDevices = 20_000
 
 // Listen opens the socket and starts to receive, until Close.
 func Listen(cfg ListenerConfig) (*Listener, error) {
@@ -144,6 +149,9 @@ func (l *Listener) handle(message []byte, from netip.AddrPort) ([]byte, error) {
 	var packet *gosnmp.SnmpPacket
 	switch version {
 	case gosnmp.Version2c:
+		if !l.acceptsV2() {
+			return nil, errors.New("SNMPv2c is not accepted: only users of SNMPv3 are configured")
+		}
 		packet, err = l.decodeV2(message)
 	case gosnmp.Version3:
 		var report []byte
@@ -189,10 +197,23 @@ func (l *Listener) decodeV2(message []byte) (*gosnmp.SnmpPacket, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(l.cfg.Communities) > 0 && !slices.Contains(l.cfg.Communities, packet.Community) {
+	if !l.cfg.AnyCommunity && len(l.cfg.Communities) > 0 && !slices.Contains(l.cfg.Communities, packet.Community) {
 		return nil, errors.New("community not accepted")
 	}
 	return packet, nil
+}
+
+// acceptsV2 tells whether SNMPv2c is configured.
+func (l *Listener) acceptsV2() bool {
+	return l.cfg.AnyCommunity || len(l.cfg.Communities) > 0 || len(l.cfg.Users) == 0
+}
+
+// vouched tells whether a message's sender knows a secret of the configuration.
+func (l *Listener) vouched(packet *gosnmp.SnmpPacket) bool {
+	if packet.Version == gosnmp.Version3 {
+		return packet.MsgFlags&gosnmp.AuthNoPriv != 0
+	}
+	return slices.Contains(l.cfg.Communities, packet.Community)
 }
 
 var trapOID = mib.MustParseOID("1.3.6.1.6.3.1.1.4.1.0") // snmpTrapOID.0, RFC 3418
@@ -215,36 +236,46 @@ func (l *Listener) accept(packet *gosnmp.SnmpPacket, from netip.AddrPort) error 
 	if kind == nil {
 		return nil // of another module: received, of no interest here
 	}
-	n := parseNotification(l.module, kind, vbs)
+	n, err := parseNotification(l.module, kind, vbs)
+	if err != nil {
+		return err
+	}
 	n.From, n.Received, n.Inform = from, l.cfg.Now(), packet.PDUType == gosnmp.InformRequest
 	n.User = packet.Community
 	if usm, ok := packet.SecurityParameters.(*gosnmp.UsmSecurityParameters); ok && packet.Version == gosnmp.Version3 {
 		n.User = usm.UserName
 	}
-	l.deliver(n)
+	l.deliver(n, l.vouched(packet))
 	return nil
 }
 
-func (l *Listener) deliver(n *Notification) {
+// deliver hands a notification to its subscribers. The numbers of a device's events are
+// followed if somebody vouches for the sender, or if a subscription names the device:
+// strangers can make up devices without end.
+func (l *Listener) deliver(n *Notification, vouched bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	seq := l.sequences[n.DeviceID]
-	if seq == nil {
-		if len(l.sequences) >= maxDevices {
-			clear(l.sequences)
-		}
+	if seq == nil && (vouched && len(l.sequences) < maxDevices || l.named(n.DeviceID)) {
 		seq = new(sequence)
 		l.sequences[n.DeviceID] = seq
 	}
-	duplicate, missed := seq.judge(n)
-	if duplicate {
-		l.cfg.Log.Debug("duplicate", "device", n.DeviceID, "seq", n.Seq)
-		return
+	if seq != nil {
+		duplicate, missed := seq.judge(n)
+		if duplicate {
+			l.cfg.Log.Debug("duplicate", "device", n.DeviceID, "seq", n.Seq)
+			return
+		}
+		n.Missed = missed
 	}
-	n.Missed = missed
 	for _, s := range l.subs {
 		s.offer(n)
 	}
+}
+
+// named tells whether a subscription is for one device, and for this one.
+func (l *Listener) named(device string) bool {
+	return slices.ContainsFunc(l.subs, func(s *Subscription) bool { return s.filter.DeviceID == device })
 }
 
 // acknowledge makes the response to an inform (RFC 3416 section 4.2.7).

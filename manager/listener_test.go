@@ -76,6 +76,9 @@ const testEngine = "\x80\x00\x1f\x88\x05engine-1"
 func startListener(t *testing.T, cfg manager.ListenerConfig) (*manager.Listener, *manager.Subscription) {
 	t.Helper()
 	cfg.Listen = "127.0.0.1:0"
+	if cfg.Communities == nil {
+		cfg.Communities = []string{"public"}
+	}
 	l, err := manager.Listen(cfg)
 	if err != nil {
 		t.Fatal(err)

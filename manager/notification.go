@@ -39,8 +39,9 @@ type Notification struct {
 func (n *Notification) Is(kind *mib.Notification) bool { return n.Kind == kind }
 
 // parseNotification sorts the varbinds of a notification into its fields.
-// Objects that do not belong to it are ignored.
-func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind) *Notification {
+// Objects that do not belong to it are ignored; one whose text is longer than the
+// module allows, or that names no device, is an error.
+func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind) (*Notification, error) {
 	n := &Notification{Kind: kind}
 	var roles []byte
 	fields := []field{
@@ -64,6 +65,9 @@ func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind)
 		}
 		for _, f := range fields {
 			if f.object == object {
+				if !sized(object, vb.Value) {
+					return nil, fmt.Errorf("%s of %d octets", object.Name, len(vb.Value.Bytes))
+				}
 				f.set(vb.Value)
 			}
 		}
@@ -71,13 +75,16 @@ func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind)
 			n.Bank.Number = int(index[0])
 		}
 	}
+	if n.DeviceID == "" {
+		return nil, fmt.Errorf("%s without %s", kind.Name, mib.DeviceId.Name)
+	}
 	n.Bank.Running = mib.HasBit(roles, mib.BankRolesRunning)
 	n.Bank.Next = mib.HasBit(roles, mib.BankRolesNextBoot)
 	n.Bank.Fallback = mib.HasBit(roles, mib.BankRolesFallback)
 	if n.Is(mib.NotifyOpCompleted) {
 		n.Op.State, n.Op.Percent = mib.OperationStateSucceeded, 100
 	}
-	return n
+	return n, nil
 }
 
 // String shows device, kind and number, for logs.

@@ -20,7 +20,7 @@ type usmReceiver struct {
 	engineID string
 	started  time.Time
 	now      func() time.Time
-	users    map[string][]User // by name: devices may have one each, under the same name
+	users    map[string][]*knownUser // by name: devices may have one each, under the same name
 	keys     map[keyName]*gosnmp.UsmSecurityParameters
 	clocks   map[string]engineClock
 	counters map[string]uint32
@@ -61,7 +61,7 @@ const (
 
 func newUSMReceiver(users []User, now func() time.Time) (*usmReceiver, error) {
 	u := &usmReceiver{
-		started: now(), now: now, users: make(map[string][]User, len(users)),
+		started: now(), now: now, users: make(map[string][]*knownUser, len(users)),
 		keys: make(map[keyName]*gosnmp.UsmSecurityParameters), clocks: make(map[string]engineClock),
 		counters: make(map[string]uint32),
 	}
@@ -69,7 +69,7 @@ func newUSMReceiver(users []User, now func() time.Time) (*usmReceiver, error) {
 		if err := user.Check(); err != nil {
 			return nil, err
 		}
-		u.users[user.Name] = append(u.users[user.Name], user)
+		u.users[user.Name] = append(u.users[user.Name], &knownUser{User: user})
 	}
 	// RFC 3411 section 5, SnmpEngineID: enterprise number of Net-SNMP's
 	// playpen root, then format 5 (octets) and random octets.
@@ -117,7 +117,7 @@ func (u *usmReceiver) decode(message []byte) (packet *gosnmp.SnmpPacket, report 
 	case err == nil:
 	case errors.Is(err, errLevel):
 		return reject(usmUnsupportedSecLevels, fmt.Sprintf("user %s: %v", sent.UserName, err))
-	case strings.Contains(err.Error(), "not authentic"):
+	case errors.Is(err, errNotAuthentic), strings.Contains(err.Error(), "not authentic"):
 		return reject(usmWrongDigests, fmt.Sprintf("user %s: wrong password", sent.UserName))
 	default:
 		return reject(usmDecryptionErrors, fmt.Sprintf("user %s: %v", sent.UserName, err))
@@ -166,6 +166,9 @@ func decodeSafely(decode func() (*gosnmp.SnmpPacket, error)) (p *gosnmp.SnmpPack
 	return decode()
 }
 
+// errNotAuthentic: a message whose digest fits no user's password.
+var errNotAuthentic = errors.New("message is not authentic")
+
 // errLevel: a message at another security level than any user of its name has.
 var errLevel = errors.New("security level is not the configured one")
 
@@ -183,12 +186,21 @@ func (u *usmReceiver) unlock(message []byte, name keyName) (*gosnmp.SnmpPacket, 
 			return packet, params, nil
 		}
 	}
+	signed, err := readSigned(message)
+	if err != nil {
+		return nil, nil, err
+	}
 	failed := errLevel
 	for _, user := range u.users[name.user] {
 		if user.level() != name.level {
 			continue
 		}
-		// The megabyte of hashing that each password takes, gosnmp remembers.
+		// Authentication first: it costs microseconds, and every stranger can ask for it.
+		// What follows costs milliseconds, and memory for each engine.
+		if name.level != gosnmp.NoAuthNoPriv && !user.signs(signed, name.engine) {
+			failed = errNotAuthentic
+			continue
+		}
 		params := user.usm()
 		params.AuthoritativeEngineID = name.engine
 		if err := params.InitSecurityKeys(); err != nil {
@@ -196,10 +208,12 @@ func (u *usmReceiver) unlock(message []byte, name keyName) (*gosnmp.SnmpPacket, 
 		}
 		packet, err := try(params)
 		if err == nil {
-			if len(u.keys) >= maxKeys {
-				clear(u.keys)
+			if name.level != gosnmp.NoAuthNoPriv {
+				if len(u.keys) >= maxKeys {
+					clear(u.keys)
+				}
+				u.keys[name] = params
 			}
-			u.keys[name] = params
 			return packet, params, nil
 		}
 		failed = err

@@ -186,17 +186,28 @@ func newReset(g *globals) *cobra.Command {
 }
 
 // listenerConfig lets all users of the configuration vouch for notifications, those
-// too that have the same name: "iad init" names each device's alike.
+// too that have the same name: "iad init" names each device's alike. SNMPv2c is accepted
+// if a community is configured, or nothing is.
 func listenerConfig(address string, s *settings, root mib.OID, log *slog.Logger) manager.ListenerConfig {
 	cfg := manager.ListenerConfig{Listen: address, Root: root, Log: log}
 	add := func(a accessSettings) {
-		if u := a.credentials().User; u != nil && !slices.Contains(cfg.Users, *u) {
-			cfg.Users = append(cfg.Users, *u)
+		c := a.credentials()
+		if c.User != nil && !slices.Contains(cfg.Users, *c.User) {
+			cfg.Users = append(cfg.Users, *c.User)
+		}
+		for _, community := range []string{c.Read, c.Write} {
+			if c.User == nil && community != "" && !slices.Contains(cfg.Communities, community) {
+				cfg.Communities = append(cfg.Communities, community)
+			}
 		}
 	}
 	add(s.accessSettings)
 	for _, d := range s.Devices {
 		add(d.accessSettings)
 	}
+	if len(cfg.Users) == 0 && len(cfg.Communities) == 0 {
+		cfg.Communities = []string{"public", "private"} // as target has it
+	}
+	cfg.AnyCommunity = len(cfg.Communities) > 0 // snmpd may have one of its own for traps
 	return cfg
 }
