@@ -30,6 +30,9 @@ type Target struct {
 	Timeout time.Duration
 	// Retries is how often a request is sent again; 0: 2, negative: never.
 	Retries int
+	// Warn is called with a text if the device comes back with another SNMP engine
+	// ID; nil: nothing is.
+	Warn func(text string)
 }
 
 // Client gives typed access to IAD-UPGRADE-MIB of one device. It is safe for
@@ -45,6 +48,7 @@ type Client struct {
 
 	mu   sync.Mutex
 	snmp *gosnmp.GoSNMP
+	engineState
 }
 
 // Errors of SNMP access, wrapped in what a Client returns.
@@ -102,6 +106,7 @@ func Dial(t Target) (*Client, error) {
 	return &Client{
 		address: net.JoinHostPort(host, strconv.Itoa(int(port))),
 		module:  mib.NewModule(t.Root), creds: t.Credentials, timeout: s.Timeout, retries: s.Retries, snmp: s,
+		engineState: engineState{warn: t.Warn},
 	}, nil
 }
 
@@ -177,13 +182,20 @@ func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.
 	conn := c.snmp.Conn
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	packet, err := request(c.snmp)
-	for until := time.Now().Add(patience); errors.Is(err, syscall.ECONNREFUSED) && time.Now().Before(until) && pause(ctx); {
-		packet, err = request(c.snmp)
+	if err := c.sameEngine(ctx, write); err != nil {
+		return nil, err
+	}
+	packet, err := c.patiently(ctx, request)
+	if err != nil && c.discover(err) {
+		if err := c.sameEngine(ctx, write); err != nil {
+			return nil, err
+		}
+		packet, err = c.patiently(ctx, request)
 	}
 	if err != nil {
 		return nil, c.explain(ctx, err)
 	}
+	c.noteEngine()
 	if packet.PDUType == gosnmp.Report {
 		return nil, fmt.Errorf("%s: %w: the device reports %s", c.address, ErrCredentials, reportName(packet))
 	}
@@ -197,6 +209,15 @@ func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.
 		}
 	}
 	return vbs, nil
+}
+
+// patiently repeats a request while nobody is at the device's port.
+func (c *Client) patiently(ctx context.Context, request func(*gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error)) (*gosnmp.SnmpPacket, error) {
+	packet, err := request(c.snmp)
+	for until := time.Now().Add(patience); errors.Is(err, syscall.ECONNREFUSED) && time.Now().Before(until) && pause(ctx); {
+		packet, err = request(c.snmp)
+	}
+	return packet, err
 }
 
 func (c *Client) explain(ctx context.Context, err error) error {

@@ -66,7 +66,10 @@ func ServerTLS(pin, ca []byte) (*tls.Config, error) {
 }
 
 // Open implements FileServer. The protocol must be the server's.
-func (e *ExternalServer) Open(p Protocol, device, _ string) (Session, error) {
+func (e *ExternalServer) Open(p Protocol, device, target string) (Session, error) {
+	if err := checkDeviceID(target, []byte(device)); err != nil {
+		return nil, err
+	}
 	if p != e.Server.Protocol {
 		return nil, fmt.Errorf("%s does not speak %s", e.Server, p)
 	}
@@ -115,6 +118,9 @@ func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile,
 }
 
 func (s *externalSession) Resume(string, []BackupFile) {}
+
+// Seal does nothing: who may write there is for whoever runs the server to decide.
+func (s *externalSession) Seal() {}
 
 // here reports whether folder is one of this machine. A journal of earlier versions
 // names the server's.

@@ -72,6 +72,9 @@ type Session interface {
 	NewBackup(kinds []mib.FileType) (folder string, files []BackupFile, err error)
 	// Resume opens a place that NewBackup prepared in an earlier session.
 	Resume(folder string, files []BackupFile)
+	// Seal ends writing to the place that NewBackup or Resume opened, also by uploads
+	// in progress.
+	Seal()
 	// Keep marks a backup as complete, durably, where the server can.
 	Keep(folder string, files []BackupFile) error
 	// Offer lets the device read the files of a folder of its backups.
@@ -103,6 +106,9 @@ func folderName(device string) string {
 		default:
 			fmt.Fprintf(&b, "%%%02X", c)
 		}
+	}
+	if b.Len() == 0 {
+		return "%" // an empty name would be the folder above
 	}
 	return b.String()
 }

@@ -29,6 +29,7 @@ const (
 type Record struct {
 	Format      int       `json:"format"`
 	Device      string    `json:"device"`
+	EngineID    string    `json:"engine_id,omitempty"` // hexadecimal; empty: not known
 	Address     string    `json:"address"`
 	Image       string    `json:"image"`
 	ImageDigest []byte    `json:"image_digest"`

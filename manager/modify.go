@@ -121,7 +121,7 @@ func readAll(files afero.Fs, name string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err == nil && len(data) > maxConfig {
-		err = fmt.Errorf("%s has more than %d octets", name, maxConfig)
+		err = fmt.Errorf("%w: %s has more than %d bytes", errTooLarge, name, maxConfig)
 	}
 	return data, errors.Join(err, f.Close())
 }

@@ -39,8 +39,9 @@ func (d *Device) Speaks(p Protocol) bool { return mib.HasBit(d.Protocols, int(p)
 // Device reads identity and capabilities.
 func (c *Client) Device(ctx context.Context) (*Device, error) {
 	d := new(Device)
+	var id []byte
 	err := c.read(ctx, scalar, []field{
-		text(mib.DeviceId, &d.ID), text(mib.DeviceModel, &d.Model), text(mib.HardwareRevision, &d.Hardware),
+		octets(mib.DeviceId, &id), text(mib.DeviceId, &d.ID), text(mib.DeviceModel, &d.Model), text(mib.HardwareRevision, &d.Hardware),
 		text(mib.SoftwareVersion, &d.Version), number(mib.ConfigFormat, &d.ConfigFormat),
 		octets(mib.OpKindsSupported, &d.Operations), octets(mib.ProtocolsSupported, &d.Protocols),
 		truth(mib.SignatureRequired, &d.SignatureRequired), truth(mib.ResetRequired, &d.ResetRequired),
@@ -48,6 +49,12 @@ func (c *Client) Device(ctx context.Context) (*Device, error) {
 		number(mib.ConfigGeneration, &d.Generation), octets(mib.ConfigDigest, &d.ConfigDigest),
 		when(mib.ConfigApplied, &d.ConfigApplied),
 	})
+	if err == nil {
+		err = checkDeviceID(c.address, id)
+	}
+	if err == nil {
+		err = c.sameDevice(d.ID)
+	}
 	return d, err
 }
 

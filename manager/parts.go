@@ -1,31 +1,34 @@
 package manager
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"path"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/spf13/afero"
 
 	"example.com/iad/mib"
 )
 
 // Backup is steps 100 to 120 alone.
 func Backup(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
-	return part(ctx, plan, operator, observe, (*upgrade).backUp)
+	return part(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
+		return u.backUp(ctx)
+	})
 }
 
 // Recover is steps 170 to 190 alone, from a backup that ReadBackup describes.
 func Recover(ctx context.Context, plan Plan, folder string, files []BackupFile, operator Operator, observe Observer) (Result, error) {
 	return part(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
 		u.record.Folder, u.record.Backup, u.result.Folder = folder, files, folder
+		if err := u.ownBackup(ctx, folder); err != nil {
+			return err
+		}
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
 		u.note(StepRecover, fmt.Sprintf("from %s: %d files", folder, len(files)))
 		return u.recover(ctx)
 	})
@@ -63,6 +66,7 @@ func sameRoles(a, b Bank) bool { return a.Running == b.Running && a.Next == b.Ne
 // Reset restarts the device.
 func Reset(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return part(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		u.warnOfIdentity()
 		u.begin(StepUpdate, "reset the device")
 		request := Request{Kind: mib.OperationKindReset}
 		if u.plan.Force {
@@ -111,87 +115,4 @@ func part(ctx context.Context, plan Plan, operator Operator, observe Observer, d
 	last, cancel := afterwards(ctx)
 	defer cancel()
 	return u.summary(last), err
-}
-
-// Backups lists the folders with backups of a device in the files of
-// [Servers], the oldest first.
-func Backups(files afero.Fs, device string) ([]string, error) {
-	home := path.Join("backup", folderName(device))
-	list, err := afero.ReadDir(files, home)
-	if err != nil {
-		return nil, fmt.Errorf("no backups of %s: %w", device, err)
-	}
-	var folders []string
-	for _, info := range list {
-		if info.IsDir() && !strings.Contains(info.Name(), modifiedMark) {
-			folders = append(folders, path.Join(home, info.Name()))
-		}
-	}
-	slices.Sort(folders)
-	return folders, nil
-}
-
-// Complete tells whether a backup was judged good when it was made (step 120); another
-// may lack files.
-func Complete(files afero.Fs, folder string) bool {
-	exists, err := afero.Exists(files, path.Join(folder, completeMark))
-	return err == nil && exists
-}
-
-// ReadBackup describes the files of a backup: kind and format as their first
-// lines tell, size and digest as they are now.
-func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
-	list, err := afero.ReadDir(files, folder)
-	if err != nil {
-		return nil, fmt.Errorf("backup: %w", err)
-	}
-	var backup []BackupFile
-	for _, info := range list {
-		if !info.Mode().IsRegular() || !strings.HasSuffix(info.Name(), ".cfg") || strings.HasPrefix(info.Name(), ".") {
-			continue
-		}
-		file, err := describeFile(files, path.Join(folder, info.Name()))
-		if err != nil {
-			return nil, err
-		}
-		backup = append(backup, file)
-	}
-	if len(backup) == 0 {
-		return nil, fmt.Errorf("backup: %s holds no configuration files", folder)
-	}
-	slices.SortFunc(backup, func(a, b BackupFile) int { return int(a.Kind) - int(b.Kind) })
-	return backup, nil
-}
-
-func describeFile(files afero.Fs, name string) (BackupFile, error) {
-	f, err := files.Open(name)
-	if err != nil {
-		return BackupFile{}, err
-	}
-	head, err := io.ReadAll(io.LimitReader(f, 128))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return BackupFile{}, fmt.Errorf("%s: %w", name, err)
-	}
-	kind, format, err := configHeader(head)
-	if err != nil {
-		return BackupFile{}, fmt.Errorf("%s: %w", name, err)
-	}
-	size, digest, err := digestFile(files, name)
-	return BackupFile{Kind: kind, Name: path.Base(name), Size: size, Format: format, DeviceDigest: digest, ServerDigest: digest}, err
-}
-
-// configHeader reads the first line of a configuration file, "iad-config KIND
-// FORMAT".
-func configHeader(head []byte) (mib.FileType, uint32, error) {
-	line, _, _ := bytes.Cut(head, []byte("\n"))
-	words := strings.Fields(string(line))
-	if len(words) == 3 && words[0] == "iad-config" {
-		format, err := strconv.ParseUint(words[2], 10, 32)
-		for _, kind := range ConfigKinds {
-			if err == nil && words[1] == kind.String() {
-				return kind, uint32(format), nil
-			}
-		}
-	}
-	return 0, 0, fmt.Errorf("the first line is %.60q, not \"iad-config KIND FORMAT\"", line)
 }

@@ -90,14 +90,16 @@ func TestParts(t *testing.T) {
 	}
 
 	// An operator edits a backup and gives it back.
-	if err := afero.WriteFile(l.store, path.Join(folders[0], "userData.cfg"), config.WithHeader(config.UserData, 1, []byte("name = edited\n")), 0o600); err != nil {
+	edited := path.Join(path.Dir(folders[0]), "edited")
+	copyBackup(t, l.store, folders[0], edited)
+	if err := afero.WriteFile(l.store, path.Join(edited, "userData.cfg"), config.WithHeader(config.UserData, 1, []byte("name = edited\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files, err := manager.ReadBackup(l.store, folders[0])
+	files, err := manager.ReadBackup(l.store, edited)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := manager.Recover(l.ctx, plan, folders[0], files, &scripted{t: t}, l.observe); err != nil {
+	if _, err := manager.Recover(l.ctx, plan, edited, files, &scripted{t: t}, l.observe); err != nil {
 		t.Fatal(err)
 	}
 	now, err := l.client.Device(l.ctx)

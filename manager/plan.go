@@ -93,6 +93,12 @@ type Plan struct {
 	// Again installs software once more that the journal says to be at fault, without
 	// a question: the operator knows that, and has changed something.
 	Again bool
+	// OtherDevice permits data of a device with another identity, for a replacement
+	// unit, and a device that comes back with another SNMP engine ID.
+	OtherDevice bool
+	// Accept is asked with a question about a device that is not the one expected,
+	// before anything but a read; nil: it is refused with ErrIdentity.
+	Accept func(ctx context.Context, question string) bool
 	// Clock tells the time; nil: the system's.
 	Clock Clock
 	// Log gets details; nil: nothing.

@@ -182,6 +182,9 @@ func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkDeviceID(target, []byte(device)); err != nil {
+		return nil, err
+	}
 	home := path.Join("backup", folderName(device))
 	session := &serverSession{servers: s, target: target, grant: &grant{
 		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == TFTP, secure: p == FTPS, home: home, final: make(map[string]bool),
@@ -271,29 +274,20 @@ func (s *serverSession) Resume(folder string, files []BackupFile) {
 	s.grant.folder, s.grant.final = folder, final
 }
 
+func (s *serverSession) Seal() {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.folder, s.grant.final = "", nil
+}
+
 func (s *serverSession) Offer(folder string) {
 	s.servers.store.mu.Lock()
 	defer s.servers.store.mu.Unlock()
 	s.grant.offered = folder
 }
 
-// completeMark is a file in the folder of a backup that was judged good, in the form
-// that sha256sum -c reads. No name from the network is hidden.
-const completeMark = ".complete"
-
 func (s *serverSession) Keep(folder string, files []BackupFile) error {
 	return markComplete(s.servers.store.files, folder, files)
-}
-
-func markComplete(store afero.Fs, folder string, files []BackupFile) error {
-	var list []byte
-	for _, f := range files {
-		list = fmt.Appendf(list, "%x  %s\n", f.ServerDigest, f.Name)
-	}
-	if err := durable.ReplaceFile(store, path.Join(folder, completeMark), list, 0o600); err != nil {
-		return fmt.Errorf("backup %s: %w", folder, err)
-	}
-	return nil
 }
 
 func (s *serverSession) Directory(folder string) string { return folder }

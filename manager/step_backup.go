@@ -70,6 +70,8 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	if was, now := u.record.Config, d.configState(); was != nil && !was.equal(now) {
 		return u.badBackup(op, mib.FailCauseConfigReadError, fmt.Sprintf("generation %d was replaced by %d in the meantime", was.Generation, now.Generation))
 	}
+	// First: what is judged must be what is kept.
+	u.session.Seal()
 	var backup []BackupFile
 	var unread []string // files that could not be compared
 	reason := ""        // why
@@ -104,6 +106,11 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 		u.result.Folder = u.session.Directory(u.record.Folder)
 	}
 	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.result.Place})
+	if local := u.session.Local(u.record.Folder, backup); local != nil {
+		if err := writeIdentity(local, u.record.Folder, u.identity()); err != nil {
+			return err
+		}
+	}
 	if err := u.session.Keep(u.record.Folder, backup); err != nil {
 		return err
 	}

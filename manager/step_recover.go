@@ -116,7 +116,13 @@ func (u *upgrade) recoverRequest(d *Device) (Request, error) {
 	if m := u.record.Modified; m != nil {
 		folder, files, text = m.Folder, m.Files, "recover the configuration data as modified here"
 	}
-	files, err := u.session.Provide(folder, files)
+	var err error
+	if local := u.session.Local(folder, files); local != nil {
+		err = unchanged(local, folder, files)
+	}
+	if err == nil {
+		files, err = u.session.Provide(folder, files)
+	}
 	if err != nil {
 		return Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseAccessDenied,
 			Advice: mib.RetryAdviceFixFirst, Text: err.Error()}

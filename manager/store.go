@@ -68,7 +68,7 @@ func (g *grant) reads(name string) bool {
 	if g.anonymous {
 		return below(name, g.folder) || below(name, g.offered)
 	}
-	return below(name, g.home)
+	return below(name, g.home) || below(name, g.offered)
 }
 
 // access is what one session may do: that of one grant, or of all that are for
@@ -80,9 +80,9 @@ type access struct {
 
 // cleanName turns a file name from the network into a slash-separated path
 // relative to the store. It refuses what could leave a folder or confuse a
-// log: "..", control characters, backslashes, hidden names, invalid UTF-8.
+// log: "..", characters that cannot be seen, backslashes, hidden names, invalid UTF-8.
 func cleanName(name string) (string, error) {
-	bad := func(r rune) bool { return unicode.IsControl(r) || r == '\\' }
+	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == '\\' }
 	if len(name) > 512 || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) {
 		return "", fmt.Errorf("%w: %.64q", errFileName, name)
 	}
@@ -103,6 +103,10 @@ func below(name, folder string) bool {
 func (a access) granted(allows func(*grant) bool) bool {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
+	return a.grantedLocked(allows)
+}
+
+func (a access) grantedLocked(allows func(*grant) bool) bool {
 	if a.grant != nil {
 		return !a.grant.closed && allows(a.grant)
 	}
@@ -156,7 +160,7 @@ func (a access) stat(name string) (fs.FileInfo, error) {
 	}
 	a.store.mu.Lock()
 	image, isImage := a.store.images[clean]
-	isFolder := clean == "" || a.grant != nil && strings.HasPrefix(a.grant.home, clean+"/")
+	isFolder := clean == "" || a.grant != nil && (strings.HasPrefix(a.grant.home, clean+"/") || strings.HasPrefix(a.grant.offered, clean+"/"))
 	for published := range a.store.images {
 		isFolder = isFolder || strings.HasPrefix(published, clean+"/")
 	}

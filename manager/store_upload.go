@@ -64,7 +64,7 @@ func (a access) create(ctx context.Context, name string) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &upload{store: a.store, ctx: ctx, file: f, temp: temp, name: clean}, nil
+	return &upload{access: a, store: a.store, ctx: ctx, file: f, temp: temp, name: clean}, nil
 }
 
 // room tells whether a folder may take one more file; the one named except is not
@@ -154,6 +154,11 @@ func (a access) remove(name string) error {
 	if final[path.Base(clean)] {
 		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrPermission}
 	}
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	if err := a.stillOpen(clean); err != nil {
+		return err
+	}
 	if partial := partialName(clean); a.store.exists(partial) {
 		if err := durable.Remove(a.store.files, partial); err != nil || !a.store.exists(clean) {
 			return err
@@ -180,14 +185,19 @@ func (a access) rename(from, to string) error {
 	if final[path.Base(cleanFrom)] {
 		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrPermission}
 	}
-	return a.store.place(cleanFrom, cleanTo)
+	return a.place(cleanFrom, cleanTo)
 }
 
 // place gives the complete file temp its name. A file that has the name
-// already stays if its contents are the same, and else is set aside.
-func (s *store) place(temp, name string) error {
+// already stays if its contents are the same, and else is set aside. Nothing is placed
+// in a folder that was sealed since the upload began.
+func (a access) place(temp, name string) error {
+	s := a.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := a.stillOpen(name); err != nil {
+		return err
+	}
 	_, err := s.files.Stat(name)
 	taken := err == nil
 	if taken {
@@ -210,6 +220,26 @@ func (s *store) place(temp, name string) error {
 	return durable.Rename(s.files, temp, name)
 }
 
+// stillOpen refuses a name in a folder that takes no uploads any more. The store is
+// locked: a folder cannot be sealed between this look and the rename.
+func (a access) stillOpen(name string) error {
+	open := func(g *grant) bool { return g.folder != "" && g.folder == path.Dir(name) }
+	if a.grantedLocked(open) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+name))
+}
+
+// extend replaces the file that an upload began with.
+func (a access) extend(temp, name string) error {
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	if err := a.stillOpen(name); err != nil {
+		return err
+	}
+	return durable.Rename(a.store.files, temp, name)
+}
+
 func (s *store) setAside(name string) error {
 	for n := 1; n <= maxGrantFiles; n++ {
 		aside := fmt.Sprintf("%s~%d", name, n)
@@ -222,13 +252,14 @@ func (s *store) setAside(name string) error {
 
 // upload is a file on its way in.
 type upload struct {
-	store *store
-	ctx   context.Context
-	file  afero.File
-	temp  string
-	name  string
-	size  int64
-	gone  bool // abandoned
+	access access
+	store  *store
+	ctx    context.Context
+	file   afero.File
+	temp   string
+	name   string
+	size   int64
+	gone   bool // abandoned
 
 	extends bool // begins with all of the file that has the name
 }
@@ -255,9 +286,9 @@ func (u *upload) commit() error {
 	}
 	switch {
 	case err == nil && u.extends:
-		err = durable.Rename(u.store.files, u.temp, u.name)
+		err = u.access.extend(u.temp, u.name)
 	case err == nil:
-		err = u.store.place(u.temp, u.name)
+		err = u.access.place(u.temp, u.name)
 	}
 	if err != nil {
 		return errors.Join(err, u.store.files.Remove(u.temp))

@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/gosnmp/gosnmp"
 
 	"example.com/iad/manager"
+	"example.com/iad/mib"
 )
 
 // Texts that a device makes up are fit for an operator's terminal.
@@ -32,7 +34,10 @@ func TestTextsOfHostileDevice(t *testing.T) {
 			}
 			p.PDUType, p.Error, p.ErrorIndex = gosnmp.GetResponse, 0, 0
 			for i := range p.Variables {
-				p.Variables[i].Type, p.Variables[i].Value = gosnmp.OctetString, "x\x1b]0;pwn\x07\x1b[2J\u009b31m"
+				p.Variables[i].Type, p.Variables[i].Value = gosnmp.OctetString, "x\x1b]0;pwn\x07\x1b[2J\u009b31m\u202egpj.exe\u2066\u200b\ufeff"+strings.Repeat("y", 300)
+				if p.Variables[i].Name == "."+mib.NewModule(nil).OID(mib.DeviceId, 0).String() {
+					p.Variables[i].Value = "D1"
+				}
 			}
 			if out, err := p.MarshalMsg(); err == nil {
 				_, _ = conn.WriteTo(out, from)
@@ -49,7 +54,7 @@ func TestTextsOfHostileDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range []string{d.ID, d.Model, d.Hardware, d.Version} {
-		if strings.ContainsFunc(s, unicode.IsControl) {
+		if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) || utf8.RuneCountInString(s) > 64 {
 			t.Errorf("%q", s)
 		}
 	}

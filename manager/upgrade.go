@@ -21,6 +21,9 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 		return Result{}, err
 	}
 	defer u.close()
+	if err := u.bind(ctx); err != nil {
+		return u.result, err
+	}
 	if err := u.setPace(ctx); err != nil {
 		return u.result, err
 	}
@@ -102,7 +105,10 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 		return nil, err
 	}
 	u.result.Device, u.result.OldVersion = u.device.ID, u.device.Version
-	if err := u.loadRecord(); err != nil {
+	plan.Client.acceptEngine(func(ctx context.Context, question string) bool {
+		return plan.OtherDevice || plan.Accept != nil && plan.Accept(ctx, question)
+	})
+	if err := u.loadRecord(ctx); err != nil {
 		return nil, err
 	}
 	if plan.Image != nil {
@@ -116,7 +122,9 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 	if u.session, err = plan.Files.Open(plan.Protocol, u.device.ID, plan.Client.Address()); err != nil {
 		return nil, err
 	}
-	if u.record.Folder != "" {
+	// A backup that the device has sent completely stays closed.
+	task := u.record.task(mib.OperationKindBackupConfig)
+	if u.record.Folder != "" && !u.finished(StageBackup) && (task == nil || !task.Done) {
 		u.session.Resume(u.record.Folder, u.record.Backup)
 	}
 	u.catchUp(ctx, 0) // from here on
@@ -150,9 +158,9 @@ func (u *upgrade) suits(img *Image) error {
 }
 
 // loadRecord takes up the journal's record, or begins a new one.
-func (u *upgrade) loadRecord() error {
+func (u *upgrade) loadRecord(ctx context.Context) error {
 	u.record = &Record{
-		Device: u.device.ID, Address: u.plan.Client.Address(),
+		Device: u.device.ID, EngineID: u.identity().EngineID, Address: u.plan.Client.Address(),
 		OldVersion: u.device.Version, Owner: u.plan.Owner, Stage: StageBackup, Started: u.started,
 		Options: u.plan.Options,
 	}
@@ -171,6 +179,13 @@ func (u *upgrade) loadRecord() error {
 	}
 	if r.Device != u.device.ID || string(r.ImageDigest) != string(u.plan.Image.Digest) {
 		return fmt.Errorf("the journal is about device %s and image %s: resume with these", r.Device, r.Image)
+	}
+	began := Identity{Device: r.Device, EngineID: r.EngineID, Address: r.Address}
+	if err := u.permitted(ctx, "the interrupted upgrade", began, "use --other-device if this is the same unit with a new engine ID"); err != nil {
+		return err
+	}
+	if id := u.identity(); id.EngineID != "" {
+		r.EngineID = id.EngineID
 	}
 	u.record, u.plan.Owner = r, r.Owner
 	u.record.Ended = false

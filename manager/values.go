@@ -1,11 +1,13 @@
 package manager
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/gosnmp/gosnmp"
 
@@ -23,20 +25,45 @@ func number[T ~uint8 | ~uint32 | ~int](o *mib.Object, to *T) field {
 	return field{o, func(v mib.Value) { *to = T(v.Int) }}
 }
 
-// printable makes a device's text fit for an operator's terminal and log: a control
-// character becomes a replacement character.
+// printable makes a text from the network fit for an operator's terminal and log:
+// control characters, direction marks and whatever else cannot be seen become
+// replacement characters.
 func printable(b []byte) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			return unicode.ReplacementChar
 		}
 		return r
 	}, strings.ToValidUTF8(string(b), string(unicode.ReplacementChar)))
 }
 
+// text stores an SnmpAdminString, cut to the size that the module gives the object.
 func text(o *mib.Object, to *string) field {
-	return field{o, func(v mib.Value) { *to = printable(v.Bytes) }}
+	return field{o, func(v mib.Value) {
+		b := v.Bytes
+		if n := len(o.Ranges); n > 0 && int64(len(b)) > o.Ranges[n-1].Max {
+			b = b[:o.Ranges[n-1].Max]
+			for len(b) > 0 && !utf8.RuneStart(v.Bytes[len(b)]) {
+				b = b[:len(b)-1]
+			}
+		}
+		*to = printable(b)
+	}}
 }
+
+// checkDeviceID refuses what cannot be the identity of a device: it becomes the name of a
+// folder, so nothing that cannot be seen may be in it, and no two may look the same after
+// printable.
+func checkDeviceID(address string, id []byte) error {
+	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }
+	if len(id) < 1 || len(id) > maxDeviceID || !utf8.Valid(id) || bytes.ContainsFunc(id, bad) {
+		return fmt.Errorf("%s: the device ID %.100q is not valid: it needs 1 to %d bytes of printable characters; correct it on the device", address, id, maxDeviceID)
+	}
+	return nil
+}
+
+// maxDeviceID is the largest size of iadUpgDeviceId in bytes.
+const maxDeviceID = 32
 
 func octets(o *mib.Object, to *[]byte) field {
 	return field{o, func(v mib.Value) { *to = v.Bytes }}

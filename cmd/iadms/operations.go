@@ -5,13 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
@@ -27,6 +23,7 @@ type operationOptions struct {
 	limit         time.Duration
 	force         bool
 	from          string
+	otherDevice   bool
 }
 
 // partFunc carries out one part of the procedure.
@@ -56,7 +53,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 		return err
 	}
 	plan := manager.Plan{
-		Protocol: o.files.chosen(), Owner: defaultOwner(), Force: o.force, DeviceRetries: o.retries,
+		Protocol: o.files.chosen(), Owner: defaultOwner(), Force: o.force, DeviceRetries: o.retries, OtherDevice: o.otherDevice,
 		Limits: manager.Limits{Backup: o.limit, Update: o.limit, Restore: o.limit, Recover: o.limit},
 	}
 	if err := plan.Check(); err != nil {
@@ -104,66 +101,10 @@ func doneText(command string, r manager.Result) string {
 
 func newBackup(g *globals) *cobra.Command {
 	o := &operationOptions{globals: g}
-	return o.operation("backup TARGET", "Back up the configuration data of a device",
+	cmd := o.operation("backup TARGET", "Back up the configuration data of a device",
 		"  iadms backup 192.0.2.10\n  iadms backup 192.0.2.10 --server ftp://iad@192.0.2.1/backups", true, manager.Backup)
-}
-
-func newRecover(g *globals) *cobra.Command {
-	o := &operationOptions{globals: g}
-	cmd := o.operation("recover TARGET", "Give a device configuration data back from a backup",
-		"  iadms recover 192.0.2.10\n  iadms recover 192.0.2.10 --from 20260102T030405Z-1", true, o.recover)
-	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Data in
-another format than the device's software uses are converted by the device. To give back
-something else than was backed up, copy the backup's folder to a name beside it, edit the
-copy, and name that with --from; what an upgrade modified is there too.`
-	cmd.Flags().StringVar(&o.from, "from", "", "`folder` of the backup (default: the newest complete one of the device)")
+	o.registerOtherDevice(cmd)
 	return cmd
-}
-
-func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, operator manager.Operator, observe manager.Observer) (manager.Result, error) {
-	device, err := plan.Client.Device(ctx)
-	if err != nil {
-		return manager.Result{}, err
-	}
-	store := afero.NewBasePathFs(afero.NewOsFs(), o.store)
-	folder, err := o.chooseBackup(store, device.ID)
-	if err != nil {
-		return manager.Result{}, err
-	}
-	files, err := manager.ReadBackup(store, folder)
-	if err != nil {
-		return manager.Result{}, err
-	}
-	return manager.Recover(ctx, plan, folder, files, operator, observe)
-}
-
-// chooseBackup is the folder that --from names, or the newest one.
-func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, error) {
-	folders, err := manager.Backups(store, device)
-	if err != nil {
-		return "", err
-	}
-	if len(folders) == 0 {
-		return "", fmt.Errorf("no backups of %s in %s", device, o.store)
-	}
-	if o.from == "" {
-		for _, folder := range slices.Backward(folders) {
-			if manager.Complete(store, folder) {
-				return folder, nil
-			}
-		}
-		return "", usageError{fmt.Errorf("no backup of %s is known to be complete; name one with --from:\n  %s", device, strings.Join(folders, "\n  "))}
-	}
-	for _, folder := range folders {
-		if path.Base(folder) == path.Base(filepath.ToSlash(o.from)) {
-			return folder, nil
-		}
-	}
-	beside := path.Join(path.Dir(folders[0]), path.Base(filepath.ToSlash(o.from)))
-	if exists, err := afero.DirExists(store, beside); err == nil && exists {
-		return beside, nil
-	}
-	return "", usageError{fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  "))}
 }
 
 func newConvert(g *globals) *cobra.Command {

@@ -1,0 +1,218 @@
+package manager_test
+
+import (
+	"io"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/pin/tftp/v3"
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/config"
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+)
+
+// copyBackup copies the files of a backup, without its mark, as an operator does to
+// edit them.
+func copyBackup(t *testing.T, files afero.Fs, from, to string) {
+	t.Helper()
+	list, err := afero.ReadDir(files, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range list {
+		if strings.HasPrefix(info.Name(), ".") {
+			continue
+		}
+		data, err := afero.ReadFile(files, path.Join(from, info.Name()))
+		if err == nil {
+			err = afero.WriteFile(files, path.Join(to, info.Name()), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A backup that is not what was judged good is refused before anything is sent, with the
+// name of the file; what is not part of it is not sent.
+func TestDamagedBackupIsRefused(t *testing.T) {
+	l := newLab(t, labOptions{noNotifications: true})
+	made, err := manager.Backup(l.ctx, l.plan(nil), &scripted{t: t}, l.observe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		damage func(t *testing.T, store afero.Fs) (folder string)
+		want   string // in the error; empty: none
+	}{
+		{"unchanged", func(*testing.T, afero.Fs) string { return made.Folder }, ""},
+		{"a stranger's file beside", func(t *testing.T, store afero.Fs) string {
+			data := config.WithHeader(config.UserData, 1, []byte("name = stranger\n"))
+			if err := afero.WriteFile(store, made.Folder+"/userData~1.cfg", data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return made.Folder
+		}, ""},
+		{"a byte flipped", func(t *testing.T, store afero.Fs) string {
+			name := made.Folder + "/portData.cfg"
+			data, err := afero.ReadFile(store, name)
+			if err == nil {
+				data[len(data)-2] ^= 1
+				err = afero.WriteFile(store, name, data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return made.Folder
+		}, "portData.cfg has changed"},
+		{"a file missing", func(t *testing.T, store afero.Fs) string {
+			if err := store.Remove(made.Folder + "/otherData.cfg"); err != nil {
+				t.Fatal(err)
+			}
+			return made.Folder
+		}, "otherData.cfg is missing"},
+		{"a kind missing in an edited copy", func(t *testing.T, store afero.Fs) string {
+			edited := path.Dir(made.Folder) + "/new"
+			copyBackup(t, store, made.Folder, edited)
+			if err := store.Remove(edited + "/otherData.cfg"); err != nil {
+				t.Fatal(err)
+			}
+			return edited
+		}, "no file of kind otherData"},
+		{"the mark damaged", func(t *testing.T, store afero.Fs) string {
+			if err := afero.WriteFile(store, made.Folder+"/.complete", []byte("12  ../../x\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return made.Folder
+		}, ".complete is damaged"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := afero.NewMemMapFs()
+			for _, info := range must(afero.ReadDir(l.store, made.Folder)) {
+				name := path.Join(made.Folder, info.Name())
+				if err := afero.WriteFile(store, name, must(afero.ReadFile(l.store, name)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			files, err := manager.ReadBackup(store, c.damage(t, store))
+			switch {
+			case c.want == "" && (err != nil || len(files) != len(manager.ConfigKinds)):
+				t.Errorf("%d files, %v", len(files), err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("not refused with %q: %v", c.want, err)
+			}
+		})
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// What changes between steps 120 and 170 is not sent either.
+func TestBackupChangedBeforeRecovery(t *testing.T) {
+	l := newLab(t, labOptions{noNotifications: true})
+	operator := &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}
+	_, err := manager.Upgrade(l.ctx, l.plan(l.image("2.0.0", 2)), operator, func(u manager.Update) {
+		if u.Step == 150 && u.Kind == manager.StepBegins {
+			folder := must(manager.Backups(l.store, "TEST-0001"))[0]
+			data := config.WithHeader(config.UserData, 1, []byte("name = stranger\n"))
+			if err := afero.WriteFile(l.store, folder+"/userData.cfg", data, 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err == nil || !strings.Contains(err.Error(), "userData.cfg has changed") {
+		t.Error(err)
+	}
+	for _, h := range must(l.client.History(l.ctx)) {
+		if h.Kind == mib.OperationKindRecoverConfig {
+			t.Errorf("recovered: %+v", h)
+		}
+	}
+}
+
+// Once a backup was judged nobody writes into its folder: not by TFTP, where anybody can
+// ask, not by an upload that began before, and not after the upgrade was resumed.
+func TestJudgedBackupIsClosed(t *testing.T) {
+	s, files := startServers(t, nil)
+	folders := make(map[manager.Protocol]string)
+	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP} {
+		session, client := open(t, s, p, "A")
+		folder, _, err := session.NewBackup(oneKind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		folders[p] = folder
+		name := folder + "/userData.cfg"
+		if err := client.put(name, []byte("data")); err != nil {
+			t.Fatal(err)
+		}
+		if c, ok := client.(ftpClient); ok {
+			if err := c.put(folder+"/draft", []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			r, w := io.Pipe()
+			done := make(chan error, 1)
+			go func() { done <- c.Stor(name, r) }()
+			if _, err := w.Write([]byte("stranger")); err != nil { // taken: the upload has begun
+				t.Fatal(err)
+			}
+			session.Seal()
+			w.Close()
+			if err := <-done; err == nil {
+				t.Error("an upload in progress was taken")
+			}
+			if c.Rename(folder+"/draft", name) == nil || c.Delete(folder+"/draft") == nil || c.Append(name, strings.NewReader("x")) == nil {
+				t.Error("changed after the verdict")
+			}
+		}
+		session.Seal()
+		if err := client.put(name, []byte("stranger")); err == nil {
+			t.Errorf("%s: written after the verdict", p)
+		}
+		session.Offer(folder)
+		if got, err := client.get(name); err != nil || string(got) != "data" {
+			t.Errorf("%s: offered: %q, %v", p, got, err)
+		}
+		if err := client.put(name, []byte("stranger")); err == nil {
+			t.Errorf("%s: written while it is offered", p)
+		}
+		if got, err := afero.ReadFile(files, name); err != nil || string(got) != "data" {
+			t.Errorf("%s: %q, %v", p, got, err)
+		}
+	}
+}
+
+func TestJudgedBackupStaysClosed(t *testing.T) {
+	for _, at := range []struct {
+		step manager.Step
+		kind manager.UpdateKind
+	}{{120, manager.StepEnds}, {140, manager.StepBegins}, {170, manager.StepBegins}} {
+		l := newLab(t, labOptions{noNotifications: true})
+		plan := l.plan(l.image("2.0.0", 2))
+		plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+		intrude := func() {
+			folder := must(manager.Backups(l.store, "TEST-0001"))[0]
+			if err := (tftpClient{must(tftp.NewClient(l.servers.Addr(manager.TFTP).String()))}).put(folder+"/userData.cfg", []byte("iad-config userData 1\nstranger\n")); err == nil {
+				t.Error("a stranger's file was taken")
+			}
+		}
+		l.interrupted(plan, &scripted{t: t}, at.step, at.kind)
+		plan.Resume = true
+		if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, func(u manager.Update) {
+			if u.Kind == manager.StepBegins && u.Step > 120 {
+				intrude()
+			}
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
