@@ -94,3 +94,14 @@ func TestRecoverFromPath(t *testing.T) {
 		t.Error("the old unit's data are not in force")
 	}
 }
+
+// Two targets with the same device ID are both named, and one of them is not touched.
+func TestFleetNamesUnitsWithOneIdentity(t *testing.T) {
+	l := newLab(t, nil)
+	clone := newLab(t, nil)
+	cmd := l.command("upgrade", l.address, clone.address, "--listen", "127.0.0.1", "--notifications", "none", "--image", l.image("2.0.0", 1), "--check", "--parallel", "1", "--json")
+	out, status := l.run(cmd)
+	if status == exitOK || !strings.Contains(out, l.address) || !strings.Contains(out, clone.address) || !strings.Contains(out, "have the same device ID") {
+		t.Errorf("exit status %d\n%s", status, out)
+	}
+}

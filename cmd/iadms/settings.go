@@ -234,6 +234,11 @@ func (g *globals) dialWith(s *settings, name string) (*manager.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	log, err := g.logger()
+	if err != nil {
+		return nil, err
+	}
+	t.Warn = func(text string) { log.Warn(text) }
 	c, err := manager.Dial(t)
 	if err != nil {
 		return nil, usageError{err}

@@ -30,6 +30,7 @@ func newStatus(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			g.warnOfIdentity(client)
 			banks, err := client.Banks(cmd.Context())
 			if err != nil {
 				return err

@@ -48,6 +48,7 @@ type upgradeOptions struct {
 	targets          string
 	parallel         int
 	stopOnFailure    bool
+	otherDevice      bool
 }
 
 func newUpgrade(g *globals) *cobra.Command {
@@ -118,6 +119,7 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` that the device's history shows, up to 32 octets")
 	f.StringVar(&o.targets, "targets", "", "`file` with a target on each line; - is standard input")
 	f.IntVar(&o.parallel, "parallel", 10, "how many devices are worked on at the same time")
+	f.BoolVar(&o.otherDevice, "other-device", false, "permit a device whose identity differs from the recorded one")
 	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "begin with no other device after one has failed")
 }
 
@@ -147,6 +149,7 @@ type upgradeRun struct {
 	// inherited has, of each option that came from the journal, the directory in which
 	// it was given.
 	inherited map[string]string
+	claims   *claims
 }
 
 func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
@@ -154,7 +157,7 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags(), flagsMu: new(sync.Mutex)}
+	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags(), flagsMu: new(sync.Mutex), claims: new(claims)}
 	r.asks = len(targets) == 1 && !o.yes && !o.json && term.IsTerminal(int(os.Stdin.Fd()))
 	if r.log, err = o.logger(); err != nil {
 		return err
@@ -260,6 +263,9 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	if err != nil {
 		return err
 	}
+	if err := r.claims.claim(target, client.Identity()); err != nil {
+		return err
+	}
 	journal, unlock, err := openJournal(r.store, device.ID)
 	if err != nil {
 		return err
@@ -288,11 +294,12 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
 		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Again: again, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(report), ModifyFirst: r.edit || r.convertWith != "",
-		Options: r.kept(),
+		Options: r.kept(), OtherDevice: r.otherDevice,
 	}
 	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries, RetrySoftware: insists}}
 	if r.asks {
-		operator.Human = &terminalOperator{in: os.Stdin, out: report}
+		human := &terminalOperator{in: os.Stdin, out: report}
+		operator.Human, plan.Accept = human, human.accept
 	}
 	result, err := manager.Upgrade(ctx, plan, operator, report.update)
 	done := fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", result.Device, result.OldVersion, result.NewVersion, result.Elapsed.Seconds())
