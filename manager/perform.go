@@ -138,7 +138,8 @@ func (u *upgrade) orphaned(task *Task, r Request) bool {
 
 // brokeOff tells whether an operation failed because it is orphaned.
 func (u *upgrade) brokeOff(task *Task, op *Operation, r Request) bool {
-	return u.orphaned(task, r) && op.Final() &&
+	// What succeeded was too late to be aborted.
+	return u.orphaned(task, r) && op.Final() && op.State != mib.OperationStateSucceeded &&
 		(task.Abandoned || op.State == mib.OperationStateFailed && transferFailed(op.Cause))
 }
 

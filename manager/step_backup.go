@@ -63,6 +63,8 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 // the server.
 func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	u.begin(StepBackupJudge, "judge the backup")
+	// First: what is judged must be what is kept.
+	u.session.Seal()
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
 		return u.asFailure(StepBackupJudge, op.Kind, err)
@@ -70,8 +72,6 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	if was, now := u.record.Config, d.configState(); was != nil && !was.equal(now) {
 		return u.badBackup(op, mib.FailCauseConfigReadError, fmt.Sprintf("generation %d was replaced by %d in the meantime", was.Generation, now.Generation))
 	}
-	// First: what is judged must be what is kept.
-	u.session.Seal()
 	var backup []BackupFile
 	var unread []string // files that could not be compared
 	reason := ""        // why
