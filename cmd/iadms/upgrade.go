@@ -149,7 +149,7 @@ type upgradeRun struct {
 	// inherited has, of each option that came from the journal, the directory in which
 	// it was given.
 	inherited map[string]string
-	claims   *claims
+	claims    *claims
 }
 
 func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
