@@ -153,6 +153,7 @@ func (a *Agent) boot(fronts []string) error {
 	b, report, err := bank.Boot(bank.Options{
 		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
+		Reserve: func(n int) int64 { return a.device.reserveFor(n) },
 	})
 	if err != nil {
 		return err

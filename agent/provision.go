@@ -20,6 +20,7 @@ func Provision(cfg Config, image io.Reader, set config.Set) error {
 	opt := bank.Options{
 		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
+		Reserve: reserveOf(cfg.Platform, set),
 	}
 	opt.Now = time.Now
 	if cfg.Clock != nil {

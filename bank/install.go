@@ -223,6 +223,12 @@ func (b *Banks) checkSpace(n int, h *head) error {
 	if need > free+used {
 		return refuse(CauseStorageFull, "the software takes %d octets, the bank has %d once it is erased", need, free+used)
 	}
+	if b.opt.Reserve == nil {
+		return nil
+	}
+	if kept := b.opt.Reserve(n); kept > 0 && need > free+used-kept {
+		return refuse(CauseStorageFull, "the software takes %d octets; once erased, the bank has %d, of which configuration data need %d", need, free+used, kept)
+	}
 	return nil
 }
 

@@ -25,6 +25,9 @@ type Options struct {
 	// Free tells how many octets are free on the file system of bank n. Nil means
 	// that it cannot be told.
 	Free func(n int) (int64, error)
+	// Reserve tells how many octets on the file system of bank n an Install must
+	// leave for others. Nil means none.
+	Reserve func(n int) int64
 	// Trust lists the keys whose signature makes software acceptable. With none,
 	// none is.
 	Trust []minisign.PublicKey

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"example.com/iad/agent"
+	"example.com/iad/agent/board"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
 	"example.com/iad/internal/crashfs"
@@ -333,6 +335,11 @@ func TestNothingErasedInVain(t *testing.T) {
 		want   procedure.Cause
 	}{
 		{name: "no room", change: func(d *Device) { d.platform.hooks.Free = func(int) (int64, error) { return -5000, nil } }, want: procedure.CauseStorageFull},
+		{name: "no room left for configuration data", change: func(d *Device) {
+			d.platform.hooks.Free = func(int) (int64, error) { return 200_000, nil }
+			root, _ := board.RootIn(os.TempDir()) // all on one file system
+			d.platform.disk.root = &root
+		}, want: procedure.CauseStorageFull},
 		{name: "bank too small", change: func(d *Device) { d.platform.bankSize = 1000 }, want: procedure.CauseFileTooLarge},
 		{name: "room not known", change: func(d *Device) {
 			d.platform.hooks.Free = func(int) (int64, error) { return 0, syscall.EIO }

@@ -171,6 +171,15 @@ func (p *platform) Free(n int) (int64, error) {
 	return 1 << 40, nil // memory grows
 }
 
+// OnBank tells which parts share the file system of bank n: all of a folder, none
+// in memory.
+func (p *platform) OnBank(n int) agent.Parts {
+	if p.disk.root == nil {
+		return agent.Parts{}
+	}
+	return p.disk.root.OnBank(n)
+}
+
 func (p *platform) DropCache(f afero.File) error        { return board.DropCache(f) }
 func (p *platform) Kick()                               {}
 func (p *platform) BootReason() procedure.RestartReason { return p.reason }

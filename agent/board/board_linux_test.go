@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/afero"
 
+	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
 )
@@ -135,6 +136,24 @@ func TestLockRootIgnoresForeignDescriptor(t *testing.T) {
 			t.Fatalf("%q: %v", text, err)
 		}
 		lock.Release()
+	}
+}
+
+// Parts that are not made yet count where they will lie; what is on another file
+// system does not.
+func TestOnBank(t *testing.T) {
+	dir := t.TempDir()
+	root, err := board.RootIn(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.Work = "/proc" // another file system
+	if got, want := root.OnBank(1), (agent.Parts{State: true, Data: true, Applied: true}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	root.Banks[1] = "/proc"
+	if got, want := root.OnBank(2), (agent.Parts{Work: true}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

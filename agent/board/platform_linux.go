@@ -30,6 +30,9 @@ type Platform struct {
 	BankSize int64
 	// Work is the folder that is agent.Config.Work.
 	Work string
+	// Data is the folder that is agent.Config.Data. Where it or another part shares
+	// the file system of a bank, an update leaves it room.
+	Data string
 	// Applied is a directory that holds the files in force, one for each kind,
 	// named as their kind; each start and import brings it up to date.
 	Applied string
@@ -140,6 +143,11 @@ func (p *Platform) Capacity(n int) int64 {
 
 // Free is the room on the partition of bank n.
 func (p *Platform) Free(n int) (int64, error) { return Free(p.Banks[n-1]) }
+
+// OnBank tells which parts share the file system of bank n.
+func (p *Platform) OnBank(n int) agent.Parts {
+	return Root{Banks: p.Banks, State: p.State, Data: p.Data, Work: p.Work, Applied: p.Applied}.OnBank(n)
+}
 
 // DropCache makes the kernel forget its copy of a file.
 func (p *Platform) DropCache(f afero.File) error { return DropCache(f) }

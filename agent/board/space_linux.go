@@ -1,11 +1,16 @@
 package board
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"path/filepath"
 
 	"github.com/spf13/afero"
 	"golang.org/x/sys/unix"
+
+	"example.com/iad/agent"
 )
 
 // Free returns how many octets may still be written to the partition that holds
@@ -13,6 +18,36 @@ import (
 func Free(path string) (int64, error) {
 	s, err := statfs(path)
 	return octets(s.Bavail, s.Bsize), err
+}
+
+// OnBank tells which parts of the device lie on the file system of bank n.
+func (r Root) OnBank(n int) agent.Parts {
+	bank, ok := fileSystem(r.Banks[n-1])
+	on := func(dir string) bool {
+		if dir == "" || !ok {
+			return false
+		}
+		dev, found := fileSystem(dir)
+		return found && dev == bank
+	}
+	return agent.Parts{State: on(r.State), Data: on(r.Data), Work: on(r.Work), Applied: on(r.Applied)}
+}
+
+// fileSystem returns the number of the file system that path is on, or would be on
+// once it is made.
+func fileSystem(path string) (dev uint64, ok bool) {
+	for {
+		var s unix.Stat_t
+		err := unix.Stat(path, &s)
+		if err == nil {
+			return uint64(s.Dev), true // 32 bits wide on some machines
+		}
+		up := filepath.Dir(path)
+		if !errors.Is(err, fs.ErrNotExist) || up == path {
+			return 0, false
+		}
+		path = up
+	}
 }
 
 // Capacity returns the size in octets of the partition that holds path.

@@ -176,7 +176,7 @@ func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
 		}
 	}
 	p := &board.Platform{
-		Banks: root.Banks, BankSize: s.BankSize, Work: root.Work, Applied: root.Applied, State: root.State,
+		Banks: root.Banks, BankSize: s.BankSize, Work: root.Work, Applied: root.Applied, State: root.State, Data: root.Data,
 		SelfTestProgram: s.Programs.SelfTest, ConverterProgram: s.Programs.Convert, CheckProgram: s.Programs.Check,
 		ApplyProgram: s.Programs.Apply, CallsProgram: s.Programs.Calls, NoReset: s.Programs.NoReset,
 	}
