@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"example.com/iad/internal/cli"
@@ -28,6 +29,7 @@ func (g *globals) newReporter(w io.Writer) reporter {
 		return &jsonReporter{out: json.NewEncoder(lasting(w))}
 	}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		cobra.OnFinalize(hideControls(f))
 		bars := newBarReporter(w)
 		g.logs.goAbove(bars.progress)
 		return bars

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
@@ -55,6 +56,7 @@ func (g *globals) newFleetReport(w io.Writer, check bool) *fleetReport {
 			height = 24
 		}
 		r.free = max(1, height-3)
+		cobra.OnFinalize(hideControls(f))
 		r.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond))
 		r.w = r.bars
 		r.rest = r.bars.New(1, mpb.NopStyle(), mpb.BarRemoveOnComplete(), mpb.BarPriority(math.MaxInt32),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -49,8 +50,15 @@ func TestFleetFitsTerminal(t *testing.T) {
 		targets[i] = fmt.Sprintf("127.3.3.%d:9", i+1) // nobody answers there
 	}
 	master, slave := openTerminal(t, rows, 80)
-	cmd := l.command(append([]string{"upgrade", "--image", l.image("2.0.0", 2), "--parallel", "40", "--notifications", "none"}, targets...)...)
+	const script = `trap : INT; "$0" "$@"; status=$?; stty -a | grep -o -e '-*echoctl'; exit $status`
+	cmd := l.command(append([]string{"-c", script, os.Args[0], "upgrade", "--image", l.image("2.0.0", 2), "--parallel", "40", "--notifications", "none"}, targets...)...)
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("no shell:", err)
+	}
+	cmd.Path = shell
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +70,7 @@ func TestFleetFitsTerminal(t *testing.T) {
 		screen.Write(buf[:n])
 		if !interrupted && bytes.Contains(screen.Bytes(), []byte("more in progress")) {
 			interrupted = true
-			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			if _, err := master.Write([]byte{3}); err != nil { // ^C, which the terminal makes a signal of
 				t.Error(err)
 			}
 		}
@@ -81,6 +89,9 @@ func TestFleetFitsTerminal(t *testing.T) {
 		if n, _ := strconv.Atoi(m[1]); n >= rows {
 			t.Errorf("a frame of %d lines on a terminal of %d", n, rows)
 		}
+	}
+	if strings.Contains(text, "^C") || !strings.HasSuffix(text, "\nechoctl\r\n") {
+		t.Errorf("^C was shown, or the terminal is not as it was: %q", text[max(0, len(text)-100):])
 	}
 	_, summary, found := strings.Cut(text, "0 of 40 upgraded")
 	if !found || strings.Contains(summary, "\x1b[") || !strings.Contains(summary, "40 interrupted: 127.3.3.1:9, ") || !strings.Contains(summary, "and 30 more") {
