@@ -29,7 +29,7 @@ type readier interface{ Ready() <-chan struct{} }
 
 // pump hands the events that a receiver has not got yet to it, in their order,
 // and progress as it comes. The event table is its queue; progress that cannot
-// be handed over is dropped.
+// be handed over yet is replaced by what the operation has got to when it can.
 func (a *Agent) pump(ctx context.Context, f notifier, slot int) error {
 	changed, stop := a.engine.Watch()
 	defer stop()
@@ -42,7 +42,7 @@ func (a *Agent) pump(ctx context.Context, f notifier, slot int) error {
 	retry := a.cfg.Clock.NewTimer(time.Hour)
 	defer retry.Stop()
 	sent := a.engine.Snapshot().Sent
-	progress := a.engine.Snapshot().Progress
+	var progress uint64 // of this start: what was due before the receiver was there counts too
 	failing := false
 	for {
 		s := a.engine.Snapshot()
@@ -65,8 +65,12 @@ func (a *Agent) pump(ctx context.Context, f notifier, slot int) error {
 			failing = false
 			pause.Reset()
 			if s.Progress != progress {
-				progress = s.Progress
-				a.sendProgress(ctx, f, s)
+				if err := a.sendProgress(ctx, f, s); err == nil {
+					progress = s.Progress
+				} else if ctx.Err() == nil {
+					a.log.Debug("progress is sent later", "err", err)
+					retry.Reset(progressRetry)
+				}
 			}
 		}
 		select {
@@ -156,10 +160,14 @@ func (a *Agent) notice(ev *procedure.Event) mib.Notice {
 	})
 }
 
-// sendProgress sends the state of the operation; if that fails it is dropped.
-func (a *Agent) sendProgress(ctx context.Context, f notifier, s *procedure.Snapshot) {
+// progressRetry is the pause before progress is sent again to a receiver that does not
+// report when it is ready.
+const progressRetry = 2 * time.Second
+
+// sendProgress sends the state of the operation, unless it has ended.
+func (a *Agent) sendProgress(ctx context.Context, f notifier, s *procedure.Snapshot) error {
 	if s.Op.State.Final() || s.Settings.Notify.Enable&(1<<mib.NotifyEnableProgress) == 0 {
-		return
+		return nil
 	}
 	v := &view{a: a, s: s}
 	n := a.build(mib.NotifyOpProgress, 0, func(o *mib.Object) (mib.Value, bool) {
@@ -168,9 +176,7 @@ func (a *Agent) sendProgress(ctx context.Context, f notifier, s *procedure.Snaps
 		}
 		return v.operationValue(o)
 	})
-	if err := f.Notify(ctx, n); err != nil && ctx.Err() == nil {
-		a.log.Debug("progress dropped", "err", err)
-	}
+	return f.Notify(ctx, n)
 }
 
 // build collects the varbinds of a notification.
