@@ -350,11 +350,20 @@ const maxInstances = 1 << 14
 func (c *Client) walk(ctx context.Context, row *mib.Object, visit func(column *mib.Object, index mib.OID, v mib.Value)) error {
 	top := c.module.OID(row)
 	visited := 0
+	began := time.Now()
 	for at := top; ; {
 		start := at.String()
-		vbs, err := c.exchange(ctx, false, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) {
+		// A device that gives one value at a time must not take hours.
+		limit := 10*c.timeout + time.Duration(visited)*c.timeout/40
+		paced, cancel := context.WithDeadline(ctx, began.Add(limit))
+		vbs, err := c.exchange(paced, false, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) {
 			return s.GetBulk([]string{start}, 0, s.MaxRepetitions)
 		})
+		late := paced.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err != nil && late {
+			return fmt.Errorf("%s: %w: only %d values of %s in %s", c.address, ErrNoAnswer, visited, row.Name, limit)
+		}
 		if err != nil {
 			return err
 		}

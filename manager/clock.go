@@ -1,6 +1,9 @@
 package manager
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Clock is where the upgrade procedure gets the time from.
 type Clock interface {
@@ -13,6 +16,21 @@ type Timer interface {
 	C() <-chan time.Time
 	Stop() bool
 	Reset(d time.Duration) bool
+}
+
+// within is a context that ends after d of the clock's time.
+func within(ctx context.Context, clock Clock, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	timer := clock.NewTimer(d)
+	go func() {
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 type systemClock struct{}

@@ -31,6 +31,10 @@ type follower struct {
 // doubles up to follower.poll.
 const firstLook = 250 * time.Millisecond
 
+// longest is the longest limit that an operation may have. What a device tells moves the
+// deadline to twice what it told first, at most.
+const longest = 24 * time.Hour
+
 // errTimeLimit: the scheduled time passed without a verdict.
 var errTimeLimit = errors.New("the scheduled time passed")
 
@@ -50,8 +54,9 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 	f.progress(op)
 	wait := f.limit
 	if wait == 0 {
-		wait = op.TimeLeft
+		wait = min(op.TimeLeft, longest)
 	}
+	began, most := f.clock.Now(), time.Duration(0)
 	deadline := f.clock.NewTimer(wait + f.reserve)
 	defer deadline.Stop()
 	pause := min(firstLook, f.poll)
@@ -100,7 +105,12 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 				silent = false
 				f.progress(l.op)
 				if f.limit == 0 && l.op.TimeLeft > 0 {
-					deadline.Reset(l.op.TimeLeft + f.reserve)
+					if most == 0 {
+						most = min(2*min(l.op.TimeLeft, longest), longest)
+					}
+					if left := most - f.clock.Now().Sub(began); left > 0 {
+						deadline.Reset(min(l.op.TimeLeft, left) + f.reserve)
+					}
 				}
 			default:
 				// While a device restarts it is silent, and its agent may be

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,6 +107,7 @@ var ErrNoRecord = errors.New("nothing to resume")
 type Journal struct {
 	files afero.Fs
 	name  string
+	last  []byte // as it was loaded or saved last, nil before
 }
 
 // NewJournal keeps the record of a device in the folder of files.
@@ -137,18 +139,44 @@ func (j *Journal) Load() (*Record, error) {
 	for i := range r.Tasks {
 		r.Tasks[i].earlier = true
 	}
+	j.last = data
 	return r, nil
 }
 
-// Save replaces the record.
+// Save replaces the record. The error wraps ErrNotOwner if somebody else replaced it
+// since it was loaded or saved here.
 func (j *Journal) Save(r *Record) error {
+	if err := j.Owned(); err != nil {
+		return err
+	}
 	r.Format = recordFormat
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := durable.ReplaceFile(j.files, j.name, append(data, '\n'), 0o600); err != nil {
+	data = append(data, '\n')
+	if err := durable.ReplaceFile(j.files, j.name, data, 0o600); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
+	j.last = data
 	return nil
+}
+
+// ErrNotOwner says that another iadms continued the procedure.
+var ErrNotOwner = errors.New("another iadms has continued this upgrade")
+
+// Owned returns an error wrapping ErrNotOwner if the record is no longer as this Journal
+// saved or loaded it last.
+func (j *Journal) Owned() error {
+	if j.last == nil {
+		return nil
+	}
+	data, err := afero.ReadFile(j.files, j.name)
+	if err == nil && bytes.Equal(data, j.last) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return fmt.Errorf("journal %s: %w; nothing was commanded", j.name, ErrNotOwner)
 }

@@ -246,6 +246,9 @@ func readTable[R any](ctx context.Context, c *Client, row *mib.Object, fields fu
 			}
 		}
 	})
+	if err == nil && len(lines) > 0 && c.seen.Load() {
+		err = c.awaitModule(ctx) // the table may have ended because its agent did
+	}
 	if err != nil {
 		return nil, err
 	}

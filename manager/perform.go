@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,13 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	}
 	defer release()
 	begun := u.plan.Clock.Now()
-	r.Owner, r.TimeLimit = u.plan.Owner, limit
-	op, err := u.obtain(ctx, watch, &r)
+	r.Owner, r.TimeLimit, r.Owns = u.plan.Owner, limit, u.owns
+	bounded, cancel := within(ctx, u.plan.Clock, cmp.Or(limit, restartLimit)+u.plan.Reserve)
+	defer cancel()
+	op, err := u.obtain(bounded, watch, &r)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s: %w within the time limit", u.plan.Client.Address(), ErrNoAnswer)
+	}
 	if err != nil {
 		return nil, u.asFailure(command, r.Kind, err)
 	}
@@ -76,6 +82,14 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 		return nil, failureOf(u.device.ID, watch, done)
 	}
 	return done, nil
+}
+
+// owns returns an error if another run of the manager has taken over the procedure.
+func (u *upgrade) owns() error {
+	if u.plan.Journal == nil {
+		return nil
+	}
+	return u.plan.Journal.Owned()
 }
 
 // obtain returns the operation that a request stands for: commanded now, or
@@ -194,6 +208,8 @@ func (u *upgrade) abort(ctx context.Context, op *Operation) error {
 // abort commands that an operation be stopped, and looks at it every poll until it has
 // ended, for as long as patience lasts.
 func (c *Client) abort(ctx context.Context, clock Clock, owner string, op *Operation, patience, poll time.Duration) (*Operation, error) {
+	ctx, cancel := within(ctx, clock, 2*patience)
+	defer cancel()
 	if err := c.Command(ctx, Request{Kind: mib.OperationKindAbort, ID: NewReqID(), Owner: owner, TargetOpID: op.ID}); err != nil {
 		return nil, err
 	}

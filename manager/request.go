@@ -57,6 +57,10 @@ type Request struct {
 	TimeLimit time.Duration // 0, or 10 s to 24 h
 	Retries   int           // of a transfer, by the device itself; 0 to 10
 	Delay     time.Duration
+	// Owns, if not nil, is asked before each SET, after the lock was read: an error
+	// means that the caller's run of the procedure is no longer the one in charge,
+	// and nothing is written.
+	Owns func() error
 	// TargetOpID is, for abort, the operation meant; 0: whichever runs.
 	TargetOpID uint32
 }
@@ -171,31 +175,61 @@ func (c *Client) Command(ctx context.Context, r Request) error {
 	return fmt.Errorf("%s: %s not commanded after %d tries: %w", c.address, r.Kind, maxLockTries, err)
 }
 
-// command writes the rows and the command, each under the lock, so that no
-// other manager's rows come between them.
+// command writes the rows and the command, under the lock: in one SET, so that nobody
+// else's rows come between them. Only if that would make a datagram that networks
+// fragment, the files come first.
 func (c *Client) command(ctx context.Context, r Request) error {
 	var lock uint32
 	if err := c.read(ctx, scalar, []field{number(mib.ReqLock, &lock)}); err != nil {
 		return err
 	}
+	var server []mib.Varbind
 	if r.Server != nil {
-		vbs, err := c.serverVarbinds(r.Server)
-		if err != nil {
+		var err error
+		if server, err = c.serverVarbinds(r.Server); err != nil {
 			return err
 		}
+	}
+	files := c.fileVarbinds(r.Files)
+	request := append(server, c.requestVarbinds(r)...)
+	if size(files)+size(request) <= maxSet {
+		files, request = nil, append(files, request...)
+	}
+	for _, vbs := range [][]mib.Varbind{files, request} {
+		if len(vbs) == 0 {
+			continue
+		}
+		if r.Owns != nil {
+			if err := r.Owns(); err != nil {
+				return err
+			}
+		}
 		if err := c.setLocked(ctx, &lock, vbs); err != nil {
-			return c.rowRefused(ctx, r, err)
+			return c.refused(ctx, r, err)
 		}
-	}
-	if len(r.Files) > 0 {
-		if err := c.setLocked(ctx, &lock, c.fileVarbinds(r.Files)); err != nil {
-			return c.rowRefused(ctx, r, err)
-		}
-	}
-	if err := c.setLocked(ctx, &lock, c.requestVarbinds(r)); err != nil {
-		return c.requestRefused(ctx, r, err)
 	}
 	return nil
+}
+
+// maxSet is how many octets of varbinds go into one SET: with a header of SNMPv3 they
+// fit a datagram on an Ethernet.
+const maxSet = 1300
+
+// size is about how many octets varbinds take.
+func size(vbs []mib.Varbind) (n int) {
+	for _, vb := range vbs {
+		n += len(vb.OID) + 8 + max(len(vb.Value.Bytes), 4)
+	}
+	return n
+}
+
+// refused explains why a SET failed.
+func (c *Client) refused(ctx context.Context, r Request, err error) error {
+	var refused *SetError
+	if errors.As(err, &refused) && (strings.HasPrefix(refused.Object, "iadUpgServer") || strings.HasPrefix(refused.Object, "iadUpgFile")) {
+		return c.rowRefused(ctx, r, err)
+	}
+	return c.requestRefused(ctx, r, err)
 }
 
 // setLocked puts the lock before the varbinds. A lock that does not fit is

@@ -179,7 +179,7 @@ func (u *upgrade) confirm(ctx context.Context) error {
 		u.note(StepRecoverJudge, "the software is on trial until the device itself confirms it")
 		return nil
 	}
-	if err := u.plan.Client.Command(ctx, Request{Kind: mib.OperationKindConfirm, ID: NewReqID(), Owner: u.plan.Owner}); err != nil {
+	if err := u.plan.Client.Command(ctx, Request{Kind: mib.OperationKindConfirm, ID: NewReqID(), Owner: u.plan.Owner, Owns: u.owns}); err != nil {
 		return fmt.Errorf("the software runs but stays on trial: %w", err)
 	}
 	u.note(StepRecoverJudge, "the new software is confirmed")
