@@ -345,7 +345,7 @@ func (m memServer) Get(_ context.Context, name string, offset int64) (io.ReadClo
 	return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
 }
 
-func (m memServer) Put(_ context.Context, name string, r io.Reader, _ int64) error {
+func (m memServer) Put(_ context.Context, name string, r io.ReadSeeker, _ int64) error {
 	data, err := io.ReadAll(r)
 	m.b.upload(name, data)
 	m.b.mu.Lock()

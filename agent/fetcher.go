@@ -42,7 +42,7 @@ func (f fetcher) Open(_ context.Context, s procedure.Server) (procedure.Files, e
 
 type files struct{ *transfer.Client }
 
-func (f files) Put(ctx context.Context, name string, r io.Reader, size int64) error {
+func (f files) Put(ctx context.Context, name string, r io.ReadSeeker, size int64) error {
 	_, err := f.Client.Put(ctx, name, r, size)
 	return err
 }

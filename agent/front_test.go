@@ -66,13 +66,19 @@ func (idleBoard) BootReason() procedure.RestartReason { return procedure.ReasonP
 // test ends.
 func runAgent(t *testing.T, change func(*agent.Config)) *agent.Agent {
 	t.Helper()
+	return runAgentWith(t, settings(1, "name"), change)
+}
+
+// runAgentWith does the same with configuration data of the test.
+func runAgentWith(t *testing.T, set config.Set, change func(*agent.Config)) *agent.Agent {
+	t.Helper()
 	disk := sim.Memory()
 	cfg := agent.Config{
 		DeviceID: "IAD-0001", Hardware: hardware, Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)},
 		Banks: disk.Banks, State: disk.State, Data: disk.Data, Work: disk.Work, Platform: idleBoard{},
 	}
 	change(&cfg)
-	if err := agent.Provision(cfg, bytes.NewReader(factory()), settings(1, "name")); err != nil {
+	if err := agent.Provision(cfg, bytes.NewReader(factory()), set); err != nil {
 		t.Fatal(err)
 	}
 	a, err := agent.New(cfg)

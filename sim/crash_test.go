@@ -162,7 +162,7 @@ func (f memoryFiles) Get(ctx context.Context, name string, offset int64) (io.Rea
 	return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
 }
 
-func (f memoryFiles) Put(_ context.Context, name string, r io.Reader, _ int64) error {
+func (f memoryFiles) Put(_ context.Context, name string, r io.ReadSeeker, _ int64) error {
 	data, err := io.ReadAll(r)
 	f.w.backup += "<" + name + ">" + string(data) + "</>"
 	return err

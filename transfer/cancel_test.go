@@ -114,7 +114,7 @@ func TestCancelWriting(t *testing.T) {
 		}}
 		result := make(chan error, 1)
 		go func() {
-			_, err := c.Put(ctx, "file", source, 4<<20)
+			_, err := c.Put(ctx, "file", stream{source}, 4<<20)
 			result <- err
 		}()
 		<-cancelled

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -116,21 +117,21 @@ func (e *replyError) cause() Cause {
 	if e.hint != 0 {
 		return e.hint
 	}
-	text := strings.ToLower(e.text)
 	for _, r := range replyRules {
 		if r.protocol != e.protocol || e.code < r.first || e.code > r.last || r.doing != either && r.doing != e.doing {
 			continue
 		}
-		if r.words == nil {
+		if r.words == nil || e.says(r.words) {
 			return r.cause
-		}
-		for _, w := range r.words {
-			if strings.Contains(text, w) {
-				return r.cause
-			}
 		}
 	}
 	return CauseProtocolError
+}
+
+// says reports whether one of the words is in the text.
+func (e *replyError) says(words []string) bool {
+	text := strings.ToLower(e.text)
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }
 
 // localRules is the table of errors on our side, most telling first.

@@ -101,9 +101,10 @@ func (c *Client) Get(ctx context.Context, name string, offset int64) (io.ReadClo
 
 // Put stores what r yields, size octets (-1 if that is not known), under name and
 // returns how many octets went out. Over FTP the file gets a temporary name
-// first and its own when it is complete, where the server can do that; if r is
-// an io.Seeker, an upload whose connection breaks goes on where it stopped.
-func (c *Client) Put(ctx context.Context, name string, r io.Reader, size int64) (int64, error) {
+// first and its own when it is complete, where the server can do that. It goes back
+// in r when a connection breaks, when the server refuses the temporary name, and when
+// TFTP needs smaller blocks; r is read from where it stands.
+func (c *Client) Put(ctx context.Context, name string, r io.ReadSeeker, size int64) (int64, error) {
 	path, err := remotePath(c.server.Path, name)
 	if err != nil {
 		return 0, c.fail("put", name, &causeError{CauseBadRequest, err})

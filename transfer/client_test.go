@@ -105,7 +105,7 @@ func TestSourceFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeFTP()
-			_, err := f.start(t).client(t).Put(testContext(t), "file", source, int64(len(content)))
+			_, err := f.start(t).client(t).Put(testContext(t), "file", stream{source}, int64(len(content)))
 			if name == "fails" {
 				if !errors.Is(err, broken) {
 					t.Errorf("%v does not wrap the source's error", err)
@@ -120,6 +120,11 @@ func TestSourceFails(t *testing.T) {
 		})
 	}
 }
+
+// stream is a source that cannot go back.
+type stream struct{ io.Reader }
+
+func (stream) Seek(int64, int) (int64, error) { return 0, errors.New("it cannot go back") }
 
 type failing struct{ err error }
 

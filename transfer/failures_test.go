@@ -182,7 +182,7 @@ func TestServerKilledUpload(t *testing.T) {
 		}
 		c := r.client(t, soon)
 		source := &hook{Reader: bytes.NewReader(make([]byte, 8<<20)), after: 1 << 20, do: r.stop}
-		_, err := c.Put(testContext(t), "file", source, 8<<20)
+		_, err := c.Put(testContext(t), "file", stream{source}, 8<<20)
 		wantCause(t, err, transfer.CauseConnectionLost, transfer.CauseTransferTimeout, transfer.CauseServerUnreachable)
 		t.Log(err)
 	})

@@ -109,18 +109,19 @@ func (d *download) Close() error {
 // errors of the caller's reader as such.
 type upload struct {
 	ctx   context.Context
-	inner io.Reader
+	inner io.ReadSeeker
 	limit *rate.Limiter
-	start int64 // position of a Seeker at the beginning
+	start int64 // position of inner at the beginning
+	fixed bool  // inner cannot go back
 	read  int64 // octets read since the beginning
 	size  int64 // -1 unknown
 }
 
-func newUpload(ctx context.Context, r io.Reader, size int64, octetsPerSecond int) *upload {
+func newUpload(ctx context.Context, r io.ReadSeeker, size int64, octetsPerSecond int) *upload {
 	u := &upload{ctx: ctx, inner: r, limit: newLimiter(octetsPerSecond), size: size}
-	if s, ok := r.(io.Seeker); ok {
-		u.start, _ = s.Seek(0, io.SeekCurrent)
-	}
+	var err error
+	u.start, err = r.Seek(0, io.SeekCurrent)
+	u.fixed = err != nil // a pipe, for instance
 	return u
 }
 
@@ -161,11 +162,10 @@ func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
 
 // seek goes back (or on) to an offset; it reports whether the source can.
 func (u *upload) seek(offset int64) bool {
-	s, ok := u.inner.(io.Seeker)
-	if !ok {
+	if u.fixed {
 		return false
 	}
-	if _, err := s.Seek(u.start+offset, io.SeekStart); err != nil {
+	if _, err := u.inner.Seek(u.start+offset, io.SeekStart); err != nil {
 		return false
 	}
 	u.read = offset

@@ -24,6 +24,8 @@ type ftpSession struct {
 	control *ftpcontrol.Conn
 	ctx     context.Context // of the transfer in hand: the library's callbacks take none
 
+	renaming renaming // what is known of the server
+
 	mu   sync.Mutex
 	open []net.Conn // sockets to close when the context ends
 }

@@ -126,7 +126,7 @@ func (s *ftpSession) secure(raw net.Conn) error {
 }
 
 func (s *ftpSession) dataConn(raw net.Conn) net.Conn {
-	d := &dataConn{Conn: raw, timeout: s.server.Timeout}
+	d := &dataConn{Conn: raw, raw: raw, timeout: s.server.Timeout}
 	if s.tls != nil {
 		// The handshake comes with the first read or write: servers begin it
 		// only after their reply to the command.

@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -29,9 +30,12 @@ type fakeFTP struct {
 type fakeConn struct {
 	*fakeFTP
 	net.Conn
+	in     *bufio.Reader
 	data   net.Listener
 	offset int
 	from   string
+
+	instead func(reply string) bool // of a reply; it says whether it did something
 }
 
 func newFakeFTP() *fakeFTP {
@@ -83,7 +87,12 @@ func (f *fakeFTP) start(t testing.TB) *running {
 	return &running{Server: transfer.Server{Protocol: transfer.FTP, Host: f.host, Port: l.Addr().(*net.TCPAddr).Port, Timeout: 20 * time.Second}}
 }
 
-func (c *fakeConn) reply(format string, args ...any) { fmt.Fprintf(c, format+"\r\n", args...) }
+func (c *fakeConn) reply(format string, args ...any) {
+	text := fmt.Sprintf(format+"\r\n", args...)
+	if c.instead == nil || !c.instead(text) {
+		_, _ = io.WriteString(c, text)
+	}
+}
 
 func (f *fakeFTP) serve(conn net.Conn) {
 	c := &fakeConn{fakeFTP: f, Conn: conn}
@@ -93,9 +102,9 @@ func (f *fakeFTP) serve(conn net.Conn) {
 		}
 	}()
 	c.reply("%s", f.greeting)
-	in := bufio.NewReader(conn)
+	c.in = bufio.NewReader(conn)
 	for {
-		text, err := in.ReadString('\n')
+		text, err := c.in.ReadString('\n')
 		if err != nil {
 			return
 		}
@@ -111,6 +120,9 @@ func (f *fakeFTP) serve(conn net.Conn) {
 		}
 	}
 }
+
+// secure goes on over TLS.
+func (c *fakeConn) secure(t *tls.Conn) { c.Conn, c.in = t, bufio.NewReader(t) }
 
 // usual is what a plain server does.
 func (c *fakeConn) usual(command, arg string) {
@@ -149,6 +161,10 @@ func (c *fakeConn) usual(command, arg string) {
 		c.store(arg, c.receiveData(-1))
 		c.reply("226 done")
 	case "RNFR":
+		if !there {
+			c.reply("550 no such file")
+			return
+		}
 		c.from = arg
 		c.reply("350 to?")
 	case "RNTO":

@@ -14,6 +14,28 @@ import (
 // resumes is how often an upload whose connection broke goes on by itself.
 const resumes = 3
 
+// renaming is what is known of a server: whether a file can be stored under a
+// temporary name and renamed.
+type renaming uint8
+
+const (
+	renamingUnknown renaming = iota
+	renamingWorks
+	renamingRefused
+)
+
+// ftpPut is an upload in progress. It is done in steps, so that what is done already
+// need not be done again when a connection breaks.
+type ftpPut struct {
+	s         *ftpSession
+	u         *upload
+	path      string
+	temporary string // "" to store under path at once
+	begun     bool   // some of it may be on the server
+	stored    bool   // all of it is on the server
+	renamed   bool   // the server was asked to rename it
+}
+
 // put stores under a temporary name and renames. A server that refuses the
 // temporary name, or renaming, gets the file under its own name at once.
 func (s *ftpSession) put(ctx context.Context, path string, u *upload) (int64, error) {
@@ -28,37 +50,131 @@ func (s *ftpSession) put(ctx context.Context, path string, u *upload) (int64, er
 			s.disconnect()
 		}
 	}()
-	var id [4]byte
-	rand.Read(id[:])
-	temporary := path + "." + hex.EncodeToString(id[:]) + ".part"
-
-	err = s.storeResuming(ctx, temporary, u)
-	if refused(err) && u.read == 0 {
-		return s.putDirectly(path, u)
+	p := &ftpPut{s: s, u: u, path: path}
+	if s.renaming != renamingRefused {
+		var id [4]byte
+		rand.Read(id[:])
+		p.temporary = path + "." + hex.EncodeToString(id[:]) + ".part"
+		if err = p.askForRenaming(); err != nil {
+			return 0, err
+		}
 	}
-	if err == nil {
-		err = s.checkStored(temporary, u.read)
-	}
-	if err != nil {
-		s.remove(temporary)
+	err = p.run(ctx)
+	if p.temporary == "" || err == nil {
 		return u.read, err
 	}
-	if err = s.replied(s.conn.Rename(temporary, path), putting); err == nil {
-		return u.read, nil
+	s.remove(p.temporary)
+	if s.conn == nil || !refused(err) || p.begun && !p.stored || u.read > 0 && !u.seek(0) {
+		return u.read, err
 	}
-	s.options.Log.Debug("server does not rename", "err", hide(err, s.server.Password))
-	s.remove(temporary)
-	if refused(err) && u.seek(0) {
-		return s.putDirectly(path, u)
+	p = &ftpPut{s: s, u: u, path: path}
+	if err = p.run(ctx); err == nil {
+		s.renaming = renamingRefused // the next file need not be sent twice
 	}
 	return u.read, err
 }
 
-func (s *ftpSession) putDirectly(path string, u *upload) (int64, error) {
-	if err := s.store(path, u, 0); err != nil {
-		return u.read, err
+// askForRenaming finds out, once for each server and before the first file is sent,
+// whether the server permits renaming at all: some permit neither that nor removing,
+// and the file would stay there under its temporary name. The server is asked to
+// rename a file that does not exist; what it says about the file does not matter.
+func (p *ftpPut) askForRenaming() error {
+	s := p.s
+	if s.renaming != renamingUnknown {
+		return nil
 	}
-	return u.read, s.checkStored(path, u.read)
+	err := s.replied(s.conn.Rename(p.temporary, p.path), putting)
+	var r *replyError
+	switch {
+	case err == nil:
+	case !errors.As(err, &r) || r.code == 421:
+		return err
+	case r.code == 500 || r.code == 502 || r.code >= 550 && r.cause() == CauseAccessDenied && r.says(wordsDenied):
+		s.options.Log.Debug("server does not rename", "err", hide(err, s.server.Password))
+		s.renaming, p.temporary = renamingRefused, ""
+		return nil
+	}
+	s.renaming = renamingWorks // as far as it can be known
+	return nil
+}
+
+// run goes on after a broken connection from the step that was not finished.
+func (p *ftpPut) run(ctx context.Context) error {
+	err := p.step()
+	wait := backoff.NewExponentialBackOff()
+	for i := 0; i < resumes && broken(err) && ctx.Err() == nil; i++ {
+		if classify(err).Code == CauseTransferTimeout {
+			i = resumes // silence takes a whole time-out: once more is enough
+		}
+		p.s.options.Log.Info("connection broke during an upload, going on", "err", hide(err, p.s.server.Password))
+		if sleep(ctx, wait.NextBackOff()) != nil {
+			return err
+		}
+		p.s.disconnect()
+		if again := p.s.connect(); again != nil {
+			p.s.disconnect()
+			return again
+		}
+		next := p.step()
+		if refused(next) && !p.stored {
+			return err // the server does not let the rest be sent: what broke off counts
+		}
+		err = next
+	}
+	return err
+}
+
+// broken reports a connection that broke or was given up by the server, also by 421
+// (RFC 959 section 4.2.2), but not a source that failed.
+func broken(err error) bool {
+	var source *sourceError
+	if err == nil || errors.As(err, &source) {
+		return false
+	}
+	var r *replyError
+	c := classify(err).Code
+	return c == CauseConnectionLost || c == CauseTransferTimeout || errors.As(err, &r) && r.code == 421
+}
+
+// step does what is left to do.
+func (p *ftpPut) step() error {
+	name := p.temporary
+	if name == "" {
+		name = p.path
+	}
+	if !p.stored {
+		var err error
+		if p.begun {
+			err = p.s.storeRest(name, p.u)
+		} else {
+			p.begun = true
+			if err = p.s.store(name, p.u, 0); refused(err) && p.u.read == 0 {
+				p.begun = false
+			}
+		}
+		if err != nil {
+			return err
+		}
+		p.stored = true
+	}
+	if p.temporary == "" {
+		return p.s.checkStored(name, p.u.read)
+	}
+	asked := p.renamed
+	if !asked {
+		if err := p.s.checkStored(name, p.u.read); err != nil {
+			return err
+		}
+	}
+	err := p.s.conn.Rename(p.temporary, p.path)
+	p.renamed = p.renamed || p.s.control.Verb() == "RNTO"
+	if err = p.s.replied(err, putting); asked && refused(err) {
+		// The server did it before the connection broke if the file is there now.
+		if n, lost := p.s.size(p.path); lost == nil && n == p.u.read {
+			return nil
+		}
+	}
+	return err
 }
 
 // store sends the source's octets from where it stands; the server appends them
@@ -69,42 +185,23 @@ func (s *ftpSession) store(path string, u *upload, offset int64) error {
 	return s.replied(err, putting)
 }
 
-// storeResuming goes on where the server's copy ends when the connection breaks
-// and the source can go back.
-func (s *ftpSession) storeResuming(ctx context.Context, path string, u *upload) error {
-	err := s.store(path, u, 0)
-	wait := backoff.NewExponentialBackOff()
-	for i := 0; i < resumes && err != nil && ctx.Err() == nil; i++ {
-		if c := classify(err).Code; c != CauseConnectionLost && c != CauseTransferTimeout || !u.seek(0) {
-			return err
-		}
-		s.options.Log.Info("upload broke off, going on", "err", hide(err, s.server.Password))
-		if sleep(ctx, wait.NextBackOff()) != nil {
-			return err
-		}
-		s.disconnect()
-		if again := s.connect(); again != nil {
-			s.disconnect()
-			return again
-		}
-		err = s.storeRest(path, u)
-	}
-	return err
-}
-
-// storeRest sends what the server lacks of a file.
+// storeRest sends what the server lacks of a file: nothing, if only the reply to the
+// last of it was lost.
 func (s *ftpSession) storeRest(path string, u *upload) error {
 	have, err := s.size(path)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if have < 0 || u.size >= 0 && have > u.size || !u.seek(have) {
+	case have >= 0 && have == u.size && u.read == u.size:
+		return nil
+	case have < 0 || u.size >= 0 && have > u.size:
 		have = 0
-		u.seek(0)
+	}
+	if !u.seek(have) {
+		return &causeError{CauseConnectionLost, errors.New("the upload broke off, and the source cannot be read again")}
 	}
 	err = s.store(path, u, have)
-	if refused(err) && s.control.Verb() == "REST" {
-		u.seek(0)
+	if refused(err) && s.control.Verb() == "REST" && u.seek(0) {
 		err = s.store(path, u, 0)
 	}
 	return err

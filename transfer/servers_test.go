@@ -276,7 +276,7 @@ func writeFile(t testing.TB, path, text string) string {
 func startVsftpd(t testing.TB, root string) *running    { return vsftpd(t, root, false) }
 func startVsftpdTLS(t testing.TB, root string) *running { return vsftpd(t, root, true) }
 
-func vsftpd(t testing.TB, root string, secure bool) *running {
+func vsftpd(t testing.TB, root string, secure bool, more ...string) *running {
 	needRoot(t)
 	port, dir := freePort(t, "tcp"), newConfigDir(t)
 	settings := []string{
@@ -293,7 +293,7 @@ func vsftpd(t testing.TB, root string, secure bool) *running {
 		settings = append(settings, "ssl_enable=YES", "allow_anon_ssl=YES", "force_anon_logins_ssl=YES", "force_anon_data_ssl=YES",
 			"force_local_logins_ssl=YES", "require_ssl_reuse=YES", "strict_ssl_read_eof=YES", "rsa_cert_file="+file, "rsa_private_key_file="+file, "ssl_ciphers=HIGH")
 	}
-	conf := writeFile(t, filepath.Join(dir, "vsftpd.conf"), strings.Join(settings, "\n")+"\n")
+	conf := writeFile(t, filepath.Join(dir, "vsftpd.conf"), strings.Join(append(settings, more...), "\n")+"\n")
 	r := launch(t, peers.Find(t, "vsftpd"), conf)
 	r.conf = conf
 	r.Server = transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: port, Path: filepath.Base(root)}

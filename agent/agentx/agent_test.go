@@ -181,7 +181,7 @@ func (s *slowServer) Open(context.Context, procedure.Server) (procedure.Files, e
 
 func (s *slowServer) Close() error { return nil }
 
-func (s *slowServer) Put(_ context.Context, name string, r io.Reader, _ int64) error {
+func (s *slowServer) Put(_ context.Context, name string, r io.ReadSeeker, _ int64) error {
 	data, err := io.ReadAll(r)
 	s.upload(name, data)
 	return err

@@ -81,7 +81,8 @@ type Files interface {
 	// Get opens a file at an offset; size is -1 if it is not known. Reading
 	// ends with io.EOF only if the file is complete.
 	Get(ctx context.Context, name string, offset int64) (r io.ReadCloser, size int64, err error)
-	Put(ctx context.Context, name string, r io.Reader, size int64) error
+	// Put stores size octets of r. It may go back in r and send them again.
+	Put(ctx context.Context, name string, r io.ReadSeeker, size int64) error
 	Close() error
 }
 

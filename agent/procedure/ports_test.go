@@ -152,7 +152,7 @@ func (f fakeFetcher) Get(ctx context.Context, name string, _ int64) (io.ReadClos
 	return io.NopCloser(&slowReader{f.l, ctx, data}), size, nil
 }
 
-func (f fakeFetcher) Put(ctx context.Context, name string, r io.Reader, _ int64) error {
+func (f fakeFetcher) Put(ctx context.Context, name string, r io.ReadSeeker, _ int64) error {
 	if err := f.l.at(ctx, "put"); err != nil {
 		return err
 	}

@@ -41,14 +41,12 @@ func (t *task) upload() error {
 		}
 		t.transfers()
 		sum := sha256.Sum256(data)
-		r := &counter{r: bytes.NewReader(data), n: func(n int) {
-			done += uint64(n)
-			t.progress(done, total)
-		}}
+		r := &position{r: bytes.NewReader(data), moved: func(at uint64) { t.progress(done+at, total) }}
 		if err := t.conn.Put(t.ctx, name, r, int64(len(data))); err != nil {
-			t.result(k, FileResult{Result: classify(err).Code, Size: r.total})
+			t.result(k, FileResult{Result: classify(err).Code, Size: r.at})
 			return err
 		}
+		done += uint64(len(data))
 		t.sent[k] = sum[:]
 		t.result(k, FileResult{Result: CauseNone, Size: uint64(len(data)), Digest: sum[:], Format: t.format})
 	}
@@ -230,16 +228,40 @@ func (t *task) apply() error {
 	return nil
 }
 
+// position reports where in a file an upload is. An upload that starts again takes
+// the progress back with it.
+type position struct {
+	r     io.ReadSeeker
+	moved func(at uint64)
+	at    uint64
+}
+
+func (p *position) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if n > 0 {
+		p.at += uint64(n)
+		p.moved(p.at)
+	}
+	return n, err
+}
+
+func (p *position) Seek(offset int64, whence int) (int64, error) {
+	at, err := p.r.Seek(offset, whence)
+	if err == nil && uint64(at) != p.at {
+		p.at = uint64(at)
+		p.moved(p.at)
+	}
+	return at, err
+}
+
 // counter counts what is read.
 type counter struct {
-	r     io.Reader
-	n     func(int)
-	total uint64
+	r io.Reader
+	n func(int)
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.total += uint64(n)
 	if c.n != nil && n > 0 {
 		c.n(n)
 	}

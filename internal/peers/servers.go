@@ -55,8 +55,8 @@ func Tftpd(t testing.TB, root string) *net.UDPAddr {
 }
 
 // Vsftpd starts vsftpd on a free port of loopback for anonymous reading and writing in folder root/name, and ends it with
-// the test. root must not be writable by everybody, root/name must be.
-func Vsftpd(t testing.TB, root string) *net.TCPAddr {
+// the test. root must not be writable by everybody, root/name must be. More settings come after the usual ones.
+func Vsftpd(t testing.TB, root string, more ...string) *net.TCPAddr {
 	t.Helper()
 	NeedRoot(t)
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -75,8 +75,8 @@ func Vsftpd(t testing.TB, root string) *net.TCPAddr {
 		"listen=YES", "listen_address=127.0.0.1", fmt.Sprintf("listen_port=%d", addr.Port), "background=NO", "seccomp_sandbox=NO",
 		"anonymous_enable=YES", "local_enable=NO", "ftp_username=daemon", "anon_root=" + root, "anon_umask=022",
 		"write_enable=YES", "anon_upload_enable=YES", "anon_mkdir_write_enable=YES", "anon_other_write_enable=YES", "anon_world_readable_only=NO",
-		"allow_writeable_chroot=YES", "secure_chroot_dir=" + empty, "xferlog_enable=NO", "pam_service_name=other", "isolate_network=NO", "",
-	}, "\n")), 0o600); err != nil {
+		"allow_writeable_chroot=YES", "secure_chroot_dir=" + empty, "xferlog_enable=NO", "pam_service_name=other", "isolate_network=NO",
+	}, "\n")+"\n"+strings.Join(more, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	start(t, Find(t, "vsftpd"), conf)
