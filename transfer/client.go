@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Options are what is not a property of the server. The zero value is usable.
@@ -155,17 +157,58 @@ func (c *Client) fail(op, name string, err error) error {
 // hide takes the password out of an error's text: some servers quote the commands that
 // they refuse, PASS too.
 func hide(err error, password string) error {
-	if password == "" || !strings.Contains(err.Error(), password) {
+	text := withoutPassword(err.Error(), password)
+	if text == err.Error() {
 		return err
 	}
-	text := strings.ReplaceAll(err.Error(), password, "***")
 	var reply *replyError
 	if errors.As(err, &reply) {
 		told := *reply
-		told.text = strings.ReplaceAll(reply.text, password, "***")
+		told.text = withoutPassword(reply.text, password)
 		return &hiddenError{text, &told}
 	}
 	return &hiddenError{text, err}
+}
+
+// withoutPassword hides the password where text quotes the command that it was sent in.
+// Elsewhere only a password that no text contains by chance is hidden: replacing each p
+// in a text garbles it, and tells the password to whoever knows the text.
+func withoutPassword(text, password string) string {
+	if password == "" {
+		return text
+	}
+	const hidden = "***"
+	if !guessable(password) {
+		return strings.ReplaceAll(text, password, hidden)
+	}
+	var b strings.Builder
+	for {
+		i := strings.Index(text, "PASS")
+		if i < 0 {
+			return b.String() + text
+		}
+		i += len("PASS")
+		rest := strings.TrimLeft(text[i:], " ")
+		spaces := len(text) - i - len(rest)
+		b.WriteString(text[:i+spaces])
+		text = rest
+		if after, found := strings.CutPrefix(rest, password); found && spaces > 0 && !startsWithLetter(after) {
+			b.WriteString(hidden)
+			text = after
+		}
+	}
+}
+
+// guessable reports whether a password may be part of any text: it is short, or nothing
+// but small letters.
+func guessable(password string) bool {
+	small := func(r rune) bool { return unicode.IsLower(r) }
+	return len(password) < 6 || strings.TrimLeftFunc(password[1:], small) == ""
+}
+
+func startsWithLetter(s string) bool {
+	r, _ := utf8.DecodeRuneInString(s)
+	return unicode.IsLetter(r) || unicode.IsDigit(r)
 }
 
 // hiddenError is an error with another text.

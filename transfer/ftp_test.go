@@ -360,4 +360,35 @@ func TestFTPQuotedPassword(t *testing.T) {
 	}
 }
 
+// A password that is part of other words stays hidden without them.
+func TestFTPShortPassword(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct{ password, said, want string }{
+		{"p", "530 wrong password, please repeat", "530 wrong password, please repeat"},
+		{"p", "500 'PASS p': command not understood", "500 'PASS ***': command not understood"},
+		{"p", "500 PASS  p", "500 PASS  ***"},
+		{"p", "500 PASS please", "500 PASS please"},
+		{"word", "530-PASSword wrong\r\n530 PASS word", "530 PASSword wrong PASS ***"},
+		{"password", "530 Wrong password.", "530 Wrong password."},
+		{"anonymous", "530 no anonymous users: PASS anonymous", "530 no anonymous users: PASS ***"},
+		{"530", "530 PASS 530 refused", "530 PASS *** refused"},
+		{"s3cret", "530 is s3cret your password?", "530 is *** your password?"},
+	} {
+		f := fakeWithFile()
+		f.refuse("PASS", x.said)
+		s := f.start(t).Server
+		s.User, s.Password = "iad", x.password
+		c, err := transfer.New(s, transfer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = c.Get(testContext(t), "file", 0)
+		var e *transfer.Error
+		if !errors.As(err, &e) || e.Reply != x.want {
+			t.Errorf("password %q: %v, want %q", x.password, err, x.want)
+		}
+		c.Close()
+	}
+}
+
 const secretPassword = "Ohgh4aiTeew3Eip9"

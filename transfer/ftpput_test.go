@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"example.com/iad/transfer"
@@ -62,14 +63,14 @@ func storedOnce(f *fakeFTP) bool {
 // once does instead something else than the first reply of one code to a command,
 // whose work is done.
 func once(f *fakeFTP, command, code string, instead func(*fakeConn)) {
-	done := false
+	var done atomic.Bool // two connections look at it
 	f.on[command] = func(c *fakeConn, arg string) {
-		if !done {
+		if !done.Load() {
 			c.instead = func(said string) bool {
-				if done || !strings.HasPrefix(said, code) {
+				if done.Load() || !strings.HasPrefix(said, code) {
 					return false
 				}
-				done = true
+				done.Store(true)
 				instead(c)
 				return true
 			}
