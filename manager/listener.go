@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gosnmp/gosnmp"
+	"github.com/spf13/afero"
 	"golang.org/x/time/rate"
 
 	"example.com/iad/mib"
@@ -32,6 +33,10 @@ type ListenerConfig struct {
 	Users []User
 	// Root is where devices have IAD-UPGRADE-MIB; nil: mib.DefaultRoot.
 	Root mib.OID
+	// Files keeps the identity by which senders of SNMPv3 informs know the listener at
+	// its address, in listener/; nil, or with port 0: a new one at every start. snmpd
+	// learns it once, and sends nothing to a listener that comes back with another.
+	Files afero.Fs
 	// Now tells the time; nil: time.Now.
 	Now func() time.Time
 	// Log gets what was dropped, and why; nil: nothing.
@@ -65,10 +70,6 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	usm, err := newUSMReceiver(cfg.Users, cfg.Now)
-	if err != nil {
-		return nil, err
-	}
 	address, err := net.ResolveUDPAddr("udp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("notification listener: %w", err)
@@ -81,6 +82,10 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	if err := conn.SetReadBuffer(1 << 20); err != nil {
 		cfg.Log.Debug("receive buffer stays small", "cause", err)
 	}
+	usm, err := newUSM(cfg, address, conn)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	l := &Listener{
 		cfg: cfg, conn: conn, module: mib.NewModule(cfg.Root), usm: usm,
 		codec: gosnmp.GoSNMP{Version: gosnmp.Version2c},
@@ -89,6 +94,22 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	}
 	go l.receive()
 	return l, nil
+}
+
+// newUSM begins with the identity that the listener has at its address.
+func newUSM(cfg ListenerConfig, address *net.UDPAddr, conn *net.UDPConn) (*usmReceiver, error) {
+	files := cfg.Files
+	if address.Port == 0 {
+		files = nil
+	}
+	self, err := startEngine(files, conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	if err != nil && self.id == "" {
+		return nil, err
+	}
+	if err != nil {
+		cfg.Log.Warn("the notification listener has a new identity; restart snmpd if no informs come", "cause", err)
+	}
+	return newUSMReceiver(cfg.Users, cfg.Now, self)
 }
 
 // Addr returns the address that the listener receives on.

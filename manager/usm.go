@@ -18,6 +18,7 @@ import (
 // replayed.
 type usmReceiver struct {
 	engineID string
+	boots    uint32
 	started  time.Time
 	now      func() time.Time
 	users    map[string][]*knownUser // by name: devices may have one each, under the same name
@@ -55,13 +56,11 @@ const (
 const (
 	timeWindow = 150   // seconds, RFC 3414 section 3.2 (7)
 	maxKeys    = 20000 // localized keys and clocks that are kept
-	// engineBoots stays 1 because every start takes a new engine identity.
-	engineBoots = 1
 )
 
-func newUSMReceiver(users []User, now func() time.Time) (*usmReceiver, error) {
+func newUSMReceiver(users []User, now func() time.Time, self engine) (*usmReceiver, error) {
 	u := &usmReceiver{
-		started: now(), now: now, users: make(map[string][]*knownUser, len(users)),
+		engineID: self.id, boots: self.boots, started: now(), now: now, users: make(map[string][]*knownUser, len(users)),
 		keys: make(map[keyName]*gosnmp.UsmSecurityParameters), clocks: make(map[string]engineClock),
 		counters: make(map[string]uint32),
 	}
@@ -71,13 +70,6 @@ func newUSMReceiver(users []User, now func() time.Time) (*usmReceiver, error) {
 		}
 		u.users[user.Name] = append(u.users[user.Name], &knownUser{User: user})
 	}
-	// RFC 3411 section 5, SnmpEngineID: enterprise number of Net-SNMP's
-	// playpen root, then format 5 (octets) and random octets.
-	id := append([]byte{0x80, 0x00, 0x1f, 0x88, 5}, make([]byte, 12)...)
-	if _, err := rand.Read(id[5:]); err != nil {
-		return nil, err
-	}
-	u.engineID = string(id)
 	return u, nil
 }
 
@@ -225,7 +217,7 @@ func (u *usmReceiver) unlock(message []byte, name keyName) (*gosnmp.SnmpPacket, 
 // section 3.2 (7a)).
 func (u *usmReceiver) timely(sent *gosnmp.UsmSecurityParameters) bool {
 	apart := int64(sent.AuthoritativeEngineTime) - int64(u.time())
-	return sent.AuthoritativeEngineBoots == engineBoots && apart >= -timeWindow && apart <= timeWindow
+	return sent.AuthoritativeEngineBoots == u.boots && apart >= -timeWindow && apart <= timeWindow
 }
 
 // follow judges and follows the clock of an authoritative sender (RFC 3414
@@ -263,7 +255,7 @@ func (u *usmReceiver) report(head *gosnmp.SnmpPacket, counter string, params *go
 	} else if sent, ok := head.SecurityParameters.(*gosnmp.UsmSecurityParameters); ok {
 		sp.UserName = sent.UserName
 	}
-	sp.AuthoritativeEngineID, sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = u.engineID, engineBoots, u.time()
+	sp.AuthoritativeEngineID, sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = u.engineID, u.boots, u.time()
 	p := &gosnmp.SnmpPacket{
 		Version: gosnmp.Version3, MsgFlags: flags, SecurityModel: gosnmp.UserSecurityModel, SecurityParameters: sp,
 		ContextEngineID: u.engineID, PDUType: gosnmp.Report, MsgID: head.MsgID, RequestID: head.RequestID,
@@ -281,7 +273,7 @@ func (u *usmReceiver) encode(p *gosnmp.SnmpPacket) ([]byte, error) {
 	}
 	p.MsgFlags &^= gosnmp.Reportable
 	p.MsgMaxSize = 65507
-	sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = engineBoots, u.time()
+	sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = u.boots, u.time()
 	if p.MsgFlags&gosnmp.AuthPriv == gosnmp.AuthPriv {
 		sp.PrivacyParameters = make([]byte, 8)
 		if _, err := rand.Read(sp.PrivacyParameters); err != nil {

@@ -10,7 +10,7 @@ func TestListenerUsers(t *testing.T) {
 		"attic": user("iadms", "password of the attic"), "cellar": user("iadms", "password of the cellar"),
 		"shed": user("iadms", "password of the attic"), "roof": user("roof", "password of the roof"),
 	}}
-	if users := listenerConfig(":0", s, nil, nil).Users; len(users) != 3 {
+	if users := listenerConfig(":0", s, nil, "", nil).Users; len(users) != 3 {
 		t.Errorf("%d users may vouch for notifications: %v", len(users), users)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
@@ -69,7 +70,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 		return err
 	}
 	defer stop()
-	listener, err := listen(firstOf(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), settings.TrapListen), settings, client.Root(), log)
+	listener, err := listen(firstOf(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), settings.TrapListen), settings, client.Root(), o.store, log)
 	if err != nil {
 		return err
 	}
@@ -129,8 +130,8 @@ func newReset(g *globals) *cobra.Command {
 // listenerConfig lets all users of the configuration vouch for notifications, those
 // too that have the same name: "iad init" names each device's alike. SNMPv2c is accepted
 // if a community is configured, or nothing is.
-func listenerConfig(address string, s *settings, root mib.OID, log *slog.Logger) manager.ListenerConfig {
-	cfg := manager.ListenerConfig{Listen: address, Root: root, Log: log}
+func listenerConfig(address string, s *settings, root mib.OID, store string, log *slog.Logger) manager.ListenerConfig {
+	cfg := manager.ListenerConfig{Listen: address, Root: root, Files: afero.NewBasePathFs(afero.NewOsFs(), store), Log: log}
 	add := func(a accessSettings) {
 		c := a.credentials()
 		if c.User != nil && !slices.Contains(cfg.Users, *c.User) {

@@ -63,7 +63,7 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err != nil {
 				return err
 			}
-			l, err := manager.Listen(listenerConfig(onHost(host, notifications), s, t.Root, log))
+			l, err := manager.Listen(listenerConfig(onHost(host, notifications), s, t.Root, g.store, log))
 			if err != nil {
 				return err
 			}

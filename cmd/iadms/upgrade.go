@@ -179,7 +179,7 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if r.listener, err = listen(firstOf(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), r.settings.TrapListen), r.settings, t.Root, r.log); err != nil {
+	if r.listener, err = listen(firstOf(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), r.settings.TrapListen), r.settings, t.Root, o.store, r.log); err != nil {
 		return err
 	}
 	if r.listener != nil {
@@ -426,14 +426,14 @@ func parseLimits(texts []string) (manager.Limits, error) {
 
 // listen opens the notification listener. Without an explicit address a port
 // that is not permitted or in use means polling alone.
-func listen(address string, s *settings, root mib.OID, log *slog.Logger) (*manager.Listener, error) {
+func listen(address string, s *settings, root mib.OID, store string, log *slog.Logger) (*manager.Listener, error) {
 	if address == "none" {
 		return nil, nil
 	}
 	if _, err := net.ResolveUDPAddr("udp", firstOf(address, ":162")); err != nil {
 		return nil, usageError{fmt.Errorf("notifications are received on HOST:PORT: %w", err)}
 	}
-	cfg := listenerConfig(firstOf(address, ":162"), s, root, log)
+	cfg := listenerConfig(firstOf(address, ":162"), s, root, store, log)
 	l, err := manager.Listen(cfg)
 	if err != nil && address == "" {
 		log.Info("no notifications: the device is polled instead", "cause", err)

@@ -38,7 +38,7 @@ configured to send them here.`,
 			if err != nil {
 				return err
 			}
-			l, err := manager.Listen(listenerConfig(firstOf(address, settings.TrapListen, ":162"), settings, client.Root(), log))
+			l, err := manager.Listen(listenerConfig(firstOf(address, settings.TrapListen, ":162"), settings, client.Root(), g.store, log))
 			if err != nil {
 				return err
 			}
