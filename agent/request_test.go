@@ -43,6 +43,26 @@ func TestParametersAfterRequest(t *testing.T) {
 }
 
 // Two managers: one is faster, the other sees it by the lock, by the refusal
+// What a tool writes without the lock between two SETs of a manager does not go
+// unnoticed.
+func TestLockMovesWithoutIt(t *testing.T) {
+	onBench(t, nil, func(b *bench) {
+		lock := b.num(mib.ReqLock)
+		for _, c := range []struct {
+			by  int64
+			set mib.Varbind
+		}{
+			{1, text(mib.ServerPath, "elsewhere", 1)}, {1, text(mib.FileName, "other", 2)}, {1, num(mib.ReqRetries, 1)},
+			{0, num(mib.ConfirmWindow, 77)}, {0, num(mib.ConfirmMode, 2)}, {0, num(mib.NotifyStep, 20)},
+		} {
+			b.must(c.set)
+			if lock += c.by; b.num(mib.ReqLock) != lock {
+				t.Errorf("%s: iadUpgReqLock is %d, want %d", c.set.OID, b.num(mib.ReqLock), lock)
+			}
+		}
+	})
+}
+
 // and by the operation that runs.
 func TestTwoManagers(t *testing.T) {
 	onBench(t, nil, func(b *bench) {

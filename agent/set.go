@@ -25,6 +25,7 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 	}
 	c := procedure.Change{}
 	for _, as := range list {
+		c.Guarded = c.Guarded || guarded(as.Object)
 		switch as.Object {
 		case mib.ReqLock:
 			n := int32(as.Value.Int)
@@ -50,6 +51,15 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 		return nil, setError(err, list)
 	}
 	return transaction{r, list}, nil
+}
+
+// guarded tells whether a SET of an object moves iadUpgReqLock.
+func guarded(o *mib.Object) bool {
+	switch o {
+	case mib.ConfirmMode, mib.ConfirmWindow, mib.NotifyEnable, mib.NotifyStep, mib.NotifyMinInterval, mib.NotifyMaxInterval:
+		return false
+	}
+	return true
 }
 
 // Refused implements mib.Refuser: a request that the module itself forbids was refused

@@ -14,6 +14,10 @@ type Change struct {
 	Edit func(*Settings) error
 	// Lock is the value written to iadUpgReqLock, nil if it was not.
 	Lock *int32
+	// Guarded tells whether the SET writes objects that iadUpgReqLock guards:
+	// those of the groups of servers, files and requests. A SET with a Command
+	// does.
+	Guarded bool
 	// Command is the value written to iadUpgReqCommand, 0 if it was not.
 	Command Kind
 	// HasReqID and HasOwner tell whether the SET itself carries iadUpgReqId
@@ -118,7 +122,7 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		return fail(r)
 	}
 	r := &Reservation{
-		e: e, command: c.Command, lock: c.Lock != nil, settings: e.s,
+		e: e, command: c.Command, lock: c.Lock != nil || c.Guarded || c.Command != 0, settings: e.s,
 		until: e.clock.Now().Add(reservedFor), ended: make(chan struct{}),
 	}
 	if c.Edit != nil {
@@ -135,6 +139,10 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		e.refusal = Failure{Code: CauseNone}
 		e.reserved = r
 		return r, nil
+	}
+	if op := e.earlier(c, &r.settings.Params); wanted && op != nil {
+		return fail(refuse(Inconsistent, CauseBadRequest, "request %d was operation %d already, which is %s; choose a new iadUpgReqId",
+			op.Params.ReqID, op.ID, op.State))
 	}
 	if e.leave != nil || e.handover {
 		return fail(refuse(Unavailable, CauseBusy, "the device restarts"))
@@ -153,9 +161,24 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 }
 
 // isRepeat recognises a request whose response was lost, see iadUpgReqId.
-func (e *Engine) isRepeat(c Change, p *Params) bool {
+func (e *Engine) isRepeat(c Change, p *Params) bool { return e.j.Op.from(c, p) }
+
+// earlier returns the operation, before the last one, that a request started when it
+// came for the first time; nil if there is none. A manager that was paused and sends
+// its request again must not start it a second time.
+func (e *Engine) earlier(c Change, p *Params) *Operation {
+	for i := range e.j.History {
+		if op := &e.j.History[i]; op.ID != e.j.Op.ID && op.from(c, p) {
+			return op
+		}
+	}
+	return nil
+}
+
+// from tells whether a request is the one that the operation came from.
+func (o *Operation) from(c Change, p *Params) bool {
 	return c.Command != Abort && c.Command != Confirm && c.HasReqID && c.HasOwner && p.ReqID != 0 &&
-		p.ReqID == e.j.Op.Params.ReqID && p.Owner == e.j.Op.Params.Owner && c.Command == e.j.Op.Kind
+		p.ReqID == o.Params.ReqID && p.Owner == o.Params.Owner && c.Command == o.Kind
 }
 
 // checkRows refuses changes to rows that the running operation uses.
