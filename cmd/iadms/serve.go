@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -56,7 +58,7 @@ device gets a user and a password, which are printed. Images are readable by all
 				return err
 			}
 			defer servers.Close()
-			if err := offer(cmd, servers, devices, images); err != nil {
+			if err := offer(cmd.OutOrStdout(), servers, devices, images, g.json); err != nil {
 				return err
 			}
 			t, err := g.target(s, "localhost") // for the root OID
@@ -68,7 +70,9 @@ device gets a user and a password, which are printed. Images are readable by all
 				return err
 			}
 			defer l.Close()
-			fmt.Fprintf(cmd.OutOrStdout(), "notifications: %s\n", l.Addr())
+			if err := tellServed(cmd.OutOrStdout(), g.json, servedReport{Kind: "listener", Address: l.Addr().String()}); err != nil {
+				return err
+			}
 			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(manager.Filter{}, 1024), g.json)
 		},
 	}
@@ -99,17 +103,60 @@ func onHost(host, address string) string {
 	return address
 }
 
+// servedReport is what serve offers, one a line before the notifications.
+type servedReport struct {
+	Kind        string `json:"kind"` // server, backup, image or listener
+	Protocol    string `json:"protocol,omitempty"`
+	Address     string `json:"address,omitempty"`
+	Certificate string `json:"certificate_sha256,omitempty"`
+	Device      string `json:"device,omitempty"`
+	Folder      string `json:"folder,omitempty"`
+	Name        string `json:"name,omitempty"`
+	User        string `json:"user,omitempty"`
+	Password    string `json:"password,omitempty"`
+}
+
+func (r servedReport) String() string {
+	switch r.Kind {
+	case "server":
+		text := fmt.Sprintf("%s: %s", r.Protocol, r.Address)
+		if r.Certificate != "" {
+			text += "\n  certificate's SHA-256: " + r.Certificate
+		}
+		return text
+	case "backup":
+		text := fmt.Sprintf("  %s: %s, folder %s", r.Device, r.Address, r.Folder)
+		if r.User != "" {
+			text += fmt.Sprintf(", user %s, password %s", r.User, r.Password)
+		}
+		return text
+	case "image":
+		return fmt.Sprintf("image: folder %s, name %s", r.Folder, r.Name)
+	}
+	return "notifications: " + r.Address
+}
+
+func tellServed(w io.Writer, asJSON bool, r servedReport) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(r)
+	}
+	_, err := fmt.Fprintln(w, r)
+	return err
+}
+
 // offer opens folders and publishes images, and tells where they are.
-func offer(cmd *cobra.Command, servers *manager.Servers, devices, images []string) error {
-	w := cmd.OutOrStdout()
+func offer(w io.Writer, servers *manager.Servers, devices, images []string, asJSON bool) error {
 	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP, manager.FTPS} {
 		addr := servers.Addr(p)
 		if addr == nil {
 			continue
 		}
-		fmt.Fprintf(w, "%s: %s\n", p, addr)
+		server := servedReport{Kind: "server", Protocol: p.String(), Address: addr.String()}
 		if p == manager.FTPS {
-			fmt.Fprintf(w, "  certificate's SHA-256: %x\n", servers.Fingerprint())
+			server.Certificate = fmt.Sprintf("%x", servers.Fingerprint())
+		}
+		if err := tellServed(w, asJSON, server); err != nil {
+			return err
 		}
 		for _, device := range devices {
 			session, err := servers.Open(p, device, addr.String())
@@ -121,11 +168,9 @@ func offer(cmd *cobra.Command, servers *manager.Servers, devices, images []strin
 				return err
 			}
 			a := session.Address()
-			fmt.Fprintf(w, "  %s: %s, folder %s", device, a, folder)
-			if a.User != "" {
-				fmt.Fprintf(w, ", user %s, password %s", a.User, a.Password)
+			if err := tellServed(w, asJSON, servedReport{Kind: "backup", Protocol: p.String(), Address: a.String(), Device: device, Folder: folder, User: a.User, Password: a.Password}); err != nil {
+				return err
 			}
-			fmt.Fprintln(w)
 		}
 	}
 	for _, name := range images {
@@ -133,7 +178,9 @@ func offer(cmd *cobra.Command, servers *manager.Servers, devices, images []strin
 		if err != nil {
 			return usageError{err}
 		}
-		fmt.Fprintf(w, "image: folder %s, name %s\n", servers.Publish(img), img.FileName())
+		if err := tellServed(w, asJSON, servedReport{Kind: "image", Folder: servers.Publish(img), Name: img.FileName()}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
