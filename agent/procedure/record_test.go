@@ -277,12 +277,13 @@ func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 		phase procedure.Phase
 		bank  int
 		file  procedure.FileKind
+		when  string
 	}{
-		{procedure.DownloadSoftware, "erase", procedure.Erasing, 2, procedure.Software},
-		{procedure.DownloadSoftware, "read", procedure.Erasing, 2, procedure.Software},
-		{procedure.DownloadSoftware, "verify", procedure.Erasing, 2, procedure.Software},
-		{procedure.BackupConfig, "put", procedure.Transferring, 0, procedure.UserData},
-		{procedure.RecoverConfig, "read", procedure.Transferring, 0, procedure.UserData},
+		{procedure.DownloadSoftware, "erase", procedure.Transferring, 2, procedure.Software, "erasing, transferring or verifying"},
+		{procedure.DownloadSoftware, "read", procedure.Transferring, 2, procedure.Software, "erasing, transferring or verifying"},
+		{procedure.DownloadSoftware, "verify", procedure.Transferring, 2, procedure.Software, "erasing, transferring or verifying"},
+		{procedure.BackupConfig, "put", procedure.Transferring, 0, procedure.UserData, "transferring or verifying"},
+		{procedure.RecoverConfig, "read", procedure.Transferring, 0, procedure.UserData, "transferring, verifying or converting"},
 	} {
 		t.Run(c.kind.String()+" "+c.step, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -302,7 +303,7 @@ func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 				if op.Bank != c.bank || op.File != c.file.String() || op.Elapsed != 5 || op.Attempt != 1 {
 					t.Errorf("bank %d, file %q, elapsed %d s, attempt %d", op.Bank, op.File, op.Elapsed, op.Attempt)
 				}
-				if want := "power loss or an unexpected restart in phase " + c.phase.String() + " or later"; op.Text != want {
+				if want := "power loss or an unexpected restart while " + c.when; op.Text != want {
 					t.Errorf("text %q", op.Text)
 				}
 				s := l.now()

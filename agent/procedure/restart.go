@@ -1,5 +1,7 @@
 package procedure
 
+import "strings"
+
 import "time"
 
 // restart makes Run return a RestartError once the events have left.
@@ -128,12 +130,16 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 }
 
 // interrupted ends an operation that a restart came into. Its phase was journaled
-// when its transfer began and at its point of no return.
+// when its transfer began and at its point of no return, so which of the phases in
+// between it was in is not known; nearly all of that time is the transfer's.
 func (e *Engine) interrupted() {
 	op := &e.j.Op
 	when := "before a transfer or a change"
 	if op.Phase != PhaseNone {
-		when = "in phase " + op.Phase.String() + " or later"
+		when = "while " + either(possiblePhases(op))
+		if op.Phase == Erasing {
+			op.Phase = Transferring
+		}
 	}
 	op.Cause, op.Text = CauseInterrupted, cut("power loss or an unexpected restart "+when)
 	if _, files := usedRows(op.Kind, &op.Params); op.Phase >= Transferring {
@@ -144,6 +150,37 @@ func (e *Engine) interrupted() {
 		}
 	}
 	e.end(OnInterruption)
+}
+
+// possiblePhases are those that an operation can have been in whose journal has op.Phase.
+func possiblePhases(op *Operation) []Phase {
+	plan := planFor(op)
+	i := indexOf(plan, op.Phase)
+	if i == len(plan) {
+		return []Phase{op.Phase}
+	}
+	phases := []Phase{op.Phase}
+	for _, s := range plan[i+1:] {
+		switch s.phase {
+		case Switching, Applying, PhaseRestarting, Trying:
+			return phases // journaled
+		}
+		phases = append(phases, s.phase)
+	}
+	return phases
+}
+
+// either joins the names of phases as alternatives.
+func either(phases []Phase) string {
+	names := make([]string, len(phases))
+	for i, p := range phases {
+		names[i] = p.String()
+	}
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // startTrial tests software on trial when the engine starts to run.
