@@ -21,6 +21,9 @@ func (u *upgrade) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if b := running(banks); u.replaced && b != nil {
+		u.record.OldDigest = b.Digest
+	}
 	if u.plan.Resume {
 		if err := u.expected(banks); err != nil {
 			return err

@@ -47,6 +47,8 @@ type Record struct {
 	// it is good.
 	Folder string       `json:"folder,omitempty"`
 	Backup []BackupFile `json:"backup,omitempty"`
+	// OnDefaults: the device ran on the defaults of its software, so there is no backup.
+	OnDefaults bool `json:"on_defaults,omitempty"`
 	// Config is what was in force when the backup was made, or what the procedure
 	// itself put in force since.
 	Config *ConfigState `json:"config,omitempty"`

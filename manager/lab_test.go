@@ -45,6 +45,7 @@ type lab struct {
 type labOptions struct {
 	noNotifications bool
 	noReset         bool
+	noConfig        bool // the device is on the defaults of its software
 	files           func(*manager.ServersConfig)
 	configure       func(*lab, *sim.Config)
 	listener        manager.ListenerConfig // Listen is set
@@ -89,7 +90,11 @@ func newLab(t *testing.T, o labOptions) *lab {
 		o.configure(l, &cfg)
 	}
 	l.device = sim.New(cfg)
-	if err := l.device.Provision(bytes.NewReader(l.build("1.0.0", 1, o.noReset)), configuration(1)); err != nil {
+	set := configuration(1)
+	if o.noConfig {
+		set = nil
+	}
+	if err := l.device.Provision(bytes.NewReader(l.build("1.0.0", 1, o.noReset)), set); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)

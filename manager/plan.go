@@ -196,6 +196,10 @@ const (
 	// KeepNewer leaves configuration data that are newer than the backup in force
 	// and ends.
 	KeepNewer
+	// GiveLast gives the last backup with data to a device on its defaults.
+	GiveLast
+	// KeepDefaults leaves a device on the defaults of its software, and ends.
+	KeepDefaults
 	// Overwrite gives the backup back over newer configuration data.
 	Overwrite
 )

@@ -40,7 +40,10 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 		if err != nil {
 			return u.asFailure(StepBackup, mib.OperationKindBackupConfig, err)
 		}
-		u.record.Config = d.configState()
+		if d.Generation == 0 {
+			return u.onDefaults()
+		}
+		u.record.OnDefaults, u.record.Config = false, d.configState()
 		if u.record.Folder, u.record.Backup, err = u.session.NewBackup(u.plan.Kinds); err != nil {
 			return err
 		}

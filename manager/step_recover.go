@@ -27,6 +27,12 @@ func (u *upgrade) recover(ctx context.Context) error {
 			}
 			continue
 		}
+		if u.offered != "" {
+			if done, err := u.askLast(ctx, attempt, err); done || err != nil {
+				return err
+			}
+			continue
+		}
 		choices := []Choice{Retry}
 		if u.canModify() {
 			choices = append(choices, Modify)
@@ -71,6 +77,11 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 			return err
 		}
 		if err := u.keepsNewer(d); err != nil {
+			return err
+		}
+	}
+	if u.record.OnDefaults {
+		if done, err := u.recoverFromDefaults(ctx, d); done || err != nil {
 			return err
 		}
 	}

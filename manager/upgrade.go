@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,10 @@ type upgrade struct {
 	// newer: configuration data newer than the backup are in force; overwrite: the
 	// operator gives the backup back all the same.
 	newer, overwrite bool
+	// offered is the last backup with data, while the operator is asked about it.
+	offered string
+	// replaced: an upgrade is resumed with another image than it began with.
+	replaced bool
 	// verified: the software passed the operator's own check.
 	verified bool
 	// last is the operation shown last, so that progress does not go back.
@@ -177,8 +182,8 @@ func (u *upgrade) loadRecord(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.Device != u.device.ID || string(r.ImageDigest) != string(u.plan.Image.Digest) {
-		return fmt.Errorf("the journal is about device %s and image %s: resume with these", r.Device, r.Image)
+	if r.Device != u.device.ID {
+		return fmt.Errorf("the journal is about device %s, not %s", r.Device, u.device.ID)
 	}
 	began := Identity{Device: r.Device, EngineID: r.EngineID, Address: r.Address}
 	if err := u.permitted(ctx, "the interrupted upgrade", began, "use --other-device if this is the same unit with a new engine ID"); err != nil {
@@ -189,11 +194,29 @@ func (u *upgrade) loadRecord(ctx context.Context) error {
 	}
 	u.record, u.plan.Owner = r, r.Owner
 	u.record.Ended = false
+	if !bytes.Equal(r.ImageDigest, u.plan.Image.Digest) {
+		u.replaceImage()
+	}
 	if u.plan.Options != nil {
 		r.Options = u.plan.Options
 	}
 	u.result.OldVersion, u.result.Folder, u.result.Backup, u.result.Operations = r.OldVersion, r.Folder, r.Backup, r.Operations
 	return nil
+}
+
+// replaceImage has an upgrade that began with another image continue with this one, such
+// as a corrected one after a failed conversion. The backup that was made stays; the old
+// software is what runs now.
+func (u *upgrade) replaceImage() {
+	u.replaced = true
+	r, img := u.record, u.plan.Image
+	u.note(0, fmt.Sprintf("continues with %s instead of %s", img.FileName(), r.Image))
+	r.Image, r.ImageDigest = img.Path, img.Digest
+	r.OldVersion, r.OldDigest = u.device.Version, nil
+	r.Modified, r.Failed = nil, nil
+	if r.Stage != StageBackup {
+		r.Stage, r.Tasks = StageUpdate, nil
+	}
 }
 
 // finished tells whether the record is past a stage.

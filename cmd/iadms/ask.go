@@ -22,13 +22,15 @@ var _ manager.Operator = (*terminalOperator)(nil)
 
 // choiceTexts are what can be typed.
 var choiceTexts = map[manager.Choice]struct{ key, text string }{
-	manager.Retry:      {"r", "try again"},
-	manager.OtherFile:  {"f", "try with another image file"},
-	manager.RestoreOld: {"o", "go back to the old software"},
-	manager.Modify:     {"e", "edit the configuration data"},
-	manager.KeepNewer:  {"k", "keep the newer configuration data, and end"},
-	manager.Overwrite:  {"b", "give the backup back all the same"},
-	manager.GiveUp:     {"q", "give up"},
+	manager.Retry:        {"r", "try again"},
+	manager.OtherFile:    {"f", "try with another image file"},
+	manager.RestoreOld:   {"o", "go back to the old software"},
+	manager.Modify:       {"e", "edit the configuration data"},
+	manager.KeepNewer:    {"k", "keep the newer configuration data, and end"},
+	manager.GiveLast:     {"b", "give the device its last backup"},
+	manager.KeepDefaults: {"k", "leave it on its defaults, and end"},
+	manager.Overwrite:    {"b", "give the backup back all the same"},
+	manager.GiveUp:       {"q", "give up"},
 }
 
 // Ask implements manager.Operator.

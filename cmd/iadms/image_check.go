@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 	"syscall"
 	"text/tabwriter"
 
@@ -193,7 +194,21 @@ type imageReport struct {
 }
 
 func reportOf(img *bank.Image) imageReport {
-	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), img.TrustedComment, img.Size}
+	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), visible(img.TrustedComment), img.Size}
+}
+
+// visible makes a text of an image fit for a terminal: it may come from anybody, as long as
+// no signature was verified.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
 }
 
 func printImage(w io.Writer, img *bank.Image) error {
@@ -201,7 +216,7 @@ func printImage(w io.Writer, img *bank.Image) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(t, "%s\t%s\n", name, value)
+			fmt.Fprintf(t, "%s\t%s\n", name, visible(value))
 		}
 	}
 	line("version", m.Version)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"example.com/iad/sim"
 )
@@ -103,5 +105,32 @@ func TestFleetNamesUnitsWithOneIdentity(t *testing.T) {
 	out, status := l.run(cmd)
 	if status == exitOK || !strings.Contains(out, l.address) || !strings.Contains(out, clone.address) || !strings.Contains(out, "have the same device ID") {
 		t.Errorf("exit status %d\n%s", status, out)
+	}
+}
+
+// The trusted comment of a signature that nobody verified does not reach the terminal as
+// it is.
+func TestInspectHostileImage(t *testing.T) {
+	l := newLab(t, nil)
+	name := l.image("2.0.0", 1)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := bytes.Index(data, []byte("trusted comment: "))
+	j := bytes.Index(data[max(i, 0):], []byte("\n"))
+	hostile := "\x1b[2J\u202e"
+	if i < 0 || j < len("trusted comment: ")+len(hostile) {
+		t.Fatalf("no trusted comment at %d, %d", i, j)
+	}
+	copy(data[i+len("trusted comment: ")+1:], hostile)
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range [][]string{nil, {"--json"}} {
+		out, status := l.plainly(append([]string{"image", "inspect", name}, format...)...)
+		if status != exitOK || strings.ContainsFunc(out, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' }) || !strings.ContainsRune(out, unicode.ReplacementChar) {
+			t.Errorf("exit status %d\n%q", status, out)
+		}
 	}
 }

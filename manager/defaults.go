@@ -1,0 +1,113 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"example.com/iad/mib"
+)
+
+// errOnDefaults ends a backup of a device that has nothing of an operator's in force:
+// the files that it would send hold the defaults of its software, and would take the
+// place of the last real backup.
+func (u *upgrade) errOnDefaults() error {
+	return fmt.Errorf("%s runs on the defaults of its software: there are no configuration data to back up, and no backup was made; "+
+		"give data back with iadms recover, or have the device convert what it holds with iadms convert: %w", u.device.ID, ErrDecision)
+}
+
+// onDefaults is step 100 for a device that runs on the defaults of its software.
+func (u *upgrade) onDefaults() error {
+	if u.plan.Image == nil {
+		return u.errOnDefaults()
+	}
+	u.record.OnDefaults, u.record.Config, u.record.Folder, u.record.Backup = true, nil, "", nil
+	u.warn(StepBackup, "the device runs on the defaults of its software: there are no configuration data to back up, and no backup is made")
+	return u.save()
+}
+
+// recoverFromDefaults is steps 170 to 190 for a device that ran on defaults at step 100:
+// it converts what it still holds, or else the last real backup is offered. Done means
+// that there is nothing left to do.
+func (u *upgrade) recoverFromDefaults(ctx context.Context, d *Device) (done bool, err error) {
+	task := u.record.task(mib.OperationKindConvertConfig)
+	if task == nil && d.Generation != 0 {
+		u.note(StepRecover, fmt.Sprintf("the device has configuration data in force again: generation %d", d.Generation))
+		return true, nil
+	}
+	if task != nil || d.Supports(mib.OperationKindConvertConfig) {
+		u.begin(StepRecover, fmt.Sprintf("convert the configuration data that the device still holds to format %d", d.ConfigFormat))
+		_, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, Request{Kind: mib.OperationKindConvertConfig})
+		var failure *Failure
+		switch {
+		case err == nil:
+			if err := u.resetIfNeeded(ctx, StepRecover, StepRecoverWatch); err != nil {
+				return false, err
+			}
+			return true, u.judgeRecovery(ctx)
+		case !errors.As(err, &failure) || failure.Cause != mib.FailCausePreconditionMissing:
+			return false, err
+		}
+		u.record.forget(mib.OperationKindConvertConfig) // the device holds nothing to convert
+	}
+	folder := u.lastBackup()
+	if folder == "" {
+		u.warn(StepRecover, "the device holds no configuration data and there is no backup with data: it stays on the defaults of its software")
+		return true, nil
+	}
+	u.offered = folder
+	return false, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCausePreconditionMissing,
+		Advice: mib.RetryAdviceFixFirst, Decision: true,
+		Text: fmt.Sprintf("the device runs on the defaults of its software and holds no data to convert; the last backup with data is %s", folder)}
+}
+
+// lastBackup is the newest complete backup of the device that holds data, if it is on
+// this machine.
+func (u *upgrade) lastBackup() string {
+	store := u.session.Local("backup/"+folderName(u.device.ID), nil)
+	if store == nil {
+		return ""
+	}
+	folders, err := Backups(store, u.device.ID)
+	if err != nil {
+		return ""
+	}
+	for _, folder := range slices.Backward(folders) {
+		if Complete(store, folder) && HoldsData(store, folder) {
+			return folder
+		}
+	}
+	return ""
+}
+
+// askLast has the operator choose between the last backup and the defaults. Done means
+// that the defaults stay and the procedure ends with that.
+func (u *upgrade) askLast(ctx context.Context, attempt int, failed error) (done bool, _ error) {
+	folder := u.offered
+	u.offered = ""
+	answer, err := u.ask(ctx, StepRecover, attempt, failed, GiveLast, KeepDefaults)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		// The new software passed step 150.
+		if err := u.confirm(ctx); err != nil {
+			u.warn(StepRecoverJudge, err.Error())
+		}
+		return false, err
+	case err != nil:
+		return false, err
+	case answer.Choice == KeepDefaults:
+		u.end(StepRecover, "the device stays on the defaults of its software")
+		return true, u.confirm(ctx)
+	}
+	if err := u.ownBackup(ctx, folder); err != nil {
+		return false, err
+	}
+	files, err := ReadBackup(u.session.Local(folder, nil), folder)
+	if err != nil {
+		return false, err
+	}
+	u.record.Folder, u.record.Backup, u.record.OnDefaults = folder, files, false
+	u.result.Folder, u.result.Backup = folder, files
+	return false, u.save()
+}
