@@ -98,6 +98,9 @@ func (b *Banks) reserve(n int) (int, error) {
 	if err := b.checkOther(n); err != nil {
 		return 0, err
 	}
+	if _, err := b.fs(n).Stat("."); causeOf(err) == CauseBankUnavailable {
+		return 0, &Error{Code: CauseBankUnavailable, Text: "the bank is not there", Err: err}
+	}
 	switch s := b.rec.bank(b.running).State; {
 	case s == StateTrial && b.rec.Fallback != 0:
 		return 0, refuse(CauseBankUnavailable, "the bank holds the only fallback of the software on trial: confirm it or restore the old one first")

@@ -101,7 +101,15 @@ func TestLockRootAfterKill(t *testing.T) {
 
 // A device whose root has become read-only comes up, alone as ever.
 func TestLockReadOnlyRoot(t *testing.T) {
-	cmd := helper(t, "readonly", t.TempDir())
+	if out := inNamespace(t, "readonly"); out != "second lock refused: true\n" {
+		t.Error(out)
+	}
+}
+
+// inNamespace runs a helper that mounts something, and returns its output.
+func inNamespace(t *testing.T, name string) string {
+	t.Helper()
+	cmd := helper(t, name, t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
@@ -111,8 +119,26 @@ func TestLockReadOnlyRoot(t *testing.T) {
 	switch {
 	case errors.Is(err, fs.ErrPermission), strings.HasPrefix(string(out), "no mount:"):
 		t.Skip("no mount namespace to be had", err, string(out))
-	case err != nil || string(out) != "second lock refused: true\n":
-		t.Errorf("%s%v", out, err)
+	case err != nil:
+		t.Fatalf("%s%v", out, err)
+	}
+	return string(out)
+}
+
+// Partitions that are not mounted are not mistaken for directories.
+func TestRootOpenWithoutMounts(t *testing.T) {
+	const want = `first: 0 findings, bank 1 true, bank 2 true, state true, data true; absent false, capacity true
+meanwhile: true
+without: 3 findings, bank 1 true, bank 2 false, state false, data false; absent true, capacity false
+still without: 3 findings, bank 1 true, bank 2 false, state false, data false; absent true, capacity false
+below: 0 <nil>
+below: 0 <nil>
+below: 0 <nil>
+again: 0 findings, bank 1 true, bank 2 true, state true, data true; absent false, capacity true
+accepted: 0 findings, bank 1 true, bank 2 true, state true, data true; absent false, capacity true
+`
+	if diff := cmp.Diff(want, inNamespace(t, "mounts")); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/spf13/afero"
 	"golang.org/x/sys/unix"
 
 	"example.com/iad/agent"
@@ -64,6 +65,74 @@ var helpers = map[string]func(arg string) error{
 		p := &board.Platform{Work: r.Work, Applied: r.Applied}
 		_, err = p.ApplyConfig(context.Background(), config.Generation{Number: 2}, large())
 		fmt.Println(errors.Is(err, agent.ErrNotHandedOver), p.NotHandedOver(large()), err)
+		return nil
+	},
+	// mounts opens a device whose second bank, state and data are mounts, without them,
+	// and with them again.
+	"mounts": func(dir string) error {
+		root, err := board.RootIn(dir)
+		if err != nil {
+			return err
+		}
+		flash := []string{root.Banks[1], root.State, root.Data}
+		var c agent.Config
+		root.Open(&c)
+		for _, at := range flash {
+			if err := unix.Mount("tmpfs", at, "tmpfs", 0, "size=1m"); err != nil {
+				fmt.Println("no mount:", err)
+				return nil
+			}
+		}
+		open := func(when string) {
+			c = agent.Config{Platform: &board.Platform{Banks: root.Banks}}
+			root.Open(&c)
+			var failed []error
+			for _, part := range []afero.Fs{c.Banks[0], c.Banks[1], c.State, c.Data} {
+				f, err := part.Create("x")
+				if err == nil {
+					err = f.Close()
+				}
+				failed = append(failed, err)
+			}
+			var absent *board.AbsentError
+			fmt.Printf("%s: %d findings, bank 1 %t, bank 2 %t, state %t, data %t; absent %t, capacity %t\n", when, len(c.Findings),
+				failed[0] == nil, failed[1] == nil, failed[2] == nil, failed[3] == nil,
+				errors.As(failed[1], &absent), c.Platform.Capacity(2) > 0)
+		}
+		open("first")
+		if err := root.KeepPlaces(false); err != nil {
+			return err
+		}
+		// One that disappears while the agent runs is not written below either.
+		for _, at := range flash {
+			if err := unix.Unmount(at, 0); err != nil {
+				return err
+			}
+		}
+		_, err = c.Banks[1].Create("y")
+		fmt.Println("meanwhile:", err != nil)
+		open("without")
+		if err := root.KeepPlaces(false); err != nil {
+			return err
+		}
+		open("still without")
+		for _, at := range flash {
+			list, err := os.ReadDir(at)
+			fmt.Println("below:", len(list), err)
+			if err := unix.Mount("tmpfs", at, "tmpfs", 0, "size=1m"); err != nil {
+				return err
+			}
+		}
+		open("again")
+		for _, at := range flash {
+			if err := unix.Unmount(at, 0); err != nil {
+				return err
+			}
+		}
+		if err := root.KeepPlaces(true); err != nil {
+			return err
+		}
+		open("accepted")
 		return nil
 	},
 	// restart locks a root and restarts itself, once.

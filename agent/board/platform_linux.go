@@ -62,6 +62,9 @@ type Platform struct {
 	Dog *Watchdog
 	// Reason is why the hardware says that the device started.
 	Reason procedure.RestartReason
+
+	// absent are the banks that are not mounted, set by Root.Use.
+	absent [2]*AbsentError
 }
 
 var _ agent.Platform = (*Platform)(nil)
@@ -131,6 +134,9 @@ func (p *Platform) TakesOver() bool { return p.NoReset }
 
 // Capacity is BankSize or the size of the partition.
 func (p *Platform) Capacity(n int) int64 {
+	if p.absent[n-1] != nil {
+		return 0
+	}
 	if p.BankSize != 0 {
 		return p.BankSize
 	}
@@ -142,7 +148,12 @@ func (p *Platform) Capacity(n int) int64 {
 }
 
 // Free is the room on the partition of bank n.
-func (p *Platform) Free(n int) (int64, error) { return Free(p.Banks[n-1]) }
+func (p *Platform) Free(n int) (int64, error) {
+	if e := p.absent[n-1]; e != nil {
+		return 0, e
+	}
+	return Free(p.Banks[n-1])
+}
 
 // OnBank tells which parts share the file system of bank n.
 func (p *Platform) OnBank(n int) agent.Parts {

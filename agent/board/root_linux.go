@@ -22,6 +22,8 @@ type Root struct {
 	Work  string // temporary files
 	// Applied is a copy of the configuration files in force.
 	Applied string
+
+	dir string // the folder of the device
 }
 
 // RootIn returns the parts of a device that lies in one folder.
@@ -34,25 +36,33 @@ func RootIn(dir string) (Root, error) {
 	return Root{
 		Banks: [2]string{in("bank1"), in("bank2")},
 		State: in("state"), Data: in("config"), Work: in("work"), Applied: in("applied"),
+		dir: dir,
 	}, nil
 }
 
-// Open makes the folders that are missing and puts them into cfg. What stands in
-// the place of a folder is set aside under a telling name, but never a symbolic
-// link: what it leads to may be mounted at the next start. cfg.Findings tells of
-// that, and of folders that cannot be made: the device comes up all the same, as
-// far as one bank is whole, and keeps nothing in them.
+// Open makes the folders that are missing and puts them into cfg. A file that stands
+// in the place of a folder is set aside under a telling name. A part that is not on
+// the mount or behind the link where it was seen before (see KeepPlaces) is not made,
+// and neither is a bank for which the settings name a place of its own: what belongs
+// there may be mounted at the next start. cfg.Findings reports all that, and folders
+// that cannot be made: the device comes up all the same, as far as one bank is whole,
+// and keeps nothing in them.
 func (r Root) Open(cfg *agent.Config) {
 	var findings []string
+	gone, _ := r.absent()
+	kept := map[string]bool{}
+	for _, p := range r.parts() {
+		kept[p.dir] = gone[p.name] != nil
+	}
 	for dir, perm := range map[string]os.FileMode{
 		r.Banks[0]: 0o755, r.Banks[1]: 0o755, r.Data: 0o755, r.Work: 0o755,
 		r.State: 0o700, // passwords of file servers
 	} {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		if info, err := os.Stat(dir); kept[dir] || err == nil && info.IsDir() {
 			continue
 		}
 		if info, err := os.Lstat(dir); err == nil {
-			if info.Mode()&os.ModeSymlink != 0 {
+			if !info.Mode().IsRegular() {
 				to, _ := os.Readlink(dir)
 				findings = append(findings, fmt.Sprintf("%s leads to %s, which is no folder or not mounted: nothing is read or kept there", dir, to))
 				continue
@@ -73,10 +83,23 @@ func (r Root) Open(cfg *agent.Config) {
 	r.Use(cfg)
 }
 
-// Use puts the folders into cfg without making any.
+// Use puts the folders into cfg without making any. cfg.Findings reports the parts that
+// are not where they were.
 func (r Root) Use(cfg *agent.Config) {
-	cfg.Banks = [2]afero.Fs{Folder(r.Banks[0]), Folder(r.Banks[1])}
-	cfg.State, cfg.Data, cfg.Work = Folder(r.State), Folder(r.Data), Folder(r.Work)
+	gone, damage := r.absent()
+	if damage != nil {
+		cfg.Findings = append(cfg.Findings, damage.Error())
+	}
+	for _, p := range r.parts() {
+		if e := gone[p.name]; e != nil {
+			cfg.Findings = append(cfg.Findings, e.Error())
+		}
+	}
+	cfg.Banks = [2]afero.Fs{at(r.Banks[0], gone["bank1"]), at(r.Banks[1], gone["bank2"])}
+	cfg.State, cfg.Data, cfg.Work = at(r.State, gone["state"]), at(r.Data, gone["config"]), Folder(r.Work)
+	if p, ok := cfg.Platform.(*Platform); ok {
+		p.absent = [2]*AbsentError{gone["bank1"], gone["bank2"]}
+	}
 }
 
 // Folder is the file system below a folder.

@@ -183,6 +183,11 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	if err = errors.Join(err, s.badKeys); err != nil {
 		return err
 	}
+	root, err := s.root(dir)
+	if err != nil {
+		return err
+	}
+	root.Open(&c)
 	lock, err := board.LockRoot(dir)
 	if err != nil {
 		return err
@@ -190,6 +195,9 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	if err := agent.Provision(c, in, set); err != nil {
 		return fmt.Errorf("%s, with the files of --config-dir: %w", image, err)
+	}
+	if err := root.KeepPlaces(true); err != nil {
+		return err
 	}
 	text, err := s.marshal()
 	if err != nil {

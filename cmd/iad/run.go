@@ -75,6 +75,11 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	if err != nil {
 		return err
 	}
+	root, err := s.root(o.root)
+	if err != nil {
+		return err
+	}
+	root.Open(&c)
 	c.Log = log.With("device", s.DeviceID)
 	if s.badKeys != nil {
 		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.badKeys)
@@ -106,6 +111,9 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	}
 	if err := s.keepGood(o.root, file); err != nil {
 		c.Log.Warn("the settings could not be copied", "err", err)
+	}
+	if err := root.KeepPlaces(false); err != nil {
+		c.Log.Warn("the mounts of the device could not be recorded", "err", err)
 	}
 	serving := []any{"version", version}
 	if e := a.SNMP(); e != nil {

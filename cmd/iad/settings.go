@@ -161,19 +161,29 @@ func unknownSettings(e *toml.StrictMissingError) string {
 	return strings.Join(list, "; ")
 }
 
-// config turns settings into the agent's configuration; dir is the root.
-func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
+// root is where the parts of the device in dir are.
+func (s *settings) root(dir string) (board.Root, error) {
 	root, err := board.RootIn(dir)
 	if err != nil {
-		return agent.Config{}, nil, err
+		return root, err
 	}
 	for part, given := range map[*string]string{
 		&root.Banks[0]: s.Paths.Bank1, &root.Banks[1]: s.Paths.Bank2, &root.State: s.Paths.State,
 		&root.Data: s.Paths.Config, &root.Work: s.Paths.Work, &root.Applied: s.Paths.Applied,
 	} {
 		if given != "" {
-			*part = within(dir, given)
+			*part = filepath.Clean(within(dir, given))
 		}
+	}
+	return root, nil
+}
+
+// config turns settings into the agent's configuration; dir is the folder of the
+// device, whose parts are neither looked at nor made: that is for board.Root.
+func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
+	root, err := s.root(dir)
+	if err != nil {
+		return agent.Config{}, nil, err
 	}
 	p := &board.Platform{
 		Banks: root.Banks, BankSize: s.BankSize, Work: root.Work, Applied: root.Applied, State: root.State, Data: root.Data,
@@ -215,7 +225,6 @@ func (s *settings) config(dir string) (agent.Config, *board.Platform, error) {
 	if s.AgentX != "" {
 		c.AgentX = &agentx.Config{Address: s.AgentX, Private: s.AgentXPrivate, Description: "iad " + s.DeviceID}
 	}
-	root.Open(&c)
 	return c, p, nil
 }
 

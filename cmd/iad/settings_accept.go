@@ -34,6 +34,9 @@ last good start, ROOT/iad.toml.good, although they have less than it. Without it
 a file that may have been cut off by a loss of power never replaces the copy. A
 file whose last line is "# end" is complete and needs no consent.
 
+Banks, state and configuration data are accepted where they are now, also those
+that were on a mount or behind a link before and are not any longer.
+
 The agent uses the settings from its next start on.`,
 		Example: "  iad settings accept --root /var/lib/iad",
 		Args:    cobra.NoArgs,
@@ -72,6 +75,13 @@ func acceptSettings(cmd *cobra.Command, root, file string) error {
 		lost = lostSettings(good.text, text)
 	}
 	if err := writeGood(root, file, text); err != nil {
+		return err
+	}
+	parts, err := s.root(root)
+	if err == nil {
+		err = parts.KeepPlaces(true)
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s is accepted\n", file)

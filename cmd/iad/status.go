@@ -30,6 +30,7 @@ func statusCommand() *cobra.Command {
 				return err
 			}
 			st := agent.Peek(c)
+			st.Findings = append(st.Findings, c.Findings...)
 			if f := s.finding(); f != "" {
 				st.Findings = append(st.Findings, f)
 			}
@@ -95,6 +96,13 @@ func openPlatform(root, file string) (agent.Config, *board.Platform, *settings, 
 		return agent.Config{}, nil, nil, err
 	}
 	c, p, err := s.config(root)
+	if err != nil {
+		return c, p, s, err
+	}
+	parts, err := s.root(root)
+	if err == nil {
+		parts.Use(&c)
+	}
 	return c, p, s, err
 }
 
