@@ -117,10 +117,10 @@ func TestInspectHostileImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := bytes.Index(data, []byte("trusted comment: "))
-	j := bytes.Index(data[max(i, 0):], []byte("\n"))
+	i := bytes.Index(data, []byte("\ntrusted comment: ")) + 1
+	j := bytes.Index(data[i:], []byte("\n"))
 	hostile := "\x1b[2J\u202e"
-	if i < 0 || j < len("trusted comment: ")+len(hostile) {
+	if i == 0 || j < len("trusted comment: ")+len(hostile) {
 		t.Fatalf("no trusted comment at %d, %d", i, j)
 	}
 	copy(data[i+len("trusted comment: ")+1:], hostile)
