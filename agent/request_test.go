@@ -216,7 +216,7 @@ func TestConfirmByManager(t *testing.T) {
 		b.must(num(mib.ConfirmMode, int64(mib.ConfirmModeManager)), num(mib.ConfirmWindow, 300))
 		b.upgrade(1)
 		b.want(mib.BankState, int64(mib.BankStateTrial), 2)
-		b.want(mib.BankTriesLeft, 2, 2)
+		b.want(mib.BankTriesLeft, 3, 2)
 		if left := b.num(mib.ConfirmTimeLeft); left < 285 || left > 300 {
 			t.Errorf("%d s left", left)
 		}

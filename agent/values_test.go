@@ -174,7 +174,7 @@ func TestValues(t *testing.T) {
 		mib.BankCapacity:      always("1048576 | 1048576"),
 		mib.BankDigest:        always("old manifest | new manifest"),
 		mib.BankWritten:       {"0s | " + never, "0s | 1m6s", "0s | 1m6s", "0s | 1m6s", "0s | 1m6s"},
-		mib.BankTriesLeft:     {"0 | 0", "0 | 3", "0 | 3", "0 | 2", "0 | 0"},
+		mib.BankTriesLeft:     {"0 | 0", "0 | 3", "0 | 3", "0 | 3", "0 | 0"},
 		mib.BankError:         {"none | none", "none | none", "none | none", "none | none", "none | confirmTimeout"},
 		mib.BankErrorText:     {" | ", " | ", " | ", " | ", " | not confirmed within 600 s"},
 		mib.ServerPasswordSet: always("false | true | false | false"),

@@ -99,7 +99,7 @@ func (b *choice) try(n int) {
 func (b *choice) fallBack() {
 	r := b.record(b.n)
 	if r.State == StateTrial {
-		*r = r.failed(CauseBootFailed, fmt.Sprintf("started %d times and not confirmed", Tries))
+		*r = r.failed(CauseBootFailed, fmt.Sprintf("started %d times without passing its self-test", Tries))
 	}
 	b.RolledBack = b.n
 	b.Cause, b.Text = r.Cause, r.Text

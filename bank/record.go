@@ -42,7 +42,8 @@ func (s State) String() string {
 // whole tells whether the state claims a complete content.
 func (s State) whole() bool { return s >= StateReady && s <= StateFailed }
 
-// Tries is how many starts software on trial gets until it is confirmed.
+// Tries is how many starts in succession software on trial gets to pass its self-test,
+// see Banks.Tested.
 const Tries = 3
 
 // A Record is what the device remembers about its banks. The zero Record stands for
@@ -58,7 +59,7 @@ type Record struct {
 // A BankRecord is what the device remembers about one bank.
 type BankRecord struct {
 	State     State `json:"state"`
-	TriesLeft int   `json:"tries"`     // starts left while on trial, else 0
+	TriesLeft int   `json:"tries"`     // starts left to pass the self-test while on trial, else 0
 	Confirmed bool  `json:"confirmed"` // has been good since it was written
 	// Digest is the SHA-256 of the manifest, in lower-case hexadecimal, of the
 	// software that the bank holds or that is being written; "" none.

@@ -148,6 +148,21 @@ func (b *Banks) Confirm() error {
 	return inOp("confirm", b.save(next))
 }
 
+// Tested gives the running software on trial its tries back: its self-test has passed,
+// and tries count starts that do not come so far. Without software on trial, or with
+// all tries left, it does nothing. Cause: bootFlagError.
+func (b *Banks) Tested() error {
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	next := b.rec
+	r := next.bank(b.running)
+	if r.State != StateTrial {
+		return nil
+	}
+	r.TriesLeft = Tries
+	return inOp("give the tries back", b.save(next))
+}
+
 // higher is the higher one of two floors, "" being below all.
 func higher(a, b string) string {
 	if a == "" || b != "" && older(a, b) {

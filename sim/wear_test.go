@@ -52,6 +52,7 @@ func TestWear(t *testing.T) {
 		now.minus(before).line(&b, whole[i].String())
 		before = now
 	}
+	b.WriteString(wearTrial)
 	const file = "../docs/wear.md"
 	if *update {
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
@@ -69,13 +70,20 @@ func TestWear(t *testing.T) {
 
 const wearText = `# What an operation writes to flash
 
-State is written when it changes, never for progress or for time that passes. The boot record, the journal and the
+State is written when it changes, never for progress or for time that passes (but see below for a trial). The boot record, the journal and the
 settings are small files in two copies, of which the older one is overwritten in place. These are the counts for a small
 image (manifest, signature, two payloads, before them an empty file that shows that the bank can be written); each further payload adds its own file, and its octets are written once.
 Temporary files are those of a conversion; they may lie in memory (paths.work in iad.toml).
 
 | writes of files | boot record | journal | settings | configuration data | bank | temporary |
 |---|---|---|---|---|---|---|
+`
+
+const wearTrial = `
+While software is on trial and waits for a manager to confirm it, the journal is also written each time a tenth of
+iadUpgConfirmWindow has passed, ten times at most in a whole trial, so that the window goes on after a power cut. Each start in such a trial writes the boot record
+twice: a start uses up a try, and the passed self-test gives it back. A start costs a twentieth of the window at least, so that a
+trial has 20 starts at most, and with them 40 writes of the boot record.
 `
 
 // wear counts writes by what they are for.

@@ -76,7 +76,10 @@ type Engine struct {
 	progress progressState // see progress.go
 	tested   bool          // the running software on trial has passed its self-test
 	again    time.Time     // when to try again to confirm it, zero for never
+	retest   time.Time     // when to try again to record that it passed its self-test, zero for never
 	window   time.Time     // end of the trial, zero for none
+	opened   time.Time     // when the window was opened at this start
+	noted    time.Time     // when what is left of the window was last journaled
 	doomed   *Failure      // the trial is given up once the work has stopped
 	handover bool          // the fallback is being put to use without a restart
 	leave    *RestartError // a restart is under way
@@ -181,10 +184,8 @@ func (e *Engine) alarms() (list []alarm) {
 		return list
 	}
 	list = append(list,
-		alarm{e.window, func() {
-			e.giveUp(failure(CauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow)))
-		}},
-		alarm{e.again, e.confirm})
+		alarm{e.window, func() { e.giveUp(e.windowOver()) }},
+		alarm{e.again, e.confirm}, alarm{e.retest, e.passed}, alarm{e.tenth(), func() { _ = e.persist() }})
 	if !e.j.Op.State.Final() {
 		if e.stoppable() {
 			list = append(list, alarm{e.deadline(), e.expire})
@@ -229,7 +230,8 @@ func (e *Engine) persist() error {
 		e.j.Op.Elapsed = e.elapsed()
 	}
 	if !e.window.IsZero() {
-		e.j.Trial.Left = max(1, seconds(e.window.Sub(e.clock.Now())))
+		e.noted = e.clock.Now()
+		e.j.Trial.Left = max(1, seconds(e.window.Sub(e.charged(e.noted))))
 	}
 	sent := e.j.Sent
 	err := e.writeJournal(&e.j)

@@ -21,6 +21,7 @@ func (noDevice) TakesOver() bool                { return false }
 func (noDevice) SelfTest(context.Context) error { return nil }
 func (noBanks) CheckFallback() (int, error)     { return 0, failure(CauseNoFallback, "none") }
 func (noBanks) Confirm() error                  { return nil }
+func (noBanks) Tested() error                   { return nil }
 
 // bootWith starts a device on what its records hold, and lets it run a moment.
 func bootWith(t *testing.T, journal, settings []byte) {

@@ -77,8 +77,8 @@ type trial struct {
 	// ReqID and Kind belong to the operation, which may have ended since.
 	ReqID uint32 `json:"req_id"`
 	Kind  Kind   `json:"kind"`
-	// Left is what is left of the confirm window in seconds, 0 if the
-	// software has not run yet.
+	// Left is what is left of the confirm window at the next start in seconds, 1
+	// if that is nothing, 0 if the software has not run yet.
 	Left uint32 `json:"left,omitempty"`
 }
 
@@ -94,6 +94,8 @@ type journal struct {
 	Planned  RestartReason         `json:"planned"` // reason of the restart under way, 0: none
 	Trial    trial                 `json:"trial"`
 	Files    [FileKinds]FileResult `json:"files"`
+	// Expected is the bank that the planned restart is to start, 0: not known.
+	Expected int `json:"expected,omitempty"`
 	// ConfigReset is true while configuration data wait for a restart.
 	ConfigReset bool `json:"config_reset"`
 }
@@ -226,6 +228,8 @@ func (j *journal) validate() error {
 	switch {
 	case j.Trial.Bank < 0 || j.Trial.Bank > 2:
 		return fmt.Errorf("trial of bank %d", j.Trial.Bank)
+	case j.Expected < 0 || j.Expected > 2:
+		return fmt.Errorf("a restart with bank %d", j.Expected)
 	case int32(j.Seq-j.Sent) < 0:
 		return fmt.Errorf("event %d was sent, %d is the last", j.Sent, j.Seq)
 	case j.Reason > ReasonLocal || j.Planned > ReasonLocal:

@@ -48,6 +48,9 @@ type Banks interface {
 	// Restore makes the fallback bank the next to boot and returns it. If
 	// the software to go back to runs already it takes an activation back.
 	Restore() (int, error)
+	// Tested gives the running software on trial the starts back that it used up:
+	// its self-test has passed.
+	Tested() error
 	// Confirm accepts the running software.
 	Confirm() error
 	// GiveUp ends the trial of the running software; the fallback is next.

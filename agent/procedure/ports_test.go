@@ -110,6 +110,8 @@ func (b fakeBanks) Restore() (n int, err error) {
 	})
 }
 
+func (b fakeBanks) Tested() error { return b.change("tested", func(*procedure.BankStatus) {}) }
+
 func (b fakeBanks) Confirm() error {
 	return b.change("confirm", func(s *procedure.BankStatus) { s.Banks[s.Running-1].State = procedure.BankGood })
 }

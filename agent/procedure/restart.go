@@ -1,8 +1,10 @@
 package procedure
 
-import "strings"
-
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // restart makes Run return a RestartError once the events have left.
 func (e *Engine) restart(reason RestartReason) {
@@ -11,7 +13,7 @@ func (e *Engine) restart(reason RestartReason) {
 		e.fire(OnRestart)
 		op.Phase = PhaseRestarting
 	}
-	e.j.Planned = reason
+	e.j.Planned, e.j.Expected = reason, e.cfg.Banks.Status().Next
 	left := e.deadline().Sub(e.clock.Now())
 	e.event(EventRestarting, func(ev *Event) {
 		if op.State.Final() {
@@ -21,7 +23,7 @@ func (e *Engine) restart(reason RestartReason) {
 		ev.TimeLeft = seconds(left)
 	})
 	_ = e.persist()
-	e.window, e.again = time.Time{}, time.Time{}
+	e.endWindow()
 	e.leave = &RestartError{reason}
 	e.leaveAt = e.clock.Now().Add(e.cfg.Grace)
 }
@@ -50,7 +52,11 @@ func (e *Engine) boot() {
 	default:
 		j.Reason = ReasonPowerOn
 	}
-	j.Planned, j.ConfigReset = 0, false
+	expected := j.Expected
+	if expected == 0 && rolledBack {
+		expected = j.Trial.Bank
+	}
+	j.Planned, j.Expected, j.ConfigReset = 0, 0, false
 	if rolledBack {
 		e.rolledBack(j.Trial.Bank)
 	}
@@ -65,7 +71,7 @@ func (e *Engine) boot() {
 		}
 		ev.ConfigFormat = e.cfg.Store.Status().Format
 	})
-	e.resume(st)
+	e.resume(st, expected)
 	if n := j.Trial.Bank; n != 0 && st.Bank(n).State != BankTrial {
 		// Confirmed, or never activated: a cut came before this was noted.
 		// Or a download took it back, and that was not told yet.
@@ -78,24 +84,50 @@ func (e *Engine) boot() {
 		// Boot record or journal were lost. How it ends is told all the same.
 		j.Trial = trial{Bank: st.Running}
 	}
+	if st.Tries() {
+		e.openWindow()
+	}
 	_ = e.persist()
 	e.progress.begin(now)
 	e.publish()
 }
 
 // resume takes up an operation that was under way when the device went down.
-func (e *Engine) resume(st BankStatus) {
+// expected is the bank that was to start, 0 if that is not known.
+func (e *Engine) resume(st BankStatus, expected int) {
 	op := &e.j.Op
 	planned := op.State == Restarting
 	late := op.State == Running && (op.Phase == Switching || op.Phase == PhaseRestarting || op.Phase == Trying)
 	switch {
 	case op.State.Final():
 	case planned && op.Kind == RecoverConfig, (planned || late) && op.Kind == Reset:
-		e.succeed()
+		e.resumeRestart(st, expected)
 	case (planned || late) && (op.Kind == DownloadSoftware || op.Kind == Activate || op.Kind == RestoreOldSoftware):
 		e.resumeSwitch(st, planned)
 	default:
 		e.interrupted()
+	}
+}
+
+// resumeRestart judges an operation that restarted the device with the software of the
+// bank expected.
+func (e *Engine) resumeRestart(st BankStatus, expected int) {
+	tr := &e.j.Trial
+	switch {
+	case expected != 0 && expected != st.Running:
+		f := e.givenUp(st.Bank(expected))
+		text := fmt.Sprintf("bank %d runs instead of bank %d", st.Running, expected)
+		if f.Code == CauseBootFailed {
+			f.Code = CauseOther // it was not this operation that put new software to use
+		}
+		if st.Bank(expected).Cause > CauseNone {
+			text += ": " + f.Text
+		}
+		e.fail(failure(f.Code, cut(text)))
+	case st.Tries() && tr.Bank == st.Running && tr.Left == 1:
+		e.fail(e.windowOver()) // it is given up as soon as the engine runs
+	default:
+		e.succeed()
 	}
 }
 
@@ -187,9 +219,6 @@ func either(phases []Phase) string {
 func (e *Engine) startTrial() {
 	op := &e.j.Op
 	running := e.cfg.Banks.Status().Tries()
-	if running {
-		e.openWindow()
-	}
 	if op.State == Running && op.Phase == Trying {
 		t := e.newTask()
 		t.past = true
@@ -216,15 +245,53 @@ func (e *Engine) startTrial() {
 	})
 }
 
-// openWindow begins the trial of the running software, or goes on with it after
-// a restart.
+// openWindow begins the trial of the running software, or goes on with what the
+// starts before have left of it.
 func (e *Engine) openWindow() {
 	left := e.s.ConfirmWindow
 	if l := e.j.Trial.Left; l != 0 && l < left {
 		left = l
 	}
+	if left == 1 {
+		left = 0
+	}
 	e.tested = false
-	e.window = e.clock.Now().Add(time.Duration(left) * time.Second)
+	e.opened = e.clock.Now()
+	e.noted = e.opened
+	e.window = e.opened.Add(time.Duration(left) * time.Second)
+}
+
+func (e *Engine) endWindow() {
+	e.window, e.again, e.retest = time.Time{}, time.Time{}, time.Time{}
+}
+
+// charged is until when this start has used the window at the time now. A start costs
+// a twentieth of the window at least, or software that passes its self-test and dies
+// would never end its trial.
+func (e *Engine) charged(now time.Time) time.Time {
+	least := e.opened.Add(e.confirmWindow() / 20)
+	if now.Before(least) {
+		return least
+	}
+	return now
+}
+
+// tenth is when to journal next what is left of the window, for the case of a power
+// cut; zero for never.
+func (e *Engine) tenth() time.Time {
+	if e.window.IsZero() {
+		return time.Time{}
+	}
+	return e.noted.Add(e.confirmWindow() / 10)
+}
+
+func (e *Engine) confirmWindow() time.Duration {
+	return time.Duration(e.s.ConfirmWindow) * time.Second
+}
+
+// windowOver is why software is given up at the end of its window.
+func (e *Engine) windowOver() *Failure {
+	return failure(CauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow))
 }
 
 // windowChanged moves the end of the trial that goes on by as much as the window has
@@ -247,6 +314,20 @@ func (e *Engine) tries() bool {
 func (e *Engine) trialPassed() {
 	e.tested = true
 	e.confirmIfDue()
+	e.passed()
+}
+
+// passed records that the software on trial has passed its self-test, if it has not
+// been confirmed: from now on its restarts use up no tries.
+func (e *Engine) passed() {
+	e.retest = time.Time{}
+	if !e.cfg.Banks.Status().Tries() || !e.again.IsZero() || e.leave != nil || e.doomed != nil || e.handover {
+		return
+	}
+	if err := e.cfg.Banks.Tested(); err != nil {
+		e.log.Error("the passed self-test could not be recorded; trying again", "err", err)
+		e.retest = e.clock.Now().Add(confirmPause)
+	}
 }
 
 // confirmIfDue accepts the software on trial if that is up to the device.
@@ -272,7 +353,7 @@ func (e *Engine) confirm() {
 		e.again = e.clock.Now().Add(confirmPause)
 		return
 	}
-	e.window = time.Time{}
+	e.endWindow()
 	e.event(EventBankSwitched, e.aboutTrial(n))
 	e.j.Trial = trial{}
 	_ = e.persist()
@@ -280,7 +361,7 @@ func (e *Engine) confirm() {
 
 // giveUp ends the trial of the running software once the work has stopped.
 func (e *Engine) giveUp(f *Failure) {
-	e.window, e.again = time.Time{}, time.Time{}
+	e.endWindow()
 	if e.leave != nil || e.doomed != nil || e.handover {
 		return
 	}

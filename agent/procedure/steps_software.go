@@ -190,7 +190,8 @@ func (t *task) restart() error {
 	case RestoreOldSoftware:
 		reason = ReasonRollback
 	}
-	if err := t.pointOfNoReturn(PhaseRestarting, nil); err != nil {
+	err := t.pointOfNoReturn(PhaseRestarting, func(j *journal) { j.Expected = t.e.cfg.Banks.Status().Next })
+	if err != nil {
 		return err
 	}
 	return &restartWanted{reason}
