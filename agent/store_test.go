@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,21 +56,22 @@ func TestConversionsShareNoFolder(t *testing.T) {
 // Configuration data that cannot be written for the software, at a start or after a
 // failed recovery, are shown as not in use and handed over as soon as that works.
 func TestHandOverIsTriedAgain(t *testing.T) {
-	full := false
-	var inUse uint32
+	var full atomic.Bool
+	var inUse atomic.Uint32
 	hooks := func(c *sim.Config) {
 		c.Hooks.Apply = func(g config.Generation, _ config.Set) (bool, error) {
-			if full {
+			if full.Load() {
 				return false, fmt.Errorf("%w: no space left", agent.ErrNotHandedOver)
 			}
-			inUse = g.Number
+			inUse.Store(g.Number)
 			return false, nil
 		}
 	}
 	onBench(t, hooks, func(b *bench) {
 		b.server()
 		for _, cut := range []bool{true, false} {
-			full, inUse = true, 0
+			full.Store(true)
+			inUse.Store(0)
 			if cut {
 				b.powerCut()
 				last := uint32(b.num(mib.EventSeq))
@@ -90,11 +92,11 @@ func TestHandOverIsTriedAgain(t *testing.T) {
 			b.want(mib.ResetRequired, 1)
 			time.Sleep(time.Hour)
 			b.want(mib.ResetRequired, 1)
-			full = false
+			full.Store(false)
 			time.Sleep(10 * time.Minute)
 			b.want(mib.ResetRequired, 2)
-			if inUse != 1 {
-				t.Errorf("the software uses generation %d", inUse)
+			if inUse.Load() != 1 {
+				t.Errorf("the software uses generation %d", inUse.Load())
 			}
 		}
 	})

@@ -69,11 +69,14 @@ func (u *upgrade) backUpAgain(ctx context.Context) error {
 
 // keepsNewer refuses to overwrite configuration data that were put in force after the
 // backup. The error is a *Failure that needs a decision.
-func (u *upgrade) keepsNewer(d *Device) error {
+func (u *upgrade) keepsNewer(ctx context.Context, d *Device) error {
 	was := u.record.Config
 	commanded := u.record.task(mib.OperationKindRecoverConfig) != nil || u.record.task(mib.OperationKindConvertConfig) != nil
 	if was == nil || u.overwrite || commanded || !was.replacedBy(d.configState()) {
 		return nil
+	}
+	if d.Version != u.result.OldVersion && !u.changedSinceBackup(ctx) {
+		return nil // the new software had these from an earlier time that it ran
 	}
 	u.newer = true
 	return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCausePreconditionMissing,
@@ -111,4 +114,31 @@ func (u *upgrade) learnConfig(d *Device) {
 	if u.record.Config != nil && d.Generation != 0 {
 		u.record.Config = d.configState()
 	}
+}
+
+// changedSinceBackup reports whether the device's history has another operation on
+// configuration data after the backup, or does not reach back to it.
+func (u *upgrade) changedSinceBackup(ctx context.Context) bool {
+	history, err := u.plan.Client.History(ctx)
+	if err != nil {
+		return true
+	}
+	var backup uint32
+	for _, op := range history {
+		if op.Kind == mib.OperationKindBackupConfig && op.Owner == u.plan.Owner && (backup == 0 || int32(op.OpID-backup) > 0) {
+			backup = op.OpID
+		}
+	}
+	if backup == 0 {
+		return true
+	}
+	for _, op := range history {
+		switch op.Kind {
+		case mib.OperationKindRecoverConfig, mib.OperationKindConvertConfig:
+			if int32(op.OpID-backup) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -76,7 +76,7 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 		if d, err = u.judgeSoftware(ctx, StepRecover, mib.OperationKindRecoverConfig); err != nil {
 			return err
 		}
-		if err := u.keepsNewer(d); err != nil {
+		if err := u.keepsNewer(ctx, d); err != nil {
 			return err
 		}
 	}

@@ -88,6 +88,9 @@ func takeDir(name string) error {
 	if errors.Is(err, unix.ENOENT) {
 		return nil // the program has removed it
 	}
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil // or put something else in its place, which is refused as a result
+	}
 	if err != nil {
 		return err
 	}

@@ -164,7 +164,7 @@ func TestTrialStays(t *testing.T) {
 		return line.Step == 150 && strings.Contains(line.Text, "own check")
 	}, 0)
 	out, status := l.run(l.upgrade("--image", l.image("3.0.0", 1)))
-	if o := l.outcome(); status != exitRefused || o.Version != "2.0.0" || o.Banks[1] != "2.0.0 trial" || o.Done["restoreOldSoftware"] != 0 {
+	if o := l.outcome(); status != exitFailed || o.Version != "2.0.0" || o.Banks[1] != "2.0.0 trial" || o.Done["restoreOldSoftware"] != 0 {
 		t.Errorf("exit status %d, %+v\n%s", status, o, out)
 	}
 }
