@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,10 +20,10 @@ import (
 // command.
 func TestStartIsOneSet(t *testing.T) {
 	p := newPeer(t)
-	sets := 0
-	p.script(func() { p.before = func() { sets++ } })
-	if _, err := p.client().Start(t.Context(), backupRequest()); err != nil || sets != 1 {
-		t.Errorf("%d SETs, %v", sets, err)
+	var sets atomic.Int32
+	p.script(func() { p.before = func() { sets.Add(1) } })
+	if _, err := p.client().Start(t.Context(), backupRequest()); err != nil || sets.Load() != 1 {
+		t.Errorf("%d SETs, %v", sets.Load(), err)
 	}
 }
 
