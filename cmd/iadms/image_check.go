@@ -7,9 +7,9 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 	"syscall"
 	"text/tabwriter"
+	"unicode"
 
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
