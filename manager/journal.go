@@ -52,6 +52,8 @@ type Record struct {
 	// Config is what was in force when the backup was made, or what the procedure
 	// itself put in force since.
 	Config *ConfigState `json:"config,omitempty"`
+	// BackupReqID is the number of the request that made the backup; 0: not known.
+	BackupReqID uint32 `json:"backup_req_id,omitempty"`
 	// Modified is what was made of the backup for the new software.
 	Modified *ModifiedBackup `json:"modified,omitempty"`
 	// Tasks are the operations of the attempt that goes on.

@@ -125,7 +125,7 @@ func (u *upgrade) changedSinceBackup(ctx context.Context) bool {
 	}
 	var backup uint32
 	for _, op := range history {
-		if op.Kind == mib.OperationKindBackupConfig && op.Owner == u.plan.Owner && (backup == 0 || int32(op.OpID-backup) > 0) {
+		if op.Kind == mib.OperationKindBackupConfig && op.Owner == u.plan.Owner && op.ReqID == u.record.BackupReqID {
 			backup = op.OpID
 		}
 	}

@@ -103,7 +103,7 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 		}
 		backup = append(backup, file)
 	}
-	u.record.Backup, u.result.Backup = backup, backup
+	u.record.Backup, u.record.BackupReqID, u.result.Backup = backup, op.ReqID, backup
 	u.result.Folder, u.result.Place = u.record.Folder, u.session.Place(u.record.Folder, backup)
 	if u.session.Local(u.record.Folder, backup) == nil {
 		u.result.Folder = u.session.Directory(u.record.Folder)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,15 +93,32 @@ func TestPlaces(t *testing.T) {
 		served := make(chan int, 1000)
 		var release []func()
 		waiting := 0
+		var mu sync.Mutex
 		take := func(ctx context.Context, host string, name int) {
 			go func() {
-				r, err := p.take(ctx, host, func() { waiting++ })
+				r, err := p.take(ctx, host, func() {
+					mu.Lock()
+					defer mu.Unlock()
+					waiting++
+				})
 				if err == nil {
+					mu.Lock()
 					release = append(release, r)
+					mu.Unlock()
 					served <- name
 				}
 			}()
 			synctest.Wait()
+		}
+		released := func(i int) func() {
+			mu.Lock()
+			defer mu.Unlock()
+			return release[i]
+		}
+		waits := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return waiting
 		}
 		gone, leave := context.WithCancel(t.Context())
 		for i := range maxPlacesPerHost {
@@ -109,35 +128,44 @@ func TestPlaces(t *testing.T) {
 		take(t.Context(), "a", 1001)
 		take(t.Context(), "a", 1002)
 		take(t.Context(), "b", 2000)
-		if len(served) != maxPlacesPerHost+1 || waiting != 3 {
-			t.Fatalf("%d are served, %d wait", len(served), waiting)
+		if len(served) != maxPlacesPerHost+1 || waits() != 3 {
+			t.Fatalf("%d are served, %d wait", len(served), waits())
 		}
 		leave()
 		synctest.Wait()
 		for len(served) > 0 {
 			<-served
 		}
-		release[0]()
-		release[0]() // once more means nothing
+		released(0)()
+		released(0)() // once more means nothing
 		synctest.Wait()
 		if len(served) != 1 || <-served != 1001 {
 			t.Error("a free place is not for who waited longest")
 		}
-		for i := 0; p.taken < maxPlaces; i++ {
+		taken := func() int {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.taken
+		}
+		for i := 0; taken() < maxPlaces; i++ {
 			take(t.Context(), fmt.Sprint("host", i), i)
 		}
-		waiting = 0
+		before := waits()
 		take(t.Context(), "late", 3000)
-		if waiting != 1 {
+		if waits() != before+1 {
 			t.Error("there are places without end")
 		}
-		for _, r := range release[1:] {
-			r()
+		for range 2 { // the second time for those that had waited
+			mu.Lock()
+			all := slices.Clone(release)
+			mu.Unlock()
+			for _, r := range all {
+				r()
+			}
+			synctest.Wait()
 		}
-		synctest.Wait()
-		for _, r := range release {
-			r()
-		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if p.taken != 0 || len(p.hosts) != 0 || len(p.waiting) != 0 {
 			t.Errorf("%d places stay taken by %v", p.taken, p.hosts)
 		}
