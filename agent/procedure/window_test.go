@@ -2,6 +2,7 @@ package procedure_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/iad/agent/procedure"
@@ -40,8 +41,10 @@ func TestCrashLoopEndsTheTrial(t *testing.T) {
 func TestConfirmWindowOverPowerCuts(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
+		synctest.Wait()
 		before := l.journal.writes
 		time.Sleep(299 * time.Second)
+		synctest.Wait()
 		if n := l.journal.writes - before; n != 4 {
 			t.Errorf("the journal was written %d times in 299 s of 600", n)
 		}
@@ -62,10 +65,12 @@ func TestPassedSelfTestNotRecorded(t *testing.T) {
 		l.failing("tested", errFull, errFull)
 		l.trial()
 		time.Sleep(11 * time.Second)
+		synctest.Wait()
 		if l.calls["tested"] != 3 {
 			t.Errorf("tried %d times", l.calls["tested"])
 		}
 		time.Sleep(100 * time.Second)
+		synctest.Wait()
 		if l.calls["tested"] != 3 {
 			t.Errorf("recorded again and again, %d times", l.calls["tested"])
 		}
