@@ -178,7 +178,11 @@ func (a *Agent) boot(fronts []string) error {
 	}
 	last := a.device.lastGeneration()
 	if err := a.device.chooseGeneration(context.Background()); err != nil {
-		findings = append(findings, "configuration data: "+err.Error())
+		what := "configuration data: "
+		if errors.Is(err, ErrNotHandedOver) {
+			what = "the software does not have the configuration data in force: " // of which an event may show only this
+		}
+		findings = append(findings, what+err.Error())
 	}
 	if report.Doubtful {
 		if err := b.Settle(); err != nil {

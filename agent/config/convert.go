@@ -89,6 +89,12 @@ func writeCopy(fs afero.Fs, in, out string, set Set) error {
 // readResult reads what the program wrote for the kinds there are, and at least
 // for those of set. Other files are the program's own business.
 func readResult(fs afero.Fs, out string, set Set, maxFile int64) (Set, error) {
+	// A link in the place of the directory would lead to files of somebody else's.
+	if info, err := lstat(fs, out); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("%s, where the result should be, is not a directory", filepath.Base(out))
+	}
 	result := Set{}
 	for _, kind := range Kinds() {
 		name := filepath.Join(out, kind.String())

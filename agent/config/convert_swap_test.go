@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -46,5 +48,22 @@ func TestConvertReadsWhatItLookedAt(t *testing.T) {
 		if cause(err) != config.CauseConvertFailed || got != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
+	}
+}
+
+// A link in the place of the directory of results is not followed.
+func TestConvertRefusesLinkedResults(t *testing.T) {
+	elsewhere := t.TempDir()
+	for kind, data := range files(2, "secret", config.UserData) {
+		if err := os.WriteFile(filepath.Join(elsewhere, kind.String()), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := runner(func(_ context.Context, _, _ uint32, _, out string) error {
+		return errors.Join(os.Remove(out), os.Symlink(elsewhere, out))
+	})
+	got, err := config.Convert(t.Context(), program, afero.NewOsFs(), t.TempDir(), 1, 2, files(1, "text", config.UserData), 0)
+	if cause(err) != config.CauseConvertFailed || got != nil {
+		t.Errorf("%v, %v", got, err)
 	}
 }
