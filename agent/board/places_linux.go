@@ -251,7 +251,7 @@ func (f *placeFs) Create(name string) (afero.File, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	return f.Fs.Create(name)
+	return f.Fs.Create(name) //durable: internal/durable calls this
 }
 
 func (f *placeFs) Mkdir(name string, perm os.FileMode) error {
@@ -279,7 +279,7 @@ func (f *placeFs) OpenFile(name string, flag int, perm os.FileMode) (afero.File,
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	return f.Fs.OpenFile(name, flag, perm)
+	return f.Fs.OpenFile(name, flag, perm) //durable: internal/durable calls this
 }
 
 func (f *placeFs) Remove(name string) error {
@@ -300,7 +300,7 @@ func (f *placeFs) Rename(from, to string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	return f.Fs.Rename(from, to)
+	return f.Fs.Rename(from, to) //durable: internal/durable calls this
 }
 
 func (f *placeFs) Stat(name string) (os.FileInfo, error) {
