@@ -53,7 +53,7 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 	return transaction{r, list}, nil
 }
 
-// guarded tells whether a SET of an object moves iadUpgReqLock.
+// guarded reports whether a SET of an object moves iadUpgReqLock.
 func guarded(o *mib.Object) bool {
 	switch o {
 	case mib.ConfirmMode, mib.ConfirmWindow, mib.NotifyEnable, mib.NotifyStep, mib.NotifyMinInterval, mib.NotifyMaxInterval:

@@ -90,7 +90,7 @@ func Backups(files afero.Fs, device string) ([]string, error) {
 	return folders, nil
 }
 
-// Complete tells whether a backup was judged good when it was made (step 120); another
+// Complete reports whether a backup was judged good when it was made (step 120); another
 // may lack files.
 func Complete(files afero.Fs, folder string) bool {
 	exists, err := afero.Exists(files, path.Join(folder, completeMark))

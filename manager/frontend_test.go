@@ -225,7 +225,7 @@ func TestAgentAway(t *testing.T) {
 	}
 }
 
-// TestModuleNeverThere: an agent that never had the module is told from one that
+// TestModuleNeverThere: an agent that never had the module is distinguished from one that
 // refuses, also by a client that asks it for the first time.
 func TestModuleNeverThere(t *testing.T) {
 	l := newLab(t, labOptions{})

@@ -224,12 +224,12 @@ func (l *Listener) decodeV2(message []byte) (*gosnmp.SnmpPacket, error) {
 	return packet, nil
 }
 
-// acceptsV2 tells whether SNMPv2c is configured.
+// acceptsV2 reports whether SNMPv2c is configured.
 func (l *Listener) acceptsV2() bool {
 	return l.cfg.AnyCommunity || len(l.cfg.Communities) > 0 || len(l.cfg.Users) == 0
 }
 
-// vouched tells whether a message's sender knows a secret of the configuration.
+// vouched reports whether a message's sender knows a secret of the configuration.
 func (l *Listener) vouched(packet *gosnmp.SnmpPacket) bool {
 	if packet.Version == gosnmp.Version3 {
 		return packet.MsgFlags&gosnmp.AuthNoPriv != 0
@@ -294,7 +294,7 @@ func (l *Listener) deliver(n *Notification, vouched bool) {
 	}
 }
 
-// named tells whether a subscription is for one device, and for this one.
+// named reports whether a subscription is for one device, and for this one.
 func (l *Listener) named(device string) bool {
 	return slices.ContainsFunc(l.subs, func(s *Subscription) bool { return s.filter.DeviceID == device })
 }

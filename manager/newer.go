@@ -23,7 +23,7 @@ func (s *ConfigState) equal(other *ConfigState) bool {
 	return s.Generation == other.Generation && bytes.Equal(s.Digest, other.Digest)
 }
 
-// replacedBy tells whether the device has other data in force than s that nothing in
+// replacedBy reports whether the device has other data in force than s that nothing in
 // the procedure accounts for. New software that uses another format starts on its
 // defaults, or on an older generation of its format: neither is a change.
 func (s *ConfigState) replacedBy(now *ConfigState) bool {

@@ -36,7 +36,7 @@ func ParsePolicy(s string, open func(name string) (*Image, error)) (Policy, erro
 	p := Policy{Kind: PolicyKind(name)}
 	kinds := []PolicyKind{PolicyAdvice, PolicyAsk, PolicyOther, PolicyEdit, PolicyRestore, PolicyService, PolicyGiveUp}
 	if !slices.Contains(kinds, p.Kind) || hasFile != (p.Kind == PolicyOther) {
-		return p, fmt.Errorf("%q is none of the policies ask, advice, edit, restore, service, give-up and other=FILE", s)
+		return p, fmt.Errorf("unknown policy %q (want advice, ask, other=FILE, edit, restore, service or give-up)", s)
 	}
 	if !hasFile {
 		return p, nil
@@ -106,7 +106,7 @@ func (p *Policies) Ask(ctx context.Context, q Question) (Answer, error) {
 	return Answer{Choice: GiveUp}, nil
 }
 
-// serverFailed tells whether only the file server, or the way to it, is known to have
+// serverFailed reports whether only the file server, or the way to it, is known to have
 // failed, or nothing is known because the device does not answer.
 func serverFailed(err error) bool {
 	var f *Failure

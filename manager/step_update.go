@@ -66,7 +66,7 @@ func (u *upgrade) update(ctx context.Context) error {
 	}
 }
 
-// softwareFailed tells whether the new software itself is at fault, by its own tests or
+// softwareFailed reports whether the new software itself is at fault, by its own tests or
 // by the operator's.
 func softwareFailed(f *Failure) bool {
 	switch f.Cause {

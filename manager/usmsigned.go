@@ -32,7 +32,7 @@ func (u *knownUser) authKey(h crypto.Hash) []byte {
 	return u.key
 }
 
-// signs tells whether the user's password made the digest of a message (RFC 3414
+// signs reports whether the user's password made the digest of a message (RFC 3414
 // section 6.3.2, RFC 7860 section 4.2.2).
 func (u *knownUser) signs(m *signedMessage, engine string) bool {
 	h := authProtocols[plain(u.Auth)].HashType()

@@ -144,7 +144,7 @@ func encodePDU(vb mib.Varbind) gosnmp.SnmpPDU {
 // fits tells whether a value has the type that the module gives the object.
 func fits(o *mib.Object, v mib.Value) bool { return v.Type == o.Type }
 
-// sized tells whether an octet string has a size that the module permits.
+// sized reports whether an octet string has a size that the module permits.
 func sized(o *mib.Object, v mib.Value) bool {
 	if v.Type != mib.OctetString || len(o.Ranges) == 0 {
 		return true

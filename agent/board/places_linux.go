@@ -131,7 +131,7 @@ func (r Root) absence(p part, was, now place) string {
 	switch {
 	case err != nil && lerr == nil && linked.Mode()&os.ModeSymlink != 0, err == nil && !info.IsDir() && linked != nil && linked.Mode()&os.ModeSymlink != 0:
 		to, _ := os.Readlink(p.dir)
-		return fmt.Sprintf("leads to %s, which is no folder or not mounted: nothing is read or kept there", to)
+		return fmt.Sprintf("leads to %s, which is not a directory or not mounted; nothing is read or written there", to)
 	case err == nil && info.Mode()&(os.ModeDevice|os.ModeNamedPipe|os.ModeSocket) != 0:
 		return "is a device and not a directory; mount it, and name the mount"
 	case err == nil && !info.IsDir() && p.bank && r.elsewhere(p):

@@ -64,7 +64,7 @@ func (r Root) Open(cfg *agent.Config) {
 		if info, err := os.Lstat(dir); err == nil {
 			if !info.Mode().IsRegular() {
 				to, _ := os.Readlink(dir)
-				findings = append(findings, fmt.Sprintf("%s leads to %s, which is no folder or not mounted: nothing is read or kept there", dir, to))
+				findings = append(findings, fmt.Sprintf("%s leads to %s, which is not a directory or not mounted; nothing is read or written there", dir, to))
 				continue
 			}
 			aside, err := durable.SetAside(afero.NewOsFs(), dir)

@@ -133,7 +133,7 @@ func (s Set) Format() (uint32, error) {
 	return common, nil
 }
 
-// Bare tells whether each file is its first line alone: a backup of software that
+// Bare reports whether each file is its first line alone: a backup of software that
 // ran on its defaults. An empty set is bare.
 func (s Set) Bare() bool {
 	for _, data := range s {

@@ -321,7 +321,7 @@ func (s *Store) has(number uint32) bool {
 	return ok
 }
 
-// filled tells whether a generation is whole and holds settings of an operator, not
+// filled reports whether a generation is whole and holds settings of an operator, not
 // only the first lines that a backup of defaults has.
 func (s *Store) filled(number uint32) bool {
 	d, ok := s.generations[number]
@@ -429,7 +429,7 @@ func Peek(fs afero.Fs) (Generation, Set, error) {
 }
 
 // Newest returns the generation with the highest number whose format is wanted, a
-// bare one only if there is no other; ok tells whether there is one.
+// bare one only if there is no other; ok reports whether there is one.
 func (s *Store) Newest(wanted func(format uint32) bool) (g Generation, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -444,7 +444,7 @@ func (s *Store) Newest(wanted func(format uint32) bool) (g Generation, ok bool) 
 }
 
 // Before returns the generation that was in force before, not counting defaults,
-// nor a bare one while there is another; ok tells whether there is one.
+// nor a bare one while there is another; ok reports whether there is one.
 func (s *Store) Before() (g Generation, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,7 +14,7 @@ type Change struct {
 	Edit func(*Settings) error
 	// Lock is the value written to iadUpgReqLock, nil if it was not.
 	Lock *int32
-	// Guarded tells whether the SET writes objects that iadUpgReqLock guards:
+	// Guarded reports whether the SET writes objects that iadUpgReqLock guards:
 	// those of the groups of servers, files and requests. A SET with a Command
 	// does.
 	Guarded bool
@@ -175,7 +175,7 @@ func (e *Engine) earlier(c Change, p *Params) *Operation {
 	return nil
 }
 
-// from tells whether a request is the one that the operation came from.
+// from reports whether a request is the one that the operation came from.
 func (o *Operation) from(c Change, p *Params) bool {
 	return c.Command != Abort && c.Command != Confirm && c.HasReqID && c.HasOwner && p.ReqID != 0 &&
 		p.ReqID == o.Params.ReqID && p.Owner == o.Params.Owner && c.Command == o.Kind
