@@ -1,6 +1,7 @@
 package board
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,6 +33,16 @@ func boardFault(err error, payload string, user *User) error {
 		cause = procedure.CauseStorageFull
 	}
 	return &procedure.Failure{Code: cause, Text: fmt.Sprintf("the device could not run a program: %v", err)}
+}
+
+// refusedData gives the verdict of a program that ran its cause: the data are to
+// blame. One that did not end in time has judged nothing.
+func refusedData(err error) error {
+	var coded interface{ Cause() uint8 }
+	if err == nil || errors.As(err, &coded) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &procedure.Failure{Code: procedure.CauseConfigParseError, Text: err.Error()}
 }
 
 // executable tells whether a program has the mode for it. Those of the software

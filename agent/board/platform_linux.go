@@ -109,7 +109,7 @@ func (p *Platform) CheckConfig(set config.Set) error {
 		return boardFault(err, "", nil)
 	}
 	_, err = Run(context.Background(), Command{Path: p.CheckProgram, Args: []string{dir}, Temp: p.Work, Limit: p.Limit})
-	return boardFault(err, "", nil)
+	return refusedData(boardFault(err, "", nil))
 }
 
 // Calls asks CallsProgram. If it cannot tell, no calls are assumed: a broken

@@ -222,7 +222,7 @@ func TestCheckConfig(t *testing.T) {
 		t.Errorf("good data: %v", err)
 	}
 	bad := config.Set{config.UserData: config.WithHeader(config.UserData, 1, nil)}
-	if err := p.CheckConfig(bad); err == nil || !strings.Contains(err.Error(), "port 1 unknown") {
+	if err := p.CheckConfig(bad); cause(err) != procedure.CauseConfigParseError || !strings.Contains(err.Error(), "port 1 unknown") {
 		t.Errorf("bad data: %v", err)
 	}
 	if left, err := os.ReadDir(p.Work); err != nil || len(left) != 0 {
