@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -38,15 +39,17 @@ var (
 func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, certificate tls.Certificate) error {
 	clients := newCrowdedListener(closingListener{l, ctx}, s.log)
 	settings := &ftpserver.Settings{
-		Listener:            clients,
-		PublicHost:          publicIPv4(cfg.Advertise),
-		IdleTimeout:         60,
-		ConnectionTimeout:   10,
-		DisableActiveMode:   true,
-		DisableSite:         true,
-		DisableMFMT:         true,
-		DefaultTransferType: ftpserver.TransferTypeBinary,
-		Banner:              "iadms file server",
+		Listener:          clients,
+		PublicHost:        publicIPv4(cfg.Advertise),
+		IdleTimeout:       60,
+		ConnectionTimeout: 10,
+		// DisableActiveMode would have the library reply 421, on which clients hang up.
+		ActiveConnectionsCheck: noActiveConnections,
+		PublicIPResolver:       localIPv4,
+		DisableSite:            true,
+		DisableMFMT:            true,
+		DefaultTransferType:    ftpserver.TransferTypeBinary,
+		Banner:                 "iadms file server",
 	}
 	if cfg.PassivePorts[0] != 0 {
 		settings.PassiveTransferPortRange = ftpserver.PortRange{Start: cfg.PassivePorts[0], End: cfg.PassivePorts[1]}
@@ -66,6 +69,27 @@ func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, 
 		return nil
 	}
 	return err
+}
+
+// noActiveConnections is not one of the library's requirements, so that no address meets
+// it: PORT and EPRT are refused with 501 and nothing ever connects to a client.
+const noActiveConnections = ftpserver.DataConnectionRequirement(-1)
+
+// The library's reply to PORT and EPRT, and the one that clients get in its place (RFC
+// 959, section 4.2.1). On a connection over TLS they get the library's.
+const (
+	refusedActive = "501 Your request does not meet the configured security requirements\r\n"
+	activeReply   = "502 Active mode is not implemented; use EPSV or PASV\r\n"
+)
+
+// localIPv4 is the address for the reply to PASV. Over IPv6 there is none: 0.0.0.0 stands
+// for the server's own, where the library would reply 421.
+func localIPv4(cc ftpserver.ClientContext) (string, error) {
+	local, err := netip.ParseAddrPort(cc.LocalAddr().String())
+	if err != nil || !local.Addr().Unmap().Is4() {
+		return netip.IPv4Unspecified().String(), nil
+	}
+	return local.Addr().Unmap().String(), nil
 }
 
 // publicIPv4 returns host if PASV can tell it to a client (RFC 959).
@@ -114,14 +138,26 @@ func (d *ftpDriver) AuthUser(cc ftpserver.ClientContext, user, pass string) (ftp
 		return nil, errors.New("user name or password wrong")
 	}
 	d.clients.judged(cc.RemoteAddr(), true)
-	return &ftpFS{ctx: d.ctx, access: access{store: d.store, grant: g}}, nil
+	return &ftpFS{ctx: d.ctx, client: cc, access: access{store: d.store, grant: g}}, nil
 }
 
 // ftpFS shows one user's part of the store.
 type ftpFS struct {
 	ctx    context.Context
+	client ftpserver.ClientContext
 	access access
 }
+
+// protected refuses data connections without TLS to users that are for TLS. The library
+// does so too, but with 421.
+func (f *ftpFS) protected() error {
+	if f.access.grant.secure && !f.client.HasTLSForTransfers() {
+		return errUnprotected
+	}
+	return nil
+}
+
+var errUnprotected = errors.New("TLS required on data connections; send PROT P")
 
 var (
 	_ ftpserver.ClientDriver                      = (*ftpFS)(nil)
@@ -131,6 +167,9 @@ var (
 
 // GetHandle opens a file for RETR, STOR or APPE, the first two also after REST.
 func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileTransfer, error) {
+	if err := f.protected(); err != nil {
+		return nil, err
+	}
 	if flags&(os.O_WRONLY|os.O_RDWR) == 0 {
 		file, _, err := f.access.open(name)
 		if err != nil {
@@ -172,6 +211,9 @@ func ftpError(err error) error {
 }
 
 func (f *ftpFS) ReadDir(name string) ([]os.FileInfo, error) {
+	if err := f.protected(); err != nil {
+		return nil, err
+	}
 	list, err := f.access.readDir(name)
 	return list, plainError(err)
 }

@@ -222,6 +222,10 @@ func (l *crowdedListener) judged(from net.Addr, good bool) {
 
 // Write closes the connection after the reply to the last log-in that is allowed.
 func (c *ftpClient) Write(p []byte) (int, error) {
+	if string(p) == refusedActive {
+		_, err := io.WriteString(c.Conn, activeReply)
+		return len(p), err
+	}
 	n, err := c.Conn.Write(p)
 	c.listener.mu.Lock()
 	leaving := c.leaving

@@ -154,11 +154,11 @@ func (img *Image) sources() map[string]imageSource {
 	sources := make(map[string]imageSource, len(names))
 	for _, name := range names {
 		path := filepath.Join(filepath.Dir(img.Path), name)
-		size := int64(0)
+		source := imageSource{open: func() (afero.File, error) { return img.files.Open(path) }}
 		if info, err := img.files.Stat(path); err == nil {
-			size = info.Size()
+			source.size, source.modified = info.Size(), info.ModTime()
 		}
-		sources[name] = imageSource{size: size, open: func() (afero.File, error) { return img.files.Open(path) }}
+		sources[name] = source
 	}
 	return sources
 }

@@ -384,7 +384,7 @@ func TestServersFTPLists(t *testing.T) {
 	if err := c.put(folder+"/userData.cfg", []byte("data")); err != nil {
 		t.Fatal(err)
 	}
-	for dir, want := range map[string]string{folder: "userData.cfg", "backup/A": path.Base(folder), "backup/B/1": "", "backup": "", "/": ""} {
+	for dir, want := range map[string]string{folder: "userData.cfg", "backup/A": path.Base(folder), "backup/B/1": "", "backup": "A", "/": "backup"} {
 		list, err := c.(ftpClient).List(dir)
 		var got []string
 		for _, entry := range list {

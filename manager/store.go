@@ -8,10 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -47,8 +50,9 @@ type store struct {
 
 // imageSource opens a published file.
 type imageSource struct {
-	size int64
-	open func() (afero.File, error)
+	size     int64
+	modified time.Time
+	open     func() (afero.File, error)
 }
 
 // grant lets one device write into folder and read: below home with a password,
@@ -151,51 +155,47 @@ func (a access) open(name string) (afero.File, int64, error) {
 	return f, info.Size(), err
 }
 
-// stat describes a file or a folder, the folders above images and above the session's
-// own home included.
+// stat describes a file or a folder that readDir shows.
 func (a access) stat(name string) (fs.FileInfo, error) {
 	clean, err := cleanName(name)
 	if err != nil {
 		return nil, err
 	}
-	a.store.mu.Lock()
-	image, isImage := a.store.images[clean]
-	isFolder := clean == "" || a.grant != nil && (strings.HasPrefix(a.grant.home, clean+"/") || strings.HasPrefix(a.grant.offered, clean+"/"))
-	for published := range a.store.images {
-		isFolder = isFolder || strings.HasPrefix(published, clean+"/")
+	if clean == "" {
+		return virtualInfo{name: "/", dir: true}, nil
 	}
-	a.store.mu.Unlock()
-	switch {
-	case isImage:
-		return virtualInfo{name: path.Base(clean), size: image.size}, nil
-	case isFolder:
-		return virtualInfo{name: path.Base("/" + clean), dir: true}, nil
-	case a.readable(clean):
+	if a.readable(clean) {
 		if partial, err := a.store.files.Stat(partialName(clean)); err == nil {
-			return virtualInfo{name: path.Base(clean), size: partial.Size()}, nil
+			return virtualInfo{name: path.Base(clean), size: partial.Size(), modified: partial.ModTime()}, nil
 		}
 		return a.store.files.Stat(clean)
+	}
+	folder, base := path.Split(clean)
+	if info, ok := a.virtual(strings.TrimSuffix(folder, "/"))[base]; ok {
+		return info, nil
 	}
 	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 }
 
-// readDir lists a folder that the session may read.
+// readDir lists what the session may read in a folder, and the folders that lead there.
 func (a access) readDir(name string) ([]os.FileInfo, error) {
 	clean, err := cleanName(name)
 	if err != nil {
 		return nil, err
 	}
-	if !a.readable(clean) {
-		return nil, nil
-	}
-	list, err := afero.ReadDir(a.store.files, clean)
-	visible := list[:0]
-	for _, info := range list {
-		if !strings.HasPrefix(info.Name(), ".") {
-			visible = append(visible, info)
+	found := a.virtual(clean)
+	if a.readable(clean) {
+		list, err := afero.ReadDir(a.store.files, clean)
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range list {
+			if !strings.HasPrefix(info.Name(), ".") {
+				found[info.Name()] = info
+			}
 		}
 	}
-	return visible, err
+	return slices.SortedFunc(maps.Values(found), func(x, y os.FileInfo) int { return strings.Compare(x.Name(), y.Name()) }), nil
 }
 
 func sameContents(files afero.Fs, a, b string) (bool, error) {
