@@ -17,7 +17,8 @@ import (
 
 // Modifier makes configuration data fit for the new software, at step 170.
 type Modifier interface {
-	// Modify changes the files in m.Draft. The error is shown to the operator.
+	// Modify changes the files in m.Draft. The error is shown to the operator; one that
+	// wraps ErrUnchanged has them decide whether the data are given to the device as they are.
 	Modify(ctx context.Context, m Modification) error
 }
 
@@ -28,10 +29,40 @@ type Modification struct {
 	From, To uint32 // formats
 	Files    afero.Fs
 	Original string // folder of the backup, which stays as it is
-	Draft    string // folder with a copy of it or, later, of the last modification
+	Source   string // folder that Draft is a copy of: the backup or, later, the last modification
+	Draft    string // folder to be changed
 	// Failure is why the last modification, or the device's conversion, was
 	// not good; nil: there was none.
 	Failure error
+}
+
+// Unchanged reports whether Draft still holds the settings of Source: everything but the
+// first lines is equal.
+func (m Modification) Unchanged() (bool, error) { return m.same(m.Source, settings) }
+
+// same reports whether Draft holds the files of a folder, as far as part takes them.
+func (m Modification) same(folder string, part func([]byte) []byte) (bool, error) {
+	files, err := ReadBackup(m.Files, m.Original)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range files {
+		draft, draftErr := readAll(m.Files, path.Join(m.Draft, f.Name))
+		other, err := readAll(m.Files, path.Join(folder, f.Name))
+		if err := errors.Join(draftErr, err); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(part(draft), part(other)) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// settings are a configuration file without its first line.
+func settings(file []byte) []byte {
+	_, rest, _ := bytes.Cut(file, []byte("\n"))
+	return rest
 }
 
 // canModify tells whether configuration data can be modified here.
@@ -53,37 +84,88 @@ func (u *upgrade) modify(ctx context.Context, d *Device) error {
 		Files: u.session.Local(u.record.Folder, u.record.Backup), Original: u.record.Folder,
 	}
 	var err error
-	if m.Draft, err = u.draft(m.Files); err != nil {
+	if m.Source, m.Draft, err = u.draft(m.Files); err != nil {
 		return fmt.Errorf("copy of the backup to be modified: %w", err)
 	}
 	err = u.plan.Modifier.Modify(ctx, m)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	cause := mib.FailCauseConvertFailed
-	var files []BackupFile
 	if err == nil {
-		cause = mib.FailCauseConfigParseError
-		files, err = u.checkDraft(m)
+		err = m.touched()
+	}
+	if errors.Is(err, ErrUnchanged) {
+		return u.notModified(m, err)
 	}
 	if err != nil {
-		return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig,
-			Cause: cause, Advice: mib.RetryAdviceFixFirst, Text: "modified here: " + err.Error()}
+		return notGood(m, mib.FailCauseConvertFailed, err)
+	}
+	return u.takeDraft(m)
+}
+
+// takeDraft has the data in a draft be those that the device gets.
+func (u *upgrade) takeDraft(m Modification) error {
+	files, err := u.checkDraft(m)
+	if err != nil {
+		return notGood(m, mib.FailCauseConfigParseError, err)
 	}
 	u.record.Modified = &ModifiedBackup{Folder: m.Draft, Files: files}
 	u.note(StepRecover, "modified: "+m.Draft)
 	return u.save()
 }
 
+func notGood(m Modification, cause mib.FailCause, err error) *Failure {
+	return &Failure{Device: m.Device, Step: StepRecover, Kind: mib.OperationKindRecoverConfig,
+		Cause: cause, Advice: mib.RetryAdviceFixFirst, Text: "modified here: " + err.Error()}
+}
+
+// touched finds a program that did nothing. One that changed only the first lines did
+// that on purpose.
+func (m Modification) touched() error {
+	same, err := m.same(m.Original, func(file []byte) []byte { return file })
+	if same && err == nil {
+		return ErrUnchanged
+	}
+	return nil // checkDraft finds what cannot be read
+}
+
+// notModified keeps data that were not modified from the device until a person decides:
+// marked with another format, they may mean something else to the new software.
+func (u *upgrade) notModified(m Modification, cause error) error {
+	// Nothing that is kept here claims a format which it does not have.
+	if err := copyFiles(m.Files, u.record.Backup, m.Source, m.Draft); err != nil {
+		return fmt.Errorf("copy of the backup to be modified: %w", err)
+	}
+	u.unmodified, u.lastDraft = &m, m.Source
+	why := ""
+	switch {
+	case m.Source != m.Original:
+		why = ": they are those of the last modification"
+	case m.From != m.To:
+		why = fmt.Sprintf(": they are of format %d and would only be marked as format %d", m.From, m.To)
+	}
+	return &Failure{Device: m.Device, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseConvertFailed,
+		Advice: mib.RetryAdviceFixFirst, Decision: true,
+		Text: fmt.Sprintf("%s; the configuration data were not given to the device%s; modify them, or use them as they are, "+
+			"with iadms upgrade --resume at a terminal", cause, why)}
+}
+
+// useUnmodified has the device get data that were not modified.
+func (u *upgrade) useUnmodified(m *Modification) error {
+	if err := SetFormat(m.Files, m.Draft, m.To); err != nil {
+		return err
+	}
+	return u.takeDraft(*m)
+}
+
 // draft copies the last modification, or else the backup, into a new folder.
-func (u *upgrade) draft(files afero.Fs) (string, error) {
-	from := u.record.Folder
+func (u *upgrade) draft(files afero.Fs) (from, folder string, _ error) {
+	from = u.record.Folder
 	if u.lastDraft != "" {
 		from = u.lastDraft
 	} else if m := u.record.Modified; m != nil {
 		from = m.Folder
 	}
-	folder := ""
 	for n := 1; ; n++ {
 		folder = fmt.Sprintf("%s%s%d", u.record.Folder, modifiedMark, n)
 		err := files.Mkdir(folder, 0o700)
@@ -91,20 +173,27 @@ func (u *upgrade) draft(files afero.Fs) (string, error) {
 			break
 		}
 		if exists, _ := afero.DirExists(files, folder); !exists || n == 1000 {
-			return "", err
+			return "", "", err
 		}
 	}
 	u.lastDraft = folder
-	for _, f := range u.record.Backup {
+	if err := copyFiles(files, u.record.Backup, from, folder); err != nil {
+		return "", "", err
+	}
+	return from, folder, durable.SyncDir(files, path.Dir(folder))
+}
+
+func copyFiles(files afero.Fs, list []BackupFile, from, to string) error {
+	for _, f := range list {
 		data, err := readAll(files, path.Join(from, f.Name))
 		if err == nil {
-			err = durable.ReplaceFile(files, path.Join(folder, f.Name), data, 0o600)
+			err = durable.ReplaceFile(files, path.Join(to, f.Name), data, 0o600)
 		}
 		if err != nil {
-			return "", err
+			return err
 		}
 	}
-	return folder, durable.SyncDir(files, path.Dir(folder))
+	return nil
 }
 
 // modifiedMark stands between the name of a backup's folder and the number of

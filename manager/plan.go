@@ -202,6 +202,8 @@ const (
 	KeepDefaults
 	// Overwrite gives the backup back over newer configuration data.
 	Overwrite
+	// UseAsIs gives the device data that were to be modified and were not.
+	UseAsIs
 )
 
 // Question asks how to go on after a failure.

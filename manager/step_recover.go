@@ -33,7 +33,12 @@ func (u *upgrade) recover(ctx context.Context) error {
 			}
 			continue
 		}
+		unmodified := u.unmodified
+		u.unmodified = nil
 		choices := []Choice{Retry}
+		if unmodified != nil {
+			choices = []Choice{UseAsIs}
+		}
 		if u.canModify() {
 			choices = append(choices, Modify)
 		}
@@ -47,6 +52,11 @@ func (u *upgrade) recover(ctx context.Context) error {
 		again = answer.Choice == Modify || answer.Choice == Retry && u.record.Modified != nil && badData(err)
 		if saveErr := u.anew(err); saveErr != nil {
 			return saveErr
+		}
+		if answer.Choice == UseAsIs {
+			if err := u.useUnmodified(unmodified); err != nil {
+				return err
+			}
 		}
 		if answer.Choice == RestoreOld {
 			if err := u.restoreOld(ctx); err != nil {

@@ -80,6 +80,9 @@ type upgrade struct {
 	failure error
 	// lastDraft is the folder of the last modification, good or not.
 	lastDraft string
+	// unmodified is a modification that changed nothing, while the operator is asked
+	// about it.
+	unmodified *Modification
 	// newer: configuration data newer than the backup are in force; overwrite: the
 	// operator gives the backup back all the same.
 	newer, overwrite bool

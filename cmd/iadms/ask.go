@@ -30,6 +30,7 @@ var choiceTexts = map[manager.Choice]struct{ key, text string }{
 	manager.GiveLast:     {"b", "give the device its last backup"},
 	manager.KeepDefaults: {"k", "leave it on its defaults, and end"},
 	manager.Overwrite:    {"b", "give the backup back all the same"},
+	manager.UseAsIs:      {"u", "use the configuration data as they are"},
 	manager.GiveUp:       {"q", "give up"},
 }
 

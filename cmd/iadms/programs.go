@@ -89,6 +89,9 @@ func (e editing) Modify(ctx context.Context, m manager.Modification) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("editor %s: %w", e.command, err)
 	}
+	if same, err := m.Unchanged(); same && err == nil { // what cannot be read is found later
+		return fmt.Errorf("editor %s: %w (an editor has to stay until the files are closed, like \"code --wait\")", e.command, manager.ErrUnchanged)
+	}
 	return nil
 }
 

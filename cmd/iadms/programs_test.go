@@ -91,6 +91,25 @@ fi`)
 	}
 }
 
+// An edit, or a program, that changes nothing puts nothing in force: the old software comes
+// back with its data, and a person has to decide.
+func TestNothingEdited(t *testing.T) {
+	l := newLab(t, noConversion)
+	image := l.image("2.0.0", 2)
+	before := l.outcome()
+	for _, args := range [][]string{{"--edit"}, {"--convert-with", "true"}} {
+		cmd := l.upgrade(append(args, "--image", image)...)
+		cmd.Env = append(cmd.Env, "VISUAL=", "EDITOR=true")
+		out, status := l.run(cmd)
+		if status != exitDecision || !strings.Contains(out, "nothing was changed") || !strings.Contains(out, "iadms upgrade --resume") {
+			t.Errorf("%s: exit status %d\n%s", args[0], status, out)
+		}
+		if o := l.outcome(); o.Version != "1.0.0" || o.Digest == "" || o.Digest != before.Digest {
+			t.Errorf("%s: %+v, before: %+v", args[0], o, before)
+		}
+	}
+}
+
 // Exit statuses tell scripts what went wrong.
 func TestExitStatus(t *testing.T) {
 	l := newLab(t, nil)
