@@ -50,9 +50,12 @@ loss of power at any instant leaves complete software and complete data.
 A device lives in a root folder: "iad init" makes one, "iad run" brings it up,
 "iad status" looks at it. Manage it with iadms or with any SNMP tools.
 
-Every flag may be given as an environment variable too: --trap-sink is
-IAD_TRAP_SINK. A flag wins over the variable, and that over the file
-ROOT/iad.toml.`,
+Every flag but --bank may be given as an environment variable too: --trap-sink
+is IAD_TRAP_SINK, and --config is IAD_SETTINGS (or IAD_CONFIG, but not in a
+self-test). A flag wins over the variable, and that over the file ROOT/iad.toml.
+
+A self-test is given IAD_BANK (the directory of its software), IAD_VERSION and
+IAD_CONFIG (the directory of the configuration data in force, or none).`,
 		Example: `  iad init --root /var/lib/iad --image fw-1.0.0.iad --trust maker.pub \
            --hardware IAD-4FXS --device-id IAD-0001 \
            --read-community public --write-community private
@@ -86,9 +89,8 @@ func (e usageError) Unwrap() error { return e.error }
 // fromEnvironment fills in flags that were not given.
 func fromEnvironment(flags *pflag.FlagSet) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		name := "IAD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, ok := os.LookupEnv(name)
-		if !ok || f.Changed || f.Name == "help" || f.Name == "version" {
+		name, value := variable(f.Name)
+		if name == "" || f.Changed {
 			return
 		}
 		if e := flags.Set(f.Name, value); e != nil {
@@ -96,4 +98,28 @@ func fromEnvironment(flags *pflag.FlagSet) (err error) {
 		}
 	})
 	return err
+}
+
+// variable returns the environment variable that sets a flag, and its value; name is
+// empty if there is none. IAD_BANK, IAD_VERSION and IAD_CONFIG are what a self-test is
+// given (see board.Platform.SelfTest), so they set no flag in a command that it runs.
+func variable(flag string) (name, value string) {
+	name = "IAD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	switch flag {
+	case "help", "version", "bank":
+		return "", ""
+	case "config":
+		if v, ok := os.LookupEnv("IAD_SETTINGS"); ok {
+			return "IAD_SETTINGS", v
+		}
+		// The name of earlier versions.
+		if _, inSelfTest := os.LookupEnv("IAD_BANK"); inSelfTest {
+			return "", ""
+		}
+	}
+	value, ok := os.LookupEnv(name)
+	if !ok {
+		return "", ""
+	}
+	return name, value
 }
