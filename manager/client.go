@@ -135,6 +135,13 @@ func splitAddress(address string) (string, uint16, error) {
 	return host, uint16(port), nil
 }
 
+// SameAddress reports whether two addresses of targets are written for the same place.
+func SameAddress(a, b string) bool {
+	hostA, portA, errA := splitAddress(a)
+	hostB, portB, errB := splitAddress(b)
+	return errA == nil && errB == nil && hostA == hostB && portA == portB
+}
+
 // Address returns HOST:PORT of the device.
 func (c *Client) Address() string { return c.address }
 

@@ -25,8 +25,10 @@ type Identity struct {
 	// authenticated engine ID: then the device ID alone counts.
 	EngineID string `json:"engine_id,omitempty"`
 	// Address is where the device was reached, HOST:PORT.
-	Address string    `json:"address,omitempty"`
-	Time    time.Time `json:"time"` // when it was recorded
+	Address string `json:"address,omitempty"`
+	// Target is the name by which the configuration knows the device; empty: none.
+	Target string    `json:"target,omitempty"`
+	Time   time.Time `json:"time"` // when it was recorded
 }
 
 // identityFile is in the folder of each backup, and in the folder above, of all backups
@@ -38,11 +40,16 @@ func (i Identity) Same(o Identity) bool {
 	return i.Device == o.Device && (i.EngineID == "" || o.EngineID == "" || i.EngineID == o.EngineID)
 }
 
-// String names device, engine and address.
+func quoted(text string) string { return fmt.Sprintf("%q", printable([]byte(text))) }
+
+// String names device, engine, configured name and address.
 func (i Identity) String() string {
-	text := fmt.Sprintf("device %q", printable([]byte(i.Device)))
+	text := "device " + quoted(i.Device)
 	if i.EngineID != "" {
 		text += ", engine ID " + printable([]byte(i.EngineID))
+	}
+	if i.Target != "" {
+		text += ", configured as " + quoted(i.Target)
 	}
 	if i.Address != "" {
 		text += ", at " + printable([]byte(i.Address))
@@ -72,13 +79,16 @@ func (c *Client) Identity() Identity {
 }
 
 // RecordedIdentity returns the identity that the store of [Servers] knows a device ID by;
-// false if it does not know it, or has never reached it by SNMPv3.
+// false if it does not know it, or has never reached it by SNMPv3 or by a configured name.
 func RecordedIdentity(files afero.Fs, device string) (Identity, bool, error) {
 	return readIdentity(files, path.Join("backup", folderName(device)))
 }
 
 func readIdentity(files afero.Fs, folder string) (id Identity, known bool, err error) {
-	name := path.Join(folder, identityFile)
+	return readIdentityFile(files, path.Join(folder, identityFile))
+}
+
+func readIdentityFile(files afero.Fs, name string) (id Identity, known bool, err error) {
 	f, err := files.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, false, nil
@@ -97,12 +107,16 @@ func readIdentity(files afero.Fs, folder string) (id Identity, known bool, err e
 }
 
 func writeIdentity(files afero.Fs, folder string, id Identity) error {
+	return writeIdentityFile(files, path.Join(folder, identityFile), id)
+}
+
+func writeIdentityFile(files afero.Fs, name string, id Identity) error {
 	data, err := json.Marshal(id)
 	if err == nil {
-		err = durable.MkdirAll(files, folder, 0o700)
+		err = durable.MkdirAll(files, path.Dir(name), 0o700)
 	}
 	if err == nil {
-		err = durable.ReplaceFile(files, path.Join(folder, identityFile), append(data, '\n'), 0o600)
+		err = durable.ReplaceFile(files, name, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("identity of the device: %w", err)
@@ -113,17 +127,23 @@ func writeIdentity(files afero.Fs, folder string, id Identity) error {
 // identity is that of the device which the procedure is about.
 func (u *upgrade) identity() Identity {
 	id := u.plan.Client.Identity()
-	id.Device, id.Time = u.device.ID, u.plan.Clock.Now().UTC()
+	id.Device, id.Target, id.Time = u.device.ID, u.plan.Target.Name, u.plan.Clock.Now().UTC()
 	return id
 }
 
 // permitted refuses a device that is not the one which something belongs to, unless the
 // plan or a person permits it.
 func (u *upgrade) permitted(ctx context.Context, what string, want Identity, remedy string) error {
-	got := u.identity()
-	if want.Same(got) {
+	if want.Same(u.identity()) {
 		return nil
 	}
+	return u.allow(ctx, what, want, remedy)
+}
+
+// allow has the plan or a person permit a device that is not the one which something
+// belongs to.
+func (u *upgrade) allow(ctx context.Context, what string, want Identity, remedy string) error {
+	got := u.identity()
 	err := &identityError{what: what, want: want, got: got, remedy: remedy}
 	if u.plan.OtherDevice || u.plan.Accept != nil && u.plan.Accept(ctx, err.Error()) {
 		u.warn(0, fmt.Sprintf("%s belongs to %s, and is used with %s", what, want, got))
@@ -132,8 +152,8 @@ func (u *upgrade) permitted(ctx context.Context, what string, want Identity, rem
 	return err
 }
 
-// bind compares the device with the one that the backups of its device ID are of. What is
-// met first by SNMPv3 counts from then on.
+// bind compares the device with the one that the backups of its device ID are of, and
+// with the one that the configured name stands for. What is met first counts from then on.
 func (u *upgrade) bind(ctx context.Context) error {
 	home := path.Join("backup", folderName(u.device.ID))
 	store := u.session.Local(home, nil)
@@ -154,10 +174,18 @@ func (u *upgrade) bind(ctx context.Context) error {
 			return err
 		}
 	}
-	if got.EngineID == "" || found && known.EngineID == got.EngineID || u.plan.CheckOnly {
-		return nil
+	if got.Target, err = u.bindTarget(ctx, store, known); err != nil || u.plan.CheckOnly {
+		return err
 	}
-	return writeIdentity(store, home, got)
+	if got.EngineID == "" {
+		got.EngineID = known.EngineID
+	}
+	if got.EngineID != known.EngineID || got.Target != known.Target {
+		if err := writeIdentity(store, home, got); err != nil {
+			return err
+		}
+	}
+	return u.recordTarget(store)
 }
 
 // warnOfIdentity warns of a device that is not the one which the backups of its device ID
@@ -173,13 +201,18 @@ func (u *upgrade) warnOfIdentity() {
 }
 
 // IdentityWarning says how a device differs from the one that the store of [Servers] knows
-// by its device ID; empty if it does not, or is not known.
+// by its device ID, or by the name of its target; empty if it does not, or is not known.
 func IdentityWarning(files afero.Fs, id Identity) string {
 	known, found, err := RecordedIdentity(files, id.Device)
+	same := known.Same(id)
+	if id.Target != "" && err == nil && (!found || same) {
+		known, found, err = readIdentityFile(files, targetFile(id.Target))
+		same = known.Device == id.Device
+	}
 	switch {
 	case err != nil:
 		return err.Error()
-	case !found || known.Same(id):
+	case !found || same:
 		return ""
 	}
 	return fmt.Sprintf("%s has another identity than recorded: %s", id, known)

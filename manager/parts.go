@@ -38,6 +38,9 @@ func Recover(ctx context.Context, plan Plan, folder string, files []BackupFile, 
 // format than its software's.
 func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return part(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
 		u.begin(StepRecover, "convert the configuration data on the device")
 		_, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, Request{Kind: mib.OperationKindConvertConfig})
 		return err
@@ -47,6 +50,9 @@ func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer
 // Rollback is step 160 alone: back to the software in the other bank.
 func Rollback(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return part(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
 		before, err := u.plan.Client.Banks(ctx)
 		if err != nil {
 			return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)

@@ -99,6 +99,8 @@ type Plan struct {
 	// Accept is asked with a question about a device that is not the one expected,
 	// before anything but a read; nil: it is refused with ErrIdentity.
 	Accept func(ctx context.Context, question string) bool
+	// Target is what the operator's configuration calls the device.
+	Target ConfiguredTarget
 	// Clock tells the time; nil: the system's.
 	Clock Clock
 	// Log gets details; nil: nothing.

@@ -186,8 +186,8 @@ func (s *Servers) Open(p Protocol, device, target string) (Session, error) {
 		return nil, err
 	}
 	home := path.Join("backup", folderName(device))
-	session := &serverSession{servers: s, target: target, grant: &grant{
-		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == TFTP, secure: p == FTPS, home: home, final: make(map[string]bool),
+	session := &serverSession{servers: s, target: target, home: home, grant: &grant{
+		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == TFTP, secure: p == FTPS, final: make(map[string]bool),
 	}}
 	session.server = FileServerAddress{Protocol: p, Host: host, Port: uint16(port), Timeout: 30 * time.Second}
 	if p != TFTP {
@@ -234,6 +234,7 @@ func (s *Servers) advertised(target string) (string, error) {
 type serverSession struct {
 	servers *Servers
 	target  string // where the device is reached by SNMP
+	home    string // of all backups of its device ID
 	server  FileServerAddress
 	grant   *grant
 }
@@ -244,7 +245,7 @@ func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, e
 	store, stamp := s.servers.store, s.servers.cfg.Now().UTC().Format("20060102T150405Z")
 	folder := ""
 	for n := 1; ; n++ {
-		folder = path.Join(s.grant.home, fmt.Sprintf("%s-%d", stamp, n))
+		folder = path.Join(s.home, fmt.Sprintf("%s-%d", stamp, n))
 		err := store.files.Mkdir(folder, 0o700)
 		if err == nil {
 			break
@@ -253,7 +254,7 @@ func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, e
 			return "", nil, fmt.Errorf("folder for the backup: %w", err)
 		}
 	}
-	if err := durable.SyncDir(store.files, s.grant.home); err != nil {
+	if err := durable.SyncDir(store.files, s.home); err != nil {
 		return "", nil, fmt.Errorf("folder for the backup: %w", err)
 	}
 	files := make([]BackupFile, len(kinds))

@@ -368,7 +368,7 @@ func TestServersPassivePorts(t *testing.T) {
 	}
 }
 
-// TestServersFTPLists: a device sees its own backups, without what is on its way.
+// TestServersFTPLists: a device sees the backup that it makes, without what is on its way.
 func TestServersFTPLists(t *testing.T) {
 	s, files := startServers(t, nil)
 	session, c := open(t, s, manager.FTP, "A")
@@ -376,7 +376,7 @@ func TestServersFTPLists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{folder + "/.userData.cfg.1", "backup/B/1/userData.cfg"} {
+	for _, name := range []string{folder + "/.userData.cfg.1", "backup/A/1/userData.cfg", "backup/B/1/userData.cfg"} {
 		if err := afero.WriteFile(files, name, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -3,11 +3,14 @@ package manager_test
 import (
 	"bytes"
 	"fmt"
+	"path"
+	"strings"
 	"testing"
 
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/mib"
 )
 
 // As iadms serve does: the folders of one device, one for each protocol.
@@ -110,5 +113,61 @@ func TestServersForgetUser(t *testing.T) {
 	}
 	if list, err := c.List(folder); err == nil && len(list) > 0 {
 		t.Errorf("%d files listed after the run", len(list))
+	}
+}
+
+// A device that claims the device ID of another one reads none of its backups, by
+// whichever protocol, until one of them is given to it on purpose.
+func TestServersClaimedIdentity(t *testing.T) {
+	s, files := startServers(t, nil)
+	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP} {
+		secret := "backup/A/" + p.String() + "/userData.cfg"
+		if err := afero.WriteFile(files, secret, []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		session, c := open(t, s, p, "A")
+		if _, _, err := session.NewBackup(oneKind); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.get(secret); err == nil {
+			t.Errorf("%s: %q", p, got)
+		}
+		session.Offer(path.Dir(secret))
+		if got, err := c.get(secret); err != nil || string(got) != "secret" {
+			t.Errorf("%s: what is recovered: %q, %v", p, got, err)
+		}
+	}
+}
+
+// Whatever device ID a device claims, its directory is one of its own below backup/.
+func TestServersHostileIdentity(t *testing.T) {
+	s, files := startServers(t, nil)
+	for id, home := range map[string]string{
+		"": "", strings.Repeat("A", 33): "", "A\x1b[2J": "", "A\n": "", "A\u202eB": "", "A\xff": "", "A\x00": "",
+		"..": "%2E%2E", "../A": "%2E%2E%2FA", "/": "%2F", "A/../B": "A%2F%2E%2E%2FB", "a%2F": "a%252F", ".identity": "%2Eidentity", strings.Repeat("A", 32): strings.Repeat("A", 32),
+	} {
+		p := newPeer(t)
+		p.put(mib.DeviceId, mib.Str(id))
+		_, err := p.client().Device(t.Context())
+		session, openErr := s.Open(manager.TFTP, id, "127.0.0.1:161")
+		if home == "" {
+			if err == nil || openErr == nil {
+				t.Errorf("%q: %v; %v", id, err, openErr)
+			}
+			continue
+		}
+		if err != nil || openErr != nil {
+			t.Errorf("%q: %v; %v", id, err, openErr)
+			continue
+		}
+		defer session.Close()
+		if folder, _, err := session.NewBackup(oneKind); err != nil || path.Dir(folder) != "backup/"+home {
+			t.Errorf("%q: %s, %v", id, folder, err)
+		}
+	}
+	for name, want := range map[string]int{"": 2, "backup": 7} { // with tls/
+		if list, err := afero.ReadDir(files, name); err != nil || len(list) != want {
+			t.Errorf("%s holds %v, %v", name, list, err)
+		}
 	}
 }

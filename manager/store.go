@@ -55,24 +55,20 @@ type imageSource struct {
 	open     func() (afero.File, error)
 }
 
-// grant lets one device write into folder and read: below home with a password,
-// without one only in folder and in offered.
+// grant lets one device write into folder, and read there and in offered. The other
+// backups of its device ID are not for it: who has that ID is no more than a claim.
 type grant struct {
-	user, password        string
-	anonymous             bool // by TFTP, and by nothing else
-	secure                bool // over TLS only
-	closed                bool // nothing is allowed any more; connections may still be there
-	home, folder, offered string
-	final                 map[string]bool // names that stay once they are there
+	user, password  string
+	anonymous       bool // by TFTP, and by nothing else
+	secure          bool // over TLS only
+	closed          bool // nothing is allowed any more; connections may still be there
+	folder, offered string
+	final           map[string]bool // names that stay once they are there
 }
 
-// reads tells whether the grant lets name be read. Whoever knows no password sees what
-// is needed now, not what the device sent before by a safer protocol.
+// reads reports whether the grant lets name be read.
 func (g *grant) reads(name string) bool {
-	if g.anonymous {
-		return below(name, g.folder) || below(name, g.offered)
-	}
-	return below(name, g.home) || below(name, g.offered)
+	return below(name, g.folder) || below(name, g.offered)
 }
 
 // access is what one session may do: that of one grant, or of all that are for

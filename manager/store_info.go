@@ -36,7 +36,7 @@ func (a access) virtual(folder string) map[string]os.FileInfo {
 		if a.grant.closed {
 			return found
 		}
-		add(a.grant.home, virtualInfo{dir: true})
+		add(a.grant.folder, virtualInfo{dir: true})
 		add(a.grant.offered, virtualInfo{dir: true})
 	}
 	for name, image := range a.store.images {

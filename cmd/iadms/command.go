@@ -33,7 +33,7 @@ func (g *globals) onDevice(use, short string, do func(cmd *cobra.Command, c *man
 	return &cobra.Command{
 		Use: use + " TARGET", Short: short, Example: "  iadms " + use + " 192.0.2.10", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := g.dial(args[0])
+			client, settings, err := g.dial(args[0])
 			if err != nil {
 				return err
 			}
@@ -42,6 +42,7 @@ func (g *globals) onDevice(use, short string, do func(cmd *cobra.Command, c *man
 			if err != nil {
 				return err
 			}
+			g.warnOfIdentity(client, settings, args[0])
 			r := commandReport{Device: device.ID}
 			if err := do(cmd, client, &r); err != nil {
 				return err

@@ -58,10 +58,25 @@ func (o *terminalOperator) accept(ctx context.Context, question string) bool {
 }
 
 // warnOfIdentity logs a warning if a device is not the one that the store knows by its
-// device ID.
-func (g *globals) warnOfIdentity(client *manager.Client) {
-	text := manager.IdentityWarning(afero.NewBasePathFs(afero.NewOsFs(), g.store), client.Identity())
+// device ID, or by its name in the configuration.
+func (g *globals) warnOfIdentity(client *manager.Client, s *settings, target string) {
+	id := client.Identity()
+	id.Target = s.configured(target).Name
+	text := manager.IdentityWarning(afero.NewBasePathFs(afero.NewOsFs(), g.store), id)
 	if log, err := g.logger(); err == nil && text != "" {
 		log.Warn(text)
 	}
+}
+
+// configured is what the configuration says about a TARGET. Names with the same address
+// are of the same device.
+func (s *settings) configured(target string) manager.ConfiguredTarget {
+	device, known := s.Devices[target]
+	if !known {
+		return manager.ConfiguredTarget{}
+	}
+	return manager.ConfiguredTarget{Name: target, StandsFor: func(name string) bool {
+		other, known := s.Devices[name]
+		return known && !manager.SameAddress(other.Address, device.Address)
+	}}
 }

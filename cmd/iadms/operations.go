@@ -79,6 +79,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 	}
 	report := o.newReporter(cmd.OutOrStdout())
 	plan.Client, plan.Listener, plan.Files, plan.Log = client, listener, files, log
+	plan.Target = settings.configured(name)
 	result, err := do(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, report.update)
 	report.finish(verdict{result: result, err: err, done: doneText(cmd.Name(), result), target: name})
 	return err
@@ -110,14 +111,18 @@ func newBackup(g *globals) *cobra.Command {
 
 func newConvert(g *globals) *cobra.Command {
 	o := &operationOptions{globals: g}
-	return o.operation("convert TARGET", "Have a device convert its configuration data to its software's format",
+	cmd := o.operation("convert TARGET", "Have a device convert its configuration data to its software's format",
 		"  iadms convert 192.0.2.10", false, manager.Convert)
+	o.registerOtherDevice(cmd)
+	return cmd
 }
 
 func newRollback(g *globals) *cobra.Command {
 	o := &operationOptions{globals: g}
-	return o.operation("rollback TARGET", "Go back to the software in the other bank, with its configuration data",
+	cmd := o.operation("rollback TARGET", "Go back to the software in the other bank, with its configuration data",
 		"  iadms rollback 192.0.2.10", false, manager.Rollback)
+	o.registerOtherDevice(cmd)
+	return cmd
 }
 
 func newReset(g *globals) *cobra.Command {

@@ -21,7 +21,7 @@ func newStatus(g *globals) *cobra.Command {
 		Example: "  iadms status 192.0.2.10\n  iadms status 192.0.2.10 --json",
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := g.dial(args[0])
+			client, settings, err := g.dial(args[0])
 			if err != nil {
 				return err
 			}
@@ -30,7 +30,7 @@ func newStatus(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			g.warnOfIdentity(client)
+			g.warnOfIdentity(client, settings, args[0])
 			banks, err := client.Banks(cmd.Context())
 			if err != nil {
 				return err

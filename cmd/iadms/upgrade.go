@@ -294,7 +294,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
 		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Again: again, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(report), ModifyFirst: r.edit || r.convertWith != "",
-		Options: r.kept(), OtherDevice: r.otherDevice,
+		Options: r.kept(), OtherDevice: r.otherDevice, Target: r.settings.configured(target),
 	}
 	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries, RetrySoftware: insists}}
 	if r.asks {
