@@ -92,8 +92,9 @@ func isPrivateKey(data []byte) bool {
 	return false
 }
 
-// trimKey accepts the line ends of other systems.
+// trimKey accepts the line ends and the byte order mark of other systems' editors.
 func trimKey(data []byte) []byte {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	return bytes.TrimSpace(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
 }
 

@@ -248,6 +248,11 @@ func describeFile(files afero.Fs, name string) (BackupFile, error) {
 // configHeader reads the first line of a configuration file, "iad-config KIND
 // FORMAT".
 func configHeader(head []byte) (mib.FileType, uint32, error) {
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if bytes.HasPrefix(head, []byte(mark)) { // the device's software would get it too
+			return 0, 0, fmt.Errorf("the file begins with a byte order mark (% x); save it as UTF-8 without one", mark)
+		}
+	}
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	words := strings.Fields(string(line))
 	if len(words) == 3 && words[0] == "iad-config" {

@@ -62,8 +62,14 @@ const (
 // ParseHeader reads the first line of a configuration file, "iad-config KIND
 // FORMAT": KIND is a name of IadUpgFileType, FORMAT a number from 1 to
 // 4294967295. Words are separated by blanks or tabs; the line may end with CR
-// LF. The error is an *Error with CauseParseError.
+// LF. A byte order mark is refused: the software gets the file byte for byte, and
+// may not know the mark. The error is an *Error with CauseParseError.
 func ParseHeader(data []byte) (Kind, uint32, error) {
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if bytes.HasPrefix(data, []byte(mark)) {
+			return 0, 0, parseError("the file begins with a byte order mark (% x); save it as UTF-8 without one", mark)
+		}
+	}
 	line, _, found := bytes.Cut(data[:min(len(data), maxHeader+1)], []byte("\n"))
 	if !found && len(data) > maxHeader {
 		return 0, 0, parseError("the first line is longer than %d octets", maxHeader)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -40,12 +41,15 @@ func TestParseHeader(t *testing.T) {
 		"", "\n", "iad-config userData\n", "iad-config userData 1 2\n", "iad_config userData 1\n",
 		"iad-config software 1\n", "iad-config 2 1\n", "iad-config userdata 1\n",
 		"iad-config userData 0\n", "iad-config userData -1\n", "iad-config userData 4294967296\n", "iad-config userData 0x1\n",
-		"\niad-config userData 1\n", "\xef\xbb\xbfiad-config userData 1\n",
+		"\niad-config userData 1\n", "\xef\xbb\xbfiad-config userData 1\n", "\xff\xfei\x00a\x00d\x00", "\xfe\xff\x00i\x00a\x00d",
 		"iad-config userData 1" + strings.Repeat(" ", 200) + "\n",
 	} {
 		_, _, err := config.ParseHeader([]byte(bad))
 		if cause(err) != config.CauseParseError {
 			t.Errorf("%q: %v, want configParseError", bad, err)
+		}
+		if marked := bad != "" && bad[0] > 0x7f; marked != strings.Contains(fmt.Sprint(err), "byte order mark") {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }

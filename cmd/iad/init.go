@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -230,7 +231,7 @@ func readTrust(files []string) (keys [][]byte, err error) {
 		if _, err := bank.ReadPublicKey(data); err != nil {
 			return nil, fmt.Errorf("--trust %s: %w", name, err)
 		}
-		keys = append(keys, data)
+		keys = append(keys, bytes.TrimPrefix(data, byteOrderMark)) // earlier releases refuse the mark
 	}
 	return keys, nil
 }

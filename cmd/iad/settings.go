@@ -127,6 +127,9 @@ func load(file string) (*settings, error) {
 
 // parseSettings decodes the content of file.
 func parseSettings(file string, data []byte) (*settings, error) {
+	if isUTF16(data) {
+		return nil, fmt.Errorf("%s is in UTF-16: save it as UTF-8", file)
+	}
 	s := &settings{text: data}
 	dec := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(data, byteOrderMark)))
 	dec.DisallowUnknownFields()
@@ -241,7 +244,7 @@ func (p *ftpsPart) into(o *transfer.Options, dir string) (err error) {
 			return err
 		}
 		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(data) {
+		if !roots.AppendCertsFromPEM(bytes.TrimPrefix(data, byteOrderMark)) {
 			return fmt.Errorf("%s has no certificate", p.CA)
 		}
 		o.TLS = &tls.Config{RootCAs: roots}

@@ -95,7 +95,7 @@ func acceptSettings(cmd *cobra.Command, root, file string) error {
 // are none or either text is not TOML. No value is named.
 func lostSettings(before, after []byte) string {
 	var old, now map[string]any
-	if toml.Unmarshal(before, &old) != nil || toml.Unmarshal(bytes.TrimPrefix(after, byteOrderMark), &now) != nil {
+	if toml.Unmarshal(bytes.TrimPrefix(before, byteOrderMark), &old) != nil || toml.Unmarshal(bytes.TrimPrefix(after, byteOrderMark), &now) != nil {
 		return ""
 	}
 	var lost []string

@@ -36,6 +36,11 @@ const maxSettings = 1 << 20
 // byteOrderMark is what some editors put before UTF-8 text.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
+// isUTF16 reports whether text has the byte order mark of UTF-16.
+func isUTF16(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff"))
+}
+
 // readSettings reads a settings file. One that others can read is closed to them,
 // for it holds passwords; refusing it would keep the device from starting.
 func readSettings(file string) ([]byte, error) {
@@ -174,7 +179,7 @@ func (g goodCopy) instead(root, why string) *settings {
 // wrote, doubt why it must not replace the copy although it may be.
 func (g goodCopy) judge(text []byte) (damage, doubt string) {
 	switch {
-	case bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")):
+	case isUTF16(text):
 		return "it is in UTF-16, not UTF-8", ""
 	case !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0:
 		return "it is not text", ""
@@ -243,9 +248,11 @@ func (s *settings) keepGood(root, file string) error {
 	return writeGood(root, file, s.text)
 }
 
-// writeGood makes text the copy. The digest comes second: a copy that equals the
-// file is good whatever the digest says.
+// writeGood makes text the copy, without a byte order mark, which earlier releases
+// cannot read. The digest comes second: a copy that equals the file is good whatever
+// the digest says.
 func writeGood(root, file string, text []byte) error {
+	text = bytes.TrimPrefix(text, byteOrderMark)
 	sum := fmt.Sprintf("%s%s\n%s  %s\n", sourcePrefix, sourceName(root, file), digest(text), goodName)
 	for _, f := range []struct{ name, text string }{{goodName, string(text)}, {goodSumName, sum}} {
 		name := filepath.Join(root, f.name)

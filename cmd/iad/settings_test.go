@@ -75,3 +75,57 @@ func TestDamagedSettings(t *testing.T) {
 		t.Errorf("%q, %v", left, err)
 	}
 }
+
+// A byte order mark before the settings is skipped, and the copy of them has none:
+// earlier releases cannot read it. One before configuration data is refused, because
+// the software gets them byte for byte.
+func TestByteOrderMarks(t *testing.T) {
+	const mark = "\xef\xbb\xbf"
+	d := newDevice(t)
+	file := filepath.Join(d.root, settingsName)
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(file, mark+"# edited\n"+string(text))
+	d.start()
+	d.stop()
+	good, err := os.ReadFile(filepath.Join(d.root, goodName))
+	if err != nil || !strings.HasPrefix(string(good), "# edited\n") {
+		t.Errorf("the copy begins with %.20q, %v", good, err)
+	}
+	out, err := command("status", "--root", d.root).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "IAD-0001") || strings.Contains(string(out), "Damage") {
+		t.Errorf("%v: %s", err, out)
+	}
+	other := filepath.Join(t.TempDir(), "other.toml")
+	write(other, "\xff\xfed\x00")
+	if out, err := command("status", "--root", d.root, "--config", other).CombinedOutput(); err == nil || !strings.Contains(string(out), other+" is in UTF-16: save it as UTF-8") {
+		t.Errorf("%v: %s", err, out)
+	}
+
+	key, err := os.ReadFile(d.trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(d.trust, mark+string(key))
+	d.init(d.root + "2")
+	if copied, err := os.ReadFile(filepath.Join(d.root, keysDir, "1-"+filepath.Base(d.trust))); err != nil || string(copied) != string(key) {
+		t.Errorf("the key: %q, %v", copied, err)
+	}
+	config := t.TempDir()
+	for _, begin := range []string{mark, "\xff\xfe"} {
+		write(filepath.Join(config, "userData"), begin+"iad-config userData 1\n")
+		out, err := command("init", "--root", d.root+"3", "--image", d.software, "--trust", d.trust, "--hardware", "IAD-4FXS",
+			"--device-id", "IAD-0001", "--config-dir", config).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "userData: the file begins with a byte order mark") || !strings.Contains(string(out), "save it as UTF-8 without one") {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+}

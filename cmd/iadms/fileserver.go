@@ -136,7 +136,7 @@ func (o *fileServerOptions) serverTLS(p manager.Protocol) (*tls.Config, error) {
 		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
 	default:
 		name = "--server-ca"
-		ca, err = readSmallFile(o.serverCA)
+		ca, err = readTextFile(o.serverCA)
 	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w", name, err)}

@@ -215,7 +215,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 // readKey reads a private key; its password comes from the environment or a
 // prompt.
 func readKey(name string) (minisign.PrivateKey, error) {
-	data, err := readSmallFile(name)
+	data, err := readTextFile(name)
 	if err != nil {
 		return minisign.PrivateKey{}, err
 	}

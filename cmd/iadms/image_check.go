@@ -169,7 +169,7 @@ func openImage(name string, trust []minisign.PublicKey) (img *bank.Image, err er
 func readTrust(names []string) ([]minisign.PublicKey, error) {
 	keys := make([]minisign.PublicKey, 0, len(names))
 	for _, name := range names {
-		data, err := readSmallFile(name)
+		data, err := readTextFile(name)
 		if err != nil {
 			return nil, err
 		}

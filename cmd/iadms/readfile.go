@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -27,4 +28,21 @@ func readSmall(r io.Reader, name string) ([]byte, error) {
 		err = fmt.Errorf("%s: larger than %d octets: not the file that was meant", name, maxSmallFile)
 	}
 	return data, err
+}
+
+// readTextFile is readSmallFile for text, without the byte order mark that some editors
+// put before it.
+func readTextFile(name string) ([]byte, error) {
+	data, err := readSmallFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return plainText(data, name)
+}
+
+func plainText(data []byte, name string) ([]byte, error) {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, fmt.Errorf("%s is in UTF-16: save it as UTF-8", name)
+	}
+	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil
 }

@@ -90,7 +90,7 @@ func (g *globals) loadSettings() (*settings, error) {
 // readSettings adds what a file says to s. A file with secrets that others
 // may read is refused.
 func readSettings(name string, s *settings) error {
-	data, err := readSmallFile(name)
+	data, err := readTextFile(name)
 	if err != nil {
 		return err
 	}

@@ -385,9 +385,13 @@ func (o *upgradeOptions) allTargets(args []string) ([]string, error) {
 func readTargets(name string) ([]string, error) {
 	data, err := []byte(nil), error(nil)
 	if name == "-" {
-		data, err = readSmall(os.Stdin, "standard input")
+		name = "standard input"
+		data, err = readSmall(os.Stdin, name)
 	} else {
 		data, err = readSmallFile(name)
+	}
+	if err == nil {
+		data, err = plainText(data, name)
 	}
 	if err != nil {
 		return nil, err
