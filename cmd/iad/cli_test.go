@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"example.com/iad/bank"
 )
 
@@ -184,4 +186,28 @@ func TestInitWithLostAndFound(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// Every command says what arguments it takes, and one that it does not know is a
+// mistake on the command line.
+func TestUnknownArgumentsAreRefused(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+		if cmd.Name() != "help" && cmd.ValidateArgs([]string{"nonsense"}) == nil {
+			if cmd.Args == nil {
+				t.Errorf("%s takes any arguments", cmd.CommandPath())
+			}
+			return
+		}
+		args := append(strings.Fields(cmd.CommandPath())[1:], "nonsense")
+		c := command(args...)
+		out, _ := c.CombinedOutput()
+		if got := c.ProcessState.ExitCode(); got != exitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
+			t.Errorf("%q: exit status %d, want %d\n%s", args, got, exitUsage, out)
+		}
+	}
+	walk(newRoot())
 }

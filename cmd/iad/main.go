@@ -39,7 +39,7 @@ func main() {
 	os.Exit(run(ctx))
 }
 
-func run(ctx context.Context) int {
+func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "iad",
 		Short: "The upgrade agent of an integrated access device",
@@ -68,7 +68,11 @@ IAD_CONFIG (the directory of the configuration data in force, or none).`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand(), settingsCommand(), selftestCommand())
 	cli.Strict(root, func(err error) error { return usageError{err} })
-	cmd, err := root.ExecuteContextC(ctx)
+	return root
+}
+
+func run(ctx context.Context) int {
+	cmd, err := newRoot().ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}

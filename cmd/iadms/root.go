@@ -66,7 +66,7 @@ A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
 	return root
 }
 
-// newCredentialsTopic is a help topic, not a command.
+// newCredentialsTopic is a help topic: cli.Strict has it print its text.
 func newCredentialsTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "credentials",

@@ -89,6 +89,7 @@ IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
   iadms upgrade --resume 192.0.2.10
   iadms upgrade attic cellar --image fw-2.0.0.iad --on-fail advice,restore
   iadms upgrade --targets branch-offices.txt --parallel 20 --image fw-2.0.0.iad`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	o.register(cmd.Flags())

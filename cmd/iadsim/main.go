@@ -32,7 +32,7 @@ func main() {
 	os.Exit(run(ctx))
 }
 
-func run(ctx context.Context) int {
+func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "iadsim",
 		Short: "Virtual integrated access devices, many in one process",
@@ -50,7 +50,11 @@ IADSIM_TRAP_SINK.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(runCommand())
 	cli.Strict(root, func(err error) error { return usageError{err} })
-	cmd, err := root.ExecuteContextC(ctx)
+	return root
+}
+
+func run(ctx context.Context) int {
+	cmd, err := newRoot().ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}

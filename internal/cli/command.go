@@ -47,18 +47,23 @@ func strict(cmd *cobra.Command, usage func(error) error) {
 	for _, sub := range cmd.Commands() {
 		strict(sub, usage)
 	}
-	if cmd.HasSubCommands() && (cmd.Args == nil || cmd.Run == nil && cmd.RunE == nil) {
+	topic := !cmd.HasSubCommands() && !cmd.Runnable()
+	if topic {
+		cmd.SetHelpTemplate("{{.Long}}\n") // it has no usage
+	}
+	if topic || cmd.HasSubCommands() {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usage(unknown(cmd, args[0]))
 			}
 			return nil
 		}
-		if cmd.Run == nil && cmd.RunE == nil {
-			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-		}
 	}
-	if check := cmd.Args; check != nil && !cmd.HasSubCommands() {
+	if !cmd.Runnable() {
+		// Of what does not run cobra shows the help before it looks at arguments.
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	if check := cmd.Args; check != nil && !topic && !cmd.HasSubCommands() {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)
 			switch {
