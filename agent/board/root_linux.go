@@ -84,9 +84,11 @@ func (r Root) Open(cfg *agent.Config) {
 }
 
 // Use puts the folders into cfg without making any. cfg.Findings reports the parts that
-// are not where they were.
+// are not where they were. Banks whose partitions have changed places are used where they
+// are.
 func (r Root) Use(cfg *agent.Config) {
 	gone, damage := r.absent()
+	r.onePlace(gone)
 	if damage != nil {
 		cfg.Findings = append(cfg.Findings, damage.Error())
 	}
@@ -100,6 +102,7 @@ func (r Root) Use(cfg *agent.Config) {
 	if p, ok := cfg.Platform.(*Platform); ok {
 		p.absent = [2]*AbsentError{gone["bank1"], gone["bank2"]}
 	}
+	r.uncross(cfg)
 }
 
 // Folder is the file system below a folder.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"example.com/iad/manager"
 	"example.com/iad/mib"
 )
 
@@ -106,5 +108,68 @@ func TestAbsentBank(t *testing.T) {
 				t.Errorf("accepted: %v, %v: %s", op.State, op.Cause, op.Text)
 			}
 		})
+	}
+}
+
+// Partitions that are mounted in each other's place, as after a change of fstab, are used
+// where they are: the device runs what it ran and keeps what it can fall back on.
+func TestSwappedBanks(t *testing.T) {
+	d := newDevice(t)
+	d.start()
+	swap := func() {
+		d.stop()
+		one, two, aside := filepath.Join(d.root, "bank1"), filepath.Join(d.root, "bank2"), filepath.Join(d.root, "aside")
+		if err := errors.Join(os.Rename(one, aside), os.Rename(two, one), os.Rename(aside, two)); err != nil {
+			t.Fatal(err)
+		}
+		d.start()
+	}
+	expect := func(version string, states ...mib.BankStateEnum) {
+		t.Helper()
+		c := d.client()
+		dev, err := c.Device(t.Context())
+		banks, bankErr := c.Banks(t.Context())
+		if err := errors.Join(err, bankErr); err != nil {
+			t.Fatal(err)
+		}
+		if dev.Version != version || banks[0].State != states[0] || banks[1].State != states[1] {
+			t.Errorf("runs %s, want %s; banks %+v", dev.Version, version, banks)
+		}
+	}
+	swap() // bank 2 is empty
+	expect("1.0.0", mib.BankStateGood, mib.BankStateEmpty)
+	if op := d.download(t, d.image("2.0.0", 1000), manager.ThenActivate, manager.ThenReset); op.State != mib.OperationStateSucceeded {
+		t.Fatalf("%v: %s", op.Cause, op.Text)
+	}
+	expect("2.0.0", mib.BankStateGood, mib.BankStateGood)
+	out, err := command("status", "--root", d.root).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "have changed places") {
+		t.Errorf("status: %v: %s", err, out)
+	}
+	swap() // as they were at first
+	expect("2.0.0", mib.BankStateGood, mib.BankStateGood)
+	swap()
+	expect("2.0.0", mib.BankStateGood, mib.BankStateGood)
+	if op := d.carryOut(t, d.client(), manager.Request{Kind: mib.OperationKindRestoreOldSoftware}); op.State != mib.OperationStateSucceeded {
+		t.Errorf("%v: %s", op.Cause, op.Text)
+	}
+	expect("1.0.0", mib.BankStateGood, mib.BankStateGood)
+}
+
+// Two banks in one directory are not both written.
+func TestBanksInOnePlace(t *testing.T) {
+	d := newDevice(t)
+	one, two := filepath.Join(d.root, "bank1"), filepath.Join(d.root, "bank2")
+	if err := errors.Join(os.Remove(two), os.Symlink(one, two)); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	if op := d.download(t, d.image("2.0.0", 1000)); op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseBankUnavailable {
+		t.Errorf("%v, %v: %s", op.State, op.Cause, op.Text)
+	}
+	d.stop()
+	d.start()
+	if dev, err := d.client().Device(t.Context()); err != nil || dev.Version != "1.0.0" {
+		t.Errorf("%+v, %v", dev, err)
 	}
 }
