@@ -81,7 +81,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 	plan.Client, plan.Listener, plan.Files, plan.Log = client, listener, files, log
 	plan.Target = settings.configured(name)
 	result, err := do(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, report.update)
-	report.finish(verdict{result: result, err: err, done: doneText(cmd.Name(), result), target: name})
+	report.finish(verdict{result: result, err: err, done: doneText(cmd.Name(), result), target: name, hint: o.hint})
 	return err
 }
 

@@ -29,6 +29,7 @@ import (
 type fleetReport struct {
 	began time.Time
 	check bool          // devices are only asked whether they would accept the image
+	retry func(targets []string) string
 	json  *json.Encoder // nil: for people
 	bars  *mpb.Progress // nil: no terminal
 	rest  *mpb.Bar      // the line for the devices without a bar
@@ -44,8 +45,8 @@ type fleetReport struct {
 	failed int
 }
 
-func (g *globals) newFleetReport(w io.Writer, check bool) *fleetReport {
-	r := &fleetReport{began: time.Now(), check: check}
+func (g *globals) newFleetReport(w io.Writer, check bool, retry func(targets []string) string) *fleetReport {
+	r := &fleetReport{began: time.Now(), check: check, retry: retry}
 	r.w = &lockedWriter{mu: &r.mu, w: lasting(w)}
 	r.plain = r.w
 	if g.json {
@@ -239,12 +240,8 @@ func (r *fleetReport) failures(targets []string, outcomes []error) (lines []stri
 	for _, cause := range slices.Sorted(maps.Keys(by)) {
 		lines = append(lines, fmt.Sprintf("  %d %s: %s", len(by[cause]), cause, someOf(by[cause], ", ")))
 	}
-	switch {
-	case len(all) == 0 || r.check:
-	case len(all) <= maxNamed:
-		lines = append(lines, "  to retry them: iadms upgrade --resume "+strings.Join(all, " "))
-	default:
-		lines = append(lines, "  to retry them: the same command with --resume, which leaves alone those that are done")
+	if len(all) > 0 && !r.check {
+		lines = append(lines, "  to retry them: "+r.retry(all))
 	}
 	return lines
 }

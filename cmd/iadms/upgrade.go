@@ -151,6 +151,7 @@ type upgradeRun struct {
 	// it was given.
 	inherited map[string]string
 	claims    *claims
+	arguments []string // targets on the command line
 }
 
 func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
@@ -158,7 +159,7 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags(), flagsMu: new(sync.Mutex), claims: new(claims)}
+	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags(), flagsMu: new(sync.Mutex), claims: new(claims), arguments: args}
 	r.asks = len(targets) == 1 && !o.yes && !o.json && term.IsTerminal(int(os.Stdin.Fd()))
 	if r.log, err = o.logger(); err != nil {
 		return err
@@ -189,7 +190,7 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	if len(targets) == 1 {
 		return r.one(cmd.Context(), targets[0], o.newReporter(cmd.OutOrStdout()))
 	}
-	report := o.newFleetReport(cmd.OutOrStdout(), o.check)
+	report := o.newFleetReport(cmd.OutOrStdout(), o.check, r.retryLine)
 	fleet := manager.Fleet{Parallel: o.parallel, StopOnFailure: o.stopOnFailure}
 	outcomes := fleet.Run(cmd.Context(), targets, func(ctx context.Context, target string) error {
 		device := report.device(target)
@@ -258,6 +259,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 		return err
 	}
 	defer client.Close()
+	retryLine := r.retryLine
 	insists := r.flags.Changed("retries") // and not only when it was begun
 	again := insists || r.flags.Changed("verify-with")
 	device, err := r.find(ctx, client, report)
@@ -307,7 +309,11 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	if r.check {
 		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
 	}
-	report.finish(verdict{result: result, err: err, done: done, target: target, resume: !r.check, server: r.upgradeOptions.files.server})
+	v := verdict{result: result, err: err, done: done, target: target, hint: r.hint, server: r.upgradeOptions.files.server}
+	if !r.check {
+		v.resume = func() string { return retryLine([]string{target}) }
+	}
+	report.finish(v)
 	return err
 }
 

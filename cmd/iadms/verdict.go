@@ -14,10 +14,11 @@ import (
 type verdict struct {
 	result manager.Result
 	err    error
-	done   string // last line of a success
-	target string // as the user named it
-	resume bool   // --resume goes on
-	server string // that has the backup, if it is not this machine
+	done   string                       // last line of a success
+	target string                       // as the user named it
+	server string                       // that has the backup, if it is not this machine
+	resume func() string                // the command that goes on; nil: none
+	hint   func(words ...string) string // see globals.hint
 }
 
 // interrupted tells whether the user ended it and not its own course.
@@ -66,7 +67,7 @@ func (v verdict) lines() []string {
 func (v verdict) advice() (lines []string) {
 	r := v.result
 	if op := r.GoesOn; op != nil {
-		lines = append(lines, fmt.Sprintf("  it goes on with operation %d (%s); to stop that: iadms abort %s", op.ID, op.Kind, v.target))
+		lines = append(lines, fmt.Sprintf("  it goes on with operation %d (%s); to stop that: %s", op.ID, op.Kind, v.hint("abort", v.target)))
 	}
 	if r.OnDefaults {
 		text := "  its configuration data are not in force"
@@ -75,16 +76,16 @@ func (v verdict) advice() (lines []string) {
 			lines = append(lines, text+"; the backup is on "+v.server)
 		case r.Folder != "":
 			lines = append(lines, text+"; the backup is in "+r.Folder,
-				fmt.Sprintf("  to give them back: iadms recover %s --from %s", v.target, path.Base(r.Folder)))
+				"  to give them back: "+v.hint("recover", v.target, "--from", path.Base(r.Folder)))
 		default:
 			lines = append(lines, text)
 		}
 		if r.NewVersion != r.OldVersion {
-			lines = append(lines, fmt.Sprintf("  to go back to %s with its data: iadms rollback %s", r.OldVersion, v.target))
+			lines = append(lines, fmt.Sprintf("  to go back to %s with its data: %s", r.OldVersion, v.hint("rollback", v.target)))
 		}
 	}
-	if v.resume {
-		lines = append(lines, "  to go on from here: iadms upgrade --resume "+v.target)
+	if v.resume != nil {
+		lines = append(lines, "  to go on from here: "+v.resume())
 	}
 	return lines
 }
