@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,12 @@ type Config struct {
 	SNMP *snmp.Config
 	// AgentX configures the session with a master agent; nil for none.
 	AgentX *agentx.Config
+
+	// Carries says that a restart hands Agent.Unwritten over to the next agent as
+	// Unwritten. Without it, going back to the old software needs a state that can be
+	// written.
+	Carries   bool
+	Unwritten []byte
 
 	// Findings is what was found damaged before the agent: it becomes part of
 	// the event that tells of this start.
@@ -150,10 +157,22 @@ func New(cfg Config) (*Agent, error) {
 // what the front ends found damaged.
 func (a *Agent) boot(fronts []string) error {
 	cfg := &a.cfg
+	var carried unwritten
+	if len(cfg.Unwritten) > 0 {
+		err := json.Unmarshal(cfg.Unwritten, &carried)
+		if err == nil && carried.Journal != nil {
+			err = procedure.CheckJournal(carried.Journal)
+		}
+		if err != nil {
+			a.log.Error("what the start before could not write is lost", "err", err)
+			carried = unwritten{}
+		}
+	}
 	b, report, err := bank.Boot(bank.Options{
 		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
 		Reserve: func(n int) int64 { return a.device.reserveFor(n) },
+		Carries: cfg.Carries, Carried: carried.Boot,
 	})
 	if err != nil {
 		return err
@@ -221,6 +240,9 @@ func (a *Agent) boot(fronts []string) error {
 			}
 		}
 	}
+	if carried.Journal != nil {
+		pc.JournalData, pc.Carried = carried.Journal, true
+	}
 	findings = append(findings, fronts...)
 	pc.Findings = findings
 	for _, f := range findings {
@@ -234,6 +256,26 @@ func (a *Agent) boot(fronts []string) error {
 	a.sentAll = engine.Snapshot().Sent
 	a.sentBy = slices.Repeat([]uint32{a.sentAll}, len(a.receivers))
 	return nil
+}
+
+// unwritten is the content of records that could not be written.
+type unwritten struct {
+	Boot    json.RawMessage `json:"boot,omitempty"`
+	Journal json.RawMessage `json:"journal,omitempty"`
+}
+
+// Unwritten is what the device would forget with the restart that Run has returned,
+// because its state cannot be written; nil for nothing. See Config.Unwritten.
+func (a *Agent) Unwritten() []byte {
+	u := unwritten{a.device.banks.Unwritten(), a.engine.Unwritten()}
+	if u.Boot == nil && u.Journal == nil {
+		return nil
+	}
+	data, err := json.Marshal(u)
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
 // noRecord stands for a record whose folder cannot be used.

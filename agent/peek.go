@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"syscall"
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
@@ -37,6 +40,13 @@ func Peek(cfg Config) Status {
 		s.Findings = append(s.Findings, err.Error())
 	}
 	s.Op, s.Restarts, s.Reason = last.Op, last.Restarts, last.Reason
+	f, err := cfg.State.OpenFile("boot.a", os.O_RDWR, 0) //durable: nothing is written
+	switch {
+	case err == nil:
+		_ = f.Close()
+	case errors.Is(err, syscall.EROFS):
+		s.Findings = append(s.Findings, "the state is read-only: what a running device has changed since then is not shown")
+	}
 	if board, ok := cfg.Platform.(interface {
 		NotHandedOver(config.Set) []config.Kind
 	}); ok && cfg.Data != nil {

@@ -25,7 +25,8 @@ type Banks struct {
 	ops sync.Mutex
 	mu  sync.Mutex
 
-	rec        Record   // as last recorded
+	rec        Record   // in force
+	disk       Record   // as last read or written
 	heads      [2]*head // what each bank holds or is getting, nil if not known
 	running    int
 	installing bool
@@ -57,7 +58,12 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 		// No state at all: the banks may start all the same.
 		report.Findings = append(report.Findings, err.Error())
 	}
-	b := &Banks{opt: opt, store: store, rec: rec}
+	disk := rec
+	if carried, err := decodeRecord(opt.Carried); err == nil {
+		rec, report.Doubtful = carried, false
+		disk.Banks = [2]BankRecord{} // what could not be written may be read, but not last
+	}
+	b := &Banks{opt: opt, store: store, rec: rec, disk: disk}
 	var checks [2]CheckResult
 	for i, fs := range opt.Banks {
 		checks[i], b.heads[i] = checkBank(fs, rec.Banks[i].Digest, opt.DropCache)
@@ -74,7 +80,7 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 		b.syncBanks(checks)
 	}
 	report.Findings = append(report.Findings, found...)
-	if d.Record != rec {
+	if d.Record != disk {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))
 			d = withoutTrial(d, checks)
@@ -161,13 +167,47 @@ func (b *Banks) write(r Record) error {
 	if b.store == nil {
 		return errors.New("there is nowhere to write it")
 	}
-	return b.store.Write(encodeRecord(r))
+	err := b.store.Write(encodeRecord(r))
+	if err == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.disk = r
+	}
+	return err
+}
+
+// Unwritten is the record if it could not be written, nil if it is written.
+func (b *Banks) Unwritten() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rec == b.disk {
+		return nil
+	}
+	return encodeRecord(b.rec)
+}
+
+// keep is save for the way back, which has to work where nothing can be written: then
+// the record holds until the power is cut.
+func (b *Banks) keep(r Record) error {
+	if r == b.rec {
+		return nil
+	}
+	err := b.save(r)
+	if err == nil {
+		return nil
+	}
+	if !b.opt.Carries {
+		return &Error{Code: CauseBootFlagError, Text: "it would not survive the restart", Err: err}
+	}
+	b.opt.Log.Warn("a power cut takes the choice of the bank back", "next", r.Next, "recorded", b.disk.Next, "err", err)
+	b.adopt(r)
+	return nil
 }
 
 // save records r and makes it the one in force. b.ops must be held. After an error
 // the old one is in force.
 func (b *Banks) save(r Record) error {
-	if r == b.rec {
+	if r == b.rec && r == b.disk {
 		return nil
 	}
 	if err := b.write(r); err != nil {

@@ -38,6 +38,11 @@ type Options struct {
 	// DropCache makes the next reading of a synced file come from the medium, not
 	// from memory. Nil where the platform cannot.
 	DropCache func(afero.File) error
+	// Carries says that the next Boot gets what Unwritten returns. Then the way back to
+	// the old software needs no writable state.
+	Carries bool
+	// Carried is what Unwritten returned before the restart, nil for nothing.
+	Carried []byte
 	// Log, nil to discard.
 	Log *slog.Logger
 }

@@ -32,6 +32,11 @@ type Status struct {
 	Next     int    // the bank that starts next
 	Fallback int    // 0 none
 	Floor    string // no version below is accepted; "" any
+	// Recorded is the bank that starts after a power cut, where that is not Next
+	// because the record cannot be written; else 0.
+	Recorded int
+	// Unwritten is true while Settle has to be tried again.
+	Unwritten bool
 }
 
 // Bank returns the Info of bank n, 1 or 2.
@@ -45,6 +50,11 @@ func (b *Banks) Status() Status {
 	if b.verifying != 0 {
 		s.Bank(b.verifying).State = StateVerifying
 	}
+	if b.disk.Next != b.rec.Next {
+		s.Recorded = b.disk.Next
+	}
+	// A record that was lost may only have been unreadable: no hurry to replace it.
+	s.Unwritten = b.rec != b.disk && !b.disk.lost()
 	return s
 }
 

@@ -121,13 +121,13 @@ func (b *Banks) restore() (int, error) {
 	next := b.rec
 	if old == b.running {
 		b.unselect(&next)
-		return old, b.save(next)
+		return old, b.keep(next)
 	}
 	next.Next, next.Fallback = old, old
 	if r := next.bank(b.running); r.State == StateTrial {
 		*r = r.failed(CauseOther, "given up by a command to restore the old software")
 	}
-	return old, b.save(next)
+	return old, b.keep(next)
 }
 
 // Confirm makes the running software good and raises the version floor if its
@@ -197,7 +197,7 @@ func (b *Banks) GiveUp(cause uint8, text string) error {
 		return inOp(op, refuse(CauseNoFallback, "bank %d is %s", old, next.bank(old).State))
 	}
 	next.Next, next.Fallback = old, old
-	return inOp(op, b.save(next))
+	return inOp(op, b.keep(next))
 }
 
 // TakeOver makes bank n, which must be the next one, the running one without a

@@ -81,6 +81,9 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	if !task.Done {
 		return nil, failureOf(u.device.ID, watch, done)
 	}
+	if done.Text != "" {
+		u.warn(watch, done.Text)
+	}
 	return done, nil
 }
 

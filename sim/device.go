@@ -62,6 +62,7 @@ type Device struct {
 	powered bool
 	changed chan struct{} // closed and replaced when agent or powered changes
 	starts  int
+	carried []byte // what the agent before its restart could not write
 }
 
 // errPower is the cause of a power cut.
@@ -115,7 +116,10 @@ func (d *Device) Run(ctx context.Context) error {
 
 // boot is one life of the device, from start to restart or power cut.
 func (d *Device) boot(parent context.Context) error {
-	a, err := agent.New(d.agentConfig())
+	c := d.agentConfig()
+	c.Carries, c.Unwritten = true, d.carried
+	d.carried = nil
+	a, err := agent.New(c)
 	if err != nil {
 		return err
 	}
@@ -135,7 +139,7 @@ func (d *Device) boot(parent context.Context) error {
 	case parent.Err() != nil:
 		return nil
 	case errors.As(err, &restart):
-		d.platform.reason = 0
+		d.platform.reason, d.carried = 0, a.Unwritten()
 		return d.rest(parent)
 	case errors.Is(context.Cause(ctx), errPower):
 		d.platform.reason = procedure.ReasonPowerOn

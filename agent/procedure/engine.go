@@ -24,6 +24,9 @@ type Config struct {
 	// what was found in them, empty at the first start.
 	Journal, Settings         Record
 	JournalData, SettingsData []byte
+	// Carried says that JournalData is not what was found, but what Unwritten of the
+	// engine before returned.
+	Carried bool
 	// Clock is the system's if nil.
 	Clock Clock
 	// Findings are damages found at this start; they become part of the
@@ -85,6 +88,8 @@ type Engine struct {
 	leave    *RestartError // a restart is under way
 	leaveAt  time.Time     // at the latest
 	stored   uint32        // the Sent of the journal on the disk
+	behind   bool          // the journal on the disk is behind j
+	rewrite  time.Time     // when to try again to write it or the boot record, zero for never
 	workers  sync.WaitGroup
 }
 
@@ -185,7 +190,8 @@ func (e *Engine) alarms() (list []alarm) {
 	}
 	list = append(list,
 		alarm{e.window, func() { e.giveUp(e.windowOver()) }},
-		alarm{e.again, e.confirm}, alarm{e.retest, e.passed}, alarm{e.tenth(), func() { _ = e.persist() }})
+		alarm{e.again, e.confirm}, alarm{e.retest, e.passed}, alarm{e.tenth(), func() { _ = e.persist() }},
+		alarm{e.rewrite, func() { _ = e.persist() }})
 	if !e.j.Op.State.Final() {
 		if e.stoppable() {
 			list = append(list, alarm{e.deadline(), e.expire})
@@ -224,8 +230,15 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 	return due
 }
 
-// persist writes the journal.
+// rewritePause is between two tries to write what could not be written.
+const rewritePause = time.Minute
+
+// persist writes the journal, and before it, as it may tell of them, the banks.
 func (e *Engine) persist() error {
+	e.rewrite = time.Time{}
+	if e.cfg.Banks.Status().Unwritten && e.cfg.Banks.Settle() != nil {
+		e.rewrite = e.clock.Now().Add(rewritePause)
+	}
 	if !e.j.Op.State.Final() {
 		e.j.Op.Elapsed = e.elapsed()
 	}
@@ -240,13 +253,17 @@ func (e *Engine) persist() error {
 	for j := e.j; errors.Is(err, syscall.ENOSPC) && j.shorten(); {
 		err = e.writeJournal(&j)
 	}
+	again := e.behind
+	e.behind = err != nil
 	if err == nil {
 		e.stored = sent
-	} else {
-		e.log.Error("the journal could not be written; the device goes on without", "err", err)
-		return fmt.Errorf("journal: %w", err)
+		return nil
 	}
-	return nil
+	e.rewrite = e.clock.Now().Add(rewritePause)
+	if !again {
+		e.log.Error("the journal could not be written; the device goes on without", "err", err)
+	}
+	return fmt.Errorf("journal: %w", err)
 }
 
 func (e *Engine) writeJournal(j *journal) error {

@@ -180,6 +180,26 @@ func decodeJournal(data []byte) (journal, error) {
 	return j, nil
 }
 
+// unwrittenMax is what an environment variable holds, with room for the boot record.
+const unwrittenMax = 120 << 10
+
+// Unwritten is the journal if it could not be written, nil if it is written. It is for
+// after Run.
+func (e *Engine) Unwritten() []byte {
+	if !e.behind {
+		return nil
+	}
+	j := e.j
+	data, err := json.Marshal(&j)
+	for len(data) > unwrittenMax && j.shorten() {
+		data, err = json.Marshal(&j)
+	}
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
 // CheckJournal tells whether an engine could use data as the contents of its
 // journal.
 func CheckJournal(data []byte) error {

@@ -154,9 +154,22 @@ func pauseAfter(attempt uint32, adv Advice) time.Duration {
 
 func (e *Engine) succeed() {
 	op := &e.j.Op
-	op.Cause, op.Text, op.Percent = CauseNone, "", 100
+	op.Cause, op.Text, op.Percent = CauseNone, e.unrecorded(), 100
 	e.unknown = false
 	e.end(OnSuccess)
+}
+
+// unrecorded says what a power cut takes back of an operation that succeeds where
+// nothing can be written, "" for nothing.
+func (e *Engine) unrecorded() string {
+	const why = ": nothing can be written to the state partition"
+	switch n := e.cfg.Banks.Status().Recorded; {
+	case n != 0:
+		return fmt.Sprintf("a power cut brings bank %d back", n) + why
+	case e.behind:
+		return "a power cut makes the device forget this" + why
+	}
+	return ""
 }
 
 func (e *Engine) fail(f *Failure) {
@@ -182,9 +195,7 @@ func (e *Engine) end(on Trigger) {
 		typ = EventCompleted
 	}
 	e.event(typ, func(ev *Event) {
-		if typ == EventFailed {
-			ev.Cause, ev.Text = op.Cause, op.Text
-		}
+		ev.Cause, ev.Text = op.Cause, op.Text
 		ev.ResetRequired = e.snapshot().ResetRequired()
 	})
 	_ = e.persist()

@@ -22,6 +22,11 @@ type Bank struct {
 type BankStatus struct {
 	Banks                   [2]Bank
 	Running, Next, Fallback int
+	// Recorded is the bank that starts after a power cut, where that is not Next
+	// because it cannot be recorded; else 0.
+	Recorded int
+	// Unwritten is true while Settle has to be called again.
+	Unwritten bool
 }
 
 // Bank returns bank n, which is 1 or 2.
@@ -55,6 +60,8 @@ type Banks interface {
 	Confirm() error
 	// GiveUp ends the trial of the running software; the fallback is next.
 	GiveUp(cause Cause, text string) error
+	// Settle records once more what holds.
+	Settle() error
 	// TakeOver puts the software of bank n to use without a restart.
 	TakeOver(n int) error
 }

@@ -128,6 +128,10 @@ func (b fakeBanks) TakeOver(n int) error {
 	return b.change("takeover", func(s *procedure.BankStatus) { s.Running = n })
 }
 
+func (b fakeBanks) Settle() error {
+	return b.change("settle", func(s *procedure.BankStatus) { s.Unwritten, s.Recorded = false, 0 })
+}
+
 // fakeFetcher is one server that takes part in a transfer chunk by chunk.
 type fakeFetcher struct{ l *lab }
 

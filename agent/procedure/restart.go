@@ -36,6 +36,13 @@ func (e *Engine) boot() {
 	j := &e.j
 	e.base = now.Add(-time.Duration(j.Op.Elapsed) * time.Second)
 	e.changed = now
+	findings := e.cfg.Findings
+	if e.cfg.Carried {
+		_ = e.persist() // whether it can be written now
+		if text := e.unrecorded(); text != "" {
+			findings = append([]string{text}, findings...)
+		}
+	}
 	rolledBack := false
 	if n := j.Trial.Bank; n != 0 {
 		b := st.Bank(n)
@@ -65,7 +72,7 @@ func (e *Engine) boot() {
 			ev.Op = noOperation
 		}
 		ev.Reason, ev.Restarts = j.Reason, j.Restarts
-		ev.Text = cutAll(e.cfg.Findings)
+		ev.Text = cutAll(findings)
 		if st.Running != 0 {
 			ev.Software = st.Bank(st.Running).Version
 		}

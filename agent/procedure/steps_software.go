@@ -151,7 +151,10 @@ func (t *task) switched(n int) {
 		if n == t.e.cfg.Banks.Status().Running {
 			t.e.j.Trial = trial{} // taken back: there is nothing to try
 		}
-		t.e.event(EventBankSwitched, t.e.aboutBank(n))
+		t.e.event(EventBankSwitched, func(ev *Event) {
+			t.e.aboutBank(n)(ev)
+			ev.Text = t.e.unrecorded()
+		})
 		_ = t.e.persist()
 	})
 }

@@ -41,6 +41,8 @@ type device struct {
 	log  io.Writer // gets what the process says; nil for nobody
 	cmd  *exec.Cmd
 	done chan error
+	// wrap, if not nil, changes the command that start runs.
+	wrap func(*exec.Cmd)
 
 	trust, software string // files for iad init
 }
@@ -130,6 +132,9 @@ func (d *device) start(args ...string) {
 		run = append(run, "--snmp", d.addr)
 	}
 	d.cmd = command(append(run, args...)...)
+	if d.wrap != nil {
+		d.wrap(d.cmd)
+	}
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		d.t.Fatal(err)

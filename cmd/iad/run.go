@@ -80,6 +80,10 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	root.Open(&c)
+	c.Carries, c.Unwritten = true, []byte(os.Getenv(unwrittenVariable))
+	if err := os.Unsetenv(unwrittenVariable); err != nil {
+		return err
+	}
 	c.Log = log.With("device", s.DeviceID)
 	if s.badKeys != nil {
 		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.badKeys)
@@ -129,11 +133,20 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	c.Log.Info("restart", "reason", restart.Reason)
+	if u := a.Unwritten(); u != nil {
+		if err := os.Setenv(unwrittenVariable, string(u)); err != nil {
+			c.Log.Error("what could not be written is forgotten", "err", err)
+		}
+	}
 	if err := lock.Restart(); err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
 	return nil
 }
+
+// unwrittenVariable hands agent.Config.Unwritten over to the program that takes this
+// one's place.
+const unwrittenVariable = "IAD_UNWRITTEN"
 
 // settings are those of the file with what the command line says.
 func (o *runOptions) settings(file string) (*settings, error) {

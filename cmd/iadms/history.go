@@ -49,10 +49,10 @@ func newHistory(g *globals) *cobra.Command {
 }
 
 func historyResult(h manager.HistoryEntry) string {
-	if h.State == mib.OperationStateSucceeded {
-		return h.State.String()
+	text := h.State.String()
+	if h.State != mib.OperationStateSucceeded {
+		text += fmt.Sprintf(" (%s): %s", h.Phase, manager.Explain(h.Cause))
 	}
-	text := fmt.Sprintf("%s (%s): %s", h.State, h.Phase, manager.Explain(h.Cause))
 	if h.Text != "" {
 		text += " (" + h.Text + ")"
 	}

@@ -116,9 +116,9 @@ func operationText(o *manager.Operation) string {
 	}
 	if o.State != mib.OperationStateSucceeded {
 		text += ", " + manager.Explain(o.Cause)
-		if o.Text != "" {
-			text += " (" + o.Text + ")"
-		}
+	}
+	if o.Text != "" {
+		text += " (" + o.Text + ")"
 	}
 	return text + fmt.Sprintf(", after %s", o.Elapsed)
 }
