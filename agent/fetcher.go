@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -29,6 +32,9 @@ func (f fetcher) Open(_ context.Context, s procedure.Server) (procedure.Files, e
 	if err != nil {
 		return nil, &procedure.Failure{Code: procedure.CauseBadRequest, Text: err.Error()}
 	}
+	if host, err = withZone(host, s.Zone); err != nil {
+		return nil, &procedure.Failure{Code: procedure.CauseBadRequest, Text: err.Error()}
+	}
 	c, err := transfer.New(transfer.Server{
 		Protocol: transfer.Protocol(s.Protocol), Host: host, Port: int(s.Port),
 		User: s.User, Password: string(s.Password), Path: s.Path,
@@ -38,6 +44,38 @@ func (f fetcher) Open(_ context.Context, s procedure.Server) (procedure.Files, e
 		return nil, err
 	}
 	return files{c}, nil
+}
+
+// withZone completes a link-local address: a zone means something only on the node that
+// it is one of, so managers send none. It is the interface by which the request came, or
+// else the only one.
+func withZone(host, zone string) (string, error) {
+	a, err := netip.ParseAddr(host)
+	if err != nil || !a.Is6() || !a.IsLinkLocalUnicast() || a.Zone() != "" && a.Zone() != "0" {
+		return host, nil
+	}
+	if zone == "" {
+		zone = onlyInterface()
+	}
+	if zone == "" {
+		return "", fmt.Errorf("%s is link-local and the device has several interfaces: give the index of one as well (ipv6z), or another address", a.WithZone(""))
+	}
+	return a.WithZone(zone).String(), nil
+}
+
+// onlyInterface is the interface to other nodes, if there is one and no more.
+func onlyInterface() (name string) {
+	list, _ := net.Interfaces() // without a list there is no answer
+	for _, i := range list {
+		switch {
+		case i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0:
+		case name != "":
+			return ""
+		default:
+			name = i.Name
+		}
+	}
+	return name
 }
 
 type files struct{ *transfer.Client }

@@ -23,7 +23,7 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 			return nil, err
 		}
 	}
-	c := procedure.Change{}
+	c := procedure.Change{Zone: caller.Zone}
 	for _, as := range list {
 		c.Guarded = c.Guarded || guarded(as.Object)
 		switch as.Object {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"path"
 	"strings"
 	"time"
@@ -81,7 +82,15 @@ type externalSession struct {
 	device string
 }
 
-func (s *externalSession) Address() FileServerAddress { return s.server.Server }
+// Address leaves out the zone of a link-local address, which is one of this machine: the
+// device takes its own.
+func (s *externalSession) Address() FileServerAddress {
+	address := s.server.Server
+	if a, err := netip.ParseAddr(address.Host); err == nil {
+		address.Host = a.WithZone("").String()
+	}
+	return address
+}
 
 func (s *externalSession) Publish(img *Image) (folder, name string, err error) {
 	return s.server.Folder, img.FileName(), nil

@@ -48,6 +48,23 @@ func (c closingConn) Close() error {
 	return c.Conn.Close()
 }
 
+// zoneless is an address that ftpserverlib takes for one: it reads none with a zone, and
+// compares those of control and data connections as text.
+type zoneless struct{ netip.AddrPort }
+
+func (zoneless) Network() string { return "tcp" }
+
+func (z zoneless) String() string {
+	return netip.AddrPortFrom(z.Addr().WithZone(""), z.Port()).String()
+}
+
+func withoutZone(a net.Addr) net.Addr {
+	if full, err := netip.ParseAddrPort(a.String()); err == nil {
+		return zoneless{full}
+	}
+	return a
+}
+
 // patientListener gives up data connections on which nothing moves; ftpserverlib waits
 // for ever.
 type patientListener struct{ net.Listener }
@@ -65,6 +82,8 @@ type patientConn struct {
 	net.Conn
 	stall time.Duration
 }
+
+func (c *patientConn) RemoteAddr() net.Addr { return withoutZone(c.Conn.RemoteAddr()) }
 
 func (c *patientConn) Read(p []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
@@ -202,13 +221,13 @@ func (l *crowdedListener) forget(c *ftpClient) {
 
 // judged takes in what became of a log-in from an address.
 func (l *crowdedListener) judged(from net.Addr, good bool) {
-	address, err := netip.ParseAddrPort(from.String())
-	if err != nil {
+	address, ok := from.(zoneless)
+	if !ok {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.clients[address]
+	c := l.clients[address.AddrPort]
 	switch {
 	case c == nil:
 	case good:
@@ -219,6 +238,8 @@ func (l *crowdedListener) judged(from net.Addr, good bool) {
 		c.leaving = c.refused >= maxFTPRefusals
 	}
 }
+
+func (c *ftpClient) RemoteAddr() net.Addr { return zoneless{c.address} }
 
 // Write closes the connection after the reply to the last log-in that is allowed.
 func (c *ftpClient) Write(p []byte) (int, error) {

@@ -213,7 +213,9 @@ func (s *Servers) Publish(img *Image) (folder string) {
 	return folder
 }
 
-// advertised returns the host that a device at target reaches this one by.
+// advertised returns the host that a device at target reaches this one by. A link-local
+// address has no zone there: that of this machine means nothing to the device, which
+// takes the link by which the request comes.
 func (s *Servers) advertised(target string) (string, error) {
 	if s.cfg.Advertise != "" {
 		return s.cfg.Advertise, nil

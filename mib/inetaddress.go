@@ -33,7 +33,7 @@ func InetAddress(host string) (InetAddressType, []byte, error) {
 	}
 	zone, err := strconv.ParseUint(a.Zone(), 10, 32)
 	if err != nil {
-		return InetAddressTypeUnknown, nil, fmt.Errorf("%w: the zone of %q is not a number", errInetAddress, host)
+		return InetAddressTypeUnknown, nil, fmt.Errorf("%w: the zone of %q is not a number: give the index of the device's interface, or no zone", errInetAddress, host)
 	}
 	return InetAddressTypeIpv6z, binary.BigEndian.AppendUint32(a.AsSlice(), uint32(zone)), nil
 }

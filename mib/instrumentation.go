@@ -7,6 +7,9 @@ type Caller struct {
 	Private bool
 	// Name is the user, community or front end, for logs.
 	Name string
+	// Zone is the interface that the request came in by if its sender's address is
+	// link-local, else empty.
+	Zone string
 }
 
 // Assignment is one varbind of a SET after its object, instance, type, size

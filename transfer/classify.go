@@ -153,6 +153,8 @@ var localRules = []struct {
 	{is(syscall.EHOSTUNREACH), CauseServerUnreachable},
 	{is(syscall.ENETUNREACH), CauseServerUnreachable},
 	{is(syscall.EADDRNOTAVAIL), CauseServerUnreachable},
+	// A firewall, routes of type prohibit and blackhole, an interface that is gone.
+	{onSocket(syscall.EPERM, syscall.EACCES, syscall.EINVAL, syscall.ENODEV, syscall.ENETDOWN, syscall.EAFNOSUPPORT), CauseServerUnreachable},
 	{is(syscall.ECONNRESET), CauseConnectionLost},
 	{is(syscall.EPIPE), CauseConnectionLost},
 	// After a broken connection: a dying server may write in the clear.
@@ -168,6 +170,15 @@ var localRules = []struct {
 
 func is(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
+}
+
+// onSocket fits errors of a socket: the same ones of a file mean something else.
+func onSocket(targets ...syscall.Errno) func(error) bool {
+	return func(err error) bool {
+		var op *net.OpError
+		var code syscall.Errno
+		return errors.As(err, &op) && errors.As(op, &code) && slices.Contains(targets, code)
+	}
 }
 
 func as[T error]() func(error) bool {

@@ -55,6 +55,10 @@ func TestClassify(t *testing.T) {
 	}{
 		{op(syscall.ECONNREFUSED), CauseServerUnreachable},
 		{op(syscall.ENETUNREACH), CauseServerUnreachable},
+		{op(syscall.EPERM), CauseServerUnreachable},
+		{op(os.NewSyscallError("sendto", syscall.EACCES)), CauseServerUnreachable},
+		{op(syscall.EINVAL), CauseServerUnreachable},
+		{&os.PathError{Op: "read", Path: "x", Err: syscall.EPERM}, CauseOther},
 		{op(syscall.ECONNRESET), CauseConnectionLost},
 		{op(os.ErrDeadlineExceeded), CauseTransferTimeout},
 		{io.ErrUnexpectedEOF, CauseConnectionLost},

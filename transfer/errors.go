@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 )
@@ -76,6 +77,10 @@ func (e *Error) Error() string {
 func withoutSockets(err error) error {
 	var op *net.OpError
 	switch {
+	case onSocket(syscall.EPERM, syscall.EACCES)(err):
+		return errors.New("operation not permitted: a local firewall or route refuses it")
+	case onSocket(syscall.EINVAL)(err):
+		return errors.New("no way to this address from here")
 	case errors.As(err, &op) && op.Err != nil:
 		return op.Err
 	case err == io.EOF, err == io.ErrUnexpectedEOF:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -94,6 +95,9 @@ func (s Server) check() error {
 	}
 	if s.Host == "" || strings.ContainsAny(s.Host, " /\r\n\x00[]") {
 		return bad(fmt.Errorf("%.80q is not a host", s.Host))
+	}
+	if a, err := netip.ParseAddr(s.Host); err == nil && a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" {
+		return bad(fmt.Errorf("%s is link-local: name the interface as well, as in %s%%eth0", s.Host, s.Host))
 	}
 	if s.Port < 0 || s.Port > 65535 {
 		return bad(fmt.Errorf("%d is not a port", s.Port))

@@ -169,13 +169,14 @@ func (s *tftpSession) addresses(ctx context.Context) ([]netip.AddrPort, error) {
 	if port == 0 {
 		port = s.server.usualPort()
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", s.server.Host)
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, s.server.Host) // LookupNetIP loses zones
 	if err != nil {
 		return nil, &causeError{CauseNameNotResolved, err}
 	}
 	var list []netip.AddrPort
 	for _, ip := range ips {
-		list = append(list, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
+		address, _ := netip.AddrFromSlice(ip.IP)
+		list = append(list, netip.AddrPortFrom(address.Unmap().WithZone(ip.Zone), uint16(port)))
 	}
 	return list, nil
 }

@@ -71,6 +71,7 @@ type Engine struct {
 	refusal  Failure
 	reserved *Reservation
 	inUse    int           // calls in progress when the present SET came
+	zone     string        // interface that the request of the operation came in by, see Server.Zone
 	work     *task         // the running work, nil for none
 	pause    time.Time     // end of state waiting
 	base     time.Time     // when the operation would have started had it gone on ever since

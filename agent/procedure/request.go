@@ -23,6 +23,8 @@ type Change struct {
 	// HasReqID and HasOwner tell whether the SET itself carries iadUpgReqId
 	// and iadUpgReqOwner.
 	HasReqID, HasOwner bool
+	// Zone is the interface that the SET came in by from a link-local address.
+	Zone string
 }
 
 // Verdict is the class of a refusal, from which follows the error-status.
@@ -78,6 +80,7 @@ type Reservation struct {
 	repeat    bool
 	lock      bool
 	owner     string
+	zone      string
 	settings  Settings
 	until     time.Time // without a Commit
 	committed bool
@@ -122,7 +125,7 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		return fail(r)
 	}
 	r := &Reservation{
-		e: e, command: c.Command, lock: c.Lock != nil || c.Guarded || c.Command != 0, settings: e.s,
+		e: e, command: c.Command, zone: c.Zone, lock: c.Lock != nil || c.Guarded || c.Command != 0, settings: e.s,
 		until: e.clock.Now().Add(reservedFor), ended: make(chan struct{}),
 	}
 	if c.Edit != nil {
@@ -264,6 +267,7 @@ func (r *Reservation) commit() error {
 	e.s = s
 	if r.accepts() {
 		e.accept(r.command, params)
+		e.zone = r.zone
 		if err := e.persist(); err != nil && !must {
 			e.s, e.j.Op = r.oldSettings, r.oldOp
 			return errors.Join(e.notStored(r.command, err), e.persistSettings(&e.s))

@@ -36,6 +36,9 @@ type Server struct {
 	Password    []byte   `json:"password"`
 	Path        string   `json:"path"`
 	Timeout     uint32   `json:"timeout"` // seconds without an octet
+	// Zone is the interface of a link-local address without a zone: the one by which
+	// the request of the running operation came, "" if that is not known.
+	Zone string `json:"-"`
 }
 
 func (s *Server) equal(o *Server) bool {

@@ -100,6 +100,7 @@ func (e *Engine) newTask() *task {
 	t := &task{e: e, op: e.j.Op, rows: e.s.Files, plan: planFor(&e.j.Op)}
 	if s, _ := usedRows(t.op.Kind, &t.op.Params); s != 0 {
 		t.server = e.s.Servers[s-1]
+		t.server.Zone = e.zone
 	}
 	t.live.phase = PhaseNone
 	t.ctx, t.cancel = context.WithCancelCause(e.ctx)

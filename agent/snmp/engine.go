@@ -40,6 +40,7 @@ type Engine struct {
 	ids   atomic.Uint32 // of the next message or request of our own
 	guard guard
 	seen  replays
+	zone  string // of the sender of the request being answered
 }
 
 // user is a User with the keys for this engine.
@@ -210,6 +211,7 @@ func (e *Engine) serve(ctx context.Context) error {
 // handle answers one message, which it may change. reply is nil if there is
 // nothing to say. done, if any, is to be called after the reply was sent.
 func (e *Engine) handle(src netip.AddrPort, msg []byte) (reply []byte, done func()) {
+	e.zone = src.Addr().Zone()
 	src = netip.AddrPortFrom(src.Addr().Unmap().WithZone(""), src.Port())
 	e.stats.inPkts.Add(1)
 	if len(msg) > e.cfg.MaxSize {
@@ -272,7 +274,7 @@ func (e *Engine) handleCommunity(src netip.AddrPort, version int32, body *reader
 	resp, ok := e.respond(&request{
 		pdu: p, v1: version == version1, access: access,
 		// A community is a secret of sorts: the log tells the address.
-		caller: mib.Caller{Name: "community from " + src.Addr().String()},
+		caller: mib.Caller{Name: "community from " + src.Addr().String(), Zone: e.zone},
 		room:   e.cfg.MaxSize - overhead, bulkRoom: bulkSize - overhead,
 	})
 	if !ok {

@@ -140,7 +140,7 @@ func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func())
 	resp, ok := e.respond(&request{
 		pdu:    s.pdu,
 		access: access,
-		caller: mib.Caller{Private: level == AuthPriv, Name: u.Name},
+		caller: mib.Caller{Private: level == AuthPriv, Name: u.Name, Zone: e.zone},
 		room:   room, bulkRoom: room,
 	})
 	if !ok {
