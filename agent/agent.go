@@ -113,8 +113,8 @@ var (
 const stateVersion = 1
 
 // New starts a device: it makes the boot decision, chooses the configuration
-// data, and finds out what became of an operation that was under way. The error
-// is bank.ErrNoSoftware if no bank holds complete software.
+// data, and finds out what became of an operation that was under way. A device without
+// usable software starts in rescue mode: it can be managed, and gets software.
 func New(cfg Config) (*Agent, error) {
 	if len(cfg.DeviceID) < 1 || len(cfg.DeviceID) > 32 {
 		return nil, fmt.Errorf("agent: the device identity %q does not have 1 to 32 octets", cfg.DeviceID)
@@ -168,15 +168,12 @@ func (a *Agent) boot(fronts []string) error {
 			carried = unwritten{}
 		}
 	}
-	b, report, err := bank.Boot(bank.Options{
+	b, report := bank.Boot(bank.Options{
 		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
 		Reserve: func(n int) int64 { return a.device.reserveFor(n) },
 		Carries: cfg.Carries, Carried: carried.Boot,
 	})
-	if err != nil {
-		return err
-	}
 	findings := append(slices.Clone(cfg.Findings), report.Findings...)
 	data, found, err := config.Open(cfg.Data, config.Options{
 		Check: cfg.Platform.CheckConfig, MaxFile: cfg.MaxConfigFile, Now: cfg.Clock.Now, Log: cfg.Log,
@@ -208,7 +205,7 @@ func (a *Agent) boot(fronts []string) error {
 			a.log.Warn("the boot record has one good copy only", "err", err)
 		}
 	}
-	if got := data.InForce().Number; last != 0 && got != last && len(found) == 0 && !report.Doubtful {
+	if got := data.InForce().Number; report.Bank != 0 && last != 0 && got != last && len(found) == 0 && !report.Doubtful {
 		findings = append(findings, fmt.Sprintf("the configuration data of generation %d are gone; generation %d is in force", last, got))
 	}
 	pc := procedure.Config{

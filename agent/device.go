@@ -38,10 +38,14 @@ type device struct {
 
 var _ procedure.Device = (*device)(nil)
 
-// format is the configuration data format of the running software.
+// format is the configuration data format of the running software; in rescue mode that
+// of the data in force, 0 with none.
 func (d *device) format() uint32 {
 	st := d.banks.Status()
-	return st.Banks[st.Running-1].ConfigFormat
+	if st.Running == 0 {
+		return d.config.InForce().Format
+	}
+	return st.Bank(st.Running).ConfigFormat
 }
 
 // remember notes which configuration data the running software ran with, and
@@ -86,14 +90,17 @@ func (d *device) newest(format uint32) (config.Generation, bool) {
 // ran with, 0 for none or not known.
 func (d *device) lastGeneration() uint32 {
 	st := d.banks.Status()
-	return st.Banks[st.Running-1].Generation
+	return st.Bank(st.Running).Generation
 }
 
 // chooseGeneration brings the configuration data of the running software in
 // force: those that it last ran with, or those in force if it can read them,
-// or else its defaults.
+// or else its defaults. In rescue mode what is in force stays.
 func (d *device) chooseGeneration(ctx context.Context) error {
 	st := d.banks.Status()
+	if st.Running == 0 {
+		return nil
+	}
 	running := st.Banks[st.Running-1]
 	remembered := running.Generation
 	if d.doubtful {

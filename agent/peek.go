@@ -86,9 +86,6 @@ func SetFloor(cfg Config, version string) error {
 			return fmt.Errorf("the software in bank %d is on trial: let the device confirm it or give it up first", b.Number)
 		}
 	}
-	b, _, err := bank.Boot(opt)
-	if err != nil {
-		return err
-	}
+	b, _ := bank.Boot(opt)
 	return b.SetFloor(version)
 }

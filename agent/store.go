@@ -36,6 +36,10 @@ func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.Co
 	if g.Number == 0 {
 		format = s.format()
 	}
+	if format == 0 {
+		return nil, 0, &procedure.Failure{Code: procedure.CausePreconditionMissing,
+			Text: "rescue mode: no software runs, and no configuration data are in force that could be sent"}
+	}
 	files := procedure.ConfigFiles{}
 	for _, k := range kinds.Kinds() {
 		data, ok := set[config.Kind(k)]

@@ -128,7 +128,7 @@ func (v *view) deviceValue(o *mib.Object) (mib.Value, bool) {
 	case mib.SoftwareVersion:
 		return mib.Str(v.banks.Bank(v.banks.Running).Version), true
 	case mib.ConfigFormat:
-		return mib.Uint32(v.banks.Bank(v.banks.Running).ConfigFormat), true
+		return mib.Uint32(v.a.device.format()), true
 	case mib.OpKindsSupported:
 		return mib.Octets(mib.Bits(0, 1, 2, 3, 4, 5, 6, 7, 8)), true
 	case mib.ProtocolsSupported:

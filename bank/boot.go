@@ -3,6 +3,7 @@ package bank
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/spf13/afero"
@@ -10,11 +11,11 @@ import (
 	"example.com/iad/internal/durable"
 )
 
-// ErrNoSoftware is returned by Boot when neither bank holds complete software.
-var ErrNoSoftware = errors.New("no bank holds complete software; provision the device anew")
-
 // Banks are the software banks of a running device. All methods may be called at
 // the same time; one Install runs at a time.
+//
+// In rescue mode no bank holds software that can be started, and none runs. Install
+// and Activate work, and there is nothing to go back to.
 type Banks struct {
 	opt   Options
 	store *durable.Record
@@ -28,14 +29,15 @@ type Banks struct {
 	rec        Record   // in force
 	disk       Record   // as last read or written
 	heads      [2]*head // what each bank holds or is getting, nil if not known
-	running    int
+	running    int      // 0 in rescue mode
+	intact     [2]int   // whole payloads of each bank, as found at the start; in rescue mode only
 	installing bool
 	verifying  int // the bank that Install reads back, 0 none
 }
 
 // A BootReport tells what Boot decided and found.
 type BootReport struct {
-	Bank       int      // the bank that starts
+	Bank       int      // the bank that starts, 0 in rescue mode
 	Trial      bool     // it is on trial
 	RolledBack int      // the bank that was to start and was given up now, 0 none
 	Cause      uint8    // why it was given up; 1 (none) if RolledBack is 0
@@ -48,9 +50,9 @@ type BootReport struct {
 
 // Boot makes the boot decision: it reads the record, checks every hash in both
 // banks, decides and records what the decision changes, a try used up above all,
-// before it returns. Damage is reported, never fatal, unless no bank is complete:
-// then the error is ErrNoSoftware.
-func Boot(opt Options) (*Banks, BootReport, error) {
+// before it returns. Damage is reported, never fatal: with no software that can be
+// started the banks are in rescue mode.
+func Boot(opt Options) (*Banks, BootReport) {
 	opt = opt.withDefaults()
 	store, rec, findings, err := openRecord(opt.State)
 	report := BootReport{Findings: findings, Doubtful: len(findings) > 0}
@@ -69,31 +71,58 @@ func Boot(opt Options) (*Banks, BootReport, error) {
 		checks[i], b.heads[i] = checkBank(fs, rec.Banks[i].Digest, opt.DropCache)
 	}
 	d := Decide(rec, checks)
-	if d.Bank == 0 {
-		return nil, report, fmt.Errorf("boot: %w (bank 1: %s; bank 2: %s)", ErrNoSoftware, checks[0].Text, checks[1].Text)
-	}
 	// What it comes to is said before what was found in which file.
 	found := report.Findings
 	report.Findings = damage(rec, d.Record)
-	if report.Rebuilt = rec.lost(); report.Rebuilt {
+	if report.Rebuilt = rec.lost() && d.Bank != 0; report.Rebuilt {
 		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
 		b.syncBanks(checks)
 	}
 	report.Findings = append(report.Findings, found...)
-	if d.Record != disk {
+	if d.Record != disk && (!rec.lost() || report.Rebuilt) {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))
 			d = withoutTrial(d, checks)
 		}
 	}
 	b.rec, b.running = d.Record, d.Bank
+	if d.Bank == 0 {
+		report.Doubtful = report.Doubtful && !rec.lost()
+		report.Findings = append([]string{fmt.Sprintf("no usable software, rescue mode: %s; %s", b.useless(1), b.useless(2))}, report.Findings...)
+		for i, fs := range opt.Banks {
+			b.intact[i] = intact(fs, b.heads[i])
+		}
+	}
 	report.Bank, report.Trial = d.Bank, d.Trial
 	report.RolledBack, report.Cause, report.Text, report.Rule = d.RolledBack, uint8(d.Cause), d.Text, d.Rule
 	for _, f := range report.Findings {
 		opt.Log.Warn("boot", "finding", f)
 	}
 	opt.Log.Info("boot", "bank", d.Bank, "rule", d.Rule, "trial", d.Trial, "rolledBack", d.RolledBack)
-	return b, report, nil
+	return b, report
+}
+
+// useless says why the software of bank n cannot be started.
+func (b *Banks) useless(n int) string {
+	r := b.rec.bank(n)
+	return strings.TrimSuffix(fmt.Sprintf("bank %d is %s, %s", n, r.State, r.Text), ", ")
+}
+
+// intact counts the payloads of a bank that are whole. A bank that is not there has
+// more than any: nothing can be written into it.
+func intact(fs afero.Fs, h *head) (whole int) {
+	if absent(fs) != nil {
+		return MaxPayloads + 1
+	}
+	if h == nil || h.manifest == nil {
+		return 0
+	}
+	for _, p := range h.manifest.Payloads {
+		if checkFile(fs, p.Name, p, nil) == nil {
+			whole++
+		}
+	}
+	return whole
 }
 
 // syncBanks makes the content of complete banks last of which the record does not say
@@ -131,8 +160,8 @@ func syncBank(fs afero.Fs, m *Manifest) error {
 }
 
 // withoutTrial decides again when the decision could not be recorded: a start on
-// trial that is not counted could go on for ever, so the fallback starts if there
-// is one.
+// trial that is not counted could go on for ever, so the fallback starts, or what else
+// there is.
 func withoutTrial(d Decision, checks [2]CheckResult) Decision {
 	if !d.Trial {
 		return d
@@ -176,11 +205,12 @@ func (b *Banks) write(r Record) error {
 	return err
 }
 
-// Unwritten is the record if it could not be written, nil if it is written.
+// Unwritten is the record if it could not be written, nil if it is written, or only
+// stands in for one, in rescue mode.
 func (b *Banks) Unwritten() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.rec == b.disk {
+	if b.rec == b.disk || b.running == 0 && b.disk.lost() {
 		return nil
 	}
 	return encodeRecord(b.rec)

@@ -25,8 +25,8 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 	if err := b.opt.admit(h, b.rec.Floor); err != nil {
 		return err
 	}
-	running := b.heads[b.running-1]
-	if running != nil && running.manifest != nil && downgrades(h.manifest.Version, running.manifest.Version) && !allowDowngrade {
+	running := b.head(b.running)
+	if running != nil && downgrades(h.manifest.Version, running.manifest.Version) && !allowDowngrade {
 		return refuse(CauseDowngradeRefused, "version %s is not newer than the running %s", h.manifest.Version, running.manifest.Version)
 	}
 	return nil
@@ -42,7 +42,10 @@ func (b *Banks) CheckFallback() (int, error) {
 }
 
 func (b *Banks) checkFallback() (int, error) {
-	if b.rec.Fallback == b.running {
+	switch b.running {
+	case 0:
+		return 0, refuse(CauseNoFallback, "rescue mode, neither bank holds software to go back to: install software with downloadSoftware")
+	case b.rec.Fallback:
 		return b.running, nil
 	}
 	old := other(b.running)

@@ -110,6 +110,7 @@ func lives(t testing.TB) map[string]crashfs.Sweep[told] {
 		"give up":                   {Start: onTrial(t), Life: life(giveUpLife)},
 		"take over without restart": {Start: provisioned(t), Life: life(takeOverLife)},
 		"restore while on trial":    {Start: onTrial(t), Life: life(restoreLife)},
+		"rescue":                    {Start: damaged(t), Life: life(rescueLife)},
 	}
 	for name, s := range sweeps {
 		s.Seed = 1

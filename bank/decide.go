@@ -30,7 +30,7 @@ type CheckResult struct {
 // A Decision is what Decide makes of a record and two checks.
 type Decision struct {
 	Rule       string // name of the rule that applied
-	Bank       int    // the bank to start, 0 if none can
+	Bank       int    // the bank to start, 0 if none can: rescue mode
 	Trial      bool   // it starts on trial
 	RolledBack int    // the bank that was to start and does not, 0 none
 	Cause      Cause  // why not, CauseNone if RolledBack is 0
@@ -94,13 +94,18 @@ func (b *choice) try(n int) {
 	b.start(n)
 }
 
+// usedUp marks bank n, if it is on trial, as failed.
+func (b *choice) usedUp(n int) {
+	if r := b.record(n); r.State == StateTrial {
+		*r = r.failed(CauseBootFailed, fmt.Sprintf("started %d times without passing its self-test", Tries))
+	}
+}
+
 // fallBack starts o instead of n. From then on o is what Restore selects, which
 // therefore succeeds at once.
 func (b *choice) fallBack() {
+	b.usedUp(b.n)
 	r := b.record(b.n)
-	if r.State == StateTrial {
-		*r = r.failed(CauseBootFailed, fmt.Sprintf("started %d times without passing its self-test", Tries))
-	}
 	b.RolledBack = b.n
 	b.Cause, b.Text = r.Cause, r.Text
 	if b.Cause <= CauseNone {
@@ -108,6 +113,17 @@ func (b *choice) fallBack() {
 	}
 	b.Record.Fallback = b.o
 	b.start(b.o)
+}
+
+// rescue starts nothing. Without a record what was found stands in for one, and is not
+// recorded: what cannot be read now may be read at the next start.
+func (b *choice) rescue() {
+	if b.Record.lost() {
+		b.adopt(1, StateCorrupt)
+		b.adopt(2, StateCorrupt)
+		b.Record.Next = 1
+	}
+	b.Record.Running, b.Record.Fallback = 0, 0
 }
 
 // preRules prepare the record: every one that applies is carried out, in order.
@@ -218,9 +234,9 @@ var rules = []Rule{
 	{
 		Name: "no software",
 		When: "there is no record and no complete bank",
-		Then: "nothing starts",
+		Then: "rescue mode; nothing is recorded",
 		when: func(b *choice) bool { return b.Record.lost() },
-		then: func(b *choice) {},
+		then: (*choice).rescue,
 	},
 	{
 		Name: "trial",
@@ -251,13 +267,6 @@ var rules = []Rule{
 		then: func(b *choice) { b.fallBack() },
 	},
 	{
-		Name: "last try",
-		When: "no bank is good; the next one is on trial, complete, without tries left; the other one is not ready",
-		Then: "it starts again: there is nothing better",
-		when: func(b *choice) bool { return b.is(b.n, StateTrial) && !b.is(b.o, StateReady) },
-		then: func(b *choice) { b.try(b.n) },
-	},
-	{
 		Name: "unproven",
 		When: "no bank is good; one (the next one first) is ready, or on trial with tries left, and complete",
 		Then: "it starts on trial, without a fallback",
@@ -269,31 +278,24 @@ var rules = []Rule{
 		then: func(b *choice) { b.desperate() },
 	},
 	{
-		Name: "given up before",
-		When: "no bank is good, ready or on trial; one (the next one first) has failed, and is complete",
-		Then: "it starts as it is: failed software is better than none",
-		when: func(b *choice) bool { return b.choose(func(n int) bool { return b.is(n, StateFailed) }) },
-		then: func(b *choice) {
-			if b.pick != b.n {
-				b.fallBack()
-			}
-			b.Record.Fallback = 0
-			b.start(b.pick)
-		},
-	},
-	{
 		Name: "better than nothing",
-		When: "no bank is in a state to start; one (the next one first) is complete in itself",
+		When: "no bank is in a state to start; one (the next one first) is complete in itself, and has neither failed nor used up its tries",
 		Then: "it starts on trial, without a fallback",
-		when: func(b *choice) bool { return b.choose(b.whole) },
+		when: func(b *choice) bool {
+			return b.choose(func(n int) bool { return b.whole(n) && !b.is(n, StateFailed) && !b.is(n, StateTrial) })
+		},
 		then: func(b *choice) { b.desperate() },
 	},
 	{
-		Name: "no complete bank",
-		When: "no bank is complete",
-		Then: "nothing starts",
+		Name: "no usable bank",
+		When: "no bank is complete, but for software that was given up or has used up its tries",
+		Then: "rescue mode; software without tries left has failed",
 		when: func(b *choice) bool { return true },
-		then: func(b *choice) {},
+		then: func(b *choice) {
+			b.usedUp(b.n)
+			b.usedUp(b.o)
+			b.rescue()
+		},
 	},
 }
 

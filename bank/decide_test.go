@@ -18,6 +18,11 @@ type bankIs struct {
 }
 
 func decideFor(next, fallback int, banks [2]bankIs) Decision {
+	return Decide(given(next, fallback, banks))
+}
+
+// given is the record and the findings of a decision.
+func given(next, fallback int, banks [2]bankIs) (Record, [2]CheckResult) {
 	rec := Record{Next: next, Running: next, Fallback: fallback, Floor: "0.1.0"}
 	var checks [2]CheckResult
 	for i, b := range banks {
@@ -31,7 +36,7 @@ func decideFor(next, fallback int, banks [2]bankIs) Decision {
 	if next == 0 {
 		rec = Record{}
 	}
-	return Decide(rec, checks)
+	return rec, checks
 }
 
 // TestDecide goes through the table; every rule is met.
@@ -67,18 +72,18 @@ func TestDecide(t *testing.T) {
 		{"good damaged", 2, 1, [2]bankIs{good, bad}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
 		{"good is another", 2, 1, [2]bankIs{good, is(StateGood, FoundForeign)}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
 		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(StateReady, FoundComplete)}, "unproven", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
-		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "last try", 2, true, 0, CauseNone, [2]State{StateCorrupt, StateTrial}, 0},
+		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateFailed}, 0},
 		{"no tries, ready left", 2, 0, [2]bankIs{is(StateReady, FoundComplete), trial(0)}, "unproven", 1, true, 2, CauseBootFailed, [2]State{StateTrial, StateFailed}, 0},
-		{"only a failed one", 1, 1, [2]bankIs{bad, is(StateFailed, FoundComplete)}, "given up before", 2, false, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateFailed}, 0},
-		{"failed without fallback", 2, 0, [2]bankIs{empty, is(StateFailed, FoundComplete)}, "given up before", 2, false, 0, CauseNone, [2]State{StateEmpty, StateFailed}, 0},
+		{"only a failed one", 1, 1, [2]bankIs{bad, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateFailed}, 0},
+		{"failed without fallback", 2, 0, [2]bankIs{empty, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateEmpty, StateFailed}, 0},
 		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(StateVerifying, FoundComplete)}, "better than nothing", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
 		{"only another one", 1, 2, [2]bankIs{bad, is(StateGood, FoundForeign)}, "better than nothing", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
 		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(StateCorrupt, FoundComplete)}, "better than nothing", 2, true, 0, CauseNone, [2]State{StateEmpty, StateTrial}, 0},
-		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no complete bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateCorrupt}, 0},
+		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateCorrupt}, 0},
 		{"record lost, both", 0, 0, [2]bankIs{whole, whole}, "trial", 2, true, 0, CauseNone, [2]State{StateGood, StateTrial}, 1},
 		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, FoundDamaged}}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateCorrupt}, 0},
 		{"record lost, second", 0, 0, [2]bankIs{{0, 0, FoundNothing}, whole}, "good", 2, false, 0, CauseNone, [2]State{StateEmpty, StateGood}, 0},
-		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, CauseNone, [2]State{0, 0}, 0},
+		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, CauseNone, [2]State{StateEmpty, StateCorrupt}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := decideFor(test.next, test.fallback, test.banks)
@@ -141,16 +146,26 @@ func TestDecideAlways(t *testing.T) {
 			for _, b1 := range all {
 				for _, b2 := range all {
 					banks := [2]bankIs{b1, b2}
-					d := decideFor(next, fallback, banks)
+					rec, checks := given(next, fallback, banks)
+					d := Decide(rec, checks)
 					bad := func(why string) {
 						t.Errorf("next %d, fallback %d, %+v: %s: %+v", next, fallback, banks, why, d)
 					}
-					whole := b1.found >= FoundForeign || b2.found >= FoundForeign
+					// What was given up does not start again.
+					usable := func(b bankIs) bool {
+						over := b.state == StateFailed || b.state == StateTrial && b.tries == 0
+						return b.found >= FoundForeign && !(over && b.found == FoundComplete)
+					}
 					switch {
-					case (d.Bank != 0) != whole:
-						bad("a complete bank starts, if there is one")
+					case (d.Bank != 0) != (usable(b1) || usable(b2)):
+						bad("a usable bank starts, if there is one")
+					case d.Record.check() != nil:
+						bad(d.Record.check().Error())
 					case d.Bank == 0:
-						continue
+						again := Decide(d.Record, checks)
+						if again.Bank != 0 || again.Record != d.Record || d.Record.Running != 0 || d.Record.Fallback != 0 || d.Record.ready() != 0 {
+							bad("rescue mode does not last as it is")
+						}
 					case banks[d.Bank-1].found < FoundForeign:
 						bad("an incomplete bank starts")
 					case startable(banks[next-1]) && d.Bank != next:

@@ -1,9 +1,12 @@
 package bank
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
+
+	"github.com/spf13/afero"
 )
 
 // Phase is what Install is doing, by the number that IadUpgOperationPhase gives to
@@ -29,7 +32,7 @@ type InstallProgress struct {
 // InstallOptions say what Install is to do. The zero value installs whatever is
 // newer than the running software into the other bank.
 type InstallOptions struct {
-	// Bank to write, 0 for the one that is not running.
+	// Bank to write, 0 for the one that is not running: in rescue mode Status.Spare.
 	Bank int
 	// Force writes the bank even if the version is running or in the bank already.
 	Force bool
@@ -61,8 +64,8 @@ type InstallResult struct {
 
 // Install fetches the image that the file name of src is, or whose manifest it is,
 // into the bank that is not running. The image is judged by its manifest before
-// anything is changed; then the record says durably that the running bank is next,
-// the bank is erased, the payloads are stored while they are hashed, and everything
+// anything is changed; then the record says durably that the running bank is next (in
+// rescue mode, that there is none), the bank is erased, the payloads are stored while they are hashed, and everything
 // is read back before the bank is ready.
 //
 // After an interruption or failure Install may be called again: payloads that the
@@ -93,22 +96,52 @@ func (b *Banks) reserve(n int) (int, error) {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	if n == 0 {
-		n = other(b.running)
+		n = b.rec.spare(b.running, b.intact)
 	}
 	if err := b.checkOther(n); err != nil {
 		return 0, err
 	}
-	if _, err := b.fs(n).Stat("."); causeOf(err) == CauseBankUnavailable {
+	if err := absent(b.fs(n)); err != nil {
 		return 0, &Error{Code: CauseBankUnavailable, Text: "the bank is not there", Err: err}
 	}
 	switch s := b.rec.bank(b.running).State; {
 	case s == StateTrial && b.rec.Fallback != 0:
 		return 0, refuse(CauseBankUnavailable, "the bank holds the only fallback of the software on trial: confirm it or restore the old one first")
-	case s != StateGood && b.rec.Next != b.running:
+	case b.running != 0 && s != StateGood && b.rec.Next != b.running:
 		return 0, refuse(CauseBankUnavailable, "the bank holds the software to go back to: restart first")
 	}
 	b.setInstalling(true)
 	return n, nil
+}
+
+// absent returns the error of a bank that is not there.
+func absent(fs afero.Fs) error {
+	if _, err := fs.Stat("."); causeOf(err) == CauseBankUnavailable {
+		return err
+	}
+	return nil
+}
+
+// spare is the bank to write where none is named: the one that is not running. If none
+// runs, it is the one with least to lose: what was begun already, else fewer whole
+// payloads, and software that is ready last.
+func (r *Record) spare(running int, intact [2]int) int {
+	if running != 0 {
+		return other(running)
+	}
+	loss := func(n int) int {
+		switch s := r.bank(n).State; {
+		case s == StateWriting && intact[n-1] <= MaxPayloads:
+			return -1
+		case s >= StateReady && s <= StateGood:
+			return MaxPayloads + 2
+		}
+		return intact[n-1]
+	}
+	if o := other(r.Next); loss(o) <= loss(r.Next) {
+		return o
+	}
+	return r.Next
 }
 
 func (b *Banks) release() {
@@ -169,7 +202,7 @@ func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err er
 	if err := checkFloor(m, b.rec.Floor); err != nil {
 		return false, err
 	}
-	if h := b.heads[b.running-1]; h != nil && h.manifest != nil {
+	if h := b.head(b.running); h != nil {
 		if err := checkVersions(m, h.manifest.Version, opt); err != nil {
 			return false, err
 		}
@@ -276,12 +309,13 @@ func (b *Banks) interrupted(n int) bool {
 	return b.rec.bank(n).State == StateWriting
 }
 
-// markWriting records that the running bank is next and bank n not bootable.
+// markWriting records that the running bank is next and bank n not bootable. Without a
+// running bank n is next: it will be when it is ready.
 func (b *Banks) markWriting(n int, h *head) error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	next := b.rec
-	next.Next, next.Fallback = b.running, b.running
+	next.Next, next.Fallback = cmp.Or(b.running, n), b.running
 	if r := next.bank(n); r.State != StateWriting || r.Digest != h.digest {
 		*r = BankRecord{State: StateWriting, Digest: h.digest, Cause: CauseNone}
 	}

@@ -17,9 +17,9 @@ type told struct {
 
 // start boots and checks what must hold after every boot.
 func start(opt Options) (*Banks, BootReport, error) {
-	b, report, err := Boot(opt)
-	if err != nil {
-		return nil, report, fmt.Errorf("nothing boots: %w", err)
+	b, report := Boot(opt)
+	if report.Bank == 0 {
+		return nil, report, fmt.Errorf("nothing boots: %q", report.Findings)
 	}
 	if report.Rebuilt {
 		return nil, report, fmt.Errorf("the record is lost: %q", report.Findings)
@@ -107,11 +107,11 @@ func fetchInto(b *Banks, version string, held bool) error {
 
 func provisionLife(opt Options, w *told) error {
 	// Without a record the software that is there starts all the same.
-	_, _, err := Boot(opt)
-	if w.ready && err != nil {
-		return fmt.Errorf("provisioned device does not boot: %w", err)
+	_, report := Boot(opt)
+	if w.ready && report.Bank == 0 {
+		return fmt.Errorf("provisioned device does not boot: %q", report.Findings)
 	}
-	if err != nil {
+	if report.Bank == 0 {
 		if err := Provision(opt, bytes.NewReader(crashImages["1.0.0"]), nil); err != nil {
 			return err
 		}

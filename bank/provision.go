@@ -82,7 +82,8 @@ func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error
 // both are damaged, the record was written more than that.
 func hasStarted(opt Options) bool {
 	rec, findings := peekRecord(opt.State)
-	if rec.Running == 0 && len(findings) < 2 {
+	rescue := !rec.lost() && rec.Banks[0].State != StateGood && rec.Banks[1].State != StateGood
+	if rec.Running == 0 && !rescue && len(findings) < 2 {
 		return false
 	}
 	for _, fs := range opt.Banks {

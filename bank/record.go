@@ -51,7 +51,7 @@ const Tries = 3
 type Record struct {
 	Banks    [2]BankRecord `json:"banks"`    // of bank 1 and bank 2
 	Next     int           `json:"next"`     // the bank that starts next
-	Running  int           `json:"running"`  // the bank that started last, 0 none yet
+	Running  int           `json:"running"`  // the bank that started last, 0 none yet, or none in rescue mode
 	Fallback int           `json:"fallback"` // what Restore selects, 0 none
 	Floor    string        `json:"floor"`    // no version below is accepted; "" any
 }
@@ -77,8 +77,27 @@ func (b BankRecord) failed(cause Cause, text string) BankRecord {
 	return b
 }
 
-// bank returns the part of bank n, 1 or 2.
-func (r *Record) bank(n int) *BankRecord { return &r.Banks[n-1] }
+// bank returns the part of bank n, 1 or 2; for 0, no bank, one that is nobody's.
+func (r *Record) bank(n int) *BankRecord {
+	if n == 0 {
+		return new(BankRecord)
+	}
+	return &r.Banks[n-1]
+}
+
+// ready is the bank with software to start in rescue mode, the next one first; 0 if
+// neither has any.
+func (r *Record) ready() int {
+	if r.lost() {
+		return 0
+	}
+	for _, n := range [2]int{r.Next, other(r.Next)} {
+		if s := r.bank(n).State; s >= StateReady && s <= StateGood {
+			return n
+		}
+	}
+	return 0
+}
 
 // lost tells whether there is no record.
 func (r *Record) lost() bool { return r.Next == 0 }

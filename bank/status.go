@@ -28,9 +28,10 @@ type Info struct {
 // Status tells about both banks.
 type Status struct {
 	Banks    [2]Info
-	Running  int    // 0 only from Peek, when no software ever started
-	Next     int    // the bank that starts next
+	Running  int    // 0 in rescue mode, and from Peek when no software ever started
+	Next     int    // the bank that starts next, 0 if neither can
 	Fallback int    // 0 none
+	Spare    int    // the bank that Install chooses
 	Floor    string // no version below is accepted; "" any
 	// Recorded is the bank that starts after a power cut, where that is not Next
 	// because the record cannot be written; else 0.
@@ -39,14 +40,20 @@ type Status struct {
 	Unwritten bool
 }
 
-// Bank returns the Info of bank n, 1 or 2.
-func (s *Status) Bank(n int) *Info { return &s.Banks[n-1] }
+// Bank returns the Info of bank n, 1 or 2; for 0, no bank, an empty one.
+func (s *Status) Bank(n int) *Info {
+	if n == 0 {
+		return new(Info)
+	}
+	return &s.Banks[n-1]
+}
 
 // Status tells the present state from memory.
 func (b *Banks) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := describeBanks(&b.opt, b.rec, b.heads, b.running)
+	s.Spare = b.rec.spare(b.running, b.intact)
 	if b.verifying != 0 {
 		s.Bank(b.verifying).State = StateVerifying
 	}
@@ -73,6 +80,9 @@ func Peek(opt Options) (s Status, findings []string) {
 }
 
 func describeBanks(opt *Options, rec Record, heads [2]*head, running int) Status {
+	if running == 0 {
+		rec.Next = rec.ready()
+	}
 	s := Status{Running: running, Next: rec.Next, Fallback: rec.Fallback, Floor: rec.Floor}
 	for i := range s.Banks {
 		n, r, info := i+1, rec.Banks[i], &s.Banks[i]
@@ -94,12 +104,20 @@ func describeBanks(opt *Options, rec Record, heads [2]*head, running int) Status
 	return s
 }
 
+// head is what bank n holds, nil if that is not known or n is 0.
+func (b *Banks) head(n int) *head {
+	if n == 0 || b.heads[n-1] == nil || b.heads[n-1].manifest == nil {
+		return nil
+	}
+	return b.heads[n-1]
+}
+
 // Manifest returns the manifest of the software that bank n holds or is getting.
 // The caller must not change it.
 func (b *Banks) Manifest(n int) (*Manifest, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n < 1 || n > 2 || b.heads[n-1] == nil || b.heads[n-1].manifest == nil {
+	if n < 0 || n > 2 || b.head(n) == nil {
 		return nil, refuse(CauseBankUnavailable, "bank %d has no manifest", n)
 	}
 	return b.heads[n-1].manifest, nil

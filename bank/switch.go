@@ -56,7 +56,7 @@ func (b *Banks) checkContent(n int) (*head, error) {
 	if bad.Fallback == n {
 		bad.Fallback = 0
 	}
-	if bad.Next == n {
+	if bad.Next == n && b.running != 0 {
 		bad.Next = b.running
 	}
 	if err := b.save(bad); err != nil {
@@ -84,6 +84,9 @@ func (b *Banks) checkOther(n int) error {
 func (b *Banks) Unselect() error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
+	if b.running == 0 {
+		return nil
+	}
 	next := b.rec
 	b.unselect(&next)
 	return inOp("take back the activation", b.save(next))
@@ -142,7 +145,7 @@ func (b *Banks) Confirm() error {
 	}
 	r.State, r.TriesLeft, r.Confirmed = StateGood, 0, true
 	r.Cause, r.Text = CauseNone, ""
-	if h := b.heads[b.running-1]; h != nil && h.manifest != nil {
+	if h := b.head(b.running); h != nil {
 		next.Floor = higher(next.Floor, h.manifest.Floor)
 	}
 	return inOp("confirm", b.save(next))
@@ -173,7 +176,7 @@ func higher(a, b string) string {
 
 // GiveUp gives up the software on trial: its bank has failed, for the reason given,
 // and the fallback is next. If the fallback is not good the error is noFallback, and
-// the failed bank stays the next one, for want of a better. Without software on trial
+// the next start is one in rescue mode. Without software on trial
 // the error is preconditionMissing.
 func (b *Banks) GiveUp(cause uint8, text string) error {
 	b.ops.Lock()
@@ -181,7 +184,7 @@ func (b *Banks) GiveUp(cause uint8, text string) error {
 	const op = "give up the software on trial"
 	next := b.rec
 	n := b.running
-	if next.bank(n).State != StateTrial {
+	if n != 0 && next.bank(n).State != StateTrial {
 		n = other(n)
 	}
 	r := next.bank(n)
@@ -191,7 +194,7 @@ func (b *Banks) GiveUp(cause uint8, text string) error {
 	*r = r.failed(Cause(cause), text)
 	old := other(n)
 	if old != b.running && next.bank(old).State != StateGood {
-		if err := b.save(next); err != nil {
+		if err := b.keep(next); err != nil {
 			return inOp(op, err)
 		}
 		return inOp(op, refuse(CauseNoFallback, "bank %d is %s", old, next.bank(old).State))

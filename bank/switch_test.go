@@ -261,8 +261,8 @@ func TestGiveUpWithoutFallback(t *testing.T) {
 	if err := b.GiveUp(62, "x"); causeOf(err) != CauseNoFallback {
 		t.Error(err)
 	}
-	b, report = boot(t, opt)
-	if report.Bank != 2 || report.Trial || b.Status().Banks[1].State != StateFailed {
+	b, report = Boot(opt)
+	if report.Bank != 0 || b.Status().Banks[1].State != StateFailed {
 		t.Errorf("%+v", report)
 	}
 	// The remedy: new software over the corrupt bank.

@@ -28,6 +28,9 @@ func checkDevice(a *agent.Agent, m *crashfs.Machine) error {
 			running = int(n)
 		}
 	}
+	if running == 0 {
+		return errors.New("no software runs: rescue mode")
+	}
 	for name, want := range crashSoftware(version) {
 		got, err := afero.ReadFile(m.Fs(fmt.Sprintf("bank%d", running)), name)
 		if err == nil && !bytes.Equal(got, want) {

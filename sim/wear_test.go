@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/iad/agent"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/crashfs"
 )
@@ -48,6 +49,7 @@ func TestWear(t *testing.T) {
 			}
 			before = count(a)
 			before.line(&b, "a start")
+			rescueStart(t, start).line(&b, "a start in rescue mode, after the first")
 		}
 		now.minus(before).line(&b, whole[i].String())
 		before = now
@@ -125,6 +127,19 @@ func (c command) String() string {
 		s += " (" + c.options.String() + ")"
 	}
 	return s
+}
+
+// rescueStart counts the writes of a start without usable software.
+func rescueStart(t *testing.T, disk *crashfs.Disk) wear {
+	m := disk.Flip("bank1", "app", 99).Start()
+	var ops [2]int
+	for i := range ops {
+		ops[i] = len(m.Ops())
+		if _, err := agent.New(crashDevice(m, nil).agentConfig()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return count(m.Ops()[ops[1]:])
 }
 
 // crashStartOnly starts a device that has nothing to do.

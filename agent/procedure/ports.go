@@ -18,10 +18,12 @@ type Bank struct {
 	Text       string
 }
 
-// BankStatus is the state of both banks. Numbers are 1 and 2, 0 is none.
+// BankStatus is the state of both banks. Numbers are 1 and 2, 0 is none. Without usable
+// software none is running: rescue mode.
 type BankStatus struct {
 	Banks                   [2]Bank
 	Running, Next, Fallback int
+	Spare                   int // the bank to write in rescue mode
 	// Recorded is the bank that starts after a power cut, where that is not Next
 	// because it cannot be recorded; else 0.
 	Recorded int
@@ -29,8 +31,25 @@ type BankStatus struct {
 	Unwritten bool
 }
 
-// Bank returns bank n, which is 1 or 2.
-func (s BankStatus) Bank(n int) Bank { return s.Banks[n-1] }
+// Bank returns bank n, which is 1 or 2; for 0, no bank, an empty one.
+func (s BankStatus) Bank(n int) Bank {
+	if n == 0 {
+		return Bank{}
+	}
+	return s.Banks[n-1]
+}
+
+// Other is the bank that a request without one means: the one that does not run. In
+// rescue mode it is the one to write, or the one with software to start.
+func (s BankStatus) Other(write bool) int {
+	switch {
+	case s.Running != 0:
+		return 3 - s.Running
+	case write || s.Next == 0:
+		return s.Spare
+	}
+	return s.Next
+}
 
 // Tries tells whether the running software is on trial.
 func (s BankStatus) Tries() bool { return s.Running != 0 && s.Bank(s.Running).State == BankTrial }

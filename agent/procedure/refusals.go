@@ -135,7 +135,13 @@ func (e *Engine) checkBank(kind Kind, s *Settings) *Refusal {
 	st := e.cfg.Banks.Status()
 	n := int(s.Params.Bank)
 	if n == 0 {
-		n = 3 - st.Running
+		n = st.Other(kind == DownloadSoftware)
+	}
+	switch kind {
+	case RecoverConfig, ConvertConfig:
+		if st.Running == 0 {
+			return refuse(Inconsistent, CausePreconditionMissing, "rescue mode, no software runs that %s could be for: install software with downloadSoftware", kind)
+		}
 	}
 	switch kind {
 	case DownloadSoftware:

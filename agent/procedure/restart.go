@@ -50,6 +50,8 @@ func (e *Engine) boot() {
 	}
 	j.Restarts = next(j.Restarts)
 	switch {
+	case st.Running == 0:
+		j.Reason = ReasonFault // rescue mode
 	case rolledBack:
 		j.Reason = ReasonRollback
 	case j.Planned != 0:
@@ -124,6 +126,9 @@ func (e *Engine) resumeRestart(st BankStatus, expected int) {
 	case expected != 0 && expected != st.Running:
 		f := e.givenUp(st.Bank(expected))
 		text := fmt.Sprintf("bank %d runs instead of bank %d", st.Running, expected)
+		if st.Running == 0 {
+			text = fmt.Sprintf("bank %d did not start, and the device is in rescue mode", expected)
+		}
 		if f.Code == CauseBootFailed {
 			f.Code = CauseOther // it was not this operation that put new software to use
 		}
@@ -399,7 +404,7 @@ func (e *Engine) abandon(f *Failure) {
 		e.fail(f)
 	}
 	if err := e.cfg.Banks.GiveUp(f.Code, f.Text); err != nil {
-		e.log.Error("software on trial could not be given up in the record; restarting all the same", "err", err)
+		e.log.Error("giving up the software on trial; restarting all the same", "err", err)
 	}
 	old := st.Fallback
 	if old == 0 || old == st.Running || !e.cfg.Device.TakesOver() || st.Bank(old).NeedsReset {

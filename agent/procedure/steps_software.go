@@ -20,7 +20,10 @@ func (t *task) checkDownload() error {
 	if st.Bank(st.Running).Version == p.Version {
 		return failure(CauseAlreadyInstalled, cut("version "+p.Version+" is running"))
 	}
-	n := t.other()
+	n := int(p.Bank)
+	if n == 0 {
+		n = st.Other(false)
+	}
 	b := st.Bank(n)
 	if b.Version != p.Version || b.State != BankReady && b.State != BankGood {
 		return nil
@@ -83,7 +86,7 @@ func (t *task) install() error {
 }
 
 // other returns the bank that a request means: the one named, or the one that
-// does not run.
+// does not run, see BankStatus.Other.
 func (t *task) other() int {
 	if t.op.Bank != 0 {
 		return t.op.Bank
@@ -91,7 +94,7 @@ func (t *task) other() int {
 	if t.op.Params.Bank != 0 {
 		return int(t.op.Params.Bank)
 	}
-	return 3 - t.e.cfg.Banks.Status().Running
+	return t.e.cfg.Banks.Status().Other(t.op.Kind == DownloadSoftware)
 }
 
 // checkActivate judges the software to activate.

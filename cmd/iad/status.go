@@ -125,6 +125,9 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 		started = fmt.Sprintf("started %d times, the last: %s", st.Restarts, st.Reason)
 	}
 	fmt.Fprintf(w, "Device %s, %s\n\n", id, started)
+	if st.Banks.Running == 0 && st.Restarts != 0 {
+		fmt.Fprint(w, "No usable software: rescue mode. Install with: iadms upgrade TARGET --image FILE\n\n")
+	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "BANK\tVERSION\tSTATE\tROLES\tOCTETS\tCONFIG\tTRIES\tNOTE")
 	for i := range st.Banks.Banks {
