@@ -21,6 +21,7 @@ func (u *upgrade) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	u.banks = banks
 	if b := running(banks); u.replaced && b != nil {
 		u.record.OldDigest = b.Digest
 	}
@@ -28,7 +29,13 @@ func (u *upgrade) identify(ctx context.Context) error {
 		if err := u.expected(banks); err != nil {
 			return err
 		}
-	} else if b := running(banks); b != nil {
+		if u.record.Stage == StageDone && !u.lasting() {
+			u.note(0, fmt.Sprintf("the upgrade was finished, and is done once more: %s runs, with generation %d of the configuration data", running(banks), u.device.Generation))
+			u.plan.Resume, u.record = false, u.newRecord()
+			u.result = Result{Device: u.device.ID, OldVersion: u.device.Version}
+		}
+	}
+	if b := running(banks); b != nil && !u.plan.Resume {
 		u.record.OldDigest = b.Digest
 	}
 	return u.otherContents(u.plan.Image, banks)
@@ -46,7 +53,7 @@ func running(banks [2]Bank) *Bank {
 // otherContents refuses an image of which the device has the version but not
 // the contents: asked for the version it would say that it has that already.
 func (u *upgrade) otherContents(img *Image, banks [2]Bank) error {
-	if u.plan.Force {
+	if b := running(banks); u.plan.Force || b != nil && b.from(img) {
 		return nil
 	}
 	for _, b := range banks {

@@ -95,6 +95,10 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 			return err
 		}
 	}
+	if !modify && u.inForce(d) {
+		u.note(StepRecover, fmt.Sprintf("the configuration data that were backed up are in force: generation %d", d.Generation))
+		return nil
+	}
 	if modify || u.record.Modified == nil && u.plan.ModifyFirst && u.otherFormat(d) {
 		if err := u.modify(ctx, d); err != nil {
 			return err

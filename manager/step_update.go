@@ -107,22 +107,45 @@ func (u *upgrade) install(ctx context.Context) error {
 	if err := u.backUpAgain(ctx); err != nil {
 		return err
 	}
-	img := u.plan.Image
-	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), u.result.OldVersion, img.Version()))
-	request, err := u.downloadRequest(ThenActivate)
+	bank, err := u.installed(ctx)
+	if err == nil && bank == nil {
+		bank, err = u.download(ctx)
+	}
 	if err != nil {
 		return err
 	}
-	if !img.Manifest.NoReset {
-		request.Options = append(request.Options, ThenReset)
-	}
-	if _, err := u.perform(ctx, StepUpdate, StepUpdateWatch, u.plan.Limits.Update, request); err != nil {
-		return err
+	if bank != nil {
+		u.ranAlready = true
+		u.note(StepUpdate, fmt.Sprintf("the software is not installed again: %s runs already, from this image", bank))
 	}
 	if err := u.resetIfNeeded(ctx, StepUpdate, StepUpdateWatch); err != nil {
 		return err
 	}
 	return u.judgeUpdate(ctx)
+}
+
+// download is steps 130 and 140. A bank means that the device did nothing because it
+// runs this very software.
+func (u *upgrade) download(ctx context.Context) (*Bank, error) {
+	img := u.plan.Image
+	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), u.result.OldVersion, img.Version()))
+	request, err := u.downloadRequest(ThenActivate)
+	if err != nil {
+		return nil, err
+	}
+	if !img.Manifest.NoReset {
+		request.Options = append(request.Options, ThenReset)
+	}
+	_, err = u.perform(ctx, StepUpdate, StepUpdateWatch, u.plan.Limits.Update, request)
+	var failure *Failure
+	if !errors.As(err, &failure) || failure.Cause != mib.FailCauseAlreadyInstalled {
+		return nil, err
+	}
+	u.record.forget(mib.OperationKindDownloadSoftware)
+	if bank, lookErr := u.installed(ctx); lookErr == nil && bank != nil {
+		return bank, nil
+	}
+	return nil, err
 }
 
 // downloadRequest names server and file of the image.
@@ -261,6 +284,12 @@ func (u *upgrade) restoreOnce(ctx context.Context) error {
 // check has the device judge the image without changing anything.
 func (u *upgrade) check(ctx context.Context) error {
 	u.begin(StepUpdate, fmt.Sprintf("check %s, changing nothing", u.plan.Image.FileName()))
+	if bank, err := u.installed(ctx); err != nil {
+		return err
+	} else if bank != nil {
+		u.end(StepUpdateJudge, fmt.Sprintf("%s runs already, from this image: an upgrade would not install it again, but see to the configuration data", bank))
+		return nil
+	}
 	request, err := u.downloadRequest(CheckOnly)
 	if err != nil {
 		return err

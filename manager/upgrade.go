@@ -25,6 +25,9 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	if err := u.bind(ctx); err != nil {
 		return u.result, err
 	}
+	if u.unchanged(plan.Journal) {
+		return u.summary(ctx), nil
+	}
 	if err := u.setPace(ctx); err != nil {
 		return u.result, err
 	}
@@ -90,6 +93,10 @@ type upgrade struct {
 	offered string
 	// replaced: an upgrade is resumed with another image than it began with.
 	replaced bool
+	// banks are as found at the beginning.
+	banks [2]Bank
+	// ranAlready: the software of the image ran already, and was not installed.
+	ranAlready bool
 	// verified: the software passed the operator's own check.
 	verified bool
 	// last is the operation shown last, so that progress does not go back.
@@ -167,14 +174,7 @@ func (u *upgrade) suits(img *Image) error {
 
 // loadRecord takes up the journal's record, or begins a new one.
 func (u *upgrade) loadRecord(ctx context.Context) error {
-	u.record = &Record{
-		Device: u.device.ID, EngineID: u.identity().EngineID, Address: u.plan.Client.Address(),
-		OldVersion: u.device.Version, Owner: u.plan.Owner, Stage: StageBackup, Started: u.started,
-		Options: u.plan.Options,
-	}
-	if img := u.plan.Image; img != nil {
-		u.record.Image, u.record.ImageDigest = img.Path, img.Digest
-	}
+	u.record = u.newRecord()
 	if !u.plan.Resume {
 		return nil
 	}
@@ -205,6 +205,18 @@ func (u *upgrade) loadRecord(ctx context.Context) error {
 	}
 	u.result.OldVersion, u.result.Folder, u.result.Backup, u.result.Operations = r.OldVersion, r.Folder, r.Backup, r.Operations
 	return nil
+}
+
+func (u *upgrade) newRecord() *Record {
+	r := &Record{
+		Device: u.device.ID, EngineID: u.identity().EngineID, Address: u.plan.Client.Address(),
+		OldVersion: u.device.Version, Owner: u.plan.Owner, Stage: StageBackup, Started: u.started,
+		Options: u.plan.Options,
+	}
+	if img := u.plan.Image; img != nil {
+		r.Image, r.ImageDigest = img.Path, img.Digest
+	}
+	return r
 }
 
 // replaceImage has an upgrade that began with another image continue with this one, such

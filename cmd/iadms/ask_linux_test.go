@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestAskNothingEdited: at a terminal a person is asked about an edit that changed nothing,
@@ -20,6 +21,8 @@ func TestAskNothingEdited(t *testing.T) {
 		t.Fatal(err)
 	}
 	slave.Close()
+	hung := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer hung.Stop()
 	var screen bytes.Buffer
 	asked := 0
 	for buf := make([]byte, 4096); ; {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.com/iad/manager"
+	"example.com/iad/sim"
 )
 
 // simulated is a device of an iadsim process.
@@ -182,4 +183,67 @@ func makeFleetImage(t *testing.T, dir string) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return image
+}
+
+// TestFleetAgain: a fleet that is upgraded once more is left alone, and that is success,
+// unless a device is not what an upgrade leaves behind.
+func TestFleetAgain(t *testing.T) {
+	l := newLab(t, nil)
+	other := newLabOf(t, func(c *sim.Config) { c.ID = "TEST-0002" }, l.key)
+	image := l.image("2.0.0", 2)
+	args := func(more ...string) []string {
+		return append([]string{"upgrade", l.address, other.address, "--image", image, "--listen", "127.0.0.1", "--notifications", "none", "--poll", "100ms"}, more...)
+	}
+	if out, status := l.run(l.command("upgrade", l.address, "--image", image, "--listen", "127.0.0.1", "--notifications", "none", "--poll", "100ms")); status != exitOK {
+		t.Fatalf("exit status %d\n%s", status, out)
+	}
+	first := l.outcome()
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{args("--check"), "1 of 2 would accept it, 1 unchanged, 0 failed, 0 not begun"},
+		{args(), "1 of 2 upgraded, 1 unchanged, 0 failed, 0 not begun"},
+		{args(), "0 of 2 upgraded, 2 unchanged, 0 failed, 0 not begun"},
+		{args("--resume"), "0 of 2 upgraded, 2 unchanged, 0 failed, 0 not begun"},
+		{args("--check"), "0 of 2 would accept it, 2 unchanged, 0 failed, 0 not begun"},
+		{[]string{"upgrade", l.address, "--image", image, "--notifications", "none"}, "OK: TEST-0001 is unchanged: it runs 2.0.0 already, from this image"},
+	} {
+		if out, status := l.run(l.command(c.args...)); status != exitOK || !strings.Contains(out, c.want) || strings.Contains(out, "FAILED") {
+			t.Errorf("%v: exit status %d, want %q\n%s", c.args[3:], status, c.want, out)
+		}
+	}
+	out, status := l.run(l.command(args("--json")...))
+	var summary map[string]any
+	results := 0
+	for line := range strings.Lines(out) {
+		var l jsonLine
+		if err := errors.Join(json.Unmarshal([]byte(line), &l), json.Unmarshal([]byte(line), &summary)); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if l.Kind == "result" && l.Result.OK && l.Result.Unchanged && len(l.Result.Operations) == 0 {
+			results++
+		}
+	}
+	if status != exitOK || results != 2 || summary["ok"] != 2.0 || summary["unchanged"] != 2.0 || summary["failed"] != 0.0 {
+		t.Errorf("exit status %d, %d unchanged, summary %v\n%s", status, results, summary, out)
+	}
+	if now := l.outcome(); now.Digest != first.Digest || now.Done["backupConfig"] != 1 || now.Done["downloadSoftware"] != 1 {
+		t.Errorf("%+v, before: %+v", now, first)
+	}
+}
+
+// TestUpgradeAgainResumes: an upgrade that was not finished cannot begin once more when its
+// software runs already: it is resumed.
+func TestUpgradeAgainResumes(t *testing.T) {
+	l := newLab(t, nil)
+	image := l.image("2.0.0", 2)
+	l.killed(l.upgrade("--image", image), func(_ int, line jsonLine) bool { return line.Kind == "begin" && line.Step == 170 }, 0)
+	out, status := l.run(l.upgrade("--image", image))
+	if o := l.outcome(); status != exitOK || !strings.Contains(out, "it is resumed") || o.Digest == "" || o.Done["recoverConfig"] != 1 || o.Done["backupConfig"] != 1 {
+		t.Errorf("exit status %d, %+v\n%s", status, o, out)
+	}
+	if out, status := l.run(l.upgrade("--image", image)); status != exitOK || !strings.Contains(out, `"unchanged":true`) {
+		t.Errorf("once more: exit status %d\n%s", status, out)
+	}
 }

@@ -43,6 +43,8 @@ type fleetReport struct {
 	hidden int // devices being worked on without a bar
 	good   int
 	failed int
+
+	unchanged int
 }
 
 func (g *globals) newFleetReport(w io.Writer, check bool, retry func(targets []string) string) *fleetReport {
@@ -147,13 +149,25 @@ func (r *fleetReport) take(d *fleetDevice, err error) {
 func (r *fleetReport) ended(target string, of reporter, err error) {
 	d, ok := of.(*fleetDevice)
 	if !ok {
-		if j, ok := of.(*jsonReporter); ok && !j.finished {
-			j.finish(verdict{err: err})
+		if j, ok := of.(*jsonReporter); ok {
+			if !j.finished {
+				j.finish(verdict{err: err})
+			}
+			r.countUnchanged(j.unchanged)
 		}
 		return
 	}
 	r.take(d, err)
+	r.countUnchanged(d.result.Unchanged)
 	r.print(target, r.resultLine(d.verdict, err))
+}
+
+func (r *fleetReport) countUnchanged(unchanged bool) {
+	if unchanged {
+		r.count.Lock()
+		r.unchanged++
+		r.count.Unlock()
+	}
 }
 
 // print shows a line of a device.
@@ -164,7 +178,7 @@ func (r *fleetReport) print(target, text string) {
 func (r *fleetReport) resultLine(v verdict, err error) string {
 	result, took := v.result, v.result.Elapsed.Seconds()
 	switch {
-	case err == nil && r.check:
+	case err == nil && (r.check || result.Unchanged):
 		return v.done
 	case err == nil:
 		return fmt.Sprintf("OK      %s -> %s in %.1f s, backup %s", result.OldVersion, result.NewVersion, took, result.Folder)
@@ -203,13 +217,16 @@ func (r *fleetReport) finish(ctx context.Context, targets []string, outcomes []e
 	}
 	if r.json != nil {
 		if err := r.json.Encode(map[string]any{
-			"kind": "summary", "ok": good, "failed": len(failed), "not_begun": waiting, "elapsed_s": time.Since(r.began).Seconds(),
+			"kind": "summary", "ok": good, "unchanged": r.unchanged, "failed": len(failed), "not_begun": waiting, "elapsed_s": time.Since(r.began).Seconds(),
 		}); err != nil {
 			return err
 		}
 	} else {
+		if r.unchanged > 0 {
+			verb += fmt.Sprintf(", %d unchanged", r.unchanged)
+		}
 		fmt.Fprintf(r.w, "%d of %d %s, %d failed, %d not begun, in %.1f s\n",
-			good, len(outcomes), verb, len(failed), waiting, time.Since(r.began).Seconds())
+			good-r.unchanged, len(outcomes), verb, len(failed), waiting, time.Since(r.began).Seconds())
 		for _, line := range r.failures(targets, outcomes) {
 			fmt.Fprintln(r.w, line)
 		}

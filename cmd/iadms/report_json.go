@@ -16,6 +16,8 @@ type jsonReporter struct {
 	out      *json.Encoder
 	target   string // named in each line, unless empty
 	finished bool
+
+	unchanged bool // there was nothing to do
 }
 
 // printJSON prints one document.
@@ -138,7 +140,7 @@ func failureJSON(err error) *jsonFailure {
 }
 
 func (j *jsonReporter) finish(v verdict) {
-	j.finished = true
+	j.finished, j.unchanged = true, v.result.Unchanged
 	r, done := v.result, v.done
 	result := &jsonResult{
 		OK: v.err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Folder: r.Folder,

@@ -60,6 +60,9 @@ func newUpgrade(g *globals) *cobra.Command {
 data, 130-150 update of the software, 160 back to the old software if that fails, 170-190
 recovery of the configuration data, converted if the new software needs that.
 
+A device that runs the software of this image already, with its configuration data in
+force and no unfinished upgrade, is left alone: "unchanged", exit status 0.
+
 Without --server this command serves the files itself, by TFTP or FTP, on a free port.
 
 After a failure it asks how to go on; without a terminal, with --yes or with several
@@ -274,7 +277,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 		return err
 	}
 	defer unlock()
-	image, resume, err := r.choose(journal, report)
+	image, resume, err := r.choose(ctx, client, journal, report)
 	if err != nil {
 		return err
 	}
@@ -306,7 +309,10 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	}
 	result, err := manager.Upgrade(ctx, plan, operator, report.update)
 	done := fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", result.Device, result.OldVersion, result.NewVersion, result.Elapsed.Seconds())
-	if r.check {
+	switch {
+	case result.Unchanged:
+		done = fmt.Sprintf("OK: %s is unchanged: it runs %s already, from this image", result.Device, result.NewVersion)
+	case r.check:
 		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
 	}
 	v := verdict{result: result, err: err, done: done, target: target, hint: r.hint, server: r.upgradeOptions.files.server}
@@ -345,10 +351,23 @@ func (r *upgradeRun) find(ctx context.Context, client *manager.Client, report re
 
 // choose is what to install: the image of the command line, or that of the
 // journal; and whether there is something to resume. With --resume and an image
-// a device that was not begun with is begun with now.
-func (r *upgradeRun) choose(journal *manager.Journal, report reporter) (image *manager.Image, resume bool, err error) {
+// a device that was not begun with is begun with now. Without it an upgrade is resumed if it
+// cannot begin once more, because its software runs already.
+func (r *upgradeRun) choose(ctx context.Context, client *manager.Client, journal *manager.Journal, report reporter) (image *manager.Image, resume bool, err error) {
 	record, err := journal.Load()
 	none := errors.Is(err, manager.ErrNoRecord)
+	begun := err == nil && (record.Stage == manager.StageUpdate || record.Stage == manager.StageRecover)
+	if begun && !r.resume && !r.check && !r.force && bytes.Equal(record.ImageDigest, r.image.Digest) {
+		runs, err := client.Runs(ctx, r.image)
+		if err != nil {
+			return nil, false, err
+		}
+		if runs {
+			report.line(fmt.Sprintf("    the device runs this software already, and its upgrade, begun %s, was not finished (stage %q): it is resumed",
+				record.Started.Local().Format(time.DateTime), record.Stage))
+			return r.image, true, nil
+		}
+	}
 	switch {
 	case err != nil && !none && r.resume, none && r.resume && r.image == nil:
 		return nil, false, err
