@@ -201,14 +201,21 @@ func ftpError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%w: disk full", ftpserver.ErrStorageExceeded)
-	case errors.Is(err, errTooLarge):
-		return fmt.Errorf("%w: %w", ftpserver.ErrStorageExceeded, err)
+		return ftpExceeded{errors.New("disk full")}
+	case errors.Is(err, errTooLarge), errors.Is(err, errFull):
+		return ftpExceeded{err}
 	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errOffset):
 		return fmt.Errorf("%w: %w", ftpserver.ErrFileNameNotAllowed, err)
 	}
 	return plainError(err)
 }
+
+// ftpExceeded is answered with 552. Its text stands alone: the reply begins with several
+// phrases of the library's, and devices keep a line of it.
+type ftpExceeded struct{ error }
+
+func (e ftpExceeded) Unwrap() error        { return e.error }
+func (e ftpExceeded) Is(target error) bool { return target == ftpserver.ErrStorageExceeded }
 
 func (f *ftpFS) ReadDir(name string) ([]os.FileInfo, error) {
 	if err := f.protected(); err != nil {

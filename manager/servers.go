@@ -38,7 +38,8 @@ type ServersConfig struct {
 	// Certificate is for FTP over TLS; nil: the server makes one for itself, kept
 	// in Files, which devices are to know by its fingerprint.
 	Certificate *tls.Certificate
-	// MaxUpload is the largest file accepted, in octets; 0: 16 MiB.
+	// MaxUpload is the largest file accepted, in octets; 0: 16 MiB. The folder of a
+	// backup takes twice as much for each file of the backup, in all.
 	MaxUpload int64
 	// Bandwidth limits all transfers together, in octets a second; 0: none.
 	Bandwidth int
@@ -78,6 +79,7 @@ func StartServers(cfg ServersConfig) (*Servers, error) {
 	s := &Servers{cfg: cfg, cancel: cancel, places: newPlaces(), store: &store{
 		files: cfg.Files, maxUpload: cfg.MaxUpload, limiter: newLimiter(cfg.Bandwidth), log: cfg.Log,
 		images: make(map[string]imageSource), grants: make(map[string]*grant),
+		uploads: make(map[*upload]bool), used: make(map[string]int64),
 	}}
 	if err := s.listen(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -112,7 +112,13 @@ func open(t *testing.T, s *manager.Servers, p manager.Protocol, device string) (
 		c.SetBlockSize(1400)
 		return session, tftpClient{c}
 	}
-	c, err := ftp.Dial(address, ftp.DialWithTimeout(5*time.Second))
+	return session, login(t, a)
+}
+
+// login is a connection of its own for FTP.
+func login(t *testing.T, a manager.FileServerAddress) fileClient {
+	t.Helper()
+	c, err := ftp.Dial(net.JoinHostPort(a.Host, fmt.Sprint(a.Port)), ftp.DialWithTimeout(5*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +126,7 @@ func open(t *testing.T, s *manager.Servers, p manager.Protocol, device string) (
 	if err := c.Login(a.User, a.Password); err != nil {
 		t.Fatal(err)
 	}
-	return session, ftpClient{c}
+	return ftpClient{c}
 }
 
 func eachProtocol(t *testing.T, test func(t *testing.T, p manager.Protocol)) {

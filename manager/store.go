@@ -26,6 +26,7 @@ import (
 var (
 	errFileName = errors.New("file name not allowed")
 	errTooLarge = errors.New("file larger than the server accepts")
+	errFull     = errors.New("folder full")
 	errNoUpload = errors.New("uploads are not open for this folder")
 	errOffset   = errors.New("the upload cannot go on there")
 )
@@ -46,6 +47,10 @@ type store struct {
 	images map[string]imageSource
 	grants map[string]*grant // by user name
 	serial int
+	// uploads are those under way; used has no fewer octets than a folder's files and
+	// uploads have.
+	uploads map[*upload]bool
+	used    map[string]int64
 }
 
 // imageSource opens a published file.
@@ -227,7 +232,7 @@ func plainError(err error) error {
 		return errors.New("file not found")
 	case errors.Is(err, fs.ErrPermission):
 		return errors.New("access denied")
-	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errTooLarge), errors.Is(err, errOffset):
+	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errTooLarge), errors.Is(err, errFull), errors.Is(err, errOffset):
 		return err
 	}
 	return errors.New("server error")

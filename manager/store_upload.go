@@ -48,7 +48,7 @@ func beforeSetAside(base string) string {
 
 // create begins an upload. Nothing shows under the name until it is complete.
 func (a access) create(ctx context.Context, name string) (*upload, error) {
-	clean, _, err := a.uploadFolder(name)
+	clean, final, err := a.uploadFolder(name)
 	if err != nil {
 		return nil, err
 	}
@@ -60,33 +60,15 @@ func (a access) create(ctx context.Context, name string) (*upload, error) {
 	a.store.serial++
 	temp := path.Join(folder, fmt.Sprintf(".%s.%d", path.Base(clean), a.store.serial))
 	a.store.mu.Unlock()
-	f, err := a.store.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	u := &upload{access: a, store: a.store, ctx: ctx, temp: temp, name: clean, maxSum: a.store.maxSum(final)}
+	if err := a.store.enter(u); err != nil {
 		return nil, err
 	}
-	return &upload{access: a, store: a.store, ctx: ctx, file: f, temp: temp, name: clean}, nil
-}
-
-// room tells whether a folder may take one more file; the one named except is not
-// counted. Uploads under way are not either: there are no more of them than connections
-// or transfers, and requests that nobody goes on with must not keep out those that
-// somebody does.
-func (s *store) room(folder, except string) error {
-	list, err := afero.ReadDir(s.files, folder)
-	if err != nil {
-		return err
+	if u.file, err = a.store.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		a.store.leave(u)
+		return nil, err
 	}
-	kept := 0
-	for _, info := range list {
-		underWay := strings.HasPrefix(info.Name(), ".") && !strings.HasSuffix(info.Name(), partialSuffix)
-		if !underWay && info.Name() != except {
-			kept++
-		}
-	}
-	if kept >= maxGrantFiles {
-		return fmt.Errorf("%w: folder %s holds %d files already", errTooLarge, folder, kept)
-	}
-	return nil
+	return u, nil
 }
 
 const partialSuffix = ".partial"
@@ -140,6 +122,9 @@ func (u *upload) begin(name string, n int64) error {
 		return err
 	}
 	defer f.Close()
+	if err := u.store.reserve(u, n); err != nil {
+		return err
+	}
 	u.size, err = io.CopyN(u.file, f, n)
 	return err
 }
@@ -261,6 +246,9 @@ type upload struct {
 	size   int64
 	gone   bool // abandoned
 
+	maxSum   int64 // of its folder
+	reserved int64 // of that sum, under the store's lock
+
 	extends bool // begins with all of the file that has the name
 }
 
@@ -268,6 +256,10 @@ func (u *upload) Write(p []byte) (int, error) {
 	if u.size+int64(len(p)) > u.store.maxUpload {
 		err := fmt.Errorf("%w: more than %d octets", errTooLarge, u.store.maxUpload)
 		u.abandon(err) // before the client hears of it
+		return 0, err
+	}
+	if err := u.store.reserve(u, int64(len(p))); err != nil {
+		u.abandon(err)
 		return 0, err
 	}
 	if err := throttle(u.ctx, u.store.limiter, len(p)); err != nil {
@@ -280,6 +272,7 @@ func (u *upload) Write(p []byte) (int, error) {
 
 // commit makes the file visible, durably.
 func (u *upload) commit() error {
+	defer u.store.leave(u)
 	err := u.file.Sync()
 	if cerr := u.file.Close(); err == nil {
 		err = cerr
@@ -308,6 +301,7 @@ func (u *upload) abandon(why error) {
 		return
 	}
 	u.gone = true
+	defer u.store.leave(u)
 	u.store.log.Warn("upload given up", "file", u.name, "octets", u.size, "cause", why)
 	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
 		u.store.log.Warn("temporary file stays", "file", u.temp, "cause", err)
@@ -321,6 +315,7 @@ func (u *upload) breakOff(why error) {
 		return
 	}
 	u.gone = true
+	defer u.store.leave(u)
 	u.store.log.Warn("upload broke off", "file", u.name, "octets", u.size, "cause", why)
 	err := u.file.Sync()
 	if cerr := u.file.Close(); err == nil {

@@ -300,6 +300,10 @@ func (s *store) receiveTFTP(link *tftpLink, p tftpwire.Packet, log *slog.Logger)
 	if err != nil {
 		return err
 	}
+	if err := s.fits(up, p.Options.Size); err != nil {
+		up.abandon(err)
+		return err
+	}
 	log.Debug("TFTP upload begins", "file", p.Filename)
 	r := newTFTPReceiver(link, up, acceptTFTP(p.Options, maxTFTPReceiveWindow, maxTFTPReceiveOctets))
 	if err := r.run(); err != nil {

@@ -126,7 +126,7 @@ func newTFTPLab(t *testing.T, toClient, toServer func(b []byte) []time.Duration)
 	log := &bytes.Buffer{}
 	s := &store{
 		files: afero.NewMemMapFs(), maxUpload: 4 << 20, log: slog.New(slog.NewTextHandler(log, nil)),
-		images: map[string]imageSource{}, grants: map[string]*grant{},
+		images: map[string]imageSource{}, grants: map[string]*grant{}, uploads: map[*upload]bool{}, used: map[string]int64{},
 	}
 	s.grants["x"] = &grant{anonymous: true, folder: "backup/A/1", final: map[string]bool{"f": true}}
 	if err := s.files.MkdirAll("backup/A/1", 0o700); err != nil {

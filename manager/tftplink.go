@@ -225,7 +225,7 @@ func tftpError(err error) (tftpwire.ErrorCode, string) {
 		return tftpwire.ErrFileNotFound, text
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, errFileName), errors.Is(err, errNoUpload):
 		return tftpwire.ErrAccessViolation, text
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, errTooLarge), errors.Is(err, errFull):
 		return tftpwire.ErrDiskFull, text
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return tftpwire.ErrDiskFull, "disk full"

@@ -28,7 +28,7 @@ import (
 // others.
 type fleetReport struct {
 	began time.Time
-	check bool          // devices are only asked whether they would accept the image
+	check bool // devices are only asked whether they would accept the image
 	retry func(targets []string) string
 	json  *json.Encoder // nil: for people
 	bars  *mpb.Progress // nil: no terminal
