@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/gosnmp/gosnmp"
@@ -134,8 +135,12 @@ func TestNotUnchanged(t *testing.T) {
 		upgrade(l, plan)
 		for _, resume := range []bool{false, true} { // resumed or not: the journal is done
 			plan.Resume = resume
+			l.updates = nil
 			if result := upgrade(l, plan); result.Unchanged || !result.OnDefaults {
 				t.Errorf("resumed %v: %+v", resume, result)
+			}
+			if !slices.ContainsFunc(l.updates, func(u manager.Update) bool { return u.Kind == manager.Warned && u.Step == manager.StepRecover }) {
+				t.Errorf("resumed %v: nobody hears that it stays on its defaults", resume)
 			}
 		}
 		plan.CheckOnly = true
