@@ -12,8 +12,8 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/peers"
-	"example.com/iad/internal/tftpwire"
 	"example.com/iad/mib"
+	"example.com/iad/transfer/tftp"
 )
 
 // What the device gives to package transfer can be sent a second time, and its progress
@@ -113,22 +113,22 @@ func (s *narrowServer) answer(b []byte) []byte {
 		s.dropped++
 		return nil
 	}
-	p, err := tftpwire.Parse(b)
+	p, err := tftp.Parse(b)
 	switch {
 	case err != nil:
 		return nil
-	case p.Op == tftpwire.OpWriteRequest:
+	case p.Op == tftp.OpWriteRequest:
 		s.name, s.block = p.Filename, 0
 		s.files[s.name] = nil
-		return tftpwire.AppendOptionAck(nil, tftpwire.Options{BlockSize: p.Options.BlockSize})
-	case p.Op == tftpwire.OpReadRequest:
-		return tftpwire.AppendError(nil, tftpwire.ErrorCode(2), "uploads cannot be read")
-	case p.Op == tftpwire.OpData && p.Block == s.block+1:
+		return tftp.AppendOptionAck(nil, tftp.Options{BlockSize: p.Options.BlockSize})
+	case p.Op == tftp.OpReadRequest:
+		return tftp.AppendError(nil, tftp.ErrorCode(2), "uploads cannot be read")
+	case p.Op == tftp.OpData && p.Block == s.block+1:
 		s.files[s.name] = append(s.files[s.name], p.Data...)
 		s.block++
-		return tftpwire.AppendAck(nil, s.block)
-	case p.Op == tftpwire.OpData:
-		return tftpwire.AppendAck(nil, s.block)
+		return tftp.AppendAck(nil, s.block)
+	case p.Op == tftp.OpData:
+		return tftp.AppendAck(nil, s.block)
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/peers"
-	"example.com/iad/internal/tftpwire"
 	"example.com/iad/manager"
+	"example.com/iad/transfer/tftp"
 )
 
 // TestExternalServerDigest reads backups back from servers: the embedded ones stand for
@@ -95,9 +95,9 @@ func TestExternalServerRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	answers := map[string][]byte{
-		"locked":  tftpwire.AppendError(nil, tftpwire.ErrAccessViolation, "only uploads here"),
-		"missing": tftpwire.AppendError(nil, tftpwire.ErrFileNotFound, "no"),
-		"short":   tftpwire.AppendError(nil, tftpwire.ErrNotDefined, strings.Repeat("x", 2000)),
+		"locked":  tftp.AppendError(nil, tftp.ErrAccessViolation, "only uploads here"),
+		"missing": tftp.AppendError(nil, tftp.ErrFileNotFound, "no"),
+		"short":   tftp.AppendError(nil, tftp.ErrNotDefined, strings.Repeat("x", 2000)),
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -107,7 +107,7 @@ func TestExternalServerRefuses(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if p, err := tftpwire.Parse(buf[:n]); err == nil {
+			if p, err := tftp.Parse(buf[:n]); err == nil {
 				_, _ = conn.WriteTo(answers[p.Filename], from)
 			}
 		}

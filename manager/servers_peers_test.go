@@ -22,9 +22,9 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/peers"
-	"example.com/iad/internal/tftpwire"
 	"example.com/iad/manager"
 	"example.com/iad/transfer"
+	"example.com/iad/transfer/tftp"
 )
 
 // program is a client that operators use, as the servers' tests call it.
@@ -327,7 +327,7 @@ func TestServersCloseAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer udp.Close()
-	if _, err := udp.Write(tftpwire.AppendRequest(nil, tftpwire.OpWriteRequest, folder+"/y", tftpwire.Options{})); err != nil {
+	if _, err := udp.Write(tftp.AppendRequest(nil, tftp.OpWriteRequest, folder+"/y", tftp.Options{})); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -415,9 +415,9 @@ func TestServersTFTPFlood(t *testing.T) {
 					return
 				default:
 				}
-				op := tftpwire.OpReadRequest + tftpwire.Op(i%2)
-				options := tftpwire.Options{Window: 1 + i} // another request each time: what went on with this port ends
-				if _, err := conn.Write(tftpwire.AppendRequest(nil, op, folder+"/userData.cfg", options)); err == nil {
+				op := tftp.OpReadRequest + tftp.Op(i%2)
+				options := tftp.Options{Window: 1 + i} // another request each time: what went on with this port ends
+				if _, err := conn.Write(tftp.AppendRequest(nil, op, folder+"/userData.cfg", options)); err == nil {
 					sent.Add(1)
 				}
 			}

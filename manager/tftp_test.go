@@ -15,10 +15,10 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
-var tftpTerms = []tftpwire.Options{
+var tftpTerms = []tftp.Options{
 	{},
 	{BlockSize: 1428, HasSize: true, Timeout: 1},
 	{BlockSize: 1428, Window: 2},
@@ -27,7 +27,7 @@ var tftpTerms = []tftpwire.Options{
 }
 
 // eachLine runs a test on lines of every kind, in no real time.
-func eachLine(t *testing.T, test func(l *tftpLab, size int, o tftpwire.Options)) {
+func eachLine(t *testing.T, test func(l *tftpLab, size int, o tftp.Options)) {
 	for _, line := range []struct {
 		name               string
 		delay              time.Duration
@@ -55,7 +55,7 @@ func eachLine(t *testing.T, test func(l *tftpLab, size int, o tftpwire.Options))
 }
 
 func TestTFTPDownloads(t *testing.T) {
-	eachLine(t, func(l *tftpLab, size int, o tftpwire.Options) {
+	eachLine(t, func(l *tftpLab, size int, o tftp.Options) {
 		want := contents(size)
 		if err := afero.WriteFile(l.store.files, l.folder+"f", want, 0o600); err != nil {
 			l.Fatal(err)
@@ -67,12 +67,12 @@ func TestTFTPDownloads(t *testing.T) {
 }
 
 func TestTFTPUploads(t *testing.T) {
-	eachLine(t, func(l *tftpLab, size int, o tftpwire.Options) {
+	eachLine(t, func(l *tftpLab, size int, o tftp.Options) {
 		want := contents(size)
 		if o.HasSize {
 			o.Size = int64(size)
 		}
-		if p := l.upload(l.folder+"f", want, o); p.Op == tftpwire.OpError {
+		if p := l.upload(l.folder+"f", want, o); p.Op == tftp.OpError {
 			l.Fatalf("ERROR %d %s", p.Code, p.Message)
 		}
 		l.holds("f", want)
@@ -96,7 +96,7 @@ func TestTFTPRollover(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newTFTPLab(t, nil, nil)
 			want := contents(8*70_000 + 3)
-			o := tftpwire.Options{BlockSize: 8, Window: window}
+			o := tftp.Options{BlockSize: 8, Window: window}
 			l.upload(l.folder+"f", want, o)
 			l.holds("f", want)
 			l.connect(nil, nil)
@@ -128,9 +128,9 @@ func TestTFTPSorcerersApprentice(t *testing.T) {
 }
 
 // losing loses the datagrams that a test names.
-func losing(lose func(tftpwire.Packet) bool) func([]byte) []time.Duration {
+func losing(lose func(tftp.Packet) bool) func([]byte) []time.Duration {
 	return func(b []byte) []time.Duration {
-		if p, err := tftpwire.Parse(b); err == nil && lose(p) {
+		if p, err := tftp.Parse(b); err == nil && lose(p) {
 			return nil
 		}
 		return []time.Duration{time.Millisecond}
@@ -140,15 +140,15 @@ func losing(lose func(tftpwire.Packet) bool) func([]byte) []time.Duration {
 func TestTFTPLastAcknowledgementLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := 0
-		l := newTFTPLab(t, losing(func(p tftpwire.Packet) bool {
-			if p.Op == tftpwire.OpAck && p.Block == 3 && lost < 2 {
+		l := newTFTPLab(t, losing(func(p tftp.Packet) bool {
+			if p.Op == tftp.OpAck && p.Block == 3 && lost < 2 {
 				lost++
 				return true
 			}
 			return false
 		}), nil)
 		want := contents(1200)
-		if p := l.upload(l.folder+"f", want, tftpwire.Options{}); p.Op != tftpwire.OpAck || lost != 2 {
+		if p := l.upload(l.folder+"f", want, tftp.Options{}); p.Op != tftp.OpAck || lost != 2 {
 			t.Errorf("upload ended with %+v, %d acknowledgements lost", p, lost)
 		}
 		l.holds("f", want)
@@ -159,22 +159,22 @@ func TestTFTPLastAcknowledgementLost(t *testing.T) {
 // has said anything, and leaves nothing behind.
 func TestTFTPSilence(t *testing.T) {
 	for name, x := range map[string]struct {
-		op      tftpwire.Op
-		options tftpwire.Options
+		op      tftp.Op
+		options tftp.Options
 		speak   bool
 		most    time.Duration
 	}{
-		"read, never heard":          {tftpwire.OpReadRequest, tftpwire.Options{}, false, tftpFirstPatience + 8*time.Second},
-		"read, options, never heard": {tftpwire.OpReadRequest, tftpwire.Options{BlockSize: 1000}, false, tftpFirstPatience + 8*time.Second},
-		"read, heard":                {tftpwire.OpReadRequest, tftpwire.Options{}, true, tftpPatience + 8*time.Second},
-		"write, never heard":         {tftpwire.OpWriteRequest, tftpwire.Options{}, false, tftpFirstPatience + 8*time.Second},
-		"write, heard":               {tftpwire.OpWriteRequest, tftpwire.Options{}, true, tftpPatience + 8*time.Second},
+		"read, never heard":          {tftp.OpReadRequest, tftp.Options{}, false, tftpFirstPatience + 8*time.Second},
+		"read, options, never heard": {tftp.OpReadRequest, tftp.Options{BlockSize: 1000}, false, tftpFirstPatience + 8*time.Second},
+		"read, heard":                {tftp.OpReadRequest, tftp.Options{}, true, tftpPatience + 8*time.Second},
+		"write, never heard":         {tftp.OpWriteRequest, tftp.Options{}, false, tftpFirstPatience + 8*time.Second},
+		"write, heard":               {tftp.OpWriteRequest, tftp.Options{}, true, tftpPatience + 8*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newTFTPLab(t, nil, nil)
 				target := "g"
-				if x.op == tftpwire.OpReadRequest {
+				if x.op == tftp.OpReadRequest {
 					target = "f"
 					if err := afero.WriteFile(l.store.files, l.folder+"f", contents(2000), 0o600); err != nil {
 						t.Fatal(err)
@@ -182,20 +182,20 @@ func TestTFTPSilence(t *testing.T) {
 				}
 				begun := time.Now()
 				l.request(x.op, l.folder+target, x.options)
-				if x.speak && x.op == tftpwire.OpReadRequest {
-					_, _ = l.client.Write(tftpwire.AppendAck(nil, 1))
+				if x.speak && x.op == tftp.OpReadRequest {
+					_, _ = l.client.Write(tftp.AppendAck(nil, 1))
 				} else if x.speak {
-					_, _ = l.client.Write(append(tftpwire.AppendDataHeader(nil, 1), contents(512)...))
+					_, _ = l.client.Write(append(tftp.AppendDataHeader(nil, 1), contents(512)...))
 				}
 				l.server.tasks.Wait()
 				if took := time.Since(begun); took > x.most {
 					t.Errorf("given up after %v", took)
 				}
-				last := tftpwire.Packet{}
+				last := tftp.Packet{}
 				for len(l.client.inbox) > 0 {
 					last, _ = l.client.receive(t, 0)
 				}
-				if last.Op != tftpwire.OpError {
+				if last.Op != tftp.OpError {
 					t.Errorf("the client's last packet is %+v", last)
 				}
 				if _, err := l.store.files.Stat(l.folder + "g"); !errors.Is(err, fs.ErrNotExist) {
@@ -210,7 +210,7 @@ func TestTFTPSilence(t *testing.T) {
 func TestTFTPStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTFTPLab(t, nil, nil)
-		l.request(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{})
+		l.request(tftp.OpWriteRequest, l.folder+"f", tftp.Options{})
 		synctest.Wait()
 		begun := time.Now()
 		l.stop()
@@ -219,7 +219,7 @@ func TestTFTPStop(t *testing.T) {
 			t.Errorf("stopping took %v", took)
 		}
 		for len(l.client.inbox) > 0 {
-			if p, _ := l.client.receive(t, 0); p.Op == tftpwire.OpError && p.Message == errServerStops.Error() {
+			if p, _ := l.client.receive(t, 0); p.Op == tftp.OpError && p.Message == errServerStops.Error() {
 				return
 			}
 		}
@@ -253,30 +253,30 @@ func TestTFTPBandwidth(t *testing.T) {
 func TestTFTPErrors(t *testing.T) {
 	full := func(l *tftpLab) { l.store.files = fullFs{l.store.files} }
 	for name, x := range map[string]struct {
-		op      tftpwire.Op
+		op      tftp.Op
 		file    string
 		raw     string // instead of the above
-		options tftpwire.Options
+		options tftp.Options
 		data    int
 		prepare func(*tftpLab)
-		want    tftpwire.ErrorCode
+		want    tftp.ErrorCode
 	}{
-		"no such file":         {op: tftpwire.OpReadRequest, file: "backup/A/1/none", want: tftpwire.ErrFileNotFound},
-		"somebody else's file": {op: tftpwire.OpReadRequest, file: "backup/B/1/f", want: tftpwire.ErrFileNotFound},
-		"name not allowed":     {op: tftpwire.OpReadRequest, file: "../etc/passwd", want: tftpwire.ErrAccessViolation},
-		"no upload here":       {op: tftpwire.OpWriteRequest, file: "f", want: tftpwire.ErrAccessViolation},
-		"not a name for it":    {op: tftpwire.OpWriteRequest, file: "backup/A/1/g", want: tftpwire.ErrAccessViolation},
-		"too large, announced": {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{HasSize: true, Size: 4<<20 + 1}, want: tftpwire.ErrDiskFull},
-		"too large":            {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{BlockSize: 60_000}, data: 4<<20 + 1, want: tftpwire.ErrDiskFull},
-		"disk full":            {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", data: 10, prepare: full, want: tftpwire.ErrDiskFull},
-		"exists": {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", data: 10, want: tftpwire.ErrFileExists, prepare: func(l *tftpLab) {
+		"no such file":         {op: tftp.OpReadRequest, file: "backup/A/1/none", want: tftp.ErrFileNotFound},
+		"somebody else's file": {op: tftp.OpReadRequest, file: "backup/B/1/f", want: tftp.ErrFileNotFound},
+		"name not allowed":     {op: tftp.OpReadRequest, file: "../etc/passwd", want: tftp.ErrAccessViolation},
+		"no upload here":       {op: tftp.OpWriteRequest, file: "f", want: tftp.ErrAccessViolation},
+		"not a name for it":    {op: tftp.OpWriteRequest, file: "backup/A/1/g", want: tftp.ErrAccessViolation},
+		"too large, announced": {op: tftp.OpWriteRequest, file: "backup/A/1/f", options: tftp.Options{HasSize: true, Size: 4<<20 + 1}, want: tftp.ErrDiskFull},
+		"too large":            {op: tftp.OpWriteRequest, file: "backup/A/1/f", options: tftp.Options{BlockSize: 60_000}, data: 4<<20 + 1, want: tftp.ErrDiskFull},
+		"disk full":            {op: tftp.OpWriteRequest, file: "backup/A/1/f", data: 10, prepare: full, want: tftp.ErrDiskFull},
+		"exists": {op: tftp.OpWriteRequest, file: "backup/A/1/f", data: 10, want: tftp.ErrFileExists, prepare: func(l *tftpLab) {
 			l.store.files = crowdedFs{l.store.files}
 		}},
-		"size not as announced": {op: tftpwire.OpWriteRequest, file: "backup/A/1/f", options: tftpwire.Options{HasSize: true, Size: 11}, data: 10, want: tftpwire.ErrNotDefined},
-		"text mode":             {raw: "\x00\x01backup/A/1/f\x00netascii\x00", want: tftpwire.ErrIllegal},
-		"mail":                  {raw: "\x00\x02somebody\x00mail\x00", want: tftpwire.ErrIllegal},
-		"no name":               {raw: "\x00\x01\x00octet\x00", want: tftpwire.ErrIllegal},
-		"no mode":               {raw: "\x00\x02f\x00", want: tftpwire.ErrIllegal},
+		"size not as announced": {op: tftp.OpWriteRequest, file: "backup/A/1/f", options: tftp.Options{HasSize: true, Size: 11}, data: 10, want: tftp.ErrNotDefined},
+		"text mode":             {raw: "\x00\x01backup/A/1/f\x00netascii\x00", want: tftp.ErrIllegal},
+		"mail":                  {raw: "\x00\x02somebody\x00mail\x00", want: tftp.ErrIllegal},
+		"no name":               {raw: "\x00\x01\x00octet\x00", want: tftp.ErrIllegal},
+		"no mode":               {raw: "\x00\x02f\x00", want: tftp.ErrIllegal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -284,19 +284,19 @@ func TestTFTPErrors(t *testing.T) {
 				if x.prepare != nil {
 					x.prepare(l)
 				}
-				var p tftpwire.Packet
+				var p tftp.Packet
 				switch {
 				case x.raw != "":
 					request, _ := parseTFTPRequest([]byte(x.raw))
 					l.server.handle(request, x.raw, netip.MustParseAddrPort("192.0.2.1:1000"), netip.Addr{})
 					p, _ = l.client.receive(t, time.Second)
-				case x.op == tftpwire.OpReadRequest:
+				case x.op == tftp.OpReadRequest:
 					l.request(x.op, x.file, x.options)
 					p, _ = l.client.receive(t, time.Second)
 				default:
 					p = l.upload(x.file, contents(x.data), x.options)
 				}
-				if p.Op != tftpwire.OpError || p.Code != x.want {
+				if p.Op != tftp.OpError || p.Code != x.want {
 					t.Errorf("got %+v, want error %d", p, x.want)
 				}
 			})
@@ -345,12 +345,12 @@ func TestTFTPRequests(t *testing.T) {
 			return len(l.server.transfers)
 		}
 		for range 3 {
-			l.request(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{})
+			l.request(tftp.OpWriteRequest, l.folder+"f", tftp.Options{})
 		}
 		if n := count(); n != 1 {
 			t.Errorf("a request that was repeated began %d transfers", n)
 		}
-		l.request(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{Window: 2})
+		l.request(tftp.OpWriteRequest, l.folder+"f", tftp.Options{Window: 2})
 		if n := count(); n != 1 {
 			t.Errorf("a port has %d transfers", n)
 		}
@@ -358,13 +358,13 @@ func TestTFTPRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		for port := range 1000 {
-			l.requestFrom(tftpwire.OpReadRequest, l.folder+"f", tftpwire.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
+			l.requestFrom(tftp.OpReadRequest, l.folder+"f", tftp.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
 		}
 		if n := count(); n != 1+maxTFTPPerHost {
 			t.Errorf("%d transfers while one host asks for very many", n)
 		}
 		for host := range 1000 {
-			l.requestFrom(tftpwire.OpReadRequest, l.folder+"f", tftpwire.Options{}, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)}), 1))
+			l.requestFrom(tftp.OpReadRequest, l.folder+"f", tftp.Options{}, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)}), 1))
 		}
 		if n := count(); n != maxTFTPTransfers {
 			t.Errorf("%d transfers while very many hosts ask", n)
@@ -383,14 +383,14 @@ func TestTFTPCrowdedFolder(t *testing.T) {
 			return server, nil
 		}
 		for port := range 2 * maxGrantFiles {
-			l.requestFrom(tftpwire.OpWriteRequest, l.folder+"f", tftpwire.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
+			l.requestFrom(tftp.OpWriteRequest, l.folder+"f", tftp.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
 		}
 		synctest.Wait()
 		if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) < maxGrantFiles {
 			t.Fatalf("%d uploads are open, %v", len(list), err)
 		}
 		l.server.dialer = toClient
-		if p := l.upload(l.folder+"f", contents(1000), tftpwire.Options{}); p.Op == tftpwire.OpError {
+		if p := l.upload(l.folder+"f", contents(1000), tftp.Options{}); p.Op == tftp.OpError {
 			t.Errorf("got %+v", p)
 		}
 		l.stop()

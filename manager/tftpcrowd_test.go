@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // A server without room ends nothing that runs and says nothing to who asks: a device
@@ -33,12 +33,12 @@ func TestTFTPFull(t *testing.T) {
 		ask := func(host string, port int) *memoryConn {
 			from := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))
 			delete(clients, from)
-			l.requestFrom(tftpwire.OpReadRequest, l.folder+"f", tftpwire.Options{BlockSize: 512}, from)
+			l.requestFrom(tftp.OpReadRequest, l.folder+"f", tftp.Options{BlockSize: 512}, from)
 			synctest.Wait()
 			return clients[from]
 		}
 		ack := func(c *memoryConn, block int) {
-			_, _ = c.Write(tftpwire.AppendAck(nil, uint16(block)))
+			_, _ = c.Write(tftp.AppendAck(nil, uint16(block)))
 			synctest.Wait()
 		}
 		// The addresses of one IPv6 network are one host.
@@ -71,7 +71,7 @@ func TestTFTPFull(t *testing.T) {
 		}
 		for i, c := range append(all, late) {
 			for len(c.inbox) > 0 {
-				if p, _ := c.receive(t, 0); p.Op == tftpwire.OpError {
+				if p, _ := c.receive(t, 0); p.Op == tftp.OpError {
 					t.Errorf("transfer %d was ended: %d %s", i, p.Code, p.Message)
 				}
 			}

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // Bounds of the TFTP server, against clients that ask and then say no more.
@@ -127,21 +127,21 @@ func (t *tftpServer) listen() error {
 // is no request gets no answer. A request with an option whose value cannot be read
 // is served without options, as by a server that knows none; one without a file name
 // or a mode is left with neither.
-func parseTFTPRequest(b []byte) (tftpwire.Packet, bool) {
-	p, err := tftpwire.Parse(b)
+func parseTFTPRequest(b []byte) (tftp.Packet, bool) {
+	p, err := tftp.Parse(b)
 	switch {
 	case err == nil:
 	case p.Filename != "":
-		p.Options = tftpwire.Options{}
+		p.Options = tftp.Options{}
 	case len(b) >= 4:
-		p = tftpwire.Packet{Op: tftpwire.Op(binary.BigEndian.Uint16(b))}
+		p = tftp.Packet{Op: tftp.Op(binary.BigEndian.Uint16(b))}
 	}
-	return p, p.Op == tftpwire.OpReadRequest || p.Op == tftpwire.OpWriteRequest
+	return p, p.Op == tftp.OpReadRequest || p.Op == tftp.OpWriteRequest
 }
 
 // handle begins the transfer that a request asks for, if there is room. A request
 // that finds none is not answered: its sender repeats it.
-func (t *tftpServer) handle(p tftpwire.Packet, raw string, from netip.AddrPort, local netip.Addr) {
+func (t *tftpServer) handle(p tftp.Packet, raw string, from netip.AddrPort, local netip.Addr) {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	transfer := &tftpTransfer{client: from, local: local, request: raw, begun: time.Now(), cancel: cancel}
 	if why := t.admit(transfer); why != "" {
@@ -237,7 +237,7 @@ func (t *tftpServer) setState(x *tftpTransfer, s tftpState) {
 }
 
 // serve carries out one transfer and tells the client if it fails.
-func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftpwire.Packet) {
+func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) {
 	conn, err := t.dialer(x.local, x.client)
 	if err != nil {
 		t.noise.warn("TFTP request not served", "client", x.client, "cause", err)
@@ -249,9 +249,9 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftpwire.Pack
 	switch {
 	case p.Filename == "":
 		err = fmt.Errorf("%w: a request without file name or mode", errTFTPMode)
-	case p.Mode != tftpwire.ModeOctet:
+	case p.Mode != tftp.ModeOctet:
 		err = fmt.Errorf("%w: mode %.16q: use binary (octet) mode", errTFTPMode, p.Mode)
-	case p.Op == tftpwire.OpReadRequest:
+	case p.Op == tftp.OpReadRequest:
 		err = t.store.sendTFTP(link, p, log)
 	default:
 		err = t.store.receiveTFTP(link, p, log)
@@ -269,7 +269,7 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftpwire.Pack
 }
 
 // sendTFTP answers a read request.
-func (s *store) sendTFTP(link *tftpLink, p tftpwire.Packet, log *slog.Logger) error {
+func (s *store) sendTFTP(link *tftpLink, p tftp.Packet, log *slog.Logger) error {
 	file, size, err := access{store: s}.open(p.Filename)
 	if err != nil {
 		return err
@@ -292,7 +292,7 @@ func (s *store) sendTFTP(link *tftpLink, p tftpwire.Packet, log *slog.Logger) er
 
 // receiveTFTP answers a write request. The last block is acknowledged when the
 // file is stored for good.
-func (s *store) receiveTFTP(link *tftpLink, p tftpwire.Packet, log *slog.Logger) error {
+func (s *store) receiveTFTP(link *tftpLink, p tftp.Packet, log *slog.Logger) error {
 	if p.Options.Size > s.maxUpload {
 		return fmt.Errorf("%w: more than %d octets", errTooLarge, s.maxUpload)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // FuzzTFTPRequest: whatever comes to the server's port, it is understood as one request
@@ -28,7 +28,7 @@ func FuzzTFTPRequest(f *testing.F) {
 		for _, x := range []struct{ window, octets int }{{maxTFTPSendWindow, maxTFTPSendOctets}, {maxTFTPReceiveWindow, maxTFTPReceiveOctets}} {
 			o := acceptTFTP(p.Options, x.window, x.octets)
 			if o.Window > p.Options.Window || o.Window > x.window || o.BlockSize != p.Options.BlockSize || o.Timeout != 0 && o.Timeout != p.Options.Timeout ||
-				o.Window > 1 && o.Window*max(o.BlockSize, tftpwire.MinBlockSize) > x.octets {
+				o.Window > 1 && o.Window*max(o.BlockSize, tftp.MinBlockSize) > x.octets {
 				t.Errorf("asked for %+v, accepted %+v", p.Options, o)
 			}
 		}
@@ -47,11 +47,11 @@ func FuzzTFTPTransfer(f *testing.F) {
 		}
 		return b
 	}
-	data := func(n uint16, text string) []byte { return append(tftpwire.AppendDataHeader(nil, n), text...) }
-	ack := func(n uint16) []byte { return tftpwire.AppendAck(nil, n) }
+	data := func(n uint16, text string) []byte { return append(tftp.AppendDataHeader(nil, n), text...) }
+	ack := func(n uint16) []byte { return tftp.AppendAck(nil, n) }
 	f.Add(script(0, ack(0), ack(2), ack(3), ack(3)))
 	f.Add(script(0, ack(0), ack(65535), ack(1), ack(1), ack(1)))
-	f.Add(script(0, tftpwire.AppendError(nil, tftpwire.ErrOptions, "no\r\n\x1b[2J")))
+	f.Add(script(0, tftp.AppendError(nil, tftp.ErrOptions, "no\r\n\x1b[2J")))
 	f.Add(script(1, data(1, "12345678"), data(2, "12345678"), data(3, "x")))
 	f.Add(script(1, data(2, "12345678"), data(1, "12345678"), data(1, "x"), data(2, "")))
 	f.Add(script(1, data(1, "123456789")))
@@ -63,15 +63,15 @@ func FuzzTFTPTransfer(f *testing.F) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			l := newTFTPLab(t, nil, nil)
-			o := tftpwire.Options{BlockSize: 8, Window: 2, HasSize: b[0]&2 != 0}
-			if op := tftpwire.OpReadRequest; b[0]&1 == 0 {
+			o := tftp.Options{BlockSize: 8, Window: 2, HasSize: b[0]&2 != 0}
+			if op := tftp.OpReadRequest; b[0]&1 == 0 {
 				if err := afero.WriteFile(l.store.files, l.folder+"f", contents(20), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				l.request(op, l.folder+"f", o)
 			} else {
 				o.Size = 9
-				l.request(tftpwire.OpWriteRequest, l.folder+"f", o)
+				l.request(tftp.OpWriteRequest, l.folder+"f", o)
 			}
 			for b = b[1:]; len(b) > 0; {
 				n := min(int(b[0]), len(b)-1)
@@ -89,7 +89,7 @@ func FuzzTFTPTransfer(f *testing.F) {
 				t.Errorf("%v, %v in the folder", list, err)
 			}
 			for len(l.client.inbox) > 0 {
-				if p, err := tftpwire.Parse(<-l.client.inbox); err != nil || len(p.Data) > 8 {
+				if p, err := tftp.Parse(<-l.client.inbox); err != nil || len(p.Data) > 8 {
 					t.Errorf("sent %+v, %v", p, err)
 				}
 			}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // memoryConn is one end of a line between a server's transfer and a client; the
@@ -70,11 +70,11 @@ func (c *memoryConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *memoryConn) SetWriteDeadline(time.Time) error { return nil }
 
 // receive returns the next packet, ok false when none came in time.
-func (c *memoryConn) receive(t *testing.T, patience time.Duration) (p tftpwire.Packet, ok bool) {
+func (c *memoryConn) receive(t *testing.T, patience time.Duration) (p tftp.Packet, ok bool) {
 	t.Helper()
 	select {
 	case b := <-c.inbox:
-		p, err := tftpwire.Parse(b)
+		p, err := tftp.Parse(b)
 		if err != nil {
 			t.Fatalf("the server sent %x: %v", b, err)
 		}
@@ -150,12 +150,12 @@ func (l *tftpLab) connect(toClient, toServer func(b []byte) []time.Duration) {
 	l.Cleanup(func() { stop(); l.server.tasks.Wait() })
 }
 
-func (l *tftpLab) request(op tftpwire.Op, name string, o tftpwire.Options) {
+func (l *tftpLab) request(op tftp.Op, name string, o tftp.Options) {
 	l.requestFrom(op, name, o, netip.MustParseAddrPort("192.0.2.1:1000"))
 }
 
-func (l *tftpLab) requestFrom(op tftpwire.Op, name string, o tftpwire.Options, from netip.AddrPort) {
-	raw := tftpwire.AppendRequest(nil, op, name, o)
+func (l *tftpLab) requestFrom(op tftp.Op, name string, o tftp.Options, from netip.AddrPort) {
+	raw := tftp.AppendRequest(nil, op, name, o)
 	p, ok := parseTFTPRequest(raw)
 	if !ok {
 		l.Fatalf("request %q not understood", raw)
@@ -165,9 +165,9 @@ func (l *tftpLab) requestFrom(op tftpwire.Op, name string, o tftpwire.Options, f
 
 // download is a plain client: it acknowledges windows, and what it has when nothing
 // comes for a while. It returns the number of DATA packets it got as well.
-func (l *tftpLab) download(name string, o tftpwire.Options) (data []byte, packets int) {
+func (l *tftpLab) download(name string, o tftp.Options) (data []byte, packets int) {
 	l.Helper()
-	l.request(tftpwire.OpReadRequest, name, o)
+	l.request(tftp.OpReadRequest, name, o)
 	block, window, next, acked := 512, int64(1), int64(1), int64(0)
 	for silences := 0; ; {
 		p, ok := l.client.receive(l.T, 700*time.Millisecond)
@@ -177,34 +177,34 @@ func (l *tftpLab) download(name string, o tftpwire.Options) (data []byte, packet
 		case !ok:
 			silences++
 			if next > 1 || !o.None() {
-				_, _ = l.client.Write(tftpwire.AppendAck(nil, uint16(next-1)))
+				_, _ = l.client.Write(tftp.AppendAck(nil, uint16(next-1)))
 				acked = next - 1
 			}
 			continue
-		case p.Op == tftpwire.OpError:
+		case p.Op == tftp.OpError:
 			l.Fatalf("ERROR %d %s", p.Code, p.Message)
-		case p.Op == tftpwire.OpOptionAck:
+		case p.Op == tftp.OpOptionAck:
 			if p.Options.BlockSize > 0 {
 				block = p.Options.BlockSize
 			}
 			window = max(1, int64(p.Options.Window))
 			if next == 1 {
-				_, _ = l.client.Write(tftpwire.AppendAck(nil, 0))
+				_, _ = l.client.Write(tftp.AppendAck(nil, 0))
 			}
 			continue
 		}
 		silences = 0
 		packets++
-		if n := tftpwire.Unwrap(next, p.Block); n != next {
+		if n := tftp.Unwrap(next, p.Block); n != next {
 			if n <= acked { // as plain clients do
-				_, _ = l.client.Write(tftpwire.AppendAck(nil, uint16(next-1)))
+				_, _ = l.client.Write(tftp.AppendAck(nil, uint16(next-1)))
 			}
 			continue
 		}
 		data = append(data, p.Data...)
 		next++
 		if final := len(p.Data) < block; final || next > acked+window {
-			_, _ = l.client.Write(tftpwire.AppendAck(nil, uint16(next-1)))
+			_, _ = l.client.Write(tftp.AppendAck(nil, uint16(next-1)))
 			if acked = next - 1; final {
 				return data, packets
 			}
@@ -213,9 +213,9 @@ func (l *tftpLab) download(name string, o tftpwire.Options) (data []byte, packet
 }
 
 // upload is a plain client: it sends windows and goes back where the server says.
-func (l *tftpLab) upload(name string, data []byte, o tftpwire.Options) (last tftpwire.Packet) {
+func (l *tftpLab) upload(name string, data []byte, o tftp.Options) (last tftp.Packet) {
 	l.Helper()
-	l.request(tftpwire.OpWriteRequest, name, o)
+	l.request(tftp.OpWriteRequest, name, o)
 	block, window, acked := 512, int64(1), int64(-1)
 	final := int64(-1)
 	for silences := 0; final < 0 || acked < final; {
@@ -227,19 +227,19 @@ func (l *tftpLab) upload(name string, data []byte, o tftpwire.Options) (last tft
 		case !ok:
 			silences++
 			if n = acked; n < 0 {
-				l.request(tftpwire.OpWriteRequest, name, o)
+				l.request(tftp.OpWriteRequest, name, o)
 				continue
 			}
-		case p.Op == tftpwire.OpError:
+		case p.Op == tftp.OpError:
 			return p
-		case p.Op == tftpwire.OpOptionAck:
+		case p.Op == tftp.OpOptionAck:
 			if p.Options.BlockSize > 0 {
 				block = p.Options.BlockSize
 			}
 			window = max(1, int64(p.Options.Window))
 			n = 0
-		case p.Op == tftpwire.OpAck:
-			n = tftpwire.Unwrap(max(acked, 0), p.Block)
+		case p.Op == tftp.OpAck:
+			n = tftp.Unwrap(max(acked, 0), p.Block)
 		}
 		if ok && n <= acked {
 			continue
@@ -250,7 +250,7 @@ func (l *tftpLab) upload(name string, data []byte, o tftpwire.Options) (last tft
 		acked, final, last = n, int64(len(data)/block+1), p
 		for k := acked + 1; k <= min(acked+window, final); k++ {
 			from := int(k-1) * block
-			_, _ = l.client.Write(append(tftpwire.AppendDataHeader(nil, uint16(k)), data[from:min(from+block, len(data))]...))
+			_, _ = l.client.Write(append(tftp.AppendDataHeader(nil, uint16(k)), data[from:min(from+block, len(data))]...))
 		}
 	}
 	return last

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // What a client gets of the terms it asks for.
@@ -31,7 +31,7 @@ var (
 
 // tftpRefusal is an ERROR packet from the client.
 type tftpRefusal struct {
-	code tftpwire.ErrorCode
+	code tftp.ErrorCode
 	text string
 }
 
@@ -49,15 +49,15 @@ func printableTFTP(s string) string {
 
 // acceptTFTP returns which of the options asked for are accepted, and with what
 // values: those of an option acknowledgement (RFC 2347).
-func acceptTFTP(asked tftpwire.Options, maxWindow, maxOctets int) tftpwire.Options {
-	o := tftpwire.Options{BlockSize: asked.BlockSize, HasSize: asked.HasSize, Size: asked.Size}
+func acceptTFTP(asked tftp.Options, maxWindow, maxOctets int) tftp.Options {
+	o := tftp.Options{BlockSize: asked.BlockSize, HasSize: asked.HasSize, Size: asked.Size}
 	if asked.Timeout <= maxTFTPTimeout {
 		o.Timeout = asked.Timeout
 	}
 	if asked.Window > 0 {
-		block := max(asked.BlockSize, tftpwire.MinBlockSize)
+		block := max(asked.BlockSize, tftp.MinBlockSize)
 		if asked.BlockSize == 0 {
-			block = tftpwire.DefaultBlockSize
+			block = tftp.DefaultBlockSize
 		}
 		o.Window = max(1, min(asked.Window, maxWindow, maxOctets/block))
 	}
@@ -69,7 +69,7 @@ func acceptTFTP(asked tftpwire.Options, maxWindow, maxOctets int) tftpwire.Optio
 type tftpLink struct {
 	ctx      context.Context
 	conn     net.Conn
-	in       chan tftpwire.Packet
+	in       chan tftp.Packet
 	ended    chan struct{} // the socket yields nothing more
 	timer    *time.Timer
 	out      []byte
@@ -81,9 +81,9 @@ type tftpLink struct {
 }
 
 // newTFTPLink opens the link for what p requests.
-func newTFTPLink(ctx context.Context, conn net.Conn, p tftpwire.Packet, setState func(tftpState)) *tftpLink {
+func newTFTPLink(ctx context.Context, conn net.Conn, p tftp.Packet, setState func(tftpState)) *tftpLink {
 	l := &tftpLink{
-		ctx: ctx, conn: conn, in: make(chan tftpwire.Packet), ended: make(chan struct{}), timer: time.NewTimer(time.Hour),
+		ctx: ctx, conn: conn, in: make(chan tftp.Packet), ended: make(chan struct{}), timer: time.NewTimer(time.Hour),
 		setState: setState, patience: tftpPatience, pace: tftpPace{most: mostTFTPTimeout},
 	}
 	if t := p.Options.Timeout; t > 0 && t <= maxTFTPTimeout {
@@ -91,8 +91,8 @@ func newTFTPLink(ctx context.Context, conn net.Conn, p tftpwire.Packet, setState
 		l.patience = max(tftpPatience, 5*l.pace.most)
 	}
 	size := 1024
-	if p.Op == tftpwire.OpWriteRequest {
-		size = max(size, p.Options.BlockSize+tftpwire.DataHeader+1)
+	if p.Op == tftp.OpWriteRequest {
+		size = max(size, p.Options.BlockSize+tftp.DataHeader+1)
 	}
 	go l.read(size)
 	return l
@@ -108,7 +108,7 @@ func (l *tftpLink) read(size int) {
 		if err != nil {
 			return
 		}
-		p, err := tftpwire.Parse(buffers[i][:n])
+		p, err := tftp.Parse(buffers[i][:n])
 		if err != nil {
 			continue // noise: a transfer does not end by one bad datagram
 		}
@@ -149,11 +149,11 @@ func (l *tftpLink) close() {
 
 // receive waits for the client's next packet; errTFTPSilent when none came by then.
 // Its data is good until the next receive.
-func (l *tftpLink) receive(at time.Time) (tftpwire.Packet, error) {
+func (l *tftpLink) receive(at time.Time) (tftp.Packet, error) {
 	l.timer.Reset(time.Until(at))
 	select {
 	case p := <-l.in:
-		if p.Op == tftpwire.OpError {
+		if p.Op == tftp.OpError {
 			return p, &tftpRefusal{p.Code, p.Message}
 		}
 		if !l.heard {
@@ -162,14 +162,14 @@ func (l *tftpLink) receive(at time.Time) (tftpwire.Packet, error) {
 		}
 		return p, nil
 	case <-l.timer.C:
-		return tftpwire.Packet{}, errTFTPSilent
+		return tftp.Packet{}, errTFTPSilent
 	case <-l.ctx.Done():
-		return tftpwire.Packet{}, l.stopped()
+		return tftp.Packet{}, l.stopped()
 	case <-l.ended:
 		if l.ctx.Err() != nil {
-			return tftpwire.Packet{}, l.stopped()
+			return tftp.Packet{}, l.stopped()
 		}
-		return tftpwire.Packet{}, errClientGone
+		return tftp.Packet{}, errClientGone
 	}
 }
 
@@ -192,7 +192,7 @@ func (l *tftpLink) send(b []byte) error {
 }
 
 func (l *tftpLink) ack(block int64) error {
-	l.out = tftpwire.AppendAck(l.out[:0], uint16(block))
+	l.out = tftp.AppendAck(l.out[:0], uint16(block))
 	return l.send(l.out)
 }
 
@@ -213,28 +213,28 @@ func (l *tftpLink) refuse(err error) {
 		return
 	}
 	code, text := tftpError(err)
-	_ = l.send(tftpwire.AppendError(nil, code, text)) // there is nobody left to tell
+	_ = l.send(tftp.AppendError(nil, code, text)) // there is nobody left to tell
 }
 
 // tftpError returns what a client is told (RFC 1350, appendix). Paths of this
 // machine are not for it.
-func tftpError(err error) (tftpwire.ErrorCode, string) {
+func tftpError(err error) (tftp.ErrorCode, string) {
 	text := plainError(err).Error()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return tftpwire.ErrFileNotFound, text
+		return tftp.ErrFileNotFound, text
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, errFileName), errors.Is(err, errNoUpload):
-		return tftpwire.ErrAccessViolation, text
+		return tftp.ErrAccessViolation, text
 	case errors.Is(err, errTooLarge), errors.Is(err, errFull):
-		return tftpwire.ErrDiskFull, text
+		return tftp.ErrDiskFull, text
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return tftpwire.ErrDiskFull, "disk full"
+		return tftp.ErrDiskFull, "disk full"
 	case errors.Is(err, fs.ErrExist):
-		return tftpwire.ErrFileExists, "file exists, and so do its earlier versions"
+		return tftp.ErrFileExists, "file exists, and so do its earlier versions"
 	case errors.Is(err, errTFTPMode):
-		return tftpwire.ErrIllegal, err.Error()
+		return tftp.ErrIllegal, err.Error()
 	case errors.Is(err, errTFTPSize), errors.Is(err, errClientSilent), errors.Is(err, errServerStops):
-		return tftpwire.ErrNotDefined, err.Error()
+		return tftp.ErrNotDefined, err.Error()
 	}
-	return tftpwire.ErrNotDefined, text
+	return tftp.ErrNotDefined, text
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 var (
@@ -36,14 +36,14 @@ type tftpReceiver struct {
 	moved time.Time // when something new came last
 }
 
-func newTFTPReceiver(link *tftpLink, up *upload, o tftpwire.Options) *tftpReceiver {
-	r := &tftpReceiver{link: link, up: up, size: o.Size, block: tftpwire.DefaultBlockSize, window: 1, next: 1}
+func newTFTPReceiver(link *tftpLink, up *upload, o tftp.Options) *tftpReceiver {
+	r := &tftpReceiver{link: link, up: up, size: o.Size, block: tftp.DefaultBlockSize, window: 1, next: 1}
 	if o.BlockSize > 0 {
 		r.block = o.BlockSize
 	}
 	r.window = max(r.window, int64(o.Window))
-	if r.answer = tftpwire.AppendAck(nil, 0); !o.None() {
-		r.answer = tftpwire.AppendOptionAck(nil, o)
+	if r.answer = tftp.AppendAck(nil, 0); !o.None() {
+		r.answer = tftp.AppendOptionAck(nil, o)
 	}
 	return r
 }
@@ -77,7 +77,7 @@ func (r *tftpReceiver) step() error {
 	}
 	p, err := r.link.receive(at)
 	switch {
-	case err == nil && p.Op == tftpwire.OpData:
+	case err == nil && p.Op == tftp.OpData:
 		return r.take(p)
 	case err == nil:
 		return nil
@@ -94,12 +94,12 @@ func (r *tftpReceiver) step() error {
 }
 
 // take handles one block.
-func (r *tftpReceiver) take(p tftpwire.Packet) error {
+func (r *tftpReceiver) take(p tftp.Packet) error {
 	if len(p.Data) > r.block {
 		return errTFTPBlock
 	}
 	pace := &r.link.pace
-	switch n := tftpwire.Unwrap(r.next, p.Block); {
+	switch n := tftp.Unwrap(r.next, p.Block); {
 	case n <= r.acked:
 		return r.repeat()
 	case n < r.next:
@@ -150,7 +150,7 @@ func (r *tftpReceiver) repeat() error {
 func (r *tftpReceiver) dally() {
 	for until := time.Now().Add(2 * max(firstTFTPTimeout, r.link.pace.timeout())); ; {
 		p, err := r.link.receive(until)
-		if err != nil || p.Op == tftpwire.OpData && r.repeat() != nil {
+		if err != nil || p.Op == tftp.OpData && r.repeat() != nil {
 			return
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // tftpSender is a download as the server sees it: a window of blocks goes out, then
@@ -40,18 +40,18 @@ type tftpSender struct {
 	wentBack bool      // in answer to a repeated acknowledgement of acked
 }
 
-func newTFTPSender(link *tftpLink, file io.ReaderAt, size int64, o tftpwire.Options, limiter *rate.Limiter) *tftpSender {
-	s := &tftpSender{link: link, file: file, size: size, block: tftpwire.DefaultBlockSize, window: 1, limiter: limiter, fresh: true}
+func newTFTPSender(link *tftpLink, file io.ReaderAt, size int64, o tftp.Options, limiter *rate.Limiter) *tftpSender {
+	s := &tftpSender{link: link, file: file, size: size, block: tftp.DefaultBlockSize, window: 1, limiter: limiter, fresh: true}
 	if o.BlockSize > 0 {
 		s.block = int64(o.BlockSize)
 	}
 	s.window = max(s.window, int64(o.Window))
 	if !o.None() {
-		s.answer = tftpwire.AppendOptionAck(nil, o)
+		s.answer = tftp.AppendOptionAck(nil, o)
 		s.acked, s.sent, s.highest = -1, -1, -1
 	}
 	s.final = size/s.block + 1 // the last block is the one that is not full
-	s.packet = make([]byte, 0, tftpwire.DataHeader+s.block)
+	s.packet = make([]byte, 0, tftp.DataHeader+s.block)
 	return s
 }
 
@@ -106,9 +106,9 @@ func (s *tftpSender) sendBlock(n int64) error {
 	if n > 0 {
 		offset := (n - 1) * s.block
 		k := int(min(s.block, s.size-offset))
-		b = tftpwire.AppendDataHeader(s.packet[:0], uint16(n))
+		b = tftp.AppendDataHeader(s.packet[:0], uint16(n))
 		b = b[:len(b)+k]
-		if m, err := s.file.ReadAt(b[tftpwire.DataHeader:], offset); m < k {
+		if m, err := s.file.ReadAt(b[tftp.DataHeader:], offset); m < k {
 			return fmt.Errorf("reading at octet %d: %w", offset, err)
 		}
 	}
@@ -142,12 +142,12 @@ func (s *tftpSender) await() error {
 	return nil
 }
 
-func (s *tftpSender) acknowledged(p tftpwire.Packet) {
-	if p.Op != tftpwire.OpAck {
+func (s *tftpSender) acknowledged(p tftp.Packet) {
+	if p.Op != tftp.OpAck {
 		return
 	}
 	pace := &s.link.pace
-	switch n := tftpwire.Unwrap(s.acked, p.Block); {
+	switch n := tftp.Unwrap(s.acked, p.Block); {
 	case n > s.acked && n <= s.highest:
 		now := time.Now()
 		if s.fresh && n == s.sent {

@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"example.com/iad/internal/ftpcontrol"
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // direction tells downloads from uploads where a reply means different things.
@@ -163,7 +163,7 @@ var localRules = []struct {
 	{is(io.EOF), CauseConnectionLost},
 	{is(io.ErrUnexpectedEOF), CauseConnectionLost},
 	{is(net.ErrClosed), CauseConnectionLost},
-	{is(tftpwire.ErrMalformed), CauseProtocolError},
+	{is(tftp.ErrMalformed), CauseProtocolError},
 	{is(errOptionsRefused), CauseProtocolError},
 	{is(ftpcontrol.ErrReplyTooLong), CauseProtocolError},
 }

@@ -13,7 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // FuzzReceive: an honest server's blocks arrive in any order, any number of
@@ -52,7 +52,7 @@ func FuzzReceive(f *testing.F) {
 			if n > int64(last)+1 || r.final {
 				continue
 			}
-			if err := r.take(tftpwire.Packet{Op: tftpwire.OpData, Block: uint16(n), Data: payload(n)}); err != nil {
+			if err := r.take(tftp.Packet{Op: tftp.OpData, Block: uint16(n), Data: payload(n)}); err != nil {
 				t.Fatal(err)
 			}
 			if room, _ := r.ring.room(); room < size*r.window {

@@ -25,8 +25,8 @@ import (
 	"time"
 
 	"example.com/iad/internal/peers"
-	"example.com/iad/internal/tftpwire"
 	"example.com/iad/transfer"
+	"example.com/iad/transfer/tftp"
 )
 
 const (
@@ -197,7 +197,7 @@ func (r *running) awaitTFTP(t testing.TB) *running {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	request := tftpwire.AppendRequest(nil, tftpwire.OpReadRequest, "is-it-up", tftpwire.Options{})
+	request := tftp.AppendRequest(nil, tftp.OpReadRequest, "is-it-up", tftp.Options{})
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 		if _, err := conn.WriteToUDP(request, to); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 const (
@@ -47,11 +47,11 @@ func newTFTP(server Server, options Options) (*tftpSession, error) {
 	if window == 0 {
 		window = defaultWindow
 	}
-	if block < tftpwire.MinBlockSize || block > tftpwire.MaxBlockSize {
-		return nil, &causeError{CauseBadRequest, fmt.Errorf("block size %d is not within %d to %d", block, tftpwire.MinBlockSize, tftpwire.MaxBlockSize)}
+	if block < tftp.MinBlockSize || block > tftp.MaxBlockSize {
+		return nil, &causeError{CauseBadRequest, fmt.Errorf("block size %d is not within %d to %d", block, tftp.MinBlockSize, tftp.MaxBlockSize)}
 	}
-	if window < 1 || window > tftpwire.MaxWindow {
-		return nil, &causeError{CauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", window, tftpwire.MaxWindow)}
+	if window < 1 || window > tftp.MaxWindow {
+		return nil, &causeError{CauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", window, tftp.MaxWindow)}
 	}
 	s := &tftpSession{server: server, options: options, steps: ladder(block, max(1, min(window, maxWindowOctets/block)))}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -80,12 +80,12 @@ func (t terms) String() string {
 // ladder lists the terms to try, best first.
 func ladder(block, window int) []terms {
 	steps := []terms{{block: block, window: window}}
-	for _, b := range []int{defaultBlockSize, smallBlockSize, tftpwire.DefaultBlockSize} {
+	for _, b := range []int{defaultBlockSize, smallBlockSize, tftp.DefaultBlockSize} {
 		if b < steps[len(steps)-1].block {
 			steps = append(steps, terms{block: b, window: window})
 		}
 	}
-	return append(steps, terms{block: tftpwire.DefaultBlockSize, window: 1, plain: true})
+	return append(steps, terms{block: tftp.DefaultBlockSize, window: 1, plain: true})
 }
 
 // Why to come down the ladder.
@@ -126,13 +126,13 @@ func (s *tftpSession) patience(t terms, rtt *roundTrip) time.Duration {
 }
 
 // request makes the packet that asks for a transfer under terms.
-func (s *tftpSession) request(op tftpwire.Op, path string, t terms, size int64) []byte {
-	var o tftpwire.Options
+func (s *tftpSession) request(op tftp.Op, path string, t terms, size int64) []byte {
+	var o tftp.Options
 	if !t.plain {
-		if op == tftpwire.OpReadRequest || size >= 0 {
+		if op == tftp.OpReadRequest || size >= 0 {
 			o.HasSize, o.Size = true, max(size, 0)
 		}
-		if t.block != tftpwire.DefaultBlockSize {
+		if t.block != tftp.DefaultBlockSize {
 			o.BlockSize = t.block
 		}
 		if t.window > 1 {
@@ -140,12 +140,12 @@ func (s *tftpSession) request(op tftpwire.Op, path string, t terms, size int64) 
 		}
 		o.Timeout = int(serverInterval / time.Second)
 	}
-	return tftpwire.AppendRequest(nil, op, path, o)
+	return tftp.AppendRequest(nil, op, path, o)
 }
 
 // accept judges an OACK against what was asked for.
-func accept(t terms, o tftpwire.Options) (terms, error) {
-	got := terms{block: tftpwire.DefaultBlockSize, window: 1}
+func accept(t terms, o tftp.Options) (terms, error) {
+	got := terms{block: tftp.DefaultBlockSize, window: 1}
 	if o.BlockSize != 0 {
 		if t.plain || o.BlockSize > t.block {
 			return got, fmt.Errorf("%w: it wants blksize %d", errOptionsRefused, o.BlockSize)
@@ -197,15 +197,15 @@ func (s *tftpSession) each(ctx context.Context, f func(netip.AddrPort) error) er
 
 // ask sends a request until the server answers it, and makes the one who does
 // the peer.
-func (s *tftpSession) ask(sock *tftpSocket, request []byte, rtt *roundTrip) (tftpwire.Packet, error) {
+func (s *tftpSession) ask(sock *tftpSocket, request []byte, rtt *roundTrip) (tftp.Packet, error) {
 	giveUp := time.Now().Add(s.server.Timeout)
 	for first := true; ; first = false {
 		sent := time.Now()
 		if !sent.Before(giveUp) {
-			return tftpwire.Packet{}, &causeError{CauseServerUnreachable, errors.New("no answer")}
+			return tftp.Packet{}, &causeError{CauseServerUnreachable, errors.New("no answer")}
 		}
 		if err := sock.send(request); err != nil {
-			return tftpwire.Packet{}, err
+			return tftp.Packet{}, err
 		}
 		p, from, err := sock.receive(earlier(sent.Add(min(rtt.timeout(), s.server.Timeout/3)), giveUp))
 		switch {
@@ -227,7 +227,7 @@ func (s *tftpSession) ask(sock *tftpSocket, request []byte, rtt *roundTrip) (tft
 // options which they do not know.
 func optionsRefused(err error) error {
 	var r *replyError
-	if errors.As(err, &r) && (r.code == int(tftpwire.ErrOptions) || r.code == int(tftpwire.ErrIllegal)) || errors.Is(err, tftpwire.ErrMalformed) {
+	if errors.As(err, &r) && (r.code == int(tftp.ErrOptions) || r.code == int(tftp.ErrIllegal)) || errors.Is(err, tftp.ErrMalformed) {
 		return fmt.Errorf("%w: %w", errOptionsRefused, err)
 	}
 	return err
@@ -263,15 +263,15 @@ func (s *tftpSession) startGet(ctx context.Context, server netip.AddrPort, path 
 		return nil, err
 	}
 	r := &tftpReceiver{sock: sock, stall: s.server.Timeout, size: -1}
-	p, err := s.ask(sock, s.request(tftpwire.OpReadRequest, path, t, 0), &r.rtt)
+	p, err := s.ask(sock, s.request(tftp.OpReadRequest, path, t, 0), &r.rtt)
 	if err == nil {
 		err = r.begin(p, t, s.patience(t, &r.rtt))
 	}
 	if err != nil {
 		if errors.Is(err, errOptionsRefused) {
-			sock.abort(tftpwire.ErrOptions, "option not asked for")
+			sock.abort(tftp.ErrOptions, "option not asked for")
 		} else {
-			sock.abort(tftpwire.ErrNotDefined, "giving up")
+			sock.abort(tftp.ErrNotDefined, "giving up")
 		}
 		sock.close()
 		return nil, err
@@ -299,7 +299,7 @@ func (s *tftpSession) sendFile(ctx context.Context, server netip.AddrPort, path 
 	}
 	defer sock.close()
 	w := &tftpSender{sock: sock, stall: s.server.Timeout}
-	p, err := s.ask(sock, s.request(tftpwire.OpWriteRequest, path, t, u.size), &w.rtt)
+	p, err := s.ask(sock, s.request(tftp.OpWriteRequest, path, t, u.size), &w.rtt)
 	if err == nil {
 		w.patience = s.patience(t, &w.rtt)
 		if err = w.begin(p, t); err == nil {
@@ -311,9 +311,9 @@ func (s *tftpSession) sendFile(ctx context.Context, server netip.AddrPort, path 
 	switch {
 	case err == nil, errors.As(err, &reply):
 	case errors.Is(err, errOptionsRefused):
-		sock.abort(tftpwire.ErrOptions, "option not asked for")
+		sock.abort(tftp.ErrOptions, "option not asked for")
 	default:
-		sock.abort(tftpwire.ErrNotDefined, "giving up")
+		sock.abort(tftp.ErrNotDefined, "giving up")
 	}
 	return err
 }

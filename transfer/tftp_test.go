@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
 	"example.com/iad/transfer"
+	"example.com/iad/transfer/tftp"
 )
 
 // scripted is the server's side of one transfer, played by a test.
@@ -19,7 +19,7 @@ type scripted struct {
 	main    *net.UDPConn // where requests arrive
 	conn    *net.UDPConn // with the transfer ID
 	client  netip.AddrPort
-	request tftpwire.Packet
+	request tftp.Packet
 	buf     []byte
 }
 
@@ -44,7 +44,7 @@ func scriptTFTP(t testing.TB, script func(s *scripted)) *running {
 			if err != nil {
 				return
 			}
-			p, err := tftpwire.Parse(buf[:n])
+			p, err := tftp.Parse(buf[:n])
 			if err != nil {
 				t.Errorf("request: %v", err)
 				continue
@@ -70,25 +70,25 @@ const patient = 5 * time.Second
 func (s *scripted) send(b []byte) { _, _ = s.conn.WriteToUDPAddrPort(b, s.client) }
 
 func (s *scripted) data(n int, payload []byte) {
-	s.send(append(tftpwire.AppendDataHeader(nil, uint16(n)), payload...))
+	s.send(append(tftp.AppendDataHeader(nil, uint16(n)), payload...))
 }
 
-func (s *scripted) ack(n int) { s.send(tftpwire.AppendAck(nil, uint16(n))) }
+func (s *scripted) ack(n int) { s.send(tftp.AppendAck(nil, uint16(n))) }
 
-func (s *scripted) accept(o tftpwire.Options) { s.send(tftpwire.AppendOptionAck(nil, o)) }
+func (s *scripted) accept(o tftp.Options) { s.send(tftp.AppendOptionAck(nil, o)) }
 
-func (s *scripted) fail(code tftpwire.ErrorCode, text string) {
-	s.send(tftpwire.AppendError(nil, code, text))
+func (s *scripted) fail(code tftp.ErrorCode, text string) {
+	s.send(tftp.AppendError(nil, code, text))
 }
 
 // next returns the client's next packet; ok is false if none comes in time.
-func (s *scripted) next(limit time.Duration) (p tftpwire.Packet, ok bool) {
+func (s *scripted) next(limit time.Duration) (p tftp.Packet, ok bool) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(limit))
 	n, _, err := s.conn.ReadFromUDPAddrPort(s.buf)
 	if err != nil {
 		return p, false
 	}
-	p, err = tftpwire.Parse(s.buf[:n])
+	p, err = tftp.Parse(s.buf[:n])
 	if err != nil {
 		s.t.Errorf("from the client: %v", err)
 	}
@@ -99,7 +99,7 @@ func (s *scripted) next(limit time.Duration) (p tftpwire.Packet, ok bool) {
 func (s *scripted) wantAck(n int) {
 	for {
 		p, ok := s.next(patient)
-		if !ok || p.Op != tftpwire.OpAck || p.Block > uint16(n) {
+		if !ok || p.Op != tftp.OpAck || p.Block > uint16(n) {
 			s.t.Errorf("want ACK %d, got %v %v", n, p, ok)
 			return
 		}
@@ -181,7 +181,7 @@ func TestTFTPLostLastAck(t *testing.T) {
 		<-time.After(serverRepeats) // the server's time-out
 		s.data(1, []byte("short"))  // it repeats
 		p, ok := s.next(patient)
-		again <- ok && p.Op == tftpwire.OpAck && p.Block == 1
+		again <- ok && p.Op == tftp.OpAck && p.Block == 1
 	})
 	wantFile(t, r.client(t), []byte("short"))
 	if !<-again {
@@ -210,13 +210,13 @@ func TestTFTPStrangers(t *testing.T) {
 		}
 		defer elsewhere.Close()
 		for _, from := range []*net.UDPConn{elsewhere, stranger} {
-			_, _ = from.WriteToUDPAddrPort(append(tftpwire.AppendDataHeader(nil, 2), "evil"...), s.client)
-			_, _ = from.WriteToUDPAddrPort(tftpwire.AppendError(nil, tftpwire.ErrDiskFull, "evil"), s.client)
+			_, _ = from.WriteToUDPAddrPort(append(tftp.AppendDataHeader(nil, 2), "evil"...), s.client)
+			_, _ = from.WriteToUDPAddrPort(tftp.AppendError(nil, tftp.ErrDiskFull, "evil"), s.client)
 		}
 		_ = stranger.SetReadDeadline(time.Now().Add(2 * time.Second))
 		n, _, err := stranger.ReadFromUDPAddrPort(s.buf)
-		p, _ := tftpwire.Parse(s.buf[:max(n, 0)])
-		told <- err == nil && p.Op == tftpwire.OpError && p.Code == tftpwire.ErrUnknownID
+		p, _ := tftp.Parse(s.buf[:max(n, 0)])
+		told <- err == nil && p.Op == tftp.OpError && p.Code == tftp.ErrUnknownID
 		s.data(2, file512[512:1024])
 		s.wantAck(2)
 		s.data(3, file512[1024:])
@@ -230,7 +230,7 @@ func TestTFTPStrangers(t *testing.T) {
 
 func TestTFTPWindowReordered(t *testing.T) {
 	r := scriptTFTP(t, func(s *scripted) {
-		s.accept(tftpwire.Options{Window: 4})
+		s.accept(tftp.Options{Window: 4})
 		s.wantAck(0)
 		for _, n := range []int{2, 1, 4, 3} {
 			s.data(n, block(n, 512))
@@ -246,7 +246,7 @@ func TestTFTPWindowReordered(t *testing.T) {
 
 func TestTFTPWindowGap(t *testing.T) {
 	r := scriptTFTP(t, func(s *scripted) {
-		s.accept(tftpwire.Options{Window: 4})
+		s.accept(tftp.Options{Window: 4})
 		s.wantAck(0)
 		for _, n := range []int{1, 2, 4} {
 			s.data(n, block(n, 512))
@@ -263,7 +263,7 @@ func TestTFTPWindowGap(t *testing.T) {
 }
 
 func TestTFTPOptionsRefused(t *testing.T) {
-	for _, code := range []tftpwire.ErrorCode{tftpwire.ErrOptions, tftpwire.ErrIllegal} {
+	for _, code := range []tftp.ErrorCode{tftp.ErrOptions, tftp.ErrIllegal} {
 		r := scriptTFTP(t, func(s *scripted) {
 			if !s.request.Options.None() {
 				s.fail(code, "what is this?")
@@ -282,8 +282,8 @@ func TestTFTPBadOptionAck(t *testing.T) {
 	t.Parallel()
 	endless := append([]byte{0, 6}, bytes.Repeat([]byte("x\x00y\x00"), 5000)...)
 	for name, oack := range map[string][]byte{
-		"larger block":  tftpwire.AppendOptionAck(nil, tftpwire.Options{BlockSize: 65464}),
-		"larger window": tftpwire.AppendOptionAck(nil, tftpwire.Options{Window: 65535}),
+		"larger block":  tftp.AppendOptionAck(nil, tftp.Options{BlockSize: 65464}),
+		"larger window": tftp.AppendOptionAck(nil, tftp.Options{Window: 65535}),
 		"block of 0":    []byte("\x00\x06blksize\x000\x00"),
 		"negative size": []byte("\x00\x06tsize\x00-1\x00"),
 		"no value":      []byte("\x00\x06blksize\x00"),
@@ -295,7 +295,7 @@ func TestTFTPBadOptionAck(t *testing.T) {
 				if !s.request.Options.None() {
 					s.send(oack)
 					p, ok := s.next(patient)
-					refused <- ok && p.Op == tftpwire.OpError && p.Code == tftpwire.ErrOptions
+					refused <- ok && p.Op == tftp.OpError && p.Code == tftp.ErrOptions
 					return
 				}
 				s.data(1, []byte("plain"))
@@ -313,7 +313,7 @@ func TestTFTPBadOptionAck(t *testing.T) {
 // asked, does not speak the protocol.
 func TestTFTPStubbornOptions(t *testing.T) {
 	t.Parallel()
-	for _, o := range []tftpwire.Options{{BlockSize: 65464}, {Window: 65535}} {
+	for _, o := range []tftp.Options{{BlockSize: 65464}, {Window: 65535}} {
 		r := scriptTFTP(t, func(s *scripted) {
 			s.accept(o)
 			s.next(patient)
@@ -328,10 +328,10 @@ func TestTFTPStubbornOptions(t *testing.T) {
 // TestTFTPErrorAnywhere: an ERROR ends the transfer wherever it comes, with its
 // words, made printable.
 func TestTFTPErrorAnywhere(t *testing.T) {
-	fail := func(s *scripted) { s.fail(tftpwire.ErrNotDefined, "No space left\r\n on\x1b[31m device") }
+	fail := func(s *scripted) { s.fail(tftp.ErrNotDefined, "No space left\r\n on\x1b[31m device") }
 	for name, script := range map[string]func(*scripted){
 		"request":  fail,
-		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(patient); fail(s) },
+		"options":  func(s *scripted) { s.accept(tftp.Options{Window: 2}); s.next(patient); fail(s) },
 		"transfer": func(s *scripted) { s.data(1, block(1, 512)); s.next(patient); fail(s) },
 	} {
 		t.Run("get/"+name, func(t *testing.T) {
@@ -344,7 +344,7 @@ func TestTFTPErrorAnywhere(t *testing.T) {
 	}
 	for name, script := range map[string]func(*scripted){
 		"request":  fail,
-		"options":  func(s *scripted) { s.accept(tftpwire.Options{Window: 2}); s.next(patient); fail(s) },
+		"options":  func(s *scripted) { s.accept(tftp.Options{Window: 2}); s.next(patient); fail(s) },
 		"transfer": func(s *scripted) { s.ack(0); s.next(patient); s.ack(1); s.next(patient); fail(s) },
 	} {
 		t.Run("put/"+name, func(t *testing.T) {
@@ -356,7 +356,7 @@ func TestTFTPErrorAnywhere(t *testing.T) {
 func TestTFTPWrongSize(t *testing.T) {
 	for _, size := range []int64{100, 1124, 1 << 40} {
 		r := scriptTFTP(t, func(s *scripted) {
-			s.accept(tftpwire.Options{HasSize: true, Size: size})
+			s.accept(tftp.Options{HasSize: true, Size: size})
 			s.wantAck(0)
 			for n := 1; n <= 2; n++ {
 				s.data(n, block(n, 512))
@@ -373,7 +373,7 @@ func TestTFTPWrongSize(t *testing.T) {
 func TestTFTPMaxSize(t *testing.T) {
 	limit := func(_ *transfer.Server, o *transfer.Options) { o.MaxSize = 1000 }
 	announced := scriptTFTP(t, func(s *scripted) {
-		s.accept(tftpwire.Options{HasSize: true, Size: 1001})
+		s.accept(tftp.Options{HasSize: true, Size: 1001})
 		s.wantAck(0)
 		s.data(1, block(1, 512))
 	})
@@ -382,7 +382,7 @@ func TestTFTPMaxSize(t *testing.T) {
 	silent := scriptTFTP(t, func(s *scripted) { // endless
 		for n := 1; ; n++ {
 			s.data(n, block(n, 512))
-			if p, ok := s.next(patient); !ok || p.Op == tftpwire.OpError {
+			if p, ok := s.next(patient); !ok || p.Op == tftp.OpError {
 				return
 			}
 		}
@@ -460,7 +460,7 @@ func TestTFTPIPv6(t *testing.T) {
 		if err != nil {
 			return
 		}
-		_, _ = main.WriteToUDPAddrPort(append(tftpwire.AppendDataHeader(nil, 1), "six"...), from)
+		_, _ = main.WriteToUDPAddrPort(append(tftp.AppendDataHeader(nil, 1), "six"...), from)
 	}()
 	r := &running{Server: transfer.Server{Protocol: transfer.TFTP, Host: "::1", Port: main.LocalAddr().(*net.UDPAddr).Port}}
 	wantFile(t, r.client(t), []byte("six"))

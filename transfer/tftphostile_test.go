@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
 	"example.com/iad/transfer"
+	"example.com/iad/transfer/tftp"
 )
 
 // TestTFTPHostile: a server that sends nothing useful is given up after the
@@ -15,7 +15,7 @@ func TestTFTPHostile(t *testing.T) {
 	until := func(s *scripted, f func()) {
 		for end := time.Now().Add(40 * time.Second); time.Now().Before(end); {
 			f()
-			if p, ok := s.next(5 * time.Millisecond); ok && p.Op == tftpwire.OpError {
+			if p, ok := s.next(5 * time.Millisecond); ok && p.Op == tftp.OpError {
 				return
 			}
 		}
@@ -27,7 +27,7 @@ func TestTFTPHostile(t *testing.T) {
 	}{
 		"silence": {func(s *scripted) {}, transfer.CauseServerUnreachable},
 		"silence after options": {func(s *scripted) {
-			s.accept(tftpwire.Options{Window: 4})
+			s.accept(tftp.Options{Window: 4})
 			s.next(time.Second)
 			for ok := true; ok; {
 				_, ok = s.next(2 * time.Second)
@@ -48,7 +48,7 @@ func TestTFTPHostile(t *testing.T) {
 		}, transfer.CauseTransferTimeout},
 		"endless options": {func(s *scripted) {
 			s.data(1, block(1, 512))
-			until(s, func() { s.accept(tftpwire.Options{Window: 1}) })
+			until(s, func() { s.accept(tftp.Options{Window: 1}) })
 		}, transfer.CauseTransferTimeout},
 		"large block":    {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, transfer.CauseProtocolError},
 		"ack for a read": {func(s *scripted) { s.ack(1); s.next(time.Second) }, transfer.CauseProtocolError},

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 func TestTFTPPutDuplicateAck(t *testing.T) {
@@ -14,7 +14,7 @@ func TestTFTPPutDuplicateAck(t *testing.T) {
 		count := 0
 		for n := 1; n <= 3; n++ {
 			p, ok := s.next(patient)
-			if !ok || p.Op != tftpwire.OpData || p.Block != uint16(n) {
+			if !ok || p.Op != tftp.OpData || p.Block != uint16(n) {
 				t.Errorf("want block %d, got %v", n, p)
 			}
 			s.ack(n)
@@ -38,12 +38,12 @@ func TestTFTPPutDuplicateAck(t *testing.T) {
 
 func TestTFTPPutGoesBack(t *testing.T) {
 	r := scriptTFTP(t, func(s *scripted) {
-		s.accept(tftpwire.Options{Window: 4, HasSize: true, Size: s.request.Options.Size})
+		s.accept(tftp.Options{Window: 4, HasSize: true, Size: s.request.Options.Size})
 		var got []int
 		want := func(blocks ...int) {
 			for _, n := range blocks {
 				p, ok := s.next(patient)
-				if !ok || p.Op != tftpwire.OpData || p.Block != uint16(n) {
+				if !ok || p.Op != tftp.OpData || p.Block != uint16(n) {
 					t.Errorf("want block %d after %v, got %v %v", n, got, p.Block, ok)
 				}
 				got = append(got, int(p.Block))
@@ -64,9 +64,9 @@ func TestTFTPPutGoesBack(t *testing.T) {
 
 func TestTFTPPutLostOptionAck(t *testing.T) {
 	r := scriptTFTP(t, func(s *scripted) {
-		s.accept(tftpwire.Options{Window: 2})
+		s.accept(tftp.Options{Window: 2})
 		s.next(patient) // block 1 is lost
-		s.accept(tftpwire.Options{Window: 2})
+		s.accept(tftp.Options{Window: 2})
 		p, ok := s.next(patient)
 		if !ok || p.Block != 1 {
 			t.Errorf("want block 1, got %v %v", p, ok)

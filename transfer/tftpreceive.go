@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // leastRing is the least memory between receiving and reading.
@@ -42,10 +42,10 @@ type tftpReceiver struct {
 }
 
 // begin takes the answer to the request and waits for the first block.
-func (r *tftpReceiver) begin(p tftpwire.Packet, t terms, patience time.Duration) error {
-	got := terms{block: tftpwire.DefaultBlockSize, window: 1}
+func (r *tftpReceiver) begin(p tftp.Packet, t terms, patience time.Duration) error {
+	got := terms{block: tftp.DefaultBlockSize, window: 1}
 	switch p.Op {
-	case tftpwire.OpOptionAck:
+	case tftp.OpOptionAck:
 		var err error
 		if got, err = accept(t, p.Options); err != nil {
 			return err
@@ -53,12 +53,12 @@ func (r *tftpReceiver) begin(p tftpwire.Packet, t terms, patience time.Duration)
 		if p.Options.HasSize {
 			r.size = p.Options.Size
 		}
-	case tftpwire.OpData: // the server ignores options
+	case tftp.OpData: // the server ignores options
 	default:
 		return &causeError{CauseProtocolError, fmt.Errorf("answer to a read request is operation %d", p.Op)}
 	}
 	r.prepare(got)
-	if p.Op == tftpwire.OpData {
+	if p.Op == tftp.OpData {
 		r.ackAt = r.moveAt
 		return r.take(p)
 	}
@@ -94,7 +94,7 @@ func (r *tftpReceiver) run(behind context.Context) {
 	if err != nil {
 		var reply *replyError
 		if !errors.As(err, &reply) {
-			r.sock.abort(tftpwire.ErrNotDefined, "giving up")
+			r.sock.abort(tftp.ErrNotDefined, "giving up")
 		}
 		r.ring.end(err)
 		return
@@ -146,9 +146,9 @@ func (r *tftpReceiver) step(giveUp time.Time) error {
 		return err
 	}
 	switch p.Op {
-	case tftpwire.OpData:
+	case tftp.OpData:
 		return r.take(p)
-	case tftpwire.OpOptionAck:
+	case tftp.OpOptionAck:
 		if r.next == 1 { // our ACK 0 was lost
 			return r.repeat()
 		}
@@ -157,11 +157,11 @@ func (r *tftpReceiver) step(giveUp time.Time) error {
 }
 
 // take handles one block.
-func (r *tftpReceiver) take(p tftpwire.Packet) error {
+func (r *tftpReceiver) take(p tftp.Packet) error {
 	if len(p.Data) > r.block {
 		return &causeError{CauseProtocolError, fmt.Errorf("block of more than %d octets", r.block)}
 	}
-	n := tftpwire.Unwrap(r.next, p.Block)
+	n := tftp.Unwrap(r.next, p.Block)
 	switch {
 	case n <= r.acked:
 		return r.repeat() // the server did not get our ACK
@@ -276,7 +276,7 @@ func (r *tftpReceiver) dally() {
 		if err != nil {
 			return
 		}
-		if p.Op == tftpwire.OpData && r.repeat() != nil {
+		if p.Op == tftp.OpData && r.repeat() != nil {
 			return
 		}
 	}

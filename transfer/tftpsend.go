@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 // tftpSender is an upload: a window of blocks goes out, then the receiver says
@@ -35,24 +35,24 @@ type tftpSender struct {
 }
 
 // begin takes the answer to the request.
-func (w *tftpSender) begin(p tftpwire.Packet, t terms) error {
-	got := terms{block: tftpwire.DefaultBlockSize, window: 1}
+func (w *tftpSender) begin(p tftp.Packet, t terms) error {
+	got := terms{block: tftp.DefaultBlockSize, window: 1}
 	switch {
-	case p.Op == tftpwire.OpOptionAck:
+	case p.Op == tftp.OpOptionAck:
 		var err error
 		if got, err = accept(t, p.Options); err != nil {
 			return err
 		}
-	case p.Op == tftpwire.OpAck && p.Block == 0: // the server ignores options
+	case p.Op == tftp.OpAck && p.Block == 0: // the server ignores options
 	default:
 		return &causeError{CauseProtocolError, fmt.Errorf("answer to a write request is operation %d", p.Op)}
 	}
 	w.block, w.window = got.block, got.window
 	w.packets = make([][]byte, w.window)
-	store := make([]byte, w.window*(w.block+tftpwire.DataHeader))
+	store := make([]byte, w.window*(w.block+tftp.DataHeader))
 	for i := range w.packets {
-		w.packets[i] = store[: 0 : w.block+tftpwire.DataHeader]
-		store = store[w.block+tftpwire.DataHeader:]
+		w.packets[i] = store[: 0 : w.block+tftp.DataHeader]
+		store = store[w.block+tftp.DataHeader:]
 	}
 	w.moveAt = time.Now()
 	return nil
@@ -107,7 +107,7 @@ func (w *tftpSender) fill(source io.Reader) error {
 // load reads block n. The last block is the one that is not full.
 func (w *tftpSender) load(n int64, source io.Reader) error {
 	slot := &w.packets[n%int64(w.window)]
-	p := tftpwire.AppendDataHeader((*slot)[:0], uint16(n))
+	p := tftp.AppendDataHeader((*slot)[:0], uint16(n))
 	k, err := io.ReadFull(source, p[len(p):len(p)+w.block])
 	switch {
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
@@ -136,9 +136,9 @@ func (w *tftpSender) wait(giveUp time.Time) error {
 	}
 	var n int64
 	switch p.Op {
-	case tftpwire.OpAck:
-		n = tftpwire.Unwrap(w.acked, p.Block)
-	case tftpwire.OpOptionAck:
+	case tftp.OpAck:
+		n = tftp.Unwrap(w.acked, p.Block)
+	case tftp.OpOptionAck:
 		n = 0 // the first block was lost
 	default:
 		return nil

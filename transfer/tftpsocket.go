@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"example.com/iad/internal/tftpwire"
+	"example.com/iad/transfer/tftp"
 )
 
 const (
@@ -55,7 +55,7 @@ func openTFTP(ctx context.Context, server netip.AddrPort, blockSize int) (*tftpS
 	}
 	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may allow less
 	tuneUDP(conn)
-	s := &tftpSocket{conn: conn, server: server, buf: make([]byte, tftpwire.DataHeader+max(blockSize, tftpwire.DefaultBlockSize)+1)}
+	s := &tftpSocket{conn: conn, server: server, buf: make([]byte, tftp.DataHeader+max(blockSize, tftp.DefaultBlockSize)+1)}
 	s.forget = onEnd(ctx, s.cancel)
 	return s, nil
 }
@@ -110,21 +110,21 @@ func (s *tftpSocket) refusal(err error) {
 }
 
 func (s *tftpSocket) ack(block int64) error {
-	s.out = tftpwire.AppendAck(s.out[:0], uint16(block))
+	s.out = tftp.AppendAck(s.out[:0], uint16(block))
 	return s.send(s.out)
 }
 
 // abort tells the server that we end the transfer. Nothing is expected back.
-func (s *tftpSocket) abort(code tftpwire.ErrorCode, message string) {
+func (s *tftpSocket) abort(code tftp.ErrorCode, message string) {
 	if s.locked {
-		_ = s.send(tftpwire.AppendError(nil, code, message))
+		_ = s.send(tftp.AppendError(nil, code, message))
 	}
 }
 
 // receive waits for the next packet of the peer until the deadline; then the
 // error is os.ErrDeadlineExceeded. An ERROR packet is returned as *replyError.
 // Data in the packet is good until the next receive.
-func (s *tftpSocket) receive(deadline time.Time) (tftpwire.Packet, netip.AddrPort, error) {
+func (s *tftpSocket) receive(deadline time.Time) (tftp.Packet, netip.AddrPort, error) {
 	_ = s.conn.SetReadDeadline(deadline)
 	last := false // only what has arrived already
 	for {
@@ -133,42 +133,42 @@ func (s *tftpSocket) receive(deadline time.Time) (tftpwire.Packet, netip.AddrPor
 			_ = s.conn.SetReadDeadline(time.Now().Add(lastWords))
 		}
 		if s.cancelled.Load() {
-			return tftpwire.Packet{}, netip.AddrPort{}, errCancelled
+			return tftp.Packet{}, netip.AddrPort{}, errCancelled
 		}
 		n, from, err := s.conn.ReadFromUDPAddrPort(s.buf)
 		switch {
 		case err == nil:
 		case s.cancelled.Load():
-			return tftpwire.Packet{}, netip.AddrPort{}, errCancelled
+			return tftp.Packet{}, netip.AddrPort{}, errCancelled
 		case errors.Is(err, syscall.ECONNREFUSED):
 			s.refusal(err)
 			continue
 		case passing(err):
 			continue
 		case last && errors.Is(err, os.ErrDeadlineExceeded):
-			return tftpwire.Packet{}, netip.AddrPort{}, s.gone
+			return tftp.Packet{}, netip.AddrPort{}, s.gone
 		default:
-			return tftpwire.Packet{}, netip.AddrPort{}, err
+			return tftp.Packet{}, netip.AddrPort{}, err
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if from.Addr().WithZone("") != s.server.Addr().WithZone("") {
 			continue
 		}
-		p, err := tftpwire.Parse(s.buf[:n])
+		p, err := tftp.Parse(s.buf[:n])
 		if s.locked && from != s.peer {
 			s.stranger(from, p)
 			continue
 		}
 		if err != nil {
-			if tftpwire.IsOptionAck(s.buf[:n]) {
+			if tftp.IsOptionAck(s.buf[:n]) {
 				s.lock(from)
-				return tftpwire.Packet{}, from, err
+				return tftp.Packet{}, from, err
 			}
 			continue // noise: a transfer does not end by one bad datagram
 		}
 		s.refused = 0
-		if p.Op == tftpwire.OpError {
-			return tftpwire.Packet{}, from, &replyError{protocol: TFTP, code: int(p.Code), text: p.Message}
+		if p.Op == tftp.OpError {
+			return tftp.Packet{}, from, &replyError{protocol: TFTP, code: int(p.Code), text: p.Message}
 		}
 		return p, from, nil
 	}
@@ -176,11 +176,11 @@ func (s *tftpSocket) receive(deadline time.Time) (tftpwire.Packet, netip.AddrPor
 
 // stranger tells another sender on the server's host that its packet has come to
 // the wrong place: for instance a second answer to a request that was repeated.
-func (s *tftpSocket) stranger(from netip.AddrPort, p tftpwire.Packet) {
-	if p.Op == tftpwire.OpError || s.told >= strangers {
+func (s *tftpSocket) stranger(from netip.AddrPort, p tftp.Packet) {
+	if p.Op == tftp.OpError || s.told >= strangers {
 		return
 	}
 	s.told++
 	s.forgiven++
-	_, _ = s.conn.WriteToUDPAddrPort(tftpwire.AppendError(nil, tftpwire.ErrUnknownID, "unknown transfer ID"), from)
+	_, _ = s.conn.WriteToUDPAddrPort(tftp.AppendError(nil, tftp.ErrUnknownID, "unknown transfer ID"), from)
 }

@@ -1,4 +1,4 @@
-package tftpwire
+package tftp
 
 import (
 	"fmt"
