@@ -13,8 +13,16 @@ import (
 // the files that it would send hold the defaults of its software, and would take the
 // place of the last real backup.
 func (u *upgrade) errOnDefaults() error {
-	return fmt.Errorf("%s runs on the defaults of its software: there are no configuration data to back up, and no backup was made; "+
-		"give data back with iadms recover, or have the device convert what it holds with iadms convert: %w", u.device.ID, ErrDecision)
+	return fmt.Errorf("%s %s: there are no configuration data to back up, and no backup was made; "+
+		"give data back with iadms recover, or have the device convert what it holds with iadms convert: %w", u.device.ID, u.dataless(), ErrDecision)
+}
+
+// dataless says why a device has nothing to back up.
+func (u *upgrade) dataless() string {
+	if u.device.Rescue() {
+		return "is in rescue mode and has no configuration data in force"
+	}
+	return "runs on the defaults of its software"
 }
 
 // onDefaults is step 100 for a device that runs on the defaults of its software.
@@ -23,7 +31,7 @@ func (u *upgrade) onDefaults() error {
 		return u.errOnDefaults()
 	}
 	u.record.OnDefaults, u.record.Config, u.record.Folder, u.record.Backup = true, nil, "", nil
-	u.warn(StepBackup, "the device runs on the defaults of its software: there are no configuration data to back up, and no backup is made")
+	u.warn(StepBackup, "the device "+u.dataless()+": there are no configuration data to back up, and no backup is made")
 	return u.save()
 }
 

@@ -150,13 +150,13 @@ func (f *follower) heard(n *Notification, op *Operation) bool {
 	case n.Is(mib.NotifyRestarting):
 		f.note("the device restarts")
 	case n.Is(mib.NotifyRestarted):
-		f.note(fmt.Sprintf("the device has restarted (%s) and runs %s", n.RestartReason, n.Version))
+		f.note(fmt.Sprintf("the device has restarted (%s) and %s", n.RestartReason, RunsText(n.Version)))
 		return true
 	case n.Is(mib.NotifyBankSwitched):
 		f.note(fmt.Sprintf("%s: %s", n.Bank, bankRoles(n.Bank)))
 	case n.Is(mib.NotifyRolledBack):
-		f.warn(fmt.Sprintf("the device gave up %s in bank %d (%s) and runs %s again",
-			n.Bank.Version, n.Bank.Number, Explain(n.Bank.Error), n.Version))
+		f.warn(fmt.Sprintf("the device gave up %s in bank %d (%s) and %s again",
+			n.Bank.Version, n.Bank.Number, Explain(n.Bank.Error), RunsText(n.Version)))
 		return true
 	}
 	return n.Missed > 0 || ours && (n.Is(mib.NotifyOpCompleted) || n.Is(mib.NotifyOpFailed))

@@ -329,8 +329,9 @@ type StepResult struct {
 // Result sums up an upgrade or a part of one, also one that failed.
 type Result struct {
 	Device     string
-	OldVersion string
-	NewVersion string // what runs at the end; empty if the device did not tell
+	OldVersion string // empty: rescue mode
+	NewVersion string // what runs at the end; empty if the device did not tell, or with Rescue
+	Rescue     bool   // no software runs at the end: rescue mode
 	Folder     string // of the backup: on this machine, or else on the file server
 	Place      string // for people: where the backup is; empty if none was made
 	Backup     []BackupFile

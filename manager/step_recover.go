@@ -42,7 +42,7 @@ func (u *upgrade) recover(ctx context.Context) error {
 		if u.canModify() {
 			choices = append(choices, Modify)
 		}
-		if u.plan.Image != nil {
+		if u.plan.Image != nil && !u.beganInRescue() {
 			choices = append(choices, RestoreOld)
 		}
 		answer, askErr := u.ask(ctx, StepRecoverJudge, attempt, err, choices...)
@@ -177,7 +177,7 @@ func (u *upgrade) judgeRecovery(ctx context.Context) error {
 	u.learnConfig(d)
 	if u.plan.Image != nil && d.Version != u.plan.Image.Version() {
 		return &Failure{Device: d.ID, Step: StepRecoverJudge, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseBootFailed,
-			Advice: mib.RetryAdviceRestoreFirst, Text: d.Version + " runs, not " + u.plan.Image.Version()}
+			Advice: mib.RetryAdviceRestoreFirst, Text: "the device " + RunsText(d.Version) + ", not " + u.plan.Image.Version()}
 	}
 	u.end(StepRecoverJudge, fmt.Sprintf("configuration data in force: generation %d, format %d, SHA-256 %x", d.Generation, d.ConfigFormat, d.ConfigDigest))
 	return nil

@@ -128,7 +128,7 @@ func (u *upgrade) install(ctx context.Context) error {
 // runs this very software.
 func (u *upgrade) download(ctx context.Context) (*Bank, error) {
 	img := u.plan.Image
-	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), u.result.OldVersion, img.Version()))
+	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), SoftwareText(u.result.OldVersion), img.Version()))
 	request, err := u.downloadRequest(ThenActivate)
 	if err != nil {
 		return nil, err
@@ -212,7 +212,7 @@ func (u *upgrade) judgeSoftware(ctx context.Context, step Step, kind mib.Operati
 	}
 	if want := u.plan.Image.Version(); d.Version != want {
 		failure := &Failure{Device: d.ID, Step: step, Kind: kind, Cause: mib.FailCauseBootFailed,
-			Advice: mib.RetryAdviceRestoreFirst, Text: fmt.Sprintf("%s runs, not %s", d.Version, want)}
+			Advice: mib.RetryAdviceRestoreFirst, Text: "the device " + RunsText(d.Version) + ", not " + want}
 		if banks, err := u.plan.Client.Banks(ctx); err == nil {
 			for _, b := range banks {
 				if b.Version == want && b.Error != mib.FailCauseNone && b.Error != 0 {
@@ -239,8 +239,12 @@ func (u *upgrade) verify(ctx context.Context, d *Device) error {
 }
 
 // restoreOld is step 160. It does nothing if the old software runs and is
-// what boots next.
+// what boots next, or if there was none.
 func (u *upgrade) restoreOld(ctx context.Context) error {
+	if u.beganInRescue() {
+		u.note(StepRestore, "the device was in rescue mode: there is no old software to go back to")
+		return nil
+	}
 	u.begin(StepRestore, "go back to the old software")
 	for attempt := 1; ; attempt++ {
 		err := u.restoreOnce(ctx)

@@ -28,6 +28,9 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	if u.unchanged(plan.Journal) {
 		return u.summary(ctx), nil
 	}
+	if u.device.Rescue() {
+		u.warn(0, "no usable software: the device is in rescue mode")
+	}
 	if err := u.setPace(ctx); err != nil {
 		return u.result, err
 	}
@@ -291,7 +294,8 @@ func (u *upgrade) ended(ctx context.Context, err error) {
 func (u *upgrade) summary(ctx context.Context) Result {
 	u.result.NewVersion = ""
 	if d, err := u.plan.Client.Device(ctx); err == nil {
-		u.result.NewVersion, u.result.OnDefaults = d.Version, d.Generation == 0
+		u.result.NewVersion, u.result.Rescue = d.Version, d.Rescue()
+		u.result.OnDefaults = d.Generation == 0 && !d.Rescue()
 	}
 	if op, err := u.plan.Client.Operation(ctx); err == nil && op.ID != 0 && !op.Final() {
 		u.result.GoesOn = op

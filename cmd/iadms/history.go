@@ -63,7 +63,7 @@ func versionsText(h manager.HistoryEntry) string {
 	if h.NewVersion == "" {
 		return h.OldVersion
 	}
-	return h.OldVersion + " -> " + h.NewVersion
+	return manager.SoftwareText(h.OldVersion) + " -> " + h.NewVersion
 }
 
 type historyReport struct {

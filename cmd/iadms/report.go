@@ -86,7 +86,7 @@ func (p *plainReporter) start(target string, d *manager.Device, img *manager.Ima
 
 func startText(target string, d *manager.Device, img *manager.Image) string {
 	return fmt.Sprintf("%s at %s: %s, software %s, configuration format %d; image %s, version %s, format %d",
-		d.ID, target, d.Model, d.Version, d.ConfigFormat, img.FileName(), img.Version(), img.Manifest.ConfigFormat)
+		d.ID, target, d.Model, manager.SoftwareText(d.Version), d.ConfigFormat, img.FileName(), img.Version(), img.Manifest.ConfigFormat)
 }
 
 func (p *plainReporter) update(u manager.Update) {

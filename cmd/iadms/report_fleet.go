@@ -181,7 +181,7 @@ func (r *fleetReport) resultLine(v verdict, err error) string {
 	case err == nil && (r.check || result.Unchanged):
 		return v.done
 	case err == nil:
-		return fmt.Sprintf("OK      %s -> %s in %.1f s, backup %s", result.OldVersion, result.NewVersion, took, result.Folder)
+		return fmt.Sprintf("OK      %s -> %s in %.1f s, backup %s", manager.SoftwareText(result.OldVersion), result.NewVersion, took, result.Folder)
 	case result.Device == "":
 		return "FAILED  " + err.Error()
 	case v.interrupted():

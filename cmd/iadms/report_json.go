@@ -73,6 +73,7 @@ type jsonResult struct {
 	OK         bool            `json:"ok"`
 	OldVersion string          `json:"old_version"`
 	NewVersion string          `json:"new_version"`
+	Rescue     bool            `json:"rescue,omitempty"`
 	Folder     string          `json:"backup_folder,omitempty"`
 	Elapsed    float64         `json:"elapsed_s"`
 	Operations []jsonOperation `json:"operations"`
@@ -143,7 +144,7 @@ func (j *jsonReporter) finish(v verdict) {
 	j.finished, j.unchanged = true, v.result.Unchanged
 	r, done := v.result, v.done
 	result := &jsonResult{
-		OK: v.err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Folder: r.Folder,
+		OK: v.err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Rescue: r.Rescue, Folder: r.Folder,
 		Elapsed: r.Elapsed.Seconds(), Operations: []jsonOperation{},
 		OnDefaults: r.OnDefaults, Unchanged: r.Unchanged, Interrupted: v.interrupted(),
 	}

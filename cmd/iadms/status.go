@@ -42,16 +42,23 @@ func newStatus(g *globals) *cobra.Command {
 			if g.json {
 				return printJSON(cmd.OutOrStdout(), statusJSON(device, banks, op))
 			}
-			return printStatus(cmd.OutOrStdout(), device, banks, op)
+			return printStatus(cmd.OutOrStdout(), device, banks, op, g.hint("upgrade", args[0], "--image", "FILE"))
 		},
 	}
 }
 
-func printStatus(w io.Writer, d *manager.Device, banks [2]manager.Bank, op *manager.Operation) error {
+// printStatus shows a device. install is the command that gives it software.
+func printStatus(w io.Writer, d *manager.Device, banks [2]manager.Bank, op *manager.Operation, install string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "device\t%s, %s, hardware %s\n", d.ID, d.Model, d.Hardware)
-	fmt.Fprintf(t, "software\t%s, configuration format %d\n", d.Version, d.ConfigFormat)
-	if d.Generation == 0 {
+	if d.Rescue() {
+		fmt.Fprintf(t, "software\tno usable software: rescue mode; install with: %s\n", install)
+	} else {
+		fmt.Fprintf(t, "software\t%s, configuration format %d\n", d.Version, d.ConfigFormat)
+	}
+	if d.Generation == 0 && d.Rescue() {
+		fmt.Fprintf(t, "configuration\tnone in force\n")
+	} else if d.Generation == 0 {
 		fmt.Fprintf(t, "configuration\tdefaults of the software: no configuration data of an operator's are in force\n")
 	} else {
 		fmt.Fprintf(t, "configuration\tgeneration %d, put in force %s\n", d.Generation, timeText(d.ConfigApplied))
@@ -136,6 +143,7 @@ type statusReport struct {
 	Model             string        `json:"model"`
 	Hardware          string        `json:"hardware"`
 	Version           string        `json:"software_version"`
+	Rescue            bool          `json:"rescue"`
 	ConfigFormat      uint32        `json:"config_format"`
 	ConfigGeneration  uint32        `json:"config_generation"`
 	ConfigSHA256      string        `json:"config_sha256,omitempty"`
@@ -168,7 +176,7 @@ type bankReport struct {
 
 func statusJSON(d *manager.Device, banks [2]manager.Bank, op *manager.Operation) statusReport {
 	r := statusReport{
-		Device: d.ID, Model: d.Model, Hardware: d.Hardware, Version: d.Version, ConfigFormat: d.ConfigFormat,
+		Device: d.ID, Model: d.Model, Hardware: d.Hardware, Version: d.Version, Rescue: d.Rescue(), ConfigFormat: d.ConfigFormat,
 		ConfigGeneration: d.Generation, ConfigSHA256: hex.EncodeToString(d.ConfigDigest), ConfigApplied: knownTime(d.ConfigApplied),
 		ResetRequired: d.ResetRequired, SignatureRequired: d.SignatureRequired,
 		RestartCount: d.RestartCount, RestartReason: d.RestartReason.String(), ConfirmTimeLeft: op.ConfirmTimeLeft.Seconds(),

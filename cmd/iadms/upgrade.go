@@ -308,7 +308,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 		operator.Human, plan.Accept = human, human.accept
 	}
 	result, err := manager.Upgrade(ctx, plan, operator, report.update)
-	done := fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", result.Device, result.OldVersion, result.NewVersion, result.Elapsed.Seconds())
+	done := fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", result.Device, manager.SoftwareText(result.OldVersion), result.NewVersion, result.Elapsed.Seconds())
 	switch {
 	case result.Unchanged:
 		done = fmt.Sprintf("OK: %s is unchanged: it runs %s already, from this image", result.Device, result.NewVersion)

@@ -28,8 +28,10 @@ func (v verdict) interrupted() bool { return errors.Is(v.err, context.Canceled) 
 func (v verdict) runs() string {
 	r := v.result
 	switch {
+	case r.Rescue:
+		return "has no usable software: rescue mode"
 	case r.NewVersion == "":
-		return fmt.Sprintf("does not answer now; it ran %s", r.OldVersion)
+		return fmt.Sprintf("does not answer now; it ran %s", manager.SoftwareText(r.OldVersion))
 	case r.OnDefaults:
 		return fmt.Sprintf("runs %s on its defaults", r.NewVersion)
 	}
@@ -59,7 +61,7 @@ func (v verdict) lines() []string {
 		word = "INTERRUPTED"
 	}
 	took := r.Elapsed.Round(100 * time.Millisecond).Seconds()
-	lines = append(lines, fmt.Sprintf("%s: %s %s (before: %s) after %.1f s", word, r.Device, v.runs(), r.OldVersion, took))
+	lines = append(lines, fmt.Sprintf("%s: %s %s (before: %s) after %.1f s", word, r.Device, v.runs(), manager.SoftwareText(r.OldVersion), took))
 	return append(lines, v.advice()...)
 }
 
@@ -80,7 +82,7 @@ func (v verdict) advice() (lines []string) {
 		default:
 			lines = append(lines, text)
 		}
-		if r.NewVersion != r.OldVersion {
+		if r.NewVersion != r.OldVersion && r.OldVersion != "" {
 			lines = append(lines, fmt.Sprintf("  to go back to %s with its data: %s", r.OldVersion, v.hint("rollback", v.target)))
 		}
 	}

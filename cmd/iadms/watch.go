@@ -88,11 +88,11 @@ func notificationText(n *manager.Notification) string {
 	case mib.NotifyBankSwitched:
 		text += fmt.Sprintf("bank %d: %s", n.Bank.Number, bankText(n.Bank))
 	case mib.NotifyRolledBack:
-		text += fmt.Sprintf("gave up %s in bank %d: %s; %s runs", n.Bank.Version, n.Bank.Number, manager.Explain(n.Bank.Error), n.Version)
+		text += fmt.Sprintf("gave up %s in bank %d: %s; %s runs", n.Bank.Version, n.Bank.Number, manager.Explain(n.Bank.Error), manager.SoftwareText(n.Version))
 	case mib.NotifyRestarting:
 		text += "restarts"
 	case mib.NotifyRestarted:
-		text += fmt.Sprintf("has restarted (%s, number %d), runs %s, configuration format %d", n.RestartReason, n.RestartCount, n.Version, n.ConfigFormat)
+		text += fmt.Sprintf("has restarted (%s, number %d), %s, configuration format %d", n.RestartReason, n.RestartCount, manager.RunsText(n.Version), n.ConfigFormat)
 	}
 	if n.Missed > 0 {
 		text += fmt.Sprintf(" [%d before it were lost]", n.Missed)
