@@ -132,8 +132,9 @@ func TestRescue(t *testing.T) {
 		t.Errorf("below the floor: %v", err)
 	}
 	// A download that breaks off is continued where it was, whatever the other bank has.
-	src := serve("fw.iad", tarImage(t, manifest("1.6.0")))
-	src.cut = 74_000
+	image := tarImage(t, manifest("1.6.0"))
+	src := serve("fw.iad", image)
+	src.cut = int64(len(image) - 1700) // in the last payload: bank 1 has no more whole ones
 	if _, err := b.Install(t.Context(), src, "fw.iad", InstallOptions{}); !errors.Is(err, errBroken) {
 		t.Fatal(err)
 	}
@@ -142,7 +143,7 @@ func TestRescue(t *testing.T) {
 	}
 	b = inRescue(t, opt, 2)
 	src.cut, src.opened = 0, nil
-	if res, err := b.Install(t.Context(), src, "fw.iad", InstallOptions{}); err != nil || res.Bank != 2 || len(src.opened) != 2 {
+	if res, err := b.Install(t.Context(), src, "fw.iad", InstallOptions{}); err != nil || res.Bank != 2 || src.opened[1] < 70_000 {
 		t.Fatalf("%+v, %v, opened at %v", res, err, src.opened)
 	}
 	if s := b.Status(); s.Next != 2 || s.Spare != 1 || s.Banks[1].State != StateReady {

@@ -70,7 +70,7 @@ func TestRescue(t *testing.T) {
 	}
 	out, code := upgrade("--image", l.image("3.0.0-broken", 1))
 	if code != exitDecision || !strings.Contains(out, "no dial tone") || !strings.Contains(out, "has no usable software: rescue mode (before: none (rescue mode))") ||
-		strings.Contains(out, "rollback") || strings.Contains(out, "old software runs") {
+		!strings.Contains(out, "there is no old software to go back to") || strings.Contains(out, "refuses") || strings.Contains(out, "rollback") || strings.Contains(out, "old software runs") {
 		t.Errorf("exit status %d\n%s", code, out)
 	}
 	inRescue()
