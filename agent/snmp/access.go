@@ -1,30 +1,10 @@
 package snmp
 
 import (
-	"fmt"
 	"net/netip"
 
 	"example.com/iad/mib"
 )
-
-// Level is a security level (RFC 3411 section 3.4.3). Levels are ordered.
-type Level uint8
-
-// Security levels.
-const (
-	NoAuthNoPriv Level = iota
-	AuthNoPriv
-	AuthPriv
-)
-
-var levelNames = [...]string{"noAuthNoPriv", "authNoPriv", "authPriv"}
-
-func (l Level) String() string {
-	if int(l) < len(levelNames) {
-		return levelNames[l]
-	}
-	return fmt.Sprintf("Level(%d)", uint8(l))
-}
 
 // View is a set of subtrees. An object is in the view if the longest subtree
 // that holds it is not excluded (RFC 3415 section 3.2, without masks). The

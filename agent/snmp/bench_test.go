@@ -9,6 +9,7 @@ import (
 
 	"github.com/gosnmp/gosnmp"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -22,12 +23,12 @@ func BenchmarkHandle(b *testing.B) {
 	now := time.Unix(1e9, 0)
 	e, _ := newEngine(b, Config{Communities: communities(), Users: benchUsers(), EngineID: testEngineID, Boots: 7,
 		Now: func() time.Time { return now }})
-	bulk := pdu{kind: pduGetBulk, requestID: 1, index: 20, vars: oids("1.3.6.1.4")}
+	bulk := snmp.PDU{Kind: snmp.PDUGetBulk, RequestID: 1, Index: 20, Vars: oids("1.3.6.1.4")}
 	for _, c := range []struct {
 		name    string
-		request pdu
+		request snmp.PDU
 	}{{"get", getID()}, {"set", setOwner("x")}, {"bulk", bulk}} {
-		community := appendCommunityMessage(nil, version2c, "private", c.request, encodeVars(c.request.vars))
+		community := snmp.AppendCommunityMessage(nil, snmp.Version2c, "private", c.request, snmp.EncodeVars(c.request.Vars))
 		b.Run("v2c/"+c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -36,7 +37,7 @@ func BenchmarkHandle(b *testing.B) {
 				}
 			}
 		})
-		if c.request.kind == pduSet {
+		if c.request.Kind == snmp.PDUSet {
 			// A SET of v3 is never executed twice: see BenchmarkServe.
 			continue
 		}
@@ -78,9 +79,9 @@ func hostileMessages(t testing.TB, p *peer) map[string][]byte {
 	wrong := p.message(get, nil)
 	wrong[len(wrong)-1] ^= 1
 	return map[string][]byte{
-		"community":   appendCommunityMessage(nil, version2c, "guess", get, encodeVars(get.vars)),
-		"discovery":   p.message(get, func(h *header) { h.flags, h.engineID, h.user = flagReportable, nil, "" }),
-		"unknownUser": p.message(get, func(h *header) { h.user = "intruder" }),
+		"community":   snmp.AppendCommunityMessage(nil, snmp.Version2c, "guess", get, snmp.EncodeVars(get.Vars)),
+		"discovery":   p.message(get, func(h *snmp.Header) { h.Flags, h.EngineID, h.User = snmp.FlagReportable, nil, "" }),
+		"unknownUser": p.message(get, func(h *snmp.Header) { h.User = "intruder" }),
 		"wrongDigest": wrong,
 		"garbage":     {0x30, 0x82, 0xff, 0xff, 2, 1, 3},
 	}

@@ -10,15 +10,44 @@ import (
 	"slices"
 	"time"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
-// Limits of RFC 3411 section 5 and RFC 3414 sections 5 and 11.2.
+// Protocols and security levels of the USM.
+type (
+	AuthProtocol = snmp.AuthProtocol
+	PrivProtocol = snmp.PrivProtocol
+	Level        = snmp.Level
+)
+
+// Security levels, in order.
 const (
-	maxUserName   = 32
-	minEngineID   = 5
-	maxEngineID   = 32
-	minPassphrase = 8
+	NoAuthNoPriv = snmp.NoAuthNoPriv
+	AuthNoPriv   = snmp.AuthNoPriv
+	AuthPriv     = snmp.AuthPriv
+)
+
+// Authentication protocols.
+const (
+	NoAuth = snmp.NoAuth
+	MD5    = snmp.MD5
+	SHA1   = snmp.SHA1
+	SHA224 = snmp.SHA224
+	SHA256 = snmp.SHA256
+	SHA384 = snmp.SHA384
+	SHA512 = snmp.SHA512
+)
+
+// Privacy protocols.
+const (
+	NoPriv  = snmp.NoPriv
+	DES     = snmp.DES
+	AES128  = snmp.AES128
+	AES192  = snmp.AES192
+	AES256  = snmp.AES256
+	AES192C = snmp.AES192C
+	AES256C = snmp.AES256C
 )
 
 // Config describes an engine. The zero value listens nowhere, answers nobody
@@ -82,15 +111,7 @@ type User struct {
 }
 
 // level is the highest security level that the user can speak at.
-func (u *User) level() Level {
-	switch {
-	case u.Priv != NoPriv:
-		return AuthPriv
-	case u.Auth != NoAuth:
-		return AuthNoPriv
-	}
-	return NoAuthNoPriv
-}
+func (u *User) level() Level { return snmp.LevelOf(u.Auth, u.Priv) }
 
 // Sink is a receiver of notifications.
 type Sink struct {
@@ -139,8 +160,8 @@ func (c *Config) check() error {
 	if c.MaxSize == 0 {
 		c.MaxSize = defaultMaxSize
 	}
-	if c.MaxSize < minMaxSize || c.MaxSize > maxUDPPayload {
-		return fmt.Errorf("snmp: message size %d is not within %d and %d", c.MaxSize, minMaxSize, maxUDPPayload)
+	if c.MaxSize < snmp.MinMaxSize || c.MaxSize > maxUDPPayload {
+		return fmt.Errorf("snmp: message size %d is not within %d and %d", c.MaxSize, snmp.MinMaxSize, maxUDPPayload)
 	}
 	for _, text := range []string{c.System.Descr, c.System.Contact, c.System.Name, c.System.Location} {
 		if len(text) > 255 {
@@ -177,8 +198,8 @@ func (c *Config) check() error {
 }
 
 func checkEngine(id []byte, boots uint32) error {
-	if len(id) < minEngineID || len(id) > maxEngineID {
-		return fmt.Errorf("snmp: an engine ID has %d to %d octets, not %d", minEngineID, maxEngineID, len(id))
+	if len(id) < snmp.MinEngineID || len(id) > snmp.MaxEngineID {
+		return fmt.Errorf("snmp: an engine ID has %d to %d octets, not %d", snmp.MinEngineID, snmp.MaxEngineID, len(id))
 	}
 	if boots == 0 || boots > math.MaxInt32 {
 		return fmt.Errorf("snmp: engine boots %d is not within 1 and %d", boots, math.MaxInt32)
@@ -188,17 +209,17 @@ func checkEngine(id []byte, boots uint32) error {
 
 func (u *User) check(weak bool) error {
 	switch {
-	case u.Name == "" || len(u.Name) > maxUserName:
-		return fmt.Errorf("snmp: user name %q has not 1 to %d octets", u.Name, maxUserName)
-	case int(u.Auth) >= len(authProtocols) || int(u.Priv) >= len(privProtocols):
+	case u.Name == "" || len(u.Name) > snmp.MaxUserName:
+		return fmt.Errorf("snmp: user name %q has not 1 to %d octets", u.Name, snmp.MaxUserName)
+	case !u.Auth.Known() || !u.Priv.Known():
 		return fmt.Errorf("snmp: user %s has an unknown protocol", u.Name)
 	case u.Priv != NoPriv && u.Auth == NoAuth:
 		return fmt.Errorf("snmp: user %s has privacy without authentication", u.Name)
 	case (u.Auth == MD5 || u.Priv == DES) && !weak:
 		return fmt.Errorf("snmp: user %s has MD5 or DES, which are broken: choose SHA-256 and AES, or permit weak cryptography", u.Name)
-	case u.Auth != NoAuth && len(u.AuthPassphrase) < minPassphrase,
-		u.Priv != NoPriv && len(u.PrivPassphrase) < minPassphrase:
-		return fmt.Errorf("snmp: a passphrase of user %s has less than %d octets", u.Name, minPassphrase)
+	case u.Auth != NoAuth && len(u.AuthPassphrase) < snmp.MinPassphrase,
+		u.Priv != NoPriv && len(u.PrivPassphrase) < snmp.MinPassphrase:
+		return fmt.Errorf("snmp: a passphrase of user %s has less than %d octets", u.Name, snmp.MinPassphrase)
 	}
 	for _, a := range u.Access {
 		if a.Level > u.level() {

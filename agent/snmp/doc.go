@@ -7,20 +7,11 @@
 // only to communities, v3 only to users, each with the source addresses,
 // security levels and views (RFC 3415) that it was given.
 //
-// # What comes from gosnmp
-//
-// The names of the USM protocols and the derivation of localized keys are
-// gosnmp's. Messages are read and written here, because what arrives from the
-// network is judged before anybody is known to have sent it, and gosnmp's
-// decoder is made for a manager that trusts its agent: it takes octet strings
-// longer than their varbind, integers wider than 32 bits and lengths of inner
-// sequences that do not add up, keeps eight bits of non-repeaters and of the
-// error-index, does not tell a wrong digest from a message it could not
-// decrypt (each has its own Report), and never says why in a way that a
-// program can ask. Here every length must agree with the one around it, and a
-// message is read without panics, without recursion, and in bounded memory.
-//
 // # Order of work
+//
+// A datagram is read by package internal/snmp, which also authenticates and
+// decrypts it; usm.go asks for these in the order of RFC 3414 and reports what
+// fails, and respond.go answers what is left.
 //
 // One goroutine reads requests and answers them one after another; requests
 // are answered from memory, so none waits for another for long. A SET is

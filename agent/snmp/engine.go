@@ -18,6 +18,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -43,10 +44,28 @@ type Engine struct {
 	zone  string // of the sender of the request being answered
 }
 
-// user is a User with the keys for this engine.
+// user is a User with the keys that its passphrases stand for, and those for
+// this engine.
 type user struct {
 	*User
-	keys *keys
+	auth, priv snmp.MasterKey
+	keys       *snmp.Keys
+}
+
+func newUser(u *User, engineID []byte) *user {
+	known := &user{User: u, auth: snmp.NewMasterKey(u.Auth, u.AuthPassphrase)}
+	if u.Priv != NoPriv {
+		known.priv = snmp.NewMasterKey(u.Auth, u.PrivPassphrase)
+	}
+	known.keys = known.localize(engineID)
+	return known
+}
+
+// localize derives the keys that the user shares with an engine.
+func (u *user) localize(engineID []byte) *snmp.Keys {
+	k := snmp.NewKeys(u.auth, engineID)
+	k.AddPrivacy(u.Priv, u.priv, engineID)
+	return k
 }
 
 // New checks the configuration, derives the users' keys and opens the socket;
@@ -82,11 +101,7 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 
 	for i := range e.cfg.Users {
 		u := &e.cfg.Users[i]
-		k, err := localize(u, e.cfg.EngineID)
-		if err != nil {
-			return nil, err
-		}
-		e.users[u.Name] = &user{u, k}
+		e.users[u.Name] = newUser(u, e.cfg.EngineID)
 	}
 	e.scalars = e.ownScalars()
 	for _, s := range e.cfg.Sinks {
@@ -208,7 +223,7 @@ func (e *Engine) serve(ctx context.Context) error {
 	}
 }
 
-// handle answers one message, which it may change. reply is nil if there is
+// handle answers one message. reply is nil if there is
 // nothing to say. done, if any, is to be called after the reply was sent.
 func (e *Engine) handle(src netip.AddrPort, msg []byte) (reply []byte, done func()) {
 	e.zone = src.Addr().Zone()
@@ -218,15 +233,15 @@ func (e *Engine) handle(src netip.AddrPort, msg []byte) (reply []byte, done func
 		e.stats.inASNParseErrs.Add(1)
 		return nil, nil
 	}
-	version, body, err := readVersion(msg)
+	version, err := snmp.ReadVersion(msg)
 	switch {
 	case err != nil:
 		e.stats.inASNParseErrs.Add(1)
 		return nil, nil
-	case version == version3 && len(e.users) > 0:
-		return e.handleV3(src, msg, &body)
-	case (version == version1 || version == version2c) && len(e.cfg.Communities) > 0:
-		return e.handleCommunity(src, version, &body)
+	case version == snmp.Version3 && len(e.users) > 0:
+		return e.handleV3(src, msg)
+	case (version == snmp.Version1 || version == snmp.Version2c) && len(e.cfg.Communities) > 0:
+		return e.handleCommunity(src, version, msg)
 	}
 	e.stats.inBadVersions.Add(1)
 	return nil, nil
@@ -237,9 +252,9 @@ func (e *Engine) handle(src netip.AddrPort, msg []byte) (reply []byte, done func
 const bulkSize = 1472
 
 // handleCommunity answers SNMPv1 and v2c (RFC 3584 section 5).
-func (e *Engine) handleCommunity(src netip.AddrPort, version int32, body *reader) ([]byte, func()) {
-	name, p, err := readCommunityMessage(body)
-	if err != nil || version == version1 && p.kind == pduGetBulk {
+func (e *Engine) handleCommunity(src netip.AddrPort, version int32, msg []byte) ([]byte, func()) {
+	name, p, err := snmp.ReadCommunityMessage(msg)
+	if err != nil || version == snmp.Version1 && p.Kind == snmp.PDUGetBulk {
 		e.stats.inASNParseErrs.Add(1)
 		return nil, nil
 	}
@@ -258,9 +273,9 @@ func (e *Engine) handleCommunity(src netip.AddrPort, version int32, body *reader
 	if access.Read == nil {
 		access.Read = Everything()
 	}
-	switch p.kind {
-	case pduGet, pduGetNext, pduGetBulk:
-	case pduSet:
+	switch p.Kind {
+	case snmp.PDUGet, snmp.PDUGetNext, snmp.PDUGetBulk:
+	case snmp.PDUSet:
 		if community.Write {
 			access.Write = access.Read
 		} else {
@@ -270,9 +285,9 @@ func (e *Engine) handleCommunity(src netip.AddrPort, version int32, body *reader
 		e.stats.unknownPDUHandlers.Add(1)
 		return nil, nil
 	}
-	overhead := communityOverhead(community.Name)
+	overhead := snmp.CommunityOverhead(community.Name)
 	resp, ok := e.respond(&request{
-		pdu: p, v1: version == version1, access: access,
+		pdu: p, v1: version == snmp.Version1, access: access,
 		// A community is a secret of sorts: the log tells the address.
 		caller: mib.Caller{Name: "community from " + src.Addr().String(), Zone: e.zone},
 		room:   e.cfg.MaxSize - overhead, bulkRoom: bulkSize - overhead,
@@ -280,7 +295,7 @@ func (e *Engine) handleCommunity(src netip.AddrPort, version int32, body *reader
 	if !ok {
 		return nil, nil
 	}
-	return appendCommunityMessage(nil, version, community.Name, resp.pdu, resp.vars), resp.done
+	return snmp.AppendCommunityMessage(nil, version, community.Name, resp.pdu, resp.vars), resp.done
 }
 
 // community finds the community that the name and address belong to.
@@ -331,3 +346,6 @@ func (e *Engine) nextID() int32 {
 		}
 	}
 }
+
+// clampInt32 keeps counters and sizes within an INTEGER.
+func clampInt32(n int64) int32 { return int32(max(0, min(n, math.MaxInt32))) }

@@ -10,6 +10,12 @@ import (
 	"example.com/iad/mib"
 )
 
+// What gosnmp calls the protocols.
+var (
+	gosnmpAuth = [...]gosnmp.SnmpV3AuthProtocol{gosnmp.NoAuth, gosnmp.MD5, gosnmp.SHA, gosnmp.SHA224, gosnmp.SHA256, gosnmp.SHA384, gosnmp.SHA512}
+	gosnmpPriv = [...]gosnmp.SnmpV3PrivProtocol{gosnmp.NoPriv, gosnmp.DES, gosnmp.AES, gosnmp.AES192, gosnmp.AES256, gosnmp.AES192C, gosnmp.AES256C}
+)
+
 // newClient returns a connected manager: v2c, or v3 if a user is given.
 func newClient(t testing.TB, e *Engine, u *User) *gosnmp.GoSNMP {
 	t.Helper()
@@ -20,8 +26,8 @@ func newClient(t testing.TB, e *Engine, u *User) *gosnmp.GoSNMP {
 		c.MsgFlags = map[Level]gosnmp.SnmpV3MsgFlags{NoAuthNoPriv: gosnmp.NoAuthNoPriv, AuthNoPriv: gosnmp.AuthNoPriv, AuthPriv: gosnmp.AuthPriv}[u.level()]
 		c.SecurityParameters = &gosnmp.UsmSecurityParameters{
 			UserName:               u.Name,
-			AuthenticationProtocol: authProtocols[u.Auth].gosnmp, AuthenticationPassphrase: u.AuthPassphrase,
-			PrivacyProtocol: privProtocols[u.Priv].gosnmp, PrivacyPassphrase: u.PrivPassphrase,
+			AuthenticationProtocol: gosnmpAuth[u.Auth], AuthenticationPassphrase: u.AuthPassphrase,
+			PrivacyProtocol: gosnmpPriv[u.Priv], PrivacyPassphrase: u.PrivPassphrase,
 		}
 	}
 	if err := c.Connect(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -14,7 +15,7 @@ import (
 // authoritative engine for them (RFC 3411 section 3.4.3).
 type remote struct {
 	engineID []byte
-	keys     *keys
+	keys     *snmp.Keys
 	boots    int32
 	time     int32
 	at       time.Time // when time was learned
@@ -32,12 +33,12 @@ func (r *remote) setTime(boots, now int32) bool {
 	if boots > r.boots || boots == r.boots && now > r.latest {
 		r.boots, r.time, r.latest, r.at = boots, now, now, time.Now()
 	}
-	return boots != math.MaxInt32 && boots == r.boots && now >= r.timeNow()-timeWindow
+	return boots != math.MaxInt32 && boots == r.boots && now >= r.timeNow()-snmp.TimeWindow
 }
 
 // informV3 sends an InformRequest of SNMPv3 once, after discovering the
 // receiver's engine if need be (RFC 3414 section 4).
-func (s *sink) informV3(ctx context.Context, deadline time.Time, p pdu, vars []byte) error {
+func (s *sink) informV3(ctx context.Context, deadline time.Time, p snmp.PDU, vars []byte) error {
 	// An engine that is not the one expected, then its time: that makes two
 	// Reports before the acknowledgement. More are somebody's mischief.
 	for range 3 {
@@ -56,14 +57,14 @@ func (s *sink) informV3(ctx context.Context, deadline time.Time, p pdu, vars []b
 
 // informOnce sends the inform and waits. told is true if the receiver told
 // instead that it has another engine ID or another time, which is now known.
-func (s *sink) informOnce(ctx context.Context, deadline time.Time, p pdu, vars []byte) (told bool, err error) {
+func (s *sink) informOnce(ctx context.Context, deadline time.Time, p snmp.PDU, vars []byte) (told bool, err error) {
 	e, r := s.engine, s.remote
-	h := header{
-		msgID: e.nextID(), maxSize: int32(e.cfg.MaxSize), flags: s.user.level().flags() | flagReportable,
-		engineID: r.engineID, boots: r.boots, time: r.timeNow(), user: s.user.Name,
+	h := snmp.Header{
+		MsgID: e.nextID(), MaxSize: int32(e.cfg.MaxSize), Flags: s.user.level().Flags() | snmp.FlagReportable,
+		EngineID: r.engineID, Boots: r.boots, Time: r.timeNow(), User: s.user.Name,
 	}
 	// The context is this device's, whatever engine is authoritative.
-	msg, err := appendV3(h, r.keys, e.salt.Add(1), appendScoped(nil, e.cfg.EngineID, p, vars))
+	msg, err := snmp.SealV3(h, r.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, p, vars))
 	if err != nil {
 		return false, err
 	}
@@ -79,14 +80,14 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p pdu, vars [
 			}
 			return false, err
 		}
-		answer, level, ok := s.open(msg, h.msgID)
+		answer, level, ok := s.open(msg, h.MsgID)
 		switch {
 		case !ok:
-		case answer.kind == pduReport:
+		case answer.Kind == snmp.PDUReport:
 			switch oid := varbindOf(answer); {
-			case oid.Compare(oidNotInTimeWindows) == 0 && level >= AuthNoPriv:
+			case oid.Compare(snmp.NotInTimeWindows) == 0 && level >= AuthNoPriv:
 				return true, nil
-			case oid.Compare(oidUnknownEngineIDs) == 0:
+			case oid.Compare(snmp.UnknownEngineIDs) == 0:
 				// Another engine answers there now. The Report may be forged,
 				// which costs one discovery.
 				s.remote = nil
@@ -95,7 +96,7 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p pdu, vars [
 				// Anybody can say that: it is worth a line, not the inform.
 				complaint = fmt.Errorf("%w: the receiver reports %s", ErrNoAnswer, reportName(oid))
 			}
-		case level == s.user.level() && answer.acknowledges(p):
+		case level == s.user.level() && acknowledges(answer, p):
 			return false, nil
 		}
 	}
@@ -103,47 +104,21 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p pdu, vars [
 
 // open reads an answer to the message msgID, and gives the level at which it
 // is authentic and timely.
-func (s *sink) open(msg []byte, msgID int32) (p pdu, level Level, ok bool) {
-	h, data, ok := openHeader(msg)
-	if !ok || h.msgID != msgID {
+func (s *sink) open(msg []byte, msgID int32) (p snmp.PDU, level Level, ok bool) {
+	m, err := snmp.ReadV3(msg)
+	if err != nil || m.MsgID != msgID {
 		return p, 0, false
 	}
 	r := s.remote
-	level = h.level()
+	level = m.Level()
 	if level > NoAuthNoPriv {
-		if !bytes.Equal(h.engineID, r.engineID) || h.user != s.user.Name || level > s.user.level() ||
-			!r.keys.authentic(msg, &h) || !r.setTime(h.boots, h.time) {
+		if !bytes.Equal(m.EngineID, r.engineID) || m.User != s.user.Name || level > s.user.level() ||
+			!m.Authentic(r.keys) || !r.setTime(m.Boots, m.Time) {
 			return p, 0, false
 		}
 	}
-	if level == AuthPriv {
-		content, err := data.expect(tagOctets, "encrypted PDU")
-		if err != nil {
-			return p, 0, false
-		}
-		plain, err := r.keys.decrypt(h.boots, h.time, h.salt, content.bytes())
-		if err != nil {
-			return p, 0, false
-		}
-		data = newReader(plain)
-	}
-	scoped, err := readScoped(&data)
-	return scoped.pdu, level, err == nil
-}
-
-// openHeader reads a message of v3 as far as nothing is encrypted.
-func openHeader(msg []byte) (h header, data reader, ok bool) {
-	version, body, err := readVersion(msg)
-	if err != nil || version != version3 {
-		return h, data, false
-	}
-	if h, err = readGlobalData(&body); err != nil || h.model != securityModelUSM {
-		return h, data, false
-	}
-	if err = h.readSecurity(&body); err != nil {
-		return h, data, false
-	}
-	return h, body, true
+	scoped, err := m.Open(r.keys)
+	return scoped.PDU, level, err == nil
 }
 
 // discover asks for the receiver's engine ID. Anybody could answer, so its
@@ -151,8 +126,8 @@ func openHeader(msg []byte) (h header, data reader, ok bool) {
 // authenticated Report (RFC 3414 section 4).
 func (s *sink) discover(ctx context.Context, deadline time.Time) error {
 	e := s.engine
-	probe := header{msgID: e.nextID(), maxSize: int32(e.cfg.MaxSize), flags: flagReportable}
-	msg, err := appendV3(probe, nil, 0, appendScoped(nil, nil, pdu{kind: pduGet, requestID: e.nextID()}, nil))
+	probe := snmp.Header{MsgID: e.nextID(), MaxSize: int32(e.cfg.MaxSize), Flags: snmp.FlagReportable}
+	msg, err := snmp.SealV3(probe, nil, 0, snmp.AppendScoped(nil, nil, snmp.PDU{Kind: snmp.PDUGet, RequestID: e.nextID()}, nil))
 	if err != nil {
 		return err
 	}
@@ -164,17 +139,15 @@ func (s *sink) discover(ctx context.Context, deadline time.Time) error {
 		if err != nil {
 			return err
 		}
-		h, data, ok := openHeader(msg)
-		if !ok || h.msgID != probe.msgID || len(h.engineID) < minEngineID {
+		m, err := snmp.ReadV3(msg)
+		if err != nil || m.MsgID != probe.MsgID || m.Encrypted() || len(m.EngineID) < snmp.MinEngineID {
 			continue
 		}
-		if scoped, err := readScoped(&data); err != nil || scoped.pdu.kind != pduReport {
+		if scoped, err := m.Open(nil); err != nil || scoped.PDU.Kind != snmp.PDUReport {
 			continue
 		}
-		r := &remote{engineID: bytes.Clone(h.engineID), at: time.Now(), latest: -1}
-		if r.keys, err = localize(s.user.User, r.engineID); err != nil {
-			return err
-		}
+		r := &remote{engineID: bytes.Clone(m.EngineID), at: time.Now(), latest: -1}
+		r.keys = s.user.localize(r.engineID)
 		s.remote = r
 		return nil
 	}
@@ -185,9 +158,9 @@ func reportName(oid mib.OID) string {
 		oid  mib.OID
 		name string
 	}{
-		{oidUnsupportedSecLevels, "unsupportedSecLevels"}, {oidNotInTimeWindows, "notInTimeWindows"},
-		{oidUnknownUserNames, "unknownUserNames"}, {oidWrongDigests, "wrongDigests"},
-		{oidDecryptionErrors, "decryptionErrors"}, {oidUnknownPDUHandlers, "unknownPDUHandlers"},
+		{snmp.UnsupportedSecLevels, "unsupportedSecLevels"}, {snmp.NotInTimeWindows, "notInTimeWindows"},
+		{snmp.UnknownUserNames, "unknownUserNames"}, {snmp.WrongDigests, "wrongDigests"},
+		{snmp.DecryptionErrors, "decryptionErrors"}, {oidUnknownPDUHandlers, "unknownPDUHandlers"},
 		{oidUnknownContexts, "unknownContexts"},
 	} {
 		if oid.Compare(known.oid) == 0 {

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -27,7 +28,7 @@ func TestNoLeaks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.Write(appendCommunityMessage(nil, version2c, "public", getID(), encodeVars(getID().vars)))
+		conn.Write(snmp.AppendCommunityMessage(nil, snmp.Version2c, "public", getID(), snmp.EncodeVars(getID().Vars)))
 		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := conn.Read(make([]byte, 1500)); err != nil {
 			t.Error(err)

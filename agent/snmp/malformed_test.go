@@ -4,24 +4,30 @@ import (
 	"slices"
 	"testing"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
 // element builds a BER element around its contents.
 func element(tag byte, contents ...[]byte) []byte {
-	return appendOctets(nil, tag, slices.Concat(contents...))
+	joined := slices.Concat(contents...)
+	if len(joined) < 0x80 {
+		return append([]byte{tag, byte(len(joined))}, joined...)
+	}
+	return append([]byte{tag, 0x82, byte(len(joined) >> 8), byte(len(joined))}, joined...)
 }
 
 // Messages that are not well formed are counted and not answered, and a SET
 // in them is not executed, however little is wrong.
 func TestMalformed(t *testing.T) {
-	name := appendOID(nil, module.OID(mib.ReqOwner, 0))
+	name := snmp.EncodeVars([]mib.Varbind{{OID: module.OID(mib.ReqOwner, 0), Value: mib.Value{Type: mib.Null}}})
+	name = name[2 : len(name)-2] // without the sequence around it and the value after it
 	text := element(4, []byte("x"))
 	number := func(b ...byte) []byte { return element(2, b) }
 	one := number(1)
 	list := func(vars ...[]byte) []byte { return element(0x30, vars...) }
 	varbind := func(parts ...[]byte) []byte { return element(0x30, parts...) }
-	set := func(parts ...[]byte) []byte { return element(pduSet, parts...) }
+	set := func(parts ...[]byte) []byte { return element(snmp.PDUSet, parts...) }
 	community := element(4, []byte("private"))
 	message := func(parts ...[]byte) []byte { return element(0x30, parts...) }
 	ofValue := func(value []byte) []byte {

@@ -1,6 +1,7 @@
 package snmp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"net/netip"
@@ -9,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -27,31 +27,27 @@ type peer struct {
 	t    testing.TB
 	e    *Engine
 	user *User
-	keys *keys
+	keys *snmp.Keys
 	salt uint64
 }
 
 func newPeer(t testing.TB, e *Engine, u *User) *peer {
 	t.Helper()
-	k, err := localize(u, testEngineID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &peer{t: t, e: e, user: u, keys: k}
+	return &peer{t: t, e: e, user: u, keys: newUser(u, testEngineID).keys}
 }
 
 // message builds a message at the user's level; change may spoil its header.
-func (p *peer) message(request pdu, change func(*header)) []byte {
+func (p *peer) message(request snmp.PDU, change func(*snmp.Header)) []byte {
 	p.t.Helper()
 	p.salt++
-	h := header{
-		msgID: int32(p.salt), maxSize: 65507, flags: p.user.level().flags() | flagReportable,
-		engineID: testEngineID, boots: int32(p.e.cfg.Boots), time: p.e.engineTime(), user: p.user.Name,
+	h := snmp.Header{
+		MsgID: int32(p.salt), MaxSize: 65507, Flags: p.user.level().Flags() | snmp.FlagReportable,
+		EngineID: testEngineID, Boots: int32(p.e.cfg.Boots), Time: p.e.engineTime(), User: p.user.Name,
 	}
 	if change != nil {
 		change(&h)
 	}
-	msg, err := appendV3(h, p.keys, p.salt, appendScoped(nil, testEngineID, request, encodeVars(request.vars)))
+	msg, err := snmp.SealV3(h, p.keys, p.salt, snmp.AppendScoped(nil, testEngineID, request, snmp.EncodeVars(request.Vars)))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -59,39 +55,28 @@ func (p *peer) message(request pdu, change func(*header)) []byte {
 }
 
 // open reads an answer and checks that it is authentic if it says so.
-func (p *peer) open(reply []byte) (header, pdu) {
+func (p *peer) open(reply []byte) (snmp.Header, snmp.PDU) {
 	p.t.Helper()
-	h, data, ok := openHeader(reply)
-	if !ok {
-		p.t.Fatalf("answer is not a message of v3: %x", reply)
+	m, err := snmp.ReadV3(reply)
+	if err != nil {
+		p.t.Fatalf("answer is not a message of v3: %v: %x", err, reply)
 	}
-	if h.flags&flagAuth != 0 && !p.keys.authentic(reply, &h) {
+	if m.Flags&snmp.FlagAuth != 0 && !m.Authentic(p.keys) {
 		p.t.Fatal("answer is not authentic")
 	}
-	if h.flags&flagPriv != 0 {
-		content, err := data.expect(tagOctets, "data")
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		plain, err := p.keys.decrypt(h.boots, h.time, h.salt, content.bytes())
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		data = newReader(plain)
-	}
-	s, err := readScoped(&data)
+	s, err := m.Open(p.keys)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return h, s.pdu
+	return m.Header, s.PDU
 }
 
-func setOwner(name string) pdu {
-	return pdu{kind: pduSet, requestID: 77, vars: []mib.Varbind{{OID: module.OID(mib.ReqOwner, 0), Value: mib.Str(name)}}}
+func setOwner(name string) snmp.PDU {
+	return snmp.PDU{Kind: snmp.PDUSet, RequestID: 77, Vars: []mib.Varbind{{OID: module.OID(mib.ReqOwner, 0), Value: mib.Str(name)}}}
 }
 
-func getID() pdu {
-	return pdu{kind: pduGet, requestID: 78, vars: []mib.Varbind{{OID: module.OID(mib.DeviceId, 0), Value: mib.Value{Type: mib.Null}}}}
+func getID() snmp.PDU {
+	return snmp.PDU{Kind: snmp.PDUGet, RequestID: 78, Vars: []mib.Varbind{{OID: module.OID(mib.DeviceId, 0), Value: mib.Value{Type: mib.Null}}}}
 }
 
 var privateUser = User{Name: "manager", Auth: SHA256, AuthPassphrase: authPass, Priv: AES128, PrivPassphrase: privPass, Access: full(AuthPriv)}
@@ -108,51 +93,51 @@ func newV3(t testing.TB, users ...User) (*Engine, *device, *clock) {
 // Report, or not at all, is counted, and does nothing.
 func TestReports(t *testing.T) {
 	const silence = ""
-	plain := func(h *header) { h.flags &^= flagPriv | flagAuth }
+	plain := func(h *snmp.Header) { h.Flags &^= snmp.FlagPriv | snmp.FlagAuth }
 	for _, c := range []struct {
 		name    string
-		request pdu
-		change  func(*header)
+		request snmp.PDU
+		change  func(*snmp.Header)
 		spoil   func([]byte) []byte
 		report  string
 		counter string // the object that counts it
 		level   byte   // flags of the Report
 	}{
-		{name: "discovery", change: func(h *header) { plain(h); h.engineID, h.user = nil, "" },
+		{name: "discovery", change: func(h *snmp.Header) { plain(h); h.EngineID, h.User = nil, "" },
 			report: "1.3.6.1.6.3.15.1.1.4.0"},
-		{name: "wrong engine", change: func(h *header) { h.engineID = []byte("another engine") },
+		{name: "wrong engine", change: func(h *snmp.Header) { h.EngineID = []byte("another engine") },
 			report: "1.3.6.1.6.3.15.1.1.4.0"},
-		{name: "unknown user", change: func(h *header) { h.user = "intruder" },
+		{name: "unknown user", change: func(h *snmp.Header) { h.User = "intruder" },
 			report: "1.3.6.1.6.3.15.1.1.3.0"},
-		{name: "empty user", change: func(h *header) { h.user = "" },
+		{name: "empty user", change: func(h *snmp.Header) { h.User = "" },
 			report: "1.3.6.1.6.3.15.1.1.3.0"},
-		{name: "time too old", change: func(h *header) { h.time -= 151 },
-			report: "1.3.6.1.6.3.15.1.1.2.0", level: flagAuth},
-		{name: "time in the future", change: func(h *header) { h.time += 151 },
-			report: "1.3.6.1.6.3.15.1.1.2.0", level: flagAuth},
-		{name: "boots of before", change: func(h *header) { h.boots-- },
-			report: "1.3.6.1.6.3.15.1.1.2.0", level: flagAuth},
-		{name: "boots to come", change: func(h *header) { h.boots++ },
-			report: "1.3.6.1.6.3.15.1.1.2.0", level: flagAuth},
+		{name: "time too old", change: func(h *snmp.Header) { h.Time -= 151 },
+			report: "1.3.6.1.6.3.15.1.1.2.0", level: snmp.FlagAuth},
+		{name: "time in the future", change: func(h *snmp.Header) { h.Time += 151 },
+			report: "1.3.6.1.6.3.15.1.1.2.0", level: snmp.FlagAuth},
+		{name: "boots of before", change: func(h *snmp.Header) { h.Boots-- },
+			report: "1.3.6.1.6.3.15.1.1.2.0", level: snmp.FlagAuth},
+		{name: "boots to come", change: func(h *snmp.Header) { h.Boots++ },
+			report: "1.3.6.1.6.3.15.1.1.2.0", level: snmp.FlagAuth},
 		{name: "last octet flipped", spoil: func(m []byte) []byte { m[len(m)-1] ^= 1; return m },
 			report: "1.3.6.1.6.3.15.1.1.5.0"},
-		{name: "no digest though authenticated", change: plain, spoil: func(m []byte) []byte { return setFlags(m, flagAuth|flagReportable) },
+		{name: "no digest though authenticated", change: plain, spoil: func(m []byte) []byte { return setFlags(m, snmp.FlagAuth|snmp.FlagReportable) },
 			report: "1.3.6.1.6.3.15.1.1.5.0"},
-		{name: "not reportable", change: func(h *header) { h.user = "intruder"; h.flags &^= flagReportable },
+		{name: "not reportable", change: func(h *snmp.Header) { h.User = "intruder"; h.Flags &^= snmp.FlagReportable },
 			report: silence, counter: "1.3.6.1.6.3.15.1.1.3.0"},
-		{name: "privacy without authentication", spoil: func(m []byte) []byte { return setFlags(m, flagPriv|flagReportable) },
+		{name: "privacy without authentication", spoil: func(m []byte) []byte { return setFlags(m, snmp.FlagPriv|snmp.FlagReportable) },
 			report: silence, counter: "1.3.6.1.6.3.11.2.1.2.0"},
-		{name: "authentication taken away", spoil: func(m []byte) []byte { return setFlags(m, flagReportable) },
+		{name: "authentication taken away", spoil: func(m []byte) []byte { return setFlags(m, snmp.FlagReportable) },
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
 		{name: "another security model", spoil: func(m []byte) []byte { m[modelPos(m)] = 9; return m },
 			report: silence, counter: "1.3.6.1.6.3.11.2.1.1.0"},
-		{name: "message size too small", change: func(h *header) { h.maxSize = 483 },
+		{name: "message size too small", change: func(h *snmp.Header) { h.MaxSize = 483 },
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
-		{name: "negative msgID", change: func(h *header) { h.msgID = -1 },
+		{name: "negative msgID", change: func(h *snmp.Header) { h.MsgID = -1 },
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
-		{name: "user name too long", change: func(h *header) { h.user = strings.Repeat("x", 33) },
+		{name: "user name too long", change: func(h *snmp.Header) { h.User = strings.Repeat("x", 33) },
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
-		{name: "engine ID too long", change: func(h *header) { h.engineID = make([]byte, 33) },
+		{name: "engine ID too long", change: func(h *snmp.Header) { h.EngineID = make([]byte, 33) },
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
 		{name: "truncated", spoil: func(m []byte) []byte { return m[:len(m)-1] },
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
@@ -160,10 +145,10 @@ func TestReports(t *testing.T) {
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
 		{name: "oversized", spoil: func(m []byte) []byte { return append(m, make([]byte, defaultMaxSize)...) },
 			report: silence, counter: "1.3.6.1.2.1.11.6.0"},
-		{name: "a response", request: pdu{kind: pduResponse}, report: silence, counter: "1.3.6.1.6.3.11.2.1.3.0"},
-		{name: "a report", request: pdu{kind: pduReport}, report: silence, counter: "1.3.6.1.6.3.11.2.1.3.0"},
-		{name: "a trap", request: pdu{kind: pduTrap}, report: silence, counter: "1.3.6.1.6.3.11.2.1.3.0"},
-		{name: "a trap of nobody", request: pdu{kind: pduTrap}, change: func(h *header) { plain(h); h.user = "intruder" },
+		{name: "a response", request: snmp.PDU{Kind: snmp.PDUResponse}, report: silence, counter: "1.3.6.1.6.3.11.2.1.3.0"},
+		{name: "a report", request: snmp.PDU{Kind: snmp.PDUReport}, report: silence, counter: "1.3.6.1.6.3.11.2.1.3.0"},
+		{name: "a trap", request: snmp.PDU{Kind: snmp.PDUTrap}, report: silence, counter: "1.3.6.1.6.3.11.2.1.3.0"},
+		{name: "a trap of nobody", request: snmp.PDU{Kind: snmp.PDUTrap}, change: func(h *snmp.Header) { plain(h); h.User = "intruder" },
 			report: silence, counter: "1.3.6.1.6.3.15.1.1.3.0"},
 		{name: "version 2 of v3", spoil: func(m []byte) []byte { m[versionPos(m)] = 2; return m },
 			report: silence, counter: "1.3.6.1.2.1.11.3.0"},
@@ -173,7 +158,7 @@ func TestReports(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			e, d, _ := newV3(t, privateUser)
 			p := newPeer(t, e, &privateUser)
-			if c.request.kind == 0 {
+			if c.request.Kind == 0 {
 				c.request = setOwner("intruder")
 			}
 			msg := p.message(c.request, c.change)
@@ -200,10 +185,10 @@ func TestReports(t *testing.T) {
 				t.Fatal("no answer")
 			}
 			h, answer := p.open(reply)
-			if answer.kind != pduReport || len(answer.vars) != 1 || answer.vars[0].OID.String() != c.report || answer.vars[0].Value.Int != 1 {
+			if answer.Kind != snmp.PDUReport || len(answer.Vars) != 1 || answer.Vars[0].OID.String() != c.report || answer.Vars[0].Value.Int != 1 {
 				t.Errorf("answer %+v, want a Report of %s", answer, c.report)
 			}
-			if h.flags != c.level || string(h.engineID) != string(testEngineID) || h.boots != 7 || h.time != 1000 {
+			if h.Flags != c.level || string(h.EngineID) != string(testEngineID) || h.Boots != 7 || h.Time != 1000 {
 				t.Errorf("header of the Report: %+v", h)
 			}
 		})
@@ -222,22 +207,23 @@ func (e *Engine) own(t testing.TB, oid string) mib.Value {
 	return mib.Value{}
 }
 
-func versionPos(msg []byte) int {
-	r := newReader(msg)
-	body, _ := r.expect(tagSequence, "")
-	_, v, _ := body.next()
-	return v.pos
+// contents is where the contents of the element at pos begin.
+func contents(msg []byte, pos int) int {
+	if n := msg[pos+1]; n&0x80 != 0 {
+		return pos + 2 + int(n&0x7f)
+	}
+	return pos + 2
 }
+
+func versionPos(msg []byte) int { return contents(msg, contents(msg, 0)) }
 
 // globalPos finds an element of msgGlobalData.
 func globalPos(msg []byte, n int) int {
-	_, body, _ := readVersion(msg)
-	g, _ := body.expect(tagSequence, "")
-	var element reader
-	for range n + 1 {
-		_, element, _ = g.next()
+	pos := contents(msg, versionPos(msg)+1)
+	for range n {
+		pos = contents(msg, pos) + int(msg[pos+1])
 	}
-	return element.pos
+	return contents(msg, pos)
 }
 
 func modelPos(msg []byte) int { return globalPos(msg, 3) }
@@ -252,25 +238,29 @@ func TestTruncatedDigest(t *testing.T) {
 	e, d, _ := newV3(t, privateUser)
 	p := newPeer(t, e, &privateUser)
 	whole := p.message(setOwner("intruder"), nil)
-	h, _, _ := openHeader(whole)
-	start, end := h.macPos, h.macPos+len(h.mac)
-	for n := range len(h.mac) {
+	h, err := snmp.ReadV3(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := bytes.Index(whole, h.MAC)
+	end := start + len(h.MAC)
+	for n := range len(h.MAC) {
 		// Rebuild the message around the place of a shorter digest, and put there the
 		// first octets of the right one: a guess at them must not do.
 		body := append([]byte(nil), whole[:start-2]...)
-		body = appendOctets(body, tagOctets, make([]byte, n))
+		body = append(append(body, 4, byte(n)), make([]byte, n)...)
 		body = append(body, whole[end:]...)
-		msg := fixLengths(t, body, len(h.mac)-n)
-		short, _, ok := openHeader(msg)
-		if !ok || len(short.mac) != n {
-			t.Fatalf("digest of %d octets: %d are in the message", n, len(short.mac))
+		msg := fixLengths(t, body, len(h.MAC)-n)
+		short, err := snmp.ReadV3(msg)
+		if err != nil || len(short.MAC) != n {
+			t.Fatalf("digest of %d octets: %+v, %v", n, short, err)
 		}
-		copy(short.mac, p.keys.digest(msg))
+		copy(short.MAC, p.keys.Digest(msg))
 		reply, done := e.handle(source, msg)
 		if done != nil || reply == nil {
 			t.Fatalf("digest of %d octets: reply %x", n, reply)
 		}
-		if _, answer := p.open(reply); answer.kind != pduReport || answer.vars[0].OID.Compare(oidWrongDigests) != 0 {
+		if _, answer := p.open(reply); answer.Kind != snmp.PDUReport || answer.Vars[0].OID.Compare(snmp.WrongDigests) != 0 {
 			t.Fatalf("digest of %d octets: %+v", n, answer)
 		}
 	}
@@ -302,8 +292,8 @@ func fixLengths(t *testing.T, msg []byte, cut int) []byte {
 	pos += 3                   // version
 	pos += 2 + int(msg[pos+1]) // msgGlobalData
 	fix(fix(pos))              // msgSecurityParameters and the sequence in it
-	if _, _, ok := openHeader(msg); !ok {
-		t.Fatalf("the spoiled message is malformed: %x", msg)
+	if _, err := snmp.ReadV3(msg); err != nil {
+		t.Fatalf("the spoiled message: %v: %x", err, msg)
 	}
 	return msg
 }
@@ -319,7 +309,7 @@ func TestReplay(t *testing.T) {
 			set := p.message(setOwner("once"), nil)
 			captured := slices.Clone(set)
 			reply, done := e.handle(source, set)
-			if _, answer := p.open(reply); answer.kind != pduResponse || answer.status != 0 {
+			if _, answer := p.open(reply); answer.Kind != snmp.PDUResponse || answer.Status != 0 {
 				t.Fatalf("answer %+v", answer)
 			}
 			done()
@@ -336,7 +326,7 @@ func TestReplay(t *testing.T) {
 			if done != nil {
 				t.Error("executed after the time window")
 			}
-			if _, answer := p.open(reply); answer.vars[0].OID.Compare(oidNotInTimeWindows) != 0 {
+			if _, answer := p.open(reply); answer.Vars[0].OID.Compare(snmp.NotInTimeWindows) != 0 {
 				t.Errorf("answer %+v, want notInTimeWindows", answer)
 			}
 			// The same SET in a new message is another one.
@@ -358,7 +348,7 @@ func TestReplaysForgotten(t *testing.T) {
 	const perSecond = 1000
 	accepted := func(n int) bool {
 		at, now := int32(n/perSecond), int32(3*maxReplays/perSecond)
-		return at >= now-timeWindow && !r.tooOld(at) && r.add(mac(n), at, now)
+		return at >= now-snmp.TimeWindow && !r.tooOld(at) && r.add(mac(n), at, now)
 	}
 	for n := range 3 * maxReplays {
 		at := int32(n / perSecond)
@@ -379,9 +369,9 @@ func TestReplaysForgotten(t *testing.T) {
 func TestUnencryptedRequestID(t *testing.T) {
 	e, _, _ := newV3(t, privateUser)
 	p := newPeer(t, e, &privateUser)
-	reply, _ := e.handle(source, p.message(getID(), func(h *header) { h.flags, h.user = flagReportable, "intruder" }))
-	if _, answer := p.open(reply); answer.requestID != 78 {
-		t.Errorf("the Report has request-id %d, want that of the request", answer.requestID)
+	reply, _ := e.handle(source, p.message(getID(), func(h *snmp.Header) { h.Flags, h.User = snmp.FlagReportable, "intruder" }))
+	if _, answer := p.open(reply); answer.RequestID != 78 {
+		t.Errorf("the Report has request-id %d, want that of the request", answer.RequestID)
 	}
 }
 
@@ -389,19 +379,19 @@ func TestContextEngine(t *testing.T) {
 	e, d, _ := newV3(t, privateUser)
 	p := newPeer(t, e, &privateUser)
 	request := setOwner("x")
-	h := header{msgID: 1, maxSize: 65507, flags: flagAuth | flagPriv | flagReportable,
-		engineID: testEngineID, boots: 7, time: e.engineTime(), user: "manager"}
-	msg, err := appendV3(h, p.keys, 1, appendScoped(nil, []byte("another engine"), request, encodeVars(request.vars)))
+	h := snmp.Header{MsgID: 1, MaxSize: 65507, Flags: snmp.FlagAuth | snmp.FlagPriv | snmp.FlagReportable,
+		EngineID: testEngineID, Boots: 7, Time: e.engineTime(), User: "manager"}
+	msg, err := snmp.SealV3(h, p.keys, 1, snmp.AppendScoped(nil, []byte("another engine"), request, snmp.EncodeVars(request.Vars)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	reply, done := e.handle(source, msg)
 	answer, report := p.open(reply)
-	if done != nil || d.tested() != 0 || report.vars[0].OID.Compare(oidUnknownPDUHandlers) != 0 || report.requestID != 77 {
+	if done != nil || d.tested() != 0 || report.Vars[0].OID.Compare(oidUnknownPDUHandlers) != 0 || report.RequestID != 77 {
 		t.Errorf("answer %+v", report)
 	}
-	if answer.flags != flagAuth|flagPriv {
-		t.Errorf("flags of the Report %b", answer.flags)
+	if answer.Flags != snmp.FlagAuth|snmp.FlagPriv {
+		t.Errorf("flags of the Report %b", answer.Flags)
 	}
 }
 
@@ -414,11 +404,11 @@ func TestSalts(t *testing.T) {
 		p := newPeer(t, e, &privateUser)
 		for range 100 {
 			reply, _ := e.handle(source, p.message(getID(), nil))
-			h, _, _ := openHeader(reply)
-			if len(h.salt) != 8 || seen[string(h.salt)] {
-				t.Fatalf("salt %x", h.salt)
+			h, _ := p.open(reply)
+			if len(h.Salt) != 8 || seen[string(h.Salt)] {
+				t.Fatalf("salt %x", h.Salt)
 			}
-			seen[string(h.salt)] = true
+			seen[string(h.Salt)] = true
 		}
 	}
 }
@@ -428,7 +418,7 @@ func TestBootsLatched(t *testing.T) {
 	e, _ := newEngine(t, Config{Users: []User{privateUser}, EngineID: testEngineID, Boots: math.MaxInt32})
 	p := newPeer(t, e, &privateUser)
 	reply, _ := e.handle(source, p.message(getID(), nil))
-	if _, answer := p.open(reply); answer.vars[0].OID.Compare(oidNotInTimeWindows) != 0 {
+	if _, answer := p.open(reply); answer.Vars[0].OID.Compare(snmp.NotInTimeWindows) != 0 {
 		t.Errorf("answer %+v", answer)
 	}
 }
@@ -436,53 +426,30 @@ func TestBootsLatched(t *testing.T) {
 func TestMsgMaxSize(t *testing.T) {
 	e, d, _ := newV3(t, privateUser)
 	p := newPeer(t, e, &privateUser)
-	small := func(h *header) { h.maxSize = minMaxSize }
+	small := func(h *snmp.Header) { h.MaxSize = snmp.MinMaxSize }
 
 	var many []mib.Varbind
 	for range 40 {
 		many = append(many, mib.Varbind{OID: module.OID(mib.DeviceId, 0), Value: mib.Value{Type: mib.Null}})
 	}
-	reply, _ := e.handle(source, p.message(pdu{kind: pduGet, vars: many}, small))
-	if _, answer := p.open(reply); answer.status != int32(mib.TooBig) || answer.index != 0 || len(answer.vars) != 0 {
+	reply, _ := e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUGet, Vars: many}, small))
+	if _, answer := p.open(reply); answer.Status != int32(mib.TooBig) || answer.Index != 0 || len(answer.Vars) != 0 {
 		t.Errorf("GET: %+v, want tooBig", answer)
 	}
 	for i := range many {
-		many[i] = setOwner("a name of some length, not too long").vars[0]
+		many[i] = setOwner("a name of some length, not too long").Vars[0]
 	}
-	reply, done := e.handle(source, p.message(pdu{kind: pduSet, vars: many}, small))
-	if _, answer := p.open(reply); answer.status != int32(mib.TooBig) || done != nil || d.tested() != 0 {
+	reply, done := e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUSet, Vars: many}, small))
+	if _, answer := p.open(reply); answer.Status != int32(mib.TooBig) || done != nil || d.tested() != 0 {
 		t.Errorf("SET: %+v, want tooBig and nothing done", answer)
 	}
-	reply, _ = e.handle(source, p.message(pdu{kind: pduGetBulk, index: math.MaxInt32, vars: many[:1]}, small))
-	if len(reply) > minMaxSize {
+	reply, _ = e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUGetBulk, Index: math.MaxInt32, Vars: many[:1]}, small))
+	if len(reply) > snmp.MinMaxSize {
 		t.Errorf("answer to GETBULK has %d octets", len(reply))
 	}
-	reply, _ = e.handle(source, p.message(pdu{kind: pduGetBulk, index: math.MaxInt32, vars: []mib.Varbind{{OID: mib.OID{1, 3}, Value: mib.Value{Type: mib.Null}}}}, small))
+	reply, _ = e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUGetBulk, Index: math.MaxInt32, Vars: []mib.Varbind{{OID: mib.OID{1, 3}, Value: mib.Value{Type: mib.Null}}}}, small))
 	_, answer := p.open(reply)
-	if len(reply) > minMaxSize || len(reply) < minMaxSize-64 || answer.status != 0 || len(answer.vars) < 3 {
-		t.Errorf("answer to GETBULK has %d octets, %d variables", len(reply), len(answer.vars))
-	}
-}
-
-func TestPDURoundTrip(t *testing.T) {
-	oid := mib.MustParseOID("2.999.0.4294967295.1")
-	for _, v := range []mib.Value{
-		mib.Int32(0), mib.Int32(-1), mib.Int32(127), mib.Int32(128), mib.Int32(math.MinInt32), mib.Int32(math.MaxInt32),
-		mib.Uint32(0), mib.Uint32(127), mib.Uint32(128), mib.Uint32(math.MaxUint32), mib.Ticks(math.MaxUint32),
-		{Type: mib.Counter32, Int: 1 << 31}, {Type: mib.Counter64, Int: -1}, {Type: mib.Counter64, Int: math.MaxInt64},
-		mib.Str("text"), mib.Octets(make([]byte, 200)), mib.Octets(make([]byte, 70000)),
-		mib.ID(mib.OID{0, 0}), mib.ID(oid), {Type: mib.IPAddress, Bytes: []byte{192, 0, 2, 1}},
-		{Type: mib.Opaque, Bytes: []byte{1}}, {Type: mib.Null}, {Type: mib.NoSuchObject}, {Type: mib.EndOfMibView},
-	} {
-		want := pdu{kind: pduResponse, requestID: math.MinInt32, status: 5, index: 300, vars: []mib.Varbind{{OID: oid, Value: v}}}
-		r := newReader(appendPDU(nil, want, encodeVars(want.vars)))
-		got, err := readPDU(&r)
-		if err != nil {
-			t.Errorf("%v: %v", v, err)
-			continue
-		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(pdu{})); diff != "" {
-			t.Errorf("%v: %s", v, diff)
-		}
+	if len(reply) > snmp.MinMaxSize || len(reply) < snmp.MinMaxSize-64 || answer.Status != 0 || len(answer.Vars) < 3 {
+		t.Errorf("answer to GETBULK has %d octets, %d variables", len(reply), len(answer.Vars))
 	}
 }

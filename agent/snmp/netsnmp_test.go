@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/iad/internal/peers"
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -178,7 +179,7 @@ func TestToolsSecondAddress(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn.Write(appendCommunityMessage(nil, version2c, "public", getID(), encodeVars(getID().vars)))
+			conn.Write(snmp.AppendCommunityMessage(nil, snmp.Version2c, "public", getID(), snmp.EncodeVars(getID().Vars)))
 			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if _, err := conn.Read(make([]byte, 1500)); err != nil {
 				t.Errorf("listening on %s, asked at %s: %v", listen, host, err)

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -71,23 +72,21 @@ func (r *receiver) next(t testing.TB) []byte {
 
 // acknowledge answers an inform of v2c.
 func acknowledge(msg []byte) []byte {
-	_, body, _ := readVersion(msg)
-	community, p, err := readCommunityMessage(&body)
-	if err != nil || p.kind != pduInform {
+	community, p, err := snmp.ReadCommunityMessage(msg)
+	if err != nil || p.Kind != snmp.PDUInform {
 		return nil
 	}
-	p.kind = pduResponse
-	return appendCommunityMessage(nil, version2c, string(community), p, encodeVars(p.vars))
+	p.Kind = snmp.PDUResponse
+	return snmp.AppendCommunityMessage(nil, snmp.Version2c, string(community), p, snmp.EncodeVars(p.Vars))
 }
 
 func requestID(t testing.TB, msg []byte) int32 {
 	t.Helper()
-	_, body, _ := readVersion(msg)
-	_, p, err := readCommunityMessage(&body)
+	_, p, err := snmp.ReadCommunityMessage(msg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.requestID
+	return p.RequestID
 }
 
 const short = 20 * time.Millisecond
@@ -267,62 +266,47 @@ type authority struct {
 	time     int32
 }
 
-func (a *authority) keys() *keys {
-	k, err := localize(a.user, a.engineID)
-	if err != nil {
-		a.t.Error(err)
-	}
-	return k
-}
+func (a *authority) keys() *snmp.Keys { return newUser(a.user, a.engineID).keys }
 
 // seal builds an answer to h.
-func (a *authority) seal(h header, level Level, p pdu) []byte {
-	answer := header{msgID: h.msgID, maxSize: 65507, flags: level.flags(), engineID: a.engineID, boots: a.boots, time: a.time, user: h.user}
-	msg, err := appendV3(answer, a.keys(), 1, appendScoped(nil, a.engineID, p, encodeVars(p.vars)))
+func (a *authority) seal(h snmp.Header, level Level, p snmp.PDU) []byte {
+	answer := snmp.Header{MsgID: h.MsgID, MaxSize: 65507, Flags: level.Flags(), EngineID: a.engineID, Boots: a.boots, Time: a.time, User: h.User}
+	msg, err := snmp.SealV3(answer, a.keys(), 1, snmp.AppendScoped(nil, a.engineID, p, snmp.EncodeVars(p.Vars)))
 	if err != nil {
 		a.t.Error(err)
 	}
 	return msg
 }
 
-func (a *authority) report(h header, level Level, oid mib.OID) []byte {
-	return a.seal(h, level, pdu{kind: pduReport, vars: []mib.Varbind{{OID: oid, Value: mib.Value{Type: mib.Counter32, Int: 1}}}})
+func (a *authority) report(h snmp.Header, level Level, oid mib.OID) []byte {
+	return a.seal(h, level, snmp.PDU{Kind: snmp.PDUReport, Vars: []mib.Varbind{{OID: oid, Value: mib.Value{Type: mib.Counter32, Int: 1}}}})
 }
 
 // answer does what RFC 3414 section 3.2 asks for; ok is true if it
 // acknowledged.
 func (a *authority) answer(msg []byte) (reply []byte, ok bool) {
-	h, data, valid := openHeader(msg)
-	if !valid {
-		a.t.Errorf("malformed message %x", msg)
+	m, err := snmp.ReadV3(msg)
+	if err != nil {
+		a.t.Errorf("%v: %x", err, msg)
 		return nil, false
 	}
-	if string(h.engineID) != string(a.engineID) {
-		return a.report(h, NoAuthNoPriv, oidUnknownEngineIDs), false
+	h := m.Header
+	if string(h.EngineID) != string(a.engineID) {
+		return a.report(h, NoAuthNoPriv, snmp.UnknownEngineIDs), false
 	}
 	k := a.keys()
-	if !k.authentic(msg, &h) {
-		return a.report(h, NoAuthNoPriv, oidWrongDigests), false
+	if !m.Authentic(k) {
+		return a.report(h, NoAuthNoPriv, snmp.WrongDigests), false
 	}
-	if h.boots != a.boots || h.time < a.time-timeWindow || h.time > a.time+timeWindow {
-		return a.report(h, AuthNoPriv, oidNotInTimeWindows), false
+	if h.Boots != a.boots || h.Time < a.time-snmp.TimeWindow || h.Time > a.time+snmp.TimeWindow {
+		return a.report(h, AuthNoPriv, snmp.NotInTimeWindows), false
 	}
-	content, err := data.expect(tagOctets, "data")
-	if err != nil {
-		a.t.Error(err)
-		return nil, false
-	}
-	plain, err := k.decrypt(h.boots, h.time, h.salt, content.bytes())
-	if err != nil {
-		a.t.Error(err)
-	}
-	r := newReader(plain)
-	s, err := readScoped(&r)
-	if err != nil || s.pdu.kind != pduInform {
+	s, err := m.Open(k)
+	if err != nil || s.PDU.Kind != snmp.PDUInform {
 		a.t.Errorf("%+v, %v", s, err)
 	}
-	s.pdu.kind = pduResponse
-	return a.seal(h, AuthPriv, s.pdu), true
+	s.PDU.Kind = snmp.PDUResponse
+	return a.seal(h, AuthPriv, s.PDU), true
 }
 
 // informTo sends an inform up to 10 times.
@@ -384,19 +368,25 @@ func TestInformV3Forged(t *testing.T) {
 	intruder := privateUser
 	intruder.AuthPassphrase = "guessed passphrase"
 	forger := &authority{t: t, user: &intruder, engineID: a.engineID, boots: 3, time: 5000}
-	response := func(msg []byte) pdu {
-		h, data, _ := openHeader(msg)
-		content, _ := data.expect(tagOctets, "data")
-		plain, _ := a.keys().decrypt(h.boots, h.time, h.salt, content.bytes())
-		r := newReader(plain)
-		s, _ := readScoped(&r)
-		s.pdu.kind = pduResponse
-		return s.pdu
+	response := func(msg []byte) snmp.PDU {
+		m, err := snmp.ReadV3(msg)
+		if err != nil {
+			t.Error(err)
+			return snmp.PDU{}
+		}
+		s, _ := m.Open(a.keys())
+		s.PDU.Kind = snmp.PDUResponse
+		return s.PDU
 	}
 	var informs atomic.Int32
 	err := informTo(t, func(_ int, msg []byte) []byte {
-		h, _, _ := openHeader(msg)
-		reply, ok := a.answer(append([]byte(nil), msg...))
+		m, err := snmp.ReadV3(msg)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		h := m.Header
+		reply, ok := a.answer(msg)
 		if !ok {
 			return reply
 		}
@@ -406,10 +396,10 @@ func TestInformV3Forged(t *testing.T) {
 		case 2: // authenticated with another key
 			return forger.seal(h, AuthPriv, response(msg))
 		case 3: // a Report that anybody can send
-			return a.report(h, NoAuthNoPriv, oidWrongDigests)
+			return a.report(h, NoAuthNoPriv, snmp.WrongDigests)
 		case 4: // a message of long ago
 			old := *a
-			old.time -= 2 * timeWindow
+			old.time -= 2 * snmp.TimeWindow
 			return old.seal(h, AuthPriv, response(msg))
 		}
 		return reply
@@ -450,16 +440,13 @@ func TestNotifyView(t *testing.T) {
 		t.Fatal(err)
 	}
 	msg := r.next(t)
-	h, data, _ := openHeader(msg)
-	k, err := localize(&u, testEngineID)
-	if err != nil || !k.authentic(msg, &h) {
+	m, err := snmp.ReadV3(msg)
+	k := newUser(&u, testEngineID).keys
+	if err != nil || !m.Authentic(k) {
 		t.Fatalf("trap is not authentic: %v", err)
 	}
-	content, _ := data.expect(tagOctets, "data")
-	plain, _ := k.decrypt(h.boots, h.time, h.salt, content.bytes())
-	s := newReader(plain)
-	scoped, err := readScoped(&s)
-	if err != nil || scoped.pdu.vars[1].Value.OID.Compare(module.NotificationOID(mib.NotifyOpAccepted)) != 0 {
+	scoped, err := m.Open(k)
+	if err != nil || scoped.PDU.Vars[1].Value.OID.Compare(module.NotificationOID(mib.NotifyOpAccepted)) != 0 {
 		t.Errorf("received %+v, %v", scoped, err)
 	}
 }

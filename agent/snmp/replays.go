@@ -1,10 +1,10 @@
 package snmp
 
-import "encoding/binary"
+import (
+	"encoding/binary"
 
-// timeWindow is how far a message's time may be off, in seconds (RFC 3414
-// section 2.2.3).
-const timeWindow = 150
+	"example.com/iad/internal/snmp"
+)
 
 // maxReplays is how many SETs are remembered, in 2 MB at most: 200 a second.
 const maxReplays = 1 << 16
@@ -42,7 +42,7 @@ func (r *replays) add(mac []byte, time, now int32) bool {
 	if _, known := r.known[key]; known {
 		return false
 	}
-	for r.head < len(r.queue) && r.queue[r.head].time < now-timeWindow {
+	for r.head < len(r.queue) && r.queue[r.head].time < now-snmp.TimeWindow {
 		r.forget()
 	}
 	if len(r.known) >= maxReplays {

@@ -3,12 +3,13 @@ package snmp
 import (
 	"math"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
 // request is a request whose sender is known.
 type request struct {
-	pdu    pdu
+	pdu    snmp.PDU
 	v1     bool
 	caller mib.Caller
 	// access is what the sender may do; nil means nothing.
@@ -20,7 +21,7 @@ type request struct {
 
 // response is a Response-PDU with its variable bindings encoded.
 type response struct {
-	pdu  pdu
+	pdu  snmp.PDU
 	vars []byte
 	// done ends the transaction of a SET once the response has left; nil for
 	// other requests.
@@ -30,16 +31,16 @@ type response struct {
 // respond carries a request out. ok is false if there is no answer that would
 // fit (RFC 3416 section 4.2: the request is silently dropped).
 func (e *Engine) respond(req *request) (resp response, ok bool) {
-	switch req.pdu.kind {
-	case pduGet:
+	switch req.pdu.Kind {
+	case snmp.PDUGet:
 		resp = e.respondGet(req, func(s *snapshot, vb mib.Varbind) mib.Varbind {
 			return mib.Varbind{OID: vb.OID, Value: s.get(vb.OID)}
 		})
-	case pduGetNext:
+	case snmp.PDUGetNext:
 		resp = e.respondGet(req, func(s *snapshot, vb mib.Varbind) mib.Varbind { return s.next(vb.OID) })
-	case pduGetBulk:
+	case snmp.PDUGetBulk:
 		resp = e.respondGetBulk(req)
-	case pduSet:
+	case snmp.PDUSet:
 		resp = e.respondSet(req)
 	}
 	if len(resp.vars) > req.room {
@@ -53,7 +54,7 @@ func (e *Engine) respond(req *request) (resp response, ok bool) {
 }
 
 func (req *request) answer(vars []byte) response {
-	return response{pdu: pdu{kind: pduResponse, requestID: req.pdu.requestID}, vars: vars}
+	return response{pdu: snmp.PDU{Kind: snmp.PDUResponse, RequestID: req.pdu.RequestID}, vars: vars}
 }
 
 // refuse answers with an error. The index counts from 1.
@@ -65,12 +66,18 @@ func (req *request) refuse(status mib.Status, index int) response {
 	// A v2 tooBig carries no variables (RFC 3416 section 4.2.1), other errors
 	// and all those of v1 carry the request's.
 	if status != mib.TooBig || req.v1 {
-		vars = encodeVars(req.pdu.vars)
+		vars = snmp.EncodeVars(req.pdu.Vars)
 	}
 	resp := req.answer(vars)
-	resp.pdu.status, resp.pdu.index = int32(status), int32(index)
+	resp.pdu.Status, resp.pdu.Index = int32(status), int32(index)
 	return resp
 }
+
+// Error-status values that only SNMPv1 has (RFC 3416 section 3).
+const (
+	noSuchName mib.Status = 2
+	badValue   mib.Status = 3
+)
 
 // statusV1 maps an error-status to SNMPv1 (RFC 3584 section 4.4).
 func statusV1(s mib.Status) mib.Status {
@@ -92,12 +99,12 @@ func (e *Engine) respondGet(req *request, read func(*snapshot, mib.Varbind) mib.
 	}
 	s := snapshot{engine: e, view: req.access.Read}
 	vars := make([]byte, 0, 512)
-	for i, vb := range req.pdu.vars {
+	for i, vb := range req.pdu.Vars {
 		vb = read(&s, vb)
 		if req.v1 && vb.Value.IsException() {
 			return req.refuse(noSuchName, i+1)
 		}
-		vars = appendVarbind(vars, vb)
+		vars = snmp.AppendVarbind(vars, vb)
 		if len(vars) > req.room {
 			break
 		}
@@ -117,7 +124,7 @@ func (e *Engine) respondGetBulk(req *request) response {
 	vars := make([]byte, 0, min(room, defaultMaxSize))
 	add := func(vb mib.Varbind) (fits bool) {
 		before := len(vars)
-		vars = appendVarbind(vars, vb)
+		vars = snmp.AppendVarbind(vars, vb)
 		if len(vars) > room {
 			vars = vars[:before]
 			return false
@@ -125,17 +132,17 @@ func (e *Engine) respondGetBulk(req *request) response {
 		return true
 	}
 
-	once := min(int(max(0, req.pdu.status)), len(req.pdu.vars))
-	for _, vb := range req.pdu.vars[:once] {
+	once := min(int(max(0, req.pdu.Status)), len(req.pdu.Vars))
+	for _, vb := range req.pdu.Vars[:once] {
 		if !add(s.next(vb.OID)) {
 			return req.answer(vars)
 		}
 	}
-	row := make([]mib.OID, 0, len(req.pdu.vars)-once)
-	for _, vb := range req.pdu.vars[once:] {
+	row := make([]mib.OID, 0, len(req.pdu.Vars)-once)
+	for _, vb := range req.pdu.Vars[once:] {
 		row = append(row, vb.OID)
 	}
-	for range max(0, req.pdu.index) {
+	for range max(0, req.pdu.Index) {
 		more := false
 		for i, oid := range row {
 			vb := s.next(oid)
@@ -158,16 +165,16 @@ func (e *Engine) respondSet(req *request) response {
 		return req.refuse(mib.AuthorizationError, 0)
 	}
 	// The answer repeats the request: what cannot be answered is not begun.
-	vars := encodeVars(req.pdu.vars)
+	vars := snmp.EncodeVars(req.pdu.Vars)
 	if len(vars) > req.room {
 		return req.refuse(mib.TooBig, 0)
 	}
-	for i, vb := range req.pdu.vars {
+	for i, vb := range req.pdu.Vars {
 		if !req.access.Write.Contains(vb.OID) {
 			return req.refuse(mib.NoAccess, i+1)
 		}
 	}
-	tx, refused := e.tree.Set(req.caller, req.pdu.vars)
+	tx, refused := e.tree.Set(req.caller, req.pdu.Vars)
 	if refused != nil {
 		e.log.Info("SET refused", "by", req.caller.Name, "status", refused.Status, "index", refused.Index, "reason", refused.Reason)
 		return req.refuse(refused.Status, min(refused.Index, math.MaxInt32))

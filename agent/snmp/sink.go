@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
@@ -89,9 +90,9 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 
 	var err error
 	if s.Inform {
-		err = s.inform(ctx, encodeVars(d.vars))
+		err = s.inform(ctx, snmp.EncodeVars(d.vars))
 	} else {
-		err = s.trap(encodeVars(d.vars))
+		err = s.trap(snmp.EncodeVars(d.vars))
 	}
 	if err != nil {
 		s.hangUp()
@@ -109,17 +110,17 @@ func (s *sink) hangUp() {
 
 func (s *sink) trap(vars []byte) error {
 	e := s.engine
-	p := pdu{kind: pduTrap, requestID: e.nextID()}
+	p := snmp.PDU{Kind: snmp.PDUTrap, RequestID: e.nextID()}
 	if s.user == nil {
-		return s.write(appendCommunityMessage(nil, version2c, s.Community, p, vars))
+		return s.write(snmp.AppendCommunityMessage(nil, snmp.Version2c, s.Community, p, vars))
 	}
 	// The sender of a trap is the authoritative engine (RFC 3411 section
 	// 3.4.3).
-	h := header{
-		msgID: e.nextID(), maxSize: int32(e.cfg.MaxSize), flags: s.user.level().flags(),
-		engineID: e.cfg.EngineID, boots: int32(e.cfg.Boots), time: e.engineTime(), user: s.user.Name,
+	h := snmp.Header{
+		MsgID: e.nextID(), MaxSize: int32(e.cfg.MaxSize), Flags: s.user.level().Flags(),
+		EngineID: e.cfg.EngineID, Boots: int32(e.cfg.Boots), Time: e.engineTime(), User: s.user.Name,
 	}
-	msg, err := appendV3(h, s.user.keys, e.salt.Add(1), appendScoped(nil, e.cfg.EngineID, p, vars))
+	msg, err := snmp.SealV3(h, s.user.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, p, vars))
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (s *sink) write(msg []byte) error {
 
 // inform sends an InformRequest until it is acknowledged.
 func (s *sink) inform(ctx context.Context, vars []byte) error {
-	p := pdu{kind: pduInform, requestID: s.engine.nextID()}
+	p := snmp.PDU{Kind: snmp.PDUInform, RequestID: s.engine.nextID()}
 	tries := 1 + s.Retries
 	if s.deaf {
 		tries = 1
@@ -164,8 +165,8 @@ func (s *sink) inform(ctx context.Context, vars []byte) error {
 }
 
 // informV2 sends an InformRequest of SNMPv2c once.
-func (s *sink) informV2(ctx context.Context, deadline time.Time, p pdu, vars []byte) error {
-	if err := s.write(appendCommunityMessage(nil, version2c, s.Community, p, vars)); err != nil {
+func (s *sink) informV2(ctx context.Context, deadline time.Time, p snmp.PDU, vars []byte) error {
+	if err := s.write(snmp.AppendCommunityMessage(nil, snmp.Version2c, s.Community, p, vars)); err != nil {
 		return s.pause(ctx, deadline, err)
 	}
 	for {
@@ -173,12 +174,11 @@ func (s *sink) informV2(ctx context.Context, deadline time.Time, p pdu, vars []b
 		if err != nil {
 			return err
 		}
-		version, body, err := readVersion(msg)
-		if err != nil || version != version2c {
+		if version, err := snmp.ReadVersion(msg); err != nil || version != snmp.Version2c {
 			continue
 		}
-		community, answer, err := readCommunityMessage(&body)
-		if err == nil && string(community) == s.Community && answer.acknowledges(p) {
+		community, answer, err := snmp.ReadCommunityMessage(msg)
+		if err == nil && string(community) == s.Community && acknowledges(answer, p) {
 			return nil
 		}
 	}
@@ -186,8 +186,8 @@ func (s *sink) informV2(ctx context.Context, deadline time.Time, p pdu, vars []b
 
 // acknowledges tells whether p is the Response to a request. Its error-status
 // does not matter: it was received.
-func (p *pdu) acknowledges(request pdu) bool {
-	return p.kind == pduResponse && p.requestID == request.requestID
+func acknowledges(p, request snmp.PDU) bool {
+	return p.Kind == snmp.PDUResponse && p.RequestID == request.RequestID
 }
 
 // read waits for a datagram until the deadline, which gives ErrNoAnswer.
@@ -223,9 +223,9 @@ func (s *sink) pause(ctx context.Context, deadline time.Time, err error) error {
 }
 
 // varbindOf tells what a Report reports.
-func varbindOf(p pdu) mib.OID {
-	if len(p.vars) == 0 {
+func varbindOf(p snmp.PDU) mib.OID {
+	if len(p.Vars) == 0 {
 		return nil
 	}
-	return p.vars[0].OID
+	return p.Vars[0].OID
 }

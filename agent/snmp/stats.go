@@ -23,14 +23,8 @@ var (
 	oidSysUpTime   = mib.MustParseOID("1.3.6.1.2.1.1.3.0")
 	oidSnmpTrapOID = mib.MustParseOID("1.3.6.1.6.3.1.1.4.1.0")
 
-	oidUnknownPDUHandlers   = mib.MustParseOID("1.3.6.1.6.3.11.2.1.3.0")
-	oidUnknownContexts      = mib.MustParseOID("1.3.6.1.6.3.12.1.5.0")
-	oidUnsupportedSecLevels = mib.MustParseOID("1.3.6.1.6.3.15.1.1.1.0")
-	oidNotInTimeWindows     = mib.MustParseOID("1.3.6.1.6.3.15.1.1.2.0")
-	oidUnknownUserNames     = mib.MustParseOID("1.3.6.1.6.3.15.1.1.3.0")
-	oidUnknownEngineIDs     = mib.MustParseOID("1.3.6.1.6.3.15.1.1.4.0")
-	oidWrongDigests         = mib.MustParseOID("1.3.6.1.6.3.15.1.1.5.0")
-	oidDecryptionErrors     = mib.MustParseOID("1.3.6.1.6.3.15.1.1.6.0")
+	oidUnknownPDUHandlers = mib.MustParseOID("1.3.6.1.6.3.11.2.1.3.0")
+	oidUnknownContexts    = mib.MustParseOID("1.3.6.1.6.3.12.1.5.0")
 )
 
 // scalar is an object that the engine itself serves.
@@ -49,7 +43,7 @@ func (e *Engine) ownScalars() []scalar {
 	sys, s := e.cfg.System, &e.stats
 	objectID := sys.ObjectID
 	if len(objectID) == 0 {
-		objectID = zeroDotZero
+		objectID = mib.OID{0, 0}
 	}
 
 	list := []struct {

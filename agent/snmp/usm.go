@@ -2,93 +2,67 @@ package snmp
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
 )
 
 // message is a message of v3 on its way through the checks.
 type message struct {
-	header
+	*snmp.Message
 	src netip.AddrPort
 	now time.Time
-	// plain is the scoped PDU if it came unencrypted, for the request-id of a
-	// Report.
-	plain reader
 }
 
 // handleV3 answers a message of SNMPv3: RFC 3412 section 7.2, then RFC 3414
 // section 3.2 in its order.
-func (e *Engine) handleV3(src netip.AddrPort, msg []byte, body *reader) ([]byte, func()) {
-	h, err := readGlobalData(body)
+func (e *Engine) handleV3(src netip.AddrPort, msg []byte) ([]byte, func()) {
+	h, err := snmp.ReadV3(msg)
 	if err != nil {
-		e.stats.inASNParseErrs.Add(1)
+		switch {
+		case errors.Is(err, snmp.ErrSecurityModel):
+			e.stats.unknownSecurityModels.Add(1)
+		case errors.Is(err, snmp.ErrFlags):
+			e.stats.invalidMsgs.Add(1)
+		default:
+			e.stats.inASNParseErrs.Add(1)
+		}
 		return nil, nil
 	}
-	if h.model != securityModelUSM {
-		e.stats.unknownSecurityModels.Add(1)
-		return nil, nil
+	m := &message{Message: h, src: src, now: e.now()}
+	if !bytes.Equal(h.EngineID, e.cfg.EngineID) {
+		return e.report(m, nil, &e.stats.unknownEngineIDs, snmp.UnknownEngineIDs), nil
 	}
-	if h.flags&(flagAuth|flagPriv) == flagPriv {
-		e.stats.invalidMsgs.Add(1)
-		return nil, nil
-	}
-	if err := h.readSecurity(body); err != nil {
-		e.stats.inASNParseErrs.Add(1)
-		return nil, nil
-	}
-	m := &message{header: h, src: src, now: e.now()}
-	data := *body
-	tag, content, err := body.next()
-	encrypted := h.flags&flagPriv != 0
-	if err != nil || !body.empty() || encrypted != (tag == tagOctets) || !encrypted && tag != tagSequence {
-		e.stats.inASNParseErrs.Add(1)
-		return nil, nil
-	}
-	if !encrypted {
-		m.plain = data
-	}
-
-	if !bytes.Equal(h.engineID, e.cfg.EngineID) {
-		return e.report(m, nil, &e.stats.unknownEngineIDs, oidUnknownEngineIDs), nil
-	}
-	u := e.users[h.user]
+	u := e.users[h.User]
 	if u == nil {
-		return e.report(m, nil, &e.stats.unknownUserNames, oidUnknownUserNames), nil
+		return e.report(m, nil, &e.stats.unknownUserNames, snmp.UnknownUserNames), nil
 	}
-	if h.level() > u.level() {
-		return e.report(m, nil, &e.stats.unsupportedSecLevels, oidUnsupportedSecLevels), nil
+	if h.Level() > u.level() {
+		return e.report(m, nil, &e.stats.unsupportedSecLevels, snmp.UnsupportedSecLevels), nil
 	}
-	if h.flags&flagAuth != 0 {
+	if h.Flags&snmp.FlagAuth != 0 {
 		if !e.mayTry(src, m.now) {
 			return nil, nil
 		}
-		if !u.keys.authentic(msg, &m.header) {
+		if !m.Authentic(u.keys) {
 			e.failed(src, m.now, "wrong digest of user "+u.Name)
-			return e.report(m, nil, &e.stats.wrongDigests, oidWrongDigests), nil
+			return e.report(m, nil, &e.stats.wrongDigests, snmp.WrongDigests), nil
 		}
-		if !e.inTimeWindow(&m.header) {
-			return e.report(m, u, &e.stats.notInTimeWindows, oidNotInTimeWindows), nil
+		if !e.inTimeWindow(&m.Header) {
+			return e.report(m, u, &e.stats.notInTimeWindows, snmp.NotInTimeWindows), nil
 		}
 		e.guard.succeeded(src, m.now)
 	}
-	scoped := data
-	if encrypted {
-		plain, err := u.keys.decrypt(h.boots, h.time, h.salt, content.bytes())
-		if err != nil {
-			return e.report(m, nil, &e.stats.decryptionErrors, oidDecryptionErrors), nil
-		}
-		scoped = newReader(plain)
-	}
-	s, err := readScoped(&scoped)
-	if err != nil {
-		if encrypted {
-			// A wrong privacy key shows in nothing else.
-			return e.report(m, nil, &e.stats.decryptionErrors, oidDecryptionErrors), nil
-		}
+	s, err := m.Open(u.keys)
+	switch {
+	case errors.Is(err, snmp.ErrDecrypt):
+		return e.report(m, nil, &e.stats.decryptionErrors, snmp.DecryptionErrors), nil
+	case err != nil:
 		e.stats.inASNParseErrs.Add(1)
 		return nil, nil
 	}
@@ -96,34 +70,34 @@ func (e *Engine) handleV3(src netip.AddrPort, msg []byte, body *reader) ([]byte,
 }
 
 // inTimeWindow is RFC 3414 section 3.2 step 7a.
-func (e *Engine) inTimeWindow(h *header) bool {
+func (e *Engine) inTimeWindow(h *snmp.Header) bool {
 	boots := int32(e.cfg.Boots)
-	off := int64(h.time) - int64(e.engineTime())
-	return boots != math.MaxInt32 && h.boots == boots && off <= timeWindow && off >= -timeWindow
+	off := int64(h.Time) - int64(e.engineTime())
+	return boots != math.MaxInt32 && h.Boots == boots && off <= snmp.TimeWindow && off >= -snmp.TimeWindow
 }
 
 // handleScoped answers a message that is what it says it is, at its level.
-func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func()) {
-	switch s.pdu.kind {
-	case pduGet, pduGetNext, pduGetBulk, pduSet:
-	case pduInform:
-		return e.reportScoped(m, u, s.pdu, &e.stats.unknownPDUHandlers, oidUnknownPDUHandlers), nil
+func (e *Engine) handleScoped(m *message, u *user, s snmp.ScopedPDU) ([]byte, func()) {
+	switch s.PDU.Kind {
+	case snmp.PDUGet, snmp.PDUGetNext, snmp.PDUGetBulk, snmp.PDUSet:
+	case snmp.PDUInform:
+		return e.reportScoped(m, u, s.PDU, &e.stats.unknownPDUHandlers, oidUnknownPDUHandlers), nil
 	default:
 		e.stats.unknownPDUHandlers.Add(1)
 		return nil, nil
 	}
-	if !bytes.Equal(s.contextEngineID, e.cfg.EngineID) {
-		return e.reportScoped(m, u, s.pdu, &e.stats.unknownPDUHandlers, oidUnknownPDUHandlers), nil
+	if !bytes.Equal(s.ContextEngineID, e.cfg.EngineID) {
+		return e.reportScoped(m, u, s.PDU, &e.stats.unknownPDUHandlers, oidUnknownPDUHandlers), nil
 	}
-	if len(s.contextName) > 0 {
-		return e.reportScoped(m, u, s.pdu, &e.stats.unknownContexts, oidUnknownContexts), nil
+	if len(s.ContextName) > 0 {
+		return e.reportScoped(m, u, s.PDU, &e.stats.unknownContexts, oidUnknownContexts), nil
 	}
-	level := m.level()
-	if s.pdu.kind == pduSet && level >= AuthNoPriv {
-		if e.seen.tooOld(m.time) {
-			return e.report(m, u, &e.stats.notInTimeWindows, oidNotInTimeWindows), nil
+	level := m.Level()
+	if s.PDU.Kind == snmp.PDUSet && level >= AuthNoPriv {
+		if e.seen.tooOld(m.Time) {
+			return e.report(m, u, &e.stats.notInTimeWindows, snmp.NotInTimeWindows), nil
 		}
-		if !e.seen.add(m.mac, m.time, e.engineTime()) {
+		if !e.seen.add(m.MAC, m.Time, e.engineTime()) {
 			if e.guard.warnings.AllowN(m.now, 1) {
 				e.log.Warn("a SET was sent again word for word, and is ignored", "from", m.src, "user", u.Name)
 			}
@@ -136,9 +110,9 @@ func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func())
 		return nil, nil
 	}
 	h := e.replyHeader(m, level)
-	room := int(min(int64(m.maxSize), int64(e.cfg.MaxSize))) - v3Overhead(&h, u.keys)
+	room := int(min(int64(m.MaxSize), int64(e.cfg.MaxSize))) - snmp.V3Overhead(&h, u.keys)
 	resp, ok := e.respond(&request{
-		pdu:    s.pdu,
+		pdu:    s.PDU,
 		access: access,
 		caller: mib.Caller{Private: level == AuthPriv, Name: u.Name, Zone: e.zone},
 		room:   room, bulkRoom: room,
@@ -146,7 +120,7 @@ func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func())
 	if !ok {
 		return nil, nil
 	}
-	reply, err := appendV3(h, u.keys, e.salt.Add(1), appendScoped(nil, e.cfg.EngineID, resp.pdu, resp.vars))
+	reply, err := snmp.SealV3(h, u.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, resp.pdu, resp.vars))
 	if err != nil {
 		e.log.Error("answer not encrypted", "user", u.Name, "err", err)
 	}
@@ -155,26 +129,21 @@ func (e *Engine) handleScoped(m *message, u *user, s scopedPDU) ([]byte, func())
 
 // replyHeader is the header of an answer to m. This engine is authoritative
 // for both.
-func (e *Engine) replyHeader(m *message, level Level) header {
-	return header{
-		msgID: m.msgID, maxSize: int32(e.cfg.MaxSize), flags: level.flags(),
-		engineID: e.cfg.EngineID, boots: int32(e.cfg.Boots), time: e.engineTime(), user: m.user,
+func (e *Engine) replyHeader(m *message, level Level) snmp.Header {
+	return snmp.Header{
+		MsgID: m.MsgID, MaxSize: int32(e.cfg.MaxSize), Flags: level.Flags(),
+		EngineID: e.cfg.EngineID, Boots: int32(e.cfg.Boots), Time: e.engineTime(), User: m.User,
 	}
-}
-
-// flags are the bits of msgFlags for a level.
-func (l Level) flags() byte {
-	return [...]byte{NoAuthNoPriv: 0, AuthNoPriv: flagAuth, AuthPriv: flagAuth | flagPriv}[l]
 }
 
 // report counts an error and tells the sender, if it can be told. A Report is
 // authenticated as u, or nobody's if u is nil.
 func (e *Engine) report(m *message, u *user, count *atomic.Uint32, oid mib.OID) []byte {
-	var p pdu
-	if m.plain.buf != nil {
+	var p snmp.PDU
+	if !m.Encrypted() {
 		// Only the request-id is of use, so an error does not matter.
-		if s, err := readScoped(&m.plain); err == nil {
-			if p = s.pdu; !confirmed(p.kind) {
+		if s, err := m.Open(nil); err == nil {
+			if p = s.PDU; !snmp.Confirmed(p.Kind) {
 				count.Add(1)
 				return nil
 			}
@@ -188,22 +157,22 @@ func (e *Engine) report(m *message, u *user, count *atomic.Uint32, oid mib.OID) 
 }
 
 // reportScoped is report once the PDU is known, at the level of the message.
-func (e *Engine) reportScoped(m *message, u *user, p pdu, count *atomic.Uint32, oid mib.OID) []byte {
-	return e.reportAt(m, u, m.level(), p, count, oid)
+func (e *Engine) reportScoped(m *message, u *user, p snmp.PDU, count *atomic.Uint32, oid mib.OID) []byte {
+	return e.reportAt(m, u, m.Level(), p, count, oid)
 }
 
-func (e *Engine) reportAt(m *message, u *user, level Level, p pdu, count *atomic.Uint32, oid mib.OID) []byte {
+func (e *Engine) reportAt(m *message, u *user, level Level, p snmp.PDU, count *atomic.Uint32, oid mib.OID) []byte {
 	value := mib.Value{Type: mib.Counter32, Int: int64(count.Add(1))}
-	if m.flags&flagReportable == 0 || !e.guard.mayReport(m.src, m.now) {
+	if m.Flags&snmp.FlagReportable == 0 || !e.guard.mayReport(m.src, m.now) {
 		return nil
 	}
-	var k *keys
+	var k *snmp.Keys
 	if u != nil {
 		k = u.keys
 	}
-	vars := encodeVars([]mib.Varbind{{OID: oid, Value: value}})
-	scoped := appendScoped(nil, e.cfg.EngineID, pdu{kind: pduReport, requestID: p.requestID}, vars)
-	reply, err := appendV3(e.replyHeader(m, level), k, e.salt.Add(1), scoped)
+	vars := snmp.EncodeVars([]mib.Varbind{{OID: oid, Value: value}})
+	scoped := snmp.AppendScoped(nil, e.cfg.EngineID, snmp.PDU{Kind: snmp.PDUReport, RequestID: p.RequestID}, vars)
+	reply, err := snmp.SealV3(e.replyHeader(m, level), k, e.salt.Add(1), scoped)
 	if err != nil {
 		e.log.Error("report not encrypted", "err", err)
 	}

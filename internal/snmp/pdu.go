@@ -9,67 +9,61 @@ import (
 
 // PDU types (RFC 3416 section 3; v1 traps: RFC 1157 section 4.1.6).
 const (
-	pduGet      = 0xa0
-	pduGetNext  = 0xa1
-	pduResponse = 0xa2
-	pduSet      = 0xa3
+	PDUGet      = 0xa0
+	PDUGetNext  = 0xa1
+	PDUResponse = 0xa2
+	PDUSet      = 0xa3
 	pduTrapV1   = 0xa4
-	pduGetBulk  = 0xa5
-	pduInform   = 0xa6
-	pduTrap     = 0xa7
-	pduReport   = 0xa8
+	PDUGetBulk  = 0xa5
+	PDUInform   = 0xa6
+	PDUTrap     = 0xa7
+	PDUReport   = 0xa8
 )
 
-// Error-status values that only SNMPv1 has (RFC 3416 section 3).
-const (
-	noSuchName mib.Status = 2
-	badValue   mib.Status = 3
-)
-
-// pdu is a protocol data unit of RFC 3416.
-type pdu struct {
-	kind      byte
-	requestID int32
-	// status is error-status, and non-repeaters of a GetBulkRequest.
-	status int32
-	// index is error-index, and max-repetitions of a GetBulkRequest.
-	index int32
-	vars  []mib.Varbind
+// PDU is a protocol data unit of RFC 3416.
+type PDU struct {
+	Kind      byte
+	RequestID int32
+	// Status is error-status, and non-repeaters of a GetBulkRequest.
+	Status int32
+	// Index is error-index, and max-repetitions of a GetBulkRequest.
+	Index int32
+	Vars  []mib.Varbind
 }
 
-// confirmed tells whether the sender expects an answer (RFC 3411 section
+// Confirmed reports whether the sender expects an answer (RFC 3411 section
 // 2.8): only then may a Report be sent.
-func confirmed(kind byte) bool {
+func Confirmed(kind byte) bool {
 	switch kind {
-	case pduGet, pduGetNext, pduGetBulk, pduSet, pduInform:
+	case PDUGet, PDUGetNext, PDUGetBulk, PDUSet, PDUInform:
 		return true
 	}
 	return false
 }
 
 // readPDU takes a PDU that must fill r. Values are copied out of the message.
-func readPDU(r *reader) (pdu, error) {
+func readPDU(r *reader) (PDU, error) {
 	kind, body, err := r.next()
 	if err != nil {
-		return pdu{}, err
+		return PDU{}, err
 	}
-	p := pdu{kind: kind}
+	p := PDU{Kind: kind}
 	switch {
 	case !r.empty():
 		return p, malformed("octets after the PDU")
 	case kind == pduTrapV1:
 		// Well formed or not, nobody here is interested.
 		return p, nil
-	case kind < pduGet || kind > pduReport:
+	case kind < PDUGet || kind > PDUReport:
 		return p, malformed("unknown PDU type")
 	}
-	if p.requestID, err = body.integer("request-id"); err != nil {
+	if p.RequestID, err = body.integer("request-id"); err != nil {
 		return p, err
 	}
-	if p.status, err = body.integer("error-status"); err != nil {
+	if p.Status, err = body.integer("error-status"); err != nil {
 		return p, err
 	}
-	if p.index, err = body.integer("error-index"); err != nil {
+	if p.Index, err = body.integer("error-index"); err != nil {
 		return p, err
 	}
 	list, err := body.expect(tagSequence, "variable-bindings")
@@ -84,7 +78,7 @@ func readPDU(r *reader) (pdu, error) {
 		if err != nil {
 			return p, err
 		}
-		p.vars = append(p.vars, vb)
+		p.Vars = append(p.Vars, vb)
 	}
 	return p, nil
 }
@@ -146,8 +140,8 @@ func readValue(tag byte, body *reader) (v mib.Value, err error) {
 	return v, err
 }
 
-// appendVarbind writes one variable binding.
-func appendVarbind(dst []byte, vb mib.Varbind) []byte {
+// AppendVarbind writes one variable binding.
+func AppendVarbind(dst []byte, vb mib.Varbind) []byte {
 	start := len(dst)
 	dst = appendOID(dst, vb.OID)
 	tag := byte(vb.Value.Type)
@@ -169,21 +163,21 @@ func appendVarbind(dst []byte, vb mib.Varbind) []byte {
 }
 
 // appendPDU writes p with the variable bindings that vars holds encoded;
-// p.vars is not looked at.
-func appendPDU(dst []byte, p pdu, vars []byte) []byte {
+// p.Vars is not looked at.
+func appendPDU(dst []byte, p PDU, vars []byte) []byte {
 	start := len(dst)
-	dst = appendInt(dst, tagInteger, int64(p.requestID))
-	dst = appendInt(dst, tagInteger, int64(p.status))
-	dst = appendInt(dst, tagInteger, int64(p.index))
+	dst = appendInt(dst, tagInteger, int64(p.RequestID))
+	dst = appendInt(dst, tagInteger, int64(p.Status))
+	dst = appendInt(dst, tagInteger, int64(p.Index))
 	dst = appendOctets(dst, tagSequence, vars)
-	return wrap(dst, start, p.kind)
+	return wrap(dst, start, p.Kind)
 }
 
-// encodeVars encodes variable bindings.
-func encodeVars(vars []mib.Varbind) []byte {
+// EncodeVars encodes variable bindings.
+func EncodeVars(vars []mib.Varbind) []byte {
 	dst := make([]byte, 0, 32*len(vars)+16)
 	for _, vb := range vars {
-		dst = appendVarbind(dst, vb)
+		dst = AppendVarbind(dst, vb)
 	}
 	return dst
 }

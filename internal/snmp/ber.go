@@ -8,10 +8,10 @@ import (
 	"example.com/iad/mib"
 )
 
-// errBER is wrapped by every error about a message that is not well formed.
-var errBER = errors.New("malformed message")
+// errMalformed is wrapped by every error about a message that is not well formed.
+var errMalformed = errors.New("malformed message")
 
-func malformed(what string) error { return fmt.Errorf("%w: %s", errBER, what) }
+func malformed(what string) error { return fmt.Errorf("%w: %s", errMalformed, what) }
 
 const (
 	tagSequence = 0x30
@@ -27,8 +27,6 @@ type reader struct {
 	pos int
 	end int
 }
-
-func newReader(msg []byte) reader { return reader{buf: msg, end: len(msg)} }
 
 func (r *reader) empty() bool { return r.pos >= r.end }
 
