@@ -1,0 +1,115 @@
+package manager_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+
+	"example.com/iad/agent/config"
+	"example.com/iad/agent/snmp"
+	"example.com/iad/internal/tftpwire"
+	"example.com/iad/manager"
+	"example.com/iad/sim"
+)
+
+// hold begins so many TFTP downloads from the devices' address and lets none of them
+// come to its end.
+func hold(t *testing.T, s *manager.Servers, img *manager.Image, transfers int) {
+	t.Helper()
+	name := s.Publish(img) + "/" + img.FileName()
+	request := tftpwire.AppendRequest(nil, tftpwire.OpReadRequest, name, tftpwire.Options{})
+	for range transfers {
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		buf := make([]byte, 1024)
+		err = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if err == nil {
+			_, err = conn.WriteTo(request, s.Addr(manager.TFTP))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, from, err := conn.ReadFrom(buf)
+		if err == nil {
+			_, err = conn.WriteTo(tftpwire.AppendAck(nil, 1), from)
+		}
+		if err == nil {
+			_, _, err = conn.ReadFrom(buf) // block 2: the transfer runs
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFleetAtFullServer backs up 200 devices at the same time, while all but a few of the
+// places that their address has at the TFTP server are taken: none fails.
+func TestFleetAtFullServer(t *testing.T) {
+	devices, held := 200, 80
+	if raceDetector { // devices that get no processor time for seconds are another case
+		devices, held = 40, 120
+	}
+	log := new(lockedBuffer)
+	s, files := startServersBeside(t, func(c *manager.ServersConfig) {
+		c.Log, c.Bandwidth = slog.New(slog.NewTextHandler(log, nil)), 2_000_000
+	})
+	public, private, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{t: t, key: private, images: files}
+	software := l.build("1.0.0", 1, false)
+	set := configuration(1)
+	set[config.UserData] = append(set[config.UserData], strings.Repeat("line = 1\n", 1500)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	var targets []string
+	for i := range devices {
+		d := sim.New(sim.Config{
+			ID: fmt.Sprintf("TEST-%04d", i), Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
+			SNMP: &snmp.Config{Listen: "127.0.0.1:0", Communities: []snmp.Community{{Name: "private", Write: true}}},
+		})
+		if err := d.Provision(bytes.NewReader(software), set); err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			if err := d.Run(ctx); err != nil {
+				t.Errorf("device: %v", err)
+			}
+		})
+		targets = append(targets, d.Addr(ctx).String())
+	}
+	hold(t, s, l.open("fw.iad", software), held)
+	began := time.Now()
+	outcomes := manager.Fleet{Parallel: devices}.Run(ctx, targets, func(ctx context.Context, target string) error {
+		c, err := manager.Dial(manager.Target{Address: target, Credentials: manager.Credentials{Write: "private"}})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = manager.Backup(ctx, manager.Plan{Client: c, Files: s, Kinds: oneKind, Owner: "test"}, manager.Automatic{}, nil)
+		return err
+	})
+	for i, err := range outcomes {
+		if err != nil {
+			t.Errorf("%s: %v", targets[i], err)
+		}
+	}
+	t.Logf("%d devices in %s", devices, time.Since(began))
+	if !strings.Contains(log.String(), "too many transfers with this host") {
+		t.Error("the server was never full")
+	}
+}
