@@ -78,7 +78,7 @@ var explanations = []Explanation{
 		"check address, port, firewall and that the server runs"},
 	{FailCauseServerBusy, RetryAdviceRetryLater,
 		"the file server refuses for now", "",
-		"let fewer devices transfer at once, try later"},
+		"the server is full for now: try later, let fewer devices transfer at once"},
 	{FailCauseAuthFailed, RetryAdviceFixFirst,
 		"the file server refused the log-in", "check user and password of the file server",
 		"write `iadUpgServerUser` and `iadUpgServerPassword` again"},
