@@ -15,9 +15,9 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
-	"example.com/iad/internal/tftpwire"
 	"example.com/iad/manager"
 	"example.com/iad/sim"
+	"example.com/iad/transfer/tftp"
 )
 
 // hold begins so many TFTP downloads from the devices' address and lets none of them
@@ -25,7 +25,7 @@ import (
 func hold(t *testing.T, s *manager.Servers, img *manager.Image, transfers int) {
 	t.Helper()
 	name := s.Publish(img) + "/" + img.FileName()
-	request := tftpwire.AppendRequest(nil, tftpwire.OpReadRequest, name, tftpwire.Options{})
+	request := tftp.AppendRequest(nil, tftp.OpReadRequest, name, tftp.Options{})
 	for range transfers {
 		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
@@ -42,7 +42,7 @@ func hold(t *testing.T, s *manager.Servers, img *manager.Image, transfers int) {
 		}
 		_, from, err := conn.ReadFrom(buf)
 		if err == nil {
-			_, err = conn.WriteTo(tftpwire.AppendAck(nil, 1), from)
+			_, err = conn.WriteTo(tftp.AppendAck(nil, 1), from)
 		}
 		if err == nil {
 			_, _, err = conn.ReadFrom(buf) // block 2: the transfer runs
