@@ -41,11 +41,17 @@ var mayImport = map[string][]string{
 	"agent/snmp":          {"mib", "internal/snmp"},
 	"agent":               {"mib", "agent/*", "bank", "transfer", "internal/durable"},
 	"agent/board":         {"agent", "agent/config", "agent/procedure", "bank", "internal/durable"},
-	"manager":             {"mib", "bank", "transfer", "internal/durable", "transfer/tftp", "internal/ftpcontrol"},
+	"manager":             {"mib", "manager/device", "manager/trap", "manager/files", "internal/durable", "internal/clock"},
+	"manager/device":      {"mib", "internal/clock"},
+	"manager/trap":        {"manager/device", "mib", "internal/durable"},
+	"manager/files":       {"manager/device", "bank", "transfer", "transfer/tftp", "mib", "internal/durable"},
+	"manager/batch":       {},
+	"internal/clock":      {},
+	"internal/iadtest":    {"manager/device", "manager/files", "bank", "transfer", "mib"},
 	"sim":                 {"agent", "agent/*", "bank", "transfer", "mib"},
 	"cmd/iad":             {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},
 	"cmd/iadsim":          {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},
-	"cmd/iadms":           {"manager", "bank", "mib", "internal/cli"},
+	"cmd/iadms":           {"manager", "manager/*", "bank", "mib", "internal/cli"},
 }
 
 // devicePackages write what must survive a loss of power.

@@ -1,7 +1,6 @@
 package manager_test
 
 import (
-	"io"
 	"path"
 	"strings"
 	"testing"
@@ -11,14 +10,16 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
 // copyBackup copies the files of a backup, without its mark, as an operator does to
 // edit them.
-func copyBackup(t *testing.T, files afero.Fs, from, to string) {
+func copyBackup(t *testing.T, disk afero.Fs, from, to string) {
 	t.Helper()
-	list, err := afero.ReadDir(files, from)
+	list, err := afero.ReadDir(disk, from)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,9 +27,9 @@ func copyBackup(t *testing.T, files afero.Fs, from, to string) {
 		if strings.HasPrefix(info.Name(), ".") {
 			continue
 		}
-		data, err := afero.ReadFile(files, path.Join(from, info.Name()))
+		data, err := afero.ReadFile(disk, path.Join(from, info.Name()))
 		if err == nil {
-			err = afero.WriteFile(files, path.Join(to, info.Name()), data, 0o600)
+			err = afero.WriteFile(disk, path.Join(to, info.Name()), data, 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -98,10 +99,10 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			files, err := manager.ReadBackup(store, c.damage(t, store))
+			list, err := files.ReadBackup(store, c.damage(t, store))
 			switch {
-			case c.want == "" && (err != nil || len(files) != len(manager.ConfigKinds)):
-				t.Errorf("%d files, %v", len(files), err)
+			case c.want == "" && (err != nil || len(list) != len(files.ConfigKinds)):
+				t.Errorf("%d files, %v", len(list), err)
 			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 				t.Errorf("not refused with %q: %v", c.want, err)
 			}
@@ -122,7 +123,7 @@ func TestBackupChangedBeforeRecovery(t *testing.T) {
 	operator := &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}
 	_, err := manager.Upgrade(l.ctx, l.plan(l.image("2.0.0", 2)), operator, func(u manager.Update) {
 		if u.Step == 150 && u.Kind == manager.StepBegins {
-			folder := must(manager.Backups(l.store, "TEST-0001"))[0]
+			folder := must(files.Backups(l.store, "TEST-0001"))[0]
 			data := config.WithHeader(config.UserData, 1, []byte("name = stranger\n"))
 			if err := afero.WriteFile(l.store, folder+"/userData.cfg", data, 0o600); err != nil {
 				t.Error(err)
@@ -139,58 +140,6 @@ func TestBackupChangedBeforeRecovery(t *testing.T) {
 	}
 }
 
-// Once a backup was judged nobody writes into its folder: not by TFTP, where anybody can
-// ask, not by an upload that began before, and not after the upgrade was resumed.
-func TestJudgedBackupIsClosed(t *testing.T) {
-	s, files := startServers(t, nil)
-	folders := make(map[manager.Protocol]string)
-	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP} {
-		session, client := open(t, s, p, "A")
-		folder, _, err := session.NewBackup(oneKind)
-		if err != nil {
-			t.Fatal(err)
-		}
-		folders[p] = folder
-		name := folder + "/userData.cfg"
-		if err := client.put(name, []byte("data")); err != nil {
-			t.Fatal(err)
-		}
-		if c, ok := client.(ftpClient); ok {
-			if err := c.put(folder+"/draft", []byte("x")); err != nil {
-				t.Fatal(err)
-			}
-			r, w := io.Pipe()
-			done := make(chan error, 1)
-			go func() { done <- c.Stor(name, r) }()
-			if _, err := w.Write([]byte("stranger")); err != nil { // taken: the upload has begun
-				t.Fatal(err)
-			}
-			session.Seal()
-			w.Close()
-			if err := <-done; err == nil {
-				t.Error("an upload in progress was taken")
-			}
-			if c.Rename(folder+"/draft", name) == nil || c.Delete(folder+"/draft") == nil || c.Append(name, strings.NewReader("x")) == nil {
-				t.Error("changed after the verdict")
-			}
-		}
-		session.Seal()
-		if err := client.put(name, []byte("stranger")); err == nil {
-			t.Errorf("%s: written after the verdict", p)
-		}
-		session.Offer(folder)
-		if got, err := client.get(name); err != nil || string(got) != "data" {
-			t.Errorf("%s: offered: %q, %v", p, got, err)
-		}
-		if err := client.put(name, []byte("stranger")); err == nil {
-			t.Errorf("%s: written while it is offered", p)
-		}
-		if got, err := afero.ReadFile(files, name); err != nil || string(got) != "data" {
-			t.Errorf("%s: %q, %v", p, got, err)
-		}
-	}
-}
-
 func TestJudgedBackupStaysClosed(t *testing.T) {
 	for _, at := range []struct {
 		step manager.Step
@@ -200,8 +149,8 @@ func TestJudgedBackupStaysClosed(t *testing.T) {
 		plan := l.plan(l.image("2.0.0", 2))
 		plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
 		intrude := func() {
-			folder := must(manager.Backups(l.store, "TEST-0001"))[0]
-			if err := (tftpClient{must(tftp.NewClient(l.servers.Addr(manager.TFTP).String()))}).put(folder+"/userData.cfg", []byte("iad-config userData 1\nstranger\n")); err == nil {
+			folder := must(files.Backups(l.store, "TEST-0001"))[0]
+			if err := putByTFTP(l.servers, folder+"/userData.cfg", "iad-config userData 1\nstranger\n"); err == nil {
 				t.Error("a stranger's file was taken")
 			}
 		}
@@ -215,4 +164,18 @@ func TestJudgedBackupStaysClosed(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// putByTFTP writes a file as anybody can.
+func putByTFTP(s *files.Servers, name, data string) error {
+	c, err := tftp.NewClient(s.Addr(device.TFTP).String())
+	if err != nil {
+		return err
+	}
+	to, err := c.Send(name, "octet")
+	if err != nil {
+		return err
+	}
+	_, err = to.ReadFrom(strings.NewReader(data))
+	return err
 }

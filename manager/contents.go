@@ -1,18 +1,13 @@
 package manager
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
-
-// holds tells whether the bank has this very software. A digest that either
-// side does not know leaves the version alone to tell.
-func (b Bank) holds(version string, digest []byte) bool {
-	return b.Version == version && (len(b.Digest) == 0 || len(digest) == 0 || bytes.Equal(b.Digest, digest))
-}
 
 // identify finds out which software the device has at the beginning, and
 // refuses what could end with other software than was meant.
@@ -41,7 +36,7 @@ func (u *upgrade) identify(ctx context.Context) error {
 	return u.otherContents(u.plan.Image, banks)
 }
 
-func running(banks [2]Bank) *Bank {
+func running(banks [2]device.Bank) *device.Bank {
 	for i := range banks {
 		if banks[i].Running {
 			return &banks[i]
@@ -52,14 +47,14 @@ func running(banks [2]Bank) *Bank {
 
 // otherContents refuses an image of which the device has the version but not
 // the contents: asked for the version it would say that it has that already.
-func (u *upgrade) otherContents(img *Image, banks [2]Bank) error {
-	if b := running(banks); u.plan.Force || b != nil && b.from(img) {
+func (u *upgrade) otherContents(img *files.Image, banks [2]device.Bank) error {
+	if b := running(banks); u.plan.Force || b != nil && from(b, img) {
 		return nil
 	}
 	for _, b := range banks {
 		there := b.Running || b.State == mib.BankStateReady || b.State == mib.BankStateGood
-		if there && b.Version == img.Version() && !b.holds(img.Version(), img.ManifestDigest) {
-			return &RefusalError{Device: u.device.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseAlreadyInstalled,
+		if there && b.Version == img.Version() && !b.Holds(img.Version(), img.ManifestDigest) {
+			return &device.RefusalError{Device: u.device.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseAlreadyInstalled,
 				Text: fmt.Sprintf("another %s, with other contents, is in bank %d: its manifest has the SHA-256 %x, that of %s has %x",
 					b.Version, b.Number, b.Digest, img.FileName(), img.ManifestDigest)}
 		}
@@ -69,13 +64,13 @@ func (u *upgrade) otherContents(img *Image, banks [2]Bank) error {
 
 // judgeContents is the part of the judgement that a version cannot tell: whether
 // what runs came from this image.
-func (u *upgrade) judgeContents(ctx context.Context, d *Device, step Step, kind mib.OperationKind) error {
+func (u *upgrade) judgeContents(ctx context.Context, d *device.Device, step Step, kind mib.OperationKind) error {
 	banks, err := u.plan.Client.Banks(ctx)
 	if err != nil {
 		return u.asFailure(step, kind, err)
 	}
 	img := u.plan.Image
-	if b := running(banks); b != nil && !b.holds(img.Version(), img.ManifestDigest) {
+	if b := running(banks); b != nil && !b.Holds(img.Version(), img.ManifestDigest) {
 		return &Failure{Device: d.ID, Step: step, Kind: kind,
 			Cause: mib.FailCauseVersionMismatch, Advice: mib.RetryAdviceFixFirst,
 			Text: fmt.Sprintf("another %s runs: its manifest has the SHA-256 %x, that of %s has %x",
@@ -87,13 +82,13 @@ func (u *upgrade) judgeContents(ctx context.Context, d *Device, step Step, kind 
 // expected refuses to go on with an upgrade when the device runs other
 // software than the upgrade had left there, for example because somebody took
 // the old software back since: what the journal has next would harm it.
-func (u *upgrade) expected(banks [2]Bank) error {
+func (u *upgrade) expected(banks [2]device.Bank) error {
 	b := running(banks)
 	if b == nil {
 		return nil // the verdict on each step tells
 	}
-	before := b.holds(u.record.OldVersion, u.record.OldDigest)
-	after := b.holds(u.plan.Image.Version(), u.plan.Image.ManifestDigest)
+	before := b.Holds(u.record.OldVersion, u.record.OldDigest)
+	after := b.Holds(u.plan.Image.Version(), u.plan.Image.ManifestDigest)
 	switch {
 	case before && !u.finished(StageUpdate), after && u.record.Stage != StageBackup:
 		return nil

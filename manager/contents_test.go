@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -26,7 +27,7 @@ func TestOtherContents(t *testing.T) {
 		plan := l.plan(second)
 		plan.CheckOnly = check
 		_, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe)
-		var refusal *manager.RefusalError
+		var refusal *device.RefusalError
 		if !errors.As(err, &refusal) || refusal.Cause != mib.FailCauseAlreadyInstalled || !strings.Contains(err.Error(), "other contents") {
 			t.Errorf("check %v: %v", check, err)
 		}

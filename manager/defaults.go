@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -38,7 +40,7 @@ func (u *upgrade) onDefaults() error {
 // recoverFromDefaults is steps 170 to 190 for a device that ran on defaults at step 100:
 // it converts what it still holds, or else the last real backup is offered. Done means
 // that there is nothing left to do.
-func (u *upgrade) recoverFromDefaults(ctx context.Context, d *Device) (done bool, err error) {
+func (u *upgrade) recoverFromDefaults(ctx context.Context, d *device.Device) (done bool, err error) {
 	task := u.record.task(mib.OperationKindConvertConfig)
 	if task == nil && d.Generation != 0 {
 		u.note(StepRecover, fmt.Sprintf("the device has configuration data in force again: generation %d", d.Generation))
@@ -46,7 +48,7 @@ func (u *upgrade) recoverFromDefaults(ctx context.Context, d *Device) (done bool
 	}
 	if task != nil || d.Supports(mib.OperationKindConvertConfig) {
 		u.begin(StepRecover, fmt.Sprintf("convert the configuration data that the device still holds to format %d", d.ConfigFormat))
-		_, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, Request{Kind: mib.OperationKindConvertConfig})
+		_, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, device.Request{Kind: mib.OperationKindConvertConfig})
 		var failure *Failure
 		switch {
 		case err == nil:
@@ -73,16 +75,16 @@ func (u *upgrade) recoverFromDefaults(ctx context.Context, d *Device) (done bool
 // lastBackup is the newest complete backup of the device that holds data, if it is on
 // this machine.
 func (u *upgrade) lastBackup() string {
-	store := u.session.Local("backup/"+folderName(u.device.ID), nil)
+	store := u.session.Local("backup/"+device.FolderName(u.device.ID), nil)
 	if store == nil {
 		return ""
 	}
-	folders, err := Backups(store, u.device.ID)
+	folders, err := files.Backups(store, u.device.ID)
 	if err != nil {
 		return ""
 	}
 	for _, folder := range slices.Backward(folders) {
-		if Complete(store, folder) && HoldsData(store, folder) {
+		if files.Complete(store, folder) && files.HoldsData(store, folder) {
 			return folder
 		}
 	}
@@ -111,11 +113,11 @@ func (u *upgrade) askLast(ctx context.Context, attempt int, failed error) (done 
 	if err := u.ownBackup(ctx, folder); err != nil {
 		return false, err
 	}
-	files, err := ReadBackup(u.session.Local(folder, nil), folder)
+	list, err := files.ReadBackup(u.session.Local(folder, nil), folder)
 	if err != nil {
 		return false, err
 	}
-	u.record.Folder, u.record.Backup, u.record.OnDefaults = folder, files, false
-	u.result.Folder, u.result.Backup = folder, files
+	u.record.Folder, u.record.Backup, u.record.OnDefaults = folder, list, false
+	u.result.Folder, u.result.Backup = folder, list
 	return false, u.save()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/files"
 	"example.com/iad/sim"
 )
 
@@ -77,7 +78,7 @@ func TestUpgradeFromDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(must(manager.Backups(l.store, "TEST-0001"))); n != 1 {
+	if n := len(must(files.Backups(l.store, "TEST-0001"))); n != 1 {
 		t.Errorf("%d backups", n)
 	}
 	if text := l.warned(); !strings.Contains(text, "runs on the defaults") {
@@ -103,7 +104,7 @@ func TestResumeWithCorrectedImage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := len(must(manager.Backups(l.store, "TEST-0001"))); n != 1 {
+		if n := len(must(files.Backups(l.store, "TEST-0001"))); n != 1 {
 			t.Errorf("%d backups", n)
 		}
 		l.onOperatorsData(result)
@@ -117,7 +118,7 @@ func TestUpgradeWithoutConfiguration(t *testing.T) {
 	if err != nil || result.NewVersion != "2.0.0" || !result.OnDefaults {
 		t.Errorf("%+v, %v", result, err)
 	}
-	if folders, err := manager.Backups(l.store, "TEST-0001"); err == nil && len(folders) > 0 {
+	if folders, err := files.Backups(l.store, "TEST-0001"); err == nil && len(folders) > 0 {
 		t.Errorf("backups %q", folders)
 	}
 	if text := l.warned(); !strings.Contains(text, "stays on the defaults") {

@@ -2,9 +2,7 @@
 // it commands a device by SNMP SET requests to IAD-UPGRADE-MIB, follows it by
 // notifications and by polling, and judges success, failure and time-out.
 //
-// [Client] talks to one device. [Listener] receives notifications of many.
-// [Servers] are a TFTP and an FTP server for backups and images. [Upgrade]
-// carries one device through the whole procedure:
+// [Upgrade] carries one device through the whole procedure:
 //
 //	100 command the backup of the configuration data
 //	110 follow it
@@ -17,10 +15,11 @@
 //	180 follow it
 //	190 judge it; on failure ask the operator, then 170 again or end
 //
-// The TFTP server is the package's own, because pin/tftp has no windows
-// (RFC 7440): on a line of 20 ms round trip it would be some fifty times slower.
-// What pin/tftp still serves for is to read small backups back from an
-// [ExternalServer], and to test the server with a client of another hand.
+// It talks to the device by package device, hears its notifications from package trap,
+// and keeps backups and images with package files. upgrade.go has the order of the
+// stages; step_backup.go, step_update.go and step_recover.go have the steps and what is
+// repeated; perform.go carries out one operation and follow.go watches it; policy.go
+// decides without a person.
 //
 // The package prints nothing and asks nobody: an [Observer] is told what
 // happens and an [Operator] decides.

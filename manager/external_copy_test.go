@@ -12,25 +12,27 @@ import (
 
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
 // TestExternalServerCopies: a backup on a server of somebody else is modified, given
 // back and replaced like one on ours, and data of ours can be given back through it.
 func TestExternalServerCopies(t *testing.T) {
-	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP} {
+	for _, p := range []device.Protocol{device.TFTP, device.FTP} {
 		t.Run(p.String(), func(t *testing.T) {
 			root, err := os.MkdirTemp("", "manager") // below /tmp itself: the server's user may read there
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { os.RemoveAll(root) })
-			files := filepath.Join(root, "iad")
-			if err := errors.Join(os.Mkdir(files, 0o777), os.Chmod(files, 0o777), os.Chmod(root, 0o755)); err != nil {
+			list := filepath.Join(root, "iad")
+			if err := errors.Join(os.Mkdir(list, 0o777), os.Chmod(list, 0o777), os.Chmod(root, 0o755)); err != nil {
 				t.Fatal(err)
 			}
-			address := manager.FileServerAddress{Protocol: p, Host: "127.0.0.1"}
-			if p == manager.TFTP {
+			address := device.FileServerAddress{Protocol: p, Host: "127.0.0.1"}
+			if p == device.TFTP {
 				address.Port = uint16(peers.Tftpd(t, root).Port)
 			} else {
 				address.Port = uint16(peers.Vsftpd(t, root).Port)
@@ -41,10 +43,10 @@ func TestExternalServerCopies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(files, image.FileName()), data, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(list, image.FileName()), data, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			external := &manager.ExternalServer{Server: address, Folder: "iad", Store: l.store}
+			external := &files.ExternalServer{Server: address, Folder: "iad", Store: l.store}
 
 			plan := l.plan(image)
 			plan.Protocol, plan.Files = p, external
@@ -53,32 +55,32 @@ func TestExternalServerCopies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !strings.Contains(result.Place, address.String()) || !manager.Complete(l.store, result.Folder) {
-				t.Errorf("the backup is in %q, complete %v", result.Place, manager.Complete(l.store, result.Folder))
+			if !strings.Contains(result.Place, address.String()) || !files.Complete(l.store, result.Folder) {
+				t.Errorf("the backup is in %q, complete %v", result.Place, files.Complete(l.store, result.Folder))
 			}
-			sent := uploaded(t, files, "by = hand")
-			if len(sent) != len(manager.ConfigKinds) {
+			sent := uploaded(t, list, "by = hand")
+			if len(sent) != len(files.ConfigKinds) {
 				t.Errorf("modified files on the server: %v", sent)
 			}
 
 			// What the server still holds is not sent again.
-			backup, err := manager.ReadBackup(l.store, result.Folder)
+			backup, err := files.ReadBackup(l.store, result.Folder)
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := uploaded(t, files, "iad-config")
+			before := uploaded(t, list, "iad-config")
 			plan.Image, plan.ModifyFirst = nil, false
 			if _, err := manager.Recover(l.ctx, plan, result.Folder, backup, &scripted{t: t}, l.observe); err != nil {
 				t.Fatal(err)
 			}
-			if after := uploaded(t, files, "iad-config"); len(after) != len(before) {
+			if after := uploaded(t, list, "iad-config"); len(after) != len(before) {
 				t.Errorf("before the recovery %v, after it %v", before, after)
 			}
 
 			// A file that was changed on the server is replaced by the copy.
 			for _, f := range backup {
 				if f.Kind == mib.FileTypeUserData {
-					if err := os.WriteFile(filepath.Join(files, f.Name), []byte("iad-config userData 1\nname = somebody else\n"), 0o666); err != nil {
+					if err := os.WriteFile(filepath.Join(list, f.Name), []byte("iad-config userData 1\nname = somebody else\n"), 0o666); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -86,7 +88,7 @@ func TestExternalServerCopies(t *testing.T) {
 			if _, err := manager.Recover(l.ctx, plan, result.Folder, backup, &scripted{t: t}, l.observe); err != nil {
 				t.Fatal(err)
 			}
-			if after := uploaded(t, files, "iad-config"); len(after) != len(before)+1 {
+			if after := uploaded(t, list, "iad-config"); len(after) != len(before)+1 {
 				t.Errorf("before the recovery %v, after it %v", before, after)
 			}
 		})
@@ -120,7 +122,7 @@ func TestExternalServerReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := manager.FileServerAddress{Protocol: manager.FTP, Host: "127.0.0.1", Port: uint16(listener.Addr().(*net.TCPAddr).Port)}
+	address := device.FileServerAddress{Protocol: device.FTP, Host: "127.0.0.1", Port: uint16(listener.Addr().(*net.TCPAddr).Port)}
 	listener.Close() // nobody is there
 	folder := "backup/TEST-0001/20260102T030405Z-1"
 	for kind, data := range configuration(1) {
@@ -128,12 +130,12 @@ func TestExternalServerReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	backup, err := manager.ReadBackup(l.store, folder)
+	backup, err := files.ReadBackup(l.store, folder)
 	if err != nil {
 		t.Fatal(err)
 	}
 	plan := l.plan(nil)
-	plan.Protocol, plan.Files = manager.FTP, &manager.ExternalServer{Server: address, Store: l.store}
+	plan.Protocol, plan.Files = device.FTP, &files.ExternalServer{Server: address, Store: l.store}
 	_, err = manager.Recover(l.ctx, plan, folder, backup, manager.Automatic{}, l.observe)
 	var failed *manager.Failure
 	if !errors.As(err, &failed) || failed.Advice != mib.RetryAdviceFixFirst || !strings.Contains(failed.Text, "recover without --server") {

@@ -6,28 +6,6 @@ import (
 	"example.com/iad/mib"
 )
 
-// RefusalError is a command that the device did not accept; nothing started.
-type RefusalError struct {
-	Device string
-	Kind   mib.OperationKind
-	Cause  mib.FailCause
-	Text   string // the device's words, or ours about the row it refused
-	Set    *SetError
-}
-
-func (e *RefusalError) Error() string {
-	s := fmt.Sprintf("%s refuses %s: %s", e.Device, e.Kind, Explain(e.Cause))
-	if e.Text != "" {
-		s += " (" + e.Text + ")"
-	}
-	if remedy := Remedy(e.Cause); remedy != "" {
-		s += "; " + remedy
-	}
-	return s
-}
-
-func (e *RefusalError) Unwrap() error { return e.Set }
-
 // Failure is an operation that did not succeed.
 type Failure struct {
 	Device string
@@ -68,19 +46,12 @@ func (e *Failure) Error() string {
 	if e.Phase != 0 && e.Phase != mib.OperationPhaseNone {
 		s += " while " + e.Phase.String()
 	}
-	s += ": " + Explain(e.Cause)
+	s += ": " + e.Cause.Explain().What
 	if e.Text != "" {
 		s += " (" + e.Text + ")"
 	}
-	if remedy := Remedy(e.Cause); remedy != "" {
+	if remedy := e.Cause.Explain().Remedy; remedy != "" {
 		s += "; " + remedy
 	}
 	return s
 }
-
-// Explain says what a failure cause means. A cause that this manager does not
-// know is treated as other, with its number.
-func Explain(c mib.FailCause) string { return c.Explain().What }
-
-// Remedy says what can be done about a cause, or nothing.
-func Remedy(c mib.FailCause) string { return c.Explain().Remedy }

@@ -16,7 +16,10 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
+	"example.com/iad/internal/clock"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -25,26 +28,26 @@ import (
 // times it is used: 1 is the backup, 2 the download, 3 the recovery, if every
 // step is taken once.
 type detour struct {
-	*manager.Servers
-	wrong map[int]manager.FileServerAddress
+	*files.Servers
+	wrong map[int]device.FileServerAddress
 	// lie tells a wrong digest so many times.
 	lie int
 	// withhold tells no digest.
 	withhold bool
 }
 
-func (d *detour) Open(p manager.Protocol, device, target string) (manager.Session, error) {
-	s, err := d.Servers.Open(p, device, target)
+func (d *detour) Open(p device.Protocol, deviceID, target string) (files.Session, error) {
+	s, err := d.Servers.Open(p, deviceID, target)
 	return &detourSession{Session: s, detour: d}, err
 }
 
 type detourSession struct {
-	manager.Session
+	files.Session
 	detour *detour
 	uses   int
 }
 
-func (s *detourSession) Address() manager.FileServerAddress {
+func (s *detourSession) Address() device.FileServerAddress {
 	s.uses++
 	if a, ok := s.detour.wrong[s.uses]; ok {
 		return a
@@ -54,7 +57,7 @@ func (s *detourSession) Address() manager.FileServerAddress {
 
 func (s *detourSession) Digest(folder, name string) (int64, []byte, error) {
 	if s.detour.withhold {
-		return 0, nil, fmt.Errorf("%w: 550 so says the server", manager.ErrNoDigest)
+		return 0, nil, fmt.Errorf("%w: 550 so says the server", files.ErrNoDigest)
 	}
 	size, digest, err := s.Session.Digest(folder, name)
 	if s.detour.lie > 0 {
@@ -65,7 +68,7 @@ func (s *detourSession) Digest(folder, name string) (int64, []byte, error) {
 }
 
 // silent is a TFTP server that never answers.
-func silent(t *testing.T) manager.FileServerAddress {
+func silent(t *testing.T) device.FileServerAddress {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +79,7 @@ func silent(t *testing.T) manager.FileServerAddress {
 }
 
 // absent is a TFTP server that is not there.
-func absent(t *testing.T) manager.FileServerAddress {
+func absent(t *testing.T) device.FileServerAddress {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -86,8 +89,8 @@ func absent(t *testing.T) manager.FileServerAddress {
 	return tftpAt(conn.LocalAddr(), time.Second)
 }
 
-func tftpAt(a net.Addr, timeout time.Duration) manager.FileServerAddress {
-	return manager.FileServerAddress{Protocol: manager.TFTP, Host: "127.0.0.1", Port: uint16(a.(*net.UDPAddr).Port), Timeout: timeout}
+func tftpAt(a net.Addr, timeout time.Duration) device.FileServerAddress {
+	return device.FileServerAddress{Protocol: device.TFTP, Host: "127.0.0.1", Port: uint16(a.(*net.UDPAddr).Port), Timeout: timeout}
 }
 
 // fastClock lets the manager's time pass faster than the device's.
@@ -95,7 +98,7 @@ type fastClock struct{ factor int }
 
 func (c fastClock) Now() time.Time { return time.Now() }
 
-func (c fastClock) NewTimer(d time.Duration) manager.Timer {
+func (c fastClock) NewTimer(d time.Duration) clock.Timer {
 	return fastTimer{time.NewTimer(d / time.Duration(c.factor)), c.factor}
 }
 
@@ -149,7 +152,7 @@ func wrongServer(use int, isSilent bool) func(*lab, *manager.Plan) {
 			p.Limits = manager.Limits{Backup: 10 * time.Second, Update: 10 * time.Second, Recover: 10 * time.Second}
 			p.Poll, p.Reserve = 2*time.Second, 10*time.Second
 		}
-		p.Files = &detour{Servers: l.servers, wrong: map[int]manager.FileServerAddress{use: address}}
+		p.Files = &detour{Servers: l.servers, wrong: map[int]device.FileServerAddress{use: address}}
 	}
 }
 
@@ -165,7 +168,7 @@ type modifier struct {
 
 func (m *modifier) Modify(_ context.Context, mod manager.Modification) error {
 	m.calls = append(m.calls, mod)
-	if err := manager.SetFormat(mod.Files, mod.Draft, mod.To); err != nil {
+	if err := files.SetFormat(mod.Files, mod.Draft, mod.To); err != nil {
 		return err
 	}
 	list, err := afero.ReadDir(mod.Files, mod.Draft)
@@ -245,7 +248,7 @@ var figures = []figure{
 	{name: "150 operator's own check, step 160 by command, 130 again", answers: answer(manager.Retry),
 		change: func(_ *lab, p *manager.Plan) {
 			checks := 0
-			p.Verify = func(_ context.Context, d *manager.Device) error {
+			p.Verify = func(_ context.Context, d *device.Device) error {
 				if checks++; checks == 1 {
 					return fmt.Errorf("%s has no ring tone", d.Version)
 				}

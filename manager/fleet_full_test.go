@@ -15,14 +15,18 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
+	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
+	"example.com/iad/manager/batch"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/sim"
 	"example.com/iad/transfer/tftp"
 )
 
 // hold begins so many TFTP downloads from the devices' address and lets none of them
 // come to its end.
-func hold(t *testing.T, s *manager.Servers, img *manager.Image, transfers int) {
+func hold(t *testing.T, s *files.Servers, img *files.Image, transfers int) {
 	t.Helper()
 	name := s.Publish(img) + "/" + img.FileName()
 	request := tftp.AppendRequest(nil, tftp.OpReadRequest, name, tftp.Options{})
@@ -35,7 +39,7 @@ func hold(t *testing.T, s *manager.Servers, img *manager.Image, transfers int) {
 		buf := make([]byte, 1024)
 		err = conn.SetDeadline(time.Now().Add(10 * time.Second))
 		if err == nil {
-			_, err = conn.WriteTo(request, s.Addr(manager.TFTP))
+			_, err = conn.WriteTo(request, s.Addr(device.TFTP))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -60,15 +64,15 @@ func TestFleetAtFullServer(t *testing.T) {
 	if raceDetector { // devices that get no processor time for seconds are another case
 		devices, held = 40, 120
 	}
-	log := new(lockedBuffer)
-	s, files := startServersBeside(t, func(c *manager.ServersConfig) {
+	log := new(iadtest.LockedBuffer)
+	s, disk := iadtest.StartServersBeside(t, func(c *files.ServersConfig) {
 		c.Log, c.Bandwidth = slog.New(slog.NewTextHandler(log, nil)), 2_000_000
 	})
 	public, private, err := minisign.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{t: t, key: private, images: files}
+	l := &lab{t: t, key: private, images: disk}
 	software := l.build("1.0.0", 1, false)
 	set := configuration(1)
 	set[config.UserData] = append(set[config.UserData], strings.Repeat("line = 1\n", 1500)...)
@@ -94,13 +98,13 @@ func TestFleetAtFullServer(t *testing.T) {
 	}
 	hold(t, s, l.open("fw.iad", software), held)
 	began := time.Now()
-	outcomes := manager.Fleet{Parallel: devices}.Run(ctx, targets, func(ctx context.Context, target string) error {
-		c, err := manager.Dial(manager.Target{Address: target, Credentials: manager.Credentials{Write: "private"}})
+	outcomes := batch.Runner{Parallel: devices}.Run(ctx, targets, func(ctx context.Context, target string) error {
+		c, err := device.Dial(device.Target{Address: target, Credentials: device.Credentials{Write: "private"}})
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		_, err = manager.Backup(ctx, manager.Plan{Client: c, Files: s, Kinds: oneKind, Owner: "test"}, manager.Automatic{}, nil)
+		_, err = manager.Backup(ctx, manager.Plan{Client: c, Files: s, Kinds: iadtest.OneKind, Owner: "test"}, manager.Automatic{}, nil)
 		return err
 	})
 	for i, err := range outcomes {

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/iad/internal/clock"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 )
 
@@ -13,16 +16,16 @@ import (
 // when a notification says that something happened, and at intervals in case
 // notifications are lost.
 type follower struct {
-	client   *Client
-	sub      *Subscription // nil: polling alone
-	clock    Clock
+	client   *device.Client
+	sub      *trap.Subscription // nil: polling alone
+	clock    clock.Clock
 	poll     time.Duration // the longest pause between looks
 	reserve  time.Duration
 	limit    time.Duration // scheduled time; 0: the device's own
 	reqID    uint32
 	owner    string
 	events   *eventLog
-	progress func(*Operation)
+	progress func(*device.Operation)
 	note     func(text string)
 	warn     func(text string)
 }
@@ -40,12 +43,12 @@ var errTimeLimit = errors.New("the scheduled time passed")
 
 // look is the result of one poll.
 type look struct {
-	op  *Operation
+	op  *device.Operation
 	err error
 }
 
 // follow returns the operation once its state is final, or errTimeLimit.
-func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error) {
+func (f *follower) follow(ctx context.Context, op *device.Operation) (*device.Operation, error) {
 	if op.Final() {
 		return op, nil
 	}
@@ -71,11 +74,11 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 		}
 		looking, lookAgain = true, false
 		go func() {
-			op, err := f.client.find(ctx, f.reqID, f.owner)
+			op, err := f.client.FindOperation(ctx, f.reqID, f.owner)
 			looks <- look{op, err}
 		}()
 	}
-	var notifications <-chan *Notification
+	var notifications <-chan *trap.Notification
 	if f.sub != nil {
 		notifications = f.sub.C()
 	}
@@ -134,7 +137,7 @@ func (f *follower) follow(ctx context.Context, op *Operation) (*Operation, error
 // heard takes in a notification and tells whether to look at the device now.
 // The verdict itself always comes from the device: a notification may be
 // late, or from somebody else.
-func (f *follower) heard(n *Notification, op *Operation) bool {
+func (f *follower) heard(n *trap.Notification, op *device.Operation) bool {
 	if !n.Is(mib.NotifyOpProgress) && !f.events.hear(n.Seq) {
 		return false // of the time before, sent once more
 	}
@@ -156,20 +159,20 @@ func (f *follower) heard(n *Notification, op *Operation) bool {
 		f.note(fmt.Sprintf("%s: %s", n.Bank, bankRoles(n.Bank)))
 	case n.Is(mib.NotifyRolledBack):
 		f.warn(fmt.Sprintf("the device gave up %s in bank %d (%s) and %s again",
-			n.Bank.Version, n.Bank.Number, Explain(n.Bank.Error), RunsText(n.Version)))
+			n.Bank.Version, n.Bank.Number, n.Bank.Error.Explain().What, RunsText(n.Version)))
 		return true
 	}
 	return n.Missed > 0 || ours && (n.Is(mib.NotifyOpCompleted) || n.Is(mib.NotifyOpFailed))
 }
 
 func trouble(err error) string {
-	if errors.Is(err, ErrNoAnswer) {
+	if errors.Is(err, device.ErrNoAnswer) {
 		return "the device does not answer; it may be restarting"
 	}
 	return "the device does not tell the state of the operation: " + err.Error()
 }
 
-func bankRoles(b Bank) string {
+func bankRoles(b device.Bank) string {
 	switch {
 	case b.Running && b.Next:
 		return "running, and next to boot"

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/internal/clock"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 )
 
 // pacedClock remembers the pauses that are asked for.
@@ -22,13 +24,13 @@ func (c *pacedClock) note(d time.Duration) {
 	c.pauses = append(c.pauses, d)
 }
 
-func (c *pacedClock) NewTimer(d time.Duration) manager.Timer {
+func (c *pacedClock) NewTimer(d time.Duration) clock.Timer {
 	c.note(d)
 	return pacedTimer{c.fastClock.NewTimer(d), c}
 }
 
 type pacedTimer struct {
-	manager.Timer
+	clock.Timer
 	clock *pacedClock
 }
 
@@ -41,15 +43,15 @@ func (t pacedTimer) Reset(d time.Duration) bool {
 func TestPauses(t *testing.T) {
 	l := newLab(t, labOptions{noNotifications: true})
 	plan := l.plan(nil)
-	clock := &pacedClock{fastClock: fastClock{10}}
-	plan.Listener, plan.Clock, plan.Poll, plan.Limits.Backup = nil, clock, 2*time.Second, 10*time.Second
-	plan.Files = &detour{Servers: l.servers, wrong: map[int]manager.FileServerAddress{1: silent(t)}}
+	clk := &pacedClock{fastClock: fastClock{10}}
+	plan.Listener, plan.Clock, plan.Poll, plan.Limits.Backup = nil, clk, 2*time.Second, 10*time.Second
+	plan.Files = &detour{Servers: l.servers, wrong: map[int]device.FileServerAddress{1: silent(t)}}
 	if _, err := manager.Backup(l.ctx, plan, &scripted{t: t, answers: answer(manager.GiveUp)(l)}, l.observe); err == nil {
 		t.Error("a silent server took a backup")
 	}
-	clock.pauses = slices.DeleteFunc(clock.pauses, func(d time.Duration) bool { return d > 2*time.Second }) // the time limit
+	clk.pauses = slices.DeleteFunc(clk.pauses, func(d time.Duration) bool { return d > 2*time.Second }) // the time limit
 	want := []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 2 * time.Second}
-	if n := min(len(want), len(clock.pauses)); n < 4 || !slices.Equal(clock.pauses[:n], want[:n]) {
-		t.Errorf("pauses of %v, want %v", clock.pauses, want)
+	if n := min(len(want), len(clk.pauses)); n < 4 || !slices.Equal(clk.pauses[:n], want[:n]) {
+		t.Errorf("pauses of %v, want %v", clk.pauses, want)
 	}
 }

@@ -16,11 +16,13 @@ import (
 	"example.com/iad/agent/snmp"
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
 
-var operatorUser = manager.User{
+var operatorUser = device.User{
 	Name: "operator", Auth: "sha256", AuthPassword: "authentication", Priv: "aes", PrivPassword: "privacy of it",
 }
 
@@ -28,8 +30,8 @@ var operatorUser = manager.User{
 func embeddedV3(inform bool) labOptions {
 	user := operatorUser
 	return labOptions{
-		listener: manager.ListenerConfig{Users: []manager.User{user}},
-		target:   func() manager.Target { return manager.Target{Credentials: manager.Credentials{User: &user}} },
+		listener: trap.ListenerConfig{Users: []device.User{user}},
+		target:   func() device.Target { return device.Target{Credentials: device.Credentials{User: &user}} },
 		configure: func(l *lab, c *sim.Config) {
 			c.PlainPasswords = false
 			all := snmp.Everything()
@@ -50,7 +52,7 @@ func behindSnmpd(t *testing.T, v3 bool) labOptions {
 	dir := t.TempDir()
 	address := loopbackPort(t)
 	user := operatorUser
-	o := labOptions{listener: manager.ListenerConfig{Users: []manager.User{user}}}
+	o := labOptions{listener: trap.ListenerConfig{Users: []device.User{user}}}
 	o.configure = func(l *lab, c *sim.Config) {
 		c.SNMP = nil
 		c.AgentX = &agentx.Config{Address: "unix:" + filepath.Join(dir, "agentx")}
@@ -65,10 +67,10 @@ func behindSnmpd(t *testing.T, v3 bool) labOptions {
 		}
 		startSnmpd(t, program, dir, lines)
 	}
-	o.target = func() manager.Target {
-		target := manager.Target{Address: address, Credentials: manager.Credentials{Read: "public", Write: "private"}}
+	o.target = func() device.Target {
+		target := device.Target{Address: address, Credentials: device.Credentials{Read: "public", Write: "private"}}
 		if v3 {
-			target.Credentials = manager.Credentials{User: &user}
+			target.Credentials = device.Credentials{User: &user}
 		}
 		return target
 	}
@@ -114,12 +116,12 @@ func TestFrontEnds(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		options  func(*testing.T) labOptions
-		protocol manager.Protocol
+		protocol device.Protocol
 	}{
-		{"embedded SNMPv3 traps", func(*testing.T) labOptions { return embeddedV3(false) }, manager.FTP},
-		{"embedded SNMPv3 informs", func(*testing.T) labOptions { return embeddedV3(true) }, manager.TFTP},
-		{"snmpd SNMPv2c traps", func(t *testing.T) labOptions { return behindSnmpd(t, false) }, manager.TFTP},
-		{"snmpd SNMPv3 informs", func(t *testing.T) labOptions { return behindSnmpd(t, true) }, manager.FTP},
+		{"embedded SNMPv3 traps", func(*testing.T) labOptions { return embeddedV3(false) }, device.FTP},
+		{"embedded SNMPv3 informs", func(*testing.T) labOptions { return embeddedV3(true) }, device.TFTP},
+		{"snmpd SNMPv2c traps", func(t *testing.T) labOptions { return behindSnmpd(t, false) }, device.TFTP},
+		{"snmpd SNMPv3 informs", func(t *testing.T) labOptions { return behindSnmpd(t, true) }, device.FTP},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -153,7 +155,7 @@ func (l *lab) awaitDevice() {
 		if err == nil {
 			return
 		}
-		if !errors.Is(err, manager.ErrNoAnswer) && !errors.Is(err, manager.ErrNotSupported) || l.ctx.Err() != nil {
+		if !errors.Is(err, device.ErrNoAnswer) && !errors.Is(err, device.ErrNotSupported) || l.ctx.Err() != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -175,7 +177,7 @@ func (l *lab) heardProgress() bool {
 func TestPasswordInTheClear(t *testing.T) {
 	l := newLab(t, labOptions{configure: func(_ *lab, c *sim.Config) { c.PlainPasswords = false }})
 	plan := l.plan(l.image("2.0.0", 2))
-	plan.Protocol = manager.FTP
+	plan.Protocol = device.FTP
 	operator := &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}
 	_, err := manager.Upgrade(l.ctx, plan, operator, l.observe)
 	var failure *manager.Failure
@@ -201,14 +203,14 @@ func TestAgentAway(t *testing.T) {
 			l := newLab(t, options(t))
 			l.awaitDevice()
 			plan := l.plan(l.image("2.0.0", 2))
-			plan.Verify = func(ctx context.Context, _ *manager.Device) error {
+			plan.Verify = func(ctx context.Context, _ *device.Device) error {
 				l.device.CutPower()
-				fresh, err := manager.Dial(l.target)
+				fresh, err := device.Dial(l.target)
 				if err != nil {
 					return err
 				}
 				defer fresh.Close()
-				for !errors.Is(err, manager.ErrNoAnswer) && ctx.Err() == nil {
+				for !errors.Is(err, device.ErrNoAnswer) && ctx.Err() == nil {
 					_, err = fresh.Device(ctx)
 				}
 				time.AfterFunc(500*time.Millisecond, l.device.PowerOn)
@@ -230,15 +232,15 @@ func TestAgentAway(t *testing.T) {
 func TestModuleNeverThere(t *testing.T) {
 	l := newLab(t, labOptions{})
 	l.target.Root = mib.OID{1, 3, 6, 1, 4, 1, 99999, 1}
-	c, err := manager.Dial(l.target)
+	c, err := device.Dial(l.target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Device(l.ctx); !errors.Is(err, manager.ErrNoAnswer) || !strings.Contains(err.Error(), "root OID") {
+	if _, err := c.Device(l.ctx); !errors.Is(err, device.ErrNoAnswer) || !strings.Contains(err.Error(), "root OID") {
 		t.Errorf("Device: %v", err)
 	}
-	if _, err := c.History(l.ctx); !errors.Is(err, manager.ErrNoAnswer) {
+	if _, err := c.History(l.ctx); !errors.Is(err, device.ErrNoAnswer) {
 		t.Errorf("History: %v", err)
 	}
 }

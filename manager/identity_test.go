@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // loseIdentity makes the device come back from its next restart with another SNMP engine
@@ -32,10 +34,10 @@ func (l *lab) loseIdentity() {
 }
 
 // dial reaches the device by another client, as another iadms would.
-func (l *lab) dial(user *manager.User, warn func(string)) *manager.Client {
+func (l *lab) dial(user *device.User, warn func(string)) *device.Client {
 	l.t.Helper()
-	c, err := manager.Dial(manager.Target{
-		Address: l.device.Addr(l.ctx).String(), Credentials: manager.Credentials{User: user}, Timeout: 200 * time.Millisecond, Warn: warn,
+	c, err := device.Dial(device.Target{
+		Address: l.device.Addr(l.ctx).String(), Credentials: device.Credentials{User: user}, Timeout: 200 * time.Millisecond, Warn: warn,
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -68,7 +70,7 @@ func TestResetToNewEngine(t *testing.T) {
 		t.Error(err)
 	}
 	// Another command of the same run goes to the new engine only if somebody accepts it.
-	if _, err := manager.Reset(l.ctx, plan, &scripted{t: t}, nil); !errors.Is(err, manager.ErrIdentity) {
+	if _, err := manager.Reset(l.ctx, plan, &scripted{t: t}, nil); !errors.Is(err, device.ErrIdentity) {
 		t.Errorf("commanded: %v", err)
 	}
 	plan.OtherDevice = true
@@ -100,7 +102,7 @@ func TestUpgradeToNewEngine(t *testing.T) {
 		switch {
 		case accepts && (err != nil || asked != 1 || d.Generation == 0):
 			t.Errorf("accepted: asked %d times, generation %d, %v", asked, d.Generation, err)
-		case !accepts && (!errors.Is(err, manager.ErrIdentity) || d.Generation != 0):
+		case !accepts && (!errors.Is(err, device.ErrIdentity) || d.Generation != 0):
 			t.Errorf("not accepted: generation %d, %v", d.Generation, err)
 		}
 		if accepts {
@@ -109,7 +111,7 @@ func TestUpgradeToNewEngine(t *testing.T) {
 		// Resumed by another run, it is still another device than it was.
 		user := operatorUser
 		plan.Client, plan.Resume = l.dial(&user, nil), true
-		if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, nil); !errors.Is(err, manager.ErrIdentity) {
+		if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, nil); !errors.Is(err, device.ErrIdentity) {
 			t.Errorf("resumed: %v", err)
 		}
 		plan.OtherDevice = true
@@ -133,21 +135,21 @@ func TestClonedUnit(t *testing.T) {
 	}
 	user := operatorUser
 	plan.Client = l.dial(&user, nil)
-	if _, err := manager.Backup(l.ctx, plan, &scripted{t: t}, nil); !errors.Is(err, manager.ErrIdentity) || !strings.Contains(err.Error(), "TEST-0001") {
+	if _, err := manager.Backup(l.ctx, plan, &scripted{t: t}, nil); !errors.Is(err, device.ErrIdentity) || !strings.Contains(err.Error(), "TEST-0001") {
 		t.Errorf("backup: %v", err)
 	}
 	give := func() error {
-		files, err := manager.ReadBackup(l.store, made.Folder)
+		list, err := files.ReadBackup(l.store, made.Folder)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = manager.Recover(l.ctx, plan, made.Folder, files, &scripted{t: t}, nil)
+		_, err = manager.Recover(l.ctx, plan, made.Folder, list, &scripted{t: t}, nil)
 		return err
 	}
-	if err := give(); !errors.Is(err, manager.ErrIdentity) {
+	if err := give(); !errors.Is(err, device.ErrIdentity) {
 		t.Errorf("recover: %v", err)
 	}
-	if n := len(must(manager.Backups(l.store, "TEST-0001"))); n != 1 {
+	if n := len(must(files.Backups(l.store, "TEST-0001"))); n != 1 {
 		t.Errorf("%d backups", n)
 	}
 	plan.OtherDevice = true
@@ -158,7 +160,7 @@ func TestClonedUnit(t *testing.T) {
 	if _, err := manager.Backup(l.ctx, plan, &scripted{t: t}, nil); err != nil {
 		t.Errorf("backup: %v", err)
 	}
-	if err := give(); !errors.Is(err, manager.ErrIdentity) {
+	if err := give(); !errors.Is(err, device.ErrIdentity) {
 		t.Errorf("recover of the other unit's backup: %v", err)
 	}
 }
@@ -175,14 +177,14 @@ func TestBackupWithoutIdentity(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	files, err := manager.ReadBackup(l.store, made.Folder)
+	list, err := files.ReadBackup(l.store, made.Folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := manager.Recover(l.ctx, l.plan(nil), made.Folder, files, &scripted{t: t}, nil); err != nil {
+	if _, err := manager.Recover(l.ctx, l.plan(nil), made.Folder, list, &scripted{t: t}, nil); err != nil {
 		t.Error(err)
 	}
-	if id, known, err := manager.RecordedIdentity(l.store, "TEST-0001"); err != nil || !known || id.EngineID != l.client.Identity().EngineID {
+	if id, known, err := files.RecordedIdentity(l.store, "TEST-0001"); err != nil || !known || id.EngineID != l.client.Identity().EngineID {
 		t.Errorf("recorded: %v %v %v", id, known, err)
 	}
 }

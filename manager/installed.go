@@ -6,23 +6,15 @@ import (
 	"errors"
 	"fmt"
 
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
 // from reports whether the bank holds the software of this very image. A digest that the
 // device does not show is not taken for equal.
-func (b Bank) from(img *Image) bool {
+func from(b *device.Bank, img *files.Image) bool {
 	return b.Version == img.Version() && len(b.Digest) > 0 && bytes.Equal(b.Digest, img.ManifestDigest)
-}
-
-// Runs reports whether the software of an image is what runs on the device.
-func (c *Client) Runs(ctx context.Context, img *Image) (bool, error) {
-	banks, err := c.Banks(ctx)
-	if err != nil {
-		return false, err
-	}
-	b := running(banks)
-	return b != nil && b.from(img), nil
 }
 
 // unchanged reports whether there is nothing to do, also for an upgrade that is resumed: the software of the image runs and is
@@ -30,7 +22,7 @@ func (c *Client) Runs(ctx context.Context, img *Image) (bool, error) {
 func (u *upgrade) unchanged(journal *Journal) bool {
 	b := running(u.banks)
 	switch {
-	case u.plan.Force, b == nil || !b.from(u.plan.Image), b.State != mib.BankStateGood, !b.Next:
+	case u.plan.Force, b == nil || !from(b, u.plan.Image), b.State != mib.BankStateGood, !b.Next:
 		return false
 	case u.device.Generation == 0, u.device.ResetRequired:
 		return false
@@ -54,7 +46,7 @@ func (u *upgrade) lasting() bool {
 
 // installed returns the bank with the software of the image if that runs and starts next:
 // to install it once more would fail. Nil if it has to be, or was, installed.
-func (u *upgrade) installed(ctx context.Context) (*Bank, error) {
+func (u *upgrade) installed(ctx context.Context) (*device.Bank, error) {
 	if u.plan.Force || u.record.task(mib.OperationKindDownloadSoftware) != nil {
 		return nil, nil
 	}
@@ -63,7 +55,7 @@ func (u *upgrade) installed(ctx context.Context) (*Bank, error) {
 		return nil, u.asFailure(StepUpdate, mib.OperationKindDownloadSoftware, err)
 	}
 	b := running(banks)
-	if b == nil || !b.Next || !b.from(u.plan.Image) || b.State != mib.BankStateGood && b.State != mib.BankStateTrial {
+	if b == nil || !b.Next || !from(b, u.plan.Image) || b.State != mib.BankStateGood && b.State != mib.BankStateTrial {
 		return nil, nil
 	}
 	return b, nil
@@ -71,7 +63,7 @@ func (u *upgrade) installed(ctx context.Context) (*Bank, error) {
 
 // inForce reports whether the data of the backup never went out of force, because no
 // software was installed.
-func (u *upgrade) inForce(d *Device) bool {
-	return u.ranAlready && u.record.Config != nil && u.record.Config.equal(d.configState()) && !u.otherFormat(d) &&
+func (u *upgrade) inForce(d *device.Device) bool {
+	return u.ranAlready && u.record.Config != nil && u.record.Config.equal(configState(d)) && !u.otherFormat(d) &&
 		u.record.Modified == nil && u.record.task(mib.OperationKindRecoverConfig) == nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -29,7 +31,7 @@ func (l *lab) done() map[mib.OperationKind]int {
 }
 
 // running is the bank that runs.
-func (l *lab) running() manager.Bank {
+func (l *lab) running() device.Bank {
 	l.t.Helper()
 	banks, err := l.client.Banks(l.ctx)
 	if err != nil {
@@ -41,7 +43,7 @@ func (l *lab) running() manager.Bank {
 		}
 	}
 	l.t.Fatal("nothing runs")
-	return manager.Bank{}
+	return device.Bank{}
 }
 
 // A device that has what it is to get is left alone, and that counts as success.
@@ -68,7 +70,7 @@ func TestUnchanged(t *testing.T) {
 		},
 	} {
 		again := plan
-		again.Pace = &manager.Pace{Step: 5}
+		again.Pace = &device.Pace{Step: 5}
 		change(&again)
 		result, err := manager.Upgrade(l.ctx, again, &scripted{t: t}, l.observe)
 		if err != nil || !result.Unchanged || result.OldVersion != "2.0.0" || result.NewVersion != "2.0.0" || len(result.Operations) != 0 || result.Folder != "" {
@@ -92,7 +94,7 @@ func TestUnchanged(t *testing.T) {
 func TestUnchangedOtherContents(t *testing.T) {
 	l := newLab(t, labOptions{})
 	first, second := l.image("2.0.0", 2), l.open("again.iad", l.build("2.0.0", 2, true))
-	for _, img := range []*manager.Image{first, second} {
+	for _, img := range []*files.Image{first, second} {
 		plan := l.plan(img)
 		plan.Force = true
 		if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe); err != nil {
@@ -106,7 +108,7 @@ func TestUnchangedOtherContents(t *testing.T) {
 		plan := l.plan(first)
 		plan.CheckOnly = check
 		result, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe)
-		var refusal *manager.RefusalError
+		var refusal *device.RefusalError
 		if !errors.As(err, &refusal) || result.Unchanged {
 			t.Errorf("check %v: %+v, %v", check, result, err)
 		}
@@ -227,7 +229,7 @@ func TestNotUnchanged(t *testing.T) {
 		l := newLab(t, labOptions{})
 		plan := l.plan(l.image("1.1.0", 1))
 		upgrade(l, plan)
-		if _, err := l.client.Start(l.ctx, manager.Request{Kind: mib.OperationKindActivate, ID: 7, Owner: "other", Version: "1.0.0", Options: []manager.Option{manager.AllowDowngrade}}); err != nil {
+		if _, err := l.client.Start(l.ctx, device.Request{Kind: mib.OperationKindActivate, ID: 7, Owner: "other", Version: "1.0.0", Options: []device.Option{device.AllowDowngrade}}); err != nil {
 			t.Fatal(err)
 		}
 		for l.running().Next {

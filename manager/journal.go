@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -45,8 +47,8 @@ type Record struct {
 	Options map[string][]string `json:"options,omitempty"`
 	// Folder and Backup say where the backup goes; digests are in Backup once
 	// it is good.
-	Folder string       `json:"folder,omitempty"`
-	Backup []BackupFile `json:"backup,omitempty"`
+	Folder string             `json:"folder,omitempty"`
+	Backup []files.BackupFile `json:"backup,omitempty"`
 	// OnDefaults: the device ran on the defaults of its software, so there is no backup.
 	OnDefaults bool `json:"on_defaults,omitempty"`
 	// Config is what was in force when the backup was made, or what the procedure
@@ -63,7 +65,7 @@ type Record struct {
 	// Operations are those that have their verdict, of all attempts.
 	Operations []StepResult `json:"operations,omitempty"`
 	// Pace is how the device reported progress before the upgrade.
-	Pace *Pace `json:"pace,omitempty"`
+	Pace *device.Pace `json:"pace,omitempty"`
 }
 
 // Task is an operation that was, or is about to be, commanded.
@@ -81,8 +83,8 @@ type Task struct {
 
 // ModifiedBackup is a copy of a backup that was modified.
 type ModifiedBackup struct {
-	Folder string       `json:"folder"`
-	Files  []BackupFile `json:"files"`
+	Folder string             `json:"folder"`
+	Files  []files.BackupFile `json:"files"`
 }
 
 // task finds the operation of a kind in the attempt that goes on, nil for
@@ -115,8 +117,8 @@ type Journal struct {
 }
 
 // NewJournal keeps the record of a device in the folder of files.
-func NewJournal(files afero.Fs, device string) *Journal {
-	return &Journal{files: files, name: folderName(device) + ".json"}
+func NewJournal(disk afero.Fs, deviceID string) *Journal {
+	return &Journal{files: disk, name: device.FolderName(deviceID) + ".json"}
 }
 
 // Name is the name of the journal's file.

@@ -18,21 +18,25 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
+	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/manager/trap"
 	"example.com/iad/sim"
 )
 
 // lab is a virtual device and everything that an upgrade of it takes.
 type lab struct {
-	target   manager.Target
+	target   device.Target
 	t        *testing.T
 	ctx      context.Context
 	key      minisign.PrivateKey
 	device   *sim.Device
 	disk     sim.Disk
-	client   *manager.Client
-	listener *manager.Listener
-	servers  *manager.Servers
+	client   *device.Client
+	listener *trap.Listener
+	servers  *files.Servers
 	store    afero.Fs
 	images   afero.Fs
 
@@ -46,11 +50,11 @@ type labOptions struct {
 	noNotifications bool
 	noReset         bool
 	noConfig        bool // the device is on the defaults of its software
-	files           func(*manager.ServersConfig)
+	files           func(*files.ServersConfig)
 	configure       func(*lab, *sim.Config)
-	listener        manager.ListenerConfig // Listen is set
+	listener        trap.ListenerConfig // Listen is set
 	// target is where the device is reached, if not at its own engine.
-	target func() manager.Target
+	target func() device.Target
 }
 
 const hardware = "IAD-4FXS"
@@ -67,7 +71,7 @@ func newLab(t *testing.T, o labOptions) *lab {
 	}
 	l.key = private
 	o.listener.Listen = "127.0.0.1:0"
-	if l.listener, err = manager.Listen(o.listener); err != nil {
+	if l.listener, err = trap.Listen(o.listener); err != nil {
 		t.Fatal(err)
 	}
 	l.disk = sim.Memory()
@@ -99,14 +103,14 @@ func newLab(t *testing.T, o labOptions) *lab {
 	}
 	done := make(chan error, 1)
 	go func() { done <- l.device.Run(ctx) }()
-	servers := manager.ServersConfig{Files: l.store, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1"}
+	servers := files.ServersConfig{Files: l.store, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1"}
 	if o.files != nil {
 		o.files(&servers)
 	}
-	if l.servers, err = manager.StartServers(servers); err != nil {
+	if l.servers, err = files.StartServers(servers); err != nil {
 		t.Fatal(err)
 	}
-	target := manager.Target{Credentials: manager.Credentials{Read: "public", Write: "private"}}
+	target := device.Target{Credentials: device.Credentials{Read: "public", Write: "private"}}
 	if o.target != nil {
 		target = o.target()
 	}
@@ -116,7 +120,7 @@ func newLab(t *testing.T, o labOptions) *lab {
 	}
 	target.Timeout = 200 * time.Millisecond
 	l.target = target
-	if l.client, err = manager.Dial(target); err != nil {
+	if l.client, err = device.Dial(target); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -185,35 +189,28 @@ func configuration(format uint32) config.Set {
 // build makes an image with 200 kB of payload.
 func (l *lab) build(version string, format uint32, noReset bool) []byte {
 	l.t.Helper()
-	var image bytes.Buffer
-	payload := bytes.Repeat([]byte("software "+version+"\n"), 12000)
-	err := bank.Build(&image, bank.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: format, NoReset: noReset},
-		[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }}}, l.key)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return image.Bytes()
+	return iadtest.BuildImage(l.t, l.key, bank.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: format, NoReset: noReset})
 }
 
 // image makes an image as the manager opens it.
-func (l *lab) image(version string, format uint32) *manager.Image {
+func (l *lab) image(version string, format uint32) *files.Image {
 	l.t.Helper()
 	return l.open("fw-"+version+".iad", l.build(version, format, false))
 }
 
-func (l *lab) open(name string, data []byte) *manager.Image {
+func (l *lab) open(name string, data []byte) *files.Image {
 	l.t.Helper()
 	if err := afero.WriteFile(l.images, name, data, 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	img, err := manager.OpenImage(l.images, name)
+	img, err := files.OpenImage(l.images, name)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	return img
 }
 
-func (l *lab) plan(img *manager.Image) manager.Plan {
+func (l *lab) plan(img *files.Image) manager.Plan {
 	return manager.Plan{
 		Client: l.client, Listener: l.listener, Files: l.servers, Image: img, Owner: "test",
 		Poll: 100 * time.Millisecond, Reserve: time.Second,

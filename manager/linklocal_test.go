@@ -20,8 +20,11 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/internal/iadtest"
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 	"example.com/iad/transfer"
@@ -70,8 +73,8 @@ func TestLinkLocal(t *testing.T) {
 
 // TestZoneOfExternalServer: the zone by which this machine reaches a server is not the device's.
 func TestZoneOfExternalServer(t *testing.T) {
-	external := &manager.ExternalServer{Server: manager.FileServerAddress{Protocol: manager.TFTP, Host: "fe80::5%eth0"}}
-	session, err := external.Open(manager.TFTP, "A", "[fe80::2%eth0]:161")
+	external := &files.ExternalServer{Server: device.FileServerAddress{Protocol: device.TFTP, Host: "fe80::5%eth0"}}
+	session, err := external.Open(device.TFTP, "A", "[fe80::2%eth0]:161")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +95,7 @@ func ip(t *testing.T, command string) {
 }
 
 // anyAddress has servers listen on all addresses and advertise the one that leads to the device.
-func anyAddress(c *manager.ServersConfig) { c.TFTP, c.FTP, c.Advertise = "[::]:0", "[::]:0", "" }
+func anyAddress(c *files.ServersConfig) { c.TFTP, c.FTP, c.Advertise = "[::]:0", "[::]:0", "" }
 
 // leavesByZone: the kernel would deliver without a zone, too, as both ends are here, but
 // not over the line.
@@ -127,15 +130,15 @@ func leavesByZone(t *testing.T) {
 }
 
 func linkLocalTransfer(t *testing.T) {
-	s, files := startServersBeside(t, func(c *manager.ServersConfig) { anyAddress(c); c.MaxUpload = 1 << 20 })
+	s, disk := iadtest.StartServersBeside(t, func(c *files.ServersConfig) { anyAddress(c); c.MaxUpload = 1 << 20 })
 	data := make([]byte, 300_000)
 	rand.New(rand.NewSource(1)).Read(data)
-	device, err := net.InterfaceByName(deviceEnd)
+	dev, err := net.InterfaceByName(deviceEnd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP, manager.FTPS} {
-		for how, zone := range map[string]string{"name": deviceEnd, "index": fmt.Sprint(device.Index)} {
+	for _, p := range []device.Protocol{device.TFTP, device.FTP, device.FTPS} {
+		for how, zone := range map[string]string{"name": deviceEnd, "index": fmt.Sprint(dev.Index)} {
 			t.Run(p.String()+" zone by "+how, func(t *testing.T) {
 				session, err := s.Open(p, "A", "["+deviceHost+"]:161")
 				if err != nil {
@@ -147,17 +150,17 @@ func linkLocalTransfer(t *testing.T) {
 					t.Errorf("the device is told to use %s, want %s without a zone", a.Host, managerHost)
 				}
 				a.Host += "%" + zone
-				folder, _, err := session.NewBackup(oneKind)
+				folder, _, err := session.NewBackup(iadtest.OneKind)
 				if err != nil {
 					t.Fatal(err)
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				c, name := deviceClient(t, s, a, int(a.Port), transfer.Options{}), folder+"/userData.cfg"
+				c, name := iadtest.DeviceClient(t, s, a, int(a.Port), transfer.Options{}), folder+"/userData.cfg"
 				if _, err := c.Put(ctx, name, bytes.NewReader(data), int64(len(data))); err != nil {
 					t.Fatal(err)
 				}
-				if got, err := afero.ReadFile(files, name); err != nil || !bytes.Equal(got, data) {
+				if got, err := afero.ReadFile(disk, name); err != nil || !bytes.Equal(got, data) {
 					t.Errorf("%d bytes of %d arrived, %v", len(got), len(data), err)
 				}
 				r, _, err := c.Get(ctx, name, 0)
@@ -178,20 +181,20 @@ func linkLocalLab(t *testing.T, host, advertise string) *lab {
 	const port = "16161"
 	return newLab(t, labOptions{
 		noNotifications: true,
-		files: func(c *manager.ServersConfig) {
+		files: func(c *files.ServersConfig) {
 			anyAddress(c)
 			c.Advertise = advertise
 		},
 		configure: func(_ *lab, c *sim.Config) { c.SNMP.Listen = "[::]:" + port },
-		target: func() manager.Target {
-			return manager.Target{Address: net.JoinHostPort(host, port), Credentials: manager.Credentials{Read: "public", Write: "private"}}
+		target: func() device.Target {
+			return device.Target{Address: net.JoinHostPort(host, port), Credentials: device.Credentials{Read: "public", Write: "private"}}
 		},
 	})
 }
 
 // linkLocalBackup: the device completes the address of the file server.
 func linkLocalBackup(t *testing.T) {
-	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP} {
+	for _, p := range []device.Protocol{device.TFTP, device.FTP} {
 		t.Run(p.String(), func(t *testing.T) {
 			l := linkLocalLab(t, deviceHost, "")
 			plan := l.plan(nil)
@@ -210,7 +213,7 @@ func linkLocalBackup(t *testing.T) {
 func linkLocalNoZone(t *testing.T) {
 	l := linkLocalLab(t, "::1", managerHost)
 	plan := l.plan(nil)
-	plan.Protocol = manager.TFTP
+	plan.Protocol = device.TFTP
 	_, err := manager.Backup(l.ctx, plan, &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}, l.observe)
 	var failed *manager.Failure
 	if !errors.As(err, &failed) || failed.Cause != mib.FailCauseBadRequest || !strings.Contains(err.Error(), "ipv6z") {
@@ -219,9 +222,9 @@ func linkLocalNoZone(t *testing.T) {
 	fetcher := agent.NewFetcher([]procedure.Protocol{procedure.TFTP}, transfer.Options{})
 	server := procedure.Server{AddressType: uint8(mib.InetAddressTypeIpv6), Address: netip.MustParseAddr(managerHost).AsSlice(), Protocol: procedure.TFTP, Timeout: 1}
 	open := func() error {
-		files, err := fetcher.Open(t.Context(), server)
+		list, err := fetcher.Open(t.Context(), server)
 		if err == nil {
-			err = files.Close()
+			err = list.Close()
 		}
 		return err
 	}

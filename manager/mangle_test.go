@@ -13,6 +13,8 @@ import (
 
 	"example.com/iad/agent/snmp"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -164,10 +166,10 @@ func TestPace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sub := l.listener.Subscribe(manager.Filter{}, 1000)
+	sub := l.listener.Subscribe(trap.Filter{}, 1000)
 	defer sub.Close()
 	plan := l.plan(l.image("2.0.0", 2))
-	plan.Pace = &manager.Pace{Step: 1}
+	plan.Pace = &device.Pace{Step: 1}
 	if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -42,13 +43,13 @@ func (m Modification) Unchanged() (bool, error) { return m.same(m.Source, settin
 
 // same reports whether Draft holds the files of a folder, as far as part takes them.
 func (m Modification) same(folder string, part func([]byte) []byte) (bool, error) {
-	files, err := ReadBackup(m.Files, m.Original)
+	list, err := files.ReadBackup(m.Files, m.Original)
 	if err != nil {
 		return false, err
 	}
-	for _, f := range files {
-		draft, draftErr := readAll(m.Files, path.Join(m.Draft, f.Name))
-		other, err := readAll(m.Files, path.Join(folder, f.Name))
+	for _, f := range list {
+		draft, draftErr := files.ReadAll(m.Files, path.Join(m.Draft, f.Name))
+		other, err := files.ReadAll(m.Files, path.Join(folder, f.Name))
 		if err := errors.Join(draftErr, err); err != nil {
 			return false, err
 		}
@@ -72,7 +73,7 @@ func (u *upgrade) canModify() bool {
 
 // modify has the backup modified for the software that the device runs. Each
 // modification is kept in a folder of its own, beside the backup.
-func (u *upgrade) modify(ctx context.Context, d *Device) error {
+func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	if !u.canModify() {
 		return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseConvertToolMissing,
 			Advice: mib.RetryAdviceFixFirst, Text: "the backup could not be read from the server, so it cannot be modified here"}
@@ -105,11 +106,11 @@ func (u *upgrade) modify(ctx context.Context, d *Device) error {
 
 // takeDraft has the data in a draft be those that the device gets.
 func (u *upgrade) takeDraft(m Modification) error {
-	files, err := u.checkDraft(m)
+	list, err := u.checkDraft(m)
 	if err != nil {
 		return notGood(m, mib.FailCauseConfigParseError, err)
 	}
-	u.record.Modified = &ModifiedBackup{Folder: m.Draft, Files: files}
+	u.record.Modified = &ModifiedBackup{Folder: m.Draft, Files: list}
 	u.note(StepRecover, "modified: "+m.Draft)
 	return u.save()
 }
@@ -133,7 +134,7 @@ func (m Modification) touched() error {
 // marked with another format, they may mean something else to the new software.
 func (u *upgrade) notModified(m Modification, cause error) error {
 	// Nothing that is kept here claims a format which it does not have.
-	if err := copyFiles(m.Files, u.record.Backup, m.Source, m.Draft); err != nil {
+	if err := files.CopyFiles(m.Files, u.record.Backup, m.Source, m.Draft); err != nil {
 		return fmt.Errorf("copy of the backup to be modified: %w", err)
 	}
 	u.unmodified, u.lastDraft = &m, m.Source
@@ -152,14 +153,14 @@ func (u *upgrade) notModified(m Modification, cause error) error {
 
 // useUnmodified has the device get data that were not modified.
 func (u *upgrade) useUnmodified(m *Modification) error {
-	if err := SetFormat(m.Files, m.Draft, m.To); err != nil {
+	if err := files.SetFormat(m.Files, m.Draft, m.To); err != nil {
 		return err
 	}
 	return u.takeDraft(*m)
 }
 
 // draft copies the last modification, or else the backup, into a new folder.
-func (u *upgrade) draft(files afero.Fs) (from, folder string, _ error) {
+func (u *upgrade) draft(disk afero.Fs) (from, folder string, _ error) {
 	from = u.record.Folder
 	if u.lastDraft != "" {
 		from = u.lastDraft
@@ -167,91 +168,37 @@ func (u *upgrade) draft(files afero.Fs) (from, folder string, _ error) {
 		from = m.Folder
 	}
 	for n := 1; ; n++ {
-		folder = fmt.Sprintf("%s%s%d", u.record.Folder, modifiedMark, n)
-		err := files.Mkdir(folder, 0o700)
+		folder = fmt.Sprintf("%s%s%d", u.record.Folder, files.ModifiedMark, n)
+		err := disk.Mkdir(folder, 0o700)
 		if err == nil {
 			break
 		}
-		if exists, _ := afero.DirExists(files, folder); !exists || n == 1000 {
+		if exists, _ := afero.DirExists(disk, folder); !exists || n == 1000 {
 			return "", "", err
 		}
 	}
 	u.lastDraft = folder
-	if err := copyFiles(files, u.record.Backup, from, folder); err != nil {
+	if err := files.CopyFiles(disk, u.record.Backup, from, folder); err != nil {
 		return "", "", err
 	}
-	return from, folder, durable.SyncDir(files, path.Dir(folder))
-}
-
-func copyFiles(files afero.Fs, list []BackupFile, from, to string) error {
-	for _, f := range list {
-		data, err := readAll(files, path.Join(from, f.Name))
-		if err == nil {
-			err = durable.ReplaceFile(files, path.Join(to, f.Name), data, 0o600)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// modifiedMark stands between the name of a backup's folder and the number of
-// a modification of it.
-const modifiedMark = ".modified-"
-
-// maxConfig bounds a configuration file that is read as a whole, in octets.
-const maxConfig = 16 << 20
-
-func readAll(files afero.Fs, name string) ([]byte, error) {
-	f, err := files.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err == nil && len(data) > maxConfig {
-		err = fmt.Errorf("%w: %s has more than %d bytes", errTooLarge, name, maxConfig)
-	}
-	return data, errors.Join(err, f.Close())
+	return from, folder, durable.SyncDir(disk, path.Dir(folder))
 }
 
 // checkDraft takes what was made only if it is complete and in the format of
 // the new software.
-func (u *upgrade) checkDraft(m Modification) ([]BackupFile, error) {
-	files, err := ReadBackup(m.Files, m.Draft)
+func (u *upgrade) checkDraft(m Modification) ([]files.BackupFile, error) {
+	list, err := files.ReadBackup(m.Files, m.Draft)
 	if err != nil {
 		return nil, err
 	}
 	for _, want := range u.record.Backup {
-		i := slices.IndexFunc(files, func(f BackupFile) bool { return f.Kind == want.Kind })
+		i := slices.IndexFunc(list, func(f files.BackupFile) bool { return f.Kind == want.Kind })
 		if i < 0 {
 			return nil, fmt.Errorf("%s is missing in %s", want.Kind, m.Draft)
 		}
-		if files[i].Format != m.To {
-			return nil, fmt.Errorf("%s has format %d in its first line, not %d", path.Join(m.Draft, files[i].Name), files[i].Format, m.To)
+		if list[i].Format != m.To {
+			return nil, fmt.Errorf("%s has format %d in its first line, not %d", path.Join(m.Draft, list[i].Name), list[i].Format, m.To)
 		}
 	}
-	return files, nil
-}
-
-// SetFormat writes another format into the first line of each configuration
-// file in a folder.
-func SetFormat(files afero.Fs, folder string, format uint32) error {
-	backup, err := ReadBackup(files, folder)
-	if err != nil {
-		return err
-	}
-	for _, f := range backup {
-		name := path.Join(folder, f.Name)
-		data, err := readAll(files, name)
-		if err != nil {
-			return err
-		}
-		_, rest, _ := bytes.Cut(data, []byte("\n"))
-		data = append(fmt.Appendf(nil, "iad-config %s %d\n", f.Kind, format), rest...)
-		if err := durable.ReplaceFile(files, name, data, 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
+	return list, nil
 }

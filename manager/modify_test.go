@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/files"
 )
 
 // editor marks the files with the new format, as a human finds them, and has each call
@@ -20,7 +21,7 @@ type editor struct {
 }
 
 func (e *editor) Modify(_ context.Context, m manager.Modification) error {
-	if err := manager.SetFormat(m.Files, m.Draft, m.To); err != nil {
+	if err := files.SetFormat(m.Files, m.Draft, m.To); err != nil {
 		return err
 	}
 	line := ""
@@ -56,7 +57,7 @@ func (idle) Modify(context.Context, manager.Modification) error { return nil }
 type relabel struct{}
 
 func (relabel) Modify(_ context.Context, m manager.Modification) error {
-	return manager.SetFormat(m.Files, m.Draft, m.To)
+	return files.SetFormat(m.Files, m.Draft, m.To)
 }
 
 // Data that an edit left as they were are not given to new software marked with its

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -15,7 +16,7 @@ type ConfigState struct {
 	Digest     []byte `json:"digest,omitempty"`
 }
 
-func (d *Device) configState() *ConfigState {
+func configState(d *device.Device) *ConfigState {
 	return &ConfigState{Generation: d.Generation, Format: d.ConfigFormat, Digest: d.ConfigDigest}
 }
 
@@ -47,7 +48,7 @@ func (u *upgrade) backUpAgain(ctx context.Context) error {
 		if err != nil {
 			return u.asFailure(StepUpdate, mib.OperationKindDownloadSoftware, err)
 		}
-		now := d.configState()
+		now := configState(d)
 		if d.Version != u.result.OldVersion || now.Generation == 0 || u.record.Config.equal(now) {
 			return nil
 		}
@@ -69,10 +70,10 @@ func (u *upgrade) backUpAgain(ctx context.Context) error {
 
 // keepsNewer refuses to overwrite configuration data that were put in force after the
 // backup. The error is a *Failure that needs a decision.
-func (u *upgrade) keepsNewer(ctx context.Context, d *Device) error {
+func (u *upgrade) keepsNewer(ctx context.Context, d *device.Device) error {
 	was := u.record.Config
 	commanded := u.record.task(mib.OperationKindRecoverConfig) != nil || u.record.task(mib.OperationKindConvertConfig) != nil
-	if was == nil || u.overwrite || commanded || !was.replacedBy(d.configState()) {
+	if was == nil || u.overwrite || commanded || !was.replacedBy(configState(d)) {
 		return nil
 	}
 	if d.Version != u.result.OldVersion && !u.changedSinceBackup(ctx) {
@@ -110,9 +111,9 @@ func (u *upgrade) askNewer(ctx context.Context, attempt int, err error) (done bo
 }
 
 // learnConfig records what is in force as the procedure's own doing.
-func (u *upgrade) learnConfig(d *Device) {
+func (u *upgrade) learnConfig(d *device.Device) {
 	if u.record.Config != nil && d.Generation != 0 {
-		u.record.Config = d.configState()
+		u.record.Config = configState(d)
 	}
 }
 

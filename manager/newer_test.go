@@ -12,6 +12,8 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -25,10 +27,10 @@ func (l *lab) reconfigure(format uint32) {
 			l.t.Fatal(err)
 		}
 	}
-	files, err := manager.ReadBackup(l.store, folder)
+	list, err := files.ReadBackup(l.store, folder)
 	if err == nil {
 		plan := l.plan(nil)
-		_, err = manager.Recover(l.ctx, plan, folder, files, manager.Automatic{}, nil)
+		_, err = manager.Recover(l.ctx, plan, folder, list, manager.Automatic{}, nil)
 	}
 	if err != nil {
 		l.t.Fatal(err)
@@ -77,7 +79,7 @@ func TestNewerConfiguration(t *testing.T) {
 			l := newLab(t, labOptions{})
 			plan := l.plan(l.image(c.version, c.format))
 			plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
-			plan.Verify = func(context.Context, *manager.Device) error {
+			plan.Verify = func(context.Context, *device.Device) error {
 				l.reconfigure(c.format)
 				return nil
 			}
@@ -147,7 +149,7 @@ func TestRecoveryFailsUnattended(t *testing.T) {
 		{"conversion", labOptions{configure: noConverter}, nil, "1.0.0"},
 		{"file server", labOptions{}, func(l *lab, p *manager.Plan) {
 			a := absent(l.t)
-			p.Files = &detour{Servers: l.servers, wrong: map[int]manager.FileServerAddress{3: a, 4: a}}
+			p.Files = &detour{Servers: l.servers, wrong: map[int]device.FileServerAddress{3: a, 4: a}}
 		}, "2.0.0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -171,7 +173,7 @@ func TestRecoveryFailsUnattended(t *testing.T) {
 func TestCheckOutlastsTrial(t *testing.T) {
 	l := newLab(t, labOptions{})
 	plan := l.plan(l.image("2.0.0", 2))
-	plan.Verify = func(ctx context.Context, _ *manager.Device) error {
+	plan.Verify = func(ctx context.Context, _ *device.Device) error {
 		_, err := manager.Rollback(ctx, l.plan(nil), manager.Automatic{}, nil)
 		return err
 	}
@@ -201,7 +203,7 @@ func TestSoftwareAtFault(t *testing.T) {
 			plan := l.plan(l.image("2.0.0", 2))
 			plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
 			if c.verify {
-				plan.Verify = func(context.Context, *manager.Device) error { return errors.New("no ring tone") }
+				plan.Verify = func(context.Context, *device.Device) error { return errors.New("no ring tone") }
 			} else {
 				l.failTest["2.0.0"] = true
 			}

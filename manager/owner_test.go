@@ -5,43 +5,17 @@ import (
 	"errors"
 	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gosnmp/gosnmp"
 	"github.com/spf13/afero"
 
+	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
-
-// What belongs together is one SET: nobody's row comes between the server and the
-// command.
-func TestStartIsOneSet(t *testing.T) {
-	p := newPeer(t)
-	var sets atomic.Int32
-	p.script(func() { p.before = func() { sets.Add(1) } })
-	if _, err := p.client().Start(t.Context(), backupRequest()); err != nil || sets.Load() != 1 {
-		t.Errorf("%d SETs, %v", sets.Load(), err)
-	}
-}
-
-// After a lost race it is found out once more whether the run is still in charge.
-func TestStartAsksWhoOwns(t *testing.T) {
-	p := newPeer(t)
-	p.script(func() { p.before = func() { p.put(mib.ReqLock, mib.Int32(p.value(mib.ReqLock).Int+1)) } })
-	r, asked := backupRequest(), 0
-	r.Owns = func() error {
-		if asked++; asked == 2 {
-			return manager.ErrNotOwner
-		}
-		return nil
-	}
-	if _, err := p.client().Start(t.Context(), r); !errors.Is(err, manager.ErrNotOwner) || p.started() != 0 {
-		t.Errorf("%v; %d operations started", err, p.started())
-	}
-}
 
 // A run that was paused while another one continued the upgrade commands nothing more.
 func TestJournalTakenOver(t *testing.T) {
@@ -107,8 +81,8 @@ func slow(t *testing.T, delay time.Duration) string {
 
 // A device that answers, but hardly, does not keep the manager for hours.
 func TestSlowTable(t *testing.T) {
-	c, err := manager.Dial(manager.Target{
-		Address: slow(t, 40*time.Millisecond), Timeout: 50 * time.Millisecond, Credentials: manager.Credentials{Read: "public", Write: "private"},
+	c, err := device.Dial(device.Target{
+		Address: slow(t, 40*time.Millisecond), Timeout: 50 * time.Millisecond, Credentials: device.Credentials{Read: "public", Write: "private"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +90,7 @@ func TestSlowTable(t *testing.T) {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := c.History(ctx); !errors.Is(err, manager.ErrNoAnswer) || ctx.Err() != nil {
+	if _, err := c.History(ctx); !errors.Is(err, device.ErrNoAnswer) || ctx.Err() != nil {
 		t.Errorf("%v", err)
 	}
 }
@@ -133,13 +107,13 @@ func (c scaledClock) Now() time.Time {
 
 // A device that always says that a minute is left does not move the deadline for ever.
 func TestTimeLeftForever(t *testing.T) {
-	p := newPeer(t)
-	p.put(mib.DeviceId, mib.Str("TEST-0001"))
+	p := iadtest.NewPeer(t)
+	p.Put(mib.DeviceId, mib.Str("TEST-0001"))
 	l := newLab(t, labOptions{})
 	ctx, cancel := context.WithTimeout(l.ctx, 20*time.Second)
 	defer cancel()
 	_, err := manager.Reset(ctx, manager.Plan{
-		Client: p.client(), Files: l.servers, Clock: scaledClock{fastClock{100}, time.Now()},
+		Client: p.Client(), Files: l.servers, Clock: scaledClock{fastClock{100}, time.Now()},
 	}, manager.Automatic{}, nil)
 	var failure *manager.Failure
 	if !errors.As(err, &failure) || !failure.TimedOut {
@@ -159,7 +133,7 @@ func TestAgentAwayAfterCheck(t *testing.T) {
 			l := newLab(t, options(t))
 			l.awaitDevice()
 			plan := l.plan(l.image("2.0.0", 2))
-			plan.Verify = func(context.Context, *manager.Device) error {
+			plan.Verify = func(context.Context, *device.Device) error {
 				l.device.CutPower()
 				return nil
 			}
@@ -168,7 +142,7 @@ func TestAgentAwayAfterCheck(t *testing.T) {
 				l.observe(u)
 				if u.Kind == manager.StepFails && said == "" {
 					said = u.Text
-					if _, err := l.client.History(l.ctx); !errors.Is(err, manager.ErrNoAnswer) {
+					if _, err := l.client.History(l.ctx); !errors.Is(err, device.ErrNoAnswer) {
 						t.Errorf("history without an agent: %v", err)
 					}
 					l.device.PowerOn()

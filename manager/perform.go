@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/iad/internal/clock"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -14,7 +17,7 @@ import (
 // own, or ours when the scheduled time has passed. A verdict other than
 // success is a *Failure. What an earlier run of the procedure commanded in
 // the same attempt is taken up, not commanded again.
-func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r Request) (*Operation, error) {
+func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r device.Request) (*device.Operation, error) {
 	release, err := u.takePlace(ctx, watch, r)
 	if err != nil {
 		return nil, err
@@ -22,11 +25,11 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	defer release()
 	begun := u.plan.Clock.Now()
 	r.Owner, r.TimeLimit, r.Owns = u.plan.Owner, limit, u.owns
-	bounded, cancel := within(ctx, u.plan.Clock, cmp.Or(limit, restartLimit)+u.plan.Reserve)
+	bounded, cancel := clock.Within(ctx, u.plan.Clock, cmp.Or(limit, device.RestartLimit)+u.plan.Reserve)
 	defer cancel()
-	op, err := u.obtain(bounded, watch, &r)
+	op, err := u.startOrAdopt(bounded, watch, &r)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%s: %w within the time limit", u.plan.Client.Address(), ErrNoAnswer)
+		err = fmt.Errorf("%s: %w within the time limit", u.plan.Client.Address(), device.ErrNoAnswer)
 	}
 	if err != nil {
 		return nil, u.asFailure(command, r.Kind, err)
@@ -41,11 +44,11 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	} else {
 		u.begin(watch, fmt.Sprintf("follow operation %d (%s)", op.ID, r.Kind))
 	}
-	u.last = Operation{}
+	u.last = device.Operation{}
 	f := follower{
 		client: u.plan.Client, sub: u.sub, clock: u.plan.Clock, poll: u.plan.Poll, reserve: u.plan.Reserve,
 		limit: limit, reqID: r.ID, owner: r.Owner, events: &u.events,
-		progress: func(o *Operation) {
+		progress: func(o *device.Operation) {
 			if !needsServer(o) {
 				release()
 			}
@@ -97,11 +100,11 @@ func (u *upgrade) owns() error {
 
 // obtain returns the operation that a request stands for: commanded now, or
 // taken up from an earlier run.
-func (u *upgrade) obtain(ctx context.Context, watch Step, r *Request) (*Operation, error) {
+func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Request) (*device.Operation, error) {
 	if task := u.record.task(r.Kind); task != nil {
 		r.ID = task.ReqID
 		if task.Done {
-			return &Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
+			return &device.Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
 		}
 		op, err := u.takeUp(ctx, watch, task, *r)
 		if op != nil || err != nil {
@@ -109,7 +112,7 @@ func (u *upgrade) obtain(ctx context.Context, watch Step, r *Request) (*Operatio
 		}
 		u.record.forget(r.Kind)
 	}
-	r.ID = NewReqID()
+	r.ID = device.NewReqID()
 	u.record.Tasks = append(u.record.Tasks, Task{Kind: r.Kind, ReqID: r.ID})
 	if err := u.save(); err != nil {
 		return nil, err
@@ -120,9 +123,9 @@ func (u *upgrade) obtain(ctx context.Context, watch Step, r *Request) (*Operatio
 // takeUp finds out what became of a command of an earlier run. No operation
 // means that it has to be commanded anew: it had broken off because files
 // were served by that run.
-func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r Request) (*Operation, error) {
-	op, err := u.plan.Client.find(ctx, r.ID, r.Owner)
-	if errors.Is(err, errUnknownOperation) {
+func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r device.Request) (*device.Operation, error) {
+	op, err := u.plan.Client.FindOperation(ctx, r.ID, r.Owner)
+	if errors.Is(err, device.ErrUnknownOperation) {
 		task.earlier = false
 		return u.plan.Client.Start(ctx, r) // the number keeps it from being done twice
 	}
@@ -131,7 +134,7 @@ func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r Request)
 	}
 	switch {
 	case u.brokeOff(task, op, r):
-	case u.orphaned(task, r) && !op.Final() && needsServer(op):
+	case u.serverGone(task, r) && !op.Final() && needsServer(op):
 		task.Abandoned = true
 		if err := u.save(); err != nil {
 			return nil, err
@@ -148,25 +151,25 @@ func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r Request)
 
 // orphaned tells whether the file server of an operation has gone with the
 // run of the manager that commanded it.
-func (u *upgrade) orphaned(task *Task, r Request) bool {
-	_, shortLived := u.plan.Files.(*Servers)
+func (u *upgrade) serverGone(task *Task, r device.Request) bool {
+	_, shortLived := u.plan.Files.(*files.Servers)
 	return shortLived && task.earlier && r.Server != nil
 }
 
 // brokeOff tells whether an operation failed because it is orphaned.
-func (u *upgrade) brokeOff(task *Task, op *Operation, r Request) bool {
+func (u *upgrade) brokeOff(task *Task, op *device.Operation, r device.Request) bool {
 	// What succeeded was too late to be aborted.
-	return u.orphaned(task, r) && op.Final() && op.State != mib.OperationStateSucceeded &&
+	return u.serverGone(task, r) && op.Final() && op.State != mib.OperationStateSucceeded &&
 		(task.Abandoned || op.State == mib.OperationStateFailed && transferFailed(op.Cause))
 }
 
-func (u *upgrade) noteBrokeOff(watch Step, op *Operation) {
+func (u *upgrade) noteBrokeOff(watch Step, op *device.Operation) {
 	u.note(watch, fmt.Sprintf("operation %d (%s) broke off with its file server and is commanded anew", op.ID, op.Kind))
 }
 
 // needsServer tells whether an operation may still want files from, or send
 // files to, its server.
-func needsServer(o *Operation) bool {
+func needsServer(o *device.Operation) bool {
 	if o.Kind == mib.OperationKindBackupConfig {
 		return true // it may look at what the server has got
 	}
@@ -183,60 +186,24 @@ func transferFailed(c mib.FailCause) bool {
 	return c >= mib.FailCauseNameNotResolved && c <= mib.FailCauseTlsFailed
 }
 
-// find returns the operation of a request, from the history if another one
-// came after it; an error wrapping errUnknownOperation if the device does not
-// know it.
-func (c *Client) find(ctx context.Context, reqID uint32, owner string) (*Operation, error) {
-	op, err := c.Operation(ctx)
-	if err != nil || op.Is(reqID, owner) {
-		return op, err
-	}
-	return c.ended(ctx, reqID, owner)
-}
-
 // stop ends an operation that the manager gave up waiting for, so that it
 // cannot take effect later.
-func (u *upgrade) stop(ctx context.Context, step Step, op *Operation) {
+func (u *upgrade) stop(ctx context.Context, step Step, op *device.Operation) {
 	if err := u.abort(ctx, op); err != nil {
 		u.warn(step, "the operation could not be aborted: "+err.Error())
 	}
 }
 
 // abort stops an operation and waits until it has ended.
-func (u *upgrade) abort(ctx context.Context, op *Operation) error {
-	_, err := u.plan.Client.abort(ctx, u.plan.Clock, u.plan.Owner, op, u.plan.Reserve, u.plan.Poll/4)
+func (u *upgrade) abort(ctx context.Context, op *device.Operation) error {
+	_, err := u.plan.Client.AbortOperation(ctx, u.plan.Clock, u.plan.Owner, op, u.plan.Reserve, u.plan.Poll/4)
 	return err
 }
 
-// abort commands that an operation be stopped, and looks at it every poll until it has
-// ended, for as long as patience lasts.
-func (c *Client) abort(ctx context.Context, clock Clock, owner string, op *Operation, patience, poll time.Duration) (*Operation, error) {
-	ctx, cancel := within(ctx, clock, 2*patience)
-	defer cancel()
-	if err := c.Command(ctx, Request{Kind: mib.OperationKindAbort, ID: NewReqID(), Owner: owner, TargetOpID: op.ID}); err != nil {
-		return nil, err
-	}
-	deadline := clock.NewTimer(patience)
-	defer deadline.Stop()
-	for {
-		if now, err := c.find(ctx, op.ReqID, op.Owner); err == nil && now.Final() {
-			return now, nil
-		}
-		pause := clock.NewTimer(poll)
-		select {
-		case <-pause.C():
-		case <-deadline.C():
-			return nil, fmt.Errorf("operation %d (%s) was told to stop and does not end", op.ID, op.Kind)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
 // failureOf describes an operation that ended without success.
-func failureOf(device string, step Step, op *Operation) *Failure {
+func failureOf(deviceID string, step Step, op *device.Operation) *Failure {
 	f := &Failure{
-		Device: device, Step: step, Kind: op.Kind, State: op.State, Phase: op.Phase,
+		Device: deviceID, Step: step, Kind: op.Kind, State: op.State, Phase: op.Phase,
 		Cause: op.Cause, Text: op.Text, Advice: op.Advice,
 	}
 	if f.Advice == 0 || f.Advice == mib.RetryAdviceNotApplicable {
@@ -248,11 +215,11 @@ func failureOf(device string, step Step, op *Operation) *Failure {
 // asFailure turns a command that was refused or got no answer into a Failure
 // that an operator can be asked about.
 func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error {
-	var refusal *RefusalError
+	var refusal *device.RefusalError
 	switch {
 	case errors.As(err, &refusal):
 		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: refusal.Cause, Text: refusal.Text, Advice: refusal.Cause.Advice(), Refused: len(u.result.Operations) == 0}
-	case errors.Is(err, ErrNoAnswer):
+	case errors.Is(err, device.ErrNoAnswer):
 		return &Failure{Device: u.device.ID, Step: step, Kind: kind, Cause: mib.FailCauseOther,
 			Text: err.Error(), Advice: mib.RetryAdviceRetryLater, NoAnswer: true}
 	}
@@ -285,7 +252,7 @@ func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error,
 			return Answer{}, err // resumed later, it is asked again
 		}
 		// Resumed later, the step is done again.
-		return Answer{}, errors.Join(err, u.anew(err))
+		return Answer{}, errors.Join(err, u.startNewAttempt(err))
 	}
 	return answer, nil
 }

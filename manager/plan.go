@@ -9,6 +9,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"example.com/iad/internal/clock"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 )
 
@@ -38,15 +42,15 @@ type Limits struct {
 // Plan says what Upgrade is to do.
 type Plan struct {
 	// Client reaches the device. Required.
-	Client *Client
+	Client *device.Client
 	// Listener brings notifications; nil: polling alone.
-	Listener *Listener
+	Listener *trap.Listener
 	// Files keeps the backup and hands out the image. Required.
-	Files FileServer
+	Files files.FileServer
 	// Protocol of all transfers; 0: TFTP.
-	Protocol Protocol
+	Protocol device.Protocol
 	// Image is the new software. Required by Upgrade.
-	Image *Image
+	Image *files.Image
 	// Owner names who commands, up to 32 octets; empty: "iadms".
 	Owner string
 	// Kinds of configuration data to back up and recover; none: all.
@@ -72,11 +76,11 @@ type Plan struct {
 	DeviceRetries int
 	// Pace is how often the device is to report progress during the upgrade;
 	// nil: as it is used to.
-	Pace *Pace
+	Pace *device.Pace
 	// Verify is the operator's own check of the new software at step 150, after
 	// the device's self-test; an error sends the device back to the old
 	// software. Nil: none.
-	Verify func(ctx context.Context, d *Device) error
+	Verify func(ctx context.Context, d *device.Device) error
 	// Modifier modifies configuration data at step 170; nil: only the device
 	// converts.
 	Modifier Modifier
@@ -100,17 +104,11 @@ type Plan struct {
 	// before anything but a read; nil: it is refused with ErrIdentity.
 	Accept func(ctx context.Context, question string) bool
 	// Target is what the operator's configuration calls the device.
-	Target ConfiguredTarget
+	Target files.ConfiguredTarget
 	// Clock tells the time; nil: the system's.
-	Clock Clock
+	Clock clock.Clock
 	// Log gets details; nil: nothing.
 	Log *slog.Logger
-}
-
-// ConfigKinds are the kinds of configuration data, in the module's order.
-var ConfigKinds = []mib.FileType{
-	mib.FileTypeUserData, mib.FileTypePortData, mib.FileTypeProtocolParams,
-	mib.FileTypeDefaultParams, mib.FileTypeOtherData,
 }
 
 // Check refuses values out of their range; it asks nobody.
@@ -134,7 +132,7 @@ func (p *Plan) Check() error {
 		return errors.New("progress is reported every 1 to 100 percent, at intervals of 0 to 1h")
 	}
 	for _, k := range p.Kinds {
-		if !slices.Contains(ConfigKinds, k) {
+		if !slices.Contains(files.ConfigKinds, k) {
 			return errors.New(k.String() + " is no kind of configuration data")
 		}
 	}
@@ -152,13 +150,13 @@ func (p *Plan) complete() error {
 	if p.ModifyFirst && p.Modifier == nil {
 		return errors.New("plan: nothing is there to modify configuration data with")
 	}
-	p.Kinds = orElse(p.Kinds, ConfigKinds)
-	setDefault(&p.Protocol, TFTP)
+	p.Kinds = orElse(p.Kinds, files.ConfigKinds)
+	setDefault(&p.Protocol, device.TFTP)
 	setDefault(&p.Owner, "iadms")
 	setDefault(&p.Reserve, 15*time.Second)
 	setDefault(&p.Poll, 2*time.Second)
 	if p.Clock == nil {
-		p.Clock = systemClock{}
+		p.Clock = clock.System{}
 	}
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
@@ -221,7 +219,7 @@ type Question struct {
 // Answer is an operator's decision.
 type Answer struct {
 	Choice Choice
-	Image  *Image // with OtherFile
+	Image  *files.Image // with OtherFile
 }
 
 // Operator decides after failures. An error ends the procedure.
@@ -240,7 +238,7 @@ type Automatic struct {
 	// Pause before a retry for which the advice is retryLater; 0: 10 s.
 	Pause time.Duration
 	// Clock tells the time; nil: the system's.
-	Clock Clock
+	Clock clock.Clock
 }
 
 var _ Operator = Automatic{}
@@ -264,7 +262,7 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 	case mib.RetryAdviceRetryLater, mib.RetryAdviceNotApplicable:
 		setDefault(&a.Pause, 10*time.Second)
 		if a.Clock == nil {
-			a.Clock = systemClock{}
+			a.Clock = clock.System{}
 		}
 		timer := a.Clock.NewTimer(a.Pause)
 		defer timer.Stop()
@@ -278,9 +276,6 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 	return Answer{Choice: GiveUp}, nil
 }
 
-// UpdateKind says what an Update tells.
-type UpdateKind string
-
 // Kinds of updates.
 const (
 	StepBegins   UpdateKind = "begin"    // Text says what is done
@@ -291,58 +286,3 @@ const (
 	Warned       UpdateKind = "warning"  // Text deserves attention
 	BackupListed UpdateKind = "backup"   // Backup has the digests of both sides
 )
-
-// Update tells an Observer what happens.
-type Update struct {
-	Kind      UpdateKind
-	Time      time.Time
-	Device    string // iadUpgDeviceId
-	Step      Step
-	Text      string
-	Operation *Operation
-	Backup    []BackupFile
-	Failure   error
-}
-
-// Observer is told what happens, in order, by the goroutine that runs
-// Upgrade; it should not block. Nil: nobody is told.
-type Observer func(Update)
-
-// BackupFile is one file of a backup, as both sides see it.
-type BackupFile struct {
-	Kind         mib.FileType
-	Name         string
-	Size         int64
-	Format       uint32 // of the configuration data
-	DeviceDigest []byte // SHA-256 of what the device sent
-	ServerDigest []byte // of what lies on the server; nil if it cannot tell
-}
-
-// StepResult sums up one operation of the procedure.
-type StepResult struct {
-	Step    Step
-	Kind    mib.OperationKind
-	Elapsed time.Duration
-	Octets  uint32
-}
-
-// Result sums up an upgrade or a part of one, also one that failed.
-type Result struct {
-	Device     string
-	OldVersion string // empty: rescue mode
-	NewVersion string // what runs at the end; empty if the device did not tell, or with Rescue
-	Rescue     bool   // no software runs at the end: rescue mode
-	Folder     string // of the backup: on this machine, or else on the file server
-	Place      string // for people: where the backup is; empty if none was made
-	Backup     []BackupFile
-	Operations []StepResult
-	Elapsed    time.Duration
-	// OnDefaults: no configuration data are in force at the end, but the
-	// defaults of the software.
-	OnDefaults bool
-	// Unchanged: there was nothing to be done.
-	Unchanged bool
-	// GoesOn is an operation that the device is still carrying out at the end,
-	// nil for none.
-	GoesOn *Operation
-}

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"example.com/iad/manager/files"
 )
 
 // Policy is a way to go on after a failure that is decided beforehand.
 type Policy struct {
 	Kind PolicyKind
 	// Image is the file to go on with, for PolicyOther.
-	Image *Image
+	Image *files.Image
 }
 
 // PolicyKind is a kind of policy.
@@ -31,7 +33,7 @@ const (
 
 // ParsePolicy reads the name of a policy; open opens the file of
 // "other=FILE".
-func ParsePolicy(s string, open func(name string) (*Image, error)) (Policy, error) {
+func ParsePolicy(s string, open func(name string) (*files.Image, error)) (Policy, error) {
 	name, file, hasFile := strings.Cut(s, "=")
 	p := Policy{Kind: PolicyKind(name)}
 	kinds := []PolicyKind{PolicyAdvice, PolicyAsk, PolicyOther, PolicyEdit, PolicyRestore, PolicyService, PolicyGiveUp}

@@ -8,12 +8,14 @@ import (
 	"testing"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/batch"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
 func TestPolicies(t *testing.T) {
-	image := &manager.Image{Path: "other.iad"}
-	open := func(name string) (*manager.Image, error) {
+	image := &files.Image{Path: "other.iad"}
+	open := func(name string) (*files.Image, error) {
 		if name != "other.iad" {
 			return nil, errors.New("no such file")
 		}
@@ -102,7 +104,7 @@ func TestFleet(t *testing.T) {
 	bad := errors.New("bad")
 	t.Run("one failing stops nobody", func(t *testing.T) {
 		var running, most atomic.Int32
-		outcomes := manager.Fleet{Parallel: 2}.Run(t.Context(), targets, func(_ context.Context, target string) error {
+		outcomes := batch.Runner{Parallel: 2}.Run(t.Context(), targets, func(_ context.Context, target string) error {
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
 			if target == "b" {
@@ -115,24 +117,24 @@ func TestFleet(t *testing.T) {
 		}
 	})
 	t.Run("unless told so", func(t *testing.T) {
-		outcomes := manager.Fleet{Parallel: 1, StopOnFailure: true}.Run(t.Context(), targets, func(_ context.Context, target string) error {
+		outcomes := batch.Runner{Parallel: 1, StopOnFailure: true}.Run(t.Context(), targets, func(_ context.Context, target string) error {
 			if target == "b" {
 				return bad
 			}
 			return nil
 		})
-		no := manager.ErrNotStarted
+		no := batch.ErrNotStarted
 		if !slices.Equal(outcomes, []error{nil, bad, no, no, no}) {
 			t.Errorf("%v", outcomes)
 		}
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		outcomes := manager.Fleet{Parallel: 1}.Run(ctx, targets, func(ctx context.Context, _ string) error {
+		outcomes := batch.Runner{Parallel: 1}.Run(ctx, targets, func(ctx context.Context, _ string) error {
 			cancel()
 			return ctx.Err()
 		})
-		if !errors.Is(outcomes[0], context.Canceled) || !errors.Is(outcomes[4], manager.ErrNotStarted) {
+		if !errors.Is(outcomes[0], context.Canceled) || !errors.Is(outcomes[4], batch.ErrNotStarted) {
 			t.Errorf("%v", outcomes)
 		}
 	})

@@ -1,13 +1,5 @@
 package manager
 
-import "example.com/iad/mib"
-
-// Rescue reports whether the device is in rescue mode: neither bank holds software that
-// can be started. It keeps its configuration data and takes new software.
-func (d *Device) Rescue() bool {
-	return d.Version == "" && d.RestartReason == mib.RestartReasonFault
-}
-
 // SoftwareText is the version of a device's software for people; in rescue mode there is
 // none.
 func SoftwareText(version string) string {

@@ -13,7 +13,10 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
+	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -71,7 +74,7 @@ func TestResume(t *testing.T) {
 			l := newLab(t, labOptions{})
 			plan := l.plan(l.image("2.0.0", 2))
 			plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
-			plan.Pace = &manager.Pace{Step: 5}
+			plan.Pace = &device.Pace{Step: 5}
 			pace, err := l.client.Pace(l.ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -96,7 +99,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-func (l *lab) checkDoneOnce(pace manager.Pace) {
+func (l *lab) checkDoneOnce(pace device.Pace) {
 	l.t.Helper()
 	history, err := l.client.History(l.ctx)
 	if err != nil {
@@ -141,9 +144,9 @@ func TestResumeRestore(t *testing.T) {
 
 func TestJournalRefuses(t *testing.T) {
 	l := newLab(t, labOptions{})
-	files := afero.NewMemMapFs()
+	disk := afero.NewMemMapFs()
 	plan := l.plan(l.image("2.0.0", 2))
-	plan.Journal, plan.Resume = manager.NewJournal(files, "TEST-0001"), true
+	plan.Journal, plan.Resume = manager.NewJournal(disk, "TEST-0001"), true
 	resume := func() error {
 		_, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe)
 		return err
@@ -156,7 +159,7 @@ func TestJournalRefuses(t *testing.T) {
 		`{"format":99}`: "format 99",
 		`{"format":2,"device":"OTHER","image":"x.iad"}`: "device OTHER",
 	} {
-		if err := afero.WriteFile(files, plan.Journal.Name(), []byte(content), 0o600); err != nil {
+		if err := afero.WriteFile(disk, plan.Journal.Name(), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := resume(); err == nil || !strings.Contains(err.Error(), want) {
@@ -168,7 +171,7 @@ func TestJournalRefuses(t *testing.T) {
 // A transfer whose file server went with the manager is not waited for: it is
 // stopped and commanded anew, once.
 func TestResumeInTransfer(t *testing.T) {
-	l := newLab(t, labOptions{files: func(c *manager.ServersConfig) { c.Bandwidth = 200_000 }})
+	l := newLab(t, labOptions{files: func(c *files.ServersConfig) { c.Bandwidth = 200_000 }})
 	plan := l.plan(l.image("2.0.0", 2))
 	plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
 	ctx, cancel := context.WithCancel(l.ctx)
@@ -202,13 +205,13 @@ func TestResumeInTransfer(t *testing.T) {
 // A device that restarts as soon as it has the command, and before anybody
 // hears that it has, has it all the same.
 func TestStartRestartsAtOnce(t *testing.T) {
-	p := newPeer(t)
-	c := p.client()
+	p := iadtest.NewPeer(t)
+	c := p.Client()
 	gone := false
-	p.script(func() {
+	p.Script(func() {
 		// The response to the command, and some to questions after it, get lost.
 		silent := 4
-		p.drop = func(kind gosnmp.PDUType) bool {
+		p.Drop = func(kind gosnmp.PDUType) bool {
 			if kind == gosnmp.SetRequest {
 				gone = true
 			}
@@ -218,12 +221,12 @@ func TestStartRestartsAtOnce(t *testing.T) {
 			return gone && silent >= 0
 		}
 	})
-	op, err := c.Start(t.Context(), manager.Request{Kind: mib.OperationKindReset, ID: 77, Owner: "tester"})
+	op, err := c.Start(t.Context(), device.Request{Kind: mib.OperationKindReset, ID: 77, Owner: "tester"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !op.Is(77, "tester") || p.started() != 1 {
-		t.Errorf("%+v, commanded %d times", op, p.started())
+	if !op.Is(77, "tester") || p.Started() != 1 {
+		t.Errorf("%+v, commanded %d times", op, p.Started())
 	}
 }
 
@@ -231,12 +234,12 @@ func TestStartRestartsAtOnce(t *testing.T) {
 func TestExternalServer(t *testing.T) {
 	l := newLab(t, labOptions{})
 	img := l.image("2.0.0", 2)
-	session, err := l.servers.Open(manager.TFTP, "TEST-0001", l.client.Address())
+	session, err := l.servers.Open(device.TFTP, "TEST-0001", l.client.Address())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	folder, files, err := session.NewBackup(manager.ConfigKinds)
+	folder, list, err := session.NewBackup(files.ConfigKinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +251,7 @@ func TestExternalServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := l.plan(img)
-	external := &fixedNames{ExternalServer: manager.ExternalServer{Server: session.Address(), Folder: folder}, names: files}
+	external := &fixedNames{ExternalServer: files.ExternalServer{Server: session.Address(), Folder: folder}, names: list}
 	plan.Files = external
 	result, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe)
 	if err != nil {
@@ -257,15 +260,15 @@ func TestExternalServer(t *testing.T) {
 	if l.version() != "2.0.0" || result.Folder != folder {
 		t.Errorf("runs %s, backup in %s", l.version(), result.Folder)
 	}
-	if _, err := external.ExternalServer.Open(manager.FTP, "TEST-0001", ""); err == nil {
+	if _, err := external.ExternalServer.Open(device.FTP, "TEST-0001", ""); err == nil {
 		t.Error("a TFTP server was opened for FTP")
 	}
-	made, err := external.ExternalServer.Open(manager.TFTP, "TEST-0001", "")
+	made, err := external.ExternalServer.Open(device.TFTP, "TEST-0001", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, first, err1 := made.NewBackup(manager.ConfigKinds)
-	_, second, err2 := made.NewBackup(manager.ConfigKinds)
+	_, first, err1 := made.NewBackup(files.ConfigKinds)
+	_, second, err2 := made.NewBackup(files.ConfigKinds)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -276,30 +279,30 @@ func TestExternalServer(t *testing.T) {
 
 // fixedNames is an external server that accepts certain names alone.
 type fixedNames struct {
-	manager.ExternalServer
-	names []manager.BackupFile
+	files.ExternalServer
+	names []files.BackupFile
 }
 
-func (f *fixedNames) Open(p manager.Protocol, device, target string) (manager.Session, error) {
-	s, err := f.ExternalServer.Open(p, device, target)
+func (f *fixedNames) Open(p device.Protocol, deviceID, target string) (files.Session, error) {
+	s, err := f.ExternalServer.Open(p, deviceID, target)
 	return fixedSession{s, f}, err
 }
 
 type fixedSession struct {
-	manager.Session
+	files.Session
 	of *fixedNames
 }
 
-func (s fixedSession) NewBackup([]mib.FileType) (string, []manager.BackupFile, error) {
+func (s fixedSession) NewBackup([]mib.FileType) (string, []files.BackupFile, error) {
 	return s.of.Folder, s.of.names, nil
 }
 
 // TestNewerJournal: the journal of a later version is refused by its number, whatever
 // types its fields have.
 func TestNewerJournal(t *testing.T) {
-	files := afero.NewMemMapFs()
-	journal := manager.NewJournal(files, "IAD-1")
-	if err := afero.WriteFile(files, journal.Name(), []byte(`{"format": 3, "tasks": {"one": 1}}`), 0o600); err != nil {
+	disk := afero.NewMemMapFs()
+	journal := manager.NewJournal(disk, "IAD-1")
+	if err := afero.WriteFile(disk, journal.Name(), []byte(`{"format": 3, "tasks": {"one": 1}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := journal.Load(); err == nil || !strings.Contains(err.Error(), "has format 3; this iadms reads format 2") {

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"strings"
 
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
-
-// ErrNoDigest says that a file server cannot tell the digest of a file.
-var ErrNoDigest = errors.New("the file server does not tell digests")
 
 // backUp is steps 100 to 120: back up until it is good or the operator ends.
 func (u *upgrade) backUp(ctx context.Context) error {
@@ -27,7 +26,7 @@ func (u *upgrade) backUp(ctx context.Context) error {
 		if _, askErr := u.ask(ctx, StepBackupJudge, attempt, err, Retry); askErr != nil {
 			return askErr
 		}
-		if err := u.anew(err); err != nil {
+		if err := u.startNewAttempt(err); err != nil {
 			return err
 		}
 	}
@@ -43,18 +42,18 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 		if d.Generation == 0 {
 			return u.onDefaults()
 		}
-		u.record.OnDefaults, u.record.Config = false, d.configState()
+		u.record.OnDefaults, u.record.Config = false, configState(d)
 		if u.record.Folder, u.record.Backup, err = u.session.NewBackup(u.plan.Kinds); err != nil {
 			return err
 		}
 	}
-	var files []FileRow
+	var list []device.FileRow
 	for _, f := range u.record.Backup {
-		files = append(files, FileRow{Kind: f.Kind, Name: f.Name})
+		list = append(list, device.FileRow{Kind: f.Kind, Name: f.Name})
 	}
-	op, err := u.perform(ctx, StepBackup, StepBackupWatch, u.plan.Limits.Backup, Request{
-		Kind: mib.OperationKindBackupConfig, Files: files, Retries: u.plan.DeviceRetries,
-		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(u.record.Folder)},
+	op, err := u.perform(ctx, StepBackup, StepBackupWatch, u.plan.Limits.Backup, device.Request{
+		Kind: mib.OperationKindBackupConfig, Files: list, Retries: u.plan.DeviceRetries,
+		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(u.record.Folder)},
 	})
 	if err != nil {
 		return err
@@ -64,7 +63,7 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 
 // judgeBackup is step 120: what the device says it sent must be what lies on
 // the server.
-func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
+func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 	u.begin(StepBackupJudge, "judge the backup")
 	// First: what is judged must be what is kept.
 	u.session.Seal()
@@ -72,10 +71,10 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	if err != nil {
 		return u.asFailure(StepBackupJudge, op.Kind, err)
 	}
-	if was, now := u.record.Config, d.configState(); was != nil && !was.equal(now) {
+	if was, now := u.record.Config, configState(d); was != nil && !was.equal(now) {
 		return u.badBackup(op, mib.FailCauseConfigReadError, fmt.Sprintf("generation %d was replaced by %d in the meantime", was.Generation, now.Generation))
 	}
-	var backup []BackupFile
+	var backup []files.BackupFile
 	var unread []string // files that could not be compared
 	reason := ""        // why
 	for _, file := range u.record.Backup {
@@ -86,11 +85,11 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 		file.Size, file.Format, file.DeviceDigest = int64(row.LastSize), row.LastFormat, row.LastDigest
 		size, digest, err := u.session.Digest(u.record.Folder, file.Name)
 		switch {
-		case errors.Is(err, ErrNoDigest):
+		case errors.Is(err, files.ErrNoDigest):
 			u.plan.Log.Info("backup not compared", "device", u.device.ID, "file", file.Name, "cause", err)
-			var unreadable *noDigestError
-			if reason = ErrNoDigest.Error(); errors.As(err, &unreadable) {
-				reason = unreadable.reason
+			var unreadable *files.NoDigestError
+			if reason = files.ErrNoDigest.Error(); errors.As(err, &unreadable) {
+				reason = unreadable.Reason
 			}
 			unread = append(unread, file.Name)
 		case err != nil:
@@ -110,7 +109,7 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	}
 	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.result.Place})
 	if local := u.session.Local(u.record.Folder, backup); local != nil {
-		if err := writeIdentity(local, u.record.Folder, u.identity()); err != nil {
+		if err := files.WriteIdentity(local, u.record.Folder, u.identity()); err != nil {
 			return err
 		}
 	}
@@ -126,6 +125,6 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *Operation) error {
 	return nil
 }
 
-func (u *upgrade) badBackup(op *Operation, cause mib.FailCause, text string) error {
+func (u *upgrade) badBackup(op *device.Operation, cause mib.FailCause, text string) error {
 	return &Failure{Device: u.device.ID, Step: StepBackupJudge, Kind: op.Kind, Cause: cause, Text: text, Advice: mib.RetryAdviceRetryNow}
 }

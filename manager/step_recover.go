@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -50,7 +52,7 @@ func (u *upgrade) recover(ctx context.Context) error {
 			return askErr
 		}
 		again = answer.Choice == Modify || answer.Choice == Retry && u.record.Modified != nil && badData(err)
-		if saveErr := u.anew(err); saveErr != nil {
+		if saveErr := u.startNewAttempt(err); saveErr != nil {
 			return saveErr
 		}
 		if answer.Choice == UseAsIs {
@@ -123,43 +125,43 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 
 // otherFormat tells whether the device's software uses another format than
 // the backup has.
-func (u *upgrade) otherFormat(d *Device) bool {
-	return slices.ContainsFunc(u.record.Backup, func(f BackupFile) bool { return f.Format != d.ConfigFormat })
+func (u *upgrade) otherFormat(d *device.Device) bool {
+	return slices.ContainsFunc(u.record.Backup, func(f files.BackupFile) bool { return f.Format != d.ConfigFormat })
 }
 
 // recoverRequest is step 170: it compares formats and decides what brings the
 // configuration data back.
-func (u *upgrade) recoverRequest(d *Device) (Request, error) {
+func (u *upgrade) recoverRequest(d *device.Device) (device.Request, error) {
 	if u.plan.SkipBackup {
 		if d.ConfigFormat == u.device.ConfigFormat {
-			return Request{Kind: mib.OperationKindNone}, nil
+			return device.Request{Kind: mib.OperationKindNone}, nil
 		}
 		u.begin(StepRecover, fmt.Sprintf("convert the configuration data on the device from format %d to %d", u.device.ConfigFormat, d.ConfigFormat))
-		return Request{Kind: mib.OperationKindConvertConfig}, nil
+		return device.Request{Kind: mib.OperationKindConvertConfig}, nil
 	}
-	folder, files, text := u.record.Folder, u.record.Backup, "recover the configuration data"
+	folder, list, text := u.record.Folder, u.record.Backup, "recover the configuration data"
 	if m := u.record.Modified; m != nil {
-		folder, files, text = m.Folder, m.Files, "recover the configuration data as modified here"
+		folder, list, text = m.Folder, m.Files, "recover the configuration data as modified here"
 	}
 	var err error
-	if local := u.session.Local(folder, files); local != nil {
-		err = unchanged(local, folder, files)
+	if local := u.session.Local(folder, list); local != nil {
+		err = files.Unchanged(local, folder, list)
 	}
 	if err == nil {
-		files, err = u.session.Provide(folder, files)
+		list, err = u.session.Provide(folder, list)
 	}
 	if err != nil {
-		return Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseAccessDenied,
+		return device.Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseAccessDenied,
 			Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
 	}
-	request := Request{
+	request := device.Request{
 		Kind: mib.OperationKindRecoverConfig, Retries: u.plan.DeviceRetries,
-		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(folder)},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(folder)},
 	}
-	for _, f := range files {
-		request.Files = append(request.Files, FileRow{Kind: f.Kind, Name: f.Name, ExpectSize: uint32(f.Size), ExpectDigest: f.DeviceDigest})
+	for _, f := range list {
+		request.Files = append(request.Files, device.FileRow{Kind: f.Kind, Name: f.Name, ExpectSize: uint32(f.Size), ExpectDigest: f.DeviceDigest})
 		if f.Format != d.ConfigFormat && len(request.Options) == 0 {
-			request.Options = append(request.Options, ConvertFirst)
+			request.Options = append(request.Options, device.ConvertFirst)
 			text += fmt.Sprintf(", converted on the device from format %d to %d", f.Format, d.ConfigFormat)
 		}
 	}
@@ -204,7 +206,7 @@ func (u *upgrade) confirm(ctx context.Context) error {
 		u.note(StepRecoverJudge, "the software is on trial until the device itself confirms it")
 		return nil
 	}
-	if err := u.plan.Client.Command(ctx, Request{Kind: mib.OperationKindConfirm, ID: NewReqID(), Owner: u.plan.Owner, Owns: u.owns}); err != nil {
+	if err := u.plan.Client.Command(ctx, device.Request{Kind: mib.OperationKindConfirm, ID: device.NewReqID(), Owner: u.plan.Owner, Owns: u.owns}); err != nil {
 		return fmt.Errorf("the software runs but stays on trial: %w", err)
 	}
 	u.note(StepRecoverJudge, "the new software is confirmed")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -41,7 +43,7 @@ func (u *upgrade) update(ctx context.Context) error {
 		}
 		if known && u.plan.Again {
 			u.plan.Again = false
-			if err := u.anew(nil); err != nil {
+			if err := u.startNewAttempt(nil); err != nil {
 				return err
 			}
 			continue
@@ -60,7 +62,7 @@ func (u *upgrade) update(ctx context.Context) error {
 				return askErr
 			}
 		}
-		if err := u.anew(err); err != nil {
+		if err := u.startNewAttempt(err); err != nil {
 			return err
 		}
 	}
@@ -86,7 +88,7 @@ func (u *upgrade) installOrFailed(ctx context.Context) error {
 }
 
 // changeImage goes on with another file.
-func (u *upgrade) changeImage(ctx context.Context, img *Image) error {
+func (u *upgrade) changeImage(ctx context.Context, img *files.Image) error {
 	if err := u.suits(img); err != nil {
 		return err
 	}
@@ -126,15 +128,15 @@ func (u *upgrade) install(ctx context.Context) error {
 
 // download is steps 130 and 140. A bank means that the device did nothing because it
 // runs this very software.
-func (u *upgrade) download(ctx context.Context) (*Bank, error) {
+func (u *upgrade) download(ctx context.Context) (*device.Bank, error) {
 	img := u.plan.Image
 	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), SoftwareText(u.result.OldVersion), img.Version()))
-	request, err := u.downloadRequest(ThenActivate)
+	request, err := u.downloadRequest(device.ThenActivate)
 	if err != nil {
 		return nil, err
 	}
 	if !img.Manifest.NoReset {
-		request.Options = append(request.Options, ThenReset)
+		request.Options = append(request.Options, device.ThenReset)
 	}
 	_, err = u.perform(ctx, StepUpdate, StepUpdateWatch, u.plan.Limits.Update, request)
 	var failure *Failure
@@ -149,22 +151,22 @@ func (u *upgrade) download(ctx context.Context) (*Bank, error) {
 }
 
 // downloadRequest names server and file of the image.
-func (u *upgrade) downloadRequest(options ...Option) (Request, error) {
+func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, error) {
 	img := u.plan.Image
 	folder, name, err := u.session.Publish(img)
 	if err != nil {
-		return Request{}, err
+		return device.Request{}, err
 	}
 	if u.plan.Force {
-		options = append(options, Force)
+		options = append(options, device.Force)
 	}
 	if u.plan.AllowDowngrade {
-		options = append(options, AllowDowngrade)
+		options = append(options, device.AllowDowngrade)
 	}
-	return Request{
+	return device.Request{
 		Kind: mib.OperationKindDownloadSoftware, Options: options, Version: img.Version(), Retries: u.plan.DeviceRetries,
-		Server: &ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: folder},
-		Files:  []FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.Digest}},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: folder},
+		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.Digest}},
 	}, nil
 }
 
@@ -178,7 +180,7 @@ func (u *upgrade) resetIfNeeded(ctx context.Context, command, watch Step) error 
 		return nil
 	}
 	u.begin(command, "reset the device: what was loaded takes effect then")
-	_, err = u.perform(ctx, command, watch, u.plan.Limits.Restore, Request{Kind: mib.OperationKindReset})
+	_, err = u.perform(ctx, command, watch, u.plan.Limits.Restore, device.Request{Kind: mib.OperationKindReset})
 	return err
 }
 
@@ -205,7 +207,7 @@ func (u *upgrade) judgeUpdate(ctx context.Context) error {
 
 // judgeSoftware finds out whether the new software, from this very image, is what
 // runs.
-func (u *upgrade) judgeSoftware(ctx context.Context, step Step, kind mib.OperationKind) (*Device, error) {
+func (u *upgrade) judgeSoftware(ctx context.Context, step Step, kind mib.OperationKind) (*device.Device, error) {
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
 		return nil, u.asFailure(step, kind, err)
@@ -226,7 +228,7 @@ func (u *upgrade) judgeSoftware(ctx context.Context, step Step, kind mib.Operati
 }
 
 // verify is the operator's own part of step 150.
-func (u *upgrade) verify(ctx context.Context, d *Device) error {
+func (u *upgrade) verify(ctx context.Context, d *device.Device) error {
 	u.note(StepUpdateJudge, "the operator's own check")
 	if err := u.plan.Verify(ctx, d); err != nil {
 		if ctx.Err() != nil {
@@ -267,12 +269,14 @@ func (u *upgrade) restoreOnce(ctx context.Context) error {
 		return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
 	}
 	// On trial or not, it is what the device had when this began.
-	isOld := func(b Bank) bool { return b.Running && b.Next && b.holds(u.result.OldVersion, u.record.OldDigest) }
+	isOld := func(b device.Bank) bool {
+		return b.Running && b.Next && b.Holds(u.result.OldVersion, u.record.OldDigest)
+	}
 	if i := slices.IndexFunc(banks[:], isOld); i >= 0 {
 		u.note(StepRestore, fmt.Sprintf("%s runs already; nothing to restore", banks[i]))
 		return nil
 	}
-	if _, err = u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, Request{Kind: mib.OperationKindRestoreOldSoftware}); err != nil {
+	if _, err = u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, device.Request{Kind: mib.OperationKindRestoreOldSoftware}); err != nil {
 		return err
 	}
 	if banks, err = u.plan.Client.Banks(ctx); err != nil {
@@ -294,7 +298,7 @@ func (u *upgrade) check(ctx context.Context) error {
 		u.end(StepUpdateJudge, fmt.Sprintf("%s runs already, from this image: an upgrade would not install it again, but see to the configuration data", bank))
 		return nil
 	}
-	request, err := u.downloadRequest(CheckOnly)
+	request, err := u.downloadRequest(device.CheckOnly)
 	if err != nil {
 		return err
 	}

@@ -2,41 +2,27 @@ package manager
 
 import (
 	"context"
-	"path"
 
 	"github.com/spf13/afero"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
-
-// ConfiguredTarget is a device of the operator's configuration, known by a name that stands for
-// one unit wherever that is reached.
-type ConfiguredTarget struct {
-	// Name is what the configuration calls the device; empty: it was given by its
-	// address, which is judged by nothing, because addresses change.
-	Name string
-	// StandsFor reports whether another name that a device ID was met under still is
-	// a device of its own in the configuration; nil: each one is. A name that was
-	// removed, or has the same address as this one, is not.
-	StandsFor func(name string) bool
-}
-
-// targetFile says which device a configured name stands for. The .identity of that
-// device's backups names the target in turn; if the two disagree, this one counts.
-func targetFile(name string) string { return path.Join("target", folderName(name)+".json") }
 
 // bindTarget compares the device with the one that the name of the plan's target stood
 // for when it was used first, and its device ID with those that other names stand for.
 // known is what is recorded of the device ID. It returns the name that holds it.
-func (u *upgrade) bindTarget(ctx context.Context, store afero.Fs, known Identity) (holder string, _ error) {
+func (u *upgrade) bindTarget(ctx context.Context, store afero.Fs, known device.Identity) (holder string, _ error) {
 	target, got := u.plan.Target, u.identity()
 	if target.Name == "" {
 		return known.Target, nil
 	}
-	was, found, err := readIdentityFile(store, targetFile(target.Name))
+	was, found, err := files.ReadIdentityFile(store, files.TargetFile(target.Name))
 	if err != nil {
 		return "", err
 	}
 	if found && was.Device != got.Device {
-		err := u.allow(ctx, "the name "+quoted(target.Name), was,
+		err := u.allow(ctx, "the name "+device.Quoted(target.Name), was,
 			"correct the address in the configuration, or use --other-device if this device has replaced the other one")
 		if err != nil {
 			return "", err
@@ -48,7 +34,7 @@ func (u *upgrade) bindTarget(ctx context.Context, store afero.Fs, known Identity
 	if other == "" || other == target.Name || same || target.StandsFor != nil && !target.StandsFor(other) {
 		return target.Name, nil
 	}
-	if held, found, err := readIdentityFile(store, targetFile(other)); err != nil || !found || held.Device != got.Device {
+	if held, found, err := files.ReadIdentityFile(store, files.TargetFile(other)); err != nil || !found || held.Device != got.Device {
 		return target.Name, err
 	}
 	err = u.allow(ctx, "its device ID", known, "give each unit a device ID of its own, or use --other-device if this is the same unit or its replacement")
@@ -61,9 +47,9 @@ func (u *upgrade) recordTarget(store afero.Fs) error {
 	if name == "" {
 		return nil
 	}
-	was, found, err := readIdentityFile(store, targetFile(name))
+	was, found, err := files.ReadIdentityFile(store, files.TargetFile(name))
 	if err != nil || found && was.Device == got.Device && was.Address == got.Address {
 		return err
 	}
-	return writeIdentityFile(store, targetFile(name), got)
+	return files.WriteIdentityFile(store, files.TargetFile(name), got)
 }

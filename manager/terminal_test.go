@@ -9,7 +9,7 @@ import (
 
 	"github.com/gosnmp/gosnmp"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -44,7 +44,7 @@ func TestTextsOfHostileDevice(t *testing.T) {
 			}
 		}
 	}()
-	c, err := manager.Dial(manager.Target{Address: conn.LocalAddr().String(), Credentials: manager.Credentials{Read: "public", Write: "private"}})
+	c, err := device.Dial(device.Target{Address: conn.LocalAddr().String(), Credentials: device.Credentials{Read: "public", Write: "private"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 )
 
@@ -75,9 +78,9 @@ type upgrade struct {
 	plan     Plan
 	operator Operator
 	observe  Observer
-	device   *Device // as found at the beginning
-	session  Session
-	sub      *Subscription
+	device   *device.Device // as found at the beginning
+	session  files.Session
+	sub      *trap.Subscription
 	record   *Record
 	result   Result
 	started  time.Time
@@ -97,13 +100,13 @@ type upgrade struct {
 	// replaced: an upgrade is resumed with another image than it began with.
 	replaced bool
 	// banks are as found at the beginning.
-	banks [2]Bank
+	banks [2]device.Bank
 	// ranAlready: the software of the image ran already, and was not installed.
 	ranAlready bool
 	// verified: the software passed the operator's own check.
 	verified bool
 	// last is the operation shown last, so that progress does not go back.
-	last Operation
+	last device.Operation
 }
 
 // prepare finds out what the device is, and refuses what cannot succeed.
@@ -123,7 +126,7 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 		return nil, err
 	}
 	u.result.Device, u.result.OldVersion = u.device.ID, u.device.Version
-	plan.Client.acceptEngine(func(ctx context.Context, question string) bool {
+	plan.Client.AcceptEngine(func(ctx context.Context, question string) bool {
 		return plan.OtherDevice || plan.Accept != nil && plan.Accept(ctx, question)
 	})
 	if err := u.loadRecord(ctx); err != nil {
@@ -147,7 +150,7 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 	}
 	u.catchUp(ctx, 0) // from here on
 	if plan.Listener != nil {
-		u.sub = plan.Listener.Subscribe(Filter{DeviceID: u.device.ID}, 256)
+		u.sub = plan.Listener.Subscribe(trap.Filter{DeviceID: u.device.ID}, 256)
 	}
 	return u, nil
 }
@@ -160,7 +163,7 @@ func (u *upgrade) close() {
 }
 
 // suits tells why an image cannot be meant for the device.
-func (u *upgrade) suits(img *Image) error {
+func (u *upgrade) suits(img *files.Image) error {
 	d := u.device
 	switch {
 	case !img.Fits(d.Model) && !img.Fits(d.Hardware):
@@ -169,7 +172,7 @@ func (u *upgrade) suits(img *Image) error {
 	case !d.Supports(mib.OperationKindDownloadSoftware):
 		return fmt.Errorf("%s does not support downloadSoftware", d.ID)
 	case !d.Speaks(u.plan.Protocol):
-		return &RefusalError{Device: d.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseUnsupportedProtocol,
+		return &device.RefusalError{Device: d.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseUnsupportedProtocol,
 			Text: "the device cannot use " + u.plan.Protocol.String()}
 	}
 	return nil
@@ -191,7 +194,7 @@ func (u *upgrade) loadRecord(ctx context.Context) error {
 	if r.Device != u.device.ID {
 		return fmt.Errorf("the journal is about device %s, not %s", r.Device, u.device.ID)
 	}
-	began := Identity{Device: r.Device, EngineID: r.EngineID, Address: r.Address}
+	began := device.Identity{Device: r.Device, EngineID: r.EngineID, Address: r.Address}
 	if err := u.permitted(ctx, "the interrupted upgrade", began, "use --other-device if this is the same unit with a new engine ID"); err != nil {
 		return err
 	}
@@ -254,7 +257,7 @@ func (u *upgrade) enter(s Stage) error {
 // anew records that what was commanded in the attempt that failed does not
 // count any more: what comes next is a new attempt. A device that did not
 // answer may have taken the command: then it is the same attempt still.
-func (u *upgrade) anew(failed error) error {
+func (u *upgrade) startNewAttempt(failed error) error {
 	if noAnswer(failed) {
 		return nil
 	}

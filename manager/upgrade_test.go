@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -18,11 +20,11 @@ func TestUpgrade(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		options  labOptions
-		protocol manager.Protocol
+		protocol device.Protocol
 	}{
-		{"TFTP", labOptions{}, manager.TFTP},
-		{"FTP", labOptions{}, manager.FTP},
-		{"notifications lost", labOptions{noNotifications: true}, manager.TFTP},
+		{"TFTP", labOptions{}, device.TFTP},
+		{"FTP", labOptions{}, device.FTP},
+		{"notifications lost", labOptions{noNotifications: true}, device.TFTP},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, c.options)
@@ -53,7 +55,7 @@ func TestUpgrade(t *testing.T) {
 // checkBackup compares what both sides say of each file.
 func (l *lab) checkBackup(r manager.Result) {
 	l.t.Helper()
-	if len(r.Backup) != len(manager.ConfigKinds) {
+	if len(r.Backup) != len(files.ConfigKinds) {
 		l.t.Errorf("%d files in the backup", len(r.Backup))
 	}
 	for _, f := range r.Backup {

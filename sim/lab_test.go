@@ -19,6 +19,9 @@ import (
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -31,8 +34,8 @@ type lab struct {
 	key      minisign.PrivateKey
 	trust    []minisign.PublicKey
 	device   *sim.Device
-	listener *manager.Listener
-	servers  *manager.Servers
+	listener *trap.Listener
+	servers  *files.Servers
 	files    afero.Fs
 }
 
@@ -52,11 +55,11 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 	var err error
 	l.key = newKey(t)
 	l.trust = []minisign.PublicKey{l.key.Public().(minisign.PublicKey)}
-	if l.listener, err = manager.Listen(manager.ListenerConfig{Listen: "127.0.0.1:0", Communities: []string{"public"}, Log: logger()}); err != nil {
+	if l.listener, err = trap.Listen(trap.ListenerConfig{Listen: "127.0.0.1:0", Communities: []string{"public"}, Log: logger()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.listener.Close() })
-	if l.servers, err = manager.StartServers(manager.ServersConfig{
+	if l.servers, err = files.StartServers(files.ServersConfig{
 		Files: l.files, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1", Log: logger(),
 	}); err != nil {
 		t.Fatal(err)
@@ -150,11 +153,11 @@ done
 // plan is an upgrade of the device to an image.
 func (l *lab) plan(image []byte, name string) manager.Plan {
 	l.t.Helper()
-	files := afero.NewMemMapFs()
-	if err := afero.WriteFile(files, name, image, 0o644); err != nil {
+	disk := afero.NewMemMapFs()
+	if err := afero.WriteFile(disk, name, image, 0o644); err != nil {
 		l.t.Fatal(err)
 	}
-	img, err := manager.OpenImage(files, name)
+	img, err := files.OpenImage(disk, name)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -166,11 +169,11 @@ func (l *lab) plan(image []byte, name string) manager.Plan {
 }
 
 // client is an operator's access to the device.
-func (l *lab) client() *manager.Client {
+func (l *lab) client() *device.Client {
 	l.t.Helper()
-	client, err := manager.Dial(manager.Target{
+	client, err := device.Dial(device.Target{
 		Address:     l.device.Addr(l.t.Context()).String(),
-		Credentials: manager.Credentials{Read: "public", Write: "private"},
+		Credentials: device.Credentials{Read: "public", Write: "private"},
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -181,10 +184,10 @@ func (l *lab) client() *manager.Client {
 
 // download puts files on the server, commands an operation for the software
 // file of that name, and waits for its end.
-func (l *lab) download(protocol manager.Protocol, files map[string][]byte, name string, kind mib.OperationKind, options ...manager.Option) *manager.Operation {
+func (l *lab) download(protocol device.Protocol, list map[string][]byte, name string, kind mib.OperationKind, options ...device.Option) *device.Operation {
 	l.t.Helper()
 	const folder = "backup/IAD-0001/lab"
-	for n, data := range files {
+	for n, data := range list {
 		if err := afero.WriteFile(l.files, folder+"/"+n, data, 0o644); err != nil {
 			l.t.Fatal(err)
 		}
@@ -196,10 +199,10 @@ func (l *lab) download(protocol manager.Protocol, files map[string][]byte, name 
 	}
 	defer session.Close()
 	session.Offer(folder)
-	op, err := c.Start(l.t.Context(), manager.Request{
-		Kind: kind, ID: manager.NewReqID(), Owner: "lab", Options: options,
-		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
-		Files:  []manager.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
+	op, err := c.Start(l.t.Context(), device.Request{
+		Kind: kind, ID: device.NewReqID(), Owner: "lab", Options: options,
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -209,7 +212,7 @@ func (l *lab) download(protocol manager.Protocol, files map[string][]byte, name 
 
 // await waits until an operation has ended. A device that restarts does not
 // answer meanwhile.
-func (l *lab) await(c *manager.Client, id uint32) *manager.Operation {
+func (l *lab) await(c *device.Client, id uint32) *device.Operation {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
 	defer cancel()

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank"
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -45,7 +45,7 @@ func TestRefusedSoftware(t *testing.T) {
 		{name: "larger than the bank", cause: mib.FailCauseFileTooLarge, large: true},
 	}
 	for _, c := range cases {
-		for _, protocol := range []manager.Protocol{manager.TFTP, manager.FTP} {
+		for _, protocol := range []device.Protocol{device.TFTP, device.FTP} {
 			for _, split := range []bool{false, true} {
 				t.Run(c.name+"/"+protocol.String()+map[bool]string{true: "/split", false: "/tar"}[split], func(t *testing.T) {
 					l := newLab(t, func(cfg *sim.Config) { cfg.BankSize = capacity })

@@ -10,7 +10,7 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/bank"
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -20,8 +20,8 @@ func (l *lab) life(cfg sim.Config) (stop func()) {
 	l.device = sim.New(cfg)
 	ctx, cancel := context.WithCancel(l.t.Context())
 	done := make(chan error, 1)
-	device := l.device
-	go func() { done <- device.Run(ctx) }()
+	dev := l.device
+	go func() { done <- dev.Run(ctx) }()
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -67,7 +67,7 @@ func (l *lab) version() string {
 	return d.Version
 }
 
-func (l *lab) want(op *manager.Operation, state mib.OperationState, cause mib.FailCause, version string) {
+func (l *lab) want(op *device.Operation, state mib.OperationState, cause mib.FailCause, version string) {
 	l.t.Helper()
 	if op.State != state || op.Cause != cause {
 		l.t.Errorf("%v: %v, %v: %s; want %v, %v", op.Kind, op.State, op.Cause, op.Text, state, cause)
@@ -97,7 +97,7 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	l.key = second
 	stop := l.life(cfg)
 	image := map[string][]byte{"fw.iad": l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "2.0.0"})}
-	op := l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, manager.ThenActivate, manager.ThenReset)
+	op := l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, device.ThenActivate, device.ThenReset)
 	l.want(op, mib.OperationStateSucceeded, mib.FailCauseNone, "2.0.0")
 	stop()
 
@@ -108,7 +108,7 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	if v := l.version(); v != "2.0.0" {
 		t.Errorf("with all keys revoked and a floor of 9.0.0 runs %s", v)
 	}
-	op = l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, manager.Force)
+	op = l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, device.Force)
 	l.want(op, mib.OperationStateFailed, mib.FailCauseSignerUntrusted, "2.0.0")
 	l.want(l.command(mib.OperationKindRestoreOldSoftware), mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
 	stop()
@@ -122,7 +122,7 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	l.key = first
 	image["fw.iad"] = l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"},
 		payload("selftest", "#!/bin/sh\nexit 1\n", 0o755))
-	op = l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, manager.ThenActivate)
+	op = l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, device.ThenActivate)
 	l.want(op, mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
 	stop()
 	cfg.Trust = nil
@@ -146,30 +146,30 @@ func TestReplayedImage(t *testing.T) {
 	old := map[string][]byte{"old.iad": l.build(bank.Manifest{Version: "1.4.0", ConfigFormat: 1})}
 	image := map[string][]byte{"fw.iad": l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "1.5.0"})}
 	stop := l.life(cfg)
-	whole := []manager.Option{manager.ThenActivate, manager.ThenReset}
-	l.want(l.download(manager.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, whole...),
+	whole := []device.Option{device.ThenActivate, device.ThenReset}
+	l.want(l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, whole...),
 		mib.OperationStateSucceeded, mib.FailCauseNone, "2.0.0")
-	for _, options := range [][]manager.Option{nil, {manager.AllowDowngrade}, {manager.AllowDowngrade, manager.Force}} {
-		op := l.download(manager.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, append(options, whole...)...)
+	for _, options := range [][]device.Option{nil, {device.AllowDowngrade}, {device.AllowDowngrade, device.Force}} {
+		op := l.download(device.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, append(options, whole...)...)
 		l.want(op, mib.OperationStateFailed, mib.FailCauseDowngradeRefused, "2.0.0")
 	}
 	stop()
 	l.setFloor(cfg, "")
 	l.life(cfg)
-	l.want(l.download(manager.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, whole...),
+	l.want(l.download(device.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, whole...),
 		mib.OperationStateFailed, mib.FailCauseDowngradeRefused, "2.0.0")
-	l.want(l.download(manager.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, append(whole, manager.AllowDowngrade)...),
+	l.want(l.download(device.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, append(whole, device.AllowDowngrade)...),
 		mib.OperationStateSucceeded, mib.FailCauseNone, "1.4.0")
 }
 
 // command commands an operation that needs nothing and waits for its end. The
 // device may restart before it has told the operation's number.
-func (l *lab) command(kind mib.OperationKind) *manager.Operation {
+func (l *lab) command(kind mib.OperationKind) *device.Operation {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
 	defer cancel()
 	c := l.client()
-	request := manager.Request{Kind: kind, ID: manager.NewReqID(), Owner: "lab"}
+	request := device.Request{Kind: kind, ID: device.NewReqID(), Owner: "lab"}
 	if _, err := c.Start(ctx, request); err != nil {
 		l.t.Fatal(err)
 	}

@@ -5,11 +5,12 @@ import (
 
 	"example.com/iad/bank"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 )
 
 // The whole procedure, by both protocols, with a conversion on the way.
 func TestUpgrade(t *testing.T) {
-	for name, protocol := range map[string]manager.Protocol{"tftp": manager.TFTP, "ftp": manager.FTP} {
+	for name, protocol := range map[string]device.Protocol{"tftp": device.TFTP, "ftp": device.FTP} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, nil)
 			image := l.build(bank.Manifest{

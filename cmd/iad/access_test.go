@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/peers"
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -141,7 +142,7 @@ func TestRefusedSettings(t *testing.T) {
 }
 
 // A key that is lost, damaged or taken away keeps new software out, never the
-// device from starting.
+// unit from starting.
 func TestLostKey(t *testing.T) {
 	d := newDevice(t)
 	keys, err := filepath.Glob(filepath.Join(d.root, "keys", "*"))
@@ -159,7 +160,7 @@ func TestLostKey(t *testing.T) {
 }
 
 // edit changes the settings.
-func (d *device) edit(change func(string) string) {
+func (d *unit) edit(change func(string) string) {
 	d.t.Helper()
 	file := filepath.Join(d.root, settingsName)
 	data, err := os.ReadFile(file)
@@ -172,7 +173,7 @@ func (d *device) edit(change func(string) string) {
 }
 
 // user is a user of the settings, as options of net-snmp's tools.
-func (d *device) user(name string) []string {
+func (d *unit) user(name string) []string {
 	d.t.Helper()
 	s, err := load(filepath.Join(d.root, settingsName))
 	if err != nil {
@@ -196,7 +197,7 @@ func at(level string, user []string, args ...string) []string {
 }
 
 // tool runs one of net-snmp's tools and returns what it says.
-func (d *device) tool(name string, args ...string) string {
+func (d *unit) tool(name string, args ...string) string {
 	d.t.Helper()
 	last := len(args)
 	for i, a := range args {
@@ -222,8 +223,8 @@ func (d *device) tool(name string, args ...string) string {
 // Servers of FTP over TLS are known by the certificate that iad.toml names, or
 // by that of an authority, and not at all without.
 func TestFTPS(t *testing.T) {
-	files := afero.NewMemMapFs()
-	srv, err := manager.StartServers(manager.ServersConfig{Files: files, FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	disk := afero.NewMemMapFs()
+	srv, err := files.StartServers(files.ServersConfig{Files: disk, FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +245,7 @@ func TestFTPS(t *testing.T) {
 			d := newDevice(t, "--protocols", "ftps")
 			d.edit(func(s string) string { return strings.Replace(s, "[ftps]", "[ftps]\n"+c.settings+"\n", 1) })
 			d.start()
-			op := d.downloadFrom(t, srv, files, manager.FTPS, d.image("2.0.0", 100_000))
+			op := d.downloadFrom(t, srv, disk, device.FTPS, d.image("2.0.0", 100_000))
 			if op.Cause != c.cause {
 				t.Errorf("%v, %v: %s; want %v", op.State, op.Cause, op.Text, c.cause)
 			}
@@ -253,20 +254,20 @@ func TestFTPS(t *testing.T) {
 }
 
 // download has the device fetch software by TFTP, and returns how it ended.
-func (d *device) download(t *testing.T, image []byte, options ...manager.Option) *manager.Operation {
+func (d *unit) download(t *testing.T, image []byte, options ...device.Option) *device.Operation {
 	t.Helper()
-	files := afero.NewMemMapFs()
-	srv, err := manager.StartServers(manager.ServersConfig{Files: files, TFTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	disk := afero.NewMemMapFs()
+	srv, err := files.StartServers(files.ServersConfig{Files: disk, TFTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer srv.Close()
-	return d.downloadFrom(t, srv, files, manager.TFTP, image, options...)
+	return d.downloadFrom(t, srv, disk, device.TFTP, image, options...)
 }
 
-func (d *device) downloadFrom(t *testing.T, srv *manager.Servers, files afero.Fs, p manager.Protocol, image []byte, options ...manager.Option) *manager.Operation {
+func (d *unit) downloadFrom(t *testing.T, srv *files.Servers, disk afero.Fs, p device.Protocol, image []byte, options ...device.Option) *device.Operation {
 	t.Helper()
-	if err := afero.WriteFile(files, "fw.iad", image, 0o644); err != nil {
+	if err := afero.WriteFile(disk, "fw.iad", image, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	c := d.client()
@@ -275,7 +276,7 @@ func (d *device) downloadFrom(t *testing.T, srv *manager.Servers, files afero.Fs
 		t.Fatal(err)
 	}
 	defer session.Close()
-	img, err := manager.OpenImage(files, "fw.iad")
+	img, err := files.OpenImage(disk, "fw.iad")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,22 +284,22 @@ func (d *device) downloadFrom(t *testing.T, srv *manager.Servers, files afero.Fs
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d.carryOut(t, c, manager.Request{
+	return d.carryOut(t, c, device.Request{
 		Kind: mib.OperationKindDownloadSoftware, Options: options,
-		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
-		Files:  []manager.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
 	})
 }
 
 // carryOut commands an operation and waits for its end, over restarts.
-func (d *device) carryOut(t *testing.T, c *manager.Client, r manager.Request) *manager.Operation {
+func (d *unit) carryOut(t *testing.T, c *device.Client, r device.Request) *device.Operation {
 	t.Helper()
-	r.ID, r.Owner = manager.NewReqID(), "test"
+	r.ID, r.Owner = device.NewReqID(), "test"
 	op, err := c.Start(t.Context(), r)
 	for err == nil && !op.Final() {
-		if op, err = c.Operation(t.Context()); errors.Is(err, manager.ErrNoAnswer) {
+		if op, err = c.Operation(t.Context()); errors.Is(err, device.ErrNoAnswer) {
 			err = nil // restarting
-			op = &manager.Operation{}
+			op = &device.Operation{}
 		}
 	}
 	if err != nil {

@@ -139,7 +139,7 @@ func (r *release) start() (stop func()) {
 	r.t.Helper()
 	was := program
 	program = filepath.Join(r.bin, "iad")
-	d := &device{t: r.t, root: filepath.Join(r.dir, "dev"), addr: r.addr}
+	d := &unit{t: r.t, root: filepath.Join(r.dir, "dev"), addr: r.addr}
 	d.start()
 	program = was
 	return d.stop

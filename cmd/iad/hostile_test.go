@@ -17,7 +17,8 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/bank"
 	"example.com/iad/internal/peers"
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -117,7 +118,7 @@ func (tr *trap) check(t *testing.T) {
 }
 
 // keepPort chooses the device's port, so that it is the same after a restart.
-func (d *device) keepPort() {
+func (d *unit) keepPort() {
 	d.t.Helper()
 	c, err := net.ListenPacket("udp", ownAddress()+":0")
 	if err != nil {
@@ -128,7 +129,7 @@ func (d *device) keepPort() {
 }
 
 // hostileImage is software with the program as self-test or as converter.
-func (d *device) hostileImage(m bank.Manifest, name, program string) []byte {
+func (d *unit) hostileImage(m bank.Manifest, name, program string) []byte {
 	d.t.Helper()
 	m.Hardware = []string{"IAD-4FXS"}
 	var b bytes.Buffer
@@ -168,7 +169,7 @@ func TestHostileSelfTest(t *testing.T) {
 	d.start()
 	tr := newTrap(t, d.root)
 	op := d.download(t, d.hostileImage(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"}, "selftest", tr.program),
-		manager.ThenActivate, manager.ThenReset)
+		device.ThenActivate, device.ThenReset)
 	if op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseSelfTestFailed {
 		t.Errorf("%v: %v, %s", op.State, op.Cause, op.Text)
 	}
@@ -212,7 +213,7 @@ func TestHostileConverter(t *testing.T) {
 			}
 			op := d.download(t, d.hostileImage(bank.Manifest{
 				Version: "2.0.0", ConfigFormat: 2, Converters: []bank.Converter{{From: 1, To: 2, Payload: "convert"}},
-			}, "convert", program), manager.ThenActivate, manager.ThenReset)
+			}, "convert", program), device.ThenActivate, device.ThenReset)
 			if op.State != mib.OperationStateSucceeded {
 				t.Fatalf("%v: %v, %s", op.State, op.Cause, op.Text)
 			}
@@ -239,33 +240,33 @@ func TestHostileConverter(t *testing.T) {
 
 // recover has the device fetch configuration data of a format by TFTP and
 // convert them.
-func (d *device) recover(t *testing.T, format uint32) *manager.Operation {
+func (d *unit) recover(t *testing.T, format uint32) *device.Operation {
 	t.Helper()
 	const folder = "backup/IAD-0001/test"
-	files := afero.NewMemMapFs()
-	var rows []manager.FileRow
-	for _, k := range manager.ConfigKinds {
+	disk := afero.NewMemMapFs()
+	var rows []device.FileRow
+	for _, k := range files.ConfigKinds {
 		data := config.WithHeader(config.Kind(k), format, []byte("name = x\n"))
-		if err := afero.WriteFile(files, folder+"/"+k.String(), data, 0o644); err != nil {
+		if err := afero.WriteFile(disk, folder+"/"+k.String(), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		rows = append(rows, manager.FileRow{Kind: k, Name: k.String()})
+		rows = append(rows, device.FileRow{Kind: k, Name: k.String()})
 	}
-	srv, err := manager.StartServers(manager.ServersConfig{Files: files, TFTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	srv, err := files.StartServers(files.ServersConfig{Files: disk, TFTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer srv.Close()
 	c := d.client()
-	session, err := srv.Open(manager.TFTP, "IAD-0001", c.Address())
+	session, err := srv.Open(device.TFTP, "IAD-0001", c.Address())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer session.Close()
 	session.Offer(folder)
-	return d.carryOut(t, c, manager.Request{
-		Kind: mib.OperationKindRecoverConfig, Options: []manager.Option{manager.ConvertFirst},
-		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+	return d.carryOut(t, c, device.Request{
+		Kind: mib.OperationKindRecoverConfig, Options: []device.Option{device.ConvertFirst},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
 		Files:  rows,
 	})
 }

@@ -19,6 +19,8 @@ import (
 
 	"example.com/iad/bank"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -32,8 +34,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// device is an iad process on a root of its own.
-type device struct {
+// unit is an iad process on a root of its own.
+type unit struct {
 	t    *testing.T
 	root string
 	key  minisign.PrivateKey
@@ -62,13 +64,13 @@ func command(args ...string) *exec.Cmd {
 }
 
 // newDevice makes a device with software 1.0.0.
-func newDevice(t *testing.T, initArgs ...string) *device {
+func newDevice(t *testing.T, initArgs ...string) *unit {
 	t.Helper()
 	pub, key, err := minisign.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &device{t: t, key: key}
+	d := &unit{t: t, key: key}
 	text, err := pub.MarshalText()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +87,7 @@ func newDevice(t *testing.T, initArgs ...string) *device {
 }
 
 // init makes a device in the folder root.
-func (d *device) init(root string, initArgs ...string) {
+func (d *unit) init(root string, initArgs ...string) {
 	d.t.Helper()
 	d.root = root
 	args := append([]string{"init", "--root", d.root, "--image", d.software, "--trust", d.trust, "--hardware", "IAD-4FXS",
@@ -103,7 +105,7 @@ func ownAddress() string {
 }
 
 // image builds software of a size with a self-test that passes.
-func (d *device) image(version string, size int) []byte {
+func (d *unit) image(version string, size int) []byte {
 	d.t.Helper()
 	part := func(name, content string, mode bank.Mode) bank.PayloadFile {
 		return bank.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
@@ -125,7 +127,7 @@ func (d *device) image(version string, size int) []byte {
 var ready = regexp.MustCompile(`msg=ready.* snmp=(\S+)`)
 
 // start runs the device until the test ends or stop is called.
-func (d *device) start(args ...string) {
+func (d *unit) start(args ...string) {
 	d.t.Helper()
 	run := []string{"run", "--root", d.root}
 	if d.addr != "" {
@@ -186,7 +188,7 @@ func (d *device) start(args ...string) {
 }
 
 // stop ends the process, at once.
-func (d *device) stop() {
+func (d *unit) stop() {
 	if d.cmd != nil {
 		_ = d.cmd.Process.Kill()
 		<-d.done
@@ -194,9 +196,9 @@ func (d *device) stop() {
 	}
 }
 
-func (d *device) client() *manager.Client {
+func (d *unit) client() *device.Client {
 	d.t.Helper()
-	c, err := manager.Dial(manager.Target{Address: d.addr, Credentials: manager.Credentials{Read: "public", Write: "private"}})
+	c, err := device.Dial(device.Target{Address: d.addr, Credentials: device.Credentials{Read: "public", Write: "private"}})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -205,9 +207,9 @@ func (d *device) client() *manager.Client {
 }
 
 // servers are the embedded ones, slow if bandwidth is not 0.
-func servers(t *testing.T, bandwidth int) *manager.Servers {
+func servers(t *testing.T, bandwidth int) *files.Servers {
 	t.Helper()
-	s, err := manager.StartServers(manager.ServersConfig{
+	s, err := files.StartServers(files.ServersConfig{
 		Files: afero.NewMemMapFs(), TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1", Bandwidth: bandwidth,
 	})
 	if err != nil {
@@ -217,13 +219,13 @@ func servers(t *testing.T, bandwidth int) *manager.Servers {
 	return s
 }
 
-func (d *device) plan(version string, size, bandwidth int) manager.Plan {
+func (d *unit) plan(version string, size, bandwidth int) manager.Plan {
 	d.t.Helper()
-	files := afero.NewMemMapFs()
-	if err := afero.WriteFile(files, "fw.iad", d.image(version, size), 0o644); err != nil {
+	disk := afero.NewMemMapFs()
+	if err := afero.WriteFile(disk, "fw.iad", d.image(version, size), 0o644); err != nil {
 		d.t.Fatal(err)
 	}
-	img, err := manager.OpenImage(files, "fw.iad")
+	img, err := files.OpenImage(disk, "fw.iad")
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -14,18 +14,19 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/internal/peers"
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
 // killer drives the real program through operations, with real file servers,
 // and kills it.
 type killer struct {
-	*device
+	*unit
 	rnd    *rand.Rand
-	client *manager.Client
-	tftp   manager.FileServerAddress
-	ftp    manager.FileServerAddress
+	client *device.Client
+	tftp   device.FileServerAddress
+	ftp    device.FileServerAddress
 	files  string // what both servers serve
 	folder string // by FTP
 	kills  int
@@ -49,13 +50,13 @@ func TestKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(root) })
-	files := filepath.Join(root, "files")
-	for dir, mode := range map[string]os.FileMode{root: 0o755, files: 0o777} {
+	list := filepath.Join(root, "files")
+	for dir, mode := range map[string]os.FileMode{root: 0o755, list: 0o777} {
 		if err := errors.Join(os.MkdirAll(dir, mode), os.Chmod(dir, mode)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	tftp, ftp := peers.Tftpd(t, files), peers.Vsftpd(t, root)
+	tftp, ftp := peers.Tftpd(t, list), peers.Vsftpd(t, root)
 	dir := t.TempDir()
 	for k, data := range killSet("first") {
 		if err := os.WriteFile(filepath.Join(dir, k.String()), data, 0o600); err != nil {
@@ -63,19 +64,19 @@ func TestKills(t *testing.T) {
 		}
 	}
 	k := &killer{
-		device: newDevice(t, "--config-dir", dir, "--rate-limit", "8000000"),
-		rnd:    rand.New(rand.NewPCG(1, uint64(kills))), files: files, folder: "files",
-		tftp: manager.FileServerAddress{Protocol: manager.TFTP, Host: "127.0.0.1", Port: uint16(tftp.Port), Timeout: 5 * time.Second},
-		ftp:  manager.FileServerAddress{Protocol: manager.FTP, Host: "127.0.0.1", Port: uint16(ftp.Port), Timeout: 5 * time.Second},
+		unit: newDevice(t, "--config-dir", dir, "--rate-limit", "8000000"),
+		rnd:  rand.New(rand.NewPCG(1, uint64(kills))), files: list, folder: "files",
+		tftp: device.FileServerAddress{Protocol: device.TFTP, Host: "127.0.0.1", Port: uint16(tftp.Port), Timeout: 5 * time.Second},
+		ftp:  device.FileServerAddress{Protocol: device.FTP, Host: "127.0.0.1", Port: uint16(ftp.Port), Timeout: 5 * time.Second},
 		said: map[mib.OperationKind]int{},
 	}
 	for _, version := range []string{"1.0.0", "2.0.0"} {
-		if err := os.WriteFile(filepath.Join(files, version+".iad"), k.image(version, 2_000_000), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(list, version+".iad"), k.image(version, 2_000_000), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	k.start()
-	k.client = k.device.client()
+	k.client = k.unit.client()
 	lost := 0
 	for k.kills < kills {
 		if err := k.round(); err != nil {
@@ -110,12 +111,12 @@ func (k *killer) round() error {
 		}
 	}
 	for _, c := range []struct {
-		request manager.Request
+		request device.Request
 		version string
 		owner   string // of the configuration data
 	}{
 		{k.request(mib.OperationKindBackupConfig, &k.tftp, "", backup), before.version, before.owner},
-		{k.request(mib.OperationKindDownloadSoftware, &k.ftp, to+".iad", "", manager.ThenActivate, manager.ThenReset, manager.AllowDowngrade, manager.Force), to, before.owner},
+		{k.request(mib.OperationKindDownloadSoftware, &k.ftp, to+".iad", "", device.ThenActivate, device.ThenReset, device.AllowDowngrade, device.Force), to, before.owner},
 		{k.request(mib.OperationKindRecoverConfig, &k.ftp, "", "new-"), to, owner},
 		{k.request(mib.OperationKindReset, nil, "", ""), to, owner},
 		{k.request(mib.OperationKindRestoreOldSoftware, nil, "", ""), before.version, before.owner},
@@ -142,20 +143,20 @@ func (k *killer) round() error {
 	return nil
 }
 
-func (k *killer) request(kind mib.OperationKind, server *manager.FileServerAddress, software, prefix string, options ...manager.Option) manager.Request {
-	r := manager.Request{Kind: kind, Owner: "killer", Options: options}
+func (k *killer) request(kind mib.OperationKind, server *device.FileServerAddress, software, prefix string, options ...device.Option) device.Request {
+	r := device.Request{Kind: kind, Owner: "killer", Options: options}
 	if server != nil {
-		r.Server = &manager.ServerRow{Index: 1, FileServerAddress: *server}
-		if server.Protocol == manager.FTP {
+		r.Server = &device.ServerRow{Index: 1, FileServerAddress: *server}
+		if server.Protocol == device.FTP {
 			r.Server.Path = k.folder
 		}
 	}
 	if software != "" {
-		r.Files = []manager.FileRow{{Kind: mib.FileTypeSoftware, Name: software}}
+		r.Files = []device.FileRow{{Kind: mib.FileTypeSoftware, Name: software}}
 	}
 	if prefix != "" {
-		for _, kind := range manager.ConfigKinds {
-			r.Files = append(r.Files, manager.FileRow{Kind: kind, Name: prefix + kind.String()})
+		for _, kind := range files.ConfigKinds {
+			r.Files = append(r.Files, device.FileRow{Kind: kind, Name: prefix + kind.String()})
 		}
 	}
 	return r
@@ -163,10 +164,10 @@ func (k *killer) request(kind mib.OperationKind, server *manager.FileServerAddre
 
 // carryOut commands an operation, kills the device in it, and commands it again
 // until it has succeeded.
-func (k *killer) carryOut(r manager.Request, before killState) error {
+func (k *killer) carryOut(r device.Request, before killState) error {
 	kill := true
 	for range 5 {
-		r.ID = manager.NewReqID()
+		r.ID = device.NewReqID()
 		op, err := k.client.Start(k.t.Context(), r)
 		if err != nil {
 			return err
@@ -181,7 +182,7 @@ func (k *killer) carryOut(r manager.Request, before killState) error {
 			k.stop()
 			k.kills++
 			k.said[r.Kind]++
-			k.device.start()
+			k.unit.start()
 			if _, err := k.state(); err != nil {
 				return fmt.Errorf("after a kill: %w", err)
 			}
@@ -201,7 +202,7 @@ func (k *killer) carryOut(r manager.Request, before killState) error {
 }
 
 // waitToKill waits for a random time, or for a phase drawn at random.
-func (k *killer) waitToKill(op *manager.Operation) {
+func (k *killer) waitToKill(op *device.Operation) {
 	phase := mib.OperationPhase(2 + k.rnd.IntN(12))
 	until := time.Now().Add(time.Duration(k.rnd.IntN(400)) * time.Millisecond)
 	for time.Now().Before(until) {
@@ -213,10 +214,10 @@ func (k *killer) waitToKill(op *manager.Operation) {
 }
 
 // end waits for the verdict.
-func (k *killer) end(id uint32) (*manager.Operation, error) {
+func (k *killer) end(id uint32) (*device.Operation, error) {
 	for until := time.Now().Add(time.Minute); time.Now().Before(until); {
 		op, err := k.client.Operation(k.t.Context())
-		if errors.Is(err, manager.ErrNoAnswer) {
+		if errors.Is(err, device.ErrNoAnswer) {
 			continue // restarting
 		}
 		if err != nil {

@@ -9,7 +9,8 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -19,7 +20,7 @@ func TestPeakMemory(t *testing.T) {
 	if program == os.Args[0] {
 		t.Skip("measures a program without the race detector: run it by make memory")
 	}
-	for _, protocol := range []manager.Protocol{manager.TFTP, manager.FTP} {
+	for _, protocol := range []device.Protocol{device.TFTP, device.FTP} {
 		for _, size := range []int{1 << 20, 64 << 20, 100 << 20} {
 			t.Run(fmt.Sprintf("%s/%d MiB", protocol, size>>20), func(t *testing.T) {
 				peak := peakOf(t, protocol, size)
@@ -32,11 +33,11 @@ func TestPeakMemory(t *testing.T) {
 	}
 }
 
-func peakOf(t *testing.T, protocol manager.Protocol, size int) int {
+func peakOf(t *testing.T, protocol device.Protocol, size int) int {
 	d := newDevice(t)
 	d.start()
-	files := afero.NewMemMapFs()
-	srv, err := manager.StartServers(manager.ServersConfig{Files: files, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	disk := afero.NewMemMapFs()
+	srv, err := files.StartServers(files.ServersConfig{Files: disk, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +48,10 @@ func peakOf(t *testing.T, protocol manager.Protocol, size int) int {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	if err := afero.WriteFile(files, "fw.iad", d.image("2.0.0", size), 0o644); err != nil {
+	if err := afero.WriteFile(disk, "fw.iad", d.image("2.0.0", size), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	img, err := manager.OpenImage(files, "fw.iad")
+	img, err := files.OpenImage(disk, "fw.iad")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,10 +59,10 @@ func peakOf(t *testing.T, protocol manager.Protocol, size int) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op, err := c.Start(t.Context(), manager.Request{
-		Kind: mib.OperationKindDownloadSoftware, ID: manager.NewReqID(), Owner: "memory",
-		Server: &manager.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
-		Files:  []manager.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
+	op, err := c.Start(t.Context(), device.Request{
+		Kind: mib.OperationKindDownloadSoftware, ID: device.NewReqID(), Owner: "memory",
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
 	})
 	if err != nil {
 		t.Fatal(err)

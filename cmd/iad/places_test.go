@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -29,12 +29,12 @@ func TestAbsentBank(t *testing.T) {
 		// before makes bank 2 in root, absent takes it away and returns the directory
 		// that must stay as it is.
 		before func(root string) error
-		absent func(d *device) (string, error)
+		absent func(d *unit) (string, error)
 		says   string
 	}{
 		"a link that became a directory": {
 			before: func(root string) error { return os.Symlink(t.TempDir(), filepath.Join(root, "bank2")) },
-			absent: func(d *device) (string, error) {
+			absent: func(d *unit) (string, error) {
 				bank := filepath.Join(d.root, "bank2")
 				if err := os.Remove(bank); err != nil {
 					return "", err
@@ -45,7 +45,7 @@ func TestAbsentBank(t *testing.T) {
 		},
 		"a link to nothing": {
 			before: func(root string) error { return os.Symlink(t.TempDir(), filepath.Join(root, "bank2")) },
-			absent: func(d *device) (string, error) {
+			absent: func(d *unit) (string, error) {
 				to, err := os.Readlink(filepath.Join(d.root, "bank2"))
 				if err != nil {
 					return "", err
@@ -55,7 +55,7 @@ func TestAbsentBank(t *testing.T) {
 			says: "leads to",
 		},
 		"a missing path of the settings": {
-			absent: func(d *device) (string, error) {
+			absent: func(d *unit) (string, error) {
 				bank := filepath.Join(t.TempDir(), "mnt", "bank2")
 				d.edit(func(s string) string { return strings.Replace(s, "[paths]", "[paths]\nbank2 = '"+bank+"'\n", 1) })
 				return filepath.Dir(bank), nil
@@ -138,7 +138,7 @@ func TestSwappedBanks(t *testing.T) {
 	}
 	swap() // bank 2 is empty
 	expect("1.0.0", mib.BankStateGood, mib.BankStateEmpty)
-	if op := d.download(t, d.image("2.0.0", 1000), manager.ThenActivate, manager.ThenReset); op.State != mib.OperationStateSucceeded {
+	if op := d.download(t, d.image("2.0.0", 1000), device.ThenActivate, device.ThenReset); op.State != mib.OperationStateSucceeded {
 		t.Fatalf("%v: %s", op.Cause, op.Text)
 	}
 	expect("2.0.0", mib.BankStateGood, mib.BankStateGood)
@@ -150,7 +150,7 @@ func TestSwappedBanks(t *testing.T) {
 	expect("2.0.0", mib.BankStateGood, mib.BankStateGood)
 	swap()
 	expect("2.0.0", mib.BankStateGood, mib.BankStateGood)
-	if op := d.carryOut(t, d.client(), manager.Request{Kind: mib.OperationKindRestoreOldSoftware}); op.State != mib.OperationStateSucceeded {
+	if op := d.carryOut(t, d.client(), device.Request{Kind: mib.OperationKindRestoreOldSoftware}); op.State != mib.OperationStateSucceeded {
 		t.Errorf("%v: %s", op.Cause, op.Text)
 	}
 	expect("1.0.0", mib.BankStateGood, mib.BankStateGood)

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -25,7 +25,7 @@ exec "$@" 3<&- >/dev/null`
 
 // mountable is a device whose state can become read-only; remount makes it so ("ro")
 // or not ("rw").
-func mountable(t *testing.T) (d *device, remount func(how string)) {
+func mountable(t *testing.T) (d *unit, remount func(how string)) {
 	d = newDevice(t)
 	namespace := &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
@@ -112,7 +112,7 @@ func TestReadOnlyState(t *testing.T) {
 	}
 	const forgets, back = "a power cut makes the device forget this", "a power cut brings bank 2 back"
 	d.start()
-	op := d.download(t, d.image("2.0.0", 50_000), manager.ThenActivate, manager.ThenReset)
+	op := d.download(t, d.image("2.0.0", 50_000), device.ThenActivate, device.ThenReset)
 	if op.State != mib.OperationStateSucceeded {
 		t.Fatalf("%s: %s", op.State, op.Text)
 	}

@@ -21,7 +21,8 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/durable"
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // record keeps what is written to it, by several at a time.
@@ -190,12 +191,12 @@ func TestSecrets(t *testing.T) {
 	d.start("--log-level", "debug")
 
 	// A server that refuses the log-in.
-	srv, err := manager.StartServers(manager.ServersConfig{Files: afero.NewMemMapFs(), FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	srv, err := files.StartServers(files.ServersConfig{Files: afero.NewMemMapFs(), FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer srv.Close()
-	session, err := srv.Open(manager.FTP, "IAD-0001", "127.0.0.1")
+	session, err := srv.Open(device.FTP, "IAD-0001", "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,20 +213,20 @@ func TestSecrets(t *testing.T) {
 	// And one that quotes the command with the password as it does so.
 	run(true, "backup", d.addr, "--server", "ftp://"+address.User+"@"+quotingServer(t), "--retries", "0", "--notifications", "none", "--json")
 
-	for _, device := range [][]string{{"--json"}, {}} {
+	for _, dev := range [][]string{{"--json"}, {}} {
 		for i, args := range [][]string{
 			{"upgrade", d.addr, "--image", "fw.iad", "--protocol", "ftp", "--listen", "127.0.0.1", "--notifications", "127.0.0.1:0", "--poll", "200ms", "--yes"},
 			{"backup", d.addr, "--protocol", "ftp", "--listen", "127.0.0.1", "--notifications", "none"},
 			{"status", d.addr}, {"history", d.addr}, {"logs", d.addr}, {"devices"}, {"rollback", d.addr, "--notifications", "none"},
 			{"status", "--credentials=" + wrongCredentials(t, dir), d.addr},
 		} {
-			run(i == 7, append(args, device...)...)
+			run(i == 7, append(args, dev...)...)
 			if p := d.password(t); p != "" && !stored[p] {
 				stored[p] = true
 				planted["one-time password "+string(rune('0'+len(stored)))] = p
 			}
 		}
-		out, err := command(append([]string{"status", "--root", d.root}, device...)...).CombinedOutput()
+		out, err := command(append([]string{"status", "--root", d.root}, dev...)...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("iad status: %v\n%s", err, out)
 		}
@@ -275,7 +276,7 @@ func TestSecrets(t *testing.T) {
 }
 
 // password is that of the device's first server, as it is stored.
-func (d *device) password(t *testing.T) string {
+func (d *unit) password(t *testing.T) string {
 	t.Helper()
 	data, _ := durable.ReadRecord(afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(d.root, "state")), "settings", [4]byte{'I', 'A', 'D', 'S'}, 1, nil)
 	var s procedure.Settings

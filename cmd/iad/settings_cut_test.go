@@ -10,7 +10,7 @@ import (
 
 // withUsers is a device with two SNMPv3 users, which has started once. It returns its
 // settings.
-func withUsers(t *testing.T) (d *device, file string, text []byte) {
+func withUsers(t *testing.T) (d *unit, file string, text []byte) {
 	t.Helper()
 	d = newDevice(t, "--manager", filepath.Join(t.TempDir(), "credentials.toml"))
 	file = filepath.Join(d.root, settingsName)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/files"
 )
 
 // terminalOperator asks a human.
@@ -65,7 +66,7 @@ func (o *terminalOperator) Ask(ctx context.Context, q manager.Question) (manager
 	}
 }
 
-func (o *terminalOperator) askImage(ctx context.Context) (*manager.Image, error) {
+func (o *terminalOperator) askImage(ctx context.Context) (*files.Image, error) {
 	o.out.line("      name of the image file:")
 	name, err := o.read(ctx)
 	if err != nil {

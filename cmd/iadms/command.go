@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -29,7 +30,7 @@ func (r commandReport) print(w io.Writer, asJSON bool) error {
 }
 
 // onDevice makes a command that acts at once on what a device does.
-func (g *globals) onDevice(use, short string, do func(cmd *cobra.Command, c *manager.Client, r *commandReport) error) *cobra.Command {
+func (g *globals) onDevice(use, short string, do func(cmd *cobra.Command, c *device.Client, r *commandReport) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " TARGET", Short: short, Example: "  iadms " + use + " 192.0.2.10", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,12 +39,12 @@ func (g *globals) onDevice(use, short string, do func(cmd *cobra.Command, c *man
 				return err
 			}
 			defer client.Close()
-			device, err := client.Device(cmd.Context())
+			dev, err := client.Device(cmd.Context())
 			if err != nil {
 				return err
 			}
 			g.warnOfIdentity(client, settings, args[0])
-			r := commandReport{Device: device.ID}
+			r := commandReport{Device: dev.ID}
 			if err := do(cmd, client, &r); err != nil {
 				return err
 			}
@@ -53,7 +54,7 @@ func (g *globals) onDevice(use, short string, do func(cmd *cobra.Command, c *man
 }
 
 func newAbort(g *globals) *cobra.Command {
-	return g.onDevice("abort", "Stop the operation that a device carries out", func(cmd *cobra.Command, c *manager.Client, r *commandReport) error {
+	return g.onDevice("abort", "Stop the operation that a device carries out", func(cmd *cobra.Command, c *device.Client, r *commandReport) error {
 		op, err := manager.Abort(cmd.Context(), c, defaultOwner())
 		switch {
 		case err != nil:
@@ -72,7 +73,7 @@ func newAbort(g *globals) *cobra.Command {
 }
 
 func newConfirm(g *globals) *cobra.Command {
-	return g.onDevice("confirm", "Accept the software that is on trial", func(cmd *cobra.Command, c *manager.Client, r *commandReport) error {
+	return g.onDevice("confirm", "Accept the software that is on trial", func(cmd *cobra.Command, c *device.Client, r *commandReport) error {
 		bank, err := manager.Confirm(cmd.Context(), c, defaultOwner())
 		switch {
 		case err != nil:

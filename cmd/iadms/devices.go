@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 )
 
 func newDevices(g *globals) *cobra.Command {
@@ -66,7 +67,7 @@ func (g *globals) look(cmd *cobra.Command, s *settings, name string) deviceRepor
 		return r
 	}
 	t.Timeout, t.Retries = time.Second, 1
-	c, err := manager.Dial(t)
+	c, err := device.Dial(t)
 	if err != nil {
 		r.State = err.Error()
 		return r
@@ -75,7 +76,7 @@ func (g *globals) look(cmd *cobra.Command, s *settings, name string) deviceRepor
 	d, err := c.Device(cmd.Context())
 	if err == nil {
 		r.Device, r.Model, r.Version = d.ID, d.Model, d.Version
-		var op *manager.Operation
+		var op *device.Operation
 		if op, err = c.Operation(cmd.Context()); err == nil {
 			r.State = "idle"
 			if op.ID != 0 && !op.Final() {
@@ -84,9 +85,9 @@ func (g *globals) look(cmd *cobra.Command, s *settings, name string) deviceRepor
 		}
 	}
 	switch {
-	case errors.Is(err, manager.ErrNoAnswer):
+	case errors.Is(err, device.ErrNoAnswer):
 		r.State = "no answer"
-	case errors.Is(err, manager.ErrCredentials):
+	case errors.Is(err, device.ErrCredentials):
 		r.State = "credentials refused"
 	case err != nil:
 		r.State = err.Error()
@@ -142,7 +143,7 @@ type eventReport struct {
 }
 
 // printJournal tells how far the last upgrade from here got.
-func (g *globals) printJournal(cmd *cobra.Command, client *manager.Client) error {
+func (g *globals) printJournal(cmd *cobra.Command, client *device.Client) error {
 	d, err := client.Device(cmd.Context())
 	if err != nil {
 		return err

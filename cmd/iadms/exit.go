@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 )
 
 // Exit statuses; docs/iadms.md tells scripts about them.
@@ -29,7 +30,7 @@ func (e usageError) Unwrap() error { return e.error }
 
 func exitStatus(ctx context.Context, err error) int {
 	var usage usageError
-	var refused *manager.RefusalError
+	var refused *device.RefusalError
 	var failed *manager.Failure
 	var fleet fleetError
 	switch {
@@ -41,7 +42,7 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &fleet):
 		return fleet.status
-	case errors.Is(err, manager.ErrIdentity):
+	case errors.Is(err, device.ErrIdentity):
 		return exitIdentity
 	case errors.Is(err, manager.ErrDecision):
 		return exitDecision
@@ -55,9 +56,9 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitFailed
 	case errors.As(err, &refused):
 		return exitRefused
-	case errors.Is(err, manager.ErrCredentials):
+	case errors.Is(err, device.ErrCredentials):
 		return exitCredentials
-	case errors.Is(err, manager.ErrNoAnswer):
+	case errors.Is(err, device.ErrNoAnswer):
 		return exitNoAnswer
 	}
 	return exitError

@@ -15,7 +15,8 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
 
@@ -45,12 +46,12 @@ func (o *fileServerOptions) register(f interface {
 }
 
 // chosen is the protocol; with --server it is that of the URL.
-func (o *fileServerOptions) chosen() manager.Protocol {
+func (o *fileServerOptions) chosen() device.Protocol {
 	name := o.protocol
 	if scheme, _, ok := strings.Cut(o.server, "://"); ok {
 		name = scheme
 	}
-	p, err := manager.ParseProtocol(name)
+	p, err := device.ParseProtocol(name)
 	if err != nil {
 		return 0 // open has refused it
 	}
@@ -58,7 +59,7 @@ func (o *fileServerOptions) chosen() manager.Protocol {
 }
 
 // open starts or describes the file server; stop ends it.
-func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.FileServer, stop func(), err error) {
+func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileServer, stop func(), err error) {
 	if o.server != "" {
 		external, err := externalServer(o.server)
 		if err == nil {
@@ -73,7 +74,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 	if o.serverPin != "" || o.serverCA != "" {
 		return nil, nil, usageError{errors.New("--server-pin and --server-ca are for --server")}
 	}
-	p, err := manager.ParseProtocol(o.protocol)
+	p, err := device.ParseProtocol(o.protocol)
 	if err != nil {
 		return nil, nil, usageError{fmt.Errorf("--protocol: %w", err)}
 	}
@@ -101,15 +102,15 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		return nil, nil, err
 	}
-	cfg := manager.ServersConfig{
+	cfg := files.ServersConfig{
 		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: told(o.advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
 	}
-	if p == manager.TFTP {
+	if p == device.TFTP {
 		cfg.TFTP = address
 	} else {
 		cfg.FTP = address
 	}
-	servers, err := manager.StartServers(cfg)
+	servers, err := files.StartServers(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -121,7 +122,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs manager.Fil
 }
 
 // serverTLS is how the server is known; nil: by the certificates of the system.
-func (o *fileServerOptions) serverTLS(p manager.Protocol) (*tls.Config, error) {
+func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
 	var pin, ca []byte
 	var err error
 	name := "--server-pin"
@@ -130,7 +131,7 @@ func (o *fileServerOptions) serverTLS(p manager.Protocol) (*tls.Config, error) {
 		return nil, nil
 	case o.serverPin != "" && o.serverCA != "":
 		return nil, usageError{errors.New("--server-pin and --server-ca exclude each other")}
-	case p != manager.FTPS:
+	case p != device.FTPS:
 		return nil, usageError{errors.New("--server-pin and --server-ca go with a --server of ftps only")}
 	case o.serverPin != "":
 		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
@@ -141,7 +142,7 @@ func (o *fileServerOptions) serverTLS(p manager.Protocol) (*tls.Config, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
 	}
-	config, err := manager.ServerTLS(pin, ca)
+	config, err := files.ServerTLS(pin, ca)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
 	}
@@ -157,12 +158,12 @@ func told(advertise string, listen net.IP) string {
 	return listen.String()
 }
 
-func externalServer(text string) (*manager.ExternalServer, error) {
+func externalServer(text string) (*files.ExternalServer, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--server: %w", err)}
 	}
-	p, err := manager.ParseProtocol(u.Scheme)
+	p, err := device.ParseProtocol(u.Scheme)
 	if err != nil || u.Hostname() == "" {
 		return nil, usageError{fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted())}
 	}
@@ -173,8 +174,8 @@ func externalServer(text string) (*manager.ExternalServer, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--server %q: %w", u.Redacted(), err)}
 	}
-	return &manager.ExternalServer{
-		Server: manager.FileServerAddress{
+	return &files.ExternalServer{
+		Server: device.FileServerAddress{
 			Protocol: p, Host: u.Hostname(), Port: uint16(port), User: u.User.Username(),
 			Password: os.Getenv("IADMS_SERVER_PASSWORD"), Timeout: 30 * time.Second,
 		},

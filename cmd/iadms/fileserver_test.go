@@ -9,7 +9,8 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // A device is told the address that is listened on, where that is one.
@@ -26,7 +27,7 @@ func TestToldHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		session, err := fs.Open(manager.FTP, "A", "127.0.0.1:161")
+		session, err := fs.Open(device.FTP, "A", "127.0.0.1:161")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +42,7 @@ func TestToldHost(t *testing.T) {
 func TestServerTLS(t *testing.T) {
 	pin := strings.Repeat("0123456789abcdef", 4)
 	store := t.TempDir() // where a server makes a certificate for itself
-	server, err := manager.StartServers(manager.ServersConfig{Files: afero.NewBasePathFs(afero.NewOsFs(), store), FTP: "127.0.0.1:0"})
+	server, err := files.StartServers(files.ServersConfig{Files: afero.NewBasePathFs(afero.NewOsFs(), store), FTP: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestServerTLS(t *testing.T) {
 		}
 		if err == nil {
 			stop()
-			if wanted := c.options.serverPin+c.options.serverCA != ""; (fs.(*manager.ExternalServer).TLS != nil) != wanted {
+			if wanted := c.options.serverPin+c.options.serverCA != ""; (fs.(*files.ExternalServer).TLS != nil) != wanted {
 				t.Errorf("%+v: TLS is set %v", c.options, !wanted)
 			}
 		}

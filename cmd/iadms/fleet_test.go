@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/sim"
 )
 
@@ -24,7 +24,7 @@ type simulated struct {
 	Device string
 	SNMP   string
 	Faults []string
-	before *manager.Device
+	before *device.Device
 }
 
 // simulate runs iadsim until the test ends.
@@ -67,9 +67,9 @@ func simulate(t *testing.T, dir string, devices int, args ...string) []*simulate
 	return list
 }
 
-func (d *simulated) look(t *testing.T) *manager.Device {
+func (d *simulated) look(t *testing.T) *device.Device {
 	t.Helper()
-	c, err := manager.Dial(manager.Target{Address: d.SNMP, Credentials: manager.Credentials{Read: "public"}})
+	c, err := device.Dial(device.Target{Address: d.SNMP, Credentials: device.Credentials{Read: "public"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -48,10 +49,10 @@ func newHistory(g *globals) *cobra.Command {
 	}
 }
 
-func historyResult(h manager.HistoryEntry) string {
+func historyResult(h device.HistoryEntry) string {
 	text := h.State.String()
 	if h.State != mib.OperationStateSucceeded {
-		text += fmt.Sprintf(" (%s): %s", h.Phase, manager.Explain(h.Cause))
+		text += fmt.Sprintf(" (%s): %s", h.Phase, h.Cause.Explain().What)
 	}
 	if h.Text != "" {
 		text += " (" + h.Text + ")"
@@ -59,7 +60,7 @@ func historyResult(h manager.HistoryEntry) string {
 	return text
 }
 
-func versionsText(h manager.HistoryEntry) string {
+func versionsText(h device.HistoryEntry) string {
 	if h.NewVersion == "" {
 		return h.OldVersion
 	}
@@ -85,7 +86,7 @@ type historyReport struct {
 	NewVersion string     `json:"new_version,omitempty"`
 }
 
-func historyJSON(h manager.HistoryEntry) historyReport {
+func historyJSON(h device.HistoryEntry) historyReport {
 	return historyReport{
 		OpID: h.OpID, ReqID: h.ReqID, Owner: h.Owner, Kind: h.Kind.String(), State: h.State.String(), Phase: h.Phase.String(),
 		Cause: causeName(h.Cause), Text: h.Text, Attempts: h.Attempts, Started: knownTime(h.Started), Ended: knownTime(h.Ended),

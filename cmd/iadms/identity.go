@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // claims are the device IDs that the targets of one call have: each belongs to one.
@@ -18,11 +20,11 @@ type claims struct {
 
 type holder struct {
 	target string
-	id     manager.Identity
+	id     device.Identity
 }
 
 // claim refuses a device ID that another target has already.
-func (c *claims) claim(target string, id manager.Identity) error {
+func (c *claims) claim(target string, id device.Identity) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	other, taken := c.holders[id.Device]
@@ -35,10 +37,10 @@ func (c *claims) claim(target string, id manager.Identity) error {
 		return nil
 	case id.EngineID != "" && id.EngineID == other.id.EngineID:
 		return fmt.Errorf("%s and %s are the same device, or copies of it, %s: %w; name it once, or give each unit an identity of its own",
-			other.target, target, id, manager.ErrIdentity)
+			other.target, target, id, device.ErrIdentity)
 	}
 	return fmt.Errorf("%s (%s) and %s (%s) have the same device ID: %w; name the device once, or give each unit a device ID of its own",
-		other.target, other.id, target, id, manager.ErrIdentity)
+		other.target, other.id, target, id, device.ErrIdentity)
 }
 
 // accept asks at the terminal about a device that is not the one expected.
@@ -59,7 +61,7 @@ func (o *terminalOperator) accept(ctx context.Context, question string) bool {
 
 // warnOfIdentity logs a warning if a device is not the one that the store knows by its
 // device ID, or by its name in the configuration.
-func (g *globals) warnOfIdentity(client *manager.Client, s *settings, target string) {
+func (g *globals) warnOfIdentity(client *device.Client, s *settings, target string) {
 	id := client.Identity()
 	id.Target = s.configured(target).Name
 	text := manager.IdentityWarning(afero.NewBasePathFs(afero.NewOsFs(), g.store), id)
@@ -70,13 +72,13 @@ func (g *globals) warnOfIdentity(client *manager.Client, s *settings, target str
 
 // configured is what the configuration says about a TARGET. Names with the same address
 // are of the same device.
-func (s *settings) configured(target string) manager.ConfiguredTarget {
-	device, known := s.Devices[target]
+func (s *settings) configured(target string) files.ConfiguredTarget {
+	dev, known := s.Devices[target]
 	if !known {
-		return manager.ConfiguredTarget{}
+		return files.ConfiguredTarget{}
 	}
-	return manager.ConfiguredTarget{Name: target, StandsFor: func(name string) bool {
+	return files.ConfiguredTarget{Name: target, StandsFor: func(name string) bool {
 		other, known := s.Devices[name]
-		return known && !manager.SameAddress(other.Address, device.Address)
+		return known && !device.SameAddress(other.Address, dev.Address)
 	}}
 }

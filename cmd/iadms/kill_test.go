@@ -29,7 +29,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -229,12 +229,12 @@ type outcome struct {
 	Digest  string         // of the configuration data
 	Banks   [2]string      // version and state
 	Done    map[string]int // operations that succeeded, by kind
-	Pace    manager.Pace
+	Pace    device.Pace
 }
 
 func (l *lab) outcome() outcome {
 	l.t.Helper()
-	c, err := manager.Dial(manager.Target{Address: l.address, Credentials: manager.Credentials{Read: "public", Write: "private"}})
+	c, err := device.Dial(device.Target{Address: l.address, Credentials: device.Credentials{Read: "public", Write: "private"}})
 	if err != nil {
 		l.t.Fatal(err)
 	}

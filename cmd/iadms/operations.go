@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 )
 
@@ -135,8 +136,8 @@ func newReset(g *globals) *cobra.Command {
 // listenerConfig lets all users of the configuration vouch for notifications, those
 // too that have the same name: "iad init" names each device's alike. SNMPv2c is accepted
 // if a community is configured, or nothing is.
-func listenerConfig(address string, s *settings, root mib.OID, store string, log *slog.Logger) manager.ListenerConfig {
-	cfg := manager.ListenerConfig{Listen: address, Root: root, Files: afero.NewBasePathFs(afero.NewOsFs(), store), Log: log}
+func listenerConfig(address string, s *settings, root mib.OID, store string, log *slog.Logger) trap.ListenerConfig {
+	cfg := trap.ListenerConfig{Listen: address, Root: root, Files: afero.NewBasePathFs(afero.NewOsFs(), store), Log: log}
 	add := func(a accessSettings) {
 		c := a.credentials()
 		if c.User != nil && !slices.Contains(cfg.Users, *c.User) {

@@ -16,14 +16,16 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // verify is the operator's own check of new software, nil for none.
-func (r *upgradeRun) verify(target string) func(context.Context, *manager.Device) error {
+func (r *upgradeRun) verify(target string) func(context.Context, *device.Device) error {
 	if r.verifyWith == "" {
 		return nil
 	}
-	return func(ctx context.Context, d *manager.Device) error {
+	return func(ctx context.Context, d *device.Device) error {
 		return runProgram(ctx, r.inherited["verify-with"], r.verifyWith, nil,
 			"IADMS_TARGET="+target, "IADMS_DEVICE="+d.ID, "IADMS_SOFTWARE_VERSION="+d.Version)
 	}
@@ -69,7 +71,7 @@ var _ manager.Modifier = editing{}
 
 // Modify implements manager.Modifier.
 func (e editing) Modify(ctx context.Context, m manager.Modification) error {
-	if err := manager.SetFormat(m.Files, m.Draft, m.To); err != nil {
+	if err := files.SetFormat(m.Files, m.Draft, m.To); err != nil {
 		return err
 	}
 	if m.Failure != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/files"
 )
 
 func newRecover(g *globals) *cobra.Command {
@@ -55,11 +56,11 @@ func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, opera
 	if err != nil {
 		return manager.Result{}, err
 	}
-	files, err := manager.ReadBackup(store, folder)
+	list, err := files.ReadBackup(store, folder)
 	if err != nil {
 		return manager.Result{}, err
 	}
-	return manager.Recover(ctx, plan, folder, files, operator, observe)
+	return manager.Recover(ctx, plan, folder, list, operator, observe)
 }
 
 // chooseBackup is the folder that --from names, or the newest complete one with data.
@@ -67,7 +68,7 @@ func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, 
 	if strings.ContainsRune(strings.TrimRight(filepath.ToSlash(o.from), "/"), '/') {
 		return o.backupAt(store)
 	}
-	folders, err := manager.Backups(store, device)
+	folders, err := files.Backups(store, device)
 	if err != nil {
 		return "", err
 	}
@@ -76,7 +77,7 @@ func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, 
 	}
 	if o.from == "" {
 		for _, folder := range slices.Backward(folders) {
-			if manager.Complete(store, folder) && manager.HoldsData(store, folder) {
+			if files.Complete(store, folder) && files.HoldsData(store, folder) {
 				return folder, nil
 			}
 		}

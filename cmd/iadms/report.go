@@ -13,11 +13,13 @@ import (
 
 	"example.com/iad/internal/cli"
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // reporter shows how an upgrade goes on.
 type reporter interface {
-	start(target string, d *manager.Device, img *manager.Image)
+	start(target string, d *device.Device, img *files.Image)
 	update(u manager.Update)
 	finish(v verdict)
 	// line shows a line of text as it is.
@@ -80,11 +82,11 @@ type plainReporter struct {
 
 func (p *plainReporter) line(text string) { fmt.Fprintln(p.w, text) }
 
-func (p *plainReporter) start(target string, d *manager.Device, img *manager.Image) {
+func (p *plainReporter) start(target string, d *device.Device, img *files.Image) {
 	p.line(startText(target, d, img))
 }
 
-func startText(target string, d *manager.Device, img *manager.Image) string {
+func startText(target string, d *device.Device, img *files.Image) string {
 	return fmt.Sprintf("%s at %s: %s, software %s, configuration format %d; image %s, version %s, format %d",
 		d.ID, target, d.Model, manager.SoftwareText(d.Version), d.ConfigFormat, img.FileName(), img.Version(), img.Manifest.ConfigFormat)
 }
@@ -141,7 +143,7 @@ func updateLines(u manager.Update) []string {
 	return []string{step + " " + u.Text}
 }
 
-func progressText(o *manager.Operation) string {
+func progressText(o *device.Operation) string {
 	percent := "   ?"
 	if o.Percent <= 100 {
 		percent = fmt.Sprintf("%3d%%", o.Percent)

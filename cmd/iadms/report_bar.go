@@ -10,6 +10,8 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // barReporter shows lines as plainReporter does, and one bar below them for
@@ -20,7 +22,7 @@ type barReporter struct {
 	of       uint32 // the operation that the bar is for
 
 	mu   sync.Mutex
-	op   manager.Operation
+	op   device.Operation
 	step manager.Step
 	rate rateMeter
 }
@@ -31,7 +33,7 @@ func newBarReporter(w io.Writer) *barReporter {
 
 func (b *barReporter) line(text string) { fmt.Fprintln(b.progress, text) }
 
-func (b *barReporter) start(target string, d *manager.Device, img *manager.Image) {
+func (b *barReporter) start(target string, d *device.Device, img *files.Image) {
 	b.line(startText(target, d, img))
 }
 
@@ -114,7 +116,7 @@ type rateMeter struct {
 	rate        float64
 }
 
-func (m *rateMeter) add(at time.Time, o *manager.Operation) {
+func (m *rateMeter) add(at time.Time, o *device.Operation) {
 	if o.ID != m.op || o.Attempt != m.attempt || o.BytesDone < m.done || m.from.IsZero() {
 		*m = rateMeter{from: at, done: o.BytesDone, attempt: o.Attempt, op: o.ID}
 		return

@@ -20,6 +20,9 @@ import (
 	"golang.org/x/term"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/batch"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // fleetReport shows how the upgrades of several devices go on: a line for
@@ -196,7 +199,7 @@ func (r *fleetReport) finish(ctx context.Context, targets []string, outcomes []e
 	waiting := 0
 	for i, err := range outcomes {
 		switch {
-		case errors.Is(err, manager.ErrNotStarted):
+		case errors.Is(err, batch.ErrNotStarted):
 			waiting++
 			if r.json == nil {
 				r.print(targets[i], "not begun")
@@ -248,7 +251,7 @@ func (r *fleetReport) failures(targets []string, outcomes []error) (lines []stri
 	by := make(map[string][]string)
 	var all []string
 	for i, err := range outcomes {
-		if err == nil || errors.Is(err, manager.ErrNotStarted) {
+		if err == nil || errors.Is(err, batch.ErrNotStarted) {
 			continue
 		}
 		by[shortCause(err)] = append(by[shortCause(err)], targets[i])
@@ -274,11 +277,11 @@ func someOf(list []string, separator string) string {
 // shortCause is what the failures of several devices may have in common.
 func shortCause(err error) string {
 	var failed *manager.Failure
-	var refused *manager.RefusalError
+	var refused *device.RefusalError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
-	case errors.As(err, &failed) && failed.NoAnswer, errors.Is(err, manager.ErrNoAnswer):
+	case errors.As(err, &failed) && failed.NoAnswer, errors.Is(err, device.ErrNoAnswer):
 		return "failed, no answer"
 	case errors.As(err, &failed) && failed.TimedOut:
 		return "failed, the scheduled time passed"
@@ -325,12 +328,12 @@ type fleetDevice struct {
 
 	mu   sync.Mutex
 	step manager.Step
-	op   manager.Operation
+	op   device.Operation
 }
 
 func (d *fleetDevice) line(text string) { d.fleet.print(d.target, strings.TrimSpace(text)) }
 
-func (d *fleetDevice) start(string, *manager.Device, *manager.Image) {}
+func (d *fleetDevice) start(string, *device.Device, *files.Image) {}
 
 func (d *fleetDevice) update(u manager.Update) {
 	switch u.Kind {
@@ -341,7 +344,7 @@ func (d *fleetDevice) update(u manager.Update) {
 		if u.Operation != nil {
 			d.op = *u.Operation
 		} else {
-			d.op = manager.Operation{}
+			d.op = device.Operation{}
 		}
 		d.mu.Unlock()
 		if d.bar != nil && u.Operation != nil && u.Operation.Percent < 100 {

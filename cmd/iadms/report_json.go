@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
 )
 
 // jsonReporter prints one JSON object a line. Its fields are documented in
@@ -99,7 +101,7 @@ func (j *jsonReporter) print(l jsonLine) {
 
 func (j *jsonReporter) line(text string) { j.print(jsonLine{Kind: "note", Text: text}) }
 
-func (j *jsonReporter) start(target string, d *manager.Device, img *manager.Image) {
+func (j *jsonReporter) start(target string, d *device.Device, img *files.Image) {
 	j.print(jsonLine{Kind: "start", Device: d.ID, Target: target, Text: startText(target, d, img)})
 }
 
@@ -118,7 +120,7 @@ func (j *jsonReporter) update(u manager.Update) {
 	j.print(l)
 }
 
-func operationJSON(o *manager.Operation) *jsonProgress {
+func operationJSON(o *device.Operation) *jsonProgress {
 	p := &jsonProgress{
 		ID: o.ID, Kind: o.Kind.String(), State: o.State.String(), Phase: o.Phase.String(),
 		BytesDone: o.BytesDone, BytesTotal: o.BytesTotal, Attempt: o.Attempt, TimeLeft: o.TimeLeft.Seconds(),

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/files"
 )
 
 // keptFlags are what an upgrade that is resumed needs to be as safe as it was
@@ -58,8 +59,8 @@ func absolute(dir, file string) string {
 }
 
 // openImageFile opens an image by its absolute path, which the journal keeps.
-func openImageFile(name string) (*manager.Image, error) {
-	img, err := manager.OpenImage(afero.NewOsFs(), name)
+func openImageFile(name string) (*files.Image, error) {
+	img, err := files.OpenImage(afero.NewOsFs(), name)
 	if err != nil {
 		return nil, err
 	}
@@ -136,12 +137,12 @@ type fileServers struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	running map[string]manager.FileServer
+	running map[string]files.FileServer
 	stops   []func()
 }
 
 // open returns the file server that the options choose.
-func (s *fileServers) open(o *fileServerOptions) (manager.FileServer, error) {
+func (s *fileServers) open(o *fileServerOptions) (files.FileServer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := strings.Join([]string{o.protocol, o.server, o.serverPin, o.serverCA}, " ")
@@ -153,7 +154,7 @@ func (s *fileServers) open(o *fileServerOptions) (manager.FileServer, error) {
 		return nil, err
 	}
 	if s.running == nil {
-		s.running = make(map[string]manager.FileServer)
+		s.running = make(map[string]files.FileServer)
 	}
 	s.running[key] = fs
 	s.stops = append(s.stops, stop)

@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/manager/trap"
 )
 
 func newServe(g *globals) *cobra.Command {
@@ -50,7 +52,7 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err := os.MkdirAll(g.store, 0o700); err != nil {
 				return err
 			}
-			servers, err := manager.StartServers(manager.ServersConfig{
+			servers, err := files.StartServers(files.ServersConfig{
 				Files: afero.NewBasePathFs(afero.NewOsFs(), g.store), TFTP: onHost(host, tftp), FTP: onHost(host, ftp),
 				Advertise: told(advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
 			})
@@ -65,7 +67,7 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err != nil {
 				return err
 			}
-			l, err := manager.Listen(listenerConfig(onHost(host, notifications), s, t.Root, g.store, log))
+			l, err := trap.Listen(listenerConfig(onHost(host, notifications), s, t.Root, g.store, log))
 			if err != nil {
 				return err
 			}
@@ -73,7 +75,7 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err := tellServed(cmd.OutOrStdout(), g.json, servedReport{Kind: "listener", Address: l.Addr().String()}); err != nil {
 				return err
 			}
-			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(manager.Filter{}, 1024), g.json)
+			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(trap.Filter{}, 1024), g.json)
 		},
 	}
 	f := cmd.Flags()
@@ -145,36 +147,36 @@ func tellServed(w io.Writer, asJSON bool, r servedReport) error {
 }
 
 // offer opens folders and publishes images, and tells where they are.
-func offer(w io.Writer, servers *manager.Servers, devices, images []string, asJSON bool) error {
-	for _, p := range []manager.Protocol{manager.TFTP, manager.FTP, manager.FTPS} {
+func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON bool) error {
+	for _, p := range []device.Protocol{device.TFTP, device.FTP, device.FTPS} {
 		addr := servers.Addr(p)
 		if addr == nil {
 			continue
 		}
 		server := servedReport{Kind: "server", Protocol: p.String(), Address: addr.String()}
-		if p == manager.FTPS {
+		if p == device.FTPS {
 			server.Certificate = fmt.Sprintf("%x", servers.Fingerprint())
 		}
 		if err := tellServed(w, asJSON, server); err != nil {
 			return err
 		}
-		for _, device := range devices {
-			session, err := servers.Open(p, device, addr.String())
+		for _, deviceID := range devices {
+			session, err := servers.Open(p, deviceID, addr.String())
 			if err != nil {
 				return err
 			}
-			folder, _, err := session.NewBackup(manager.ConfigKinds)
+			folder, _, err := session.NewBackup(files.ConfigKinds)
 			if err != nil {
 				return err
 			}
 			a := session.Address()
-			if err := tellServed(w, asJSON, servedReport{Kind: "backup", Protocol: p.String(), Address: a.String(), Device: device, Folder: folder, User: a.User, Password: a.Password}); err != nil {
+			if err := tellServed(w, asJSON, servedReport{Kind: "backup", Protocol: p.String(), Address: a.String(), Device: deviceID, Folder: folder, User: a.User, Password: a.Password}); err != nil {
 				return err
 			}
 		}
 	}
 	for _, name := range images {
-		img, err := manager.OpenImage(afero.NewOsFs(), name)
+		img, err := files.OpenImage(afero.NewOsFs(), name)
 		if err != nil {
 			return usageError{err}
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -51,13 +51,13 @@ func (a accessSettings) empty() bool {
 	return a.Community == "" && a.WriteCommunity == "" && a.User == nil
 }
 
-func (a accessSettings) credentials() manager.Credentials {
-	c := manager.Credentials{Read: a.Community, Write: a.WriteCommunity}
+func (a accessSettings) credentials() device.Credentials {
+	c := device.Credentials{Read: a.Community, Write: a.WriteCommunity}
 	if c.Write == "" {
 		c.Write = c.Read
 	}
 	if u := a.User; u != nil {
-		c.User = &manager.User{
+		c.User = &device.User{
 			Name: u.Name, Auth: u.Auth, AuthPassword: u.AuthPassword,
 			Priv: u.Priv, PrivPassword: u.PrivPassword, Context: u.Context,
 		}
@@ -122,8 +122,8 @@ func readSettings(name string, s *settings) error {
 	if s.Devices == nil {
 		s.Devices = make(map[string]deviceSettings)
 	}
-	for device, d := range file.Devices {
-		known := s.Devices[device]
+	for deviceID, d := range file.Devices {
+		known := s.Devices[deviceID]
 		if d.Address == "" {
 			d.Address = known.Address
 		}
@@ -133,7 +133,7 @@ func readSettings(name string, s *settings) error {
 		if d.empty() {
 			d.accessSettings = known.accessSettings
 		}
-		s.Devices[device] = d
+		s.Devices[deviceID] = d
 	}
 	return nil
 }
@@ -171,27 +171,27 @@ func accessFromEnvironment() accessSettings {
 }
 
 // target finds address and credentials of a TARGET.
-func (g *globals) target(s *settings, name string) (manager.Target, error) {
-	device, known := s.Devices[name]
+func (g *globals) target(s *settings, name string) (device.Target, error) {
+	dev, known := s.Devices[name]
 	if !known {
-		device.Address = name
+		dev.Address = name
 	}
-	if device.Address == "" {
-		return manager.Target{}, usageError{fmt.Errorf("device %s has no address in the configuration", name)}
+	if dev.Address == "" {
+		return device.Target{}, usageError{fmt.Errorf("device %s has no address in the configuration", name)}
 	}
-	access := device.accessSettings
+	access := dev.accessSettings
 	if access.empty() {
 		access = s.accessSettings
 	}
-	if access.empty() && onThisMachine(device.Address) {
+	if access.empty() && onThisMachine(dev.Address) {
 		access = accessSettings{Community: "public", WriteCommunity: "private"} // as "iad init" makes them
 	}
 	if access.empty() {
-		return manager.Target{}, usageError{fmt.Errorf(
+		return device.Target{}, usageError{fmt.Errorf(
 			"no SNMP credentials for %s: put them into a file for --credentials (see iadms help credentials) or set IADMS_WRITE_COMMUNITY or IADMS_USER", name)}
 	}
-	t := manager.Target{Address: device.Address, Credentials: access.credentials()}
-	if text := firstOf(g.rootOID, device.RootOID); text != "" {
+	t := device.Target{Address: dev.Address, Credentials: access.credentials()}
+	if text := firstOf(g.rootOID, dev.RootOID); text != "" {
 		oid, err := mib.ParseOID(text)
 		if err != nil {
 			return t, usageError{fmt.Errorf("root OID: %w", err)}
@@ -220,7 +220,7 @@ func onThisMachine(address string) bool {
 }
 
 // dial reads the settings and prepares access to one target.
-func (g *globals) dial(name string) (*manager.Client, *settings, error) {
+func (g *globals) dial(name string) (*device.Client, *settings, error) {
 	s, err := g.loadSettings()
 	if err != nil {
 		return nil, nil, err
@@ -229,7 +229,7 @@ func (g *globals) dial(name string) (*manager.Client, *settings, error) {
 	return c, s, err
 }
 
-func (g *globals) dialWith(s *settings, name string) (*manager.Client, error) {
+func (g *globals) dialWith(s *settings, name string) (*device.Client, error) {
 	t, err := g.target(s, name)
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func (g *globals) dialWith(s *settings, name string) (*manager.Client, error) {
 		return nil, err
 	}
 	t.Warn = func(text string) { log.Warn(text) }
-	c, err := manager.Dial(t)
+	c, err := device.Dial(t)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -26,7 +26,7 @@ func newStatus(g *globals) *cobra.Command {
 				return err
 			}
 			defer client.Close()
-			device, err := client.Device(cmd.Context())
+			dev, err := client.Device(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -40,15 +40,15 @@ func newStatus(g *globals) *cobra.Command {
 				return err
 			}
 			if g.json {
-				return printJSON(cmd.OutOrStdout(), statusJSON(device, banks, op))
+				return printJSON(cmd.OutOrStdout(), statusJSON(dev, banks, op))
 			}
-			return printStatus(cmd.OutOrStdout(), device, banks, op, g.hint("upgrade", args[0], "--image", "FILE"))
+			return printStatus(cmd.OutOrStdout(), dev, banks, op, g.hint("upgrade", args[0], "--image", "FILE"))
 		},
 	}
 }
 
 // printStatus shows a device. install is the command that gives it software.
-func printStatus(w io.Writer, d *manager.Device, banks [2]manager.Bank, op *manager.Operation, install string) error {
+func printStatus(w io.Writer, d *device.Device, banks [2]device.Bank, op *device.Operation, install string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "device\t%s, %s, hardware %s\n", d.ID, d.Model, d.Hardware)
 	if d.Rescue() {
@@ -80,7 +80,7 @@ func printStatus(w io.Writer, d *manager.Device, banks [2]manager.Bank, op *mana
 	return t.Flush()
 }
 
-func bankText(b manager.Bank) string {
+func bankText(b device.Bank) string {
 	text := b.State.String()
 	if b.Version != "" {
 		text += fmt.Sprintf(", %s, configuration format %d, %s", b.Version, b.ConfigFormat, octetsText(uint64(b.Size)))
@@ -92,7 +92,7 @@ func bankText(b manager.Bank) string {
 		text += fmt.Sprintf(", %d starts left", b.TriesLeft)
 	}
 	if b.Error != mib.FailCauseNone && b.Error != 0 {
-		text += "; " + manager.Explain(b.Error)
+		text += "; " + b.Error.Explain().What
 		if b.ErrorText != "" {
 			text += " (" + b.ErrorText + ")"
 		}
@@ -100,7 +100,7 @@ func bankText(b manager.Bank) string {
 	return text
 }
 
-func roleNames(b manager.Bank) []string {
+func roleNames(b device.Bank) []string {
 	names := []string{}
 	for _, role := range []struct {
 		has  bool
@@ -113,7 +113,7 @@ func roleNames(b manager.Bank) []string {
 	return names
 }
 
-func operationText(o *manager.Operation) string {
+func operationText(o *device.Operation) string {
 	if o.ID == 0 {
 		return "none yet"
 	}
@@ -122,7 +122,7 @@ func operationText(o *manager.Operation) string {
 		return text + ", " + strings.TrimSpace(progressText(o)) + fmt.Sprintf(", %s left", o.TimeLeft)
 	}
 	if o.State != mib.OperationStateSucceeded {
-		text += ", " + manager.Explain(o.Cause)
+		text += ", " + o.Cause.Explain().What
 	}
 	if o.Text != "" {
 		text += " (" + o.Text + ")"
@@ -174,7 +174,7 @@ type bankReport struct {
 	ErrorText    string   `json:"error_text,omitempty"`
 }
 
-func statusJSON(d *manager.Device, banks [2]manager.Bank, op *manager.Operation) statusReport {
+func statusJSON(d *device.Device, banks [2]device.Bank, op *device.Operation) statusReport {
 	r := statusReport{
 		Device: d.ID, Model: d.Model, Hardware: d.Hardware, Version: d.Version, Rescue: d.Rescue(), ConfigFormat: d.ConfigFormat,
 		ConfigGeneration: d.Generation, ConfigSHA256: hex.EncodeToString(d.ConfigDigest), ConfigApplied: knownTime(d.ConfigApplied),

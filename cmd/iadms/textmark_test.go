@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/manager"
+	"example.com/iad/manager/files"
 )
 
 // marked are the same text as editors of other systems save it.
@@ -35,7 +35,7 @@ func TestByteOrderMarks(t *testing.T) {
 		"-o", filepath.Join(dir, "fw.iad"), image); status != exitOK {
 		t.Fatalf("exit status %d\n%s", status, out)
 	}
-	server, err := manager.StartServers(manager.ServersConfig{Files: afero.NewBasePathFs(afero.NewOsFs(), dir), FTP: "127.0.0.1:0"})
+	server, err := files.StartServers(files.ServersConfig{Files: afero.NewBasePathFs(afero.NewOsFs(), dir), FTP: "127.0.0.1:0"})
 	if err == nil {
 		err = server.Close() // it has left its certificate
 	}

@@ -19,6 +19,10 @@ import (
 	"golang.org/x/term"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/batch"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 )
 
@@ -141,14 +145,14 @@ type upgradeRun struct {
 	*upgradeOptions
 	log      *slog.Logger
 	settings *settings
-	image    *manager.Image // nil: that of the journal
+	image    *files.Image // nil: that of the journal
 	limits   manager.Limits
 	policies []manager.Policy
-	pace     *manager.Pace
+	pace     *device.Pace
 	flags    *pflag.FlagSet
 	flagsMu  *sync.Mutex
 	servers  *fileServers
-	listener *manager.Listener
+	listener *trap.Listener
 	asks     bool // a human can be asked
 	// inherited has, of each option that came from the journal, the directory in which
 	// it was given.
@@ -194,11 +198,11 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 		return r.one(cmd.Context(), targets[0], o.newReporter(cmd.OutOrStdout()))
 	}
 	report := o.newFleetReport(cmd.OutOrStdout(), o.check, r.retryLine)
-	fleet := manager.Fleet{Parallel: o.parallel, StopOnFailure: o.stopOnFailure}
+	fleet := batch.Runner{Parallel: o.parallel, StopOnFailure: o.stopOnFailure}
 	outcomes := fleet.Run(cmd.Context(), targets, func(ctx context.Context, target string) error {
-		device := report.device(target)
-		err := r.one(ctx, target, device)
-		report.ended(target, device, err)
+		dev := report.device(target)
+		err := r.one(ctx, target, dev)
+		report.ended(target, dev, err)
 		return err
 	})
 	return report.finish(cmd.Context(), targets, outcomes)
@@ -246,7 +250,7 @@ func (r *upgradeRun) parse() (err error) {
 		return usageError{fmt.Errorf("--parallel %d: at least one device at a time", o.parallel)}
 	}
 	if r.flags.Changed("progress-step") || r.flags.Changed("progress-interval") {
-		r.pace = &manager.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
+		r.pace = &device.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
 	}
 	plan := manager.Plan{Owner: o.owner, DeviceRetries: o.deviceRetries, Poll: o.poll, Limits: r.limits, Pace: r.pace}
 	if err := plan.Check(); err != nil {
@@ -265,14 +269,14 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	retryLine := r.retryLine
 	insists := r.flags.Changed("retries") // and not only when it was begun
 	again := insists || r.flags.Changed("verify-with")
-	device, err := r.find(ctx, client, report)
+	dev, err := r.find(ctx, client, report)
 	if err != nil {
 		return err
 	}
 	if err := r.claims.claim(target, client.Identity()); err != nil {
 		return err
 	}
-	journal, unlock, err := openJournal(r.store, device.ID)
+	journal, unlock, err := openJournal(r.store, dev.ID)
 	if err != nil {
 		return err
 	}
@@ -286,7 +290,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 			return err
 		}
 	}
-	files, err := r.servers.open(&r.upgradeOptions.files)
+	list, err := r.servers.open(&r.upgradeOptions.files)
 	if err != nil {
 		return err
 	}
@@ -294,9 +298,9 @@ func (r *upgradeRun) one(ctx context.Context, target string, report reporter) er
 	if _, moving := report.(*barReporter); moving && poll == 0 {
 		poll = 500 * time.Millisecond // notifications come seldom enough to stutter
 	}
-	report.start(target, device, image)
+	report.start(target, dev, image)
 	plan := manager.Plan{
-		Client: client, Listener: r.listener, Files: files, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
+		Client: client, Listener: r.listener, Files: list, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
 		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Again: again, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(report), ModifyFirst: r.edit || r.convertWith != "",
@@ -329,14 +333,14 @@ const patience = 2 * time.Minute
 
 // find asks the device who it is. When an upgrade is resumed it may be in the
 // middle of a restart.
-func (r *upgradeRun) find(ctx context.Context, client *manager.Client, report reporter) (*manager.Device, error) {
-	device, err := client.Device(ctx)
+func (r *upgradeRun) find(ctx context.Context, client *device.Client, report reporter) (*device.Device, error) {
+	dev, err := client.Device(ctx)
 	if !r.resume {
-		return device, err
+		return dev, err
 	}
 	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for told := false; errors.Is(err, manager.ErrNoAnswer) && limit.Err() == nil; device, err = client.Device(limit) {
+	for told := false; errors.Is(err, device.ErrNoAnswer) && limit.Err() == nil; dev, err = client.Device(limit) {
 		if !told {
 			report.line(fmt.Sprintf("    %s does not answer; waiting %s for it", client.Address(), patience))
 			told = true
@@ -344,21 +348,21 @@ func (r *upgradeRun) find(ctx context.Context, client *manager.Client, report re
 		time.Sleep(time.Second / 4)
 	}
 	if err != nil && limit.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%s: %w in %s", client.Address(), manager.ErrNoAnswer, patience)
+		err = fmt.Errorf("%s: %w in %s", client.Address(), device.ErrNoAnswer, patience)
 	}
-	return device, err
+	return dev, err
 }
 
 // choose is what to install: the image of the command line, or that of the
 // journal; and whether there is something to resume. With --resume and an image
 // a device that was not begun with is begun with now. Without it an upgrade is resumed if it
 // cannot begin once more, because its software runs already.
-func (r *upgradeRun) choose(ctx context.Context, client *manager.Client, journal *manager.Journal, report reporter) (image *manager.Image, resume bool, err error) {
+func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal *manager.Journal, report reporter) (image *files.Image, resume bool, err error) {
 	record, err := journal.Load()
 	none := errors.Is(err, manager.ErrNoRecord)
 	begun := err == nil && (record.Stage == manager.StageUpdate || record.Stage == manager.StageRecover)
 	if begun && !r.resume && !r.check && !r.force && bytes.Equal(record.ImageDigest, r.image.Digest) {
-		runs, err := client.Runs(ctx, r.image)
+		runs, err := manager.Runs(ctx, client, r.image)
 		if err != nil {
 			return nil, false, err
 		}
@@ -456,7 +460,7 @@ func parseLimits(texts []string) (manager.Limits, error) {
 
 // listen opens the notification listener. Without an explicit address a port
 // that is not permitted or in use means polling alone.
-func listen(address string, s *settings, root mib.OID, store string, log *slog.Logger) (*manager.Listener, error) {
+func listen(address string, s *settings, root mib.OID, store string, log *slog.Logger) (*trap.Listener, error) {
 	if address == "none" {
 		return nil, nil
 	}
@@ -464,7 +468,7 @@ func listen(address string, s *settings, root mib.OID, store string, log *slog.L
 		return nil, usageError{fmt.Errorf("notifications are received on HOST:PORT: %w", err)}
 	}
 	cfg := listenerConfig(firstOf(address, ":162"), s, root, store, log)
-	l, err := manager.Listen(cfg)
+	l, err := trap.Listen(cfg)
 	if err != nil && address == "" {
 		log.Info("no notifications: the device is polled instead", "cause", err)
 		return nil, nil

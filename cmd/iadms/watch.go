@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 )
 
@@ -38,12 +39,12 @@ configured to send them here.`,
 			if err != nil {
 				return err
 			}
-			l, err := manager.Listen(listenerConfig(firstOf(address, settings.TrapListen, ":162"), settings, client.Root(), g.store, log))
+			l, err := trap.Listen(listenerConfig(firstOf(address, settings.TrapListen, ":162"), settings, client.Root(), g.store, log))
 			if err != nil {
 				return err
 			}
 			defer l.Close()
-			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(manager.Filter{DeviceID: device.ID}, 256), g.json)
+			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(trap.Filter{DeviceID: device.ID}, 256), g.json)
 		},
 	}
 	cmd.Flags().StringVar(&address, "notifications", "", "receive notifications on `HOST:PORT` (default :162)")
@@ -51,7 +52,7 @@ configured to send them here.`,
 }
 
 // printNotifications prints until ctx ends, which is how it is meant to end.
-func printNotifications(ctx context.Context, w io.Writer, s *manager.Subscription, asJSON bool) error {
+func printNotifications(ctx context.Context, w io.Writer, s *trap.Subscription, asJSON bool) error {
 	for {
 		n, err := s.Next(ctx)
 		if errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
@@ -71,7 +72,7 @@ func printNotifications(ctx context.Context, w io.Writer, s *manager.Subscriptio
 	}
 }
 
-func notificationText(n *manager.Notification) string {
+func notificationText(n *trap.Notification) string {
 	text := fmt.Sprintf("%s %s %s #%d ", n.Received.Format(time.TimeOnly), n.DeviceID, n.Kind.Name, n.Seq)
 	switch n.Kind {
 	case mib.NotifyOpAccepted:
@@ -81,14 +82,14 @@ func notificationText(n *manager.Notification) string {
 	case mib.NotifyOpCompleted:
 		text += fmt.Sprintf("operation %d, %s: succeeded after %s", n.Op.ID, n.Op.Kind, n.Op.Elapsed)
 	case mib.NotifyOpFailed:
-		text += fmt.Sprintf("operation %d, %s: %s while %s: %s", n.Op.ID, n.Op.Kind, n.Op.State, n.Op.Phase, manager.Explain(n.Op.Cause))
+		text += fmt.Sprintf("operation %d, %s: %s while %s: %s", n.Op.ID, n.Op.Kind, n.Op.State, n.Op.Phase, n.Op.Cause.Explain().What)
 		if n.Op.Text != "" {
 			text += " (" + n.Op.Text + ")"
 		}
 	case mib.NotifyBankSwitched:
 		text += fmt.Sprintf("bank %d: %s", n.Bank.Number, bankText(n.Bank))
 	case mib.NotifyRolledBack:
-		text += fmt.Sprintf("gave up %s in bank %d: %s; %s runs", n.Bank.Version, n.Bank.Number, manager.Explain(n.Bank.Error), manager.SoftwareText(n.Version))
+		text += fmt.Sprintf("gave up %s in bank %d: %s; %s runs", n.Bank.Version, n.Bank.Number, n.Bank.Error.Explain().What, manager.SoftwareText(n.Version))
 	case mib.NotifyRestarting:
 		text += "restarts"
 	case mib.NotifyRestarted:
@@ -117,7 +118,7 @@ type notificationReport struct {
 	Version   string        `json:"version,omitempty"`
 }
 
-func notificationJSON(n *manager.Notification) notificationReport {
+func notificationJSON(n *trap.Notification) notificationReport {
 	r := notificationReport{
 		Time: n.Received, Kind: n.Kind.Name, Device: n.DeviceID, From: n.From.String(), Seq: n.Seq, Missed: n.Missed,
 		Inform: n.Inform, Owner: n.Op.Owner, Cause: causeName(n.Op.Cause), Text: n.Op.Text,

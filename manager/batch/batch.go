@@ -1,0 +1,62 @@
+package batch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+)
+
+// Fleet has several devices upgraded, some of them at the same time. One that
+// fails does not stop the others.
+type Runner struct {
+	// Parallel is how many are worked on at the same time; 0: 10.
+	Parallel int
+	// StopOnFailure begins with no other device after one has failed; those
+	// that are being worked on are finished.
+	StopOnFailure bool
+}
+
+// ErrNotStarted is the error of a device that was not begun with.
+var ErrNotStarted = errors.New("not begun")
+
+// Run calls upgrade for every target and returns its errors, in the targets'
+// order. When ctx ends no further target is begun.
+func (f Runner) Run(ctx context.Context, targets []string, upgrade func(ctx context.Context, target string) error) []error {
+	outcomes := make([]error, len(targets))
+	next := make(chan int)
+	var failed sync.Once
+	stop := make(chan struct{})
+	var workers sync.WaitGroup
+	for range min(cmp.Or(f.Parallel, 10), len(targets)) {
+		workers.Go(func() {
+			for i := range next {
+				if outcomes[i] = upgrade(ctx, targets[i]); outcomes[i] != nil && f.StopOnFailure {
+					failed.Do(func() { close(stop) })
+				}
+			}
+		})
+	}
+	begun := 0
+	for begun < len(targets) {
+		select {
+		case <-stop: // said first, it counts
+		case <-ctx.Done():
+		default:
+			select {
+			case next <- begun:
+				begun++
+				continue
+			case <-stop:
+			case <-ctx.Done():
+			}
+		}
+		break
+	}
+	close(next)
+	workers.Wait()
+	for i := begun; i < len(targets); i++ {
+		outcomes[i] = ErrNotStarted
+	}
+	return outcomes
+}

@@ -1,0 +1,113 @@
+package device
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gosnmp/gosnmp"
+)
+
+// Credentials are what SNMP needs to be let in: a user (SNMPv3) or
+// communities (SNMPv2c).
+type Credentials struct {
+	// Read and Write are communities; an empty Read means Write for both.
+	Read, Write string
+	// User makes it SNMPv3; the communities are then not used.
+	User *User
+}
+
+// User is a user of the User-based Security Model (RFC 3414).
+type User struct {
+	Name string
+	// Auth is md5, sha, sha224, sha256, sha384 or sha512, in any case and
+	// with hyphens or without; empty: none.
+	Auth, AuthPassword string
+	// Priv is des, aes (128 bits), aes192, aes256 (Blumenthal's key
+	// extension), aes192c or aes256c (Reeder's); empty: none.
+	Priv, PrivPassword string
+	// Context is the context name, usually empty.
+	Context string
+}
+
+var AuthProtocols = map[string]gosnmp.SnmpV3AuthProtocol{
+	"": gosnmp.NoAuth, "md5": gosnmp.MD5, "sha": gosnmp.SHA, "sha224": gosnmp.SHA224,
+	"sha256": gosnmp.SHA256, "sha384": gosnmp.SHA384, "sha512": gosnmp.SHA512,
+}
+
+var privProtocols = map[string]gosnmp.SnmpV3PrivProtocol{
+	"": gosnmp.NoPriv, "des": gosnmp.DES, "aes": gosnmp.AES, "aes192": gosnmp.AES192,
+	"aes256": gosnmp.AES256, "aes192c": gosnmp.AES192C, "aes256c": gosnmp.AES256C,
+}
+
+// plain is a protocol's name as the tables have it: net-snmp writes SHA-256 and
+// AES-128.
+func PlainName(name string) string {
+	name = strings.ToLower(strings.ReplaceAll(name, "-", ""))
+	switch name {
+	case "none":
+		return ""
+	case "sha1":
+		return "sha"
+	case "aes128":
+		return "aes"
+	}
+	return name
+}
+
+// minPassword is the least length of a password (RFC 3414 section 11.2).
+const minPassword = 8
+
+// Check tells what is wrong with the user, nil for nothing.
+func (u *User) Check() error {
+	_, okAuth := AuthProtocols[PlainName(u.Auth)]
+	_, okPriv := privProtocols[PlainName(u.Priv)]
+	switch {
+	case u.Name == "" || len(u.Name) > 32:
+		return fmt.Errorf("SNMPv3 user name %.40q: 1 to 32 octets are needed", u.Name)
+	case !okAuth:
+		return fmt.Errorf("SNMPv3 user %s: authentication %q unknown: use %s", u.Name, u.Auth, names(AuthProtocols))
+	case !okPriv:
+		return fmt.Errorf("SNMPv3 user %s: privacy %q unknown: use %s", u.Name, u.Priv, names(privProtocols))
+	case PlainName(u.Auth) == "" && PlainName(u.Priv) != "":
+		return fmt.Errorf("SNMPv3 user %s: privacy needs authentication", u.Name)
+	case PlainName(u.Auth) != "" && len(u.AuthPassword) < minPassword:
+		return fmt.Errorf("SNMPv3 user %s: the authentication password has less than %d octets", u.Name, minPassword)
+	case PlainName(u.Priv) != "" && len(u.PrivPassword) < minPassword:
+		return fmt.Errorf("SNMPv3 user %s: the privacy password has less than %d octets", u.Name, minPassword)
+	}
+	return nil
+}
+
+func names[V any](m map[string]V) string {
+	var list []string
+	for name := range m {
+		if name != "" {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
+
+// level returns the security level at which the user speaks.
+func (u *User) Level() gosnmp.SnmpV3MsgFlags {
+	switch {
+	case PlainName(u.Priv) != "":
+		return gosnmp.AuthPriv
+	case PlainName(u.Auth) != "":
+		return gosnmp.AuthNoPriv
+	}
+	return gosnmp.NoAuthNoPriv
+}
+
+// usm returns new security parameters for the user.
+func (u *User) USM() *gosnmp.UsmSecurityParameters {
+	return &gosnmp.UsmSecurityParameters{
+		UserName:                 u.Name,
+		AuthenticationProtocol:   AuthProtocols[PlainName(u.Auth)],
+		AuthenticationPassphrase: u.AuthPassword,
+		PrivacyProtocol:          privProtocols[PlainName(u.Priv)],
+		PrivacyPassphrase:        u.PrivPassword,
+	}
+}

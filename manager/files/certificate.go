@@ -1,0 +1,138 @@
+package files
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// certificateFile holds the certificate that the FTP server made for itself, and its
+// key. Devices know it by its fingerprint, so it is made once.
+const (
+	certificateFolder = "tls"
+	certificateFile   = "tls/server.pem"
+)
+
+// loadCertificate returns the certificate that was made earlier, or makes one. Of
+// several programs that make one at the same time, all get the same.
+func loadCertificate(files afero.Fs, now time.Time) (tls.Certificate, error) {
+	makingCertificate.Lock()
+	defer makingCertificate.Unlock()
+	data, err := afero.ReadFile(files, certificateFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := createCertificate(files, now); err != nil {
+			return tls.Certificate{}, err
+		}
+		data, err = afero.ReadFile(files, certificateFile)
+	}
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	c, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w: remove it to have a new one made, whose fingerprint devices must be told", certificateFile, err)
+	}
+	return c, nil
+}
+
+// makingCertificate is for file systems whose directories can be renamed over others,
+// as those in memory can.
+var makingCertificate sync.Mutex
+
+// createCertificate makes a certificate in a folder of its own, whose name becomes that
+// of the certificate's folder if nothing is there: a folder is never renamed over one
+// with contents, so the first of several programs wins, and the others use what it made.
+func createCertificate(files afero.Fs, now time.Time) error {
+	data, err := makeCertificate(now)
+	if err != nil {
+		return err
+	}
+	folder := certificateFolder + "." + rand.Text()
+	if err := durable.MkdirAll(files, folder, 0o700); err != nil {
+		return err
+	}
+	err = durable.ReplaceFile(files, path.Join(folder, path.Base(certificateFile)), data, 0o600)
+	if err == nil {
+		removeEmpty(files, certificateFolder)
+		err = durable.Rename(files, folder, certificateFolder)
+	}
+	if err == nil {
+		return nil
+	}
+	if removed := durable.RemoveAll(files, folder); removed != nil {
+		err = errors.Join(err, removed)
+	}
+	if _, there := files.Stat(certificateFile); there == nil {
+		return nil // another program was first
+	}
+	if entries, listed := afero.ReadDir(files, certificateFolder); listed != nil || len(entries) == 0 {
+		return err
+	}
+	// The folder holds something else: only the file itself is missing.
+	return durable.ReplaceFile(files, certificateFile, data, 0o600)
+}
+
+// removeEmpty removes a folder in which nothing is but what a replacement left that was
+// killed. If it is not empty any more by then, it stays.
+func removeEmpty(files afero.Fs, folder string) {
+	entries, err := afero.ReadDir(files, folder)
+	if err != nil || len(entries) > 1 {
+		return
+	}
+	for _, e := range entries {
+		if e.Name() != path.Base(certificateFile)+".tmp" {
+			return
+		}
+		_ = files.Remove(path.Join(folder, e.Name())) // if it stays, so does the folder
+	}
+	_ = files.Remove(folder) // as above: the renaming tells
+}
+
+// makeCertificate makes a certificate that names no host: it is known by its
+// fingerprint alone, and is good for as long as a device may stay in the field.
+func makeCertificate(now time.Time) ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "iadms file server"},
+		NotBefore: now.Add(-24 * time.Hour), NotAfter: now.AddDate(20, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := errors.Join(
+		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

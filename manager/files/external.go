@@ -1,0 +1,226 @@
+package files
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// ExternalServer is a file server that somebody else runs. The image must be there
+// already, in Folder; backups are written there under names that contain the device
+// and the time. Where the server can be reached from here, a copy of each backup is
+// kept in Store, which can be compared, modified and given back as one of [Servers].
+type ExternalServer struct {
+	Server device.FileServerAddress
+	Folder string // directory on the server; empty: where the server begins
+	// TLS is for reading backups back over FTPS; nil: the system's roots. See [ServerTLS].
+	TLS *tls.Config
+	// Store keeps the copies, as the files of [Servers] do; nil: none are made.
+	Store afero.Fs
+	// Now returns the time for the names of backups; nil: time.Now.
+	Now func() time.Time
+}
+
+var _ FileServer = (*ExternalServer)(nil)
+
+// errPin: another certificate than the one with the fingerprint that was given.
+var errPin = errors.New("the server's certificate is not the pinned one")
+
+// ServerTLS knows a server by the SHA-256 digest of its certificate (DER), which then
+// replaces every other check of it, or if pin is empty by the certificates of ca (PEM).
+func ServerTLS(pin, ca []byte) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(pin) == 0 {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(ca) {
+			return nil, errors.New("no certificate in PEM form in it")
+		}
+		return config, nil
+	}
+	if len(pin) != sha256.Size {
+		return nil, fmt.Errorf("a SHA-256 digest has %d hexadecimal digits", 2*sha256.Size)
+	}
+	config.InsecureSkipVerify = true // in favour of the pin: no name, no date
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return errPin
+		}
+		if got := sha256.Sum256(state.PeerCertificates[0].Raw); !bytes.Equal(got[:], pin) {
+			return errPin
+		}
+		return nil
+	}
+	return config, nil
+}
+
+// Open implements FileServer. The protocol must be the server's.
+func (e *ExternalServer) Open(p device.Protocol, deviceID, target string) (Session, error) {
+	if err := device.CheckDeviceID(target, []byte(deviceID)); err != nil {
+		return nil, err
+	}
+	if p != e.Server.Protocol {
+		return nil, fmt.Errorf("%s does not speak %s", e.Server, p)
+	}
+	return &externalSession{server: e, device: deviceID}, nil
+}
+
+type externalSession struct {
+	server *ExternalServer
+	device string
+}
+
+// Address leaves out the zone of a link-local address, which is one of this machine: the
+// device takes its own.
+func (s *externalSession) Address() device.FileServerAddress {
+	address := s.server.Server
+	if a, err := netip.ParseAddr(address.Host); err == nil {
+		address.Host = a.WithZone("").String()
+	}
+	return address
+}
+
+func (s *externalSession) Publish(img *Image) (folder, name string, err error) {
+	return s.server.Folder, img.FileName(), nil
+}
+
+// home holds the copies on this machine of one device's backups.
+func (s *externalSession) home() string { return path.Join("backup", device.FolderName(s.device)) }
+
+// names are names for files on the server that nothing there has yet, and the stamp
+// that is in them.
+func (s *externalSession) names(kinds []mib.FileType) (stamp string, files []BackupFile) {
+	now := s.server.Now
+	if now == nil {
+		now = time.Now
+	}
+	// The request number's randomness keeps two backups of one second apart.
+	stamp = fmt.Sprintf("%s-%08x", now().UTC().Format("20060102T150405Z"), device.NewReqID())
+	deviceID := strings.ReplaceAll(device.FolderName(s.device), "%", "_")
+	files = make([]BackupFile, len(kinds))
+	for i, kind := range kinds {
+		files[i] = BackupFile{Kind: kind, Name: fmt.Sprintf("%s-%s-%s.cfg", deviceID, stamp, kind)}
+	}
+	return stamp, files
+}
+
+// NewBackup names the folder for the copies on this machine; files have the same name
+// there as on the server.
+func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, error) {
+	stamp, files := s.names(kinds)
+	if s.server.Store == nil {
+		return s.server.Folder, files, nil
+	}
+	return path.Join(s.home(), stamp), files, nil
+}
+
+func (s *externalSession) Resume(string, []BackupFile) {}
+
+// Seal does nothing: who may write there is for whoever runs the server to decide.
+func (s *externalSession) Seal() {}
+
+// here reports whether folder is one of this machine. A journal of earlier versions
+// names the server's.
+func (s *externalSession) here(folder string) bool {
+	return s.server.Store != nil && strings.HasPrefix(folder, "backup/")
+}
+
+// Keep marks the copy on this machine as complete, if there is one of each file.
+func (s *externalSession) Keep(folder string, files []BackupFile) error {
+	if s.Local(folder, files) == nil {
+		return nil
+	}
+	return markComplete(s.server.Store, folder, files)
+}
+
+func (s *externalSession) Offer(string) {}
+
+// Digest implements Session: the file is read back, and a copy of it is kept.
+func (s *externalSession) Digest(folder, name string) (int64, []byte, error) {
+	if !s.here(folder) {
+		return s.server.readBack(name, io.Discard)
+	}
+	var copied copyWriter
+	size, digest, err := s.server.readBack(name, &copied)
+	if err != nil || copied.tooLarge {
+		return size, digest, err
+	}
+	err = durable.MkdirAll(s.server.Store, folder, 0o700)
+	if err == nil {
+		err = durable.ReplaceFile(s.server.Store, path.Join(folder, name), copied.data, 0o600)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("copy of the backup on this machine: %w", err)
+	}
+	return size, digest, nil
+}
+
+func (s *externalSession) Directory(folder string) string {
+	if s.here(folder) {
+		return s.server.Folder
+	}
+	return folder
+}
+
+func (s *externalSession) Local(folder string, files []BackupFile) afero.Fs {
+	if !s.here(folder) {
+		return nil
+	}
+	for _, f := range files {
+		if info, err := s.server.Store.Stat(path.Join(folder, f.Name)); err != nil || !info.Mode().IsRegular() {
+			return nil
+		}
+	}
+	return s.server.Store
+}
+
+func (s *externalSession) Place(folder string, files []BackupFile) string {
+	place := strings.TrimSuffix(s.server.Server.String()+"/"+s.server.Folder, "/")
+	if s.Local(folder, files) != nil {
+		place += ", with a copy in " + folder
+	}
+	return place
+}
+
+// Provide sends to the server what it does not hold unchanged, under new names: what
+// was modified here, and what was backed up elsewhere. Only what has a copy here can be
+// sent; the rest is where the device put it, and the device compares its digest.
+func (s *externalSession) Provide(folder string, files []BackupFile) ([]BackupFile, error) {
+	local := s.Local(folder, files)
+	if local == nil {
+		return files, nil
+	}
+	provided := make([]BackupFile, len(files))
+	for i, f := range files {
+		provided[i] = f
+		if _, digest, err := s.server.readBack(f.Name, io.Discard); err == nil && bytes.Equal(digest, f.DeviceDigest) {
+			continue
+		}
+		data, err := ReadAll(local, path.Join(folder, f.Name))
+		if err != nil {
+			return nil, err
+		}
+		_, fresh := s.names([]mib.FileType{f.Kind})
+		provided[i].Name = fresh[0].Name
+		if err := s.server.write(provided[i].Name, data); err != nil {
+			return nil, fmt.Errorf("%s does not take %s from this machine; put it there as %s, or recover without --server: %w",
+				s.server.Server, path.Join(folder, f.Name), provided[i].Name, err)
+		}
+	}
+	return provided, nil
+}
+
+func (s *externalSession) Close() {}

@@ -1,0 +1,265 @@
+package files
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Bounds of the FTP server's control connections.
+const (
+	maxFTPConnections = 512
+	maxFTPPerHost     = 128 // many devices may stand behind one address
+	// ftpLoginTime is how long a client may take to log in, TLS included.
+	ftpLoginTime = 20 * time.Second
+	// maxFTPRefusals is how many wrong passwords one connection may try.
+	maxFTPRefusals = 3
+	// ftpDataStall is how long nothing may move on a data connection.
+	ftpDataStall = time.Minute
+)
+
+// closingListener closes what it accepted when ctx ends. ftpserverlib's own
+// way to close a connection from outside races with its work on it.
+type closingListener struct {
+	net.Listener
+	ctx context.Context
+}
+
+func (l closingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(l.ctx, func() { _ = conn.Close() }) // ends reads and writes; nobody hears of it
+	return closingConn{conn, stop}, nil
+}
+
+type closingConn struct {
+	net.Conn
+	stop func() bool
+}
+
+func (c closingConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
+// zoneless is an address that ftpserverlib takes for one: it reads none with a zone, and
+// compares those of control and data connections as text.
+type zoneless struct{ netip.AddrPort }
+
+func (zoneless) Network() string { return "tcp" }
+
+func (z zoneless) String() string {
+	return netip.AddrPortFrom(z.Addr().WithZone(""), z.Port()).String()
+}
+
+func withoutZone(a net.Addr) net.Addr {
+	if full, err := netip.ParseAddrPort(a.String()); err == nil {
+		return zoneless{full}
+	}
+	return a
+}
+
+// patientListener gives up data connections on which nothing moves; ftpserverlib waits
+// for ever.
+type patientListener struct{ net.Listener }
+
+func (l patientListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &patientConn{conn, ftpDataStall}, nil
+}
+
+// patientConn waits for so long at every read and write.
+type patientConn struct {
+	net.Conn
+	stall time.Duration
+}
+
+func (c *patientConn) RemoteAddr() net.Addr { return withoutZone(c.Conn.RemoteAddr()) }
+
+func (c *patientConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *patientConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// busyReply is what a client reads that finds no room (RFC 959, section 5.4): a device
+// reports serverBusy and is commanded again later.
+const busyReply = "421 Too many connections; try again later.\r\n"
+
+// crowdedListener bounds the control connections of one host and of all. A client that
+// has not logged in makes room for a new one, and has only so long to log in: whoever
+// knows no password keeps nobody out.
+type crowdedListener struct {
+	net.Listener
+	log *slog.Logger
+
+	mu      sync.Mutex
+	clients map[netip.AddrPort]*ftpClient
+	hosts   map[netip.Prefix]int // see hostOf
+}
+
+func newCrowdedListener(l net.Listener, log *slog.Logger) *crowdedListener {
+	return &crowdedListener{Listener: l, log: log, clients: make(map[netip.AddrPort]*ftpClient), hosts: make(map[netip.Prefix]int)}
+}
+
+// ftpClient is a control connection. Its fields are under the listener's lock.
+type ftpClient struct {
+	net.Conn
+	listener *crowdedListener
+	address  netip.AddrPort
+	host     netip.Prefix
+	begun    time.Time
+	deadline *time.Timer
+	loggedIn bool
+	refused  int  // log-ins
+	leaving  bool // closed after the next reply
+	gone     bool
+}
+
+func (l *crowdedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		address, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+		if err == nil {
+			if c := l.enter(conn, address); c != nil {
+				return c, nil
+			}
+		}
+		l.log.Debug("FTP connection not served: too many", "client", conn.RemoteAddr())
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(conn, busyReply) // fits the buffer of a new connection
+		_ = conn.Close()
+	}
+}
+
+// enter gives a connection its place; nil if there is none.
+func (l *crowdedListener) enter(conn net.Conn, address netip.AddrPort) *ftpClient {
+	c := &ftpClient{Conn: conn, listener: l, address: address, host: hostOf(address.Addr()), begun: time.Now()}
+	l.mu.Lock()
+	var evicted *ftpClient
+	room := true
+	switch {
+	case l.hosts[c.host] >= maxFTPPerHost:
+		evicted, room = l.evict(c.host)
+	case len(l.clients) >= maxFTPConnections:
+		evicted, room = l.evict(netip.Prefix{})
+	}
+	if room {
+		l.clients[address] = c
+		l.hosts[c.host]++
+		c.deadline = time.AfterFunc(ftpLoginTime, func() { _ = c.Close() }) // nobody is left to be told
+	}
+	l.mu.Unlock()
+	if evicted != nil {
+		_ = evicted.Conn.Close()
+	}
+	if !room {
+		return nil
+	}
+	return c
+}
+
+// evict takes off the books the oldest client that has not logged in: one of the host,
+// or if that is not valid of the host that has most of these.
+func (l *crowdedListener) evict(host netip.Prefix) (evicted *ftpClient, found bool) {
+	strangers := make(map[netip.Prefix]int)
+	for _, c := range l.clients {
+		if !c.loggedIn {
+			strangers[c.host]++
+		}
+	}
+	for _, c := range l.clients {
+		if c.loggedIn || host.IsValid() && c.host != host {
+			continue
+		}
+		if evicted == nil || strangers[c.host] > strangers[evicted.host] ||
+			strangers[c.host] == strangers[evicted.host] && c.begun.Before(evicted.begun) {
+			evicted = c
+		}
+	}
+	if evicted == nil {
+		return nil, false
+	}
+	l.forget(evicted)
+	return evicted, true
+}
+
+// forget takes a client off the books, once.
+func (l *crowdedListener) forget(c *ftpClient) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.deadline.Stop()
+	if l.clients[c.address] == c {
+		delete(l.clients, c.address)
+	}
+	if l.hosts[c.host]--; l.hosts[c.host] == 0 {
+		delete(l.hosts, c.host)
+	}
+}
+
+// judged takes in what became of a log-in from an address.
+func (l *crowdedListener) judged(from net.Addr, good bool) {
+	address, ok := from.(zoneless)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.clients[address.AddrPort]
+	switch {
+	case c == nil:
+	case good:
+		c.loggedIn = true
+		c.deadline.Stop()
+	default:
+		c.refused++
+		c.leaving = c.refused >= maxFTPRefusals
+	}
+}
+
+func (c *ftpClient) RemoteAddr() net.Addr { return zoneless{c.address} }
+
+// Write closes the connection after the reply to the last log-in that is allowed.
+func (c *ftpClient) Write(p []byte) (int, error) {
+	if string(p) == refusedActive {
+		_, err := io.WriteString(c.Conn, activeReply)
+		return len(p), err
+	}
+	n, err := c.Conn.Write(p)
+	c.listener.mu.Lock()
+	leaving := c.leaving
+	c.listener.mu.Unlock()
+	if leaving {
+		_ = c.Close()
+	}
+	return n, err
+}
+
+func (c *ftpClient) Close() error {
+	c.listener.mu.Lock()
+	c.listener.forget(c)
+	c.listener.mu.Unlock()
+	return c.Conn.Close()
+}

@@ -1,0 +1,323 @@
+package files
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// ServersConfig says how the embedded file servers work.
+type ServersConfig struct {
+	// Files keeps what devices send, in backup/DEVICE/... Required.
+	Files afero.Fs
+	// TFTP and FTP are the addresses to listen on (HOST:PORT, port 0 for a
+	// free one); empty: the server is not started.
+	TFTP, FTP string
+	// Advertise is the host that devices are told to use; empty: the address
+	// of this machine that routes to the device.
+	Advertise string
+	// PassivePorts are the first and the last port for FTP data; zero: any free
+	// one. With a range, data connections are served over IPv4 only.
+	PassivePorts [2]int
+	// Certificate is for FTP over TLS; nil: the server makes one for itself, kept
+	// in Files, which devices are to know by its fingerprint.
+	Certificate *tls.Certificate
+	// MaxUpload is the largest file accepted, in octets; 0: 16 MiB. The folder of a
+	// backup takes twice as much for each file of the backup, in all.
+	MaxUpload int64
+	// Bandwidth limits all transfers together, in octets a second; 0: none.
+	Bandwidth int
+	// Now tells the time for the names of backup folders; nil: time.Now.
+	Now func() time.Time
+	// Log gets transfers and refusals; nil: nothing.
+	Log *slog.Logger
+}
+
+// Servers are an embedded TFTP and an embedded FTP server on one store of
+// files. They are safe for concurrent use by many upgrades.
+type Servers struct {
+	cfg    ServersConfig
+	store  *store
+	tftp   *net.UDPConn
+	ftp    net.Listener
+	cert   tls.Certificate
+	places *places
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+}
+
+var _ FileServer = (*Servers)(nil)
+
+// StartServers listens and serves until Close.
+func StartServers(cfg ServersConfig) (*Servers, error) {
+	if cfg.MaxUpload == 0 {
+		cfg.MaxUpload = 16 << 20
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Servers{cfg: cfg, cancel: cancel, places: newPlaces(), store: &store{
+		files: cfg.Files, maxUpload: cfg.MaxUpload, limiter: newLimiter(cfg.Bandwidth), log: cfg.Log,
+		images: make(map[string]imageSource), grants: make(map[string]*grant),
+		uploads: make(map[*upload]bool), used: make(map[string]int64),
+	}}
+	if err := s.listen(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Servers) listen(ctx context.Context) error {
+	if s.cfg.TFTP != "" {
+		address, err := net.ResolveUDPAddr("udp", s.cfg.TFTP)
+		if err != nil {
+			return fmt.Errorf("TFTP server: %w", err)
+		}
+		conn, err := net.ListenUDP("udp", address)
+		if err != nil {
+			return fmt.Errorf("TFTP server: %w", err)
+		}
+		s.tftp = conn
+		s.run("TFTP", func() error { return serveTFTP(ctx, conn, s.store) })
+	}
+	if s.cfg.FTP != "" {
+		if p := s.cfg.PassivePorts; p[0] < 0 || p[1] > 65535 || p[0] > p[1] {
+			return fmt.Errorf("FTP server: passive ports %d to %d are no range of ports", p[0], p[1])
+		}
+		if err := s.certify(); err != nil {
+			return fmt.Errorf("FTP server: certificate: %w", err)
+		}
+		l, err := net.Listen("tcp", s.cfg.FTP)
+		if err != nil {
+			return fmt.Errorf("FTP server: %w", err)
+		}
+		s.ftp = l
+		s.run("FTP", func() error { return serveFTP(ctx, l, s.store, s.cfg, s.cert) })
+	}
+	return nil
+}
+
+func (s *Servers) certify() (err error) {
+	if s.cfg.Certificate != nil {
+		s.cert = *s.cfg.Certificate
+	} else if s.cert, err = loadCertificate(s.cfg.Files, s.cfg.Now()); err != nil {
+		return err
+	}
+	s.cfg.Log.Info("certificate for FTP over TLS", "sha256", fmt.Sprintf("%x", s.Fingerprint()))
+	return nil
+}
+
+// Fingerprint is the SHA-256 digest of the FTP server's certificate (DER), by which a
+// device can know it over ftps; nil if no FTP server runs.
+func (s *Servers) Fingerprint() []byte {
+	if len(s.cert.Certificate) == 0 {
+		return nil
+	}
+	digest := sha256.Sum256(s.cert.Certificate[0])
+	return digest[:]
+}
+
+func (s *Servers) run(name string, serve func() error) {
+	s.tasks.Go(func() {
+		if err := serve(); err != nil {
+			s.cfg.Log.Error("file server stopped", "server", name, "cause", err)
+		}
+	})
+}
+
+// Close ends both servers and every transfer.
+func (s *Servers) Close() error {
+	s.cancel()
+	s.tasks.Wait()
+	return nil
+}
+
+// Addr returns the address that a server listens on, nil if it does not run. FTP and
+// FTPS are one server.
+func (s *Servers) Addr(p device.Protocol) net.Addr {
+	switch {
+	case p == device.TFTP && s.tftp != nil:
+		return s.tftp.LocalAddr()
+	case (p == device.FTP || p == device.FTPS) && s.ftp != nil:
+		return s.ftp.Addr()
+	}
+	return nil
+}
+
+// Open prepares the store for one device: a folder of its own for one backup
+// and, for FTP, a user and a password used only for it. With FTPS the password is
+// refused on a connection without TLS.
+func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, error) {
+	addr := s.Addr(p)
+	if addr == nil {
+		return nil, fmt.Errorf("no embedded %s server runs: start it or choose another protocol", p)
+	}
+	host, err := s.advertised(target)
+	if err != nil {
+		return nil, err
+	}
+	_, portText, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	if err := device.CheckDeviceID(target, []byte(deviceID)); err != nil {
+		return nil, err
+	}
+	home := path.Join("backup", device.FolderName(deviceID))
+	session := &serverSession{servers: s, target: target, home: home, grant: &grant{
+		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == device.TFTP, secure: p == device.FTPS, final: make(map[string]bool),
+	}}
+	session.server = device.FileServerAddress{Protocol: p, Host: host, Port: uint16(port), Timeout: 30 * time.Second}
+	if p != device.TFTP {
+		session.server.User, session.server.Password = session.grant.user, session.grant.password
+	}
+	if err := durable.MkdirAll(s.store.files, home, 0o700); err != nil {
+		return nil, fmt.Errorf("folder for backups of %s: %w", deviceID, err)
+	}
+	s.store.mu.Lock()
+	s.store.grants[session.grant.user] = session.grant
+	s.store.mu.Unlock()
+	return session, nil
+}
+
+// Publish makes an image readable by every device and returns its folder.
+func (s *Servers) Publish(img *Image) (folder string) {
+	folder = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	for member, source := range img.sources() {
+		s.store.images[path.Join(folder, member)] = source
+	}
+	return folder
+}
+
+// advertised returns the host that a device at target reaches this one by. A link-local
+// address has no zone there: that of this machine means nothing to the device, which
+// takes the link by which the request comes.
+func (s *Servers) advertised(target string) (string, error) {
+	if s.cfg.Advertise != "" {
+		return s.cfg.Advertise, nil
+	}
+	conn, err := net.Dial("udp", target)
+	if err != nil {
+		return "", fmt.Errorf("no route to %s: name this host for it by the advertise setting: %w", target, err)
+	}
+	defer conn.Close()
+	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return "", err
+	}
+	return local.Addr().Unmap().WithZone("").String(), nil
+}
+
+// serverSession is one device's part of the embedded servers.
+type serverSession struct {
+	servers *Servers
+	target  string // where the device is reached by SNMP
+	home    string // of all backups of its device ID
+	server  device.FileServerAddress
+	grant   *grant
+}
+
+func (s *serverSession) Address() device.FileServerAddress { return s.server }
+
+func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, error) {
+	store, stamp := s.servers.store, s.servers.cfg.Now().UTC().Format("20060102T150405Z")
+	folder := ""
+	for n := 1; ; n++ {
+		folder = path.Join(s.home, fmt.Sprintf("%s-%d", stamp, n))
+		err := store.files.Mkdir(folder, 0o700)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrExist) || n == 1000 {
+			return "", nil, fmt.Errorf("folder for the backup: %w", err)
+		}
+	}
+	if err := durable.SyncDir(store.files, s.home); err != nil {
+		return "", nil, fmt.Errorf("folder for the backup: %w", err)
+	}
+	files := make([]BackupFile, len(kinds))
+	for i, kind := range kinds {
+		files[i] = BackupFile{Kind: kind, Name: kind.String() + ".cfg"}
+	}
+	s.Resume(folder, files)
+	return folder, files, nil
+}
+
+func (s *serverSession) Resume(folder string, files []BackupFile) {
+	final := make(map[string]bool, len(files))
+	for _, f := range files {
+		final[f.Name] = true
+	}
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.folder, s.grant.final = folder, final
+}
+
+func (s *serverSession) Seal() {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.folder, s.grant.final = "", nil
+}
+
+func (s *serverSession) Offer(folder string) {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.offered = folder
+}
+
+func (s *serverSession) Keep(folder string, files []BackupFile) error {
+	return markComplete(s.servers.store.files, folder, files)
+}
+
+func (s *serverSession) Directory(folder string) string { return folder }
+
+func (s *serverSession) Local(string, []BackupFile) afero.Fs { return s.servers.store.files }
+
+func (s *serverSession) Place(folder string, _ []BackupFile) string { return folder }
+
+func (s *serverSession) Provide(folder string, files []BackupFile) ([]BackupFile, error) {
+	s.Offer(folder)
+	return files, nil
+}
+
+func (s *serverSession) Publish(img *Image) (folder, name string, err error) {
+	return s.servers.Publish(img), img.FileName(), nil
+}
+
+func (s *serverSession) Digest(folder, name string) (int64, []byte, error) {
+	return digestFile(s.servers.store.files, path.Join(folder, name))
+}
+
+func (s *serverSession) Close() {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.closed = true
+	delete(s.servers.store.grants, s.grant.user)
+}

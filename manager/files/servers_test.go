@@ -1,0 +1,289 @@
+package files_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jlaffaye/ftp"
+	"github.com/pin/tftp/v3"
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/iadtest"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// fileClient is one protocol of the two, as the tests use it.
+type fileClient interface {
+	put(name string, data []byte) error
+	get(name string) ([]byte, error)
+}
+
+type tftpClient struct{ *tftp.Client }
+
+func (c tftpClient) put(name string, data []byte) error {
+	w, err := c.Send(name, "octet")
+	if err != nil {
+		return err
+	}
+	_, err = w.ReadFrom(bytes.NewReader(data))
+	return err
+}
+
+func (c tftpClient) get(name string) ([]byte, error) {
+	r, err := c.Receive(name, "octet")
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	_, err = r.WriteTo(&b)
+	return b.Bytes(), err
+}
+
+type ftpClient struct{ *ftp.ServerConn }
+
+func (c ftpClient) put(name string, data []byte) error { return c.Stor(name, bytes.NewReader(data)) }
+
+func (c ftpClient) get(name string) ([]byte, error) {
+	r, err := c.Retr(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(r)
+	return data, errors.Join(err, r.Close())
+}
+
+// open opens a session for a device and connects a client with it.
+func open(t *testing.T, s *files.Servers, p device.Protocol, deviceID string) (files.Session, fileClient) {
+	t.Helper()
+	session, err := s.Open(p, deviceID, "127.0.0.1:161")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Close)
+	a := session.Address()
+	address := net.JoinHostPort(a.Host, fmt.Sprint(a.Port))
+	if p == device.TFTP {
+		c, err := tftp.NewClient(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetBlockSize(1400)
+		return session, tftpClient{c}
+	}
+	return session, login(t, a)
+}
+
+// login is a connection of its own for FTP.
+func login(t *testing.T, a device.FileServerAddress) fileClient {
+	t.Helper()
+	c, err := ftp.Dial(net.JoinHostPort(a.Host, fmt.Sprint(a.Port)), ftp.DialWithTimeout(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Quit() })
+	if err := c.Login(a.User, a.Password); err != nil {
+		t.Fatal(err)
+	}
+	return ftpClient{c}
+}
+
+func eachProtocol(t *testing.T, test func(t *testing.T, p device.Protocol)) {
+	for _, p := range []device.Protocol{device.TFTP, device.FTP} {
+		t.Run(p.String(), func(t *testing.T) { test(t, p) })
+	}
+}
+
+func TestServersBackup(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, p device.Protocol) {
+		s, disk := iadtest.StartServers(t, nil)
+		session, c := open(t, s, p, "dev/../1")
+		folder, backup, err := session.NewBackup(iadtest.OneKind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(folder, "..") || path.Dir(path.Dir(folder)) != "backup" {
+			t.Errorf("folder %s", folder)
+		}
+		name := path.Join(folder, backup[0].Name)
+		data := bytes.Repeat([]byte("0123456789"), 5000)
+		if err := c.put(name, data); err != nil {
+			t.Fatal(err)
+		}
+		want := sha256.Sum256(data)
+		size, digest, err := session.Digest(folder, backup[0].Name)
+		if err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
+			t.Errorf("digest %x, size %d, %v", digest, size, err)
+		}
+		if got, err := c.get(name); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("read back %d octets, %v", len(got), err)
+		}
+		// A repeat with the same contents is fine, other contents do not
+		// destroy what was there.
+		if err := c.put(name, data); err != nil {
+			t.Errorf("the same again: %v", err)
+		}
+		if err := c.put(name, []byte("other")); err != nil {
+			t.Errorf("other contents: %v", err)
+		}
+		for _, f := range []struct{ name, want string }{{name, "other"}, {name + "~1", string(data)}} {
+			if got, err := afero.ReadFile(disk, f.name); err != nil || string(got) != f.want {
+				t.Errorf("%s holds %.20q, %v", f.name, got, err)
+			}
+		}
+		other, _, err := session.NewBackup(iadtest.OneKind)
+		if err != nil || other == folder {
+			t.Errorf("the next folder: %s, %v", other, err)
+		}
+	})
+}
+
+func TestServersConfine(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, p device.Protocol) {
+		s, disk := iadtest.StartServers(t, nil)
+		for _, name := range []string{"secret", "backup/B/1/userData.cfg", "journal/x.json"} {
+			if err := afero.WriteFile(disk, name, []byte("secret"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		session, c := open(t, s, p, "A")
+		folder, _, err := session.NewBackup(iadtest.OneKind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{
+			"secret", "/secret", "../secret", "backup/B/1/userData.cfg", "journal/x.json",
+			folder + "/../../B/1/userData.cfg", folder + "/../../../secret", "backup", "", ".",
+			folder + "\\..\\secret",
+		} {
+			if got, err := c.get(name); err == nil {
+				t.Errorf("read %q: %q", name, got)
+			}
+		}
+		for _, name := range []string{
+			"new", "../new", "backup/new", "backup/B/1/userData.cfg", "backup/A/new", folder + "/sub/new",
+			folder + "/../new", folder + "/.hidden", folder + "/a\x01b", folder,
+		} {
+			if err := c.put(name, []byte("x")); err == nil {
+				t.Errorf("wrote %q", name)
+			}
+		}
+		session.Close()
+		if err := c.put(folder+"/userData.cfg", []byte("x")); err == nil && p == device.TFTP {
+			t.Error("wrote after the session was closed")
+		}
+	})
+}
+
+func TestServersLimitSize(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, p device.Protocol) {
+		s, disk := iadtest.StartServers(t, nil)
+		session, c := open(t, s, p, "A")
+		folder, _, err := session.NewBackup(iadtest.OneKind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.put(folder+"/userData.cfg", make([]byte, 100_001)); err == nil {
+			t.Error("a file above the limit was taken")
+		}
+		if err := c.put(folder+"/userData.cfg", make([]byte, 100_000)); err != nil {
+			t.Errorf("a file at the limit: %v", err)
+		}
+		if list, err := afero.ReadDir(disk, folder); err != nil || len(list) != 1 {
+			t.Errorf("the folder holds %d files, %v", len(list), err)
+		}
+	})
+}
+
+func TestServersFTPNames(t *testing.T) {
+	s, _ := iadtest.StartServers(t, nil)
+	session, c := open(t, s, device.FTP, "A")
+	conn := c.(ftpClient)
+	folder, _, err := session.NewBackup(iadtest.OneKind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	temporary, final := folder+"/userData.cfg.part", folder+"/userData.cfg"
+	if err := c.put(temporary, []byte("data")); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Rename(temporary, final); err != nil {
+		t.Errorf("rename to the final name: %v", err)
+	}
+	if err := conn.Rename(final, folder+"/elsewhere"); err == nil {
+		t.Error("a final name was taken away")
+	}
+	if err := conn.Delete(final); err == nil {
+		t.Error("a final name was deleted")
+	}
+	if got, err := c.get(final); err != nil || string(got) != "data" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := conn.MakeDir("new"); err == nil {
+		t.Error("a folder was made")
+	}
+	a := session.Address()
+	other, err := ftp.Dial(net.JoinHostPort(a.Host, fmt.Sprint(a.Port)), ftp.DialWithTimeout(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Quit()
+	if other.Login(a.User, "wrong") == nil || other.Login("anonymous", "") == nil {
+		t.Error("logged in without the password")
+	}
+}
+
+func TestServersLimitBandwidth(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, p device.Protocol) {
+		s, _ := iadtest.StartServers(t, func(c *files.ServersConfig) { c.Bandwidth = 200_000 })
+		session, c := open(t, s, p, "A")
+		folder, _, err := session.NewBackup(iadtest.OneKind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if err := c.put(folder+"/userData.cfg", make([]byte, 60_000)); err != nil {
+			t.Fatal(err)
+		}
+		// 60,000 octets less the burst of 10,000 take a quarter of a second.
+		if took := time.Since(begun); took < 200*time.Millisecond {
+			t.Errorf("60,000 octets at 200,000 a second took %v", took)
+		}
+	})
+}
+
+func TestBackupsAreFound(t *testing.T) {
+	s, disk := iadtest.StartServers(t, nil)
+	session, c := open(t, s, device.TFTP, "A")
+	for range 2 {
+		folder, backup, err := session.NewBackup(files.ConfigKinds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range backup {
+			if err := c.put(path.Join(folder, f.Name), fmt.Appendf(nil, "iad-config %s 7\nx = 1\n", f.Kind)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	folders, err := files.Backups(disk, "A")
+	if err != nil || len(folders) != 2 || folders[0] >= folders[1] {
+		t.Fatalf("%v, %v", folders, err)
+	}
+	backup, err := files.ReadBackup(disk, folders[1])
+	if err != nil || len(backup) != 5 || backup[4].Kind != mib.FileTypeOtherData || backup[4].Format != 7 {
+		t.Errorf("%+v, %v", backup, err)
+	}
+	if _, err := files.Backups(disk, "B"); err == nil {
+		t.Error("backups of a device that never had any")
+	}
+}

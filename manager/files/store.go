@@ -1,0 +1,239 @@
+package files
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/afero"
+	"golang.org/x/time/rate"
+)
+
+// Errors of the file store, as the two servers translate them.
+var (
+	errFileName = errors.New("file name not allowed")
+	errTooLarge = errors.New("file larger than the server accepts")
+	errFull     = errors.New("folder full")
+	errNoUpload = errors.New("uploads are not open for this folder")
+	errOffset   = errors.New("the upload cannot go on there")
+)
+
+// maxGrantFiles bounds how many files one device may put into one folder.
+const maxGrantFiles = 64
+
+// store is the tree of files behind both servers. Devices see the images that
+// were published, read-only, and the folders that were granted. No octet that
+// was received completely is ever overwritten or deleted.
+type store struct {
+	files     afero.Fs
+	maxUpload int64
+	limiter   *rate.Limiter
+	log       *slog.Logger
+
+	mu     sync.Mutex
+	images map[string]imageSource
+	grants map[string]*grant // by user name
+	serial int
+	// uploads are those under way; used has no fewer octets than a folder's files and
+	// uploads have.
+	uploads map[*upload]bool
+	used    map[string]int64
+}
+
+// imageSource opens a published file.
+type imageSource struct {
+	size     int64
+	modified time.Time
+	open     func() (afero.File, error)
+}
+
+// grant lets one device write into folder, and read there and in offered. The other
+// backups of its device ID are not for it: who has that ID is no more than a claim.
+type grant struct {
+	user, password  string
+	anonymous       bool // by TFTP, and by nothing else
+	secure          bool // over TLS only
+	closed          bool // nothing is allowed any more; connections may still be there
+	folder, offered string
+	final           map[string]bool // names that stay once they are there
+}
+
+// reads reports whether the grant lets name be read.
+func (g *grant) reads(name string) bool {
+	return below(name, g.folder) || below(name, g.offered)
+}
+
+// access is what one session may do: that of one grant, or of all that are for
+// it where the protocol knows no users (TFTP).
+type access struct {
+	store *store
+	grant *grant
+}
+
+// cleanName turns a file name from the network into a slash-separated path
+// relative to the store. It refuses what could leave a folder or confuse a
+// log: "..", characters that cannot be seen, backslashes, hidden names, invalid UTF-8.
+func cleanName(name string) (string, error) {
+	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == '\\' }
+	if len(name) > 512 || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) {
+		return "", fmt.Errorf("%w: %.64q", errFileName, name)
+	}
+	for _, part := range strings.Split(name, "/") {
+		if strings.HasPrefix(part, ".") && part != "." {
+			return "", fmt.Errorf("%w: %.64q", errFileName, name)
+		}
+	}
+	return strings.TrimPrefix(path.Clean("/"+name), "/"), nil
+}
+
+// below tells whether name lies in folder or is it.
+func below(name, folder string) bool {
+	return folder != "" && (name == folder || strings.HasPrefix(name, folder+"/"))
+}
+
+// granted tells whether a grant of the session allows something.
+func (a access) granted(allows func(*grant) bool) bool {
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	return a.grantedLocked(allows)
+}
+
+func (a access) grantedLocked(allows func(*grant) bool) bool {
+	if a.grant != nil {
+		return !a.grant.closed && allows(a.grant)
+	}
+	for _, g := range a.store.grants {
+		if g.anonymous && allows(g) {
+			return true
+		}
+	}
+	return false
+}
+
+// readable tells whether the session may read name.
+func (a access) readable(name string) bool {
+	return a.granted(func(g *grant) bool { return g.reads(name) })
+}
+
+// open returns a file for reading and its size.
+func (a access) open(name string) (afero.File, int64, error) {
+	clean, err := cleanName(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	a.store.mu.Lock()
+	image, ok := a.store.images[clean]
+	ok = ok && (a.grant == nil || !a.grant.closed)
+	a.store.mu.Unlock()
+	if ok {
+		f, err := image.open()
+		return f, image.size, err
+	}
+	if !a.readable(clean) {
+		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	info, err := a.store.files.Stat(clean)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+	}
+	f, err := a.store.files.Open(clean)
+	return f, info.Size(), err
+}
+
+// stat describes a file or a folder that readDir shows.
+func (a access) stat(name string) (fs.FileInfo, error) {
+	clean, err := cleanName(name)
+	if err != nil {
+		return nil, err
+	}
+	if clean == "" {
+		return virtualInfo{name: "/", dir: true}, nil
+	}
+	if a.readable(clean) {
+		if partial, err := a.store.files.Stat(partialName(clean)); err == nil {
+			return virtualInfo{name: path.Base(clean), size: partial.Size(), modified: partial.ModTime()}, nil
+		}
+		return a.store.files.Stat(clean)
+	}
+	folder, base := path.Split(clean)
+	if info, ok := a.virtual(strings.TrimSuffix(folder, "/"))[base]; ok {
+		return info, nil
+	}
+	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+}
+
+// readDir lists what the session may read in a folder, and the folders that lead there.
+func (a access) readDir(name string) ([]os.FileInfo, error) {
+	clean, err := cleanName(name)
+	if err != nil {
+		return nil, err
+	}
+	found := a.virtual(clean)
+	if a.readable(clean) {
+		list, err := afero.ReadDir(a.store.files, clean)
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range list {
+			if !strings.HasPrefix(info.Name(), ".") {
+				found[info.Name()] = info
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(x, y os.FileInfo) int { return strings.Compare(x.Name(), y.Name()) }), nil
+}
+
+func sameContents(files afero.Fs, a, b string) (bool, error) {
+	_, da, err := digestFile(files, a)
+	if err != nil {
+		return false, err
+	}
+	_, db, err := digestFile(files, b)
+	return bytes.Equal(da, db), err
+}
+
+// digestFile returns the size and the SHA-256 digest of a file.
+func digestFile(files afero.Fs, name string) (int64, []byte, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return 0, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, h.Sum(nil), nil
+}
+
+// plainError leaves out paths of this machine: the text goes to the device.
+func plainError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("file not found")
+	case errors.Is(err, fs.ErrPermission):
+		return errors.New("access denied")
+	case errors.Is(err, errFileName), errors.Is(err, errNoUpload), errors.Is(err, errTooLarge), errors.Is(err, errFull), errors.Is(err, errOffset):
+		return err
+	}
+	return errors.New("server error")
+}

@@ -1,0 +1,131 @@
+package files
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/spf13/afero"
+)
+
+// A folder takes so many octets for each file that it is for, in files of the greatest
+// size: those of a device that changed its data while it sent them are kept twice.
+const versionsPerFile = 2
+
+// maxSum is how many octets a folder for files with these names takes in all: what was
+// stored, set aside or broke off, and what is on its way.
+func (s *store) maxSum(final map[string]bool) int64 {
+	return versionsPerFile * s.maxUpload * int64(max(1, len(final)))
+}
+
+// enter counts an upload from now on, and refuses it if its folder is full.
+func (s *store) enter(u *upload) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	folder := path.Dir(u.name)
+	used, err := s.countLocked(folder)
+	if err != nil {
+		return err
+	}
+	if used >= u.maxSum {
+		return fullSum(u.maxSum)
+	}
+	s.used[folder] = used
+	s.uploads[u] = true
+	return nil
+}
+
+// leave has what came of an upload count as a file, if it stays.
+func (s *store) leave(u *upload) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.uploads, u)
+	for other := range s.uploads {
+		if path.Dir(other.name) == path.Dir(u.name) {
+			return
+		}
+	}
+	delete(s.used, path.Dir(u.name)) // counted again by the next upload
+}
+
+// reserve takes n octets of the folder's sum before they are written. The octets used
+// are counted again only when they seem to exceed it: until then no more are there than
+// those remembered.
+func (s *store) reserve(u *upload, n int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.fitsLocked(u, n); err != nil {
+		return err
+	}
+	s.used[path.Dir(u.name)] += n
+	u.reserved += n
+	return nil
+}
+
+// fits refuses an upload of an announced size before it is sent.
+func (s *store) fits(u *upload, size int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fitsLocked(u, size)
+}
+
+func (s *store) fitsLocked(u *upload, n int64) error {
+	folder := path.Dir(u.name)
+	if s.used[folder]+n > u.maxSum {
+		used, err := s.countLocked(folder)
+		if err != nil {
+			return err
+		}
+		if s.used[folder] = used; used+n > u.maxSum {
+			return fullSum(u.maxSum)
+		}
+	}
+	return nil
+}
+
+func fullSum(most int64) error {
+	return fmt.Errorf("%w, %d octets", errFull, most) // a device keeps little of a reply
+}
+
+// countLocked is the sum of a folder's files and of the uploads into it.
+func (s *store) countLocked(folder string) (sum int64, err error) {
+	list, err := afero.ReadDir(s.files, folder)
+	if err != nil {
+		return 0, err
+	}
+	underWay := make(map[string]bool)
+	for u := range s.uploads {
+		if path.Dir(u.name) == folder {
+			sum += u.reserved
+			underWay[path.Base(u.temp)] = true
+		}
+	}
+	for _, info := range list {
+		if !underWay[info.Name()] {
+			sum += info.Size()
+		}
+	}
+	return sum, nil
+}
+
+// room tells whether a folder may take one more file; the one named except is not
+// counted. Uploads under way are not either: there are no more of them than connections
+// or transfers, and requests that nobody goes on with must not keep out those that
+// somebody does.
+func (s *store) room(folder, except string) error {
+	list, err := afero.ReadDir(s.files, folder)
+	if err != nil {
+		return err
+	}
+	kept := 0
+	for _, info := range list {
+		underWay := strings.HasPrefix(info.Name(), ".") && !strings.HasSuffix(info.Name(), partialSuffix)
+		if !underWay && info.Name() != except {
+			kept++
+		}
+	}
+	if kept >= maxGrantFiles {
+		return fmt.Errorf("%w, %d files", errFull, kept)
+	}
+	return nil
+}

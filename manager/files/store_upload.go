@@ -1,0 +1,330 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+)
+
+// uploadFolder checks that name is a file directly in the folder of a grant, and tells
+// which names there are final. Who has not logged in may write those only: no program
+// uploads by TFTP under another name first. What was set aside is nobody's to change.
+func (a access) uploadFolder(name string) (clean string, final map[string]bool, err error) {
+	clean, err = cleanName(name)
+	if err != nil {
+		return "", nil, err
+	}
+	folder, base := path.Dir(clean), path.Base(clean)
+	if !a.granted(func(g *grant) bool {
+		final = g.final
+		return g.folder != "" && g.folder == folder
+	}) {
+		return "", nil, fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+clean))
+	}
+	if a.grant == nil && !final[base] || final[beforeSetAside(base)] {
+		return "", nil, fmt.Errorf("%w: %.64q", errFileName, base)
+	}
+	return clean, final, nil
+}
+
+// beforeSetAside is the name that a file had before setAside gave it this one; "" if
+// it is not from there.
+func beforeSetAside(base string) string {
+	i := strings.LastIndexByte(base, '~')
+	if i < 0 || strings.Trim(base[i+1:], "0123456789") != "" {
+		return ""
+	}
+	return base[:i]
+}
+
+// create begins an upload. Nothing shows under the name until it is complete.
+func (a access) create(ctx context.Context, name string) (*upload, error) {
+	clean, final, err := a.uploadFolder(name)
+	if err != nil {
+		return nil, err
+	}
+	folder := path.Dir(clean)
+	if err := a.store.room(folder, ""); err != nil {
+		return nil, err
+	}
+	a.store.mu.Lock()
+	a.store.serial++
+	temp := path.Join(folder, fmt.Sprintf(".%s.%d", path.Base(clean), a.store.serial))
+	a.store.mu.Unlock()
+	u := &upload{access: a, store: a.store, ctx: ctx, temp: temp, name: clean, maxSum: a.store.maxSum(final)}
+	if err := a.store.enter(u); err != nil {
+		return nil, err
+	}
+	if u.file, err = a.store.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		a.store.leave(u)
+		return nil, err
+	}
+	return u, nil
+}
+
+const partialSuffix = ".partial"
+
+// partialName is where it is kept what came of an upload that broke off. No name from
+// the network is hidden.
+func partialName(name string) string {
+	return path.Join(path.Dir(name), "."+path.Base(name)+partialSuffix)
+}
+
+// resume begins an upload that goes on, at offset, where an earlier one ended: one
+// that broke off, or one that only seemed complete. A negative offset stands for that
+// end. The earlier octets are copied, so that the file under the name stays whole.
+func (a access) resume(ctx context.Context, name string, offset int64) (*upload, error) {
+	clean, final, err := a.uploadFolder(name)
+	if err != nil {
+		return nil, err
+	}
+	earlier, extends := partialName(clean), false
+	info, err := a.store.files.Stat(earlier)
+	if errors.Is(err, fs.ErrNotExist) {
+		earlier, extends = clean, !final[path.Base(clean)]
+		info, err = a.store.files.Stat(earlier)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && offset <= 0:
+		return a.create(ctx, name)
+	case err != nil:
+		return nil, err
+	case offset > info.Size():
+		return nil, fmt.Errorf("%w: only %d octets are here", errOffset, info.Size())
+	case offset < 0:
+		offset = info.Size()
+	}
+	u, err := a.create(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.begin(earlier, offset); err != nil {
+		u.abandon(err)
+		return nil, err
+	}
+	u.extends = extends
+	return u, nil
+}
+
+// begin copies the first n octets of a file.
+func (u *upload) begin(name string, n int64) error {
+	f, err := u.store.files.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := u.store.reserve(u, n); err != nil {
+		return err
+	}
+	u.size, err = io.CopyN(u.file, f, n)
+	return err
+}
+
+// remove deletes a file that has no final name, such as a temporary one of a
+// client that renames when it is done.
+func (a access) remove(name string) error {
+	clean, final, err := a.uploadFolder(name)
+	if err != nil {
+		return err
+	}
+	if final[path.Base(clean)] {
+		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrPermission}
+	}
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	if err := a.stillOpen(clean); err != nil {
+		return err
+	}
+	if partial := partialName(clean); a.store.exists(partial) {
+		if err := durable.Remove(a.store.files, partial); err != nil || !a.store.exists(clean) {
+			return err
+		}
+	}
+	return durable.Remove(a.store.files, clean)
+}
+
+func (s *store) exists(name string) bool {
+	_, err := s.files.Stat(name)
+	return err == nil
+}
+
+// rename gives a file without a final name its final one.
+func (a access) rename(from, to string) error {
+	cleanFrom, final, err := a.uploadFolder(from)
+	if err != nil {
+		return err
+	}
+	cleanTo, _, err := a.uploadFolder(to)
+	if err != nil {
+		return err
+	}
+	if final[path.Base(cleanFrom)] {
+		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrPermission}
+	}
+	return a.place(cleanFrom, cleanTo)
+}
+
+// place gives the complete file temp its name. A file that has the name
+// already stays if its contents are the same, and else is set aside. Nothing is placed
+// in a folder that was sealed since the upload began.
+func (a access) place(temp, name string) error {
+	s := a.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := a.stillOpen(name); err != nil {
+		return err
+	}
+	_, err := s.files.Stat(name)
+	taken := err == nil
+	if taken {
+		same, err := sameContents(s.files, temp, name)
+		if err != nil {
+			return err
+		}
+		if same {
+			return durable.Remove(s.files, temp)
+		}
+	}
+	if err := s.room(path.Dir(name), path.Base(temp)); err != nil {
+		return err
+	}
+	if taken {
+		if err := s.setAside(name); err != nil {
+			return err
+		}
+	}
+	return durable.Rename(s.files, temp, name)
+}
+
+// stillOpen refuses a name in a folder that takes no uploads any more. The store is
+// locked: a folder cannot be sealed between this look and the rename.
+func (a access) stillOpen(name string) error {
+	open := func(g *grant) bool { return g.folder != "" && g.folder == path.Dir(name) }
+	if a.grantedLocked(open) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+name))
+}
+
+// extend replaces the file that an upload began with.
+func (a access) extend(temp, name string) error {
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	if err := a.stillOpen(name); err != nil {
+		return err
+	}
+	return durable.Rename(a.store.files, temp, name)
+}
+
+func (s *store) setAside(name string) error {
+	for n := 1; n <= maxGrantFiles; n++ {
+		aside := fmt.Sprintf("%s~%d", name, n)
+		if _, err := s.files.Stat(aside); errors.Is(err, fs.ErrNotExist) {
+			return durable.Rename(s.files, name, aside)
+		}
+	}
+	return &fs.PathError{Op: "rename", Path: name, Err: fs.ErrExist}
+}
+
+// upload is a file on its way in.
+type upload struct {
+	access access
+	store  *store
+	ctx    context.Context
+	file   afero.File
+	temp   string
+	name   string
+	size   int64
+	gone   bool // abandoned
+
+	maxSum   int64 // of its folder
+	reserved int64 // of that sum, under the store's lock
+
+	extends bool // begins with all of the file that has the name
+}
+
+func (u *upload) Write(p []byte) (int, error) {
+	if u.size+int64(len(p)) > u.store.maxUpload {
+		err := fmt.Errorf("%w: more than %d octets", errTooLarge, u.store.maxUpload)
+		u.abandon(err) // before the client hears of it
+		return 0, err
+	}
+	if err := u.store.reserve(u, int64(len(p))); err != nil {
+		u.abandon(err)
+		return 0, err
+	}
+	if err := throttle(u.ctx, u.store.limiter, len(p)); err != nil {
+		return 0, err
+	}
+	n, err := u.file.Write(p)
+	u.size += int64(n)
+	return n, err
+}
+
+// commit makes the file visible, durably.
+func (u *upload) commit() error {
+	defer u.store.leave(u)
+	err := u.file.Sync()
+	if cerr := u.file.Close(); err == nil {
+		err = cerr
+	}
+	switch {
+	case err == nil && u.extends:
+		err = u.access.extend(u.temp, u.name)
+	case err == nil:
+		err = u.access.place(u.temp, u.name)
+	}
+	if err != nil {
+		return errors.Join(err, u.store.files.Remove(u.temp))
+	}
+	if partial := partialName(u.name); u.store.exists(partial) {
+		if err := durable.Remove(u.store.files, partial); err != nil {
+			u.store.log.Warn("part of an upload stays", "file", partial, "cause", err)
+		}
+	}
+	u.store.log.Info("file received", "file", u.name, "octets", u.size)
+	return nil
+}
+
+// abandon forgets what came so far.
+func (u *upload) abandon(why error) {
+	if u.gone {
+		return
+	}
+	u.gone = true
+	defer u.store.leave(u)
+	u.store.log.Warn("upload given up", "file", u.name, "octets", u.size, "cause", why)
+	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
+		u.store.log.Warn("temporary file stays", "file", u.temp, "cause", err)
+	}
+}
+
+// breakOff keeps what came so far for an upload that goes on from there.
+func (u *upload) breakOff(why error) {
+	if u.gone || u.size == 0 {
+		u.abandon(why)
+		return
+	}
+	u.gone = true
+	defer u.store.leave(u)
+	u.store.log.Warn("upload broke off", "file", u.name, "octets", u.size, "cause", why)
+	err := u.file.Sync()
+	if cerr := u.file.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = durable.Rename(u.store.files, u.temp, partialName(u.name))
+	}
+	if err != nil {
+		u.store.log.Warn("part of an upload is lost", "file", u.name, "cause", errors.Join(err, u.store.files.Remove(u.temp)))
+	}
+}

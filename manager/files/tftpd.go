@@ -1,0 +1,316 @@
+package files
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"example.com/iad/transfer/tftp"
+)
+
+// Bounds of the TFTP server, against clients that ask and then say no more.
+const (
+	maxTFTPTransfers = 512
+	maxTFTPPerHost   = 128 // many devices may stand behind one address
+	// tftpUnheard is how long a transfer keeps its place although nothing came from
+	// the client's port but the request: by then the answer was repeated twice. A
+	// device on a busy machine or far away has answered.
+	tftpUnheard = 3500 * time.Millisecond
+	// maxTFTPFailures of reading in a row mean that the socket is of no use.
+	maxTFTPFailures = 100
+	// tftpPatience is how long a client may be silent; a multiple of its own
+	// time-out if it names a long one.
+	tftpPatience = 20 * time.Second
+	// tftpFirstPatience is the same before anything has come from the client's
+	// port but a request, whose sender may be forged.
+	tftpFirstPatience = 8 * time.Second
+)
+
+// Why a transfer ends besides success.
+var (
+	errServerStops  = errors.New("the server stops")
+	errClientGone   = errors.New("the client is gone")
+	errClientSilent = errors.New("the client does not answer")
+	errSuperseded   = errors.New("the client asked for something else")
+	errCrowded      = errors.New("room is needed for other clients")
+)
+
+// tftpServer answers requests (RFC 1350, with the options of RFC 2347 to 2349
+// and the windows of RFC 7440). Every transfer has a socket and a goroutine of
+// its own.
+type tftpServer struct {
+	ctx    context.Context
+	store  *store
+	conn   *net.UDPConn
+	tasks  sync.WaitGroup
+	noise  *noise // refusals
+	dialer func(local netip.Addr, client netip.AddrPort) (net.Conn, error)
+
+	mu        sync.Mutex
+	transfers map[*tftpTransfer]struct{}
+	clients   map[netip.AddrPort]*tftpTransfer // the newest of each
+	hosts     map[netip.Prefix]int             // see hostOf
+}
+
+// tftpState tells how much a transfer deserves its place.
+type tftpState int
+
+const (
+	tftpOpening tftpState = iota // nothing came but the request
+	tftpRunning
+	tftpDone // staying in case the last acknowledgement was lost
+)
+
+// tftpTransfer is the server's record of one transfer.
+type tftpTransfer struct {
+	client  netip.AddrPort
+	local   netip.Addr // where the request arrived, if known
+	request string     // as it was received: repetitions are alike
+	begun   time.Time
+	cancel  context.CancelCauseFunc
+	state   tftpState // under the server's lock
+}
+
+func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer {
+	return &tftpServer{
+		ctx: ctx, store: s, conn: conn, noise: newNoise(s.log), dialer: dialTFTP,
+		transfers: map[*tftpTransfer]struct{}{}, clients: map[netip.AddrPort]*tftpTransfer{}, hosts: map[netip.Prefix]int{},
+	}
+}
+
+// serveTFTP answers read and write requests on conn until ctx ends, and ends
+// every transfer then. Any host may read what is published or granted and write
+// into granted folders: TFTP knows no users (RFC 1350).
+func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
+	server := newTFTPServer(ctx, s, conn)
+	tellDestination(conn)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends the read below; nobody hears of it
+	defer stop()
+	err := server.listen()
+	server.tasks.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (t *tftpServer) listen() error {
+	// One octet more than the longest request, so that a longer one shows.
+	buf, extra := make([]byte, 2048), make([]byte, 128)
+	for failures := 0; ; {
+		n, m, _, from, err := t.conn.ReadMsgUDPAddrPort(buf, extra)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			if failures++; failures == maxTFTPFailures {
+				return err
+			}
+			t.store.log.Debug("TFTP request lost", "cause", err)
+			continue
+		}
+		failures = 0
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if request, ok := parseTFTPRequest(buf[:n]); ok {
+			t.handle(request, string(buf[:n]), from, destination(extra[:m]))
+		}
+	}
+}
+
+// parseTFTPRequest reads a datagram that came to the server's own port. One that
+// is no request gets no answer. A request with an option whose value cannot be read
+// is served without options, as by a server that knows none; one without a file name
+// or a mode is left with neither.
+func parseTFTPRequest(b []byte) (tftp.Packet, bool) {
+	p, err := tftp.Parse(b)
+	switch {
+	case err == nil:
+	case p.Filename != "":
+		p.Options = tftp.Options{}
+	case len(b) >= 4:
+		p = tftp.Packet{Op: tftp.Op(binary.BigEndian.Uint16(b))}
+	}
+	return p, p.Op == tftp.OpReadRequest || p.Op == tftp.OpWriteRequest
+}
+
+// handle begins the transfer that a request asks for, if there is room. A request
+// that finds none is not answered: its sender repeats it.
+func (t *tftpServer) handle(p tftp.Packet, raw string, from netip.AddrPort, local netip.Addr) {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	transfer := &tftpTransfer{client: from, local: local, request: raw, begun: time.Now(), cancel: cancel}
+	if why := t.admit(transfer); why != "" {
+		cancel(nil)
+		if why != repeatedRequest {
+			t.noise.warn("TFTP request not served", "client", from, "cause", why)
+		}
+		return
+	}
+	t.tasks.Go(func() {
+		defer cancel(nil)
+		defer t.release(transfer)
+		t.serve(ctx, transfer, p)
+	})
+}
+
+// repeatedRequest is why a request is not served that is served already.
+const repeatedRequest = "repeated"
+
+// admit gives a transfer its place, or says why not.
+func (t *tftpServer) admit(n *tftpTransfer) (why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.clients[n.client]; old != nil {
+		if old.request == n.request && old.state != tftpDone {
+			return repeatedRequest
+		}
+		old.cancel(errSuperseded) // one port, one transfer
+	}
+	host := hostOf(n.client.Addr())
+	if t.hosts[host] >= maxTFTPPerHost && !t.evict(host) {
+		return "too many transfers with this host"
+	}
+	if len(t.transfers) >= maxTFTPTransfers && !t.evict(netip.Prefix{}) {
+		return "too many transfers"
+	}
+	t.transfers[n] = struct{}{}
+	t.clients[n.client] = n
+	t.hosts[host]++
+	return ""
+}
+
+// evict ends the transfer that will be missed least: the oldest that is done, or
+// else the oldest that got no answer for so long that the request must have been
+// forged; of one host if that is valid. A transfer that runs keeps its place: the
+// client has data already, and a device does not begin again by itself.
+func (t *tftpServer) evict(host netip.Prefix) bool {
+	var least *tftpTransfer
+	for x := range t.transfers {
+		if x.state == tftpRunning || host.IsValid() && hostOf(x.client.Addr()) != host {
+			continue
+		}
+		if x.state == tftpOpening && time.Since(x.begun) < tftpUnheard {
+			continue
+		}
+		if least == nil || x.state > least.state || x.state == least.state && x.begun.Before(least.begun) {
+			least = x
+		}
+	}
+	if least == nil {
+		return false
+	}
+	least.cancel(errCrowded)
+	t.forget(least)
+	return true
+}
+
+func (t *tftpServer) release(x *tftpTransfer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget(x)
+}
+
+// forget takes a transfer off the books, once.
+func (t *tftpServer) forget(x *tftpTransfer) {
+	if _, ok := t.transfers[x]; !ok {
+		return
+	}
+	delete(t.transfers, x)
+	if t.clients[x.client] == x {
+		delete(t.clients, x.client)
+	}
+	host := hostOf(x.client.Addr())
+	if t.hosts[host]--; t.hosts[host] == 0 {
+		delete(t.hosts, host)
+	}
+}
+
+func (t *tftpServer) setState(x *tftpTransfer, s tftpState) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x.state = s
+}
+
+// serve carries out one transfer and tells the client if it fails.
+func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) {
+	conn, err := t.dialer(x.local, x.client)
+	if err != nil {
+		t.noise.warn("TFTP request not served", "client", x.client, "cause", err)
+		return
+	}
+	link := newTFTPLink(ctx, conn, p, func(s tftpState) { t.setState(x, s) })
+	defer link.close()
+	log := t.store.log.With("client", x.client)
+	switch {
+	case p.Filename == "":
+		err = fmt.Errorf("%w: a request without file name or mode", errTFTPMode)
+	case p.Mode != tftp.ModeOctet:
+		err = fmt.Errorf("%w: mode %.16q: use binary (octet) mode", errTFTPMode, p.Mode)
+	case p.Op == tftp.OpReadRequest:
+		err = t.store.sendTFTP(link, p, log)
+	default:
+		err = t.store.receiveTFTP(link, p, log)
+	}
+	if err != nil {
+		link.refuse(err)
+		var gaveUp *tftpRefusal
+		if errors.As(err, &gaveUp) {
+			// A device that looked at the head of an image wants no more.
+			log.Debug("TFTP transfer ended by the client", "octets", link.octets, "cause", err)
+			return
+		}
+		t.noise.warn("TFTP transfer failed", "client", x.client, "file", p.Filename, "octets", link.octets, "cause", err)
+	}
+}
+
+// sendTFTP answers a read request.
+func (s *store) sendTFTP(link *tftpLink, p tftp.Packet, log *slog.Logger) error {
+	file, size, err := access{store: s}.open(p.Filename)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	inFlight := maxTFTPSendOctets
+	if s.limiter != nil { // a window is not to take longer than clients wait
+		inFlight = min(inFlight, int(s.limiter.Limit()/2))
+	}
+	accepted := acceptTFTP(p.Options, maxTFTPSendWindow, inFlight)
+	if p.Options.HasSize {
+		accepted.Size = size
+	}
+	if err := newTFTPSender(link, file, size, accepted, s.limiter).run(); err != nil {
+		return err
+	}
+	log.Info("file sent", "protocol", "TFTP", "file", p.Filename, "octets", size)
+	return nil
+}
+
+// receiveTFTP answers a write request. The last block is acknowledged when the
+// file is stored for good.
+func (s *store) receiveTFTP(link *tftpLink, p tftp.Packet, log *slog.Logger) error {
+	if p.Options.Size > s.maxUpload {
+		return fmt.Errorf("%w: more than %d octets", errTooLarge, s.maxUpload)
+	}
+	up, err := access{store: s}.create(link.ctx, p.Filename)
+	if err != nil {
+		return err
+	}
+	if err := s.fits(up, p.Options.Size); err != nil {
+		up.abandon(err)
+		return err
+	}
+	log.Debug("TFTP upload begins", "file", p.Filename)
+	r := newTFTPReceiver(link, up, acceptTFTP(p.Options, maxTFTPReceiveWindow, maxTFTPReceiveOctets))
+	if err := r.run(); err != nil {
+		up.abandon(err)
+		return err
+	}
+	link.setState(tftpDone)
+	r.dally()
+	return nil
+}

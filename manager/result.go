@@ -1,0 +1,57 @@
+package manager
+
+import (
+	"time"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// UpdateKind says what an Update tells.
+type UpdateKind string
+
+// Update tells an Observer what happens.
+type Update struct {
+	Kind      UpdateKind
+	Time      time.Time
+	Device    string // iadUpgDeviceId
+	Step      Step
+	Text      string
+	Operation *device.Operation
+	Backup    []files.BackupFile
+	Failure   error
+}
+
+// Observer is told what happens, in order, by the goroutine that runs
+// Upgrade; it should not block. Nil: nobody is told.
+type Observer func(Update)
+
+// StepResult sums up one operation of the procedure.
+type StepResult struct {
+	Step    Step
+	Kind    mib.OperationKind
+	Elapsed time.Duration
+	Octets  uint32
+}
+
+// Result sums up an upgrade or a part of one, also one that failed.
+type Result struct {
+	Device     string
+	OldVersion string // empty: rescue mode
+	NewVersion string // what runs at the end; empty if the device did not tell, or with Rescue
+	Rescue     bool   // no software runs at the end: rescue mode
+	Folder     string // of the backup: on this machine, or else on the file server
+	Place      string // for people: where the backup is; empty if none was made
+	Backup     []files.BackupFile
+	Operations []StepResult
+	Elapsed    time.Duration
+	// OnDefaults: no configuration data are in force at the end, but the
+	// defaults of the software.
+	OnDefaults bool
+	// Unchanged: there was nothing to be done.
+	Unchanged bool
+	// GoesOn is an operation that the device is still carrying out at the end,
+	// nil for none.
+	GoesOn *device.Operation
+}

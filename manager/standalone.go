@@ -1,0 +1,127 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"example.com/iad/internal/clock"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// Backup is steps 100 to 120 alone.
+func Backup(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
+	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
+		return u.backUp(ctx)
+	})
+}
+
+// Recover is steps 170 to 190 alone, from a backup that ReadBackup describes.
+func Recover(ctx context.Context, plan Plan, folder string, list []files.BackupFile, operator Operator, observe Observer) (Result, error) {
+	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		u.record.Folder, u.record.Backup, u.result.Folder = folder, list, folder
+		if err := u.ownBackup(ctx, folder); err != nil {
+			return err
+		}
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
+		u.note(StepRecover, fmt.Sprintf("from %s: %d files", folder, len(list)))
+		return u.recover(ctx)
+	})
+}
+
+// Convert has the device convert configuration data that it holds in another
+// format than its software's.
+func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
+	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
+		u.begin(StepRecover, "convert the configuration data on the device")
+		_, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, device.Request{Kind: mib.OperationKindConvertConfig})
+		return err
+	})
+}
+
+// Rollback is step 160 alone: back to the software in the other bank.
+func Rollback(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
+	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		if err := u.bind(ctx); err != nil {
+			return err
+		}
+		before, err := u.plan.Client.Banks(ctx)
+		if err != nil {
+			return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
+		}
+		u.begin(StepRestore, "go back to the software in the other bank")
+		if _, err := u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, device.Request{Kind: mib.OperationKindRestoreOldSoftware}); err != nil {
+			return err
+		}
+		after, err := u.plan.Client.Banks(ctx)
+		u.result.Unchanged = err == nil && sameRoles(before[0], after[0]) && sameRoles(before[1], after[1])
+		return nil
+	})
+}
+
+func sameRoles(a, b device.Bank) bool { return a.Running == b.Running && a.Next == b.Next }
+
+// Reset restarts the device.
+func Reset(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
+	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
+		u.warnOfIdentity()
+		u.begin(StepUpdate, "reset the device")
+		request := device.Request{Kind: mib.OperationKindReset}
+		if u.plan.Force {
+			request.Options = []device.Option{device.Force}
+		}
+		_, err := u.perform(ctx, StepUpdate, StepUpdateWatch, u.plan.Limits.Restore, request)
+		return err
+	})
+}
+
+// Abort stops the operation that a device carries out and returns how it ended: it may
+// have been quicker. Nil without an error: there was none to be stopped.
+func Abort(ctx context.Context, c *device.Client, owner string) (*device.Operation, error) {
+	op, err := c.Operation(ctx)
+	if err != nil || op.ID == 0 || op.Final() {
+		return nil, err
+	}
+	return c.AbortOperation(ctx, clock.System{}, owner, op, 15*time.Second, time.Second)
+}
+
+// Confirm accepts the software that is on trial and returns its bank. Nil without an
+// error: none was on trial.
+func Confirm(ctx context.Context, c *device.Client, owner string) (*device.Bank, error) {
+	banks, err := c.Banks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(banks[:], func(b device.Bank) bool { return b.State == mib.BankStateTrial })
+	if i < 0 {
+		return nil, nil
+	}
+	if err := c.Command(ctx, device.Request{Kind: mib.OperationKindConfirm, ID: device.NewReqID(), Owner: owner}); err != nil {
+		return nil, err
+	}
+	return &banks[i], nil
+}
+
+func runStandalone(ctx context.Context, plan Plan, operator Operator, observe Observer, do func(*upgrade, context.Context) error) (Result, error) {
+	plan.Journal, plan.Resume, plan.Image = nil, false, nil
+	u, err := prepare(ctx, plan, operator, observe)
+	if err != nil {
+		return Result{}, err
+	}
+	defer u.close()
+	err = do(u, ctx)
+	last, cancel := afterwards(ctx)
+	defer cancel()
+	return u.summary(last), err
+}

@@ -1,0 +1,383 @@
+package trap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gosnmp/gosnmp"
+	"github.com/spf13/afero"
+	"golang.org/x/time/rate"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// ListenerConfig says what notifications are accepted.
+type ListenerConfig struct {
+	// Listen is HOST:PORT; the usual port is 162, port 0 takes a free one.
+	Listen string
+	// Communities that may vouch for SNMPv2c notifications; none: any, but with Users
+	// SNMPv2c is refused then.
+	Communities []string
+	// AnyCommunity accepts SNMPv2c with other communities too. As without Communities,
+	// nothing is remembered of who sends with them, so that what a device sends twice
+	// is told twice, except to a subscription that names the device.
+	AnyCommunity bool
+	// Users of SNMPv3. Several may have the same name: each is tried.
+	Users []device.User
+	// Root is where devices have IAD-UPGRADE-MIB; nil: mib.DefaultRoot.
+	Root mib.OID
+	// Files keeps the identity by which senders of SNMPv3 informs know the listener at
+	// its address, in listener/; nil, or with port 0: a new one at every start. snmpd
+	// learns it once, and sends nothing to a listener that comes back with another.
+	Files afero.Fs
+	// Now tells the time; nil: time.Now.
+	Now func() time.Time
+	// Log gets what was dropped, and why; nil: nothing.
+	Log *slog.Logger
+}
+
+// Listener receives traps and informs of many devices on one socket and
+// hands them to subscribers. Duplicates of an event are dropped here.
+type Listener struct {
+	cfg    ListenerConfig
+	conn   *net.UDPConn
+	module *mib.Module
+	codec  gosnmp.GoSNMP // decodes SNMPv2c
+	usm    *usmReceiver
+	noise  *rate.Limiter // of warnings
+	done   chan struct{}
+
+	mu        sync.Mutex
+	subs      []*Subscription
+	sequences map[string]*sequence // by device identity
+}
+
+// maxDevices bounds how many devices' sequences are followed.
+const maxDevices = 20_000
+
+// Listen opens the socket and starts to receive, until Close.
+func Listen(cfg ListenerConfig) (*Listener, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	address, err := net.ResolveUDPAddr("udp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("notification listener: %w", err)
+	}
+	conn, err := net.ListenUDP("udp", address)
+	if err != nil {
+		return nil, fmt.Errorf("notification listener: %w", err)
+	}
+	// Hundreds of devices may report at the same instant.
+	if err := conn.SetReadBuffer(1 << 20); err != nil {
+		cfg.Log.Debug("receive buffer stays small", "cause", err)
+	}
+	usm, err := newUSM(cfg, address, conn)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	l := &Listener{
+		cfg: cfg, conn: conn, module: mib.NewModule(cfg.Root), usm: usm,
+		codec: gosnmp.GoSNMP{Version: gosnmp.Version2c},
+		noise: rate.NewLimiter(rate.Every(10*time.Second), 5),
+		done:  make(chan struct{}), sequences: make(map[string]*sequence),
+	}
+	go l.receive()
+	return l, nil
+}
+
+// newUSM begins with the identity that the listener has at its address.
+func newUSM(cfg ListenerConfig, address *net.UDPAddr, conn *net.UDPConn) (*usmReceiver, error) {
+	files := cfg.Files
+	if address.Port == 0 {
+		files = nil
+	}
+	self, err := startEngine(files, conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	if err != nil && self.id == "" {
+		return nil, err
+	}
+	if err != nil {
+		cfg.Log.Warn("the notification listener has a new identity; restart snmpd if no informs come", "cause", err)
+	}
+	return newUSMReceiver(cfg.Users, cfg.Now, self)
+}
+
+// Addr returns the address that the listener receives on.
+func (l *Listener) Addr() netip.AddrPort {
+	return l.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// Close ends receiving and closes the channels of all subscriptions.
+func (l *Listener) Close() error {
+	err := l.conn.Close()
+	<-l.done
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.subs {
+		close(s.queue)
+	}
+	l.subs = nil
+	return err
+}
+
+func (l *Listener) receive() {
+	defer close(l.done)
+	buf := make([]byte, 65535)
+	for {
+		n, from, err := l.conn.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			l.cfg.Log.Warn("notification not read", "cause", err)
+			continue
+		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		answer, err := l.handle(slices.Clone(buf[:n]), from)
+		level := slog.LevelDebug
+		if errors.Is(err, errNoCredentials) && l.noise.Allow() { // strangers can cause it at will
+			level = slog.LevelWarn
+		}
+		if err != nil {
+			l.cfg.Log.Log(context.Background(), level, "notification dropped", "from", from, "cause", err)
+		}
+		if answer == nil {
+			continue
+		}
+		if _, err := l.conn.WriteToUDPAddrPort(answer, from); err != nil {
+			l.cfg.Log.Warn("inform not answered", "from", from, "cause", err)
+		}
+	}
+}
+
+// handle decodes one message, delivers it and returns what is to be sent
+// back, nil for nothing.
+func (l *Listener) handle(message []byte, from netip.AddrPort) ([]byte, error) {
+	version, err := messageVersion(message)
+	if err != nil {
+		return nil, err
+	}
+	var packet *gosnmp.SnmpPacket
+	switch version {
+	case gosnmp.Version2c:
+		if !l.acceptsV2() {
+			return nil, errors.New("SNMPv2c is not accepted: only users of SNMPv3 are configured")
+		}
+		packet, err = l.decodeV2(message)
+	case gosnmp.Version3:
+		var report []byte
+		if packet, report, err = l.usm.decode(message); packet == nil {
+			return report, err
+		}
+	default:
+		return nil, fmt.Errorf("SNMP version %d is not accepted", version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if packet.PDUType != gosnmp.SNMPv2Trap && packet.PDUType != gosnmp.InformRequest {
+		return nil, fmt.Errorf("%v is no notification", packet.PDUType)
+	}
+	if err := l.accept(packet, from); err != nil {
+		return nil, err
+	}
+	if packet.PDUType == gosnmp.InformRequest {
+		return l.acknowledge(packet)
+	}
+	return nil, nil
+}
+
+// messageVersion reads the version from the start of a message, without
+// which the right decoder cannot be chosen.
+func messageVersion(b []byte) (gosnmp.SnmpVersion, error) {
+	if len(b) < 2 || b[0] != byte(gosnmp.Sequence) {
+		return 0, errors.New("not an SNMP message")
+	}
+	at := 2
+	if b[1]&0x80 != 0 {
+		at += int(b[1] & 0x7f)
+	}
+	if len(b) < at+3 || b[at] != byte(gosnmp.Integer) || b[at+1] != 1 {
+		return 0, errors.New("not an SNMP message")
+	}
+	return gosnmp.SnmpVersion(b[at+2]), nil
+}
+
+func (l *Listener) decodeV2(message []byte) (*gosnmp.SnmpPacket, error) {
+	packet, err := decodeSafely(func() (*gosnmp.SnmpPacket, error) { return l.codec.SnmpDecodePacket(message) })
+	if err != nil {
+		return nil, err
+	}
+	if !l.cfg.AnyCommunity && len(l.cfg.Communities) > 0 && !slices.Contains(l.cfg.Communities, packet.Community) {
+		return nil, errors.New("community not accepted")
+	}
+	return packet, nil
+}
+
+// acceptsV2 reports whether SNMPv2c is configured.
+func (l *Listener) acceptsV2() bool {
+	return l.cfg.AnyCommunity || len(l.cfg.Communities) > 0 || len(l.cfg.Users) == 0
+}
+
+// vouched reports whether a message's sender knows a secret of the configuration.
+func (l *Listener) vouched(packet *gosnmp.SnmpPacket) bool {
+	if packet.Version == gosnmp.Version3 {
+		return packet.MsgFlags&gosnmp.AuthNoPriv != 0
+	}
+	return slices.Contains(l.cfg.Communities, packet.Community)
+}
+
+var trapOID = mib.MustParseOID("1.3.6.1.6.3.1.1.4.1.0") // snmpTrapOID.0, RFC 3418
+
+// accept finds out which notification it is and delivers it.
+func (l *Listener) accept(packet *gosnmp.SnmpPacket, from netip.AddrPort) error {
+	var kind *mib.Notification
+	var vbs []mib.Varbind
+	for _, pdu := range packet.Variables {
+		vb, err := device.DecodePDU(pdu)
+		if err != nil {
+			return err
+		}
+		if vb.OID.Compare(trapOID) == 0 {
+			kind, _ = l.module.NotificationByOID(vb.Value.OID)
+			continue
+		}
+		vbs = append(vbs, vb)
+	}
+	if kind == nil {
+		return nil // of another module: received, of no interest here
+	}
+	n, err := parseNotification(l.module, kind, vbs)
+	if err != nil {
+		return err
+	}
+	n.From, n.Received, n.Inform = from, l.cfg.Now(), packet.PDUType == gosnmp.InformRequest
+	n.User = packet.Community
+	if usm, ok := packet.SecurityParameters.(*gosnmp.UsmSecurityParameters); ok && packet.Version == gosnmp.Version3 {
+		n.User = usm.UserName
+	}
+	l.deliver(n, l.vouched(packet))
+	return nil
+}
+
+// deliver hands a notification to its subscribers. The numbers of a device's events are
+// followed if somebody vouches for the sender, or if a subscription names the device:
+// strangers can make up devices without end.
+func (l *Listener) deliver(n *Notification, vouched bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seq := l.sequences[n.DeviceID]
+	if seq == nil && (vouched && len(l.sequences) < maxDevices || l.named(n.DeviceID)) {
+		seq = new(sequence)
+		l.sequences[n.DeviceID] = seq
+	}
+	if seq != nil {
+		duplicate, missed := seq.judge(n)
+		if duplicate {
+			l.cfg.Log.Debug("duplicate", "device", n.DeviceID, "seq", n.Seq)
+			return
+		}
+		n.Missed = missed
+	}
+	for _, s := range l.subs {
+		s.offer(n)
+	}
+}
+
+// named reports whether a subscription is for one device, and for this one.
+func (l *Listener) named(deviceID string) bool {
+	return slices.ContainsFunc(l.subs, func(s *Subscription) bool { return s.filter.DeviceID == deviceID })
+}
+
+// acknowledge makes the response to an inform (RFC 3416 section 4.2.7).
+func (l *Listener) acknowledge(packet *gosnmp.SnmpPacket) ([]byte, error) {
+	packet.PDUType, packet.Error, packet.ErrorIndex = gosnmp.GetResponse, gosnmp.NoError, 0
+	if packet.Version == gosnmp.Version3 {
+		return l.usm.encode(packet)
+	}
+	return packet.MarshalMsg()
+}
+
+// Filter chooses notifications; both parts must fit if both are given.
+type Filter struct {
+	// DeviceID is the identity of the device; empty: any.
+	DeviceID string
+	// From is the address that it comes from; zero: any.
+	From netip.Addr
+}
+
+// Subscription is a stream of notifications.
+type Subscription struct {
+	filter   Filter
+	listener *Listener
+	queue    chan *Notification
+}
+
+// Subscribe begins a stream. Its buffer holds size notifications; when it is
+// full the oldest is dropped, so that a slow reader delays nobody.
+func (l *Listener) Subscribe(f Filter, size int) *Subscription {
+	s := &Subscription{filter: f, listener: l, queue: make(chan *Notification, max(size, 1))}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.subs = append(l.subs, s)
+	return s
+}
+
+// C is closed by Close of the listener or of the subscription.
+func (s *Subscription) C() <-chan *Notification { return s.queue }
+
+// Next waits for a notification; after Close it returns net.ErrClosed.
+func (s *Subscription) Next(ctx context.Context) (*Notification, error) {
+	select {
+	case n, ok := <-s.queue:
+		if !ok {
+			return nil, net.ErrClosed
+		}
+		return n, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Close ends the stream.
+func (s *Subscription) Close() {
+	l := s.listener
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.subs, s); i >= 0 {
+		l.subs = slices.Delete(l.subs, i, i+1)
+		close(s.queue)
+	}
+}
+
+// offer is called with the listener's lock held.
+func (s *Subscription) offer(n *Notification) {
+	if s.filter.DeviceID != "" && s.filter.DeviceID != n.DeviceID {
+		return
+	}
+	if s.filter.From.IsValid() && s.filter.From != n.From.Addr() {
+		return
+	}
+	for {
+		select {
+		case s.queue <- n:
+			return
+		default:
+		}
+		select {
+		case <-s.queue:
+		default:
+		}
+	}
+}

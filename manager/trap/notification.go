@@ -1,0 +1,94 @@
+package trap
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// Notification is one notification of IAD-UPGRADE-MIB as it was received.
+// Fields that its kind does not carry are zero.
+type Notification struct {
+	Kind     *mib.Notification
+	From     netip.AddrPort
+	Received time.Time
+	// User is the SNMPv3 user or the community that vouches for it.
+	User string
+	// Inform: the sender was told that it arrived.
+	Inform bool
+
+	DeviceID string
+	Seq      uint32 // iadUpgEventSeq
+	Op       device.Operation
+	// Bank and what follows are of iadUpgBankSwitched and iadUpgRolledBack.
+	Bank          device.Bank
+	Version       string // of the software that runs
+	ConfigFormat  uint32
+	RestartReason mib.RestartReasonEnum
+	RestartCount  uint32
+	ResetRequired bool
+
+	// Missed is how many events of this device between the last one received
+	// and this one were not; a manager reads them from iadUpgEventTable.
+	Missed uint32
+}
+
+// Is tells the kind of the notification.
+func (n *Notification) Is(kind *mib.Notification) bool { return n.Kind == kind }
+
+// parseNotification sorts the varbinds of a notification into its fields.
+// Objects that do not belong to it are ignored; one whose text is longer than the
+// module allows, or that names no device, is an error.
+func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind) (*Notification, error) {
+	n := &Notification{Kind: kind}
+	var roles []byte
+	fields := []device.Field{
+		device.Text(mib.DeviceId, &n.DeviceID), device.Number(mib.EventSeq, &n.Seq), device.Number(mib.OpId, &n.Op.ID),
+		device.Number(mib.OpReqId, &n.Op.ReqID), device.Text(mib.OpOwner, &n.Op.Owner), device.Number(mib.OpKind, &n.Op.Kind),
+		device.Number(mib.OpState, &n.Op.State), device.Number(mib.OpPhase, &n.Op.Phase), device.Number(mib.OpPercent, &n.Op.Percent),
+		device.Number(mib.OpBytesDone, &n.Op.BytesDone), device.Number(mib.OpBytesTotal, &n.Op.BytesTotal),
+		device.Number(mib.OpAttempt, &n.Op.Attempt), device.Seconds(mib.OpTimeLeft, &n.Op.TimeLeft),
+		device.Seconds(mib.OpElapsed, &n.Op.Elapsed), device.Number(mib.OpFailCause, &n.Op.Cause),
+		device.Text(mib.OpFailText, &n.Op.Text), device.Number(mib.OpAdvice, &n.Op.Advice),
+		device.Octets(mib.BankRoles, &roles), device.Number(mib.BankState, &n.Bank.State), device.Text(mib.BankVersion, &n.Bank.Version),
+		device.Number(mib.BankError, &n.Bank.Error), device.Text(mib.BankErrorText, &n.Bank.ErrorText),
+		device.Text(mib.SoftwareVersion, &n.Version), device.Number(mib.ConfigFormat, &n.ConfigFormat),
+		device.Number(mib.RestartReason, &n.RestartReason), device.Number(mib.RestartCount, &n.RestartCount),
+		device.Truth(mib.ResetRequired, &n.ResetRequired),
+	}
+	for _, vb := range vbs {
+		object, index, ok := m.Lookup(vb.OID)
+		if !ok || !device.Fits(object, vb.Value) {
+			continue
+		}
+		for _, f := range fields {
+			if f.Object == object {
+				if !device.Sized(object, vb.Value) {
+					return nil, fmt.Errorf("%s of %d octets", object.Name, len(vb.Value.Bytes))
+				}
+				f.Set(vb.Value)
+			}
+		}
+		if object.Row == mib.BankEntry && len(index) == 1 && (index[0] == 1 || index[0] == 2) {
+			n.Bank.Number = int(index[0])
+		}
+	}
+	if n.DeviceID == "" {
+		return nil, fmt.Errorf("%s without %s", kind.Name, mib.DeviceId.Name)
+	}
+	n.Bank.Running = mib.HasBit(roles, mib.BankRolesRunning)
+	n.Bank.Next = mib.HasBit(roles, mib.BankRolesNextBoot)
+	n.Bank.Fallback = mib.HasBit(roles, mib.BankRolesFallback)
+	if n.Is(mib.NotifyOpCompleted) {
+		n.Op.State, n.Op.Percent = mib.OperationStateSucceeded, 100
+	}
+	return n, nil
+}
+
+// String shows device, kind and number, for logs.
+func (n *Notification) String() string {
+	return fmt.Sprintf("%s %s #%d", n.DeviceID, n.Kind.Name, n.Seq)
+}
