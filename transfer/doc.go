@@ -18,4 +18,11 @@
 // of our own: pin/tftp has no windows, takes no context, and does not answer a
 // repeated block, so that each lost acknowledgement costs it a full time-out.
 // Lockstep is nothing but a window of one block, so one client serves both.
+//
+// The path of a firmware byte that comes by TFTP: [tftp.Link] (transfer/tftp/socket.go,
+// link.go, packet.go) takes the datagram from the server and no other, receiver.go puts its
+// block in order and acknowledges it, ring.go hands the window to whoever reads, flow.go
+// counts the octets and holds them to the rate limit. agent/banks.go makes that reader a
+// source of images; bank/fetch.go reads it and bank/writer.go stores and hashes it. By
+// FTP, ftpdata.go stands in for the first four.
 package transfer

@@ -19,9 +19,6 @@ const copyBuffer = 128 << 10
 // more in timers than they smooth.
 const limitBurst = 4 << 10
 
-// errStalled says that nothing arrived for the server's time-out.
-var errStalled = errors.New("nothing arrived in time")
-
 func newLimiter(octetsPerSecond int) *rate.Limiter {
 	if octetsPerSecond <= 0 {
 		return nil

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// ring carries octets from the goroutine that receives to the one that reads. It
-// never grows: who receives asks for room first. The reader is woken by flush
-// only, so that it does not run once a block.
+// ring carries octets from the goroutine that receives to the one that reads: it is
+// the client's tftp.Sink. It never grows: who receives asks for room first. The reader
+// is woken when a window is complete, so that it does not run once a block.
 type ring struct {
 	mu     sync.Mutex
 	buf    []byte
@@ -24,24 +24,36 @@ func newRing(size int) *ring {
 	return &ring{buf: make([]byte, size), filled: make(chan struct{}, 1), emptied: make(chan struct{}, 1)}
 }
 
-// room returns how many octets fit, and whether anybody still reads.
-func (r *ring) room() (n int, reading bool) {
+// Room hands out what was written and asks for room for n octets more.
+func (r *ring) Room(n int) (<-chan struct{}, error) {
+	wake(r.filled)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.buf) - r.used, !r.closed
+	switch {
+	case r.closed:
+		return nil, errCancelled
+	case len(r.buf)-r.used < n:
+		return r.emptied, nil
+	}
+	return nil, nil
 }
 
-// write takes p, for which there must be room.
-func (r *ring) write(p []byte) {
+// Write takes p, for which there must be room.
+func (r *ring) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := (r.start + r.used) % len(r.buf)
 	n := copy(r.buf[at:], p)
 	copy(r.buf, p[n:])
 	r.used += len(p)
+	return len(p), nil
 }
 
-func (r *ring) flush() { wake(r.filled) }
+// End says that the file is complete.
+func (r *ring) End() error {
+	r.end(io.EOF)
+	return nil
+}
 
 // end says what comes after the octets written.
 func (r *ring) end(err error) {

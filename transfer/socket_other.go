@@ -5,5 +5,3 @@ package transfer
 import "net"
 
 func limitUnsent(net.Conn) {}
-
-func tuneUDP(*net.UDPConn) {}

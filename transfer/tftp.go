@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -25,6 +24,8 @@ const (
 	// serverInterval is the retransmission interval that the server is asked for,
 	// the least there is: some repeat a lost block only when it has passed.
 	serverInterval = time.Second
+	// leastRing is the least memory between receiving and reading.
+	leastRing = 256 << 10
 )
 
 // tftpSession has no connection: every transfer is on its own.
@@ -88,11 +89,11 @@ func ladder(block, window int) []terms {
 	return append(steps, terms{block: tftp.DefaultBlockSize, window: 1, plain: true})
 }
 
-// Why to come down the ladder.
-var (
-	errOptionsRefused = errors.New("the server refuses the options")
-	errNothingThrough = errors.New("no data came through")
-)
+// errOptionsRefused is why to come down the ladder to its end.
+var errOptionsRefused = errors.New("the server refuses the options")
+
+// errCancelled is why a link ends that nobody waits for any more.
+var errCancelled = errors.New("transfer cancelled")
 
 // negotiate runs attempt down the ladder until it gets somewhere: block by block
 // smaller when nothing comes through, at once to the end when the server does
@@ -104,7 +105,7 @@ func (s *tftpSession) negotiate(attempt func(terms) error) error {
 		switch {
 		case errors.Is(err, errOptionsRefused) && !last:
 			i = len(s.steps) - 1
-		case errors.Is(err, errNothingThrough) && !last:
+		case errors.Is(err, tftp.ErrNothingThrough) && !last:
 			i++
 		default:
 			if err == nil {
@@ -118,11 +119,11 @@ func (s *tftpSession) negotiate(attempt func(terms) error) error {
 
 // patience is how long to wait for the first block before smaller ones are tried.
 // With the smallest it is the server's time-out.
-func (s *tftpSession) patience(t terms, rtt *roundTrip) time.Duration {
+func (s *tftpSession) patience(t terms, rtt *tftp.RoundTrip) time.Duration {
 	if t.plain {
 		return s.server.Timeout
 	}
-	return min(s.server.Timeout/time.Duration(len(s.steps)), max(10*rtt.timeout(), firstBlockPatience))
+	return min(s.server.Timeout/time.Duration(len(s.steps)), max(10*rtt.Timeout(), firstBlockPatience))
 }
 
 // request makes the packet that asks for a transfer under terms.
@@ -143,22 +144,21 @@ func (s *tftpSession) request(op tftp.Op, path string, t terms, size int64) []by
 	return tftp.AppendRequest(nil, op, path, o)
 }
 
-// accept judges an OACK against what was asked for.
-func accept(t terms, o tftp.Options) (terms, error) {
-	got := terms{block: tftp.DefaultBlockSize, window: 1}
-	if o.BlockSize != 0 {
-		if t.plain || o.BlockSize > t.block {
-			return got, fmt.Errorf("%w: it wants blksize %d", errOptionsRefused, o.BlockSize)
-		}
-		got.block = o.BlockSize
+// accept judges the server's answer to a request: an OACK, or what a server that ignores
+// options begins with.
+func accept(t terms, p tftp.Packet, plain tftp.Op) (tftp.Options, error) {
+	o := p.Options
+	switch {
+	case p.Op == plain && (plain == tftp.OpData || p.Block == 0):
+		return tftp.Options{}, nil
+	case p.Op != tftp.OpOptionAck:
+		return o, &causeError{CauseProtocolError, fmt.Errorf("the server answers the request with operation %d", p.Op)}
+	case o.BlockSize != 0 && (t.plain || o.BlockSize > t.block):
+		return o, fmt.Errorf("%w: it wants blksize %d", errOptionsRefused, o.BlockSize)
+	case o.Window != 0 && (t.plain || o.Window > t.window):
+		return o, fmt.Errorf("%w: it wants windowsize %d", errOptionsRefused, o.Window)
 	}
-	if o.Window != 0 {
-		if t.plain || o.Window > t.window {
-			return got, fmt.Errorf("%w: it wants windowsize %d", errOptionsRefused, o.Window)
-		}
-		got.window = o.Window
-	}
-	return got, nil
+	return o, nil
 }
 
 // addresses resolves the server's host.
@@ -195,40 +195,51 @@ func (s *tftpSession) each(ctx context.Context, f func(netip.AddrPort) error) er
 	return err
 }
 
-// ask sends a request until the server answers it, and makes the one who does
-// the peer.
-func (s *tftpSession) ask(sock *tftpSocket, request []byte, rtt *roundTrip) (tftp.Packet, error) {
-	giveUp := time.Now().Add(s.server.Timeout)
-	for first := true; ; first = false {
-		sent := time.Now()
-		if !sent.Before(giveUp) {
-			return tftp.Packet{}, &causeError{CauseServerUnreachable, errors.New("no answer")}
-		}
-		if err := sock.send(request); err != nil {
-			return tftp.Packet{}, err
-		}
-		p, from, err := sock.receive(earlier(sent.Add(min(rtt.timeout(), s.server.Timeout/3)), giveUp))
-		switch {
-		case err == nil:
-			sock.lock(from)
-			if first {
-				rtt.sample(time.Since(sent))
-			}
-			rtt.answered()
-			return p, nil
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return p, optionsRefused(err)
-		}
-		rtt.silent()
+// ask opens a link and sends a request until the server answers it.
+func (s *tftpSession) ask(ctx context.Context, server netip.AddrPort, op tftp.Op, path string, t terms, size int64) (*tftp.Link, tftp.Packet, error) {
+	link, err := tftp.Open(ctx, server, t.block)
+	if err != nil {
+		return nil, tftp.Packet{}, err
 	}
+	link.Patience = s.server.Timeout
+	p, err := link.Ask(s.request(op, path, t, size))
+	if err != nil {
+		err = optionsRefused(err)
+		end(link, err)
+		return nil, p, err
+	}
+	link.FirstPatience = s.patience(t, &link.RoundTrip)
+	return link, p, nil
+}
+
+// end closes a link, and tells the server if it does not know that the transfer failed.
+func end(link *tftp.Link, err error) {
+	var told *tftp.ErrorPacket
+	switch {
+	case err == nil, errors.As(err, &told):
+	case errors.Is(err, errOptionsRefused):
+		link.Abort(tftp.ErrOptions, "option not asked for")
+	default:
+		link.Abort(tftp.ErrNotDefined, "giving up")
+	}
+	link.Close()
 }
 
 // optionsRefused marks the answers to a request that some servers have for
 // options which they do not know.
 func optionsRefused(err error) error {
-	var r *replyError
-	if errors.As(err, &r) && (r.code == int(tftp.ErrOptions) || r.code == int(tftp.ErrIllegal)) || errors.Is(err, tftp.ErrMalformed) {
+	var p *tftp.ErrorPacket
+	if errors.As(err, &p) && (p.Code == tftp.ErrOptions || p.Code == tftp.ErrIllegal) || errors.Is(err, tftp.ErrMalformed) {
 		return fmt.Errorf("%w: %w", errOptionsRefused, err)
+	}
+	return err
+}
+
+// inWords makes an ERROR packet the server's reply.
+func inWords(err error) error {
+	var p *tftp.ErrorPacket
+	if errors.As(err, &p) {
+		return &replyError{protocol: TFTP, code: int(p.Code), text: p.Message}
 	}
 	return err
 }
@@ -237,90 +248,100 @@ func (s *tftpSession) get(ctx context.Context, path string, offset int64) (io.Re
 	if offset > 0 {
 		return nil, 0, &causeError{CauseBadRequest, fmt.Errorf("%w: TFTP has no offset", ErrNoResume)}
 	}
-	var r *tftpReceiver
+	var d *tftpDownload
+	size := int64(-1)
 	err := s.each(ctx, func(server netip.AddrPort) error {
 		return s.negotiate(func(t terms) (err error) {
-			r, err = s.startGet(ctx, server, path, t)
+			d, size, err = s.startGet(ctx, server, path, t)
 			return err
 		})
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, inWords(err)
 	}
-	s.behind.Add(1)
-	go func() {
-		defer s.behind.Done()
-		r.run(s.ctx)
-	}()
-	return r, r.size, nil
+	s.behind.Go(func() { d.run(s.ctx) })
+	return d, size, nil
 }
 
 // startGet brings a download to its first block: until then nothing has been
 // handed out, and other terms can be tried.
-func (s *tftpSession) startGet(ctx context.Context, server netip.AddrPort, path string, t terms) (*tftpReceiver, error) {
-	sock, err := openTFTP(ctx, server, t.block)
+func (s *tftpSession) startGet(ctx context.Context, server netip.AddrPort, path string, t terms) (*tftpDownload, int64, error) {
+	link, p, err := s.ask(ctx, server, tftp.OpReadRequest, path, t, 0)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	r := &tftpReceiver{sock: sock, stall: s.server.Timeout, size: -1}
-	p, err := s.ask(sock, s.request(tftp.OpReadRequest, path, t, 0), &r.rtt)
+	o, err := accept(t, p, tftp.OpData)
+	block, window := o.Terms()
+	d := &tftpDownload{link: link}
 	if err == nil {
-		err = r.begin(p, t, s.patience(t, &r.rtt))
+		d.ring = newRing(max(leastRing, 2*int(block*window)))
+		d.receiver = tftp.NewReceiver(link, d.ring, o, nil)
+		d.receiver.KeepEarly = true
+		err = d.receiver.Begin(p)
 	}
 	if err != nil {
-		if errors.Is(err, errOptionsRefused) {
-			sock.abort(tftp.ErrOptions, "option not asked for")
-		} else {
-			sock.abort(tftp.ErrNotDefined, "giving up")
-		}
-		sock.close()
-		return nil, err
+		end(link, err)
+		return nil, 0, err
 	}
-	s.options.Log.Debug("tftp: receiving", "file", path, "blksize", r.block, "windowsize", r.window, "size", r.size)
-	return r, nil
+	size := int64(-1)
+	if o.HasSize {
+		size = o.Size
+	}
+	s.options.Log.Debug("tftp: receiving", "file", path, "blksize", block, "windowsize", window, "size", size)
+	return d, size, nil
+}
+
+// tftpDownload is the reader of a file that is received meanwhile.
+type tftpDownload struct {
+	*ring
+	link     *tftp.Link
+	receiver *tftp.Receiver
+}
+
+// run receives the file, then stays for a while in case the last ACK was lost.
+func (d *tftpDownload) run(behind context.Context) {
+	stop := context.AfterFunc(behind, func() { d.link.Cancel(errCancelled) })
+	defer stop()
+	err := d.receiver.Run()
+	if err == nil {
+		d.receiver.Dally()
+	} else {
+		d.ring.end(inWords(err))
+	}
+	end(d.link, err)
+}
+
+// Close ends the transfer if it has not ended.
+func (d *tftpDownload) Close() error {
+	if !d.ended() {
+		d.link.Cancel(errCancelled)
+	}
+	return d.ring.Close()
 }
 
 func (s *tftpSession) put(ctx context.Context, path string, u *upload) (int64, error) {
 	err := s.each(ctx, func(server netip.AddrPort) error {
 		return s.negotiate(func(t terms) error {
 			if u.read > 0 && !u.seek(0) {
-				return errNothingThrough
+				return tftp.ErrNothingThrough
 			}
 			return s.sendFile(ctx, server, path, u, t)
 		})
 	})
-	return u.read, err
+	return u.read, inWords(err)
 }
 
 func (s *tftpSession) sendFile(ctx context.Context, server netip.AddrPort, path string, u *upload, t terms) error {
-	sock, err := openTFTP(ctx, server, t.block)
+	link, p, err := s.ask(ctx, server, tftp.OpWriteRequest, path, t, u.size)
 	if err != nil {
 		return err
 	}
-	defer sock.close()
-	w := &tftpSender{sock: sock, stall: s.server.Timeout}
-	p, err := s.ask(sock, s.request(tftp.OpWriteRequest, path, t, u.size), &w.rtt)
+	o, err := accept(t, p, tftp.OpAck)
 	if err == nil {
-		w.patience = s.patience(t, &w.rtt)
-		if err = w.begin(p, t); err == nil {
-			s.options.Log.Debug("tftp: sending", "file", path, "blksize", w.block, "windowsize", w.window)
-			err = w.run(u)
-		}
+		block, window := o.Terms()
+		s.options.Log.Debug("tftp: sending", "file", path, "blksize", block, "windowsize", window)
+		err = tftp.NewSender(link, o, nil).SendStream(u)
 	}
-	var reply *replyError
-	switch {
-	case err == nil, errors.As(err, &reply):
-	case errors.Is(err, errOptionsRefused):
-		sock.abort(tftp.ErrOptions, "option not asked for")
-	default:
-		sock.abort(tftp.ErrNotDefined, "giving up")
-	}
+	end(link, err)
 	return err
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }

@@ -27,6 +27,15 @@ type Options struct {
 // None reports whether no option is present.
 func (o Options) None() bool { return o == Options{} }
 
+// Terms returns block size and window, the defaults where there is no option.
+func (o Options) Terms() (block, window int64) {
+	block = DefaultBlockSize
+	if o.BlockSize > 0 {
+		block = int64(o.BlockSize)
+	}
+	return block, int64(max(1, o.Window))
+}
+
 // Option names as they are sent; they are compared without regard to case.
 const (
 	nameBlockSize = "blksize"

@@ -1,0 +1,97 @@
+package tftp
+
+import (
+	"net"
+	"net/netip"
+)
+
+const (
+	// receiveBuffer holds the bursts that windows are.
+	receiveBuffer = 4 << 20
+	// strangers that are told so in one transfer (RFC 1350 section 4, code 5).
+	strangers = 8
+)
+
+// Dial opens a server's socket for one transfer, connected to the client: the kernel keeps
+// packets of others away and answers them with port unreachable. It sends from the address
+// to which the request came, if that is known.
+func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (*net.UDPConn, error) {
+	var from *net.UDPAddr
+	if local.IsValid() && !local.IsUnspecified() {
+		from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	}
+	conn, err := net.DialUDP("udp", from, net.UDPAddrFromAddrPort(client))
+	if err != nil {
+		return nil, err
+	}
+	allowFragments(conn)
+	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may allow less
+	return conn, nil
+}
+
+// socket is a client's: a port of its own and, once the server answered, the server's
+// address and port.
+type socket struct {
+	*net.UDPConn
+	server   netip.AddrPort // where requests go
+	peer     netip.AddrPort // the server's transfer ID, once locked
+	from     netip.AddrPort // the sender of the last datagram
+	locked   bool
+	forgiven int // refusals to expect from strangers
+	told     int // strangers told
+}
+
+func openSocket(server netip.AddrPort) (*socket, error) {
+	network := "udp4"
+	if server.Addr().Is6() {
+		network = "udp6"
+	}
+	conn, err := net.ListenUDP(network, nil)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may allow less
+	tuneClient(conn)
+	return &socket{UDPConn: conn, server: server}, nil
+}
+
+// lock makes the sender of the last datagram the other end.
+func (s *socket) lock() { s.peer, s.locked = s.from, true }
+
+// Write sends to the other end, or to the server before there is one.
+func (s *socket) Write(b []byte) (int, error) {
+	to := s.server
+	if s.locked {
+		to = s.peer
+	}
+	return s.WriteToUDPAddrPort(b, to)
+}
+
+// Read returns the next datagram from the other end, or from the server's host.
+func (s *socket) Read(b []byte) (int, error) {
+	for {
+		n, from, err := s.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return 0, err
+		}
+		s.from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		switch {
+		case s.from.Addr().WithZone("") != s.server.Addr().WithZone(""):
+		case s.locked && s.from != s.peer:
+			s.stranger(b[:n])
+		default:
+			return n, nil
+		}
+	}
+}
+
+// stranger tells another sender on the server's host that its packet has come to
+// the wrong place: for instance a second answer to a request that was repeated.
+func (s *socket) stranger(b []byte) {
+	if p, _ := Parse(b); p.Op == OpError || s.told >= strangers {
+		return
+	}
+	s.told++
+	s.forgiven++
+	_, _ = s.WriteToUDPAddrPort(AppendError(nil, ErrUnknownID, "unknown transfer ID"), s.from)
+}
