@@ -139,8 +139,12 @@ func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r device.R
 		if err := u.save(); err != nil {
 			return nil, err
 		}
-		if err := u.abort(ctx, op); err != nil {
+		ended, err := u.abort(ctx, op)
+		if err != nil {
 			return op, nil // too late to stop it: it goes on without the server
+		}
+		if ended.State == mib.OperationStateSucceeded {
+			return ended, nil // it was faster
 		}
 	default:
 		return op, nil
@@ -189,15 +193,15 @@ func transferFailed(c mib.FailCause) bool {
 // stop ends an operation that the manager gave up waiting for, so that it
 // cannot take effect later.
 func (u *upgrade) stop(ctx context.Context, step Step, op *device.Operation) {
-	if err := u.abort(ctx, op); err != nil {
+	if _, err := u.abort(ctx, op); err != nil {
 		u.warn(step, "the operation could not be aborted: "+err.Error())
 	}
 }
 
-// abort stops an operation and waits until it has ended.
-func (u *upgrade) abort(ctx context.Context, op *device.Operation) error {
-	_, err := u.plan.Client.AbortOperation(ctx, u.plan.Clock, u.plan.Owner, op, u.plan.Reserve, u.plan.Poll/4)
-	return err
+// abort stops an operation, waits until it has ended and returns it as it is then: it may
+// have succeeded meanwhile.
+func (u *upgrade) abort(ctx context.Context, op *device.Operation) (*device.Operation, error) {
+	return u.plan.Client.AbortOperation(ctx, u.plan.Clock, u.plan.Owner, op, u.plan.Reserve, u.plan.Poll/4)
 }
 
 // failureOf describes an operation that ended without success.

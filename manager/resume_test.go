@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -200,6 +201,67 @@ func TestResumeInTransfer(t *testing.T) {
 	if diff := cmp.Diff(want, states); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)
 	}
+}
+
+// An operation that succeeds while it is being stopped is not done again.
+func TestResumeStopsTooLate(t *testing.T) {
+	l := newLab(t, labOptions{files: func(c *files.ServersConfig) { c.Bandwidth = 400_000 }})
+	plan := l.plan(l.image("2.0.0", 2))
+	journals := &lateFs{Fs: afero.NewMemMapFs()}
+	plan.Journal = manager.NewJournal(journals, "TEST-0001")
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	_, err := manager.Upgrade(ctx, plan, &scripted{t: t}, func(u manager.Update) {
+		if op := u.Operation; u.Step == 140 && op != nil && op.Phase == mib.OperationPhaseTransferring {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	// That it will be stopped is recorded first: the device is done before it is told.
+	journals.renamed = func(name string) {
+		if data, err := afero.ReadFile(journals, name); err != nil || !bytes.Contains(data, []byte(`"abandoned": true`)) {
+			return
+		}
+		journals.renamed = nil
+		for {
+			op, err := l.client.Operation(l.ctx)
+			if l.ctx.Err() != nil || err == nil && op.Final() {
+				return
+			}
+		}
+	}
+	plan.Resume = true
+	if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe); err != nil {
+		t.Fatal(err)
+	}
+	history, err := l.client.History(l.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var states []string
+	for _, h := range history {
+		states = append(states, h.Kind.String()+" "+h.State.String())
+	}
+	want := []string{"backupConfig succeeded", "downloadSoftware succeeded", "recoverConfig succeeded"}
+	if diff := cmp.Diff(want, states); diff != "" {
+		t.Errorf("operations (-want +got):\n%s", diff)
+	}
+}
+
+// lateFs calls renamed after each file that takes its name.
+type lateFs struct {
+	afero.Fs
+	renamed func(name string)
+}
+
+func (f *lateFs) Rename(from, to string) error {
+	err := f.Fs.Rename(from, to)
+	if f.renamed != nil {
+		f.renamed(to)
+	}
+	return err
 }
 
 // A device that restarts as soon as it has the command, and before anybody
