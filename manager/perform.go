@@ -98,7 +98,7 @@ func (u *upgrade) owns() error {
 	return u.plan.Journal.Owned()
 }
 
-// obtain returns the operation that a request stands for: commanded now, or
+// startOrAdopt returns the operation that a request stands for: commanded now, or
 // taken up from an earlier run.
 func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Request) (*device.Operation, error) {
 	if task := u.record.task(r.Kind); task != nil {
@@ -153,14 +153,14 @@ func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r device.R
 	return nil, nil
 }
 
-// orphaned tells whether the file server of an operation has gone with the
+// serverGone reports whether the file server of an operation has gone with the
 // run of the manager that commanded it.
 func (u *upgrade) serverGone(task *Task, r device.Request) bool {
 	_, shortLived := u.plan.Files.(*files.Servers)
 	return shortLived && task.earlier && r.Server != nil
 }
 
-// brokeOff tells whether an operation failed because it is orphaned.
+// brokeOff tells whether an operation failed because its file server has gone.
 func (u *upgrade) brokeOff(task *Task, op *device.Operation, r device.Request) bool {
 	// What succeeded was too late to be aborted.
 	return u.serverGone(task, r) && op.Final() && op.State != mib.OperationStateSucceeded &&

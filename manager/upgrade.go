@@ -254,7 +254,7 @@ func (u *upgrade) enter(s Stage) error {
 	return u.save()
 }
 
-// anew records that what was commanded in the attempt that failed does not
+// startNewAttempt records that what was commanded in the attempt that failed does not
 // count any more: what comes next is a new attempt. A device that did not
 // answer may have taken the command: then it is the same attempt still.
 func (u *upgrade) startNewAttempt(failed error) error {

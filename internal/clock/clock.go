@@ -20,7 +20,7 @@ type Timer interface {
 	Reset(d time.Duration) bool
 }
 
-// within is a context that ends after d of the clock's time.
+// Within is a context that ends after d of the clock's time.
 func Within(ctx context.Context, clock Clock, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	timer := clock.NewTimer(d)

@@ -9,8 +9,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// find returns the operation of a request, from the history if another one
-// came after it; an error wrapping errUnknownOperation if the device does not
+// FindOperation returns the operation of a request, from the history if another one
+// came after it; an error wrapping ErrUnknownOperation if the device does not
 // know it.
 func (c *Client) FindOperation(ctx context.Context, reqID uint32, owner string) (*Operation, error) {
 	op, err := c.Operation(ctx)
@@ -20,7 +20,7 @@ func (c *Client) FindOperation(ctx context.Context, reqID uint32, owner string) 
 	return c.ended(ctx, reqID, owner)
 }
 
-// abort commands that an operation be stopped, and looks at it every poll until it has
+// AbortOperation commands that an operation be stopped, and reads it every poll until it has
 // ended, for as long as patience lasts.
 func (c *Client) AbortOperation(ctx context.Context, clk clock.Clock, owner string, op *Operation, patience, poll time.Duration) (*Operation, error) {
 	ctx, cancel := clock.Within(ctx, clk, 2*patience)

@@ -40,7 +40,7 @@ var privProtocols = map[string]gosnmp.SnmpV3PrivProtocol{
 	"aes256": gosnmp.AES256, "aes192c": gosnmp.AES192C, "aes256c": gosnmp.AES256C,
 }
 
-// plain is a protocol's name as the tables have it: net-snmp writes SHA-256 and
+// PlainName is a protocol's name as the tables have it: net-snmp writes SHA-256 and
 // AES-128.
 func PlainName(name string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "-", ""))
@@ -90,7 +90,7 @@ func names[V any](m map[string]V) string {
 	return strings.Join(list, ", ")
 }
 
-// level returns the security level at which the user speaks.
+// Level returns the security level at which the user speaks.
 func (u *User) Level() gosnmp.SnmpV3MsgFlags {
 	switch {
 	case PlainName(u.Priv) != "":
@@ -101,7 +101,7 @@ func (u *User) Level() gosnmp.SnmpV3MsgFlags {
 	return gosnmp.NoAuthNoPriv
 }
 
-// usm returns new security parameters for the user.
+// USM returns new security parameters for the user.
 func (u *User) USM() *gosnmp.UsmSecurityParameters {
 	return &gosnmp.UsmSecurityParameters{
 		UserName:                 u.Name,

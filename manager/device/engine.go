@@ -22,7 +22,7 @@ type engineState struct {
 	accept func(ctx context.Context, question string) bool // nil: no
 }
 
-// acceptEngine has f decide whether a device that came back as another engine may be
+// AcceptEngine has f decide whether a device that came back as another engine may be
 // sent commands.
 func (c *Client) AcceptEngine(f func(ctx context.Context, question string) bool) {
 	c.mu.Lock()

@@ -44,7 +44,7 @@ func (i Identity) String() string {
 	return text
 }
 
-// identityError says that a device is not the one that data belong to.
+// IdentityError says that a device is not the one that data belong to.
 type IdentityError struct {
 	What      string
 	Want, Got Identity
@@ -65,7 +65,7 @@ func (c *Client) Identity() Identity {
 	return Identity{Device: c.device, EngineID: hex.EncodeToString([]byte(c.engine)), Address: c.address}
 }
 
-// folderName turns a device identity into a folder name: what is not a
+// FolderName turns a device identity into a folder name: what is not a
 // letter, a digit, "-" or "_" becomes %XX, so that no two devices share one.
 func FolderName(device string) string {
 	var b strings.Builder

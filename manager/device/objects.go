@@ -282,7 +282,7 @@ func (c *Client) EventSeq(ctx context.Context) (uint32, error) {
 // String names the bank and what it holds.
 func (b Bank) String() string { return fmt.Sprintf("bank %d (%s, %s)", b.Number, b.Version, b.State) }
 
-// holds tells whether the bank has this very software. A digest that either
+// Holds tells whether the bank has this very software. A digest that either
 // side does not know leaves the version alone to tell.
 func (b Bank) Holds(version string, digest []byte) bool {
 	return b.Version == version && (len(b.Digest) == 0 || len(digest) == 0 || bytes.Equal(b.Digest, digest))

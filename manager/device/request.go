@@ -121,7 +121,7 @@ func (c *Client) pause(ctx context.Context) error {
 	}
 }
 
-// restartLimit is how long a device that was commanded and does not answer
+// RestartLimit is how long a device that was commanded and does not answer
 // may take to tell how long the operation may last.
 const RestartLimit = 5 * time.Minute
 
@@ -156,7 +156,7 @@ func (c *Client) ended(ctx context.Context, reqID uint32, owner string) (*Operat
 	return nil, fmt.Errorf("%s: operation of request %d: %w", c.address, reqID, ErrUnknownOperation)
 }
 
-// errUnknownOperation: the device has forgotten, or never had, the operation.
+// ErrUnknownOperation: the device has forgotten, or never had, the operation.
 var ErrUnknownOperation = errors.New("unknown to the device")
 
 // hasOwnID tells operations from commands that act on another one.

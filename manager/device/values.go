@@ -14,13 +14,13 @@ import (
 	"example.com/iad/mib"
 )
 
-// field says where the value of an object goes.
+// Field says where the value of an object goes.
 type Field struct {
 	Object *mib.Object
 	Set    func(mib.Value)
 }
 
-// number stores an INTEGER or Unsigned32.
+// Number stores an INTEGER or Unsigned32.
 func Number[T ~uint8 | ~uint32 | ~int](o *mib.Object, to *T) Field {
 	return Field{o, func(v mib.Value) { *to = T(v.Int) }}
 }
@@ -37,7 +37,7 @@ func printable(b []byte) string {
 	}, strings.ToValidUTF8(string(b), string(unicode.ReplacementChar)))
 }
 
-// text stores an SnmpAdminString, cut to the size that the module gives the object.
+// Text stores an SnmpAdminString, cut to the size that the module gives the object.
 func Text(o *mib.Object, to *string) Field {
 	return Field{o, func(v mib.Value) {
 		b := v.Bytes
@@ -51,7 +51,7 @@ func Text(o *mib.Object, to *string) Field {
 	}}
 }
 
-// checkDeviceID refuses what cannot be the identity of a device: it becomes the name of a
+// CheckDeviceID refuses what cannot be the identity of a device: it becomes the name of a
 // folder, so nothing that cannot be seen may be in it, and no two may look the same after
 // printable.
 func CheckDeviceID(address string, id []byte) error {
@@ -87,7 +87,7 @@ func when(o *mib.Object, to *time.Time) Field {
 	}}
 }
 
-// decodePDU turns what gosnmp decoded into a varbind.
+// DecodePDU turns what gosnmp decoded into a varbind.
 func DecodePDU(pdu gosnmp.SnmpPDU) (mib.Varbind, error) {
 	oid, err := mib.ParseOID(pdu.Name)
 	if err != nil {
@@ -141,10 +141,10 @@ func encodePDU(vb mib.Varbind) gosnmp.SnmpPDU {
 	return pdu
 }
 
-// fits tells whether a value has the type that the module gives the object.
+// Fits tells whether a value has the type that the module gives the object.
 func Fits(o *mib.Object, v mib.Value) bool { return v.Type == o.Type }
 
-// sized reports whether an octet string has a size that the module permits.
+// Sized reports whether an octet string has a size that the module permits.
 func Sized(o *mib.Object, v mib.Value) bool {
 	if v.Type != mib.OctetString || len(o.Ranges) == 0 {
 		return true

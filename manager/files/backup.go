@@ -16,7 +16,7 @@ type BackupFile struct {
 	ServerDigest []byte // of what lies on the server; nil if it cannot tell
 }
 
-// modifiedMark stands between the name of a backup's folder and the number of
+// ModifiedMark stands between the name of a backup's folder and the number of
 // a modification of it.
 const ModifiedMark = ".modified-"
 

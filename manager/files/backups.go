@@ -214,7 +214,7 @@ func hasEveryKind(files afero.Fs, folder string, backup []BackupFile) error {
 	return nil
 }
 
-// unchanged refuses files that are not what they were when they were described.
+// Unchanged refuses files that are not what they were when they were described.
 func Unchanged(store afero.Fs, folder string, files []BackupFile) error {
 	for _, f := range files {
 		name := path.Join(folder, f.Name)

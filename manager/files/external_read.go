@@ -98,7 +98,7 @@ func (e *ExternalServer) write(name string, data []byte) error {
 	return err
 }
 
-// noDigestError has besides what happened, in the server's words if it spoke, a reason
+// NoDigestError has besides what happened, in the server's words if it spoke, a reason
 // in ours.
 type NoDigestError struct {
 	Reason string

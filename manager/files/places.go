@@ -97,7 +97,7 @@ func (p *places) grant() {
 	p.waiting = left
 }
 
-// placed is a session whose server has only so many places.
+// Placed is a session whose server has only so many places.
 type Placed interface {
 	// takePlace waits until the device may use the server. waits is called if that is
 	// not now. The place is given back by release, which may be called twice.

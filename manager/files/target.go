@@ -18,6 +18,6 @@ type ConfiguredTarget struct {
 	StandsFor func(name string) bool
 }
 
-// targetFile says which device a configured name stands for. The .identity of that
+// TargetFile says which device a configured name stands for. The .identity of that
 // device's backups names the target in turn; if the two disagree, this one counts.
 func TargetFile(name string) string { return path.Join("target", device.FolderName(name)+".json") }
