@@ -19,6 +19,7 @@ import (
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
+	"example.com/iad/internal/clock"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
@@ -73,7 +74,7 @@ type Config struct {
 	// Fetcher reaches file servers; nil means those of package transfer.
 	Fetcher procedure.Fetcher
 	// Clock is the system's if nil.
-	Clock procedure.Clock
+	Clock clock.Clock
 	// Grace is how long a restart waits at most for notifications to leave;
 	// 3 s if 0.
 	Grace time.Duration
@@ -120,7 +121,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: the device identity %q does not have 1 to 32 octets", cfg.DeviceID)
 	}
 	if cfg.Clock == nil {
-		cfg.Clock = procedure.SystemClock{}
+		cfg.Clock = clock.System{}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -12,6 +12,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/internal/clock"
 )
 
 // device joins the banks, the configuration data and the platform.
@@ -21,7 +22,7 @@ type device struct {
 	platform Platform
 	work     afero.Fs
 	maxFile  int64
-	clock    procedure.Clock
+	clock    clock.Clock
 	log      *slog.Logger
 	// doubtful: the boot record may have forgotten the last generation that
 	// came in force. What the pointer says counts for more then.

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"example.com/iad/agent/procedure"
+	"example.com/iad/internal/clock"
 )
 
 // hastyClock is the system's clock until it jumps; timers that are due then go off. A
@@ -21,7 +21,7 @@ func (c *hastyClock) Now() time.Time {
 	return time.Now().Add(c.ahead)
 }
 
-func (c *hastyClock) NewTimer(d time.Duration) procedure.Timer {
+func (c *hastyClock) NewTimer(d time.Duration) clock.Timer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := &hastyTimer{Timer: time.NewTimer(d), clock: c, due: time.Now().Add(d)}

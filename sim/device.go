@@ -16,6 +16,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/snmp"
+	"example.com/iad/internal/clock"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
@@ -41,7 +42,7 @@ type Config struct {
 	Protocols      []procedure.Protocol
 	PlainPasswords bool
 	Fetcher        procedure.Fetcher // nil: package transfer
-	Clock          procedure.Clock   // nil: the system's
+	Clock          clock.Clock       // nil: the system's
 	// Grace is agent.Config.Grace.
 	Grace time.Duration
 	// RestartTime is how long a restart takes; 0 for no time.
@@ -74,7 +75,7 @@ func New(cfg Config) *Device {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Clock == nil {
-		cfg.Clock = procedure.SystemClock{}
+		cfg.Clock = clock.System{}
 	}
 	if cfg.SNMP != nil {
 		c := *cfg.SNMP

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/iad/internal/clock"
 )
 
 // fakeClock is a Clock that stands still until a test fires a timer.
@@ -27,7 +29,7 @@ func (c *fakeClock) Now() time.Time {
 	return c.now
 }
 
-func (c *fakeClock) NewTimer(d time.Duration) Timer {
+func (c *fakeClock) NewTimer(d time.Duration) clock.Timer {
 	t := &fakeTimer{clock: c, c: make(chan time.Time, 1)}
 	t.Reset(d)
 	return t

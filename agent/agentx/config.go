@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/iad/internal/clock"
 	"example.com/iad/mib"
 )
 
@@ -32,7 +33,7 @@ type Config struct {
 	// PingInterval is the time between two pings. Zero means 15 s.
 	PingInterval time.Duration
 	// Clock is for tests. Nil means the system's.
-	Clock Clock
+	Clock clock.Clock
 	// Log tells of connections, losses and refusals. Nil means discard.
 	Log *slog.Logger
 }
@@ -72,7 +73,7 @@ func New(cfg Config, tree *mib.Tree) (*Session, error) {
 		cfg.PingInterval = defaultPingInterval
 	}
 	if cfg.Clock == nil {
-		cfg.Clock = systemClock{}
+		cfg.Clock = clock.System{}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"example.com/iad/internal/clock"
 )
 
 // Config is what an Engine works with. Banks, Store, Fetcher, Device, Journal
@@ -28,7 +30,7 @@ type Config struct {
 	// engine before returned.
 	Carried bool
 	// Clock is the system's if nil.
-	Clock Clock
+	Clock clock.Clock
 	// Findings are damages found at this start; they become part of the
 	// event restarted.
 	Findings []string
@@ -53,7 +55,7 @@ var ErrStopped = errors.New("procedure: the engine has stopped")
 // Engine carries out operations, one at a time.
 type Engine struct {
 	cfg   Config
-	clock Clock
+	clock clock.Clock
 	log   *slog.Logger
 	calls chan func()
 	poke  chan struct{}
@@ -99,7 +101,7 @@ type Engine struct {
 // used; the engine then starts with empty ones, and the caller keeps a copy.
 func Open(cfg Config) (e *Engine, findings []error) {
 	if cfg.Clock == nil {
-		cfg.Clock = SystemClock{}
+		cfg.Clock = clock.System{}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

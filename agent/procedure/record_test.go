@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/internal/clock"
 )
 
 // With a full state partition nothing new is accepted, and nothing changes.
@@ -263,8 +264,8 @@ func TestUnknownTime(t *testing.T) {
 	})
 }
 
-// oldClock is the clock of a board that thinks it is 1999.
-type oldClock struct{ procedure.SystemClock }
+// oldClock is the clock of a board whose clock says 1999.
+type oldClock struct{ clock.System }
 
 func (oldClock) Now() time.Time { return time.Now().AddDate(-27, 0, 0) }
 

@@ -1,5 +1,5 @@
-// Package clock is the time as the procedures see it: the system's, or one that a test
-// moves.
+// Package clock is the time as procedures and sessions see it: the system's, or one that a
+// test moves.
 package clock
 
 import (
@@ -7,9 +7,11 @@ import (
 	"time"
 )
 
-// Clock is where the upgrade procedure gets the time from.
+// Clock tells the time and wakes whoever waits for it.
 type Clock interface {
+	// Now returns the wall time with a monotonic reading, as time.Now does.
 	Now() time.Time
+	// NewTimer returns a timer that fires once after d.
 	NewTimer(d time.Duration) Timer
 }
 
@@ -20,7 +22,7 @@ type Timer interface {
 	Reset(d time.Duration) bool
 }
 
-// Within is a context that ends after d of the clock's time.
+// Within returns a context that ends after d of the clock's time.
 func Within(ctx context.Context, clock Clock, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	timer := clock.NewTimer(d)
@@ -35,9 +37,13 @@ func Within(ctx context.Context, clock Clock, d time.Duration) (context.Context,
 	return ctx, cancel
 }
 
+// System is the clock of the operating system.
 type System struct{}
 
-func (System) Now() time.Time                 { return time.Now() }
+// Now is time.Now.
+func (System) Now() time.Time { return time.Now() }
+
+// NewTimer is time.NewTimer.
 func (System) NewTimer(d time.Duration) Timer { return timer{time.NewTimer(d)} }
 
 type timer struct{ *time.Timer }
