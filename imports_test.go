@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"agent/snmp":          {"mib", "internal/snmp"},
 	"agent":               {"mib", "internal/clock", "agent/*", "bank", "transfer", "internal/durable"},
 	"agent/board":         {"agent", "agent/config", "agent/procedure", "bank", "internal/durable"},
+	"agent/settings":      {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "transfer", "mib", "internal/durable"},
 	"manager":             {"mib", "manager/device", "manager/trap", "manager/files", "internal/durable", "internal/clock"},
 	"manager/device":      {"mib", "internal/clock"},
 	"manager/trap":        {"manager/device", "mib", "internal/durable"},
@@ -55,7 +56,7 @@ var mayImport = map[string][]string{
 }
 
 // devicePackages write what must survive a loss of power.
-var devicePackages = []string{"bank", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/snmp"}
+var devicePackages = []string{"bank", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
 
 // maxLines is how long a file may be that people write.
 const maxLines = 500

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/agent/settings"
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
@@ -162,7 +163,7 @@ func TestLostKey(t *testing.T) {
 // edit changes the settings.
 func (d *unit) edit(change func(string) string) {
 	d.t.Helper()
-	file := filepath.Join(d.root, settingsName)
+	file := filepath.Join(d.root, settings.Name)
 	data, err := os.ReadFile(file)
 	if err == nil {
 		err = os.WriteFile(file, []byte(change(string(data))), 0o600)
@@ -175,7 +176,7 @@ func (d *unit) edit(change func(string) string) {
 // user is a user of the settings, as options of net-snmp's tools.
 func (d *unit) user(name string) []string {
 	d.t.Helper()
-	s, err := load(filepath.Join(d.root, settingsName))
+	s, err := settings.Load(filepath.Join(d.root, settings.Name))
 	if err != nil {
 		d.t.Fatal(err)
 	}

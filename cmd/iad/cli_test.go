@@ -11,13 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
 )
 
 // What somebody at the device sees: help, mistakes with their remedies, status.
 func TestCommandLine(t *testing.T) {
 	d := newDevice(t, "--manager", filepath.Join(t.TempDir(), "credentials.toml"))
-	settings := filepath.Join(d.root, settingsName)
+	file := filepath.Join(d.root, settings.Name)
 	used := t.TempDir()
 	if err := os.Mkdir(filepath.Join(used, "bank1"), 0o755); err != nil {
 		t.Fatal(err)
@@ -41,7 +42,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "an argument too many", args: []string{"status", "--root", d.root, "x"}, exit: exitUsage, says: []string{"takes no arguments", `"x"`}},
 		{name: "unknown flag", args: []string{"run", "--rot", "x"}, exit: exitUsage, says: []string{"--rot", "iad run --help"}},
 		{name: "missing flags", args: []string{"init", "--root", "x"}, exit: exitUsage, says: []string{"image", "trust", "hardware", "device-id"}},
-		{name: "a second device in the same folder", exit: exitFailed, says: []string{settings, "another folder"},
+		{name: "a second device in the same folder", exit: exitFailed, says: []string{file, "another folder"},
 			args: []string{"init", "--root", d.root, "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"}},
 		{name: "an identity that is too long", args: initArgs("--device-id", strings.Repeat("x", 33)), exit: exitUsage, says: []string{"device-id", "1 to 32"}},
 		{name: "an identity of no letters", args: initArgs("--device-id", "a\nb"), exit: exitUsage, says: []string{"device-id"}},
@@ -49,7 +50,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "a rate of less than nothing", args: initArgs("--rate-limit", "-5"), exit: exitUsage, says: []string{"rate-limit"}},
 		{name: "an address that is none", args: initArgs("--snmp", "foo"), exit: exitUsage, says: []string{"--snmp"}},
 		{name: "a folder in use", args: initArgs("--root", used), exit: exitFailed, says: []string{used, "bank1"}},
-		{name: "no device", args: []string{"run", "--root", t.TempDir()}, exit: exitFailed, says: []string{settingsName, "iad init"}},
+		{name: "no device", args: []string{"run", "--root", t.TempDir()}, exit: exitFailed, says: []string{settings.Name, "iad init"}},
 		{name: "nothing to serve", args: []string{"run", "--root", d.root, "--snmp", "none"}, exit: exitUsage, says: []string{"--agentx"}},
 		{name: "bad value in the environment", args: []string{"init", "--root", "x", "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"},
 			env: []string{"IAD_BANK_SIZE=many"}, exit: exitUsage, says: []string{"IAD_BANK_SIZE", "many"}},
@@ -89,27 +90,27 @@ func TestCommandLine(t *testing.T) {
 	})
 
 	t.Run("settings that others can read", func(t *testing.T) {
-		if err := os.Chmod(settings, 0o644); err != nil {
+		if err := os.Chmod(file, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		out, err := command("status", "--root", d.root).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), settings+" could be read by others") {
+		if err != nil || !strings.Contains(string(out), file+" could be read by others") {
 			t.Errorf("%v: %s", err, out)
 		}
-		if info, err := os.Stat(settings); err != nil || info.Mode().Perm() != 0o600 {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
 	})
 
 	t.Run("a setting that does not exist", func(t *testing.T) {
-		data, err := os.ReadFile(settings)
+		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(settings, append([]byte("ritme_limit = 1\n"), data...), 0o600); err != nil {
+		if err := os.WriteFile(file, append([]byte("ritme_limit = 1\n"), data...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		defer os.WriteFile(settings, data, 0o600)
+		defer os.WriteFile(file, data, 0o600)
 		out, err := command("run", "--root", d.root).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "ritme_limit") {
 			t.Errorf("%v: %s", err, out)

@@ -19,20 +19,18 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
+	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
 	"example.com/iad/internal/durable"
 )
 
-// Names in the root folder.
-const (
-	settingsName = "iad.toml"
-	keysDir      = "keys"
-)
+// keysDir is the folder of the keys in the root folder.
+const keysDir = "keys"
 
 func initCommand() *cobra.Command {
 	var root, image, configDir, manager string
 	var trust []string
-	s := settings{Protocols: []string{"tftp", "ftp"}}
+	s := settings.Settings{Protocols: []string{"tftp", "ftp"}}
 	cmd := &cobra.Command{
 		Use:   "init --root DIR --image FILE --trust KEY.pub --hardware MODEL --device-id ID",
 		Short: "Make a device: software into bank 1, keys, settings, configuration data",
@@ -52,14 +50,14 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 			if s.Model == "" {
 				s.Model = s.Hardware
 			}
-			if err := s.check(); err != nil {
+			if err := check(&s); err != nil {
 				return usageError{err}
 			}
 			if manager != "" {
 				if _, err := os.Stat(manager); err == nil {
 					return fmt.Errorf("%s exists: name another file, or remove it", manager)
 				}
-				s.addManager()
+				addManager(&s)
 			}
 			return initDevice(cmd, root, image, configDir, manager, trust, &s)
 		},
@@ -87,13 +85,12 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 }
 
 // addManager adds a user that may do everything, by authPriv only.
-func (s *settings) addManager() {
-	s.SNMP.Users = append(s.SNMP.Users, snmpUser{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true})
+func addManager(s *settings.Settings) {
+	s.SNMP.Users = append(s.SNMP.Users, settings.User{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true})
 }
 
-// writeCredentials writes the credentials file of iadms for the user of addManager.
-func (s *settings) writeCredentials(file string) error {
-	u := s.SNMP.Users[len(s.SNMP.Users)-1]
+// writeCredentials writes the credentials file of iadms for a user.
+func writeCredentials(file string, u *settings.User) error {
 	var c struct {
 		User struct {
 			Name         string `toml:"name"`
@@ -113,7 +110,7 @@ func (s *settings) writeCredentials(file string) error {
 }
 
 // check refuses what a device could not run with.
-func (s *settings) check() error {
+func check(s *settings.Settings) error {
 	switch {
 	case len(s.DeviceID) < 1 || len(s.DeviceID) > 32 || strings.IndexFunc(s.DeviceID, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
 		return fmt.Errorf("--device-id %q: 1 to 32 octets of letters and signs", s.DeviceID)
@@ -145,9 +142,9 @@ func unused(dir string) error {
 	return nil
 }
 
-func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust []string, s *settings) (err error) {
-	file := filepath.Join(dir, settingsName)
-	for _, name := range []string{file, filepath.Join(dir, goodName)} {
+func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust []string, s *settings.Settings) (err error) {
+	file := filepath.Join(dir, settings.Name)
+	for _, name := range []string{file, filepath.Join(dir, settings.GoodName)} {
 		if _, err := os.Lstat(name); err == nil {
 			return fmt.Errorf("%s exists: %s is a device already; take another folder, or remove this one", name, dir)
 		}
@@ -180,11 +177,11 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 		}
 		s.Trust = append(s.Trust, name)
 	}
-	c, _, err := s.config(dir)
-	if err = errors.Join(err, s.badKeys); err != nil {
+	c, _, err := s.Config(dir, version)
+	if err = errors.Join(err, s.BadKeys()); err != nil {
 		return err
 	}
-	root, err := s.root(dir)
+	root, err := s.Root(dir)
 	if err != nil {
 		return err
 	}
@@ -200,12 +197,12 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	if err := root.KeepPlaces(true); err != nil {
 		return err
 	}
-	text, err := s.marshal()
+	text, err := s.Marshal()
 	if err != nil {
 		return err
 	}
 	if manager != "" {
-		if err := s.writeCredentials(manager); err != nil {
+		if err := writeCredentials(manager, &s.SNMP.Users[len(s.SNMP.Users)-1]); err != nil {
 			return err
 		}
 	}
@@ -213,7 +210,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	if err := durable.ReplaceFile(host, file, text, 0o600); err != nil {
 		return err
 	}
-	if err := writeGood(dir, file, text); err != nil {
+	if err := settings.WriteGood(dir, file, text); err != nil {
 		return err
 	}
 	st := agent.Peek(c)
@@ -231,18 +228,9 @@ func readTrust(files []string) (keys [][]byte, err error) {
 		if _, err := bank.ReadPublicKey(data); err != nil {
 			return nil, fmt.Errorf("--trust %s: %w", name, err)
 		}
-		keys = append(keys, bytes.TrimPrefix(data, byteOrderMark)) // earlier releases refuse the mark
+		keys = append(keys, bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))) // earlier releases refuse the mark
 	}
 	return keys, nil
-}
-
-// marshal is the file of the settings, with the line that marks it as complete.
-func (s *settings) marshal() ([]byte, error) {
-	text, err := toml.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	return fmt.Appendf(text, "\n# Keep the next line last: a file without it may have been cut off.\n%s\n", endLine), nil
 }
 
 // readSet reads the configuration files of a folder.

@@ -14,6 +14,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/agent/settings"
 )
 
 func runCommand() *cobra.Command {
@@ -66,16 +67,16 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	defer lock.Release()
-	file := cmp.Or(o.config, filepath.Join(o.root, settingsName))
+	file := cmp.Or(o.config, filepath.Join(o.root, settings.Name))
 	s, err := o.settings(file)
 	if err != nil {
 		return err
 	}
-	c, platform, err := s.config(o.root)
+	c, platform, err := s.Config(o.root, version)
 	if err != nil {
 		return err
 	}
-	root, err := s.root(o.root)
+	root, err := s.Root(o.root)
 	if err != nil {
 		return err
 	}
@@ -85,10 +86,10 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	c.Log = log.With("device", s.DeviceID)
-	if s.badKeys != nil {
-		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.badKeys)
+	if s.BadKeys() != nil {
+		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.BadKeys())
 	}
-	if f := s.finding(); f != "" {
+	if f := s.Finding(); f != "" {
 		c.Log.Error("settings", "err", f)
 		c.Findings = append(c.Findings, f)
 	}
@@ -113,7 +114,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := s.keepGood(o.root, file); err != nil {
+	if err := s.KeepGood(o.root, file); err != nil {
 		c.Log.Warn("the settings could not be copied", "err", err)
 	}
 	if err := root.KeepPlaces(false); err != nil {
@@ -149,8 +150,8 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 const unwrittenVariable = "IAD_UNWRITTEN"
 
 // settings are those of the file with what the command line says.
-func (o *runOptions) settings(file string) (*settings, error) {
-	s, err := loadOrGood(o.root, file)
+func (o *runOptions) settings(file string) (*settings.Settings, error) {
+	s, err := settings.LoadOrGood(o.root, file)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +166,7 @@ func (o *runOptions) settings(file string) (*settings, error) {
 		s.AgentX = o.agentx
 	}
 	for _, address := range o.sinks {
-		sink := snmpSink{Address: address, Community: s.SNMP.ReadCommunity}
+		sink := settings.Sink{Address: address, Community: s.SNMP.ReadCommunity}
 		if sink.Community == "" && len(s.SNMP.Users) > 0 {
 			sink.User, sink.Inform = s.SNMP.Users[0].Name, true
 		}

@@ -30,8 +30,8 @@ its state directory.`,
 			if err != nil {
 				return err
 			}
-			if s.badKeys != nil {
-				return s.badKeys
+			if s.BadKeys() != nil {
+				return s.BadKeys()
 			}
 			test, err := agent.SelfTestOf(c, n)
 			if err != nil {

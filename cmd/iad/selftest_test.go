@@ -10,6 +10,7 @@ import (
 
 	"aead.dev/minisign"
 
+	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
 )
 
@@ -111,7 +112,7 @@ func TestCommandsInSelfTest(t *testing.T) {
 func TestSettingsFromEnvironment(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	makeDeviceWithSelfTest(t, root, "#!/bin/sh\n")
-	settings, missing := filepath.Join(root, settingsName), filepath.Join(t.TempDir(), "missing.toml")
+	settings, missing := filepath.Join(root, settings.Name), filepath.Join(t.TempDir(), "missing.toml")
 	for _, c := range []struct {
 		env  []string
 		args []string

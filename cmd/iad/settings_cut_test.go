@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/iad/agent/settings"
 )
 
 // withUsers is a device with two SNMPv3 users, which has started once. It returns its
@@ -13,22 +15,25 @@ import (
 func withUsers(t *testing.T) (d *unit, file string, text []byte) {
 	t.Helper()
 	d = newDevice(t, "--manager", filepath.Join(t.TempDir(), "credentials.toml"))
-	file = filepath.Join(d.root, settingsName)
+	file = filepath.Join(d.root, settings.Name)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	second := "[[snmp.users]]\nname = 'watcher'\nauth = 'SHA-256'\nauth_passphrase = 'something long'\npriv = 'none'\npriv_passphrase = ''\nwrite = false\n"
-	marked, found := bytes.CutSuffix(text, []byte(endLine+"\n"))
+	marked, found := bytes.CutSuffix(text, []byte(settingsEnd+"\n"))
 	if !found {
-		t.Fatalf("iad init does not end the settings with %q", endLine)
+		t.Fatalf("iad init does not end the settings with %q", settingsEnd)
 	}
-	text = append(append(marked, second...), endLine+"\n"...)
+	text = append(append(marked, second...), settingsEnd+"\n"...)
 	overwrite(t, file, text)
 	d.start()
 	d.stop()
 	return d, file, text
 }
+
+// settingsEnd is the last line of a complete settings file.
+const settingsEnd = "# end"
 
 func overwrite(t *testing.T, file string, text []byte) {
 	t.Helper()
@@ -40,57 +45,13 @@ func overwrite(t *testing.T, file string, text []byte) {
 // firstRelease makes the settings and their copy as the first release left them.
 func firstRelease(t *testing.T, root string, text []byte) []byte {
 	t.Helper()
-	text = bytes.ReplaceAll(text, []byte(endLine+"\n"), nil)
-	overwrite(t, filepath.Join(root, settingsName), text)
-	overwrite(t, filepath.Join(root, goodName), text)
-	if err := os.RemoveAll(filepath.Join(root, goodName+".sha256")); err != nil {
+	text = bytes.ReplaceAll(text, []byte(settingsEnd+"\n"), nil)
+	overwrite(t, filepath.Join(root, settings.Name), text)
+	overwrite(t, filepath.Join(root, settings.GoodName), text)
+	if err := os.RemoveAll(filepath.Join(root, settings.GoodName+".sha256")); err != nil {
 		t.Fatal(err)
 	}
 	return text
-}
-
-// Settings that are cut off at any byte are those of the copy, whether or not what is
-// left of them is TOML.
-func TestCutSettings(t *testing.T) {
-	d, file, whole := withUsers(t)
-	edited := func(text []byte) []byte {
-		return bytes.Replace(text, []byte("rate_limit = 0"), []byte("rate_limit = 50"), 1)
-	}
-	for _, c := range []struct {
-		name string
-		old  bool // the first release wrote them
-		edit func([]byte) []byte
-	}{
-		{name: "marked"},
-		{name: "marked and edited", edit: edited},
-		{name: "of the first release", old: true},
-		{name: "of the first release and edited", old: true, edit: edited},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			text := whole
-			overwrite(t, file, whole)
-			if c.old {
-				text = firstRelease(t, d.root, whole)
-			}
-			if c.edit != nil {
-				text = c.edit(text)
-			}
-			from := 0
-			if c.old || c.edit != nil {
-				from = bytes.Index(text, []byte("[[snmp.users]]"))
-			}
-			for n := from; n < len(bytes.TrimSpace(text)); n++ {
-				overwrite(t, file, text[:n])
-				if s, err := loadOrGood(d.root, file); err != nil || len(s.SNMP.Users) != 2 || s.damage == "" {
-					t.Fatalf("cut after %d of %d bytes, %q: %+v, %v", n, len(text), text[max(0, n-30):n], s, err)
-				}
-			}
-			overwrite(t, file, text)
-			if s, err := loadOrGood(d.root, file); err != nil || s.finding() != "" {
-				t.Errorf("whole: %+v, %v", s, err)
-			}
-		})
-	}
 }
 
 // A device comes up with the copy while its settings are cut off, missing or something
@@ -99,16 +60,18 @@ func TestCopyOfSettings(t *testing.T) {
 	d, file, whole := withUsers(t)
 	copied := func() string {
 		t.Helper()
-		text, err := os.ReadFile(filepath.Join(d.root, goodName))
+		text, err := os.ReadFile(filepath.Join(d.root, settings.GoodName))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(text)
 	}
-	lessOne := bytes.Replace(whole, whole[bytes.Index(whole, []byte("[[snmp.users]]\nname = 'watcher'")):bytes.LastIndex(whole, []byte(endLine))], nil, 1)
+	lessOne := bytes.Replace(whole, whole[bytes.Index(whole, []byte("[[snmp.users]]\nname = 'watcher'")):bytes.LastIndex(whole, []byte(settingsEnd))], nil, 1)
 	for name, put := range map[string]func() error{
-		"no users":        func() error { return os.WriteFile(file, whole[:bytes.Index(whole, []byte("[[snmp.users]]"))], 0o600) },
-		"one user less":   func() error { return os.WriteFile(file, bytes.ReplaceAll(lessOne, []byte(endLine+"\n"), nil), 0o600) },
+		"no users": func() error { return os.WriteFile(file, whole[:bytes.Index(whole, []byte("[[snmp.users]]"))], 0o600) },
+		"one user less": func() error {
+			return os.WriteFile(file, bytes.ReplaceAll(lessOne, []byte(settingsEnd+"\n"), nil), 0o600)
+		},
 		"missing":         func() error { return nil },
 		"a directory":     func() error { return os.Mkdir(file, 0o700) },
 		"a dangling link": func() error { return os.Symlink(filepath.Join(t.TempDir(), "none"), file) },
@@ -141,8 +104,8 @@ func TestCopyOfSettings(t *testing.T) {
 
 	// With its last line, a file with less counts.
 	overwrite(t, file, lessOne)
-	s, err := loadOrGood(d.root, file)
-	if err != nil || len(s.SNMP.Users) != 1 || s.finding() != "" {
+	s, err := settings.LoadOrGood(d.root, file)
+	if err != nil || len(s.SNMP.Users) != 1 || s.Finding() != "" {
 		t.Errorf("a user that was removed: %+v, %v", s, err)
 	}
 	d.start()
@@ -152,14 +115,14 @@ func TestCopyOfSettings(t *testing.T) {
 	}
 
 	// Without it, somebody must agree.
-	less := bytes.ReplaceAll(lessOne, []byte(endLine+"\n"), nil)
+	less := bytes.ReplaceAll(lessOne, []byte(settingsEnd+"\n"), nil)
 	less = less[:bytes.Index(less, []byte("[[snmp.users]]"))]
 	overwrite(t, file, less)
 	out, err := command("settings", "accept", "--root", d.root).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "no longer set: snmp.users") {
 		t.Errorf("%v: %s", err, out)
 	}
-	if s, err := loadOrGood(d.root, file); err != nil || len(s.SNMP.Users) != 0 || s.finding() != "" || copied() != string(less) {
+	if s, err := settings.LoadOrGood(d.root, file); err != nil || len(s.SNMP.Users) != 0 || s.Finding() != "" || copied() != string(less) {
 		t.Errorf("accepted: %+v, %v; copy %q", s, err, copied())
 	}
 	overwrite(t, file, []byte("device_id = 'x'\n"))
@@ -177,11 +140,11 @@ func TestUserRemovedWithoutMark(t *testing.T) {
 	overwrite(t, file, append(old[:from:from], old[to:]...))
 	d.start()
 	d.stop()
-	s, err := loadOrGood(d.root, file)
-	if err != nil || len(s.SNMP.Users) != 1 || s.SNMP.Users[0].Name != "watcher" || !strings.Contains(s.finding(), "settings accept") {
+	s, err := settings.LoadOrGood(d.root, file)
+	if err != nil || len(s.SNMP.Users) != 1 || s.SNMP.Users[0].Name != "watcher" || !strings.Contains(s.Finding(), "settings accept") {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if text, err := os.ReadFile(filepath.Join(d.root, goodName)); err != nil || !bytes.Equal(text, old) {
+	if text, err := os.ReadFile(filepath.Join(d.root, settings.GoodName)); err != nil || !bytes.Equal(text, old) {
 		t.Errorf("the copy is %q, %v", text, err)
 	}
 }
@@ -189,7 +152,7 @@ func TestUserRemovedWithoutMark(t *testing.T) {
 // A copy that is damaged, lost or of another file does no harm to complete settings.
 func TestDamagedCopyOfSettings(t *testing.T) {
 	d, file, whole := withUsers(t)
-	good := filepath.Join(d.root, goodName)
+	good := filepath.Join(d.root, settings.GoodName)
 	for name, put := range map[string]func() error{
 		"cut":       func() error { return os.WriteFile(good, whole[:len(whole)/2], 0o600) },
 		"longer":    func() error { return os.WriteFile(good, append(whole[:len(whole):len(whole)], "\x00\x00"...), 0o600) },
@@ -210,10 +173,10 @@ func TestDamagedCopyOfSettings(t *testing.T) {
 	// Another file was never compared with it.
 	other := filepath.Join(t.TempDir(), "other.toml")
 	overwrite(t, other, whole[:bytes.Index(whole, []byte("[[snmp.users]]"))])
-	if s, err := loadOrGood(d.root, other); err != nil || s.finding() != "" {
+	if s, err := settings.LoadOrGood(d.root, other); err != nil || s.Finding() != "" {
 		t.Errorf("another file: %+v, %v", s, err)
 	}
-	if _, err := loadOrGood(d.root, file+".none"); err == nil {
+	if _, err := settings.LoadOrGood(d.root, file+".none"); err == nil {
 		t.Error("the copy stands for a file that was never there")
 	}
 }

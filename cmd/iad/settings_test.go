@@ -5,20 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// A setting that does not exist is named without what stands around it.
-func TestUnknownSetting(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "iad.toml")
-	text := "device_id = \"x\"\n[snmp]\nwrite_community = \"secret one\"\nwrite_comunity = \"secret two\"\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err := load(file)
-	if err == nil || !strings.Contains(err.Error(), "line 4: snmp.write_comunity") || strings.Contains(err.Error(), "secret") {
-		t.Error(err)
-	}
-}
+	"example.com/iad/agent/settings"
+)
 
 // Settings that are damaged are those of the last start; settings that somebody
 // got wrong are told.
@@ -26,12 +15,12 @@ func TestDamagedSettings(t *testing.T) {
 	d := newDevice(t)
 	d.start()
 	d.stop()
-	file := filepath.Join(d.root, settingsName)
+	file := filepath.Join(d.root, settings.Name)
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(filepath.Join(d.root, goodName)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(d.root, settings.GoodName)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("the copy: %v, %v", info, err)
 	}
 	const device = `"device": "IAD-0001"`
@@ -82,7 +71,7 @@ func TestDamagedSettings(t *testing.T) {
 func TestByteOrderMarks(t *testing.T) {
 	const mark = "\xef\xbb\xbf"
 	d := newDevice(t)
-	file := filepath.Join(d.root, settingsName)
+	file := filepath.Join(d.root, settings.Name)
 	write := func(name, text string) {
 		t.Helper()
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -96,7 +85,7 @@ func TestByteOrderMarks(t *testing.T) {
 	write(file, mark+"# edited\n"+string(text))
 	d.start()
 	d.stop()
-	good, err := os.ReadFile(filepath.Join(d.root, goodName))
+	good, err := os.ReadFile(filepath.Join(d.root, settings.GoodName))
 	if err != nil || !strings.HasPrefix(string(good), "# edited\n") {
 		t.Errorf("the copy begins with %.20q, %v", good, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
+	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
 )
 
@@ -31,7 +33,7 @@ func statusCommand() *cobra.Command {
 			}
 			st := agent.Peek(c)
 			st.Findings = append(st.Findings, c.Findings...)
-			if f := s.finding(); f != "" {
+			if f := s.Finding(); f != "" {
 				st.Findings = append(st.Findings, f)
 			}
 			if asJSON {
@@ -69,7 +71,7 @@ func floorCommand() *cobra.Command {
 			if err := agent.SetFloor(c, version); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "version floor: %s\n", or(version, "none"))
+			fmt.Fprintf(cmd.OutOrStdout(), "version floor: %s\n", cmp.Or(version, "none"))
 			return nil
 		},
 	}
@@ -82,24 +84,24 @@ func floorCommand() *cobra.Command {
 	return cmd
 }
 
-func open(root, file string) (agent.Config, *settings, error) {
+func open(root, file string) (agent.Config, *settings.Settings, error) {
 	c, _, s, err := openPlatform(root, file)
 	return c, s, err
 }
 
-func openPlatform(root, file string) (agent.Config, *board.Platform, *settings, error) {
+func openPlatform(root, file string) (agent.Config, *board.Platform, *settings.Settings, error) {
 	if file == "" {
-		file = filepath.Join(root, settingsName)
+		file = filepath.Join(root, settings.Name)
 	}
-	s, err := loadOrGood(root, file)
+	s, err := settings.LoadOrGood(root, file)
 	if err != nil {
 		return agent.Config{}, nil, nil, err
 	}
-	c, p, err := s.config(root)
+	c, p, err := s.Config(root, version)
 	if err != nil {
 		return c, p, s, err
 	}
-	parts, err := s.root(root)
+	parts, err := s.Root(root)
 	if err == nil {
 		parts.Use(&c)
 	}
@@ -134,7 +136,7 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 		b := &st.Banks.Banks[i]
 		note := b.Text
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%d\tformat %d\t%d\t%s\n",
-			b.Number, or(b.Version, "-"), b.State, or(roles(b), "-"), b.Size, b.ConfigFormat, b.TriesLeft, note)
+			b.Number, cmp.Or(b.Version, "-"), b.State, cmp.Or(roles(b), "-"), b.Size, b.ConfigFormat, b.TriesLeft, note)
 	}
 	t.Flush()
 	if f := st.Banks.Floor; f != "" {
@@ -203,11 +205,4 @@ func writeJSON(w io.Writer, id string, st *agent.Status) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(out)
-}
-
-func or(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

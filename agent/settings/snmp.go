@@ -1,6 +1,7 @@
-package main
+package settings
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,7 +12,7 @@ import (
 )
 
 // config is the user with what it may do, at its level and above.
-func (u *snmpUser) config() (snmp.User, error) {
+func (u *User) config() (snmp.User, error) {
 	user, err := u.usm()
 	if err != nil {
 		return user, fmt.Errorf("snmp user %s: %w", u.Name, err)
@@ -51,12 +52,12 @@ func (u *snmpUser) config() (snmp.User, error) {
 }
 
 // usm is the user without access to anything.
-func (u *snmpUser) usm() (snmp.User, error) {
+func (u *User) usm() (snmp.User, error) {
 	user := snmp.User{Name: u.Name, AuthPassphrase: u.AuthPassphrase, PrivPassphrase: u.PrivPassphrase}
-	if err := user.Auth.UnmarshalText([]byte(or(u.Auth, "none"))); err != nil {
+	if err := user.Auth.UnmarshalText([]byte(cmp.Or(u.Auth, "none"))); err != nil {
 		return user, err
 	}
-	return user, user.Priv.UnmarshalText([]byte(or(u.Priv, "none")))
+	return user, user.Priv.UnmarshalText([]byte(cmp.Or(u.Priv, "none")))
 }
 
 func level(name string) (snmp.Level, error) {

@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"bytes"
@@ -22,8 +22,8 @@ import (
 // Names in the root folder: a copy of the settings that the device last started
 // with, and its digest, in the form of sha256sum(1).
 const (
-	goodName    = settingsName + ".good"
-	goodSumName = goodName + ".sha256"
+	GoodName    = Name + ".good" // exported: with it, a directory is a device
+	goodSumName = GoodName + ".sha256"
 )
 
 // endLine is the last line of a complete settings file. A file may lack it: what
@@ -41,9 +41,9 @@ func isUTF16(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff"))
 }
 
-// readSettings reads a settings file. One that others can read is closed to them,
+// read reads a settings file. One that others can read is closed to them,
 // for it holds passwords; refusing it would keep the device from starting.
-func readSettings(file string) ([]byte, error) {
+func read(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, err
@@ -70,16 +70,16 @@ func readSettings(file string) ([]byte, error) {
 	return data, err
 }
 
-// loadOrGood reads the settings of the device in root. If a loss of power or a bad
+// LoadOrGood reads the settings of the device in root. If a loss of power or a bad
 // medium has damaged, cut off or removed the file, the copy takes its place, and
 // damage of the settings says so. A mistake of somebody who edited the file is an
 // error: what was changed must not look as if it counted.
-func loadOrGood(root, file string) (*settings, error) {
+func LoadOrGood(root, file string) (*Settings, error) {
 	good := readGood(root)
 	if !good.of(root, file) {
 		good = goodCopy{}
 	}
-	text, err := readSettings(file)
+	text, err := read(file)
 	if err != nil {
 		if s := good.instead(root, err.Error()); s != nil {
 			return s, nil
@@ -89,10 +89,10 @@ func loadOrGood(root, file string) (*settings, error) {
 		}
 		return nil, err
 	}
-	s, err := parseSettings(file, text)
+	s, err := parse(file, text)
 	damage, doubt := good.judge(text)
 	var where *toml.DecodeError
-	if damage == "" && errors.As(err, &where) && !hasEndLine(text) {
+	if damage == "" && errors.As(err, &where) && !hasendLine(text) {
 		if row, _ := where.Position(); row >= bytes.Count(bytes.TrimSpace(text), []byte("\n"))+1 {
 			damage = "it ends in the middle of a setting"
 		}
@@ -103,7 +103,7 @@ func loadOrGood(root, file string) (*settings, error) {
 		}
 	}
 	if err == nil && doubt != "" {
-		s.doubt = fmt.Sprintf("%s %s; %s is kept as it was: if the file is right, run 'iad settings accept', or end it with the line %q", file, doubt, goodName, endLine)
+		s.doubt = fmt.Sprintf("%s %s; %s is kept as it was: if the file is right, run 'iad settings accept', or end it with the line %q", file, doubt, GoodName, endLine)
 	}
 	return s, err
 }
@@ -117,8 +117,8 @@ type goodCopy struct {
 }
 
 func readGood(root string) (g goodCopy) {
-	name := filepath.Join(root, goodName)
-	if text, err := readSettings(name); err == nil {
+	name := filepath.Join(root, GoodName)
+	if text, err := read(name); err == nil {
 		g.text = text
 	}
 	line, err := os.ReadFile(filepath.Join(root, goodSumName))
@@ -129,7 +129,7 @@ func readGood(root string) (g goodCopy) {
 		text = strings.TrimRight(text, "\n")
 		if source, ok := strings.CutPrefix(text, sourcePrefix); ok {
 			g.source = source
-		} else if sum, ok := strings.CutSuffix(text, "  "+goodName); ok && len(sum) == hex.EncodedLen(sha256.Size) {
+		} else if sum, ok := strings.CutSuffix(text, "  "+GoodName); ok && len(sum) == hex.EncodedLen(sha256.Size) {
 			g.sum = sum
 		}
 	}
@@ -159,18 +159,18 @@ func (g goodCopy) of(root, file string) bool {
 
 // instead returns the settings of the copy, nil if it has none that can be used.
 // why says what is wrong with the file.
-func (g goodCopy) instead(root, why string) *settings {
+func (g goodCopy) instead(root, why string) *Settings {
 	if g.text == nil {
 		return nil
 	}
-	s, err := parseSettings(filepath.Join(root, goodName), g.text)
+	s, err := parse(filepath.Join(root, GoodName), g.text)
 	if err != nil || !s.serves() {
 		return nil
 	}
 	if g.sum != "" && g.sum != digest(g.text) {
 		why += "; the copy is not the one that was recorded either"
 	}
-	s.damage = why + "; the settings of the last good start are used, from " + goodName +
+	s.damage = why + "; the settings of the last good start are used, from " + GoodName +
 		": copy it over the file, or correct the file and run 'iad settings accept'"
 	return s
 }
@@ -192,7 +192,7 @@ func (g goodCopy) judge(text []byte) (damage, doubt string) {
 		return "", ""
 	case bytes.HasPrefix(good, text):
 		return fmt.Sprintf("it is cut off after %d of %d bytes", len(text), len(good)), ""
-	case hasEndLine(good) && !hasEndLine(text):
+	case hasendLine(good) && !hasendLine(text):
 		return fmt.Sprintf("it is cut off: the line %q is missing", endLine), ""
 	case g.sum != "" && g.sum != digest(g.text):
 		return "", "has changed, and the copy to compare it with is lost or damaged"
@@ -209,8 +209,8 @@ func (g goodCopy) judge(text []byte) (damage, doubt string) {
 	return "", "lacks " + lost
 }
 
-// hasEndLine reports whether a line of text is endLine.
-func hasEndLine(text []byte) bool {
+// hasendLine reports whether a line of text is endLine.
+func hasendLine(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if string(bytes.TrimSpace(line)) == endLine {
 			return true
@@ -236,25 +236,50 @@ func digest(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// finding is what was found wrong with the file of the settings, "" for nothing.
-func (s *settings) finding() string { return cmp.Or(s.damage, s.doubt) }
+// Finding is what was found wrong with the file of the settings, "" for nothing.
+func (s *Settings) Finding() string { return cmp.Or(s.damage, s.doubt) }
 
-// keepGood copies the settings that the device has started with, unless they are
+// Accept makes the settings, which Load has read from file, those of the last good
+// start, although they have less than these. It returns what is no longer set.
+func (s *Settings) Accept(root, file, version string) (lost string, err error) {
+	if s.DeviceID == "" {
+		return "", fmt.Errorf("%s has no device_id: it cannot be accepted", file)
+	}
+	if !s.serves() {
+		return "", fmt.Errorf("%s has neither snmp.listen nor agentx: nobody could reach the device", file)
+	}
+	if _, _, err := s.Config(root, version); err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	if good := readGood(root); good.of(root, file) && good.text != nil {
+		lost = lostSettings(good.text, s.text)
+	}
+	if err := WriteGood(root, file, s.text); err != nil {
+		return "", err
+	}
+	parts, err := s.Root(root)
+	if err == nil {
+		err = parts.KeepPlaces(true)
+	}
+	return lost, err
+}
+
+// KeepGood copies the settings that the device has started with, unless they are
 // the copy or may not replace it. file is where they were read.
-func (s *settings) keepGood(root, file string) error {
+func (s *Settings) KeepGood(root, file string) error {
 	if s.damage != "" || s.doubt != "" {
 		return nil
 	}
-	return writeGood(root, file, s.text)
+	return WriteGood(root, file, s.text)
 }
 
-// writeGood makes text the copy, without a byte order mark, which earlier releases
+// WriteGood makes text the copy, without a byte order mark, which earlier releases
 // cannot read. The digest comes second: a copy that equals the file is good whatever
 // the digest says.
-func writeGood(root, file string, text []byte) error {
+func WriteGood(root, file string, text []byte) error {
 	text = bytes.TrimPrefix(text, byteOrderMark)
-	sum := fmt.Sprintf("%s%s\n%s  %s\n", sourcePrefix, sourceName(root, file), digest(text), goodName)
-	for _, f := range []struct{ name, text string }{{goodName, string(text)}, {goodSumName, sum}} {
+	sum := fmt.Sprintf("%s%s\n%s  %s\n", sourcePrefix, sourceName(root, file), digest(text), GoodName)
+	for _, f := range []struct{ name, text string }{{GoodName, string(text)}, {goodSumName, sum}} {
 		name := filepath.Join(root, f.name)
 		if was, err := os.ReadFile(name); err == nil && string(was) == f.text {
 			continue
