@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"agent/settings":      {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "transfer", "mib", "internal/durable"},
 	"manager":             {"mib", "manager/device", "manager/trap", "manager/files", "internal/durable", "internal/clock"},
 	"manager/device":      {"mib", "internal/clock"},
-	"manager/trap":        {"manager/device", "mib", "internal/durable"},
+	"manager/trap":        {"manager/device", "mib", "internal/durable", "internal/snmp"},
 	"manager/files":       {"manager/device", "bank", "transfer", "transfer/tftp", "mib", "internal/durable"},
 	"manager/batch":       {},
 	"internal/clock":      {},

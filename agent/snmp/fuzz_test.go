@@ -92,7 +92,7 @@ func FuzzAnswer(f *testing.F) {
 	for _, answer := range []snmp.PDU{
 		{Kind: snmp.PDUResponse, RequestID: 1, Vars: oids("1.3")}, {Kind: snmp.PDUReport, Vars: oids(snmp.NotInTimeWindows.String())}, {Kind: snmp.PDUReport},
 	} {
-		scoped := snmp.AppendScoped(nil, testEngineID, answer, snmp.EncodeVars(answer.Vars))
+		scoped := snmp.AppendScoped(nil, testEngineID, nil, answer, snmp.EncodeVars(answer.Vars))
 		f.Add(scoped, true)
 		msg, err := snmp.SealV3(snmp.Header{MsgID: 1, MaxSize: 65507, EngineID: testEngineID}, nil, 0, scoped)
 		if err != nil {
@@ -124,7 +124,7 @@ func FuzzScopedPDU(f *testing.F) {
 	e, _ := fuzzEngine(f)
 	p := newPeer(f, e, &privateUser)
 	for _, request := range requestSeeds() {
-		f.Add(snmp.AppendScoped(nil, testEngineID, request, snmp.EncodeVars(request.Vars)))
+		f.Add(snmp.AppendScoped(nil, testEngineID, nil, request, snmp.EncodeVars(request.Vars)))
 	}
 	f.Fuzz(func(t *testing.T, scoped []byte) {
 		p.salt++

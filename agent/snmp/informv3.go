@@ -64,7 +64,7 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p snmp.PDU, v
 		EngineID: r.engineID, Boots: r.boots, Time: r.timeNow(), User: s.user.Name,
 	}
 	// The context is this device's, whatever engine is authoritative.
-	msg, err := snmp.SealV3(h, r.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, p, vars))
+	msg, err := snmp.SealV3(h, r.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, p, vars))
 	if err != nil {
 		return false, err
 	}
@@ -127,7 +127,7 @@ func (s *sink) open(msg []byte, msgID int32) (p snmp.PDU, level Level, ok bool) 
 func (s *sink) discover(ctx context.Context, deadline time.Time) error {
 	e := s.engine
 	probe := snmp.Header{MsgID: e.nextID(), MaxSize: int32(e.cfg.MaxSize), Flags: snmp.FlagReportable}
-	msg, err := snmp.SealV3(probe, nil, 0, snmp.AppendScoped(nil, nil, snmp.PDU{Kind: snmp.PDUGet, RequestID: e.nextID()}, nil))
+	msg, err := snmp.SealV3(probe, nil, 0, snmp.AppendScoped(nil, nil, nil, snmp.PDU{Kind: snmp.PDUGet, RequestID: e.nextID()}, nil))
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,12 @@ package snmp
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +35,19 @@ type peer struct {
 
 func newPeer(t testing.TB, e *Engine, u *User) *peer {
 	t.Helper()
-	return &peer{t: t, e: e, user: u, keys: newUser(u, testEngineID).keys}
+	return &peer{t: t, e: e, user: u, keys: keysOf(u, testEngineID)}
+}
+
+var knownKeys sync.Map // *snmp.Keys, by what they are made from
+
+// keysOf derives a user's keys for an engine, once: a receiver must not take long.
+func keysOf(u *User, engineID []byte) *snmp.Keys {
+	name := fmt.Sprint(u.Auth, u.AuthPassphrase, u.Priv, u.PrivPassphrase, engineID)
+	k, known := knownKeys.Load(name)
+	if !known {
+		k, _ = knownKeys.LoadOrStore(name, newUser(u, engineID).keys)
+	}
+	return k.(*snmp.Keys)
 }
 
 // message builds a message at the user's level; change may spoil its header.
@@ -47,7 +61,7 @@ func (p *peer) message(request snmp.PDU, change func(*snmp.Header)) []byte {
 	if change != nil {
 		change(&h)
 	}
-	msg, err := snmp.SealV3(h, p.keys, p.salt, snmp.AppendScoped(nil, testEngineID, request, snmp.EncodeVars(request.Vars)))
+	msg, err := snmp.SealV3(h, p.keys, p.salt, snmp.AppendScoped(nil, testEngineID, nil, request, snmp.EncodeVars(request.Vars)))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -381,7 +395,7 @@ func TestContextEngine(t *testing.T) {
 	request := setOwner("x")
 	h := snmp.Header{MsgID: 1, MaxSize: 65507, Flags: snmp.FlagAuth | snmp.FlagPriv | snmp.FlagReportable,
 		EngineID: testEngineID, Boots: 7, Time: e.engineTime(), User: "manager"}
-	msg, err := snmp.SealV3(h, p.keys, 1, snmp.AppendScoped(nil, []byte("another engine"), request, snmp.EncodeVars(request.Vars)))
+	msg, err := snmp.SealV3(h, p.keys, 1, snmp.AppendScoped(nil, []byte("another engine"), nil, request, snmp.EncodeVars(request.Vars)))
 	if err != nil {
 		t.Fatal(err)
 	}

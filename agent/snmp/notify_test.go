@@ -266,12 +266,12 @@ type authority struct {
 	time     int32
 }
 
-func (a *authority) keys() *snmp.Keys { return newUser(a.user, a.engineID).keys }
+func (a *authority) keys() *snmp.Keys { return keysOf(a.user, a.engineID) }
 
 // seal builds an answer to h.
 func (a *authority) seal(h snmp.Header, level Level, p snmp.PDU) []byte {
 	answer := snmp.Header{MsgID: h.MsgID, MaxSize: 65507, Flags: level.Flags(), EngineID: a.engineID, Boots: a.boots, Time: a.time, User: h.User}
-	msg, err := snmp.SealV3(answer, a.keys(), 1, snmp.AppendScoped(nil, a.engineID, p, snmp.EncodeVars(p.Vars)))
+	msg, err := snmp.SealV3(answer, a.keys(), 1, snmp.AppendScoped(nil, a.engineID, nil, p, snmp.EncodeVars(p.Vars)))
 	if err != nil {
 		a.t.Error(err)
 	}
@@ -441,7 +441,7 @@ func TestNotifyView(t *testing.T) {
 	}
 	msg := r.next(t)
 	m, err := snmp.ReadV3(msg)
-	k := newUser(&u, testEngineID).keys
+	k := keysOf(&u, testEngineID)
 	if err != nil || !m.Authentic(k) {
 		t.Fatalf("trap is not authentic: %v", err)
 	}

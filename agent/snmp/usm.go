@@ -120,7 +120,7 @@ func (e *Engine) handleScoped(m *message, u *user, s snmp.ScopedPDU) ([]byte, fu
 	if !ok {
 		return nil, nil
 	}
-	reply, err := snmp.SealV3(h, u.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, resp.pdu, resp.vars))
+	reply, err := snmp.SealV3(h, u.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, resp.pdu, resp.vars))
 	if err != nil {
 		e.log.Error("answer not encrypted", "user", u.Name, "err", err)
 	}
@@ -171,7 +171,7 @@ func (e *Engine) reportAt(m *message, u *user, level Level, p snmp.PDU, count *a
 		k = u.keys
 	}
 	vars := snmp.EncodeVars([]mib.Varbind{{OID: oid, Value: value}})
-	scoped := snmp.AppendScoped(nil, e.cfg.EngineID, snmp.PDU{Kind: snmp.PDUReport, RequestID: p.RequestID}, vars)
+	scoped := snmp.AppendScoped(nil, e.cfg.EngineID, nil, snmp.PDU{Kind: snmp.PDUReport, RequestID: p.RequestID}, vars)
 	reply, err := snmp.SealV3(e.replyHeader(m, level), k, e.salt.Add(1), scoped)
 	if err != nil {
 		e.log.Error("report not encrypted", "err", err)

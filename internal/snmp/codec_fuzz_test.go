@@ -46,7 +46,7 @@ func FuzzV3(f *testing.F) {
 		return msg
 	}
 	for _, p := range seedPDUs() {
-		scoped := AppendScoped(nil, codecEngineID, p, EncodeVars(p.Vars))
+		scoped := AppendScoped(nil, codecEngineID, nil, p, EncodeVars(p.Vars))
 		f.Add(seal(NoAuthNoPriv, scoped), false)
 		f.Add(scoped, true)
 	}

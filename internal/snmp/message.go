@@ -273,11 +273,12 @@ func readScoped(r *reader) (s ScopedPDU, err error) {
 	return s, err
 }
 
-// AppendScoped writes a scoped PDU of the default context.
-func AppendScoped(dst []byte, contextEngineID []byte, p PDU, vars []byte) []byte {
+// AppendScoped writes a scoped PDU with the variable bindings that vars holds
+// encoded.
+func AppendScoped(dst []byte, contextEngineID, contextName []byte, p PDU, vars []byte) []byte {
 	start := len(dst)
 	dst = appendOctets(dst, tagOctets, contextEngineID)
-	dst = append(dst, tagOctets, 0) // the default context
+	dst = appendOctets(dst, tagOctets, contextName)
 	dst = appendPDU(dst, p, vars)
 	return wrap(dst, start, tagSequence)
 }

@@ -211,7 +211,7 @@ func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.
 	}
 	vbs := make([]mib.Varbind, len(packet.Variables))
 	for i, pdu := range packet.Variables {
-		if vbs[i], err = DecodePDU(pdu); err != nil {
+		if vbs[i], err = decodePDU(pdu); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.address, err)
 		}
 	}

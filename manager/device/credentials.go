@@ -30,7 +30,7 @@ type User struct {
 	Context string
 }
 
-var AuthProtocols = map[string]gosnmp.SnmpV3AuthProtocol{
+var authProtocols = map[string]gosnmp.SnmpV3AuthProtocol{
 	"": gosnmp.NoAuth, "md5": gosnmp.MD5, "sha": gosnmp.SHA, "sha224": gosnmp.SHA224,
 	"sha256": gosnmp.SHA256, "sha384": gosnmp.SHA384, "sha512": gosnmp.SHA512,
 }
@@ -60,13 +60,13 @@ const minPassword = 8
 
 // Check tells what is wrong with the user, nil for nothing.
 func (u *User) Check() error {
-	_, okAuth := AuthProtocols[PlainName(u.Auth)]
+	_, okAuth := authProtocols[PlainName(u.Auth)]
 	_, okPriv := privProtocols[PlainName(u.Priv)]
 	switch {
 	case u.Name == "" || len(u.Name) > 32:
 		return fmt.Errorf("SNMPv3 user name %.40q: 1 to 32 octets are needed", u.Name)
 	case !okAuth:
-		return fmt.Errorf("SNMPv3 user %s: authentication %q unknown: use %s", u.Name, u.Auth, names(AuthProtocols))
+		return fmt.Errorf("SNMPv3 user %s: authentication %q unknown: use %s", u.Name, u.Auth, names(authProtocols))
 	case !okPriv:
 		return fmt.Errorf("SNMPv3 user %s: privacy %q unknown: use %s", u.Name, u.Priv, names(privProtocols))
 	case PlainName(u.Auth) == "" && PlainName(u.Priv) != "":
@@ -105,7 +105,7 @@ func (u *User) Level() gosnmp.SnmpV3MsgFlags {
 func (u *User) USM() *gosnmp.UsmSecurityParameters {
 	return &gosnmp.UsmSecurityParameters{
 		UserName:                 u.Name,
-		AuthenticationProtocol:   AuthProtocols[PlainName(u.Auth)],
+		AuthenticationProtocol:   authProtocols[PlainName(u.Auth)],
 		AuthenticationPassphrase: u.AuthPassword,
 		PrivacyProtocol:          privProtocols[PlainName(u.Priv)],
 		PrivacyPassphrase:        u.PrivPassword,

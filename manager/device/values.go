@@ -87,8 +87,8 @@ func when(o *mib.Object, to *time.Time) Field {
 	}}
 }
 
-// DecodePDU turns what gosnmp decoded into a varbind.
-func DecodePDU(pdu gosnmp.SnmpPDU) (mib.Varbind, error) {
+// decodePDU turns what gosnmp decoded into a varbind.
+func decodePDU(pdu gosnmp.SnmpPDU) (mib.Varbind, error) {
 	oid, err := mib.ParseOID(pdu.Name)
 	if err != nil {
 		return mib.Varbind{}, err

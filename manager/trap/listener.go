@@ -11,10 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gosnmp/gosnmp"
 	"github.com/spf13/afero"
 	"golang.org/x/time/rate"
 
+	"example.com/iad/internal/snmp"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
@@ -50,7 +50,6 @@ type Listener struct {
 	cfg    ListenerConfig
 	conn   *net.UDPConn
 	module *mib.Module
-	codec  gosnmp.GoSNMP // decodes SNMPv2c
 	usm    *usmReceiver
 	noise  *rate.Limiter // of warnings
 	done   chan struct{}
@@ -89,11 +88,11 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	}
 	l := &Listener{
 		cfg: cfg, conn: conn, module: mib.NewModule(cfg.Root), usm: usm,
-		codec: gosnmp.GoSNMP{Version: gosnmp.Version2c},
 		noise: rate.NewLimiter(rate.Every(10*time.Second), 5),
 		done:  make(chan struct{}), sequences: make(map[string]*sequence),
 	}
 	go l.receive()
+	go usm.prepare(l.done)
 	return l, nil
 }
 
@@ -144,7 +143,7 @@ func (l *Listener) receive() {
 			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		answer, err := l.handle(slices.Clone(buf[:n]), from)
+		answer, err := l.handle(buf[:n], from)
 		level := slog.LevelDebug
 		if errors.Is(err, errNoCredentials) && l.noise.Allow() { // strangers can cause it at will
 			level = slog.LevelWarn
@@ -161,68 +160,66 @@ func (l *Listener) receive() {
 	}
 }
 
-// handle decodes one message, delivers it and returns what is to be sent
+// message is a message that was accepted at the level it has.
+type message struct {
+	snmp.PDU
+	user    string // or the community
+	vouched bool   // the sender knows a secret of the configuration
+	// acknowledge makes the datagram that carries a response back.
+	acknowledge func(snmp.PDU) ([]byte, error)
+}
+
+// handle reads one datagram, delivers what is in it and returns what is to be sent
 // back, nil for nothing.
-func (l *Listener) handle(message []byte, from netip.AddrPort) ([]byte, error) {
-	version, err := messageVersion(message)
+func (l *Listener) handle(datagram []byte, from netip.AddrPort) ([]byte, error) {
+	version, err := snmp.ReadVersion(datagram)
 	if err != nil {
 		return nil, err
 	}
-	var packet *gosnmp.SnmpPacket
+	var m *message
 	switch version {
-	case gosnmp.Version2c:
+	case snmp.Version2c:
 		if !l.acceptsV2() {
 			return nil, errors.New("SNMPv2c is not accepted: only users of SNMPv3 are configured")
 		}
-		packet, err = l.decodeV2(message)
-	case gosnmp.Version3:
+		m, err = l.openV2(datagram)
+	case snmp.Version3:
 		var report []byte
-		if packet, report, err = l.usm.decode(message); packet == nil {
+		if m, report, err = l.usm.open(datagram); m == nil {
 			return report, err
 		}
 	default:
-		return nil, fmt.Errorf("SNMP version %d is not accepted", version)
+		return nil, fmt.Errorf("SNMP message version %d is not accepted", version)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if packet.PDUType != gosnmp.SNMPv2Trap && packet.PDUType != gosnmp.InformRequest {
-		return nil, fmt.Errorf("%v is no notification", packet.PDUType)
+	if m.Kind != snmp.PDUTrap && m.Kind != snmp.PDUInform {
+		return nil, fmt.Errorf("PDU type %#x is not a notification", m.Kind)
 	}
-	if err := l.accept(packet, from); err != nil {
+	if err := l.accept(m, from); err != nil {
 		return nil, err
 	}
-	if packet.PDUType == gosnmp.InformRequest {
-		return l.acknowledge(packet)
+	if m.Kind == snmp.PDUInform { // RFC 3416 section 4.2.7
+		return m.acknowledge(snmp.PDU{Kind: snmp.PDUResponse, RequestID: m.RequestID, Vars: m.Vars})
 	}
 	return nil, nil
 }
 
-// messageVersion reads the version from the start of a message, without
-// which the right decoder cannot be chosen.
-func messageVersion(b []byte) (gosnmp.SnmpVersion, error) {
-	if len(b) < 2 || b[0] != byte(gosnmp.Sequence) {
-		return 0, errors.New("not an SNMP message")
-	}
-	at := 2
-	if b[1]&0x80 != 0 {
-		at += int(b[1] & 0x7f)
-	}
-	if len(b) < at+3 || b[at] != byte(gosnmp.Integer) || b[at+1] != 1 {
-		return 0, errors.New("not an SNMP message")
-	}
-	return gosnmp.SnmpVersion(b[at+2]), nil
-}
-
-func (l *Listener) decodeV2(message []byte) (*gosnmp.SnmpPacket, error) {
-	packet, err := decodeSafely(func() (*gosnmp.SnmpPacket, error) { return l.codec.SnmpDecodePacket(message) })
+// openV2 reads a message of SNMPv2c.
+func (l *Listener) openV2(datagram []byte) (*message, error) {
+	community, p, err := snmp.ReadCommunityMessage(datagram)
 	if err != nil {
 		return nil, err
 	}
-	if !l.cfg.AnyCommunity && len(l.cfg.Communities) > 0 && !slices.Contains(l.cfg.Communities, packet.Community) {
+	name := string(community)
+	vouched := slices.Contains(l.cfg.Communities, name)
+	if !vouched && !l.cfg.AnyCommunity && len(l.cfg.Communities) > 0 {
 		return nil, errors.New("community not accepted")
 	}
-	return packet, nil
+	return &message{PDU: p, user: name, vouched: vouched, acknowledge: func(response snmp.PDU) ([]byte, error) {
+		return snmp.AppendCommunityMessage(nil, snmp.Version2c, name, response, snmp.EncodeVars(response.Vars)), nil
+	}}, nil
 }
 
 // acceptsV2 reports whether SNMPv2c is configured.
@@ -230,25 +227,13 @@ func (l *Listener) acceptsV2() bool {
 	return l.cfg.AnyCommunity || len(l.cfg.Communities) > 0 || len(l.cfg.Users) == 0
 }
 
-// vouched reports whether a message's sender knows a secret of the configuration.
-func (l *Listener) vouched(packet *gosnmp.SnmpPacket) bool {
-	if packet.Version == gosnmp.Version3 {
-		return packet.MsgFlags&gosnmp.AuthNoPriv != 0
-	}
-	return slices.Contains(l.cfg.Communities, packet.Community)
-}
-
 var trapOID = mib.MustParseOID("1.3.6.1.6.3.1.1.4.1.0") // snmpTrapOID.0, RFC 3418
 
 // accept finds out which notification it is and delivers it.
-func (l *Listener) accept(packet *gosnmp.SnmpPacket, from netip.AddrPort) error {
+func (l *Listener) accept(m *message, from netip.AddrPort) error {
 	var kind *mib.Notification
 	var vbs []mib.Varbind
-	for _, pdu := range packet.Variables {
-		vb, err := device.DecodePDU(pdu)
-		if err != nil {
-			return err
-		}
+	for _, vb := range m.Vars {
 		if vb.OID.Compare(trapOID) == 0 {
 			kind, _ = l.module.NotificationByOID(vb.Value.OID)
 			continue
@@ -262,12 +247,8 @@ func (l *Listener) accept(packet *gosnmp.SnmpPacket, from netip.AddrPort) error 
 	if err != nil {
 		return err
 	}
-	n.From, n.Received, n.Inform = from, l.cfg.Now(), packet.PDUType == gosnmp.InformRequest
-	n.User = packet.Community
-	if usm, ok := packet.SecurityParameters.(*gosnmp.UsmSecurityParameters); ok && packet.Version == gosnmp.Version3 {
-		n.User = usm.UserName
-	}
-	l.deliver(n, l.vouched(packet))
+	n.From, n.Received, n.Inform, n.User = from, l.cfg.Now(), m.Kind == snmp.PDUInform, m.user
+	l.deliver(n, m.vouched)
 	return nil
 }
 
@@ -298,15 +279,6 @@ func (l *Listener) deliver(n *Notification, vouched bool) {
 // named reports whether a subscription is for one device, and for this one.
 func (l *Listener) named(deviceID string) bool {
 	return slices.ContainsFunc(l.subs, func(s *Subscription) bool { return s.filter.DeviceID == deviceID })
-}
-
-// acknowledge makes the response to an inform (RFC 3416 section 4.2.7).
-func (l *Listener) acknowledge(packet *gosnmp.SnmpPacket) ([]byte, error) {
-	packet.PDUType, packet.Error, packet.ErrorIndex = gosnmp.GetResponse, gosnmp.NoError, 0
-	if packet.Version == gosnmp.Version3 {
-		return l.usm.encode(packet)
-	}
-	return packet.MarshalMsg()
 }
 
 // Filter chooses notifications; both parts must fit if both are given.

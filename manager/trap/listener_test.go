@@ -49,7 +49,7 @@ func sender(t *testing.T, l *trap.Listener, user *device.User) *gosnmp.GoSNMP {
 		sp := &gosnmp.UsmSecurityParameters{
 			UserName: user.Name, AuthenticationPassphrase: user.AuthPassword, PrivacyPassphrase: user.PrivPassword,
 			AuthenticationProtocol: map[string]gosnmp.SnmpV3AuthProtocol{"": gosnmp.NoAuth, "md5": gosnmp.MD5, "sha": gosnmp.SHA, "sha256": gosnmp.SHA256}[user.Auth],
-			PrivacyProtocol:        map[string]gosnmp.SnmpV3PrivProtocol{"": gosnmp.NoPriv, "des": gosnmp.DES, "aes": gosnmp.AES}[user.Priv],
+			PrivacyProtocol:        map[string]gosnmp.SnmpV3PrivProtocol{"": gosnmp.NoPriv, "des": gosnmp.DES, "aes": gosnmp.AES, "aes192c": gosnmp.AES192C, "aes256c": gosnmp.AES256C}[user.Priv],
 		}
 		g.Version, g.SecurityModel, g.SecurityParameters = gosnmp.Version3, gosnmp.UserSecurityModel, sp
 		switch {

@@ -2,15 +2,15 @@ package trap
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/gosnmp/gosnmp"
-
+	"example.com/iad/internal/snmp"
 	"example.com/iad/manager/device"
+	"example.com/iad/mib"
 )
 
 // usmReceiver is the User-based Security Model (RFC 3414) of a notification
@@ -19,20 +19,28 @@ import (
 // sender's engine, and its clock is followed so that old messages cannot be
 // replayed.
 type usmReceiver struct {
-	engineID string
-	boots    uint32
+	engine   engine
 	started  time.Time
 	now      func() time.Time
 	users    map[string][]*knownUser // by name: devices may have one each, under the same name
-	keys     map[keyName]*gosnmp.UsmSecurityParameters
-	clocks   map[string]engineClock
-	counters map[string]uint32
+	keys     map[keyName]*snmp.Keys  // of authentic senders
+	clocks   map[string]engineClock  // by engine
+	counters map[string]uint32       // by the OID in reports
+	salt     uint64                  // of the next encrypted message
 }
 
-// keyName tells apart what a user's keys were found to fit.
+// knownUser is a user with the keys that its passwords stand for. Each is made once,
+// when it is first needed.
+type knownUser struct {
+	priv             snmp.PrivProtocol
+	level            snmp.Level
+	authKey, privKey func() snmp.MasterKey
+}
+
+// keyName says what keys are localized to.
 type keyName struct {
-	user, engine string
-	level        gosnmp.SnmpV3MsgFlags
+	user   *knownUser
+	engine string
 }
 
 // errNoCredentials: nobody who is known here can have sent the message.
@@ -41,246 +49,227 @@ var errNoCredentials = errors.New("authentication failed")
 // engineClock is what is known of a sender's snmpEngineBoots and
 // snmpEngineTime.
 type engineClock struct {
-	boots, time uint32
+	boots, time int32
 	at          time.Time
 }
 
-// Counters of RFC 3414 section 5 that reports name.
 const (
-	usmUnsupportedSecLevels = ".1.3.6.1.6.3.15.1.1.1.0"
-	usmNotInTimeWindows     = ".1.3.6.1.6.3.15.1.1.2.0"
-	usmUnknownUserNames     = ".1.3.6.1.6.3.15.1.1.3.0"
-	usmUnknownEngineIDs     = ".1.3.6.1.6.3.15.1.1.4.0"
-	usmWrongDigests         = ".1.3.6.1.6.3.15.1.1.5.0"
-	usmDecryptionErrors     = ".1.3.6.1.6.3.15.1.1.6.0"
-)
-
-const (
-	timeWindow = 150   // seconds, RFC 3414 section 3.2 (7)
 	maxKeys    = 20000 // localized keys and clocks that are kept
+	maxMessage = 65507 // octets in a datagram
 )
 
 func newUSMReceiver(users []device.User, now func() time.Time, self engine) (*usmReceiver, error) {
 	u := &usmReceiver{
-		engineID: self.id, boots: self.boots, started: now(), now: now, users: make(map[string][]*knownUser, len(users)),
-		keys: make(map[keyName]*gosnmp.UsmSecurityParameters), clocks: make(map[string]engineClock),
-		counters: make(map[string]uint32),
+		engine: self, started: now(), now: now, users: make(map[string][]*knownUser, len(users)),
+		keys: make(map[keyName]*snmp.Keys), clocks: make(map[string]engineClock), counters: make(map[string]uint32),
 	}
+	var salt [8]byte
+	if _, err := rand.Read(salt[:]); err != nil {
+		return nil, err
+	}
+	u.salt = binary.BigEndian.Uint64(salt[:])
 	for _, user := range users {
 		if err := user.Check(); err != nil {
 			return nil, err
 		}
-		u.users[user.Name] = append(u.users[user.Name], &knownUser{User: user})
+		auth, priv, err := protocols(&user)
+		if err != nil {
+			return nil, err
+		}
+		u.users[user.Name] = append(u.users[user.Name], &knownUser{
+			priv: priv, level: snmp.LevelOf(auth, priv),
+			authKey: sync.OnceValue(func() snmp.MasterKey { return snmp.NewMasterKey(auth, user.AuthPassword) }),
+			privKey: sync.OnceValue(func() snmp.MasterKey { return snmp.NewMasterKey(auth, user.PrivPassword) }),
+		})
 	}
 	return u, nil
 }
 
-// time returns snmpEngineTime of this engine.
-func (u *usmReceiver) time() uint32 { return uint32(u.now().Sub(u.started) / time.Second) }
+// protocols returns a user's protocols. Check has found their names right.
+func protocols(u *device.User) (auth snmp.AuthProtocol, priv snmp.PrivProtocol, err error) {
+	if name := device.PlainName(u.Auth); name != "" {
+		err = auth.UnmarshalText([]byte(name))
+	}
+	if name := device.PlainName(u.Priv); name != "" {
+		err = errors.Join(err, priv.UnmarshalText([]byte(name)))
+	}
+	return auth, priv, err
+}
 
-// decode returns the authenticated and decrypted message, or no packet and,
-// if the sender wants to know, a report for it.
-func (u *usmReceiver) decode(message []byte) (packet *gosnmp.SnmpPacket, report []byte, err error) {
-	head, err := readHeader(message)
+// prepare makes the keys that authentication needs, a millisecond or more for each user,
+// so that no datagram has to wait for them.
+func (u *usmReceiver) prepare(stop <-chan struct{}) {
+	for _, users := range u.users {
+		for _, user := range users {
+			select {
+			case <-stop:
+				return
+			default:
+				user.authKey()
+			}
+		}
+	}
+}
+
+// time returns snmpEngineTime of this engine.
+func (u *usmReceiver) time() int32 { return int32(u.now().Sub(u.started) / time.Second) }
+
+// open returns the authenticated and decrypted message, or none and, if the sender
+// wants to know, a report for it.
+func (u *usmReceiver) open(datagram []byte) (m *message, report []byte, err error) {
+	sent, err := snmp.ReadV3(datagram)
 	if err != nil {
 		return nil, nil, err
 	}
-	sent, ok := head.SecurityParameters.(*gosnmp.UsmSecurityParameters)
-	if !ok || head.SecurityModel != gosnmp.UserSecurityModel {
-		return nil, nil, errors.New("security model is not USM")
-	}
-	reject := func(counter, why string) (*gosnmp.SnmpPacket, []byte, error) {
-		report, err := u.report(head, counter, nil)
-		return nil, report, errors.Join(fmt.Errorf("%w: %s", errNoCredentials, why), err)
+	reject := func(counter mib.OID, k *snmp.Keys, why error) (*message, []byte, error) {
+		report, err := u.report(sent, counter, k)
+		return nil, report, errors.Join(why, err)
 	}
 	// A sender that wants reports takes this side for authoritative.
-	confirmed := head.MsgFlags&gosnmp.Reportable != 0
-	if confirmed && sent.AuthoritativeEngineID != u.engineID {
-		report, err := u.report(head, usmUnknownEngineIDs, nil)
-		return nil, report, errors.Join(errors.New("engine discovery"), err)
-	}
-	if !confirmed && (len(sent.AuthoritativeEngineID) < 5 || len(sent.AuthoritativeEngineID) > 32 || sent.AuthoritativeEngineID == u.engineID) {
-		return nil, nil, errors.New("engine identity of the sender is invalid")
-	}
-	if len(u.users[sent.UserName]) == 0 {
-		return reject(usmUnknownUserNames, fmt.Sprintf("user %.40q is unknown", sent.UserName))
-	}
-	level := head.MsgFlags & gosnmp.AuthPriv
-	packet, params, err := u.unlock(message, keyName{sent.UserName, sent.AuthoritativeEngineID, level})
+	name, confirmed := string(sent.EngineID), sent.Flags&snmp.FlagReportable != 0
 	switch {
-	case err == nil:
+	case confirmed && name != u.engine.id:
+		return reject(snmp.UnknownEngineIDs, nil, errors.New("engine discovery"))
+	case !confirmed && (len(name) < snmp.MinEngineID || name == u.engine.id):
+		return nil, nil, errors.New("engine identity of the sender is invalid")
+	case len(u.users[sent.User]) == 0:
+		return reject(snmp.UnknownUserNames, nil, fmt.Errorf("%w: user %.40q is unknown", errNoCredentials, sent.User))
+	}
+	k, scoped, err := u.unlock(sent)
+	switch {
 	case errors.Is(err, errLevel):
-		return reject(usmUnsupportedSecLevels, fmt.Sprintf("user %s: %v", sent.UserName, err))
-	case errors.Is(err, errNotAuthentic), strings.Contains(err.Error(), "not authentic"):
-		return reject(usmWrongDigests, fmt.Sprintf("user %s: wrong password", sent.UserName))
-	default:
-		return reject(usmDecryptionErrors, fmt.Sprintf("user %s: %v", sent.UserName, err))
-	}
-	if level == gosnmp.NoAuthNoPriv {
-		return packet, nil, nil
-	}
-	if confirmed && !u.timely(sent) {
-		report, err := u.report(head, usmNotInTimeWindows, params)
-		return nil, report, errors.Join(errors.New("not in time window"), err)
-	}
-	if !confirmed && !u.follow(sent) {
+		return reject(snmp.UnsupportedSecLevels, nil, fmt.Errorf("%w: user %s: %w", errNoCredentials, sent.User, err))
+	case errors.Is(err, errWrongPassword):
+		return reject(snmp.WrongDigests, nil, fmt.Errorf("%w: user %s: %w", errNoCredentials, sent.User, err))
+	case errors.Is(err, snmp.ErrDecrypt):
+		return reject(snmp.DecryptionErrors, nil, fmt.Errorf("%w: user %s: %w", errNoCredentials, sent.User, err))
+	case err != nil:
+		return nil, nil, err
+	case sent.Level() == snmp.NoAuthNoPriv:
+	case confirmed && !u.timely(sent):
+		return reject(snmp.NotInTimeWindows, k, errors.New("not in time window"))
+	case !confirmed && !u.follow(sent):
 		return nil, nil, errors.New("older than what came before: late or replayed")
 	}
-	return packet, nil, nil
+	if !confirmed && scoped.PDU.Kind == snmp.PDUInform {
+		return nil, nil, errors.New("the sender of an inform takes itself for authoritative")
+	}
+	acknowledge := func(response snmp.PDU) ([]byte, error) {
+		scoped.PDU = response
+		return u.seal(sent, sent.Level(), k, scoped)
+	}
+	return &message{PDU: scoped.PDU, user: sent.User, vouched: sent.Level() != snmp.NoAuthNoPriv, acknowledge: acknowledge}, nil, nil
 }
 
-// readHeader decodes what is in clear: message flags, engine and user. The
-// decoder reports an error for messages that need keys; the fields are there
-// all the same.
-func readHeader(message []byte) (*gosnmp.SnmpPacket, error) {
-	codec := &gosnmp.GoSNMP{
-		Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel,
-		SecurityParameters: &gosnmp.UsmSecurityParameters{UserName: "-"},
-	}
-	head, err := decodeSafely(func() (*gosnmp.SnmpPacket, error) {
-		return codec.SnmpDecodePacket(append([]byte(nil), message...))
-	})
-	if head == nil {
-		return nil, err
-	}
-	if sp, ok := head.SecurityParameters.(*gosnmp.UsmSecurityParameters); !ok || sp == nil || (err != nil && sp.UserName == "-") {
-		return nil, fmt.Errorf("SNMPv3 header: %w", err)
-	}
-	return head, nil
-}
-
-// decodeSafely turns a panic of gosnmp's decoder, which slices its input
-// without looking at its length in places, into an error.
-func decodeSafely(decode func() (*gosnmp.SnmpPacket, error)) (p *gosnmp.SnmpPacket, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			p, err = nil, fmt.Errorf("malformed message: %v", r)
-		}
-	}()
-	return decode()
-}
-
-// errNotAuthentic: a message whose digest fits no user's password.
-var errNotAuthentic = errors.New("message is not authentic")
+// errWrongPassword: a message whose digest fits no user's password.
+var errWrongPassword = errors.New("wrong password")
 
 // errLevel: a message at another security level than any user of its name has.
 var errLevel = errors.New("security level is not the configured one")
 
-// unlock decodes a message with the keys that fitted it before, or else with those of
-// each user of the name and level. Keys that fit are kept.
-func (u *usmReceiver) unlock(message []byte, name keyName) (*gosnmp.SnmpPacket, *gosnmp.UsmSecurityParameters, error) {
-	try := func(params *gosnmp.UsmSecurityParameters) (*gosnmp.SnmpPacket, error) {
-		codec := &gosnmp.GoSNMP{
-			Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel, MsgFlags: name.level, SecurityParameters: params,
-		}
-		return decodeSafely(func() (*gosnmp.SnmpPacket, error) { return codec.UnmarshalTrap(slices.Clone(message), true) })
-	}
-	if params, ok := u.keys[name]; ok {
-		if packet, err := try(params); err == nil {
-			return packet, params, nil
-		}
-	}
-	signed, err := readSigned(message)
-	if err != nil {
-		return nil, nil, err
-	}
-	failed := errLevel
-	for _, user := range u.users[name.user] {
-		if user.Level() != name.level {
-			continue
-		}
-		// Authentication first: it costs microseconds, and every stranger can ask for it.
-		// What follows costs milliseconds, and memory for each engine.
-		if name.level != gosnmp.NoAuthNoPriv && !user.signs(signed, name.engine) {
-			failed = errNotAuthentic
-			continue
-		}
-		params := user.USM()
-		params.AuthoritativeEngineID = name.engine
-		if err := params.InitSecurityKeys(); err != nil {
-			return nil, nil, err
-		}
-		packet, err := try(params)
-		if err == nil {
-			if name.level != gosnmp.NoAuthNoPriv {
-				if len(u.keys) >= maxKeys {
-					clear(u.keys)
-				}
-				u.keys[name] = params
+// unlock authenticates and decrypts a message with the keys of each user of its name and
+// level, first those that its engine has used. Keys that fit are kept.
+func (u *usmReceiver) unlock(sent *snmp.Message) (k *snmp.Keys, scoped snmp.ScopedPDU, failed error) {
+	failed = errLevel
+	for _, known := range []bool{true, false} {
+		for _, user := range u.users[sent.User] {
+			name := keyName{user, string(sent.EngineID)}
+			k, kept := u.keys[name]
+			if user.level != sent.Level() || kept != known {
+				continue
 			}
-			return packet, params, nil
+			if user.level > snmp.NoAuthNoPriv {
+				if !kept {
+					k = snmp.NewKeys(user.authKey(), sent.EngineID)
+				}
+				if !sent.Authentic(k) {
+					failed = errWrongPassword
+					continue
+				}
+				// Only now: every stranger can ask for the above, which costs microseconds. What
+				// follows costs milliseconds, and memory for each engine.
+				if user.level == snmp.AuthPriv && !kept {
+					k.AddPrivacy(user.priv, user.privKey(), sent.EngineID)
+				}
+			}
+			if scoped, failed = sent.Open(k); failed == nil {
+				if !kept && k != nil {
+					makeRoom(u.keys)
+					u.keys[name] = k
+				}
+				return k, scoped, nil
+			}
 		}
-		failed = err
 	}
-	return nil, nil, failed
+	return nil, scoped, failed
+}
+
+// makeRoom forgets an entry, any, if there are too many.
+func makeRoom[K comparable, V any](m map[K]V) {
+	for key := range m {
+		if len(m) < maxKeys {
+			return
+		}
+		delete(m, key)
+	}
 }
 
 // timely judges a message for which this engine is authoritative (RFC 3414
 // section 3.2 (7a)).
-func (u *usmReceiver) timely(sent *gosnmp.UsmSecurityParameters) bool {
-	apart := int64(sent.AuthoritativeEngineTime) - int64(u.time())
-	return sent.AuthoritativeEngineBoots == u.boots && apart >= -timeWindow && apart <= timeWindow
+func (u *usmReceiver) timely(sent *snmp.Message) bool {
+	apart := int64(sent.Time) - int64(u.time())
+	return uint32(sent.Boots) == u.engine.boots && apart >= -snmp.TimeWindow && apart <= snmp.TimeWindow
 }
 
 // follow judges and follows the clock of an authoritative sender (RFC 3414
 // section 3.2 (7b)).
-func (u *usmReceiver) follow(sent *gosnmp.UsmSecurityParameters) bool {
-	known, ok := u.clocks[sent.AuthoritativeEngineID]
+func (u *usmReceiver) follow(sent *snmp.Message) bool {
+	name := string(sent.EngineID)
+	known, ok := u.clocks[name]
 	now := u.now()
-	boots, engineTime := sent.AuthoritativeEngineBoots, sent.AuthoritativeEngineTime
 	if ok {
 		estimate := int64(known.time) + int64(now.Sub(known.at)/time.Second)
-		if boots < known.boots || boots == known.boots && int64(engineTime) < estimate-timeWindow {
+		if sent.Boots < known.boots || sent.Boots == known.boots && int64(sent.Time) < estimate-snmp.TimeWindow {
 			return false
 		}
 	}
-	if !ok || boots > known.boots || engineTime > known.time {
-		if len(u.clocks) >= maxKeys {
-			clear(u.clocks)
-		}
-		u.clocks[sent.AuthoritativeEngineID] = engineClock{boots: boots, time: engineTime, at: now}
+	if !ok || sent.Boots > known.boots || sent.Time > known.time {
+		makeRoom(u.clocks)
+		u.clocks[name] = engineClock{boots: sent.Boots, time: sent.Time, at: now}
 	}
 	return true
 }
 
-// report tells the sender of a confirmed message why it was not taken. With
-// params it is authenticated, as a report on the time window must be.
-func (u *usmReceiver) report(head *gosnmp.SnmpPacket, counter string, params *gosnmp.UsmSecurityParameters) ([]byte, error) {
-	u.counters[counter]++
-	if head.MsgFlags&gosnmp.Reportable == 0 {
+// report tells the sender of a confirmed message why it was not taken. With keys it is
+// authenticated, as a report on the time window must be.
+func (u *usmReceiver) report(sent *snmp.Message, counter mib.OID, k *snmp.Keys) ([]byte, error) {
+	count := u.counters[counter.String()] + 1
+	u.counters[counter.String()] = count
+	if sent.Flags&snmp.FlagReportable == 0 {
 		return nil, nil
 	}
-	sp := new(gosnmp.UsmSecurityParameters)
-	flags := gosnmp.NoAuthNoPriv
-	if params != nil {
-		sp, flags = params.Copy().(*gosnmp.UsmSecurityParameters), gosnmp.AuthNoPriv
-	} else if sent, ok := head.SecurityParameters.(*gosnmp.UsmSecurityParameters); ok {
-		sp.UserName = sent.UserName
-	}
-	sp.AuthoritativeEngineID, sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = u.engineID, u.boots, u.time()
-	p := &gosnmp.SnmpPacket{
-		Version: gosnmp.Version3, MsgFlags: flags, SecurityModel: gosnmp.UserSecurityModel, SecurityParameters: sp,
-		ContextEngineID: u.engineID, PDUType: gosnmp.Report, MsgID: head.MsgID, RequestID: head.RequestID,
-		Variables: []gosnmp.SnmpPDU{{Name: counter, Type: gosnmp.Counter32, Value: u.counters[counter]}},
-	}
-	return p.MarshalMsg()
-}
-
-// encode secures a response to a message for which this engine is
-// authoritative.
-func (u *usmReceiver) encode(p *gosnmp.SnmpPacket) ([]byte, error) {
-	sp, ok := p.SecurityParameters.(*gosnmp.UsmSecurityParameters)
-	if !ok {
-		return nil, errors.New("security model is not USM")
-	}
-	p.MsgFlags &^= gosnmp.Reportable
-	p.MsgMaxSize = 65507
-	sp.AuthoritativeEngineBoots, sp.AuthoritativeEngineTime = u.boots, u.time()
-	if p.MsgFlags&gosnmp.AuthPriv == gosnmp.AuthPriv {
-		sp.PrivacyParameters = make([]byte, 8)
-		if _, err := rand.Read(sp.PrivacyParameters); err != nil {
-			return nil, err
+	p := snmp.PDU{Kind: snmp.PDUReport, Vars: []mib.Varbind{{OID: counter, Value: mib.Value{Type: mib.Counter32, Int: int64(count)}}}}
+	if !sent.Encrypted() {
+		if scoped, err := sent.Open(nil); err == nil {
+			if !snmp.Confirmed(scoped.PDU.Kind) {
+				return nil, nil
+			}
+			p.RequestID = scoped.PDU.RequestID
 		}
 	}
-	return p.MarshalMsg()
+	level := snmp.NoAuthNoPriv
+	if k != nil {
+		level = snmp.AuthNoPriv
+	}
+	return u.seal(sent, level, k, snmp.ScopedPDU{ContextEngineID: []byte(u.engine.id), PDU: p})
+}
+
+// seal makes an answer to a message for which this engine is authoritative.
+func (u *usmReceiver) seal(sent *snmp.Message, level snmp.Level, k *snmp.Keys, s snmp.ScopedPDU) ([]byte, error) {
+	u.salt++
+	h := snmp.Header{
+		MsgID: sent.MsgID, MaxSize: maxMessage, Flags: level.Flags(),
+		EngineID: []byte(u.engine.id), Boots: int32(u.engine.boots), Time: u.time(), User: sent.User,
+	}
+	return snmp.SealV3(h, k, u.salt, snmp.AppendScoped(nil, s.ContextEngineID, s.ContextName, s.PDU, snmp.EncodeVars(s.PDU.Vars)))
 }
