@@ -55,7 +55,7 @@ fuzz:
 	.ci/fuzz
 
 crash:
-	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters|Killed$$' ./bank ./agent/... ./internal/durable ./sim ./cmd/iadms
+	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters|Killed$$' ./bank ./agent/... ./internal/durable ./sim ./cmd/iadms/command
 
 KILLS ?= 500
 kill: peers
@@ -68,7 +68,7 @@ memory: build
 	IAD_BINARY=$(CURDIR)/bin/iad go test -count=1 -v -run TestPeakMemory ./cmd/iad
 
 fleet: build
-	IADMS_FLEET="10 100" IADSIM_BINARY="$$PWD/bin/iadsim" IADMS_BINARY="$$PWD/bin/iadms" go test -count=1 -v -run TestFleet ./cmd/iadms
+	IADMS_FLEET="10 100" IADSIM_BINARY="$$PWD/bin/iadsim" IADMS_BINARY="$$PWD/bin/iadms" go test -count=1 -v -run TestFleet ./cmd/iadms/command
 
 licenses:
 	.ci/licenses

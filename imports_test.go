@@ -52,7 +52,9 @@ var mayImport = map[string][]string{
 	"sim":                 {"internal/clock", "agent", "agent/*", "bank", "transfer", "mib"},
 	"cmd/iad":             {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},
 	"cmd/iadsim":          {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},
-	"cmd/iadms":           {"manager", "manager/*", "bank", "mib", "internal/cli"},
+	"cmd/iadms":           {"cmd/iadms/command"},
+	"cmd/iadms/command":   {"manager", "manager/*", "cmd/iadms/report", "bank", "mib", "internal/*"},
+	"cmd/iadms/report":    {"manager", "manager/*", "mib", "internal/cli"},
 }
 
 // devicePackages write what must survive a loss of power.

@@ -4,29 +4,12 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"example.com/iad/cmd/iadms/command"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
-}
+// version is set when the program is linked.
+var version = "unreleased"
 
-// run carries out one command line and returns the exit status.
-func run(ctx context.Context, args []string) int {
-	root := newRoot()
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "iadms: interrupted")
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "iadms:", err)
-	}
-	return exitStatus(ctx, err)
-}
+func main() { os.Exit(command.Main(version)) }

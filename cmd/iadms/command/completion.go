@@ -1,0 +1,43 @@
+package command
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// flagValuesKnown are the values that a shell can complete.
+var flagValuesKnown = map[string][]string{
+	"protocol":   {"tftp", "ftp", "ftps"},
+	"on-fail":    {"advice", "ask", "other=", "edit", "restore", "give-up"},
+	"time-limit": {"backup=", "update=", "restore=", "recover="},
+	"log-level":  {"debug", "info", "warn", "error"},
+	"log-format": {"text", "json"},
+}
+
+// addCompletion has shells complete the devices of the configuration where a command
+// wants a TARGET, and the values of flags.
+func addCompletion(g *globals, root *cobra.Command) {
+	devices := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		s, err := g.loadSettings()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return slices.Sorted(maps.Keys(s.Devices)), cobra.ShellCompDirectiveNoFileComp
+	}
+	for _, cmd := range append(root.Commands(), root) {
+		if strings.Contains(cmd.Use, " TARGET") {
+			cmd.ValidArgsFunction = devices
+		}
+		for name, values := range flagValuesKnown {
+			if f := cmd.LocalFlags().Lookup(name); f == nil || f.Value.Type() == "duration" {
+				continue
+			}
+			if err := cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+				panic(err) // the flag is there
+			}
+		}
+	}
+}

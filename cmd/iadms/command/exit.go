@@ -1,0 +1,83 @@
+package command
+
+import (
+	"context"
+	"errors"
+
+	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+)
+
+// Exit statuses; docs/iadms.md tells scripts about them.
+const (
+	exitOK          = 0
+	exitError       = 1  // any other error
+	exitUsage       = 2  // the command line or the configuration is wrong
+	exitNoAnswer    = 3  // the device does not answer
+	exitCredentials = 4  // the device refuses the credentials
+	exitRefused     = 5  // the device refuses the command; nothing was started
+	exitFailed      = 6  // an operation failed or was aborted
+	exitTimeLimit   = 7  // the scheduled time passed
+	exitInterrupted = 8  // ended by a signal; --resume continues
+	exitDecision    = 9  // a person has to decide; nothing was overwritten
+	exitIdentity    = 10 // the device is not the one that was expected
+)
+
+// usageError marks what the user has to change in the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func exitStatus(ctx context.Context, err error) int {
+	var usage usageError
+	var refused *device.RefusalError
+	var failed *manager.Failure
+	var fleet report.FleetError
+	switch {
+	case err == nil:
+		return exitOK
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &fleet):
+		return commonStatus(ctx, fleet.Failures)
+	case errors.Is(err, device.ErrIdentity):
+		return exitIdentity
+	case errors.Is(err, manager.ErrDecision):
+		return exitDecision
+	case errors.As(err, &failed) && failed.NoAnswer:
+		return exitNoAnswer
+	case errors.As(err, &failed) && failed.Refused:
+		return exitRefused
+	case errors.As(err, &failed) && failed.TimedOut:
+		return exitTimeLimit
+	case errors.As(err, &failed):
+		return exitFailed
+	case errors.As(err, &refused):
+		return exitRefused
+	case errors.Is(err, device.ErrCredentials):
+		return exitCredentials
+	case errors.Is(err, device.ErrNoAnswer):
+		return exitNoAnswer
+	}
+	return exitError
+}
+
+// commonStatus is the exit status of all failures if they have the same, else
+// that of a failed operation.
+func commonStatus(ctx context.Context, failed []error) int {
+	status := 0
+	for _, err := range failed {
+		s := exitStatus(ctx, err)
+		if status != 0 && s != status {
+			return exitFailed
+		}
+		status = s
+	}
+	if status == 0 {
+		return exitInterrupted // nothing failed, and some were not begun
+	}
+	return status
+}

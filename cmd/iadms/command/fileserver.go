@@ -1,0 +1,218 @@
+package command
+
+import (
+	"cmp"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// fileServerOptions choose the file server.
+type fileServerOptions struct {
+	server    string
+	serverPin string
+	serverCA  string
+	listen    string
+	advertise string
+	protocol  string
+	bandwidth string
+	passive   string
+}
+
+func (o *fileServerOptions) register(f interface {
+	StringVar(p *string, name, value, usage string)
+}) {
+	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
+	f.StringVar(&o.serverPin, "server-pin", "", "`SHA256` of the certificate of --server ftps://..., for reading backups back")
+	f.StringVar(&o.serverCA, "server-ca", "", "`file` with the certificates that vouch for --server ftps://..., in PEM (default those of the system)")
+	f.StringVar(&o.listen, "listen", "", "serve files on `HOST[:PORT]` (default any address, a free port)")
+	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default that of --listen, or this machine's address towards it)")
+	f.StringVar(&o.protocol, "protocol", "tftp", "tftp, ftp or ftps; with ftps devices know this server by its certificate's SHA-256, which iadms serve prints")
+	f.StringVar(&o.passive, "passive-ports", "", "`FIRST-LAST` port for FTP data, as a firewall wants (default any free one)")
+	f.StringVar(&o.bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
+}
+
+// chosen is the protocol; with --server it is that of the URL.
+func (o *fileServerOptions) chosen() device.Protocol {
+	name := o.protocol
+	if scheme, _, ok := strings.Cut(o.server, "://"); ok {
+		name = scheme
+	}
+	p, err := device.ParseProtocol(name)
+	if err != nil {
+		return 0 // open has refused it
+	}
+	return p
+}
+
+// open starts or describes the file server; stop ends it.
+func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileServer, stop func(), err error) {
+	if o.server != "" {
+		external, err := externalServer(o.server)
+		if err == nil {
+			external.TLS, err = o.serverTLS(external.Server.Protocol)
+		}
+		if err == nil {
+			err = os.MkdirAll(store, 0o700)
+			external.Store = afero.NewBasePathFs(afero.NewOsFs(), store)
+		}
+		return external, func() {}, err
+	}
+	if o.serverPin != "" || o.serverCA != "" {
+		return nil, nil, usageError{errors.New("--server-pin and --server-ca are for --server")}
+	}
+	p, err := device.ParseProtocol(o.protocol)
+	if err != nil {
+		return nil, nil, usageError{fmt.Errorf("--protocol: %w", err)}
+	}
+	rate, err := parseRate(o.bandwidth)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	ports, err := parsePorts(o.passive)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	address := o.listen
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		address = net.JoinHostPort(strings.Trim(address, "[]"), "0")
+	}
+	local, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, nil, usageError{fmt.Errorf("--listen %q: %w", o.listen, err)}
+	}
+	if o.advertise != "" {
+		if _, _, err := mib.InetAddress(o.advertise); err != nil {
+			return nil, nil, usageError{fmt.Errorf("--advertise: %w", err)}
+		}
+	}
+	if err := os.MkdirAll(store, 0o700); err != nil {
+		return nil, nil, err
+	}
+	cfg := files.ServersConfig{
+		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: told(o.advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
+	}
+	if p == device.TFTP {
+		cfg.TFTP = address
+	} else {
+		cfg.FTP = address
+	}
+	servers, err := files.StartServers(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return servers, func() {
+		if err := servers.Close(); err != nil {
+			log.Warn("file server", "cause", err)
+		}
+	}, nil
+}
+
+// serverTLS is how the server is known; nil: by the certificates of the system.
+func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
+	var pin, ca []byte
+	var err error
+	name := "--server-pin"
+	switch {
+	case o.serverPin == "" && o.serverCA == "":
+		return nil, nil
+	case o.serverPin != "" && o.serverCA != "":
+		return nil, usageError{errors.New("--server-pin and --server-ca exclude each other")}
+	case p != device.FTPS:
+		return nil, usageError{errors.New("--server-pin and --server-ca go with a --server of ftps only")}
+	case o.serverPin != "":
+		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
+	default:
+		name = "--server-ca"
+		ca, err = readTextFile(o.serverCA)
+	}
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
+	}
+	config, err := files.ServerTLS(pin, ca)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
+	}
+	return config, nil
+}
+
+// told is the host that devices are told to use: the one to advertise, or else the one
+// address that is listened on; empty: whichever leads to the device.
+func told(advertise string, listen net.IP) string {
+	if advertise != "" || listen == nil || listen.IsUnspecified() {
+		return advertise
+	}
+	return listen.String()
+}
+
+func externalServer(text string) (*files.ExternalServer, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--server: %w", err)}
+	}
+	p, err := device.ParseProtocol(u.Scheme)
+	if err != nil || u.Hostname() == "" {
+		return nil, usageError{fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted())}
+	}
+	if _, inURL := u.User.Password(); inURL {
+		return nil, usageError{fmt.Errorf("--server: the command line is no place for a password: set IADMS_SERVER_PASSWORD")}
+	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--server %q: %w", u.Redacted(), err)}
+	}
+	return &files.ExternalServer{
+		Server: device.FileServerAddress{
+			Protocol: p, Host: u.Hostname(), Port: uint16(port), User: u.User.Username(),
+			Password: os.Getenv("IADMS_SERVER_PASSWORD"), Timeout: 30 * time.Second,
+		},
+		Folder: strings.TrimPrefix(u.Path, "/"),
+	}, nil
+}
+
+// parseRate reads octets a second, with k for 1000 or M for 1000000.
+func parseRate(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	factor := 1
+	number := text
+	if n, ok := strings.CutSuffix(text, "k"); ok {
+		number, factor = n, 1000
+	} else if n, ok := strings.CutSuffix(text, "M"); ok {
+		number, factor = n, 1_000_000
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n <= 0 || n > 1<<30/factor {
+		return 0, fmt.Errorf("--bandwidth %q: use octets a second, such as 800k or 2M", text)
+	}
+	return n * factor, nil
+}
+
+// parsePorts reads a range of ports; empty: any.
+func parsePorts(text string) (ports [2]int, err error) {
+	if text == "" {
+		return ports, nil
+	}
+	first, last, _ := strings.Cut(text, "-")
+	for i, number := range []string{first, cmp.Or(last, first)} {
+		if ports[i], err = strconv.Atoi(number); err != nil || ports[i] < 1 || ports[i] > 65535 || ports[i] < ports[0] {
+			return ports, fmt.Errorf("--passive-ports %q: use FIRST-LAST, such as 50000-50100", text)
+		}
+	}
+	return ports, nil
+}

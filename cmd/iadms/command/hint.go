@@ -1,0 +1,75 @@
+package command
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"example.com/iad/cmd/iadms/report"
+)
+
+// hint is the line of a command to paste into a shell. It works on the same store with
+// the same access as this call, wherever these were given.
+func (g *globals) hint(words ...string) string {
+	line := append([]string{"iadms"}, words...)
+	for _, f := range []struct{ name, value, preset string }{
+		{"config", g.config, defaultConfig()}, {"credentials", g.credentials, ""}, {"store", g.store, defaultStore()}, {"root-oid", g.rootOID, ""},
+	} {
+		if f.value != f.preset {
+			line = append(line, "--"+f.name, f.value)
+		}
+	}
+	for i, word := range line {
+		line[i] = shellQuote(word)
+	}
+	return strings.Join(line, " ")
+}
+
+// shellQuote quotes a word for a POSIX shell if it needs that.
+func shellQuote(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,=@%+", r)
+	}
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool { return !plain(r) }) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// notRepeated are flags that a retry does not take over: hint adds the others.
+var notRepeated = []string{"resume", "check", "targets", "config", "credentials", "store", "root-oid"}
+
+// retryLine is the command that resumes targets with the flags of this call. Passwords
+// are not among these. Of more targets than a line of the summary names, the file with
+// all of them is named: the others are done.
+func (r *upgradeRun) retryLine(targets []string) string {
+	words := []string{"upgrade", "--resume"}
+	if len(targets) > report.MaxNamed && r.targets != "" && r.targets != "-" {
+		words = append(append(words, r.arguments...), "--targets", r.targets)
+	} else {
+		words = append(words, targets...)
+	}
+	r.flagsMu.Lock() // see asBefore
+	defer r.flagsMu.Unlock()
+	r.flags.Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		if _, list := f.Value.(pflag.SliceValue); list {
+			value = strings.TrimSuffix(strings.TrimPrefix(value, "["), "]")
+		}
+		switch {
+		case slices.Contains(notRepeated, f.Name):
+		case f.Value.Type() != "bool":
+			words = append(words, "--"+f.Name, value)
+		case value == "true":
+			words = append(words, "--"+f.Name)
+		default:
+			words = append(words, "--"+f.Name+"="+value)
+		}
+	})
+	if listen := os.Getenv("IADMS_TRAP_LISTEN"); listen != "" && r.notifications == "" {
+		words = append(words, "--notifications", listen)
+	}
+	return r.hint(words...)
+}

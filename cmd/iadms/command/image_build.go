@@ -1,0 +1,233 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+
+	"example.com/iad/bank"
+)
+
+type buildOptions struct {
+	manifest   bank.Manifest
+	converters []string
+	selftest   string
+	split      string
+	key        string
+	output     string
+	// interpreters are there on the devices, though not here.
+	interpreters []string
+}
+
+func newImageBuild() *cobra.Command {
+	o := new(buildOptions)
+	cmd := &cobra.Command{
+		Use:   "build --version V --hardware MODEL --key KEY (-o FILE | --split DIR) FILE...",
+		Short: "Build and sign an image from files",
+		Example: `  iadms image build --version 2.0.0 --hardware IAD-4FXS --config-format 2 \
+        --selftest selftest --converter 1:2:convert --key release.key -o fw-2.0.0.iad app`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{fmt.Errorf("name the files that make up the software")}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return o.build(args) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.manifest.Version, "version", "", "`version` of the software, such as 2.0.0 (semver.org)")
+	f.StringSliceVar(&o.manifest.Hardware, "hardware", nil, "`model` that the software fits; repeat for more")
+	f.Uint32Var(&o.manifest.ConfigFormat, "config-format", 1, "`number` of the configuration data format")
+	f.StringVar(&o.manifest.MinVersion, "min-version", "", "lowest `version` over which it may be installed")
+	f.StringVar(&o.manifest.Floor, "floor", "", "devices refuse anything below this `version` once this software is confirmed")
+	f.BoolVar(&o.manifest.NoReset, "no-reset", false, "the software takes effect without a reset where the device can do that")
+	f.StringVar(&o.selftest, "selftest", "", "`file` to run after the start; exit status 0 means healthy")
+	f.StringArrayVar(&o.converters, "converter", nil, "`FROM:TO:FILE`: program that converts configuration data between two formats")
+	f.StringSliceVar(&o.interpreters, "interpreter", nil, "`path` of an interpreter that the devices have and this machine has not; repeat for more")
+	f.StringVar(&o.key, "key", "", "private key `file`")
+	f.StringVarP(&o.output, "output", "o", "", "image `file` to write")
+	f.StringVar(&o.split, "split", "", "write manifest, signature and files into this `folder` instead")
+	for _, name := range []string{"version", "hardware", "key"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // a name that is not defined above
+		}
+	}
+	return cmd
+}
+
+func (o *buildOptions) build(names []string) error {
+	if (o.output == "") == (o.split == "") {
+		return usageError{fmt.Errorf("name either an image file with -o or a folder with --split")}
+	}
+	if err := o.checkOutput(names); err != nil {
+		return usageError{err}
+	}
+	files, err := o.payloads(names)
+	if err != nil {
+		return err
+	}
+	key, err := readKey(o.key)
+	if err != nil {
+		return err
+	}
+	if o.split != "" {
+		return bank.BuildSplit(afero.NewOsFs(), o.split, o.manifest, files, key)
+	}
+	return writeFile(o.output, func(w io.Writer) error { return bank.Build(w, o.manifest, files, key) })
+}
+
+// checkOutput keeps the image from taking the place of what it is made from.
+func (o *buildOptions) checkOutput(names []string) error {
+	target, err := os.Stat(o.output)
+	if o.output == "" || err != nil {
+		return nil // nothing is there
+	}
+	inputs := append([]string{o.key, o.selftest}, names...)
+	for _, text := range o.converters {
+		inputs = append(inputs, text[strings.LastIndexByte(text, ':')+1:])
+	}
+	for _, name := range inputs {
+		if info, err := os.Stat(name); err == nil && os.SameFile(target, info) {
+			return fmt.Errorf("-o %s would overwrite %s, of which the image is made", o.output, name)
+		}
+	}
+	return nil
+}
+
+// payloads lists the files of the image: those named, then self-test and
+// converters, which are made executable.
+func (o *buildOptions) payloads(names []string) ([]bank.PayloadFile, error) {
+	var files []bank.PayloadFile
+	index := make(map[string]int)
+	add := func(name string, program bool) error {
+		at, ok := index[name]
+		if !ok {
+			file, err := bank.FileFrom(afero.NewOsFs(), name)
+			if err != nil {
+				return err
+			}
+			at = len(files)
+			files, index[name] = append(files, file), at
+		}
+		if program {
+			files[at].Mode |= 0o555
+			return o.checkProgram(name)
+		}
+		return nil
+	}
+	for _, name := range names {
+		if err := add(name, false); err != nil {
+			return nil, err
+		}
+	}
+	if o.selftest != "" {
+		if err := add(o.selftest, true); err != nil {
+			return nil, err
+		}
+		o.manifest.SelfTest = filepath.Base(o.selftest)
+	}
+	for _, text := range o.converters {
+		c, name, err := parseConverter(text)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		if err := add(name, true); err != nil {
+			return nil, err
+		}
+		o.manifest.Converters = append(o.manifest.Converters, c)
+	}
+	return files, nil
+}
+
+// checkProgram refuses a program that cannot run, which a device would find out only
+// once its new software is on trial.
+func (o *buildOptions) checkProgram(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := bank.ReadProgram(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if !p.Script || slices.Contains(o.interpreters, p.Interpreter) {
+		return nil
+	}
+	if _, err := os.Stat(p.Interpreter); err != nil {
+		return fmt.Errorf("%s: its interpreter %s does not exist on this machine; if the devices have it, add --interpreter %s",
+			name, p.Interpreter, p.Interpreter)
+	}
+	return nil
+}
+
+func parseConverter(text string) (bank.Converter, string, error) {
+	parts := strings.SplitN(text, ":", 3)
+	if len(parts) != 3 {
+		return bank.Converter{}, "", fmt.Errorf("--converter %q: use FROM:TO:FILE", text)
+	}
+	from, errFrom := strconv.ParseUint(parts[0], 10, 32)
+	to, errTo := strconv.ParseUint(parts[1], 10, 32)
+	if errFrom != nil || errTo != nil {
+		return bank.Converter{}, "", fmt.Errorf("--converter %q: the formats must be numbers", text)
+	}
+	return bank.Converter{From: uint32(from), To: uint32(to), Payload: filepath.Base(parts[2])}, parts[2], nil
+}
+
+// writeFile writes a file that appears under its name only when it is whole.
+func writeFile(name string, write func(io.Writer) error) (err error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is there and is no regular file: name another one", name)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name()) // the first error is the one to tell
+		}
+	}()
+	err = write(f)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return os.Rename(f.Name(), name)
+}
+
+// readKey reads a private key; its password comes from the environment or a
+// prompt.
+func readKey(name string) (minisign.PrivateKey, error) {
+	data, err := readTextFile(name)
+	if err != nil {
+		return minisign.PrivateKey{}, err
+	}
+	password := ""
+	if bank.KeyEncrypted(data) {
+		if password, err = keyPassword("Password of " + name); err != nil {
+			return minisign.PrivateKey{}, err
+		}
+	}
+	key, err := bank.ReadPrivateKey(data, password)
+	if err != nil {
+		return key, fmt.Errorf("%s: %w", name, err)
+	}
+	return key, nil
+}

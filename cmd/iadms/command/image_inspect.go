@@ -1,0 +1,93 @@
+package command
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"example.com/iad/bank"
+	"example.com/iad/cmd/iadms/report"
+)
+
+func newImageInspect(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:     "inspect FILE",
+		Short:   "Show what an image holds, and check its digests",
+		Long:    "Show what an image holds, and check its digests. FILE is an image or, in split form, its manifest. Who signed it is not judged: see verify.",
+		Example: "  iadms image inspect fw-2.0.0.iad",
+		Args:    exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			img, err := openImage(args[0], nil)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return report.PrintJSON(cmd.OutOrStdout(), reportOf(img))
+			}
+			return printImage(cmd.OutOrStdout(), img)
+		},
+	}
+}
+
+func keyName(img *bank.Image) string { return fmt.Sprintf("minisign key %016X", img.KeyID) }
+
+// imageReport is the JSON form of inspect and verify.
+type imageReport struct {
+	*bank.Manifest
+	Digest         string `json:"manifest_sha256"`
+	Key            string `json:"signature_key"`
+	TrustedComment string `json:"trusted_comment"`
+	Size           int64  `json:"size"`
+}
+
+func reportOf(img *bank.Image) imageReport {
+	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), visible(img.TrustedComment), img.Size}
+}
+
+// visible makes a text of an image fit for a terminal: it may come from anybody, as long as
+// no signature was verified.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
+}
+
+func printImage(w io.Writer, img *bank.Image) error {
+	m := img.Manifest
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, visible(value))
+		}
+	}
+	line("version", m.Version)
+	line("hardware", strings.Join(m.Hardware, ", "))
+	line("configuration format", fmt.Sprint(m.ConfigFormat))
+	line("installs over", m.MinVersion)
+	line("new floor", m.Floor)
+	if m.NoReset {
+		line("takes effect", "without a reset, where the device can do that")
+	}
+	line("self-test", m.SelfTest)
+	for _, c := range m.Converters {
+		line("converter", fmt.Sprintf("%d to %d: %s", c.From, c.To, c.Payload))
+	}
+	line("signed by", keyName(img)+" ("+img.TrustedComment+")")
+	line("manifest SHA-256", hex.EncodeToString(img.ManifestDigest))
+	line("size", fmt.Sprintf("%d octets", img.Size))
+	for _, p := range m.Payloads {
+		fmt.Fprintf(t, "  %s\t%d octets\t%04o\t%s\n", p.Name, p.Size, uint16(p.Mode), p.SHA256)
+	}
+	return t.Flush()
+}

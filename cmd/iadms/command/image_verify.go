@@ -1,0 +1,88 @@
+package command
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"aead.dev/minisign"
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+
+	"example.com/iad/bank"
+	"example.com/iad/cmd/iadms/report"
+)
+
+func newImageVerify(g *globals) *cobra.Command {
+	var trust []string
+	cmd := &cobra.Command{
+		Use:     "verify FILE --trust KEY.pub",
+		Short:   "Check an image as a device would: signature, structure, digests",
+		Example: "  iadms image verify fw-2.0.0.iad --trust release.pub",
+		Args:    exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			keys, err := readTrust(trust)
+			if err != nil {
+				return err
+			}
+			img, err := openImage(args[0], keys)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return report.PrintJSON(cmd.OutOrStdout(), reportOf(img))
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "OK: %s is %s for %s, signed by %s\n",
+				args[0], img.Manifest.Version, strings.Join(img.Manifest.Hardware, ", "), keyName(img))
+			return nil
+		},
+	}
+	cmd.Flags().StringSliceVar(&trust, "trust", nil, "public key `file`; repeat for more")
+	if err := cmd.MarkFlagRequired("trust"); err != nil {
+		panic(err) // a name that is not defined above
+	}
+	return cmd
+}
+
+// openImage inspects an image of either form, and with keys verifies it.
+func openImage(name string, trust []minisign.PublicKey) (img *bank.Image, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	split, err := startsManifest(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	switch {
+	case split && trust != nil:
+		img, err = bank.VerifySplit(afero.NewOsFs(), name, trust)
+	case split:
+		img, err = bank.InspectSplit(afero.NewOsFs(), name)
+	case trust != nil:
+		img, err = bank.VerifyImage(f, trust)
+	default:
+		img, err = bank.Inspect(f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return img, nil
+}
+
+func readTrust(names []string) ([]minisign.PublicKey, error) {
+	keys := make([]minisign.PublicKey, 0, len(names))
+	for _, name := range names {
+		data, err := readTextFile(name)
+		if err != nil {
+			return nil, err
+		}
+		key, err := bank.ReadPublicKey(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}

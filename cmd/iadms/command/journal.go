@@ -1,0 +1,31 @@
+package command
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/afero"
+	"golang.org/x/sys/unix"
+
+	"example.com/iad/manager"
+)
+
+// openJournal opens the journal of a device and locks it: two upgrades of one
+// device from one store would spoil each other's.
+func openJournal(store, device string) (journal *manager.Journal, unlock func(), err error) {
+	dir := filepath.Join(store, "journal")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	journal = manager.NewJournal(afero.NewBasePathFs(afero.NewOsFs(), dir), device)
+	lock, err := os.OpenFile(filepath.Join(dir, journal.Name()+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, nil, fmt.Errorf("%s is being upgraded by another iadms: %s: %w", device, lock.Name(), err)
+	}
+	return journal, func() { lock.Close() }, nil
+}

@@ -1,0 +1,100 @@
+package command
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/manager"
+)
+
+// operationOptions are the flags of commands for one operation.
+type operationOptions struct {
+	*globals
+	files         fileServerOptions
+	notifications string
+	retries       int
+	limit         time.Duration
+	force         bool
+	from          string
+	otherDevice   bool
+}
+
+// partFunc carries out one part of the procedure.
+type partFunc func(context.Context, manager.Plan, manager.Operator, manager.Observer) (manager.Result, error)
+
+// operation makes a command for one part of the procedure.
+func (o *operationOptions) operation(use, short, example string, needsFiles bool, do partFunc) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: example, Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0], do) },
+	}
+	f := cmd.Flags()
+	if needsFiles {
+		o.files.register(f)
+	} else {
+		o.files.protocol = "tftp" // a server is started, and nothing asks it
+	}
+	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only")
+	f.IntVar(&o.retries, "retries", 2, "how often to repeat what the device says may work again")
+	f.DurationVar(&o.limit, "time-limit", 0, "scheduled `duration`, 10s to 24h (default: the device's)")
+	return cmd
+}
+
+func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) error {
+	log, err := o.logger()
+	if err != nil {
+		return err
+	}
+	plan := manager.Plan{
+		Protocol: o.files.chosen(), Owner: defaultOwner(), Force: o.force, DeviceRetries: o.retries, OtherDevice: o.otherDevice,
+		Limits: manager.Limits{Backup: o.limit, Update: o.limit, Restore: o.limit, Recover: o.limit},
+	}
+	if err := plan.Check(); err != nil {
+		return usageError{err}
+	}
+	client, settings, err := o.dial(name)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	files, stop, err := o.files.open(o.store, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	listener, err := listen(cmp.Or(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), settings.TrapListen), settings, client.Root(), o.store, log)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		defer listener.Close()
+	}
+	reporter := report.New(cmd.OutOrStdout(), o.json, &o.logs)
+	plan.Client, plan.Listener, plan.Files, plan.Log = client, listener, files, log
+	plan.Target = settings.configured(name)
+	result, err := do(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, reporter.Update)
+	reporter.Finish(report.Verdict{Result: result, Err: err, Done: doneText(cmd.Name(), result), Target: name, Hint: o.hint})
+	return err
+}
+
+// doneText is the last line of a success.
+func doneText(command string, r manager.Result) string {
+	switch command {
+	case "backup":
+		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Place)
+	case "recover":
+		return fmt.Sprintf("OK: %s has its configuration data back from %s", r.Device, r.Folder)
+	case "rollback":
+		if r.Unchanged {
+			return fmt.Sprintf("OK: nothing to do: %s runs the software to fall back on, %s, already", r.Device, r.NewVersion)
+		}
+		return fmt.Sprintf("OK: %s went back %s -> %s", r.Device, r.OldVersion, r.NewVersion)
+	}
+	return fmt.Sprintf("OK: %s of %s done", command, r.Device)
+}

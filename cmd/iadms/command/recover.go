@@ -1,0 +1,130 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+
+	"example.com/iad/manager"
+	"example.com/iad/manager/files"
+)
+
+func newRecover(g *globals) *cobra.Command {
+	o := &operationOptions{globals: g}
+	cmd := o.operation("recover TARGET", "Give a device configuration data back from a backup",
+		"  iadms recover 192.0.2.10\n  iadms recover 192.0.2.10 --from 20260102T030405Z-1\n"+
+			"  iadms recover 192.0.2.11 --from backup/OLD-UNIT/20260102T030405Z-1 --other-device", true, o.recover)
+	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Data in
+another format than the device's software uses are converted by the device. Before anything
+is sent, the files are compared with the digests recorded when the backup was made.
+
+--from names a backup of the device, or the path of a folder in the store. To give back
+something else than was backed up, copy the backup's folder to a name beside it, remove
+.complete from the copy, edit it, and name it with --from; what an upgrade modified is
+there too.
+
+A backup belongs to the device that it was made of: its device ID and, with SNMPv3, its
+engine ID. To give a replacement unit the data of the unit that it replaces, name the
+folder with --from and add --other-device.`
+	cmd.Flags().StringVar(&o.from, "from", "", "`folder` of the backup (default: the newest complete one of the device that holds data)")
+	o.registerOtherDevice(cmd)
+	return cmd
+}
+
+func (o *operationOptions) registerOtherDevice(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.otherDevice, "other-device", false, "permit a device whose identity differs from the recorded one")
+}
+
+func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, operator manager.Operator, observe manager.Observer) (manager.Result, error) {
+	if o.otherDevice && o.from == "" {
+		return manager.Result{}, usageError{errors.New("--other-device needs --from: name the folder of the backup")}
+	}
+	device, err := plan.Client.Device(ctx)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	store := afero.NewBasePathFs(afero.NewOsFs(), o.store)
+	folder, err := o.chooseBackup(store, device.ID)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	list, err := files.ReadBackup(store, folder)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	return manager.Recover(ctx, plan, folder, list, operator, observe)
+}
+
+// chooseBackup is the folder that --from names, or the newest complete one with data.
+func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, error) {
+	if strings.ContainsRune(strings.TrimRight(filepath.ToSlash(o.from), "/"), '/') {
+		return o.backupAt(store)
+	}
+	folders, err := files.Backups(store, device)
+	if err != nil {
+		return "", err
+	}
+	if len(folders) == 0 {
+		return "", fmt.Errorf("no backups of %s in %s", device, o.store)
+	}
+	if o.from == "" {
+		for _, folder := range slices.Backward(folders) {
+			if files.Complete(store, folder) && files.HoldsData(store, folder) {
+				return folder, nil
+			}
+		}
+		return "", usageError{fmt.Errorf("no backup of %s is known to be complete and to hold data; name one with --from:\n  %s", device, strings.Join(folders, "\n  "))}
+	}
+	folder := path.Join(path.Dir(folders[0]), filepath.ToSlash(o.from))
+	if exists, err := afero.DirExists(store, folder); err == nil && exists && path.Dir(folder) == path.Dir(folders[0]) {
+		return folder, nil
+	}
+	return "", usageError{fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  "))}
+}
+
+// backupAt is the folder in the store that --from gives the path of: a path of this
+// machine, or one within the store as iadms prints it.
+func (o *operationOptions) backupAt(store afero.Fs) (string, error) {
+	folder := strings.TrimPrefix(path.Clean("/"+filepath.ToSlash(o.from)), "/")
+	if info, err := os.Stat(o.from); err == nil {
+		within, ok := o.withinStore()
+		if !info.IsDir() || !ok {
+			return "", usageError{fmt.Errorf("--from %s: not a folder of the store %s; copy it into backup/DEVICE/ there first", o.from, o.store)}
+		}
+		folder = within
+	}
+	parts := strings.Split(folder, "/")
+	exists, err := afero.DirExists(store, folder)
+	if err != nil || !exists {
+		return "", usageError{fmt.Errorf("--from %s: there is no such folder, neither here nor in the store %s", o.from, o.store)}
+	}
+	if len(parts) != 3 || parts[0] != "backup" || strings.HasPrefix(parts[2], ".") {
+		return "", usageError{fmt.Errorf("--from %s: not a backup; the store has them in backup/DEVICE/TIME-N", o.from)}
+	}
+	return folder, nil
+}
+
+// withinStore is the path of --from, relative to the store.
+func (o *operationOptions) withinStore() (string, bool) {
+	from, err := filepath.Abs(o.from)
+	if err == nil {
+		from, err = filepath.EvalSymlinks(from)
+	}
+	store, storeErr := filepath.Abs(o.store)
+	if storeErr == nil {
+		store, storeErr = filepath.EvalSymlinks(store)
+	}
+	if err != nil || storeErr != nil {
+		return "", false
+	}
+	rel, err := filepath.Rel(store, from)
+	return filepath.ToSlash(rel), err == nil && filepath.IsLocal(rel)
+}

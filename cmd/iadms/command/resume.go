@@ -1,0 +1,171 @@
+package command
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/afero"
+	"github.com/spf13/pflag"
+
+	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/manager"
+	"example.com/iad/manager/files"
+)
+
+// keptFlags are what an upgrade that is resumed needs to be as safe as it was
+// begun: they are kept in the journal. None has a secret.
+var keptFlags = []string{
+	"allow-downgrade", "convert-with", "device-retries", "edit", "force", "on-fail", "protocol", "retries", "server", "server-ca", "server-pin", "skip-backup",
+	"time-limit", "verify-with",
+}
+
+// kept are the options of this call that the journal keeps.
+func (r *upgradeRun) kept() map[string][]string {
+	kept := make(map[string][]string)
+	for _, name := range keptFlags {
+		if f := r.flags.Lookup(name); f.Changed {
+			kept[name] = flagValues(f)
+		}
+	}
+	// An upgrade may be resumed from another directory.
+	here, err := os.Getwd()
+	if err != nil {
+		return kept
+	}
+	kept[keptDirectory] = []string{here}
+	for i, file := range kept["server-ca"] {
+		kept["server-ca"][i] = absolute(here, file)
+	}
+	for i, policy := range kept["on-fail"] {
+		if file, ok := strings.CutPrefix(policy, "other="); ok {
+			kept["on-fail"][i] = "other=" + absolute(here, file)
+		}
+	}
+	return kept
+}
+
+// keptDirectory is where the options of a journal were given: commands run there.
+const keptDirectory = "working-directory"
+
+func absolute(dir, file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(dir, file)
+}
+
+// openImageFile opens an image by its absolute path, which the journal keeps.
+func openImageFile(name string) (*files.Image, error) {
+	img, err := files.OpenImage(afero.NewOsFs(), name)
+	if err != nil {
+		return nil, err
+	}
+	img.Path, err = filepath.Abs(name)
+	return img, err
+}
+
+func flagValues(f *pflag.Flag) []string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return slices.Clone(list.GetSlice())
+	}
+	return []string{f.Value.String()}
+}
+
+// asBefore is the run for a device that is resumed: with the options of the
+// call that began, unless they are given anew.
+func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter) (*upgradeRun, error) {
+	record, err := journal.Load()
+	if err != nil {
+		return nil, err
+	}
+	again := *r
+	o := &upgradeOptions{globals: r.globals}
+	again.inherited = make(map[string]string)
+	again.upgradeOptions, again.flags, again.policies = o, pflag.NewFlagSet("upgrade", pflag.ContinueOnError), nil
+	o.register(again.flags)
+	// Visit orders the flags it is called on, and devices are resumed side by side.
+	r.flagsMu.Lock()
+	r.flags.Visit(func(f *pflag.Flag) {
+		if again.flags.Lookup(f.Name) != nil && err == nil {
+			err = setFlag(again.flags, f.Name, flagValues(f))
+		}
+	})
+	r.flagsMu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	var told []string
+	for _, name := range keptFlags {
+		values, ok := record.Options[name]
+		if !ok || again.flags.Changed(name) || name == "edit" && o.convertWith != "" || name == "convert-with" && o.edit {
+			continue
+		}
+		if name == "on-fail" && !r.asks { // there is nobody to be asked now
+			values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == string(manager.PolicyAsk) })
+		}
+		if err := setFlag(again.flags, name, values); err != nil {
+			return nil, fmt.Errorf("journal: option --%s: %w", name, err)
+		}
+		if directory := record.Options[keptDirectory]; len(directory) == 1 {
+			again.inherited[name] = directory[0]
+		}
+		told = append(told, fmt.Sprintf("--%s=%s", name, strings.Join(values, ",")))
+	}
+	if len(told) > 0 {
+		reporter.Line("    as before: " + strings.Join(told, " "))
+	}
+	return &again, again.parse()
+}
+
+func setFlag(flags *pflag.FlagSet, name string, values []string) error {
+	f := flags.Lookup(name)
+	f.Changed = true
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return list.Replace(values)
+	}
+	return f.Value.Set(strings.Join(values, ","))
+}
+
+// fileServers are the file servers of one call, one for each way to reach
+// them: devices that are resumed may use another one than the others.
+type fileServers struct {
+	store string
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	running map[string]files.FileServer
+	stops   []func()
+}
+
+// open returns the file server that the options choose.
+func (s *fileServers) open(o *fileServerOptions) (files.FileServer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := strings.Join([]string{o.protocol, o.server, o.serverPin, o.serverCA}, " ")
+	if fs, ok := s.running[key]; ok {
+		return fs, nil
+	}
+	fs, stop, err := o.open(s.store, s.log)
+	if err != nil {
+		return nil, err
+	}
+	if s.running == nil {
+		s.running = make(map[string]files.FileServer)
+	}
+	s.running[key] = fs
+	s.stops = append(s.stops, stop)
+	return fs, nil
+}
+
+func (s *fileServers) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, stop := range s.stops {
+		stop()
+	}
+}

@@ -1,0 +1,174 @@
+// Package command has the commands of iadms.
+//
+// [Main] makes the tree of commands (root.go) and carries one out. Each command has a
+// file of its own, named after it; listener.go, fileserver.go and settings.go have what
+// several need. What is printed while a procedure goes on comes from package report.
+package command
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/internal/cli"
+)
+
+// globals are the flags that every command has.
+type globals struct {
+	config      string // configuration file
+	credentials string // credentials file
+	store       string // folder for backups and journals
+	rootOID     string
+	logLevel    string
+	logFormat   string
+	json        bool
+	logs        report.Log
+}
+
+// Main carries out the command line of this process and returns the exit status.
+func Main(version string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := newRoot(version).ExecuteContext(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "iadms: interrupted")
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "iadms:", err)
+	}
+	return exitStatus(ctx, err)
+}
+
+func newRoot(version string) *cobra.Command {
+	g := new(globals)
+	root := &cobra.Command{
+		Use:   "iadms",
+		Short: "Manage the software and configuration data of integrated access devices",
+		Long: `iadms builds and signs software images and manages devices that have
+IAD-UPGRADE-MIB: it backs up their configuration data, updates their software and
+gives the data back, converted if the new software needs that.
+
+A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
+		Example: `  iadms image keygen -o release
+  iadms image build --version 2.0.0 --hardware IAD-4FXS --key release.key -o fw-2.0.0.iad app
+  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
+  iadms status 192.0.2.10`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			_, err := g.logger()
+			return err
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&g.config, "config", envOr("IADMS_CONFIG", defaultConfig()), "configuration `file`: devices, credentials, defaults")
+	flags.StringVar(&g.credentials, "credentials", os.Getenv("IADMS_CREDENTIALS"), "credentials `file`, readable by its owner only")
+	flags.StringVar(&g.store, "store", envOr("IADMS_STORE", defaultStore()), "`folder` for backups and journals")
+	flags.StringVar(&g.rootOID, "root-oid", os.Getenv("IADMS_ROOT_OID"), "`OID` of IAD-UPGRADE-MIB on the device, if it was moved")
+	flags.StringVar(&g.logLevel, "log-level", envOr("IADMS_LOG_LEVEL", "warn"), "debug, info, warn or error")
+	flags.StringVar(&g.logFormat, "log-format", envOr("IADMS_LOG_FORMAT", "text"), "text or json")
+	flags.BoolVar(&g.json, "json", false, "print for programs: JSON, or JSON lines where output goes on")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
+		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(),
+	)
+	addCompletion(g, root)
+	cli.Strict(root, func(err error) error { return usageError{err} })
+	return root
+}
+
+// newCredentialsTopic is a help topic: cli.Strict has it print its text.
+func newCredentialsTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "credentials",
+		Short: "How devices let iadms in",
+		Long: `SNMP credentials never stand on the command line, where other users of this machine
+could read them. They come from a file, named by --credentials or --config, that only its
+owner may read (chmod 600):
+
+  community = "public"               # SNMPv2c, to read
+  write_community = "private"        # SNMPv2c, to write
+
+or for SNMPv3, which is the one to use on networks that others share:
+
+  [user]
+  name = "operator"
+  auth = "sha256"                    # md5 sha sha224 sha256 sha384 sha512
+  auth_password = "eight octets or more"
+  priv = "aes"                       # des aes aes192 aes256 aes192c aes256c
+  priv_password = "eight octets or more"
+
+or for one device:
+
+  [devices.attic]
+  address = "192.0.2.10"
+  write_community = "private"
+
+or from the environment: IADMS_COMMUNITY and IADMS_WRITE_COMMUNITY, or IADMS_USER,
+IADMS_AUTH, IADMS_AUTH_PASSWORD, IADMS_PRIV, IADMS_PRIV_PASSWORD and IADMS_CONTEXT.
+A device on this machine for which nothing is configured is tried with the communities
+public and private.`,
+	}
+}
+
+func envOr(name, other string) string {
+	if v, ok := os.LookupEnv(name); ok {
+		return v
+	}
+	return other
+}
+
+func defaultConfig() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "iadms", "iadms.toml")
+}
+
+// defaultStore follows the XDG base directory specification.
+func defaultStore() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "iadms")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "iadms-store"
+	}
+	return filepath.Join(home, ".local", "share", "iadms")
+}
+
+// logger writes to standard error, as the flags say.
+func (g *globals) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
+		return nil, usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", g.logLevel)}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch g.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(&g.logs, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(&g.logs, options)), nil
+	}
+	return nil, usageError{fmt.Errorf("--log-format %q: use text or json", g.logFormat)}
+}
+
+// exactly is cobra.ExactArgs with an error that counts as wrong usage.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,459 @@
+package command
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/manager"
+	"example.com/iad/manager/batch"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/manager/trap"
+)
+
+// upgradeOptions are the flags of upgrade.
+type upgradeOptions struct {
+	*globals
+	image            string
+	files            fileServerOptions
+	notifications    string
+	progressStep     uint32
+	progressInterval time.Duration
+	check            bool
+	skipBackup       bool
+	force            bool
+	downgrade        bool
+	retries          int
+	deviceRetries    int
+	yes              bool
+	onFail           []string
+	edit             bool
+	convertWith      string
+	verifyWith       string
+	resume           bool
+	limits           []string
+	poll             time.Duration
+	owner            string
+	targets          string
+	parallel         int
+	stopOnFailure    bool
+	otherDevice      bool
+}
+
+func newUpgrade(g *globals) *cobra.Command {
+	o := &upgradeOptions{globals: g}
+	cmd := &cobra.Command{
+		Use:   "upgrade TARGET... --image FILE",
+		Short: "Back up, update the software, give the configuration data back",
+		Long: `Takes devices through the whole procedure: 100-120 backup of the configuration
+data, 130-150 update of the software, 160 back to the old software if that fails, 170-190
+recovery of the configuration data, converted if the new software needs that.
+
+A device that runs the software of this image already, with its configuration data in
+force and no unfinished upgrade, is left alone: "unchanged", exit status 0.
+
+Without --server this command serves the files itself, by TFTP or FTP, on a free port.
+
+After a failure it asks how to go on; without a terminal, with --yes or with several
+targets it follows the advice of the device and retries up to --retries times, and then
+goes back to the old software rather than leave the device out of service. Software that is
+itself at fault (its self-test, or --verify-with) is taken back once and not tried again
+unless --retries is given. --on-fail
+decides beforehand: its policies are gone through in their order, and the first that fits
+the failure counts.
+  advice      try again if the device thinks that it may work, up to --retries times
+  ask         ask, at a terminal
+  other=FILE  from step 160 to 130 again with FILE, once
+  edit        modify the configuration data once more, then 170 again
+  restore     go back to the old software, and end
+  service     like restore if the recovery failed and leaves the device out of service;
+              not if only the file server failed (default without a terminal: advice,service)
+  give-up     end; the device keeps what it runs
+
+Configuration data in another format than that of the new software are converted by the
+device; or here, with --edit by you, or with --convert-with by a program that is called as
+CMD FROM TO INDIR OUTDIR, like those in software images. --verify-with names a check of the
+new software of your own, made at step 150 with IADMS_DEVICE, IADMS_TARGET and
+IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
+		Example: `  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
+  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --protocol ftp --advertise 198.51.100.1
+  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --check
+  iadms upgrade --resume 192.0.2.10
+  iadms upgrade attic cellar --image fw-2.0.0.iad --on-fail advice,restore
+  iadms upgrade --targets branch-offices.txt --parallel 20 --image fw-2.0.0.iad`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
+	}
+	o.register(cmd.Flags())
+	return cmd
+}
+
+// register defines the flags.
+func (o *upgradeOptions) register(f *pflag.FlagSet) {
+	f.StringVar(&o.image, "image", "", "image `file`, or the manifest of an image in split form")
+	o.files.register(f)
+	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default trap_listen of the configuration, else :162 if permitted)")
+	f.Uint32Var(&o.progressStep, "progress-step", 10, "have the device report every so many `percent`, during the upgrade")
+	f.DurationVar(&o.progressInterval, "progress-interval", 2*time.Second, "the least time between two such reports, in seconds")
+	f.BoolVar(&o.check, "check", false, "have the device check what it can, and change nothing")
+	f.BoolVar(&o.skipBackup, "skip-backup", false, "do not back up, and so do not recover: configuration data may be lost")
+	f.BoolVar(&o.force, "force", false, "also if the version is there already or calls are in progress")
+	f.BoolVar(&o.downgrade, "allow-downgrade", false, "accept an older version")
+	f.IntVar(&o.retries, "retries", 2, "how often a failed step is repeated without asking")
+	f.IntVar(&o.deviceRetries, "device-retries", 2, "how often the device itself repeats a failed transfer")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask: follow the device's advice")
+	f.StringSliceVar(&o.onFail, "on-fail", nil, "how to go on after a failure: `policies`, see above")
+	f.BoolVar(&o.edit, "edit", false, "edit configuration data of another format here, with VISUAL or EDITOR")
+	f.StringVar(&o.convertWith, "convert-with", "", "convert configuration data of another format here, with `command`")
+	f.StringVar(&o.verifyWith, "verify-with", "", "check the new software with `command`")
+	f.BoolVar(&o.resume, "resume", false, "go on where an interrupted upgrade stopped, and begin where it had not; --image may be left out")
+	f.StringSliceVar(&o.limits, "time-limit", nil, "scheduled time, `STEP=DURATION` with backup, update, restore or recover")
+	f.DurationVar(&o.poll, "poll", 0, "longest pause between looks at the device while no notification comes (default 2s)")
+	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` that the device's history shows, up to 32 octets")
+	f.StringVar(&o.targets, "targets", "", "`file` with a target on each line; - is standard input")
+	f.IntVar(&o.parallel, "parallel", 10, "how many devices are worked on at the same time")
+	f.BoolVar(&o.otherDevice, "other-device", false, "permit a device whose identity differs from the recorded one")
+	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "begin with no other device after one has failed")
+}
+
+func defaultOwner() string {
+	name := cmp.Or(os.Getenv("USER"), os.Getenv("LOGNAME"), "iadms")
+	for name = strings.ToValidUTF8(name, ""); len(name) > 32; {
+		_, last := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-last]
+	}
+	return cmp.Or(name, "iadms")
+}
+
+// upgradeRun is what all devices of one call share.
+type upgradeRun struct {
+	*upgradeOptions
+	log      *slog.Logger
+	settings *settings
+	image    *files.Image // nil: that of the journal
+	limits   manager.Limits
+	policies []manager.Policy
+	pace     *device.Pace
+	flags    *pflag.FlagSet
+	flagsMu  *sync.Mutex
+	servers  *fileServers
+	listener *trap.Listener
+	asks     bool // a human can be asked
+	// inherited has, of each option that came from the journal, the directory in which
+	// it was given.
+	inherited map[string]string
+	claims    *claims
+	arguments []string // targets on the command line
+}
+
+func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
+	targets, err := o.allTargets(args)
+	if err != nil {
+		return usageError{err}
+	}
+	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags(), flagsMu: new(sync.Mutex), claims: new(claims), arguments: args}
+	r.asks = len(targets) == 1 && !o.yes && !o.json && term.IsTerminal(int(os.Stdin.Fd()))
+	if r.log, err = o.logger(); err != nil {
+		return err
+	}
+	if r.settings, err = o.loadSettings(); err != nil {
+		return err
+	}
+	if err := r.parse(); err != nil {
+		return err
+	}
+	r.servers = &fileServers{store: o.store, log: r.log}
+	defer r.servers.close()
+	if !o.resume {
+		if _, err := r.servers.open(&o.files); err != nil {
+			return err
+		}
+	}
+	t, err := o.target(r.settings, targets[0])
+	if err != nil {
+		return err
+	}
+	if r.listener, err = listen(cmp.Or(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), r.settings.TrapListen), r.settings, t.Root, o.store, r.log); err != nil {
+		return err
+	}
+	if r.listener != nil {
+		defer r.listener.Close()
+	}
+	if len(targets) == 1 {
+		return r.one(cmd.Context(), targets[0], report.New(cmd.OutOrStdout(), o.json, &o.logs))
+	}
+	reporter := report.NewFleet(cmd.OutOrStdout(), o.json, &o.logs, o.check, r.retryLine)
+	fleet := batch.Runner{Parallel: o.parallel, StopOnFailure: o.stopOnFailure}
+	outcomes := fleet.Run(cmd.Context(), targets, func(ctx context.Context, target string) error {
+		dev := reporter.Device(target)
+		err := r.one(ctx, target, dev)
+		reporter.Ended(target, dev, err)
+		return err
+	})
+	return reporter.Finish(targets, outcomes)
+}
+
+// parse turns flags into what they stand for.
+func (r *upgradeRun) parse() (err error) {
+	o := r.upgradeOptions
+	if r.limits, err = parseLimits(o.limits); err != nil {
+		return usageError{err}
+	}
+	for _, text := range o.onFail {
+		p, err := manager.ParsePolicy(text, openImageFile)
+		if err != nil {
+			return usageError{fmt.Errorf("--on-fail: %w", err)}
+		}
+		if p.Kind == manager.PolicyAsk && !r.asks {
+			return usageError{errors.New("--on-fail ask: needs a terminal, a single target and neither --yes nor --json")}
+		}
+		r.policies = append(r.policies, p)
+	}
+	switch {
+	case len(r.policies) > 0:
+	case r.asks:
+		r.policies = []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyAsk}}
+	default:
+		r.policies = []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyService}}
+	}
+	switch {
+	case o.image != "":
+		if r.image, err = openImageFile(o.image); err != nil {
+			return usageError{err}
+		}
+	case !o.resume:
+		return usageError{errors.New("an upgrade needs --image")}
+	}
+	switch {
+	case o.edit && o.convertWith != "":
+		return usageError{errors.New("--edit and --convert-with exclude each other")}
+	case o.check && o.resume:
+		return usageError{errors.New("--check and --resume exclude each other: a check changes nothing that could be resumed")}
+	case o.retries < 0:
+		return usageError{fmt.Errorf("--retries %d: how often a failed step is repeated, 0 or more", o.retries)}
+	case o.parallel < 1:
+		return usageError{fmt.Errorf("--parallel %d: at least one device at a time", o.parallel)}
+	}
+	if r.flags.Changed("progress-step") || r.flags.Changed("progress-interval") {
+		r.pace = &device.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
+	}
+	plan := manager.Plan{Owner: o.owner, DeviceRetries: o.deviceRetries, Poll: o.poll, Limits: r.limits, Pace: r.pace}
+	if err := plan.Check(); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// one upgrades one device.
+func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Reporter) error {
+	client, err := r.dialWith(r.settings, target)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	retryLine := r.retryLine
+	insists := r.flags.Changed("retries") // and not only when it was begun
+	again := insists || r.flags.Changed("verify-with")
+	dev, err := r.find(ctx, client, reporter)
+	if err != nil {
+		return err
+	}
+	if err := r.claims.claim(target, client.Identity()); err != nil {
+		return err
+	}
+	journal, unlock, err := openJournal(r.store, dev.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	image, resume, err := r.choose(ctx, client, journal, reporter)
+	if err != nil {
+		return err
+	}
+	if resume {
+		if r, err = r.asBefore(journal, reporter); err != nil {
+			return err
+		}
+	}
+	list, err := r.servers.open(&r.upgradeOptions.files)
+	if err != nil {
+		return err
+	}
+	poll := r.poll
+	if _, moving := reporter.(*report.Bars); moving && poll == 0 {
+		poll = 500 * time.Millisecond // notifications come seldom enough to stutter
+	}
+	reporter.Start(target, dev, image)
+	plan := manager.Plan{
+		Client: client, Listener: r.listener, Files: list, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
+		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
+		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Again: again, Log: r.log, Pace: r.pace,
+		Verify: r.verify(target), Modifier: r.modifier(reporter), ModifyFirst: r.edit || r.convertWith != "",
+		Options: r.kept(), OtherDevice: r.otherDevice, Target: r.settings.configured(target),
+	}
+	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries, RetrySoftware: insists}}
+	if r.asks {
+		human := &terminalOperator{in: os.Stdin, out: reporter}
+		operator.Human, plan.Accept = human, human.accept
+	}
+	result, err := manager.Upgrade(ctx, plan, operator, reporter.Update)
+	done := fmt.Sprintf("OK: %s upgraded %s -> %s in %.1f s", result.Device, manager.SoftwareText(result.OldVersion), result.NewVersion, result.Elapsed.Seconds())
+	switch {
+	case result.Unchanged:
+		done = fmt.Sprintf("OK: %s is unchanged: it runs %s already, from this image", result.Device, result.NewVersion)
+	case r.check:
+		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
+	}
+	v := report.Verdict{Result: result, Err: err, Done: done, Target: target, Hint: r.hint, Server: r.upgradeOptions.files.server}
+	if !r.check {
+		v.Resume = func() string { return retryLine([]string{target}) }
+	}
+	reporter.Finish(v)
+	return err
+}
+
+// patience is how long a resumed upgrade waits for a device that may be
+// restarting.
+const patience = 2 * time.Minute
+
+// find asks the device who it is. When an upgrade is resumed it may be in the
+// middle of a restart.
+func (r *upgradeRun) find(ctx context.Context, client *device.Client, reporter report.Reporter) (*device.Device, error) {
+	dev, err := client.Device(ctx)
+	if !r.resume {
+		return dev, err
+	}
+	limit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for told := false; errors.Is(err, device.ErrNoAnswer) && limit.Err() == nil; dev, err = client.Device(limit) {
+		if !told {
+			reporter.Line(fmt.Sprintf("    %s does not answer; waiting %s for it", client.Address(), patience))
+			told = true
+		}
+		time.Sleep(time.Second / 4)
+	}
+	if err != nil && limit.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s: %w in %s", client.Address(), device.ErrNoAnswer, patience)
+	}
+	return dev, err
+}
+
+// choose is what to install: the image of the command line, or that of the
+// journal; and whether there is something to resume. With --resume and an image
+// a device that was not begun with is begun with now. Without it an upgrade is resumed if it
+// cannot begin once more, because its software runs already.
+func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal *manager.Journal, reporter report.Reporter) (image *files.Image, resume bool, err error) {
+	record, err := journal.Load()
+	none := errors.Is(err, manager.ErrNoRecord)
+	begun := err == nil && (record.Stage == manager.StageUpdate || record.Stage == manager.StageRecover)
+	if begun && !r.resume && !r.check && !r.force && bytes.Equal(record.ImageDigest, r.image.Digest) {
+		runs, err := manager.Runs(ctx, client, r.image)
+		if err != nil {
+			return nil, false, err
+		}
+		if runs {
+			reporter.Line(fmt.Sprintf("    the device runs this software already, and its upgrade, begun %s, was not finished (stage %q): it is resumed",
+				record.Started.Local().Format(time.DateTime), record.Stage))
+			return r.image, true, nil
+		}
+	}
+	switch {
+	case err != nil && !none && r.resume, none && r.resume && r.image == nil:
+		return nil, false, err
+	case err == nil && !r.resume && !r.check && !record.Ended && record.Stage != manager.StageDone:
+		reporter.Line(fmt.Sprintf("    an upgrade with %s, begun %s, was interrupted at its stage %q: --resume would go on with it, this one begins anew",
+			filepath.Base(record.Image), record.Started.Local().Format(time.DateTime), record.Stage))
+	}
+	if r.image == nil {
+		image, err = openImageFile(record.Image)
+		return image, true, err
+	}
+	other := err == nil && record.Stage == manager.StageDone && !bytes.Equal(record.ImageDigest, r.image.Digest)
+	return r.image, r.resume && !none && !other, nil
+}
+
+// allTargets are those of the command line and of --targets.
+func (o *upgradeOptions) allTargets(args []string) ([]string, error) {
+	targets := args
+	if o.targets != "" {
+		more, err := readTargets(o.targets)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, more...)
+	}
+	seen := make(map[string]bool)
+	for _, t := range targets {
+		if seen[t] {
+			return nil, fmt.Errorf("target %s is named twice", t)
+		}
+		seen[t] = true
+	}
+	if len(targets) == 0 {
+		return nil, errors.New("name a target: HOST, HOST:PORT or a device of the configuration, or --targets FILE")
+	}
+	return targets, nil
+}
+
+// readTargets reads a file with a target on each line; what follows a # is a
+// comment.
+func readTargets(name string) ([]string, error) {
+	data, err := []byte(nil), error(nil)
+	if name == "-" {
+		name = "standard input"
+		data, err = readSmall(os.Stdin, name)
+	} else {
+		data, err = readSmallFile(name)
+	}
+	if err == nil {
+		data, err = plainText(data, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var targets []string
+	for line := range strings.Lines(string(data)) {
+		line, _, _ = strings.Cut(line, "#")
+		targets = append(targets, strings.Fields(line)...)
+	}
+	return targets, nil
+}
+
+func parseLimits(texts []string) (manager.Limits, error) {
+	var l manager.Limits
+	for _, text := range texts {
+		name, value, _ := strings.Cut(text, "=")
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return l, fmt.Errorf("--time-limit %q: use STEP=DURATION, such as update=20m", text)
+		}
+		switch name {
+		case "backup":
+			l.Backup = d
+		case "update":
+			l.Update = d
+		case "restore":
+			l.Restore = d
+		case "recover":
+			l.Recover = d
+		default:
+			return l, fmt.Errorf("--time-limit %q: the steps are backup, update, restore and recover", text)
+		}
+	}
+	return l, nil
+}

@@ -1,0 +1,93 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"example.com/iad/manager"
+)
+
+// Verdict is how an upgrade, or a part of one, ended.
+type Verdict struct {
+	Result manager.Result
+	Err    error
+	Done   string                       // last line of a success
+	Target string                       // as the user named it
+	Server string                       // that has the backup, if it is not this machine
+	Resume func() string                // the command that goes on; nil: none
+	Hint   func(words ...string) string // makes a command to paste
+}
+
+// interrupted tells whether the user ended it and not its own course.
+func (v Verdict) interrupted() bool { return errors.Is(v.Err, context.Canceled) }
+
+// runs says what the device runs now, as far as is known.
+func (v Verdict) runs() string {
+	r := v.Result
+	switch {
+	case r.Rescue:
+		return "has no usable software: rescue mode"
+	case r.NewVersion == "":
+		return fmt.Sprintf("does not answer now; it ran %s", manager.SoftwareText(r.OldVersion))
+	case r.OnDefaults:
+		return fmt.Sprintf("runs %s on its defaults", r.NewVersion)
+	}
+	return "runs " + r.NewVersion
+}
+
+// lines sum up: what each operation took, then the verdict, and what can be done about
+// it.
+func (v Verdict) lines() []string {
+	r := v.Result
+	var lines []string
+	for _, o := range r.Operations {
+		text := fmt.Sprintf("%d %-20s %8.1f s", o.Step, o.Kind, o.Elapsed.Seconds())
+		if o.Octets > 0 {
+			text += "  " + Octets(uint64(o.Octets))
+		}
+		lines = append(lines, text)
+	}
+	switch {
+	case v.Err == nil:
+		return append(lines, v.Done)
+	case r.Device == "":
+		return lines // nothing was begun; the error says why
+	}
+	word := "FAILED"
+	if v.interrupted() {
+		word = "INTERRUPTED"
+	}
+	took := r.Elapsed.Round(100 * time.Millisecond).Seconds()
+	lines = append(lines, fmt.Sprintf("%s: %s %s (before: %s) after %.1f s", word, r.Device, v.runs(), manager.SoftwareText(r.OldVersion), took))
+	return append(lines, v.advice()...)
+}
+
+// advice names the commands that go on from here.
+func (v Verdict) advice() (lines []string) {
+	r := v.Result
+	if op := r.GoesOn; op != nil {
+		lines = append(lines, fmt.Sprintf("  it goes on with operation %d (%s); to stop that: %s", op.ID, op.Kind, v.Hint("abort", v.Target)))
+	}
+	if r.OnDefaults {
+		text := "  its configuration data are not in force"
+		switch {
+		case v.Server != "":
+			lines = append(lines, text+"; the backup is on "+v.Server)
+		case r.Folder != "":
+			lines = append(lines, text+"; the backup is in "+r.Folder,
+				"  to give them back: "+v.Hint("recover", v.Target, "--from", path.Base(r.Folder)))
+		default:
+			lines = append(lines, text)
+		}
+		if r.NewVersion != r.OldVersion && r.OldVersion != "" {
+			lines = append(lines, fmt.Sprintf("  to go back to %s with its data: %s", r.OldVersion, v.Hint("rollback", v.Target)))
+		}
+	}
+	if v.Resume != nil {
+		lines = append(lines, "  to go on from here: "+v.Resume())
+	}
+	return lines
+}

@@ -1,7 +1,0 @@
-//go:build !linux
-
-package main
-
-import "os"
-
-func hideControls(*os.File) (restore func()) { return func() {} }
