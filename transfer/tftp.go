@@ -293,7 +293,7 @@ func (s *tftpSession) startGet(ctx context.Context, server netip.AddrPort, path 
 
 // tftpDownload is the reader of a file that is received meanwhile.
 type tftpDownload struct {
-	*ring
+	ring     *ring
 	link     *tftp.Link
 	receiver *tftp.Receiver
 }
@@ -311,9 +311,12 @@ func (d *tftpDownload) run(behind context.Context) {
 	end(d.link, err)
 }
 
+// Read returns the file's octets in order.
+func (d *tftpDownload) Read(p []byte) (int, error) { return d.ring.Read(p) }
+
 // Close ends the transfer if it has not ended.
 func (d *tftpDownload) Close() error {
-	if !d.ended() {
+	if !d.ring.ended() {
 		d.link.Cancel(errCancelled)
 	}
 	return d.ring.Close()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -30,15 +28,6 @@ const (
 	// tftpFirstPatience is the same before anything has come from the client's
 	// port but a request, whose sender may be forged.
 	tftpFirstPatience = 8 * time.Second
-)
-
-// Why a transfer ends besides success.
-var (
-	errServerStops  = errors.New("the server stops")
-	errClientGone   = errors.New("the client is gone")
-	errClientSilent = errors.New("the client does not answer")
-	errSuperseded   = errors.New("the client asked for something else")
-	errCrowded      = errors.New("room is needed for other clients")
 )
 
 // tftpServer answers requests (RFC 1350, with the options of RFC 2347 to 2349
@@ -89,7 +78,7 @@ func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer
 // into granted folders: TFTP knows no users (RFC 1350).
 func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
 	server := newTFTPServer(ctx, s, conn)
-	tellDestination(conn)
+	tftp.TellDestination(conn)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends the read below; nobody hears of it
 	defer stop()
 	err := server.listen()
@@ -118,7 +107,7 @@ func (t *tftpServer) listen() error {
 		failures = 0
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if request, ok := parseTFTPRequest(buf[:n]); ok {
-			t.handle(request, string(buf[:n]), from, destination(extra[:m]))
+			t.handle(request, string(buf[:n]), from, tftp.Destination(extra[:m]))
 		}
 	}
 }
@@ -234,83 +223,4 @@ func (t *tftpServer) setState(x *tftpTransfer, s tftpState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	x.state = s
-}
-
-// serve carries out one transfer and tells the client if it fails.
-func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) {
-	conn, err := t.dialer(x.local, x.client)
-	if err != nil {
-		t.noise.warn("TFTP request not served", "client", x.client, "cause", err)
-		return
-	}
-	link := newTFTPLink(ctx, conn, p, func(s tftpState) { t.setState(x, s) })
-	defer link.close()
-	log := t.store.log.With("client", x.client)
-	switch {
-	case p.Filename == "":
-		err = fmt.Errorf("%w: a request without file name or mode", errTFTPMode)
-	case p.Mode != tftp.ModeOctet:
-		err = fmt.Errorf("%w: mode %.16q: use binary (octet) mode", errTFTPMode, p.Mode)
-	case p.Op == tftp.OpReadRequest:
-		err = t.store.sendTFTP(link, p, log)
-	default:
-		err = t.store.receiveTFTP(link, p, log)
-	}
-	if err != nil {
-		link.refuse(err)
-		var gaveUp *tftpRefusal
-		if errors.As(err, &gaveUp) {
-			// A device that looked at the head of an image wants no more.
-			log.Debug("TFTP transfer ended by the client", "octets", link.octets, "cause", err)
-			return
-		}
-		t.noise.warn("TFTP transfer failed", "client", x.client, "file", p.Filename, "octets", link.octets, "cause", err)
-	}
-}
-
-// sendTFTP answers a read request.
-func (s *store) sendTFTP(link *tftpLink, p tftp.Packet, log *slog.Logger) error {
-	file, size, err := access{store: s}.open(p.Filename)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	inFlight := maxTFTPSendOctets
-	if s.limiter != nil { // a window is not to take longer than clients wait
-		inFlight = min(inFlight, int(s.limiter.Limit()/2))
-	}
-	accepted := acceptTFTP(p.Options, maxTFTPSendWindow, inFlight)
-	if p.Options.HasSize {
-		accepted.Size = size
-	}
-	if err := newTFTPSender(link, file, size, accepted, s.limiter).run(); err != nil {
-		return err
-	}
-	log.Info("file sent", "protocol", "TFTP", "file", p.Filename, "octets", size)
-	return nil
-}
-
-// receiveTFTP answers a write request. The last block is acknowledged when the
-// file is stored for good.
-func (s *store) receiveTFTP(link *tftpLink, p tftp.Packet, log *slog.Logger) error {
-	if p.Options.Size > s.maxUpload {
-		return fmt.Errorf("%w: more than %d octets", errTooLarge, s.maxUpload)
-	}
-	up, err := access{store: s}.create(link.ctx, p.Filename)
-	if err != nil {
-		return err
-	}
-	if err := s.fits(up, p.Options.Size); err != nil {
-		up.abandon(err)
-		return err
-	}
-	log.Debug("TFTP upload begins", "file", p.Filename)
-	r := newTFTPReceiver(link, up, acceptTFTP(p.Options, maxTFTPReceiveWindow, maxTFTPReceiveOctets))
-	if err := r.run(); err != nil {
-		up.abandon(err)
-		return err
-	}
-	link.setState(tftpDone)
-	r.dally()
-	return nil
 }

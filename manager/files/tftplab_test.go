@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -24,11 +25,15 @@ type memoryConn struct {
 	line  func(b []byte) []time.Duration
 	once  sync.Once
 	gone  chan struct{}
+
+	mu       sync.Mutex
+	deadline time.Time
+	changed  chan struct{}
 }
 
 func memoryPair(toClient, toServer func(b []byte) []time.Duration) (server, client *memoryConn) {
-	server = &memoryConn{inbox: make(chan []byte, 1<<12), line: toClient, gone: make(chan struct{})}
-	client = &memoryConn{inbox: make(chan []byte, 1<<12), line: toServer, gone: make(chan struct{}), other: server}
+	server = &memoryConn{inbox: make(chan []byte, 1<<12), line: toClient, gone: make(chan struct{}), changed: make(chan struct{})}
+	client = &memoryConn{inbox: make(chan []byte, 1<<12), line: toServer, gone: make(chan struct{}), changed: make(chan struct{}), other: server}
 	server.other = client
 	return server, client
 }
@@ -50,12 +55,32 @@ func (c *memoryConn) Write(b []byte) (int, error) {
 }
 
 func (c *memoryConn) Read(b []byte) (int, error) {
-	select {
-	case p := <-c.inbox:
-		return copy(b, p), nil
-	case <-c.gone:
-		return 0, net.ErrClosed
+	for {
+		c.mu.Lock()
+		wait, changed := time.Until(c.deadline), c.changed
+		c.mu.Unlock()
+		if wait <= 0 {
+			return 0, os.ErrDeadlineExceeded
+		}
+		select {
+		case p := <-c.inbox:
+			return copy(b, p), nil
+		case <-c.gone:
+			return 0, net.ErrClosed
+		case <-time.After(wait):
+		case <-changed:
+		}
 	}
+}
+
+// SetReadDeadline is what the server bounds its waiting with.
+func (c *memoryConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return nil
 }
 
 func (c *memoryConn) Close() error {
@@ -66,7 +91,6 @@ func (c *memoryConn) Close() error {
 func (c *memoryConn) LocalAddr() net.Addr              { return &net.UDPAddr{} }
 func (c *memoryConn) RemoteAddr() net.Addr             { return &net.UDPAddr{} }
 func (c *memoryConn) SetDeadline(time.Time) error      { return nil }
-func (c *memoryConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *memoryConn) SetWriteDeadline(time.Time) error { return nil }
 
 // receive returns the next packet, ok false when none came in time.
@@ -259,5 +283,12 @@ func (l *tftpLab) upload(name string, data []byte, o tftp.Options) (last tftp.Pa
 func contents(n int) []byte {
 	b := make([]byte, n)
 	rand.New(rand.NewSource(int64(n))).Read(b)
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
 	return b
 }

@@ -28,7 +28,7 @@ func (r *RoundTrip) sample(d time.Duration) {
 		r.smoothed, r.variance = d, d/2
 		return
 	}
-	r.variance += ((r.smoothed - d).Abs() - r.variance) / 4
+	r.variance += (max(r.smoothed-d, d-r.smoothed) - r.variance) / 4
 	r.smoothed += (d - r.smoothed) / 8
 }
 

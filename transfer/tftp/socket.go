@@ -3,6 +3,7 @@ package tftp
 import (
 	"net"
 	"net/netip"
+	"time"
 )
 
 const (
@@ -15,7 +16,7 @@ const (
 // Dial opens a server's socket for one transfer, connected to the client: the kernel keeps
 // packets of others away and answers them with port unreachable. It sends from the address
 // to which the request came, if that is known.
-func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (*net.UDPConn, error) {
+func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (net.Conn, error) {
 	var from *net.UDPAddr
 	if local.IsValid() && !local.IsUnspecified() {
 		from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
@@ -32,7 +33,7 @@ func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (*net.UDPC
 // socket is a client's: a port of its own and, once the server answered, the server's
 // address and port.
 type socket struct {
-	*net.UDPConn
+	conn     *net.UDPConn
 	server   netip.AddrPort // where requests go
 	peer     netip.AddrPort // the server's transfer ID, once locked
 	from     netip.AddrPort // the sender of the last datagram
@@ -52,7 +53,7 @@ func openSocket(server netip.AddrPort) (*socket, error) {
 	}
 	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may allow less
 	tuneClient(conn)
-	return &socket{UDPConn: conn, server: server}, nil
+	return &socket{conn: conn, server: server}, nil
 }
 
 // lock makes the sender of the last datagram the other end.
@@ -64,13 +65,13 @@ func (s *socket) Write(b []byte) (int, error) {
 	if s.locked {
 		to = s.peer
 	}
-	return s.WriteToUDPAddrPort(b, to)
+	return s.conn.WriteToUDPAddrPort(b, to)
 }
 
 // Read returns the next datagram from the other end, or from the server's host.
 func (s *socket) Read(b []byte) (int, error) {
 	for {
-		n, from, err := s.ReadFromUDPAddrPort(b)
+		n, from, err := s.conn.ReadFromUDPAddrPort(b)
 		if err != nil {
 			return 0, err
 		}
@@ -93,5 +94,8 @@ func (s *socket) stranger(b []byte) {
 	}
 	s.told++
 	s.forgiven++
-	_, _ = s.WriteToUDPAddrPort(AppendError(nil, ErrUnknownID, "unknown transfer ID"), s.from)
+	_, _ = s.conn.WriteToUDPAddrPort(AppendError(nil, ErrUnknownID, "unknown transfer ID"), s.from)
 }
+
+func (s *socket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
+func (s *socket) Close() error                      { return s.conn.Close() }

@@ -1,7 +1,9 @@
 package tftp
 
 import (
+	"encoding/binary"
 	"net"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,4 +29,34 @@ func setOption(c *net.UDPConn, level, name, value int) {
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), level, name, value) })
 	}
+}
+
+// TellDestination makes the kernel tell to which of this machine's addresses each
+// request came, because a client expects the answer from there.
+func TellDestination(c *net.UDPConn) {
+	setOption(c, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	setOption(c, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+}
+
+// Destination finds that address in a datagram's ancillary data.
+func Destination(extra []byte) netip.Addr {
+	messages, err := unix.ParseSocketControlMessage(extra)
+	if err != nil {
+		return netip.Addr{}
+	}
+	for _, m := range messages {
+		switch {
+		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
+			return netip.AddrFrom4([4]byte(m.Data[4:8])) // ipi_spec_dst
+		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
+			if a := netip.AddrFrom16([16]byte(m.Data[:16])).Unmap(); !a.IsLinkLocalUnicast() || a.Is4() {
+				return a
+			}
+			index := binary.NativeEndian.Uint32(m.Data[16:20])
+			if i, err := net.InterfaceByIndex(int(index)); err == nil {
+				return netip.AddrFrom16([16]byte(m.Data[:16])).WithZone(i.Name)
+			}
+		}
+	}
+	return netip.Addr{}
 }
