@@ -8,6 +8,7 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -26,7 +27,7 @@ func (b banks) Status() procedure.BankStatus {
 	for i, in := range st.Banks {
 		p.Banks[i] = procedure.Bank{
 			State: procedure.BankState(in.State), Running: in.Running, Next: in.Next, Fallback: in.Fallback,
-			Version: in.Version, NeedsReset: in.NeedsReset, Cause: procedure.Cause(in.Cause), Text: in.Text,
+			Version: in.Version, NeedsReset: in.NeedsReset, Cause: mib.FailCause(in.Cause), Text: in.Text,
 		}
 	}
 	return p
@@ -65,8 +66,8 @@ func (b banks) Check(_ context.Context, n int, allowDowngrade bool) error {
 	return b.Banks.Check(n, allowDowngrade)
 }
 
-func (b banks) GiveUp(cause procedure.Cause, text string) error {
-	return b.Banks.GiveUp(uint8(cause), text)
+func (b banks) GiveUp(cause mib.FailCause, text string) error {
+	return b.Banks.GiveUp(cause, text)
 }
 
 // TakeOver puts software to use in the running process: its configuration data

@@ -337,7 +337,7 @@ func (m memServer) Get(_ context.Context, name string, offset int64) (io.ReadClo
 	defer m.b.mu.Unlock()
 	data, ok := m.b.files[name]
 	if !ok {
-		return nil, 0, &procedure.Failure{Code: procedure.CauseFileNotFound, Text: name + " not found"}
+		return nil, 0, &procedure.Failure{Code: mib.FailCauseFileNotFound, Text: name + " not found"}
 	}
 	if offset > int64(len(data)) {
 		return nil, 0, errors.New("offset beyond the end")

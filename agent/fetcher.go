@@ -30,10 +30,10 @@ func (f fetcher) Supports(p procedure.Protocol) bool { return slices.Contains(f.
 func (f fetcher) Open(_ context.Context, s procedure.Server) (procedure.Files, error) {
 	host, err := mib.ParseInetAddress(mib.InetAddressType(s.AddressType), s.Address)
 	if err != nil {
-		return nil, &procedure.Failure{Code: procedure.CauseBadRequest, Text: err.Error()}
+		return nil, &procedure.Failure{Code: mib.FailCauseBadRequest, Text: err.Error()}
 	}
 	if host, err = withZone(host, s.Zone); err != nil {
-		return nil, &procedure.Failure{Code: procedure.CauseBadRequest, Text: err.Error()}
+		return nil, &procedure.Failure{Code: mib.FailCauseBadRequest, Text: err.Error()}
 	}
 	c, err := transfer.New(transfer.Server{
 		Protocol: transfer.Protocol(s.Protocol), Host: host, Port: int(s.Port),

@@ -189,7 +189,7 @@ func TestServerTimeout(t *testing.T) {
 	began := time.Now()
 	op := operate(t, a, append(server1(mib.ProtocolFtp, silent.Addr().(*net.TCPAddr).Port, 1),
 		num(mib.ReqRetries, 0), num(mib.ReqTimeLimit, 10), command(recoverConfig))...)
-	if op.Cause != procedure.CauseServerUnreachable && op.Cause != procedure.CauseTransferTimeout {
+	if op.Cause != mib.FailCauseServerUnreachable && op.Cause != mib.FailCauseTransferTimeout {
 		t.Errorf("%s: %s (%s)", op.State, op.Cause, op.Text)
 	}
 	if took := time.Since(began); took < time.Second {

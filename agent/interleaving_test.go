@@ -67,7 +67,7 @@ func (b *bench) random(r *rand.Rand) {
 		b.powerCut()
 	case 1:
 		b.mu.Lock()
-		b.broken = []error{nil, &procedure.Failure{Code: procedure.CauseServerBusy, Text: "busy"}}[r.IntN(2)]
+		b.broken = []error{nil, &procedure.Failure{Code: mib.FailCauseServerBusy, Text: "busy"}}[r.IntN(2)]
 		b.mu.Unlock()
 	case 2:
 		b.mu.Lock()

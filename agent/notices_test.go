@@ -14,7 +14,7 @@ import (
 func TestNotices(t *testing.T) {
 	a := &Agent{cfg: Config{DeviceID: "IAD-7"}, tree: mib.NewTree(mib.NewModule(nil), nil)}
 	op := procedure.Operation{ID: 5, Kind: procedure.Activate, State: procedure.Failed, Phase: procedure.Trying,
-		Params: procedure.Params{ReqID: 9, Owner: "ems"}, Attempt: 1, Elapsed: 7, Cause: procedure.CauseBootFailed, Text: "no", Percent: 99}
+		Params: procedure.Params{ReqID: 9, Owner: "ems"}, Attempt: 1, Elapsed: 7, Cause: mib.FailCauseBootFailed, Text: "no", Percent: 99}
 	met := 0
 	for typ, n := range notifications {
 		if n.Rel[len(n.Rel)-1] != uint32(typ) {
@@ -24,8 +24,8 @@ func TestNotices(t *testing.T) {
 			t.Errorf("type %d is %q, its bit %q", typ, label, mib.NotifyEnable.Label(int64(typ)-1))
 		}
 		notice := a.notice(&procedure.Event{
-			Seq: 33, Type: typ, Time: time.Now(), Op: op, TimeLeft: 8, Cause: procedure.CauseBootFailed, Text: "no",
-			Bank: 2, BankInfo: procedure.Bank{State: procedure.BankFailed, Running: true, Version: "2", Cause: procedure.CauseBootFailed},
+			Seq: 33, Type: typ, Time: time.Now(), Op: op, TimeLeft: 8, Cause: mib.FailCauseBootFailed, Text: "no",
+			Bank: 2, BankInfo: procedure.Bank{State: procedure.BankFailed, Running: true, Version: "2", Cause: mib.FailCauseBootFailed},
 			Software: "1", ConfigFormat: 3, ResetRequired: true, Reason: procedure.ReasonRollback, Restarts: 12,
 		})
 		check(t, notice, n)
@@ -84,14 +84,14 @@ func TestNumbersAreTheModules(t *testing.T) {
 	enum(mib.OpKind, func(n int64) string { return procedure.Kind(n).String() })
 	enum(mib.OpState, func(n int64) string { return procedure.State(n).String() })
 	enum(mib.OpPhase, func(n int64) string { return procedure.Phase(n).String() })
-	enum(mib.OpFailCause, func(n int64) string { return procedure.Cause(n).String() })
-	enum(mib.OpAdvice, func(n int64) string { return procedure.Advice(n).String() })
+	enum(mib.OpFailCause, func(n int64) string { return mib.FailCause(n).String() })
+	enum(mib.OpAdvice, func(n int64) string { return mib.RetryAdvice(n).String() })
 	enum(mib.RestartReason, func(n int64) string { return procedure.RestartReason(n).String() })
 	enum(mib.EventType, func(n int64) string { return procedure.EventType(n).String() })
 	enum(mib.FileKind, func(n int64) string { return procedure.FileKind(n).String() })
 	enum(mib.ServerProtocol, func(n int64) string { return procedure.Protocol(n).String() })
-	if n := len(mib.OpFailCause.Enums); n != len(procedure.Causes()) {
-		t.Errorf("%d causes, %d in the module", len(procedure.Causes()), n)
+	if n := len(mib.OpFailCause.Enums); n != len(mib.FailCauses()) {
+		t.Errorf("%d causes, %d in the module", len(mib.FailCauses()), n)
 	}
 	for i, e := range mib.ReqOptions.Enums {
 		if got := procedure.Options(1 << i).String(); got != e.Name {

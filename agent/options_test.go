@@ -258,7 +258,7 @@ func TestReqVersion(t *testing.T) {
 		b.want(mib.BankState, int64(mib.BankStateEmpty), 2)
 		b.must(command(downloadSoftware), text(mib.ReqVersion, "2.0.0"))
 		b.succeeded()
-		b.broken = &procedure.Failure{Code: procedure.CauseServerUnreachable, Text: "nobody there"}
+		b.broken = &procedure.Failure{Code: mib.FailCauseServerUnreachable, Text: "nobody there"}
 		b.must(command(downloadSoftware), text(mib.ReqVersion, "2.0.0"))
 		b.succeeded()
 		b.want(mib.OpBank, 2)

@@ -131,7 +131,7 @@ func TestReqDelayTimeLimitRetries(t *testing.T) {
 		b.want(mib.OpElapsed, 120)
 		b.want(mib.OpTimeLeft, 0)
 		b.release()
-		b.broken = &procedure.Failure{Code: procedure.CauseServerUnreachable, Text: "nobody there"}
+		b.broken = &procedure.Failure{Code: mib.FailCauseServerUnreachable, Text: "nobody there"}
 		b.must(command(backupConfig), num(mib.ReqRetries, 3))
 		b.want(mib.OpState, int64(mib.OperationStateWaiting))
 		b.want(mib.OpFailCause, int64(mib.FailCauseServerUnreachable))

@@ -77,14 +77,14 @@ func (a *Agent) Refused(vbs []mib.Varbind, e *mib.SetError) {
 
 // refusedBecause is the cause of a request that failed for the sake of one object.
 func refusedBecause(o *mib.Object, e *mib.SetError) procedure.Failure {
-	f := procedure.Failure{Code: procedure.CauseBadRequest, Text: e.Reason}
+	f := procedure.Failure{Code: mib.FailCauseBadRequest, Text: e.Reason}
 	switch {
 	case e.Status == mib.AuthorizationError:
-		f.Code = procedure.CauseNotPermitted
+		f.Code = mib.FailCauseNotPermitted
 	case e.Status == mib.WrongValue && o == mib.ReqCommand:
-		f.Code = procedure.CauseUnsupported
+		f.Code = mib.FailCauseUnsupported
 	case e.Status == mib.WrongValue && o == mib.ServerProtocol:
-		f.Code = procedure.CauseUnsupportedProtocol
+		f.Code = mib.FailCauseUnsupportedProtocol
 	}
 	return f
 }

@@ -11,6 +11,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // store is the configuration data of the device as the procedure sees them.
@@ -37,7 +38,7 @@ func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.Co
 		format = s.format()
 	}
 	if format == 0 {
-		return nil, 0, &procedure.Failure{Code: procedure.CausePreconditionMissing,
+		return nil, 0, &procedure.Failure{Code: mib.FailCausePreconditionMissing,
 			Text: "rescue mode: no software runs, and no configuration data are in force that could be sent"}
 	}
 	files := procedure.ConfigFiles{}
@@ -96,7 +97,7 @@ func (d *device) converter(from, to uint32) (Program, bool) {
 func (s store) Convert(ctx context.Context, from, to uint32, files procedure.ConfigFiles) (_ procedure.ConfigFiles, err error) {
 	program, ok := s.converter(from, to)
 	if !ok {
-		return nil, &procedure.Failure{Code: procedure.CauseConvertToolMissing,
+		return nil, &procedure.Failure{Code: mib.FailCauseConvertToolMissing,
 			Text: fmt.Sprintf("neither the running software nor the device has a program that converts format %d to %d", from, to)}
 	}
 	// A folder that no other run ever had: a program that outlived the agent
@@ -139,7 +140,7 @@ func (s store) Check(_ context.Context, files procedure.ConfigFiles) error {
 		return err
 	}
 	if want := s.format(); format != want {
-		return &procedure.Failure{Code: procedure.CauseConfigFormatMismatch,
+		return &procedure.Failure{Code: mib.FailCauseConfigFormatMismatch,
 			Text: fmt.Sprintf("the files are of format %d, the running software reads format %d", format, want)}
 	}
 	return s.platform.CheckConfig(set)
@@ -177,10 +178,10 @@ func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsRes
 
 // alsoFailed adds to an error that the data from before are not in use either.
 func alsoFailed(err, back error) error {
-	f := &procedure.Failure{Code: procedure.CauseConfigApplyError, Text: err.Error()}
-	var coded interface{ Cause() uint8 }
+	f := &procedure.Failure{Code: mib.FailCauseConfigApplyError, Text: err.Error()}
+	var coded interface{ Cause() mib.FailCause }
 	if errors.As(err, &coded) {
-		f.Code = procedure.Cause(coded.Cause())
+		f.Code = coded.Cause()
 	}
 	var first, second *procedure.Failure
 	if errors.As(err, &first) {
@@ -196,11 +197,11 @@ func alsoFailed(err, back error) error {
 
 // applyError gives an error of the platform its cause.
 func applyError(err error) error {
-	var coded interface{ Cause() uint8 }
+	var coded interface{ Cause() mib.FailCause }
 	if errors.As(err, &coded) {
 		return err
 	}
-	return &procedure.Failure{Code: procedure.CauseConfigApplyError, Text: err.Error()}
+	return &procedure.Failure{Code: mib.FailCauseConfigApplyError, Text: err.Error()}
 }
 
 // store puts a staged generation in force.

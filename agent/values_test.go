@@ -293,7 +293,7 @@ func TestValues(t *testing.T) {
 			if attempts++; attempts == 2 {
 				time.Sleep(time.Until(broken))
 			}
-			return &procedure.Failure{Code: procedure.CauseConnectionLost, Text: "cable cut"}
+			return &procedure.Failure{Code: mib.FailCauseConnectionLost, Text: "cable cut"}
 		}
 		b.must(num(mib.ReqId, 9), text(mib.ReqOwner, "ems"), bits(mib.ReqFiles, 1), num(mib.ReqRetries, 1), command(recoverConfig))
 		time.Sleep(time.Minute)

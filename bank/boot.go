@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // Banks are the software banks of a running device. All methods may be called at
@@ -37,15 +38,15 @@ type Banks struct {
 
 // A BootReport tells what Boot decided and found.
 type BootReport struct {
-	Bank       int      // the bank that starts, 0 in rescue mode
-	Trial      bool     // it is on trial
-	RolledBack int      // the bank that was to start and was given up now, 0 none
-	Cause      uint8    // why it was given up; 1 (none) if RolledBack is 0
-	Text       string   // detail to Cause
-	Rebuilt    bool     // both copies of the record were lost; it was rebuilt from the banks
-	Doubtful   bool     // a copy of the record was lost; the other one may be a write behind, see Settle
-	Rule       string   // name of the rule of BootTable that decided
-	Findings   []string // damage that was found, for the log and the event table
+	Bank       int           // the bank that starts, 0 in rescue mode
+	Trial      bool          // it is on trial
+	RolledBack int           // the bank that was to start and was given up now, 0 none
+	Cause      mib.FailCause // why it was given up; 1 (none) if RolledBack is 0
+	Text       string        // detail to Cause
+	Rebuilt    bool          // both copies of the record were lost; it was rebuilt from the banks
+	Doubtful   bool          // a copy of the record was lost; the other one may be a write behind, see Settle
+	Rule       string        // name of the rule of BootTable that decided
+	Findings   []string      // damage that was found, for the log and the event table
 }
 
 // Boot makes the boot decision: it reads the record, checks every hash in both
@@ -94,7 +95,7 @@ func Boot(opt Options) (*Banks, BootReport) {
 		}
 	}
 	report.Bank, report.Trial = d.Bank, d.Trial
-	report.RolledBack, report.Cause, report.Text, report.Rule = d.RolledBack, uint8(d.Cause), d.Text, d.Rule
+	report.RolledBack, report.Cause, report.Text, report.Rule = d.RolledBack, d.Cause, d.Text, d.Rule
 	for _, f := range report.Findings {
 		opt.Log.Warn("boot", "finding", f)
 	}
@@ -170,7 +171,7 @@ func withoutTrial(d Decision, checks [2]CheckResult) Decision {
 	uncounted.bank(d.Bank).TriesLeft = 0
 	again := Decide(uncounted, checks)
 	if again.Bank != d.Bank {
-		again.Cause, again.Text = CauseBootFlagError, "the start on trial could not be recorded"
+		again.Cause, again.Text = mib.FailCauseBootFlagError, "the start on trial could not be recorded"
 		r := again.Record.bank(d.Bank)
 		r.Cause, r.Text = again.Cause, again.Text
 	}
@@ -227,7 +228,7 @@ func (b *Banks) keep(r Record) error {
 		return nil
 	}
 	if !b.opt.Carries {
-		return &Error{Code: CauseBootFlagError, Text: "it would not survive the restart", Err: err}
+		return &Error{Code: mib.FailCauseBootFlagError, Text: "it would not survive the restart", Err: err}
 	}
 	b.opt.Log.Warn("a power cut takes the choice of the bank back", "next", r.Next, "recorded", b.disk.Next, "err", err)
 	b.adopt(r)
@@ -241,7 +242,7 @@ func (b *Banks) save(r Record) error {
 		return nil
 	}
 	if err := b.write(r); err != nil {
-		return &Error{Code: CauseBootFlagError, Text: "the boot record could not be written", Err: err}
+		return &Error{Code: mib.FailCauseBootFlagError, Text: "the boot record could not be written", Err: err}
 	}
 	b.adopt(r)
 	return nil

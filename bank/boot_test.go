@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 // TestRecordLost: whatever happens to the record, the best complete bank starts.
@@ -92,7 +93,7 @@ func TestStateUnusable(t *testing.T) {
 	}
 	m := upgraded(t, "2.0.0").Start()
 	m.Fail(crashfs.Fault{Part: "state", Err: syscall.EIO})
-	if _, report := boot(t, mount(m, nil)); report.Bank != 1 || !report.Rebuilt || Cause(report.Cause) != CauseBootFlagError {
+	if _, report := boot(t, mount(m, nil)); report.Bank != 1 || !report.Rebuilt || mib.FailCause(report.Cause) != mib.FailCauseBootFlagError {
 		t.Errorf("no state at all: %+v", report)
 	}
 }
@@ -122,14 +123,14 @@ func TestProvisionRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		image []byte
 		opt   func(o *Options)
-		want  Cause
+		want  mib.FailCause
 	}{
-		"other hardware": {tarImage(t, m), nil, CauseIncompatibleHardware},
-		"untrusted":      {image, func(o *Options) { o.Trust = nil }, CauseSignerUntrusted},
-		"too large":      {image, func(o *Options) { o.Capacity = func(int) int64 { return 1 } }, CauseFileTooLarge},
-		"damaged":        {flipped, nil, CauseDigestMismatch},
-		"cut":            {image[:30_000], nil, CauseSizeMismatch},
-		"split form":     {[]byte("{}"), nil, CauseBadFormat},
+		"other hardware": {tarImage(t, m), nil, mib.FailCauseIncompatibleHardware},
+		"untrusted":      {image, func(o *Options) { o.Trust = nil }, mib.FailCauseSignerUntrusted},
+		"too large":      {image, func(o *Options) { o.Capacity = func(int) int64 { return 1 } }, mib.FailCauseFileTooLarge},
+		"damaged":        {flipped, nil, mib.FailCauseDigestMismatch},
+		"cut":            {image[:30_000], nil, mib.FailCauseSizeMismatch},
+		"split form":     {[]byte("{}"), nil, mib.FailCauseBadFormat},
 	} {
 		t.Run(name, func(t *testing.T) {
 			opt := mount(blank().Start(), nil)
@@ -151,7 +152,7 @@ func TestProvisionRefuses(t *testing.T) {
 		t.Errorf("provisioned twice before the first start: %v", err)
 	}
 	boot(t, opt)
-	if err := Provision(opt, bytes.NewReader(image), nil); causeOf(err) != CauseBankUnavailable {
+	if err := Provision(opt, bytes.NewReader(image), nil); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Errorf("provisioned twice: %v", err)
 	}
 	// Without software the remedy is to provision it again.

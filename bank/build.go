@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 const tempSuffix = durable.TempSuffix
@@ -113,7 +114,7 @@ func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*head, erro
 		return nil, err
 	}
 	if v, err := parseVersion(m.Version); err != nil || v.Metadata() != "" {
-		return nil, refuse(CauseBadFormat, "version %s: what follows the + has no order, a device could not tell which one is newer; give it a number of its own", m.Version)
+		return nil, refuse(mib.FailCauseBadFormat, "version %s: what follows the + has no order, a device could not tell which one is newer; give it a number of its own", m.Version)
 	}
 	h.signature, err = Sign(raw, key, "file:"+ManifestName+"\tversion:"+m.Version)
 	return h, err

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // TestImageIsPlainTar reads an image with the standard library's reader.
@@ -40,7 +42,7 @@ func TestBuildTwice(t *testing.T) {
 // TestBuildMetadata: versions of which no order is defined are not built.
 func TestBuildMetadata(t *testing.T) {
 	err := Build(io.Discard, manifest("2.0.0+b7"), payloads("2.0.0"), testKey)
-	if causeOf(err) != CauseBadFormat || !strings.Contains(err.Error(), "2.0.0+b7") {
+	if causeOf(err) != mib.FailCauseBadFormat || !strings.Contains(err.Error(), "2.0.0+b7") {
 		t.Error(err)
 	}
 }
@@ -75,10 +77,10 @@ func TestFormsAgree(t *testing.T) {
 	if err := afero.WriteFile(fs, "out/fw/app", []byte("other"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Pack(io.Discard, fs, "out/fw/manifest.json"); causeOf(err) != CauseSizeMismatch {
+	if err := Pack(io.Discard, fs, "out/fw/manifest.json"); causeOf(err) != mib.FailCauseSizeMismatch {
 		t.Error(err)
 	}
-	if _, err := InspectSplit(fs, "out/fw/manifest.json"); causeOf(err) != CauseDigestMismatch {
+	if _, err := InspectSplit(fs, "out/fw/manifest.json"); causeOf(err) != mib.FailCauseDigestMismatch {
 		t.Error(err)
 	}
 }
@@ -100,7 +102,7 @@ func TestSignImage(t *testing.T) {
 	if _, err := VerifyImage(bytes.NewReader(signed.Bytes()), trusted(key)); err != nil {
 		t.Error(err)
 	}
-	if _, err := VerifyImage(bytes.NewReader(signed.Bytes()), trusted(testKey)); causeOf(err) != CauseSignerUntrusted {
+	if _, err := VerifyImage(bytes.NewReader(signed.Bytes()), trusted(testKey)); causeOf(err) != mib.FailCauseSignerUntrusted {
 		t.Error(err)
 	}
 	if i, err := Inspect(&signed); err != nil || i.KeyID != key.ID() {
@@ -112,7 +114,7 @@ func TestSignImage(t *testing.T) {
 		"inspect": second(Inspect(bytes.NewReader(image))),
 		"verify":  second(VerifyImage(bytes.NewReader(image), trusted(testKey))),
 	} {
-		if causeOf(err) != CauseDigestMismatch {
+		if causeOf(err) != mib.FailCauseDigestMismatch {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -123,10 +125,10 @@ func second(_ *Image, err error) error { return err }
 // TestBuildRefuses what no device would take, and passes on what went wrong.
 func TestBuildRefuses(t *testing.T) {
 	m := manifest("not a version")
-	if err := Build(io.Discard, m, payloads("x"), testKey); causeOf(err) != CauseBadFormat {
+	if err := Build(io.Discard, m, payloads("x"), testKey); causeOf(err) != mib.FailCauseBadFormat {
 		t.Error(err)
 	}
-	if err := BuildSplit(afero.NewMemMapFs(), "d", m, payloads("x"), testKey); causeOf(err) != CauseBadFormat {
+	if err := BuildSplit(afero.NewMemMapFs(), "d", m, payloads("x"), testKey); causeOf(err) != mib.FailCauseBadFormat {
 		t.Error(err)
 	}
 	files := payloads("2.0.0")
@@ -140,7 +142,7 @@ func TestBuildRefuses(t *testing.T) {
 		reads++ // it changes between the two readings
 		return io.NopCloser(strings.NewReader(fmt.Sprint(reads))), nil
 	}
-	if err := Build(io.Discard, manifest("2.0.0"), slices.Clone(files), testKey); causeOf(err) != CauseDigestMismatch {
+	if err := Build(io.Discard, manifest("2.0.0"), slices.Clone(files), testKey); causeOf(err) != mib.FailCauseDigestMismatch {
 		t.Error(err)
 	}
 	// Every write that fails is an error.

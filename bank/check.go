@@ -1,6 +1,10 @@
 package bank
 
-import "fmt"
+import (
+	"fmt"
+
+	"example.com/iad/mib"
+)
 
 // Check judges as Activate does whether bank n could be activated, and changes
 // nothing, but that a damaged bank becomes corrupt. Without allowDowngrade a version that is not above the running one is refused
@@ -16,7 +20,7 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 		return err
 	}
 	if s := b.rec.bank(n).State; s != StateReady && s != StateGood && s != StateTrial {
-		return refuse(CauseBankUnavailable, "the bank is %s: download software into it first", s)
+		return refuse(mib.FailCauseBankUnavailable, "the bank is %s: download software into it first", s)
 	}
 	h, err := b.checkContent(n)
 	if err != nil {
@@ -27,7 +31,7 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 	}
 	running := b.head(b.running)
 	if running != nil && downgrades(h.manifest.Version, running.manifest.Version) && !allowDowngrade {
-		return refuse(CauseDowngradeRefused, "version %s is not newer than the running %s", h.manifest.Version, running.manifest.Version)
+		return refuse(mib.FailCauseDowngradeRefused, "version %s is not newer than the running %s", h.manifest.Version, running.manifest.Version)
 	}
 	return nil
 }
@@ -44,16 +48,16 @@ func (b *Banks) CheckFallback() (int, error) {
 func (b *Banks) checkFallback() (int, error) {
 	switch b.running {
 	case 0:
-		return 0, refuse(CauseNoFallback, "rescue mode, neither bank holds software to go back to: install software with downloadSoftware")
+		return 0, refuse(mib.FailCauseNoFallback, "rescue mode, neither bank holds software to go back to: install software with downloadSoftware")
 	case b.rec.Fallback:
 		return b.running, nil
 	}
 	old := other(b.running)
 	if s := b.rec.bank(old).State; s != StateGood {
-		return 0, refuse(CauseNoFallback, "bank %d is %s: no software to go back to", old, s)
+		return 0, refuse(mib.FailCauseNoFallback, "bank %d is %s: no software to go back to", old, s)
 	}
 	if _, err := b.checkContent(old); err != nil {
-		return 0, &Error{Code: CauseNoFallback, Text: "no software to go back to", Err: err}
+		return 0, &Error{Code: mib.FailCauseNoFallback, Text: "no software to go back to", Err: err}
 	}
 	return old, nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"example.com/iad/mib"
 )
 
 // Found says what a look at a bank's files found.
@@ -29,13 +31,13 @@ type CheckResult struct {
 
 // A Decision is what Decide makes of a record and two checks.
 type Decision struct {
-	Rule       string // name of the rule that applied
-	Bank       int    // the bank to start, 0 if none can: rescue mode
-	Trial      bool   // it starts on trial
-	RolledBack int    // the bank that was to start and does not, 0 none
-	Cause      Cause  // why not, CauseNone if RolledBack is 0
-	Text       string // detail to Cause
-	Record     Record // what must be recorded before the software starts
+	Rule       string        // name of the rule that applied
+	Bank       int           // the bank to start, 0 if none can: rescue mode
+	Trial      bool          // it starts on trial
+	RolledBack int           // the bank that was to start and does not, 0 none
+	Cause      mib.FailCause // why not, mib.FailCauseNone if RolledBack is 0
+	Text       string        // detail to Cause
+	Record     Record        // what must be recorded before the software starts
 }
 
 // A Rule is a row of the boot decision: the first one whose When is true decides.
@@ -85,7 +87,7 @@ func (b *choice) try(n int) {
 	r := b.record(n)
 	if r.State != StateTrial {
 		*r = BankRecord{State: StateTrial, TriesLeft: Tries, Digest: b.checks[n-1].Digest,
-			Generation: r.Generation, Written: r.Written, Cause: CauseNone}
+			Generation: r.Generation, Written: r.Written, Cause: mib.FailCauseNone}
 	}
 	if r.TriesLeft > 0 {
 		r.TriesLeft--
@@ -97,7 +99,7 @@ func (b *choice) try(n int) {
 // usedUp marks bank n, if it is on trial, as failed.
 func (b *choice) usedUp(n int) {
 	if r := b.record(n); r.State == StateTrial {
-		*r = r.failed(CauseBootFailed, fmt.Sprintf("started %d times without passing its self-test", Tries))
+		*r = r.failed(mib.FailCauseBootFailed, fmt.Sprintf("started %d times without passing its self-test", Tries))
 	}
 }
 
@@ -108,8 +110,8 @@ func (b *choice) fallBack() {
 	r := b.record(b.n)
 	b.RolledBack = b.n
 	b.Cause, b.Text = r.Cause, r.Text
-	if b.Cause <= CauseNone {
-		b.Cause, b.Text = CauseOther, fmt.Sprintf("bank %d is %s", b.n, r.State)
+	if b.Cause <= mib.FailCauseNone {
+		b.Cause, b.Text = mib.FailCauseOther, fmt.Sprintf("bank %d is %s", b.n, r.State)
 	}
 	b.Record.Fallback = b.o
 	b.start(b.o)
@@ -172,7 +174,7 @@ var preRules = []Rule{
 				}
 				r := b.record(n)
 				r.State, r.TriesLeft = StateCorrupt, 0
-				r.Cause, r.Text = CauseDigestMismatch, shorten(b.checks[n-1].Text)
+				r.Cause, r.Text = mib.FailCauseDigestMismatch, shorten(b.checks[n-1].Text)
 				if b.Record.Fallback == n {
 					b.Record.Fallback = 0
 				}
@@ -190,7 +192,7 @@ var preRules = []Rule{
 					continue
 				}
 				r := b.record(n)
-				r.State, r.Cause, r.Text = StateGood, CauseNone, ""
+				r.State, r.Cause, r.Text = StateGood, mib.FailCauseNone, ""
 				if b.Record.Fallback == 0 && b.Record.Next != n {
 					b.Record.Fallback = n
 				}
@@ -211,14 +213,14 @@ func (b *choice) broken(n int) bool { return b.record(n).State.whole() && !b.com
 // adopt records what was found in a bank of which nothing is known.
 func (b *choice) adopt(n int, s State) {
 	c := &b.checks[n-1]
-	r := BankRecord{State: s, Digest: c.Digest, Cause: CauseNone}
+	r := BankRecord{State: s, Digest: c.Digest, Cause: mib.FailCauseNone}
 	switch {
 	case c.Found == FoundNothing:
 		r.State = StateEmpty
 	case c.Found == FoundForeign:
 		c.Found = FoundComplete
 	case c.Found == FoundDamaged:
-		r.Cause, r.Text = CauseDigestMismatch, shorten(c.Text)
+		r.Cause, r.Text = mib.FailCauseDigestMismatch, shorten(c.Text)
 	}
 	switch r.State {
 	case StateTrial:
@@ -312,7 +314,7 @@ func (b *choice) desperate() {
 // bank found. It is pure: the same arguments give the same decision. The caller
 // records Decision.Record before it starts the software.
 func Decide(rec Record, checks [2]CheckResult) Decision {
-	b := &choice{Decision: Decision{Record: rec, Cause: CauseNone}, checks: checks}
+	b := &choice{Decision: Decision{Record: rec, Cause: mib.FailCauseNone}, checks: checks}
 	for _, r := range preRules {
 		if r.when(b) {
 			r.then(b)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"example.com/iad/mib"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -27,7 +29,7 @@ func given(next, fallback int, banks [2]bankIs) (Record, [2]CheckResult) {
 	var checks [2]CheckResult
 	for i, b := range banks {
 		digest := strings.Repeat([]string{"1a", "2b"}[i], 32)
-		rec.Banks[i] = BankRecord{State: b.state, TriesLeft: b.tries, Digest: digest, Cause: CauseNone}
+		rec.Banks[i] = BankRecord{State: b.state, TriesLeft: b.tries, Digest: digest, Cause: mib.FailCauseNone}
 		checks[i] = CheckResult{Found: b.found, Digest: digest, Version: []string{"1.0.0", "2.0.0"}[i], Floor: []string{"", "2.0.0"}[i]}
 		if b.found != FoundComplete {
 			checks[i].Text = "damage"
@@ -57,33 +59,33 @@ func TestDecide(t *testing.T) {
 		bank           int
 		trial          bool
 		rolledBack     int
-		cause          Cause
+		cause          mib.FailCause
 		states         [2]State
 		newFallback    int
 	}{
-		{"ordinary", 1, 0, [2]bankIs{good, empty}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateEmpty}, 0},
-		{"ready one waits", 1, 1, [2]bankIs{good, is(StateReady, FoundComplete)}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateReady}, 1},
-		{"interrupted download", 1, 1, [2]bankIs{good, is(StateWriting, FoundDamaged)}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateWriting}, 1},
-		{"trial", 2, 1, [2]bankIs{good, trial(3)}, "trial", 2, true, 0, CauseNone, [2]State{StateGood, StateTrial}, 1},
-		{"last trial", 2, 1, [2]bankIs{good, trial(1)}, "trial", 2, true, 0, CauseNone, [2]State{StateGood, StateTrial}, 1},
-		{"trial without fallback", 2, 1, [2]bankIs{bad, trial(1)}, "trial", 2, true, 0, CauseNone, [2]State{StateCorrupt, StateTrial}, 0},
-		{"tries used up", 2, 1, [2]bankIs{good, trial(0)}, "tries used up", 1, false, 2, CauseBootFailed, [2]State{StateGood, StateFailed}, 1},
-		{"trial damaged", 2, 1, [2]bankIs{good, {StateTrial, 2, FoundDamaged}}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
-		{"good damaged", 2, 1, [2]bankIs{good, bad}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
-		{"good is another", 2, 1, [2]bankIs{good, is(StateGood, FoundForeign)}, "fallback", 1, false, 2, CauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
-		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(StateReady, FoundComplete)}, "unproven", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
-		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateFailed}, 0},
-		{"no tries, ready left", 2, 0, [2]bankIs{is(StateReady, FoundComplete), trial(0)}, "unproven", 1, true, 2, CauseBootFailed, [2]State{StateTrial, StateFailed}, 0},
-		{"only a failed one", 1, 1, [2]bankIs{bad, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateFailed}, 0},
-		{"failed without fallback", 2, 0, [2]bankIs{empty, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateEmpty, StateFailed}, 0},
-		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(StateVerifying, FoundComplete)}, "better than nothing", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
-		{"only another one", 1, 2, [2]bankIs{bad, is(StateGood, FoundForeign)}, "better than nothing", 2, true, 1, CauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
-		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(StateCorrupt, FoundComplete)}, "better than nothing", 2, true, 0, CauseNone, [2]State{StateEmpty, StateTrial}, 0},
-		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no usable bank", 0, false, 0, CauseNone, [2]State{StateCorrupt, StateCorrupt}, 0},
-		{"record lost, both", 0, 0, [2]bankIs{whole, whole}, "trial", 2, true, 0, CauseNone, [2]State{StateGood, StateTrial}, 1},
-		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, FoundDamaged}}, "good", 1, false, 0, CauseNone, [2]State{StateGood, StateCorrupt}, 0},
-		{"record lost, second", 0, 0, [2]bankIs{{0, 0, FoundNothing}, whole}, "good", 2, false, 0, CauseNone, [2]State{StateEmpty, StateGood}, 0},
-		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, CauseNone, [2]State{StateEmpty, StateCorrupt}, 0},
+		{"ordinary", 1, 0, [2]bankIs{good, empty}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateEmpty}, 0},
+		{"ready one waits", 1, 1, [2]bankIs{good, is(StateReady, FoundComplete)}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateReady}, 1},
+		{"interrupted download", 1, 1, [2]bankIs{good, is(StateWriting, FoundDamaged)}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateWriting}, 1},
+		{"trial", 2, 1, [2]bankIs{good, trial(3)}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateGood, StateTrial}, 1},
+		{"last trial", 2, 1, [2]bankIs{good, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateGood, StateTrial}, 1},
+		{"trial without fallback", 2, 1, [2]bankIs{bad, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateTrial}, 0},
+		{"tries used up", 2, 1, [2]bankIs{good, trial(0)}, "tries used up", 1, false, 2, mib.FailCauseBootFailed, [2]State{StateGood, StateFailed}, 1},
+		{"trial damaged", 2, 1, [2]bankIs{good, {StateTrial, 2, FoundDamaged}}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
+		{"good damaged", 2, 1, [2]bankIs{good, bad}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
+		{"good is another", 2, 1, [2]bankIs{good, is(StateGood, FoundForeign)}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
+		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(StateReady, FoundComplete)}, "unproven", 2, true, 1, mib.FailCauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
+		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateFailed}, 0},
+		{"no tries, ready left", 2, 0, [2]bankIs{is(StateReady, FoundComplete), trial(0)}, "unproven", 1, true, 2, mib.FailCauseBootFailed, [2]State{StateTrial, StateFailed}, 0},
+		{"only a failed one", 1, 1, [2]bankIs{bad, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateFailed}, 0},
+		{"failed without fallback", 2, 0, [2]bankIs{empty, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateEmpty, StateFailed}, 0},
+		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(StateVerifying, FoundComplete)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
+		{"only another one", 1, 2, [2]bankIs{bad, is(StateGood, FoundForeign)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
+		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(StateCorrupt, FoundComplete)}, "better than nothing", 2, true, 0, mib.FailCauseNone, [2]State{StateEmpty, StateTrial}, 0},
+		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateCorrupt}, 0},
+		{"record lost, both", 0, 0, [2]bankIs{whole, whole}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateGood, StateTrial}, 1},
+		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, FoundDamaged}}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateCorrupt}, 0},
+		{"record lost, second", 0, 0, [2]bankIs{{0, 0, FoundNothing}, whole}, "good", 2, false, 0, mib.FailCauseNone, [2]State{StateEmpty, StateGood}, 0},
+		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, mib.FailCauseNone, [2]State{StateEmpty, StateCorrupt}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := decideFor(test.next, test.fallback, test.banks)
@@ -113,7 +115,7 @@ func TestDecideRecovered(t *testing.T) {
 			checks[i] = CheckResult{Found: FoundComplete, Digest: rec.Banks[i].Digest, Version: "1.0.0"}
 		}
 		bank2 := rec.bank(2)
-		bank2.State, bank2.Cause, bank2.Text = StateCorrupt, CauseDigestMismatch, "input/output error"
+		bank2.State, bank2.Cause, bank2.Text = StateCorrupt, mib.FailCauseDigestMismatch, "input/output error"
 		d := Decide(rec, checks)
 		if want := map[int]int{1: 2, 2: 0}[next]; d.Bank != next || d.Record.bank(2).State != StateGood || d.Record.Fallback != want {
 			t.Errorf("next %d: %+v", next, d)
@@ -176,7 +178,7 @@ func TestDecideAlways(t *testing.T) {
 						bad(d.Record.check().Error())
 					case d.Record.Next != d.Bank || d.Record.Running != d.Bank:
 						bad("the record names another bank")
-					case d.RolledBack == d.Bank || d.RolledBack != 0 && d.RolledBack != next || (d.RolledBack == 0) != (d.Cause == CauseNone):
+					case d.RolledBack == d.Bank || d.RolledBack != 0 && d.RolledBack != next || (d.RolledBack == 0) != (d.Cause == mib.FailCauseNone):
 						bad("wrong report")
 					case d.Record.Fallback != 0 && !startable(banks[d.Record.Fallback-1]) && d.Record.Fallback != fallback:
 						bad("new fallback that is not good")

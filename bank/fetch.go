@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"path"
+
+	"example.com/iad/mib"
 )
 
 // A Source opens files on a server.
@@ -100,7 +102,7 @@ func (f *fetch) readHead() (err error) {
 		return err
 	}
 	if f.size >= 0 && f.size != int64(len(raw)) {
-		return refuse(CauseSizeMismatch, "%s has %d octets, %d were announced", f.name, len(raw), f.size)
+		return refuse(mib.FailCauseSizeMismatch, "%s has %d octets, %d were announced", f.name, len(raw), f.size)
 	}
 	if _, err := f.open(f.name+SignatureSuffix, 0); err != nil {
 		return err
@@ -143,7 +145,7 @@ func (f *fetch) payload(i int, from int64) (start int64, err error) {
 		size, err = f.open(name, 0)
 	}
 	if err == nil && size >= 0 && size != p.Size {
-		err = refuse(CauseSizeMismatch, "%s has %d octets on the server, %d in the manifest", name, size, p.Size)
+		err = refuse(mib.FailCauseSizeMismatch, "%s has %d octets on the server, %d in the manifest", name, size, p.Size)
 	}
 	return from, err
 }
@@ -200,7 +202,7 @@ func (f *fetch) seek(to int64) error {
 func (f *fetch) skip(to int64) error {
 	_, err := io.CopyN(io.Discard, f, to-f.pos)
 	if err == io.EOF {
-		return refuse(CauseSizeMismatch, "%s ends early, %d octets before the part that is wanted", f.name, to-f.pos)
+		return refuse(mib.FailCauseSizeMismatch, "%s ends early, %d octets before the part that is wanted", f.name, to-f.pos)
 	}
 	return err
 }
@@ -213,7 +215,7 @@ func (f *fetch) endPayload(i int) error {
 	}
 	var one [1]byte
 	if n, err := io.ReadFull(f, one[:]); n > 0 {
-		return refuse(CauseSizeMismatch, "%s is longer than the manifest says", p.Name)
+		return refuse(mib.FailCauseSizeMismatch, "%s is longer than the manifest says", p.Name)
 	} else if err != io.EOF {
 		return err
 	}

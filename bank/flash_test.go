@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 // TestBadFlash has the errors of a medium, one at each operation of a download.
@@ -30,11 +31,11 @@ func TestBadFlash(t *testing.T) {
 	}
 	for _, fault := range []struct {
 		err  error
-		want []Cause
+		want []mib.FailCause
 	}{
-		{syscall.EIO, []Cause{CauseWriteError, CauseEraseError, CauseBootFlagError, CauseReadBackMismatch}},
-		{syscall.ENOSPC, []Cause{CauseStorageFull, CauseEraseError, CauseBootFlagError, CauseReadBackMismatch}},
-		{io.ErrShortWrite, []Cause{CauseWriteError, CauseEraseError, CauseBootFlagError, CauseReadBackMismatch}},
+		{syscall.EIO, []mib.FailCause{mib.FailCauseWriteError, mib.FailCauseEraseError, mib.FailCauseBootFlagError, mib.FailCauseReadBackMismatch}},
+		{syscall.ENOSPC, []mib.FailCause{mib.FailCauseStorageFull, mib.FailCauseEraseError, mib.FailCauseBootFlagError, mib.FailCauseReadBackMismatch}},
+		{io.ErrShortWrite, []mib.FailCause{mib.FailCauseWriteError, mib.FailCauseEraseError, mib.FailCauseBootFlagError, mib.FailCauseReadBackMismatch}},
 	} {
 		failed := 0
 		for skip := range 200 {
@@ -49,7 +50,7 @@ func TestBadFlash(t *testing.T) {
 				t.Errorf("%v at %d: %v", fault.err, skip, err)
 			}
 			// Nothing is noted with a bank that was not touched.
-			if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady || s.Banks[1].State != StateEmpty && s.Banks[1].Cause != uint8(causeOf(err)) {
+			if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady || s.Banks[1].State != StateEmpty && s.Banks[1].Cause != causeOf(err) {
 				t.Errorf("%v at %d: %+v", fault.err, skip, s)
 			}
 			// The next attempt succeeds, and what it leaves lasts.
@@ -72,14 +73,14 @@ func TestFullBank(t *testing.T) {
 	m.Limit("bank2", 30_000)
 	b, _ := boot(t, mount(m, nil))
 	_, err := b.Install(context.Background(), serve("fw.iad", crashImages["2.0.0"]), "fw.iad", InstallOptions{})
-	if causeOf(err) != CauseStorageFull {
+	if causeOf(err) != mib.FailCauseStorageFull {
 		t.Error(err)
 	}
 	m = provisioned(t).Start()
 	m.ReadOnly("bank2")
 	b, _ = boot(t, mount(m, nil))
 	_, err = b.Install(context.Background(), serve("fw.iad", crashImages["2.0.0"]), "fw.iad", InstallOptions{})
-	if causeOf(err) != CauseWriteError && causeOf(err) != CauseEraseError {
+	if causeOf(err) != mib.FailCauseWriteError && causeOf(err) != mib.FailCauseEraseError {
 		t.Error(err)
 	}
 }
@@ -92,7 +93,7 @@ func TestRecordCannotBeWritten(t *testing.T) {
 	b, _ := boot(t, opt)
 	m.Fail(crashfs.Fault{Part: "state", Op: crashfs.OpSync, Err: syscall.EIO})
 	_, err := b.Install(context.Background(), serve("fw.iad", crashImages["2.0.0"]), "fw.iad", InstallOptions{})
-	if causeOf(err) != CauseBootFlagError {
+	if causeOf(err) != mib.FailCauseBootFlagError {
 		t.Error(err)
 	}
 	for _, bank := range []string{"bank1", "bank2"} {
@@ -104,7 +105,7 @@ func TestRecordCannotBeWritten(t *testing.T) {
 			}
 		}
 	}
-	if _, err := b.Restore(); causeOf(err) != CauseBootFlagError {
+	if _, err := b.Restore(); causeOf(err) != mib.FailCauseBootFlagError {
 		t.Errorf("restore: %v", err)
 	}
 	if s := b.Status(); s.Next != 2 {
@@ -134,7 +135,7 @@ func TestReadBack(t *testing.T) {
 		spoilt = false
 		src := serve("fw.iad", takeApart(t, "2.0.0").tar())
 		_, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
-		if causeOf(err) != CauseReadBackMismatch || !spoilt {
+		if causeOf(err) != mib.FailCauseReadBackMismatch || !spoilt {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{}); err != nil {
@@ -145,7 +146,7 @@ func TestReadBack(t *testing.T) {
 	b, _ := boot(t, opt)
 	b.opt.DropCache = func(afero.File) error { return syscall.EIO }
 	_, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{})
-	if causeOf(err) != CauseReadBackMismatch {
+	if causeOf(err) != mib.FailCauseReadBackMismatch {
 		t.Error(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // framed wraps the content of a boot record as it lies on the medium.
@@ -22,7 +23,7 @@ func FuzzManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ParseManifest(data)
 		if err != nil {
-			if causeOf(err) != CauseBadFormat {
+			if causeOf(err) != mib.FailCauseBadFormat {
 				t.Errorf("cause %d: %v", causeOf(err), err)
 			}
 			return
@@ -102,7 +103,7 @@ func FuzzSignature(f *testing.F) {
 			}
 			return
 		}
-		if c := causeOf(err); c != CauseSignatureInvalid && c != CauseSignerUntrusted {
+		if c := causeOf(err); c != mib.FailCauseSignatureInvalid && c != mib.FailCauseSignerUntrusted {
 			t.Errorf("cause %d: %v", c, err)
 		}
 	})

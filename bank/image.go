@@ -12,6 +12,8 @@ import (
 	"crypto/sha256"
 
 	"aead.dev/minisign"
+
+	"example.com/iad/mib"
 )
 
 // An image in tar form is a POSIX ustar stream (IEEE Std 1003.1-2017, pax, "ustar
@@ -121,7 +123,7 @@ func header(name string, size int64, mode Mode) []byte {
 }
 
 // readHead reads the members before the payloads. Errors of r are passed on; a
-// stream that ends early is CauseSizeMismatch, anything unexpected CauseBadFormat.
+// stream that ends early is mib.FailCauseSizeMismatch, anything unexpected mib.FailCauseBadFormat.
 func readHead(r io.Reader) (*head, error) {
 	raw, err := readMember(r, ManifestName, MaxManifest)
 	if err != nil {
@@ -142,7 +144,7 @@ func readMember(r io.Reader, name string, limit int64) ([]byte, error) {
 	}
 	size, err := strconv.ParseUint(string(block[124:135]), 8, 63)
 	if err != nil || int64(size) > limit || size == 0 || !bytes.Equal(block[:], header(name, int64(size), manifestTag)) {
-		return nil, refuse(CauseBadFormat, "not an image: %s is not where it should be, or larger than %d octets", name, limit)
+		return nil, refuse(mib.FailCauseBadFormat, "not an image: %s is not where it should be, or larger than %d octets", name, limit)
 	}
 	data := make([]byte, size)
 	if err := readFull(r, data); err != nil {
@@ -155,7 +157,7 @@ func readMember(r io.Reader, name string, limit int64) ([]byte, error) {
 func readFull(r io.Reader, p []byte) error {
 	_, err := io.ReadFull(r, p)
 	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-		return refuse(CauseSizeMismatch, "the image ends early")
+		return refuse(mib.FailCauseSizeMismatch, "the image ends early")
 	}
 	return err
 }
@@ -167,7 +169,7 @@ func expect(r io.Reader, want []byte, what string) error {
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return refuse(CauseBadFormat, "not an image: unexpected octets instead of %s", what)
+		return refuse(mib.FailCauseBadFormat, "not an image: unexpected octets instead of %s", what)
 	}
 	return nil
 }
@@ -180,7 +182,7 @@ func expectEnd(r io.Reader) error {
 	var one [1]byte
 	switch n, err := io.ReadFull(r, one[:]); {
 	case n > 0:
-		return refuse(CauseSizeMismatch, "something follows the end of the image")
+		return refuse(mib.FailCauseSizeMismatch, "something follows the end of the image")
 	case err != io.EOF:
 		return err
 	}
@@ -195,9 +197,9 @@ func hashPayload(w io.Writer, r io.Reader, p Payload) error {
 	case err != nil:
 		return err
 	case n < p.Size:
-		return refuse(CauseSizeMismatch, "payload %s ends early", p.Name)
+		return refuse(mib.FailCauseSizeMismatch, "payload %s ends early", p.Name)
 	case !sumIs(h, p.SHA256):
-		return refuse(CauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
+		return refuse(mib.FailCauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
 	}
 	return nil
 }

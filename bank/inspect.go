@@ -8,6 +8,8 @@ import (
 
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // An Image is what Inspect finds out about an image.
@@ -23,7 +25,7 @@ type Image struct {
 func (h *head) image() (*Image, error) {
 	var s minisign.Signature
 	if err := s.UnmarshalText(h.signature); err != nil {
-		return nil, &Error{Code: CauseSignatureInvalid, Text: "not a minisign signature", Err: err}
+		return nil, &Error{Code: mib.FailCauseSignatureInvalid, Text: "not a minisign signature", Err: err}
 	}
 	sum := sha256.Sum256(h.raw)
 	return &Image{Manifest: h.manifest, ManifestDigest: sum[:], Size: h.tarSize(), Stored: h.stored(),
@@ -142,7 +144,7 @@ func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, refuse(CauseBadFormat, "%s has more than %d octets", name, limit)
+		return nil, refuse(mib.FailCauseBadFormat, "%s has more than %d octets", name, limit)
 	}
 	return data, nil
 }
@@ -160,7 +162,7 @@ func checkFile(fs afero.Fs, name string, p Payload, drop func(afero.File) error)
 		return err
 	}
 	if !info.Mode().IsRegular() || info.Size() != p.Size {
-		return refuse(CauseDigestMismatch, "payload %s has %d octets, not %d", p.Name, info.Size(), p.Size)
+		return refuse(mib.FailCauseDigestMismatch, "payload %s has %d octets, not %d", p.Name, info.Size(), p.Size)
 	}
 	if drop != nil {
 		if err := drop(f); err != nil {

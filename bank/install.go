@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // Phase is what Install is doing, by the number that IadUpgOperationPhase gives to
@@ -102,13 +104,13 @@ func (b *Banks) reserve(n int) (int, error) {
 		return 0, err
 	}
 	if err := absent(b.fs(n)); err != nil {
-		return 0, &Error{Code: CauseBankUnavailable, Text: "the bank is not there", Err: err}
+		return 0, &Error{Code: mib.FailCauseBankUnavailable, Text: "the bank is not there", Err: err}
 	}
 	switch s := b.rec.bank(b.running).State; {
 	case s == StateTrial && b.rec.Fallback != 0:
-		return 0, refuse(CauseBankUnavailable, "the bank holds the only fallback of the software on trial: confirm it or restore the old one first")
+		return 0, refuse(mib.FailCauseBankUnavailable, "the bank holds the only fallback of the software on trial: confirm it or restore the old one first")
 	case b.running != 0 && s != StateGood && b.rec.Next != b.running:
-		return 0, refuse(CauseBankUnavailable, "the bank holds the software to go back to: restart first")
+		return 0, refuse(mib.FailCauseBankUnavailable, "the bank holds the software to go back to: restart first")
 	}
 	b.setInstalling(true)
 	return n, nil
@@ -116,7 +118,7 @@ func (b *Banks) reserve(n int) (int, error) {
 
 // absent returns the error of a bank that is not there.
 func absent(fs afero.Fs) error {
-	if _, err := fs.Stat("."); causeOf(err) == CauseBankUnavailable {
+	if _, err := fs.Stat("."); causeOf(err) == mib.FailCauseBankUnavailable {
 		return err
 	}
 	return nil
@@ -187,14 +189,14 @@ func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err er
 	defer b.ops.Unlock()
 	m := f.head.manifest
 	if opt.Version != "" && opt.Version != m.Version {
-		return false, refuse(CauseVersionMismatch, "the file holds version %s, not %s", m.Version, opt.Version)
+		return false, refuse(mib.FailCauseVersionMismatch, "the file holds version %s, not %s", m.Version, opt.Version)
 	}
 	size := f.fileSize()
 	if f.size >= 0 && f.size != size || opt.ExpectSize != 0 && opt.ExpectSize != size {
-		return false, refuse(CauseSizeMismatch, "%s should have %d octets by its manifest; announced %d, expected %d", f.name, size, f.size, opt.ExpectSize)
+		return false, refuse(mib.FailCauseSizeMismatch, "%s should have %d octets by its manifest; announced %d, expected %d", f.name, size, f.size, opt.ExpectSize)
 	}
 	if !f.tar && len(opt.ExpectDigest) != 0 && hex.EncodeToString(opt.ExpectDigest) != f.head.digest {
-		return false, refuse(CauseDigestMismatch, "%s is not the file that was expected", f.name)
+		return false, refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", f.name)
 	}
 	if err := b.opt.checkHardware(m); err != nil {
 		return false, err
@@ -222,11 +224,11 @@ func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err er
 func checkVersions(m *Manifest, running string, opt InstallOptions) error {
 	switch {
 	case m.Version == running && !opt.Force:
-		return refuse(CauseAlreadyInstalled, "version %s is running", running)
+		return refuse(mib.FailCauseAlreadyInstalled, "version %s is running", running)
 	case downgrades(m.Version, running) && !opt.AllowDowngrade:
-		return refuse(CauseDowngradeRefused, "version %s is not newer than the running %s", m.Version, running)
+		return refuse(mib.FailCauseDowngradeRefused, "version %s is not newer than the running %s", m.Version, running)
 	case m.MinVersion != "" && older(running, m.MinVersion):
-		return refuse(CausePreconditionMissing, "version %s can be installed over %s or newer, %s is running: install that first", m.Version, m.MinVersion, running)
+		return refuse(mib.FailCausePreconditionMissing, "version %s can be installed over %s or newer, %s is running: install that first", m.Version, m.MinVersion, running)
 	}
 	return nil
 }
@@ -239,7 +241,7 @@ func clusters(n int64) int64 { return (n + clusterSize - 1) / clusterSize * clus
 // checkSpace refuses software that will not fit, while the bank is still untouched.
 func (b *Banks) checkSpace(n int, h *head) error {
 	if limit := b.opt.capacity(n); limit > 0 && h.stored() > limit {
-		return refuse(CauseFileTooLarge, "the software takes %d octets, the bank holds %d", h.stored(), limit)
+		return refuse(mib.FailCauseFileTooLarge, "the software takes %d octets, the bank holds %d", h.stored(), limit)
 	}
 	if b.opt.Free == nil {
 		return nil
@@ -257,13 +259,13 @@ func (b *Banks) checkSpace(n int, h *head) error {
 		need += clusters(p.Size)
 	}
 	if need > free+used {
-		return refuse(CauseStorageFull, "the software takes %d octets, the bank has %d once it is erased", need, free+used)
+		return refuse(mib.FailCauseStorageFull, "the software takes %d octets, the bank has %d once it is erased", need, free+used)
 	}
 	if b.opt.Reserve == nil {
 		return nil
 	}
 	if kept := b.opt.Reserve(n); kept > 0 && need > free+used-kept {
-		return refuse(CauseStorageFull, "the software takes %d octets; once erased, the bank has %d, of which configuration data need %d", need, free+used, kept)
+		return refuse(mib.FailCauseStorageFull, "the software takes %d octets; once erased, the bank has %d, of which configuration data need %d", need, free+used, kept)
 	}
 	return nil
 }
@@ -291,7 +293,7 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 	if w.fetch.tar {
 		res.Digest = sum
 		if len(opt.ExpectDigest) != 0 && string(sum) != string(opt.ExpectDigest) {
-			return refuse(CauseDigestMismatch, "%s is not the file that was expected", w.fetch.name)
+			return refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", w.fetch.name)
 		}
 	}
 	w.fetch.close()
@@ -317,7 +319,7 @@ func (b *Banks) markWriting(n int, h *head) error {
 	next := b.rec
 	next.Next, next.Fallback = cmp.Or(b.running, n), b.running
 	if r := next.bank(n); r.State != StateWriting || r.Digest != h.digest {
-		*r = BankRecord{State: StateWriting, Digest: h.digest, Cause: CauseNone}
+		*r = BankRecord{State: StateWriting, Digest: h.digest, Cause: mib.FailCauseNone}
 	}
 	if err := b.save(next); err != nil {
 		return err
@@ -337,7 +339,7 @@ func (b *Banks) markReady(n int) error {
 	defer b.ops.Unlock()
 	next := b.rec
 	r := next.bank(n)
-	r.State, r.Cause, r.Text = StateReady, CauseNone, ""
+	r.State, r.Cause, r.Text = StateReady, mib.FailCauseNone, ""
 	r.Written = b.opt.Now().Unix()
 	if err := b.save(next); err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"example.com/iad/mib"
 )
 
 // TestRefusals has what is wrong with properly signed software, in both forms. All of
@@ -24,23 +26,23 @@ func TestRefusals(t *testing.T) {
 		image   *parts
 		device  func(opt *Options)
 		install InstallOptions
-		want    Cause
+		want    mib.FailCause
 	}{
-		{"wrong hardware", signed(func(m *Manifest) { m.Hardware = []string{"IAD-2FXS"} }), nil, InstallOptions{Force: true}, CauseIncompatibleHardware},
-		{"part of the hardware's name", signed(func(m *Manifest) { m.Hardware = []string{"IAD"} }), nil, InstallOptions{}, CauseIncompatibleHardware},
-		{"below min_version", signed(func(m *Manifest) { m.MinVersion = "1.0.1" }), nil, InstallOptions{Force: true, AllowDowngrade: true}, CausePreconditionMissing},
-		{"older", takeApart(t, "0.9.0"), nil, InstallOptions{Force: true}, CauseDowngradeRefused},
-		{"older by pre-release", takeApart(t, "1.0.0-rc.1"), nil, InstallOptions{}, CauseDowngradeRefused},
-		{"no order", signed(func(m *Manifest) { m.Version = "1.0.0+old" }), nil, InstallOptions{Force: true}, CauseDowngradeRefused},
-		{"running version", takeApart(t, "1.0.0"), nil, InstallOptions{}, CauseAlreadyInstalled},
-		{"other version than asked for", good, nil, InstallOptions{Version: "2.0.1"}, CauseVersionMismatch},
-		{"other size than expected", good, nil, InstallOptions{ExpectSize: 5}, CauseSizeMismatch},
-		{"larger than the bank", good, func(o *Options) { o.Capacity = func(int) int64 { return 71_000 } }, InstallOptions{}, CauseFileTooLarge},
-		{"more than is free", good, func(o *Options) { o.Free = func(int) (int64, error) { return 80_000, nil } }, InstallOptions{}, CauseStorageFull},
-		{"free space unknown", good, func(o *Options) { o.Free = func(int) (int64, error) { return 0, syscall.EIO } }, InstallOptions{}, CauseWriteError},
-		{"no such bank", good, nil, InstallOptions{Bank: 3}, CauseBadRequest},
-		{"running bank", good, nil, InstallOptions{Bank: 1}, CauseBankUnavailable},
-		{"nobody trusted", good, func(o *Options) { o.Trust = nil }, InstallOptions{}, CauseSignerUntrusted},
+		{"wrong hardware", signed(func(m *Manifest) { m.Hardware = []string{"IAD-2FXS"} }), nil, InstallOptions{Force: true}, mib.FailCauseIncompatibleHardware},
+		{"part of the hardware's name", signed(func(m *Manifest) { m.Hardware = []string{"IAD"} }), nil, InstallOptions{}, mib.FailCauseIncompatibleHardware},
+		{"below min_version", signed(func(m *Manifest) { m.MinVersion = "1.0.1" }), nil, InstallOptions{Force: true, AllowDowngrade: true}, mib.FailCausePreconditionMissing},
+		{"older", takeApart(t, "0.9.0"), nil, InstallOptions{Force: true}, mib.FailCauseDowngradeRefused},
+		{"older by pre-release", takeApart(t, "1.0.0-rc.1"), nil, InstallOptions{}, mib.FailCauseDowngradeRefused},
+		{"no order", signed(func(m *Manifest) { m.Version = "1.0.0+old" }), nil, InstallOptions{Force: true}, mib.FailCauseDowngradeRefused},
+		{"running version", takeApart(t, "1.0.0"), nil, InstallOptions{}, mib.FailCauseAlreadyInstalled},
+		{"other version than asked for", good, nil, InstallOptions{Version: "2.0.1"}, mib.FailCauseVersionMismatch},
+		{"other size than expected", good, nil, InstallOptions{ExpectSize: 5}, mib.FailCauseSizeMismatch},
+		{"larger than the bank", good, func(o *Options) { o.Capacity = func(int) int64 { return 71_000 } }, InstallOptions{}, mib.FailCauseFileTooLarge},
+		{"more than is free", good, func(o *Options) { o.Free = func(int) (int64, error) { return 80_000, nil } }, InstallOptions{}, mib.FailCauseStorageFull},
+		{"free space unknown", good, func(o *Options) { o.Free = func(int) (int64, error) { return 0, syscall.EIO } }, InstallOptions{}, mib.FailCauseWriteError},
+		{"no such bank", good, nil, InstallOptions{Bank: 3}, mib.FailCauseBadRequest},
+		{"running bank", good, nil, InstallOptions{Bank: 1}, mib.FailCauseBankUnavailable},
+		{"nobody trusted", good, func(o *Options) { o.Trust = nil }, InstallOptions{}, mib.FailCauseSignerUntrusted},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, form := range []string{"fw.iad", "dir/manifest.json"} {
@@ -183,7 +185,7 @@ func TestResumeMendsWhatWasSpoilt(t *testing.T) {
 			if _, err := b.Install(context.Background(), src, form, InstallOptions{}); !errors.Is(err, errBroken) {
 				t.Fatal(err)
 			}
-			if info := b.Status().Banks[1]; info.State != StateWriting || info.Cause != uint8(CauseOther) || !strings.Contains(info.Text, "connection lost") {
+			if info := b.Status().Banks[1]; info.State != StateWriting || info.Cause != mib.FailCauseOther || !strings.Contains(info.Text, "connection lost") {
 				t.Errorf("%s: %+v", form, info)
 			}
 			f, err := opt.Banks[1].OpenFile("app", os.O_RDWR, 0)
@@ -216,7 +218,7 @@ func TestWrongExpectedDigest(t *testing.T) {
 		src.files["fw.iad"] = p.tar()
 		_, err := b.Install(context.Background(), src, form, InstallOptions{ExpectDigest: make([]byte, 32)})
 		var e *Error
-		if !errors.As(err, &e) || e.Code != CauseDigestMismatch {
+		if !errors.As(err, &e) || e.Code != mib.FailCauseDigestMismatch {
 			t.Errorf("%s: %v", form, err)
 		}
 		if s := b.Status().Banks[1].State; s >= StateReady {
@@ -281,7 +283,7 @@ func TestBusy(t *testing.T) {
 		tried = true
 		_, err := b.Install(context.Background(), serve("x", nil), "x", InstallOptions{})
 		for what, err := range map[string]error{"install": err, "activate": b.Activate(2)} {
-			if causeOf(err) != CauseBusy {
+			if causeOf(err) != mib.FailCauseBusy {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
@@ -304,20 +306,20 @@ func TestNoDownloadOverTheFallback(t *testing.T) {
 	}
 	b, _ = boot(t, opt)
 	src := serve("fw.iad", takeApart(t, "3.0.0").tar())
-	if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true}); causeOf(err) != CauseBankUnavailable {
+	if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true}); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Errorf("on trial: %v", err)
 	}
-	if err := b.GiveUp(uint8(CauseBootFailed), "test"); err != nil {
+	if err := b.GiveUp(mib.FailCauseBootFailed, "test"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true}); causeOf(err) != CauseBankUnavailable {
+	if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true}); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Errorf("given up: %v", err)
 	}
 }
 
 func TestErrorText(t *testing.T) {
-	err := fmt.Errorf("wrapped: %w", &Error{Code: CauseBusy, Op: "do", Text: "no", Err: io.EOF})
-	if err.Error() != "wrapped: do: no: EOF" || causeOf(err) != CauseBusy || !errors.Is(err, io.EOF) {
+	err := fmt.Errorf("wrapped: %w", &Error{Code: mib.FailCauseBusy, Op: "do", Text: "no", Err: io.EOF})
+	if err.Error() != "wrapped: do: no: EOF" || causeOf(err) != mib.FailCauseBusy || !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 	if got := shorten(strings.Repeat("é", 100)); len(got) != 128 || got != strings.Repeat("é", 64) {

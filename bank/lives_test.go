@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // told is what the outside world knows: which steps were reported as done.
@@ -157,7 +159,7 @@ func giveUpLife(opt Options, w *told) error {
 		if w.givenUp {
 			return fmt.Errorf("software that was given up starts again: %+v", b.Status())
 		}
-		if err := b.GiveUp(uint8(CauseOther), "self-test failed"); err != nil {
+		if err := b.GiveUp(mib.FailCauseOther, "self-test failed"); err != nil {
 			return err
 		}
 		w.givenUp = true

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/Masterminds/semver/v3"
+
+	"example.com/iad/mib"
 )
 
 // Names and bounds of the image format.
@@ -139,7 +141,7 @@ func (m *Manifest) Converter(from, to uint32) string {
 
 // ParseManifest reads a manifest strictly: unknown, repeated or differently
 // spelled fields, anything after the document and every value out of its range
-// are refused with CauseBadFormat.
+// are refused with mib.FailCauseBadFormat.
 func ParseManifest(data []byte) (*Manifest, error) {
 	m := new(Manifest)
 	err := decodeStrict(data, m)
@@ -147,7 +149,7 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		err = m.check()
 	}
 	if err != nil {
-		return nil, &Error{Code: CauseBadFormat, Text: "the manifest is not valid", Err: err}
+		return nil, &Error{Code: mib.FailCauseBadFormat, Text: "the manifest is not valid", Err: err}
 	}
 	return m, nil
 }

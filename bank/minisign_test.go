@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/peers"
+	"example.com/iad/mib"
 )
 
 // minisignTool runs the real minisign in a folder.
@@ -99,7 +100,7 @@ func TestOursAcceptsTools(t *testing.T) {
 		if _, err := VerifySplit(fs, "fw/manifest.json", []minisign.PublicKey{public}); err != nil {
 			t.Error(err)
 		}
-		if _, err := VerifySplit(fs, "fw/manifest.json", trusted(testKey)); causeOf(err) != CauseSignerUntrusted {
+		if _, err := VerifySplit(fs, "fw/manifest.json", trusted(testKey)); causeOf(err) != mib.FailCauseSignerUntrusted {
 			t.Error(err)
 		}
 		var image bytes.Buffer

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // Options say where the banks are and what the device is.
@@ -82,13 +83,13 @@ func (o *Options) checkHardware(m *Manifest) error {
 	if slices.Contains(m.Hardware, o.Hardware) {
 		return nil
 	}
-	return refuse(CauseIncompatibleHardware, "the software is for %q, this device is %q", m.Hardware, o.Hardware)
+	return refuse(mib.FailCauseIncompatibleHardware, "the software is for %q, this device is %q", m.Hardware, o.Hardware)
 }
 
 // checkFloor refuses what is below the lowest version that the device accepts.
 func checkFloor(m *Manifest, floor string) error {
 	if floor != "" && older(m.Version, floor) {
-		return refuse(CauseDowngradeRefused, "version %s is below %s, the lowest that this device accepts", m.Version, floor)
+		return refuse(mib.FailCauseDowngradeRefused, "version %s is below %s, the lowest that this device accepts", m.Version, floor)
 	}
 	return nil
 }
@@ -166,7 +167,7 @@ func empty(fs afero.Fs) bool {
 func eraseBank(fs afero.Fs, keep map[string]bool) error {
 	err := durable.Clear(fs, ".", func(name string) bool { return keep[name] || Foreign(name) })
 	if err != nil {
-		return &Error{Code: CauseEraseError, Text: "the bank could not be erased", Err: err}
+		return &Error{Code: mib.FailCauseEraseError, Text: "the bank could not be erased", Err: err}
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // parts takes an image apart, so that a test can put it together wrongly.
@@ -158,7 +160,7 @@ func snapshot(t testing.TB, opt Options) map[string]string {
 
 // refused installs from src and expects a refusal with that cause. before says that
 // nothing at all may have been changed.
-func refused(t *testing.T, src *server, name string, want Cause, before bool) {
+func refused(t *testing.T, src *server, name string, want mib.FailCause, before bool) {
 	t.Helper()
 	opt := device(t)
 	b, _ := boot(t, opt)

@@ -3,6 +3,8 @@ package bank
 import (
 	"context"
 	"io"
+
+	"example.com/iad/mib"
 )
 
 // Provision makes a new device: it writes the image in tar form, which is judged as
@@ -20,7 +22,7 @@ func Provision(opt Options, image io.Reader, data func(m *Manifest) (generation 
 
 func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error)) error {
 	if hasStarted(opt) {
-		return refuse(CauseBankUnavailable, "it has a boot record and software already")
+		return refuse(mib.FailCauseBankUnavailable, "it has a boot record and software already")
 	}
 	f := &fetch{ctx: context.Background(), src: once{image}, name: "image"}
 	defer f.close()
@@ -28,7 +30,7 @@ func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error
 		return err
 	}
 	if !f.tar {
-		return refuse(CauseBadFormat, "not an image in tar form")
+		return refuse(mib.FailCauseBadFormat, "not an image in tar form")
 	}
 	if err := f.head.judge(opt.Trust); err != nil {
 		return err
@@ -64,13 +66,13 @@ func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error
 	}
 	store, _, _, err := openRecord(opt.State)
 	if err != nil {
-		return &Error{Code: CauseBootFlagError, Text: "the boot record could not be written", Err: err}
+		return &Error{Code: mib.FailCauseBootFlagError, Text: "the boot record could not be written", Err: err}
 	}
 	b.store = store
 	return b.save(Record{
 		Banks: [2]BankRecord{
-			{State: StateGood, Confirmed: true, Digest: f.head.digest, Generation: generation, Written: opt.Now().Unix(), Cause: CauseNone},
-			{State: StateEmpty, Cause: CauseNone},
+			{State: StateGood, Confirmed: true, Digest: f.head.digest, Generation: generation, Written: opt.Now().Unix(), Cause: mib.FailCauseNone},
+			{State: StateEmpty, Cause: mib.FailCauseNone},
 		},
 		Next:  1,
 		Floor: f.head.manifest.Floor,

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // State is what a bank holds, by the number that iadUpgBankState gives to it.
@@ -63,15 +64,15 @@ type BankRecord struct {
 	Confirmed bool  `json:"confirmed"` // has been good since it was written
 	// Digest is the SHA-256 of the manifest, in lower-case hexadecimal, of the
 	// software that the bank holds or that is being written; "" none.
-	Digest     string `json:"digest"`
-	Generation uint32 `json:"generation"` // of configuration data it last ran with, 0 none
-	Written    int64  `json:"written"`    // seconds since 1970 UTC, 0 not known
-	Cause      Cause  `json:"cause"`      // what last went wrong with the content
-	Text       string `json:"text"`       // detail to Cause, up to 128 octets
+	Digest     string        `json:"digest"`
+	Generation uint32        `json:"generation"` // of configuration data it last ran with, 0 none
+	Written    int64         `json:"written"`    // seconds since 1970 UTC, 0 not known
+	Cause      mib.FailCause `json:"cause"`      // what last went wrong with the content
+	Text       string        `json:"text"`       // detail to Cause, up to 128 octets
 }
 
 // failed is the record of a bank that is given up.
-func (b BankRecord) failed(cause Cause, text string) BankRecord {
+func (b BankRecord) failed(cause mib.FailCause, text string) BankRecord {
 	b.State, b.TriesLeft, b.Confirmed = StateFailed, 0, false
 	b.Cause, b.Text = cause, shorten(text)
 	return b

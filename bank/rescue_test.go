@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 // damaged is a disk with one octet changed in each bank.
@@ -109,11 +110,11 @@ func TestRescue(t *testing.T) {
 	_, restored := b.Restore()
 	_, checked := b.CheckFallback()
 	for _, err := range []error{restored, checked} {
-		if causeOf(err) != CauseNoFallback || !strings.Contains(err.Error(), "rescue mode") {
+		if causeOf(err) != mib.FailCauseNoFallback || !strings.Contains(err.Error(), "rescue mode") {
 			t.Error(err)
 		}
 	}
-	if err := b.GiveUp(62, "x"); causeOf(err) != CausePreconditionMissing {
+	if err := b.GiveUp(62, "x"); causeOf(err) != mib.FailCausePreconditionMissing {
 		t.Error(err)
 	}
 	if err := errors.Join(b.Confirm(), b.Tested(), b.Unselect(), b.Settle()); err != nil {
@@ -128,7 +129,7 @@ func TestRescue(t *testing.T) {
 		}
 	}
 	_, err := b.Install(t.Context(), serve("fw.iad", tarImage(t, manifest("1.4.0"))), "fw.iad", InstallOptions{AllowDowngrade: true, Force: true})
-	if causeOf(err) != CauseDowngradeRefused {
+	if causeOf(err) != mib.FailCauseDowngradeRefused {
 		t.Errorf("below the floor: %v", err)
 	}
 	// A download that breaks off is continued where it was, whatever the other bank has.
@@ -158,7 +159,7 @@ func TestRescue(t *testing.T) {
 			t.Fatalf("%+v", report)
 		}
 		n := report.Bank
-		if err := b.GiveUp(62, "sick"); causeOf(err) != CauseNoFallback {
+		if err := b.GiveUp(62, "sick"); causeOf(err) != mib.FailCauseNoFallback {
 			t.Error(err)
 		}
 		b = inRescue(t, opt, other(n))
@@ -185,7 +186,7 @@ func TestRescueEnds(t *testing.T) {
 	}
 	uncounted := opt
 	uncounted.State = afero.NewReadOnlyFs(opt.State)
-	if b, report := Boot(uncounted); report.Bank != 0 || b.Status().Banks[1].Cause != uint8(CauseBootFlagError) {
+	if b, report := Boot(uncounted); report.Bank != 0 || b.Status().Banks[1].Cause != mib.FailCauseBootFlagError {
 		t.Errorf("%+v", report)
 	}
 	for range Tries {
@@ -194,7 +195,7 @@ func TestRescueEnds(t *testing.T) {
 	for range 2 {
 		b = inRescue(t, opt, 1)
 	}
-	if in := b.Status().Banks[1]; in.State != StateFailed || in.Cause != uint8(CauseBootFailed) {
+	if in := b.Status().Banks[1]; in.State != StateFailed || in.Cause != mib.FailCauseBootFailed {
 		t.Errorf("%+v", in)
 	}
 }
@@ -238,7 +239,7 @@ func TestRescueBank(t *testing.T) {
 	opt.Banks[1] = notThere{opt.Banks[1]}
 	b := inRescue(t, opt, 1)
 	install(t, b, "1.6.0")
-	if _, err := b.Install(context.Background(), serve("fw.iad", nil), "fw.iad", InstallOptions{Bank: 2}); causeOf(err) != CauseBankUnavailable {
+	if _, err := b.Install(context.Background(), serve("fw.iad", nil), "fw.iad", InstallOptions{Bank: 2}); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Error(err)
 	}
 }
@@ -247,10 +248,10 @@ func TestRescueBank(t *testing.T) {
 type notThere struct{ afero.Fs }
 
 func (notThere) Stat(string) (os.FileInfo, error) {
-	return nil, refuse(CauseBankUnavailable, "not mounted")
+	return nil, refuse(mib.FailCauseBankUnavailable, "not mounted")
 }
 func (notThere) Open(string) (afero.File, error) {
-	return nil, refuse(CauseBankUnavailable, "not mounted")
+	return nil, refuse(mib.FailCauseBankUnavailable, "not mounted")
 }
 
 // TestRescueWear: starts in rescue mode write no boot record but the first one.

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"aead.dev/minisign"
+
+	"example.com/iad/mib"
 )
 
 // Keys and signatures are minisign's (https://jedisct1.github.io/minisign/): they
@@ -114,12 +116,12 @@ func Sign(manifest []byte, key minisign.PrivateKey, trustedComment string) ([]by
 func keyName(id uint64) string { return fmt.Sprintf("minisign key %016X", id) }
 
 // verifyManifest judges the signature of the manifest's octets by the keys in
-// trust: CauseSignerUntrusted if it was made by none of them, CauseSignatureInvalid
+// trust: mib.FailCauseSignerUntrusted if it was made by none of them, mib.FailCauseSignatureInvalid
 // if it is not a signature of these octets.
 func verifyManifest(manifest, signature []byte, trust []minisign.PublicKey) error {
 	var s minisign.Signature
 	if err := s.UnmarshalText(signature); err != nil {
-		return &Error{Code: CauseSignatureInvalid, Text: "not a minisign signature", Err: err}
+		return &Error{Code: mib.FailCauseSignatureInvalid, Text: "not a minisign signature", Err: err}
 	}
 	known := false
 	for _, key := range trust {
@@ -132,7 +134,7 @@ func verifyManifest(manifest, signature []byte, trust []minisign.PublicKey) erro
 		}
 	}
 	if known {
-		return refuse(CauseSignatureInvalid, "the signature by %s does not fit the manifest", keyName(s.KeyID))
+		return refuse(mib.FailCauseSignatureInvalid, "the signature by %s does not fit the manifest", keyName(s.KeyID))
 	}
-	return refuse(CauseSignerUntrusted, "signed by %s, which is not trusted here", keyName(s.KeyID))
+	return refuse(mib.FailCauseSignerUntrusted, "signed by %s, which is not trusted here", keyName(s.KeyID))
 }

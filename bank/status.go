@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // Info tells about one bank what iadUpgBankTable shows.
@@ -18,11 +20,11 @@ type Info struct {
 	Capacity                int64  // octets that fit, 0 if there is no limit of ours
 	Digest                  []byte // SHA-256 of the manifest, nil if not known
 	Written                 time.Time
-	TriesLeft               int    // starts left while on trial
-	Cause                   uint8  // what last went wrong with the content; 1 for nothing
-	Text                    string // detail to Cause, up to 128 octets
-	Generation              uint32 // of configuration data it last ran with, 0 none
-	NeedsReset              bool   // the software takes effect only after a reset
+	TriesLeft               int           // starts left while on trial
+	Cause                   mib.FailCause // what last went wrong with the content; 1 for nothing
+	Text                    string        // detail to Cause, up to 128 octets
+	Generation              uint32        // of configuration data it last ran with, 0 none
+	NeedsReset              bool          // the software takes effect only after a reset
 }
 
 // Status tells about both banks.
@@ -90,7 +92,7 @@ func describeBanks(opt *Options, rec Record, heads [2]*head, running int) Status
 			Number: n, State: max(r.State, StateEmpty),
 			Running: running == n, Next: rec.Next == n, Fallback: rec.Fallback == n,
 			Capacity: opt.capacity(n), TriesLeft: r.TriesLeft,
-			Cause: uint8(max(r.Cause, CauseNone)), Text: r.Text, Generation: r.Generation,
+			Cause: max(r.Cause, mib.FailCauseNone), Text: r.Text, Generation: r.Generation,
 		}
 		if r.Written != 0 {
 			info.Written = time.Unix(r.Written, 0).UTC()
@@ -118,7 +120,7 @@ func (b *Banks) Manifest(n int) (*Manifest, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n < 0 || n > 2 || b.head(n) == nil {
-		return nil, refuse(CauseBankUnavailable, "bank %d has no manifest", n)
+		return nil, refuse(mib.FailCauseBankUnavailable, "bank %d has no manifest", n)
 	}
 	return b.heads[n-1].manifest, nil
 }
@@ -130,7 +132,7 @@ func (b *Banks) Open(n int, payload string) (afero.File, error) {
 		return nil, err
 	}
 	if m.Payload(payload) == nil {
-		return nil, refuse(CauseBadRequest, "bank %d has no payload %q", n, payload)
+		return nil, refuse(mib.FailCauseBadRequest, "bank %d has no payload %q", n, payload)
 	}
 	return b.fs(n).Open(payload)
 }

@@ -1,6 +1,10 @@
 package bank
 
-import "fmt"
+import (
+	"fmt"
+
+	"example.com/iad/mib"
+)
 
 // Activate makes bank n, which must be ready or good, the next one to start, on
 // trial with Tries starts, and the running bank the fallback. Before, all of the
@@ -20,14 +24,14 @@ func (b *Banks) activate(n int) error {
 	}
 	running := b.rec.bank(b.running)
 	if running.State == StateTrial {
-		return refuse(CauseBankUnavailable, "the running software is on trial: confirm it or restore the old one first")
+		return refuse(mib.FailCauseBankUnavailable, "the running software is on trial: confirm it or restore the old one first")
 	}
 	r := b.rec.bank(n)
 	switch {
 	case r.State == StateTrial && b.rec.Next == n:
 		return nil
 	case r.State != StateReady && r.State != StateGood:
-		return refuse(CauseBankUnavailable, "the bank is %s: download software into it first", r.State)
+		return refuse(mib.FailCauseBankUnavailable, "the bank is %s: download software into it first", r.State)
 	}
 	h, err := b.checkContent(n)
 	if err != nil {
@@ -52,7 +56,7 @@ func (b *Banks) checkContent(n int) (*head, error) {
 	}
 	bad := b.rec
 	r := bad.bank(n)
-	r.State, r.TriesLeft, r.Cause, r.Text = StateCorrupt, 0, CauseDigestMismatch, shorten(c.Text)
+	r.State, r.TriesLeft, r.Cause, r.Text = StateCorrupt, 0, mib.FailCauseDigestMismatch, shorten(c.Text)
 	if bad.Fallback == n {
 		bad.Fallback = 0
 	}
@@ -63,18 +67,18 @@ func (b *Banks) checkContent(n int) (*head, error) {
 		b.adopt(bad) // what is damaged is not used, recorded or not
 		b.opt.Log.Warn("bank is corrupt, which could not be recorded", "bank", n, "err", err)
 	}
-	return nil, refuse(CauseDigestMismatch, "the bank is corrupt: %s", c.Text)
+	return nil, refuse(mib.FailCauseDigestMismatch, "the bank is corrupt: %s", c.Text)
 }
 
 // checkOther refuses what is not a bank, is running or is being written.
 func (b *Banks) checkOther(n int) error {
 	switch {
 	case n < 1 || n > 2:
-		return refuse(CauseBadRequest, "there is no bank %d", n)
+		return refuse(mib.FailCauseBadRequest, "there is no bank %d", n)
 	case n == b.running:
-		return refuse(CauseBankUnavailable, "the bank is running")
+		return refuse(mib.FailCauseBankUnavailable, "the bank is running")
 	case b.installing:
-		return refuse(CauseBusy, "software is being downloaded")
+		return refuse(mib.FailCauseBusy, "software is being downloaded")
 	}
 	return nil
 }
@@ -128,7 +132,7 @@ func (b *Banks) restore() (int, error) {
 	}
 	next.Next, next.Fallback = old, old
 	if r := next.bank(b.running); r.State == StateTrial {
-		*r = r.failed(CauseOther, "given up by a command to restore the old software")
+		*r = r.failed(mib.FailCauseOther, "given up by a command to restore the old software")
 	}
 	return old, b.keep(next)
 }
@@ -144,7 +148,7 @@ func (b *Banks) Confirm() error {
 		return nil
 	}
 	r.State, r.TriesLeft, r.Confirmed = StateGood, 0, true
-	r.Cause, r.Text = CauseNone, ""
+	r.Cause, r.Text = mib.FailCauseNone, ""
 	if h := b.head(b.running); h != nil {
 		next.Floor = higher(next.Floor, h.manifest.Floor)
 	}
@@ -178,7 +182,7 @@ func higher(a, b string) string {
 // and the fallback is next. If the fallback is not good the error is noFallback, and
 // the next start is one in rescue mode. Without software on trial
 // the error is preconditionMissing.
-func (b *Banks) GiveUp(cause uint8, text string) error {
+func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	const op = "give up the software on trial"
@@ -189,15 +193,15 @@ func (b *Banks) GiveUp(cause uint8, text string) error {
 	}
 	r := next.bank(n)
 	if r.State != StateTrial {
-		return inOp(op, refuse(CausePreconditionMissing, "no software is on trial"))
+		return inOp(op, refuse(mib.FailCausePreconditionMissing, "no software is on trial"))
 	}
-	*r = r.failed(Cause(cause), text)
+	*r = r.failed(mib.FailCause(cause), text)
 	old := other(n)
 	if old != b.running && next.bank(old).State != StateGood {
 		if err := b.keep(next); err != nil {
 			return inOp(op, err)
 		}
-		return inOp(op, refuse(CauseNoFallback, "bank %d is %s", old, next.bank(old).State))
+		return inOp(op, refuse(mib.FailCauseNoFallback, "bank %d is %s", old, next.bank(old).State))
 	}
 	next.Next, next.Fallback = old, old
 	return inOp(op, b.keep(next))
@@ -214,7 +218,7 @@ func (b *Banks) TakeOver(n int) error {
 	case n == b.running:
 		return nil
 	case n != next.Next || b.installing:
-		return inOp(op, refuse(CauseBankUnavailable, "bank %d is the next one", next.Next))
+		return inOp(op, refuse(mib.FailCauseBankUnavailable, "bank %d is the next one", next.Next))
 	}
 	next.Running = n
 	if r := next.bank(n); r.State == StateTrial && r.TriesLeft > 0 {
@@ -235,7 +239,7 @@ func (b *Banks) SetGeneration(n int, gen uint32) error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	if n < 1 || n > 2 {
-		return refuse(CauseBadRequest, "there is no bank %d", n)
+		return refuse(mib.FailCauseBadRequest, "there is no bank %d", n)
 	}
 	next := b.rec
 	next.bank(n).Generation = gen
@@ -255,7 +259,7 @@ func (b *Banks) Settle() error {
 func (b *Banks) SetFloor(version string) error {
 	if version != "" {
 		if _, err := parseVersion(version); err != nil {
-			return &Error{Code: CauseBadRequest, Op: "set the version floor", Text: "not a version", Err: err}
+			return &Error{Code: mib.FailCauseBadRequest, Op: "set the version floor", Text: "not a version", Err: err}
 		}
 	}
 	b.ops.Lock()

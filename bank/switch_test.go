@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // readyDevice has 2.0.0 ready in bank 2.
@@ -41,18 +43,18 @@ func TestActivateRefusals(t *testing.T) {
 		name   string
 		before func(t *testing.T, opt *Options, b *Banks)
 		bank   int
-		want   Cause
+		want   mib.FailCause
 		state  State // of bank 2 afterwards
 	}{
-		{"no such bank", nil, 0, CauseBadRequest, StateReady},
-		{"running bank", nil, 1, CauseBankUnavailable, StateReady},
-		{"flipped bit", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], "app") }, 2, CauseDigestMismatch, StateCorrupt},
-		{"flipped bit in the manifest", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], ManifestName) }, 2, CauseDigestMismatch, StateCorrupt},
+		{"no such bank", nil, 0, mib.FailCauseBadRequest, StateReady},
+		{"running bank", nil, 1, mib.FailCauseBankUnavailable, StateReady},
+		{"flipped bit", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], "app") }, 2, mib.FailCauseDigestMismatch, StateCorrupt},
+		{"flipped bit in the manifest", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], ManifestName) }, 2, mib.FailCauseDigestMismatch, StateCorrupt},
 		{"missing payload", func(t *testing.T, opt *Options, b *Banks) {
 			if err := opt.Banks[1].Remove("selftest"); err != nil {
 				t.Fatal(err)
 			}
-		}, 2, CauseDigestMismatch, StateCorrupt},
+		}, 2, mib.FailCauseDigestMismatch, StateCorrupt},
 		{"flipped bit in the signature", func(t *testing.T, opt *Options, b *Banks) {
 			data, err := afero.ReadFile(opt.Banks[1], SignatureName)
 			if err == nil {
@@ -62,15 +64,15 @@ func TestActivateRefusals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		}, 2, CauseSignatureInvalid, StateReady},
-		{"key no longer trusted", func(t *testing.T, opt *Options, b *Banks) { b.opt.Trust = nil }, 2, CauseSignerUntrusted, StateReady},
-		{"other hardware", func(t *testing.T, opt *Options, b *Banks) { b.opt.Hardware = "IAD-2FXS" }, 2, CauseIncompatibleHardware, StateReady},
+		}, 2, mib.FailCauseSignatureInvalid, StateReady},
+		{"key no longer trusted", func(t *testing.T, opt *Options, b *Banks) { b.opt.Trust = nil }, 2, mib.FailCauseSignerUntrusted, StateReady},
+		{"other hardware", func(t *testing.T, opt *Options, b *Banks) { b.opt.Hardware = "IAD-2FXS" }, 2, mib.FailCauseIncompatibleHardware, StateReady},
 		{"below the floor", func(t *testing.T, opt *Options, b *Banks) {
 			if err := b.SetFloor("2.0.1"); err != nil {
 				t.Fatal(err)
 			}
-		}, 2, CauseDowngradeRefused, StateReady},
-		{"state not writable", func(t *testing.T, opt *Options, b *Banks) { b.store = nil }, 2, CauseBootFlagError, StateReady},
+		}, 2, mib.FailCauseDowngradeRefused, StateReady},
+		{"state not writable", func(t *testing.T, opt *Options, b *Banks) { b.store = nil }, 2, mib.FailCauseBootFlagError, StateReady},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			opt, b := readyDevice(t)
@@ -83,7 +85,7 @@ func TestActivateRefusals(t *testing.T) {
 			if s := b.Status(); s.Next != 1 || s.Banks[1].State != test.state {
 				t.Errorf("%+v", s)
 			}
-			if b, report := boot(t, opt); report.Bank != 1 || report.RolledBack != 0 || b.Status().Banks[1].State != test.state && test.want != CauseBootFlagError {
+			if b, report := boot(t, opt); report.Bank != 1 || report.RolledBack != 0 || b.Status().Banks[1].State != test.state && test.want != mib.FailCauseBootFlagError {
 				t.Errorf("%+v %+v", report, b.Status())
 			}
 		})
@@ -96,7 +98,7 @@ func TestActivateWhileOnTrial(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, _ = boot(t, opt)
-	if err := b.Activate(1); causeOf(err) != CauseBankUnavailable {
+	if err := b.Activate(1); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Error(err)
 	}
 }
@@ -132,7 +134,7 @@ func TestNothingKeepsTheFallbackFromStarting(t *testing.T) {
 func TestRestore(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		b, _ := boot(t, device(t))
-		if _, err := b.Restore(); causeOf(err) != CauseNoFallback {
+		if _, err := b.Restore(); causeOf(err) != mib.FailCauseNoFallback {
 			t.Error(err)
 		}
 	})
@@ -155,7 +157,7 @@ func TestRestore(t *testing.T) {
 		}
 		b, _ = boot(t, opt)
 		spoil(t, opt.Banks[0], "app")
-		if _, err := b.Restore(); causeOf(err) != CauseNoFallback {
+		if _, err := b.Restore(); causeOf(err) != mib.FailCauseNoFallback {
 			t.Error(err)
 		}
 		if s := b.Status(); s.Banks[0].State != StateCorrupt || s.Fallback != 0 || s.Next != 2 {
@@ -225,7 +227,7 @@ func TestUnselectGood(t *testing.T) {
 
 func TestGiveUp(t *testing.T) {
 	opt, b := readyDevice(t)
-	if err := b.GiveUp(uint8(CauseBootFailed), "x"); causeOf(err) != CausePreconditionMissing {
+	if err := b.GiveUp(mib.FailCauseBootFailed, "x"); causeOf(err) != mib.FailCausePreconditionMissing {
 		t.Errorf("nothing on trial: %v", err)
 	}
 	if err := b.Activate(2); err != nil {
@@ -243,7 +245,7 @@ func TestGiveUp(t *testing.T) {
 	if report.Bank != 1 || report.RolledBack != 0 {
 		t.Errorf("%+v", report)
 	}
-	if err := b.Activate(2); causeOf(err) != CauseBankUnavailable {
+	if err := b.Activate(2); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Errorf("failed software was activated: %v", err)
 	}
 }
@@ -258,7 +260,7 @@ func TestGiveUpWithoutFallback(t *testing.T) {
 	if report.Bank != 2 || len(report.Findings) != 1 {
 		t.Fatalf("%+v", report)
 	}
-	if err := b.GiveUp(62, "x"); causeOf(err) != CauseNoFallback {
+	if err := b.GiveUp(62, "x"); causeOf(err) != mib.FailCauseNoFallback {
 		t.Error(err)
 	}
 	b, report = Boot(opt)
@@ -295,10 +297,10 @@ func TestFloor(t *testing.T) {
 		t.Errorf("floor %q", f)
 	}
 	_, err := b.Install(t.Context(), serve("fw.iad", tarImage(t, manifest("1.4.9"))), "fw.iad", InstallOptions{AllowDowngrade: true, Force: true})
-	if causeOf(err) != CauseDowngradeRefused {
+	if causeOf(err) != mib.FailCauseDowngradeRefused {
 		t.Error(err)
 	}
-	if err := b.SetFloor("nonsense"); causeOf(err) != CauseBadRequest {
+	if err := b.SetFloor("nonsense"); causeOf(err) != mib.FailCauseBadRequest {
 		t.Error(err)
 	}
 	if err := b.SetFloor(""); err != nil {
@@ -333,7 +335,7 @@ func TestFloor(t *testing.T) {
 
 func TestTakeOver(t *testing.T) {
 	opt, b := readyDevice(t)
-	if err := b.TakeOver(2); causeOf(err) != CauseBankUnavailable {
+	if err := b.TakeOver(2); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Error(err)
 	}
 	if err := b.Activate(2); err != nil {
@@ -367,7 +369,7 @@ func TestGeneration(t *testing.T) {
 	if err := b.SetGeneration(1, 41); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.SetGeneration(3, 41); causeOf(err) != CauseBadRequest {
+	if err := b.SetGeneration(3, 41); causeOf(err) != mib.FailCauseBadRequest {
 		t.Error(err)
 	}
 	if b, _ = boot(t, opt); b.Status().Banks[0].Generation != 41 {
@@ -380,11 +382,11 @@ func TestOpenAndManifest(t *testing.T) {
 	if m, err := b.Manifest(2); err != nil || m.Version != "2.0.0" {
 		t.Error(m, err)
 	}
-	if _, err := b.Manifest(3); causeOf(err) != CauseBankUnavailable {
+	if _, err := b.Manifest(3); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Error(err)
 	}
 	for _, name := range []string{"none", "../state/boot.a", ManifestName} {
-		if _, err := b.Open(2, name); causeOf(err) != CauseBadRequest {
+		if _, err := b.Open(2, name); causeOf(err) != mib.FailCauseBadRequest {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -438,12 +440,12 @@ func TestCheck(t *testing.T) {
 	for name, test := range map[string]struct {
 		bank   int
 		change func()
-		want   Cause
+		want   mib.FailCause
 	}{
-		"running bank":  {1, func() {}, CauseBankUnavailable},
-		"below floor":   {2, func() { b.rec.Floor = "2.0.1" }, CauseDowngradeRefused},
-		"other model":   {2, func() { b.opt.Hardware = "x" }, CauseIncompatibleHardware},
-		"untrusted key": {2, func() { b.opt.Trust = nil }, CauseSignerUntrusted},
+		"running bank":  {1, func() {}, mib.FailCauseBankUnavailable},
+		"below floor":   {2, func() { b.rec.Floor = "2.0.1" }, mib.FailCauseDowngradeRefused},
+		"other model":   {2, func() { b.opt.Hardware = "x" }, mib.FailCauseIncompatibleHardware},
+		"untrusted key": {2, func() { b.opt.Trust = nil }, mib.FailCauseSignerUntrusted},
 	} {
 		opt, rec := b.opt, b.rec
 		test.change()
@@ -456,7 +458,7 @@ func TestCheck(t *testing.T) {
 		t.Error("something was changed")
 	}
 	spoil(t, opt.Banks[1], "app")
-	if err := b.Check(2, false); causeOf(err) != CauseDigestMismatch || b.Status().Banks[1].State != StateCorrupt {
+	if err := b.Check(2, false); causeOf(err) != mib.FailCauseDigestMismatch || b.Status().Banks[1].State != StateCorrupt {
 		t.Error(err, b.Status().Banks[1].State)
 	}
 
@@ -472,17 +474,17 @@ func TestCheck(t *testing.T) {
 	if err := b.Confirm(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Check(1, false); causeOf(err) != CauseDowngradeRefused {
+	if err := b.Check(1, false); causeOf(err) != mib.FailCauseDowngradeRefused {
 		t.Error(err)
 	}
 	if err := b.Check(1, true); err != nil {
 		t.Error(err)
 	}
 	spoil(t, opt.Banks[0], "app")
-	if _, err := b.CheckFallback(); causeOf(err) != CauseNoFallback || b.Status().Banks[0].State != StateCorrupt {
+	if _, err := b.CheckFallback(); causeOf(err) != mib.FailCauseNoFallback || b.Status().Banks[0].State != StateCorrupt {
 		t.Error(err, b.Status().Banks[0].State)
 	}
-	if err := b.Check(1, true); causeOf(err) != CauseBankUnavailable {
+	if err := b.Check(1, true); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Error(err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"aead.dev/minisign"
+
+	"example.com/iad/mib"
 )
 
 // TestTamperedManifest changes every field of the signed manifest.
@@ -36,8 +38,8 @@ func TestTamperedManifest(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(test.path...), func(t *testing.T) {
 			bad := p.withField(t, test.path, test.value)
-			refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseSignatureInvalid, true)
-			refused(t, bad.split(), "dir/manifest.json", CauseSignatureInvalid, true)
+			refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseSignatureInvalid, true)
+			refused(t, bad.split(), "dir/manifest.json", mib.FailCauseSignatureInvalid, true)
 		})
 	}
 }
@@ -84,8 +86,8 @@ func TestSignedNonsense(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := p.resign(t, change, testKey)
-			refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseBadFormat, true)
-			refused(t, bad.split(), "dir/manifest.json", CauseBadFormat, true)
+			refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseBadFormat, true)
+			refused(t, bad.split(), "dir/manifest.json", mib.FailCauseBadFormat, true)
 		})
 	}
 	raw := string(p.head.raw)
@@ -109,9 +111,9 @@ func TestSignedNonsense(t *testing.T) {
 				t.Fatal("nothing changed")
 			}
 			bad := p.withManifest(t, []byte(text), testKey)
-			refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseBadFormat, true)
+			refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseBadFormat, true)
 			if text[0] == '{' { // or it is taken for the tar form
-				refused(t, bad.split(), "dir/manifest.json", CauseBadFormat, true)
+				refused(t, bad.split(), "dir/manifest.json", mib.FailCauseBadFormat, true)
 			}
 		})
 	}
@@ -155,14 +157,14 @@ func TestTamperedSignature(t *testing.T) {
 	foreignLines := strings.SplitAfter(string(foreign), "\n")
 	for name, test := range map[string]struct {
 		signature string
-		want      Cause
+		want      mib.FailCause
 	}{
-		"of another file":         {string(takeApart(t, "1.9.0").head.signature), CauseSignatureInvalid},
-		"by another key":          {string(foreign), CauseSignerUntrusted},
-		"changed trusted comment": {strings.Replace(string(p.head.signature), "version:2", "version:3", 1), CauseSignatureInvalid},
-		"swapped global one":      {lines[0] + lines[1] + lines[2] + foreignLines[3], CauseSignatureInvalid},
-		"not a signature":         {"hello", CauseSignatureInvalid},
-		"cut":                     {lines[0] + lines[1], CauseSignatureInvalid},
+		"of another file":         {string(takeApart(t, "1.9.0").head.signature), mib.FailCauseSignatureInvalid},
+		"by another key":          {string(foreign), mib.FailCauseSignerUntrusted},
+		"changed trusted comment": {strings.Replace(string(p.head.signature), "version:2", "version:3", 1), mib.FailCauseSignatureInvalid},
+		"swapped global one":      {lines[0] + lines[1] + lines[2] + foreignLines[3], mib.FailCauseSignatureInvalid},
+		"not a signature":         {"hello", mib.FailCauseSignatureInvalid},
+		"cut":                     {lines[0] + lines[1], mib.FailCauseSignatureInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := *p.head
@@ -174,17 +176,17 @@ func TestTamperedSignature(t *testing.T) {
 	}
 	t.Run("none", func(t *testing.T) {
 		m := p.members()
-		refused(t, serve("fw.iad", join(append(m[:1], m[2:]...), trailerSize)), "fw.iad", CauseBadFormat, true)
+		refused(t, serve("fw.iad", join(append(m[:1], m[2:]...), trailerSize)), "fw.iad", mib.FailCauseBadFormat, true)
 		h := *p.head
 		h.signature = nil
-		refused(t, (&parts{&h, p.files}).split(), "dir/manifest.json", CauseSignatureInvalid, true)
+		refused(t, (&parts{&h, p.files}).split(), "dir/manifest.json", mib.FailCauseSignatureInvalid, true)
 	})
 	t.Run("too long", func(t *testing.T) {
 		h := *p.head
 		h.signature = append(slices.Clone(h.signature), make([]byte, MaxSignature)...)
 		bad := &parts{&h, p.files}
-		refused(t, serve("fw.iad", bad.tar()), "fw.iad", CauseBadFormat, true)
-		refused(t, bad.split(), "dir/manifest.json", CauseBadFormat, true)
+		refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseBadFormat, true)
+		refused(t, bad.split(), "dir/manifest.json", mib.FailCauseBadFormat, true)
 	})
 }
 
@@ -243,17 +245,17 @@ func TestTamperedHeaders(t *testing.T) {
 			m := p.members()
 			m[0].header = rawHeader(m[0].header, change)
 			src := serve("fw.iad", join(m, trailerSize))
-			refused(t, src, "fw.iad", CauseBadFormat, true)
+			refused(t, src, "fw.iad", mib.FailCauseBadFormat, true)
 			m = p.members()
 			m[3].header = rawHeader(m[3].header, change)
-			refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", CauseBadFormat, false)
+			refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", mib.FailCauseBadFormat, false)
 		})
 	}
 	t.Run("checksum", func(t *testing.T) {
 		m := p.members()
 		m[0].header = slices.Clone(m[0].header)
 		m[0].header[148] ^= 1
-		refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", CauseBadFormat, true)
+		refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", mib.FailCauseBadFormat, true)
 	})
 }
 
@@ -270,32 +272,32 @@ func TestTamperedStructure(t *testing.T) {
 		name    string
 		change  func(m []member) []member
 		trailer int
-		sized   Cause // with a server that tells the size, noticed before
-		unsized Cause // with one that does not
-		before  bool  // also without the size
+		sized   mib.FailCause // with a server that tells the size, noticed before
+		unsized mib.FailCause // with one that does not
+		before  bool          // also without the size
 	}{
-		{"signature first", func(m []member) []member { m[0], m[1] = m[1], m[0]; return m }, trailerSize, CauseBadFormat, CauseBadFormat, true},
-		{"payload first", func(m []member) []member { m[0], m[2] = m[2], m[0]; return m }, trailerSize, CauseBadFormat, CauseBadFormat, true},
-		{"member before all", insert(0), trailerSize, CauseBadFormat, CauseBadFormat, true},
-		{"member before the signature", insert(1), trailerSize, CauseBadFormat, CauseBadFormat, true},
-		{"member before the payloads", insert(2), trailerSize, CauseSizeMismatch, CauseBadFormat, false},
-		{"member between payloads", insert(4), trailerSize, CauseSizeMismatch, CauseBadFormat, false},
-		{"member at the end", insert(6), trailerSize, CauseSizeMismatch, CauseBadFormat, false},
-		{"manifest twice", func(m []member) []member { return slices.Insert(m, 1, m[0]) }, trailerSize, CauseBadFormat, CauseBadFormat, true},
-		{"payload twice", func(m []member) []member { return slices.Insert(m, 3, m[2]) }, trailerSize, CauseSizeMismatch, CauseBadFormat, false},
-		{"payload missing", func(m []member) []member { return slices.Delete(m, 3, 4) }, trailerSize, CauseSizeMismatch, CauseBadFormat, false},
-		{"no payloads", func(m []member) []member { return m[:2] }, trailerSize, CauseSizeMismatch, CauseBadFormat, false},
-		{"no end", func(m []member) []member { return m }, 0, CauseSizeMismatch, CauseSizeMismatch, false},
-		{"half an end", func(m []member) []member { return m }, blockSize, CauseSizeMismatch, CauseSizeMismatch, false},
-		{"longer end", func(m []member) []member { return m }, trailerSize + blockSize, CauseSizeMismatch, CauseSizeMismatch, false},
-		{"empty", func([]member) []member { return nil }, 0, CauseSizeMismatch, CauseSizeMismatch, true},
-		{"only an end", func([]member) []member { return nil }, trailerSize, CauseBadFormat, CauseBadFormat, true},
-		{"payloads in another order", func(m []member) []member { m[3], m[5] = m[5], m[3]; return m }, trailerSize, CauseBadFormat, CauseBadFormat, false},
+		{"signature first", func(m []member) []member { m[0], m[1] = m[1], m[0]; return m }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"payload first", func(m []member) []member { m[0], m[2] = m[2], m[0]; return m }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"member before all", insert(0), trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"member before the signature", insert(1), trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"member before the payloads", insert(2), trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"member between payloads", insert(4), trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"member at the end", insert(6), trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"manifest twice", func(m []member) []member { return slices.Insert(m, 1, m[0]) }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"payload twice", func(m []member) []member { return slices.Insert(m, 3, m[2]) }, trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"payload missing", func(m []member) []member { return slices.Delete(m, 3, 4) }, trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"no payloads", func(m []member) []member { return m[:2] }, trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"no end", func(m []member) []member { return m }, 0, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
+		{"half an end", func(m []member) []member { return m }, blockSize, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
+		{"longer end", func(m []member) []member { return m }, trailerSize + blockSize, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
+		{"empty", func([]member) []member { return nil }, 0, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, true},
+		{"only an end", func([]member) []member { return nil }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"payloads in another order", func(m []member) []member { m[3], m[5] = m[5], m[3]; return m }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			image := join(test.change(p.members()), test.trailer)
 			src := serve("fw.iad", image)
-			refused(t, src, "fw.iad", test.sized, test.sized == CauseSizeMismatch || test.before)
+			refused(t, src, "fw.iad", test.sized, test.sized == mib.FailCauseSizeMismatch || test.before)
 			src.unsized = true
 			refused(t, src, "fw.iad", test.unsized, test.before)
 		})
@@ -304,12 +306,12 @@ func TestTamperedStructure(t *testing.T) {
 		image := p.tar()
 		end := p.head.tarOffset(0) - 1
 		image[end] = 1
-		refused(t, serve("fw.iad", image), "fw.iad", CauseBadFormat, true)
+		refused(t, serve("fw.iad", image), "fw.iad", mib.FailCauseBadFormat, true)
 	})
 	t.Run("payload padding", func(t *testing.T) {
 		image := p.tar()
 		image[p.head.tarOffset(1)-1] = 1
-		refused(t, serve("fw.iad", image), "fw.iad", CauseBadFormat, false)
+		refused(t, serve("fw.iad", image), "fw.iad", mib.FailCauseBadFormat, false)
 	})
 }
 
@@ -335,7 +337,7 @@ func TestEveryFlippedBit(t *testing.T) {
 			}
 			t.Fatalf("octet %d: %v", at, err)
 		}
-		if int64(at) >= p.head.tarOffset(0) && e.Code != CauseDigestMismatch && e.Code != CauseBadFormat {
+		if int64(at) >= p.head.tarOffset(0) && e.Code != mib.FailCauseDigestMismatch && e.Code != mib.FailCauseBadFormat {
 			t.Errorf("octet %d: %v", at, err)
 		}
 		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
@@ -354,7 +356,7 @@ func TestEveryTruncation(t *testing.T) {
 		src.unsized = true
 		_, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
 		var e *Error
-		if !errors.As(err, &e) || e.Code != CauseSizeMismatch {
+		if !errors.As(err, &e) || e.Code != mib.FailCauseSizeMismatch {
 			t.Errorf("cut to %d octets: %v", n, err)
 		}
 		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
@@ -365,7 +367,7 @@ func TestEveryTruncation(t *testing.T) {
 
 // TestReplay offers a properly signed image of old software.
 func TestReplay(t *testing.T) {
-	refused(t, serve("fw.iad", takeApart(t, "0.9.0").tar()), "fw.iad", CauseDowngradeRefused, true)
+	refused(t, serve("fw.iad", takeApart(t, "0.9.0").tar()), "fw.iad", mib.FailCauseDowngradeRefused, true)
 }
 
 // TestTamperedSplitPayload changes payloads of the split form.
@@ -374,14 +376,14 @@ func TestTamperedSplitPayload(t *testing.T) {
 	for name, test := range map[string]struct {
 		change  func(s *server)
 		unsized bool
-		want    Cause
+		want    mib.FailCause
 	}{
-		"flipped bit":                  {func(s *server) { s.files["dir/app"][5] ^= 1 }, false, CauseDigestMismatch},
-		"short":                        {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, false, CauseSizeMismatch},
-		"long":                         {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, false, CauseSizeMismatch},
-		"short, size not told":         {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, true, CauseSizeMismatch},
-		"long, size not told":          {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, true, CauseSizeMismatch},
-		"empty one long, size unknown": {func(s *server) { s.files["dir/empty"] = []byte{1} }, true, CauseSizeMismatch},
+		"flipped bit":                  {func(s *server) { s.files["dir/app"][5] ^= 1 }, false, mib.FailCauseDigestMismatch},
+		"short":                        {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, false, mib.FailCauseSizeMismatch},
+		"long":                         {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, false, mib.FailCauseSizeMismatch},
+		"short, size not told":         {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, true, mib.FailCauseSizeMismatch},
+		"long, size not told":          {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, true, mib.FailCauseSizeMismatch},
+		"empty one long, size unknown": {func(s *server) { s.files["dir/empty"] = []byte{1} }, true, mib.FailCauseSizeMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := p.split()

@@ -1,6 +1,10 @@
 package bank
 
-import "testing"
+import (
+	"testing"
+
+	"example.com/iad/mib"
+)
 
 // Tries count starts that did not come to a passed self-test: others cost none, however
 // many there are.
@@ -29,7 +33,7 @@ func TestTriesAfterAPassedSelfTest(t *testing.T) {
 		boot(t, opt)
 	}
 	b, report := boot(t, opt)
-	if report.Bank != 1 || Cause(report.Cause) != CauseBootFailed {
+	if report.Bank != 1 || mib.FailCause(report.Cause) != mib.FailCauseBootFailed {
 		t.Fatalf("%+v", report)
 	}
 	if err := b.Tested(); err != nil || b.Status().Banks[0].TriesLeft != 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // bufferSize is the size in octets of the pieces in which payloads are copied.
@@ -77,8 +78,8 @@ func (w *writer) probe() error {
 	if err == nil {
 		err = errors.Join(f.Close(), w.fs.Remove(name))
 	}
-	if err != nil && storeError(err, "").Code != CauseStorageFull {
-		return &Error{Code: CauseEraseError, Text: "the bank cannot be written", Err: err}
+	if err != nil && storeError(err, "").Code != mib.FailCauseStorageFull {
+		return &Error{Code: mib.FailCauseEraseError, Text: "the bank cannot be written", Err: err}
 	}
 	return nil
 }
@@ -153,9 +154,9 @@ func (w *writer) payload(i int) error {
 		switch {
 		case !errors.As(err, &bad):
 			return err
-		case bad.Code == CauseDigestMismatch:
+		case bad.Code == mib.FailCauseDigestMismatch:
 			again = resumed // a loss of power may have spoilt the part that was continued
-		case bad.Code == CauseBadFormat, bad.Code == CauseSizeMismatch:
+		case bad.Code == mib.FailCauseBadFormat, bad.Code == mib.FailCauseSizeMismatch:
 			if again = w.fetch.distrust(); !again {
 				return err
 			}
@@ -164,7 +165,7 @@ func (w *writer) payload(i int) error {
 		}
 		// Nothing of it is worth keeping.
 		if err := durable.Remove(w.fs, p.Name); err != nil {
-			return &Error{Code: CauseEraseError, Text: "a damaged payload could not be removed", Err: err}
+			return &Error{Code: mib.FailCauseEraseError, Text: "a damaged payload could not be removed", Err: err}
 		}
 		if !again {
 			return err
@@ -221,7 +222,7 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 		}
 	}
 	if !sumIs(sum, p.SHA256) {
-		return resumed, refuse(CauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
+		return resumed, refuse(mib.FailCauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
 	}
 	return resumed, nil
 }
@@ -283,7 +284,7 @@ func (w *writer) receive(i int, g *durable.Growing, sum hash.Hash) error {
 			w.count(fresh, sum)
 		}
 		if err == io.EOF && at < p.Size {
-			return refuse(CauseSizeMismatch, "payload %s ends %d octets early", p.Name, p.Size-at)
+			return refuse(mib.FailCauseSizeMismatch, "payload %s ends %d octets early", p.Name, p.Size-at)
 		}
 		if err != nil && err != io.EOF {
 			return fmt.Errorf("fetch payload %s: %w", p.Name, err)
@@ -342,5 +343,5 @@ func (w *writer) differs(name string, err error) error {
 	if rerr := durable.Remove(w.fs, name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 		err = errors.Join(err, rerr)
 	}
-	return &Error{Code: CauseReadBackMismatch, Text: name + " does not read back as it was written", Err: err}
+	return &Error{Code: mib.FailCauseReadBackMismatch, Text: name + " does not read back as it was written", Err: err}
 }

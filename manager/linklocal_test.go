@@ -253,7 +253,7 @@ func routesRefuse(t *testing.T) {
 			}
 			_, _, err = c.Get(t.Context(), "x", 0)
 			var failed *transfer.Error
-			if !errors.As(err, &failed) || failed.Code != transfer.CauseServerUnreachable || !strings.Contains(err.Error(), want) {
+			if !errors.As(err, &failed) || failed.Code != mib.FailCauseServerUnreachable || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v, route %s: %v", p, kind, err)
 			}
 			if err := c.Close(); err != nil {

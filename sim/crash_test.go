@@ -112,14 +112,14 @@ type command struct {
 	takesOver bool
 	// cause is why the operation is to fail, 0 if it is to succeed; with confirmTimeout the window is over
 	// while the operation fetches its files.
-	cause procedure.Cause
+	cause mib.FailCause
 }
 
 // givesUp tells whether the step ends with software given up.
-func (c *command) givesUp() bool { return c.cause == procedure.CauseSelfTestFailed || c.late() }
+func (c *command) givesUp() bool { return c.cause == mib.FailCauseSelfTestFailed || c.late() }
 
 // late tells whether the window is to be over in the middle of the step.
-func (c *command) late() bool { return c.cause == procedure.CauseConfirmTimeout }
+func (c *command) late() bool { return c.cause == mib.FailCauseConfirmTimeout }
 
 // ended tells whether an operation ended as the step wants it to.
 func (c *command) ended(op procedure.Operation) bool {
@@ -364,7 +364,7 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 			}
 			*c = script[w.step]
 			continue
-		case w.started && s.Op.ID == w.opID && s.Op.Cause != procedure.CauseInterrupted:
+		case w.started && s.Op.ID == w.opID && s.Op.Cause != mib.FailCauseInterrupted:
 			return fmt.Errorf("%s: %s: %d %s", c.kind, s.Op.State, s.Op.Cause, s.Op.Text)
 		default:
 			if w.started && s.Op.ID < w.opID {

@@ -17,6 +17,7 @@ import (
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 // The tests of this file run a whole virtual device on partitions that are full,
@@ -191,7 +192,7 @@ func TestBackWithoutBootRecord(t *testing.T) {
 			d := on(t, m)
 			bad.come(m, "state")
 			op, err := d.carryOut(command{kind: procedure.RestoreOldSoftware})
-			if err != nil || op.Cause != procedure.CauseBootFlagError || !strings.Contains(op.Text, "survive the restart") || d.version() != "2.0.0" {
+			if err != nil || op.Cause != mib.FailCauseBootFlagError || !strings.Contains(op.Text, "survive the restart") || d.version() != "2.0.0" {
 				t.Errorf("%s %d %s, %v", op.State, op.Cause, op.Text, err)
 			}
 			m.Heal()
@@ -236,16 +237,16 @@ func TestBackWithoutBootRecord(t *testing.T) {
 func TestDownloadIntoBrokenBank(t *testing.T) {
 	for _, bad := range []struct {
 		trouble
-		want procedure.Cause
+		want mib.FailCause
 	}{
-		{trouble{"full in the middle", func(m *crashfs.Machine, part string) { m.Limit(part, 3000) }}, procedure.CauseStorageFull},
-		{failing("no room for names", crashfs.Fault{Op: crashfs.OpCreate, Err: syscall.ENOSPC}), procedure.CauseStorageFull},
-		{readOnly, procedure.CauseEraseError},
-		{writeError, procedure.CauseWriteError},
-		{shortWrite, procedure.CauseWriteError},
-		{syncError, procedure.CauseEraseError},
-		{failing("sync error of a payload", crashfs.Fault{Op: crashfs.OpSync, Path: "app", Err: syscall.EIO}), procedure.CauseWriteError},
-		{failing("read error when all is there", crashfs.Fault{Op: crashfs.OpRead, Path: "app", Err: syscall.EIO}), procedure.CauseReadBackMismatch},
+		{trouble{"full in the middle", func(m *crashfs.Machine, part string) { m.Limit(part, 3000) }}, mib.FailCauseStorageFull},
+		{failing("no room for names", crashfs.Fault{Op: crashfs.OpCreate, Err: syscall.ENOSPC}), mib.FailCauseStorageFull},
+		{readOnly, mib.FailCauseEraseError},
+		{writeError, mib.FailCauseWriteError},
+		{shortWrite, mib.FailCauseWriteError},
+		{syncError, mib.FailCauseEraseError},
+		{failing("sync error of a payload", crashfs.Fault{Op: crashfs.OpSync, Path: "app", Err: syscall.EIO}), mib.FailCauseWriteError},
+		{failing("read error when all is there", crashfs.Fault{Op: crashfs.OpRead, Path: "app", Err: syscall.EIO}), mib.FailCauseReadBackMismatch},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
 			start := settledDisk(t)
@@ -333,24 +334,24 @@ func TestNothingErasedInVain(t *testing.T) {
 		name   string
 		change func(*Device)
 		come   func(m *crashfs.Machine)
-		want   procedure.Cause
+		want   mib.FailCause
 	}{
-		{name: "no room", change: func(d *Device) { d.platform.hooks.Free = func(int) (int64, error) { return -5000, nil } }, want: procedure.CauseStorageFull},
+		{name: "no room", change: func(d *Device) { d.platform.hooks.Free = func(int) (int64, error) { return -5000, nil } }, want: mib.FailCauseStorageFull},
 		{name: "no room left for configuration data", change: func(d *Device) {
 			d.platform.hooks.Free = func(int) (int64, error) { return 200_000, nil }
 			root, _ := board.RootIn(os.TempDir()) // all on one file system
 			d.platform.disk.root = &root
-		}, want: procedure.CauseStorageFull},
-		{name: "bank too small", change: func(d *Device) { d.platform.bankSize = 1000 }, want: procedure.CauseFileTooLarge},
+		}, want: mib.FailCauseStorageFull},
+		{name: "bank too small", change: func(d *Device) { d.platform.bankSize = 1000 }, want: mib.FailCauseFileTooLarge},
 		{name: "room not known", change: func(d *Device) {
 			d.platform.hooks.Free = func(int) (int64, error) { return 0, syscall.EIO }
-		}, want: procedure.CauseWriteError},
+		}, want: mib.FailCauseWriteError},
 		{name: "boot record full", come: func(m *crashfs.Machine) {
 			m.Fail(crashfs.Fault{Op: crashfs.OpWrite, Part: "state", Path: "boot*", Err: syscall.ENOSPC})
-		}, want: procedure.CauseBootFlagError},
+		}, want: mib.FailCauseBootFlagError},
 		{name: "boot record not synced", come: func(m *crashfs.Machine) {
 			m.Fail(crashfs.Fault{Op: crashfs.OpSync, Part: "state", Path: "boot*", Err: syscall.EIO})
-		}, want: procedure.CauseBootFlagError},
+		}, want: mib.FailCauseBootFlagError},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			start := settledDisk(t)
@@ -391,16 +392,16 @@ func TestNothingErasedInVain(t *testing.T) {
 func TestImportWithBrokenData(t *testing.T) {
 	for _, bad := range []struct {
 		trouble
-		want []procedure.Cause
+		want []mib.FailCause
 	}{
-		{full, []procedure.Cause{procedure.CauseStorageFull}},
-		{readOnly, []procedure.Cause{procedure.CauseWriteError, procedure.CauseStorageFull}},
-		{writeError, []procedure.Cause{procedure.CauseWriteError}},
-		{shortWrite, []procedure.Cause{procedure.CauseWriteError}},
-		{syncError, []procedure.Cause{procedure.CauseWriteError}},
-		{failing("sync error of the pointer", crashfs.Fault{Op: crashfs.OpSync, Path: "current*", Err: syscall.EIO}), []procedure.Cause{procedure.CauseConfigSaveError}},
-		{failing("rename error", crashfs.Fault{Op: crashfs.OpRename, Path: "current*", Err: syscall.EIO}), []procedure.Cause{procedure.CauseConfigSaveError}},
-		{readError, []procedure.Cause{procedure.CauseConfigReadError}},
+		{full, []mib.FailCause{mib.FailCauseStorageFull}},
+		{readOnly, []mib.FailCause{mib.FailCauseWriteError, mib.FailCauseStorageFull}},
+		{writeError, []mib.FailCause{mib.FailCauseWriteError}},
+		{shortWrite, []mib.FailCause{mib.FailCauseWriteError}},
+		{syncError, []mib.FailCause{mib.FailCauseWriteError}},
+		{failing("sync error of the pointer", crashfs.Fault{Op: crashfs.OpSync, Path: "current*", Err: syscall.EIO}), []mib.FailCause{mib.FailCauseConfigSaveError}},
+		{failing("rename error", crashfs.Fault{Op: crashfs.OpRename, Path: "current*", Err: syscall.EIO}), []mib.FailCause{mib.FailCauseConfigSaveError}},
+		{readError, []mib.FailCause{mib.FailCauseConfigReadError}},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
 			m := settledDisk(t).Start()

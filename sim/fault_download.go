@@ -14,6 +14,7 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/mib"
 )
 
 // faultyFetcher spoils the first download of software.
@@ -121,7 +122,7 @@ func (r *faultyReader) stall() error {
 	case <-r.ctx.Done():
 		return context.Cause(r.ctx)
 	case <-t.C:
-		return &procedure.Failure{Code: procedure.CauseTransferTimeout,
+		return &procedure.Failure{Code: mib.FailCauseTransferTimeout,
 			Text: fmt.Sprintf("nothing arrived for %s (injected fault)", r.files.timeout)}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // checkLines accepts files of "key = value" lines, empty lines and comments.
@@ -17,7 +18,7 @@ func checkLines(set config.Set) error {
 				continue
 			}
 			if key, _, ok := bytes.Cut(line, []byte("=")); !ok || len(bytes.TrimSpace(key)) == 0 {
-				return &procedure.Failure{Code: procedure.CauseConfigParseError,
+				return &procedure.Failure{Code: mib.FailCauseConfigParseError,
 					Text: fmt.Sprintf("%s, line %d: %.40q is not \"key = value\"", k, i+2, line)}
 			}
 		}

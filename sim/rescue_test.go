@@ -116,9 +116,9 @@ func TestRescue(t *testing.T) {
 			defer func() { p.powerOff() }()
 			<-kick
 			p.inRescue()
-			for kind, why := range map[procedure.Kind]procedure.Cause{
-				procedure.RestoreOldSoftware: procedure.CauseNoFallback, procedure.Activate: procedure.CausePreconditionMissing,
-				procedure.RecoverConfig: procedure.CausePreconditionMissing, procedure.ConvertConfig: procedure.CausePreconditionMissing,
+			for kind, why := range map[procedure.Kind]mib.FailCause{
+				procedure.RestoreOldSoftware: mib.FailCauseNoFallback, procedure.Activate: mib.FailCausePreconditionMissing,
+				procedure.RecoverConfig: mib.FailCausePreconditionMissing, procedure.ConvertConfig: mib.FailCausePreconditionMissing,
 			} {
 				err := start(p.Agent, p.m, &command{kind: kind}, &p.world)
 				s := p.Engine().Snapshot()
@@ -139,7 +139,7 @@ func TestRescue(t *testing.T) {
 				options = procedure.ThenActivate
 			}
 			op := p.do(command{kind: procedure.DownloadSoftware, options: options, file: "3.0.0"})
-			if op.State != procedure.Failed || op.Cause != procedure.CauseSelfTestFailed {
+			if op.State != procedure.Failed || op.Cause != mib.FailCauseSelfTestFailed {
 				t.Errorf("sick software: %+v", op)
 			}
 			failed := op.Bank

@@ -1,6 +1,9 @@
 package sim
 
-import "example.com/iad/agent/procedure"
+import (
+	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
+)
 
 // lateWindow is the confirm window of the software that is not confirmed, in seconds.
 const lateWindow = 60
@@ -20,7 +23,7 @@ var scripts = []struct {
 		{kind: procedure.ConvertConfig, version: "2.0.0", data: "old"},
 	}},
 	{"software that fails its self-test", []command{
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old", cause: procedure.CauseSelfTestFailed},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old", cause: mib.FailCauseSelfTestFailed},
 	}},
 	{"import, import, update, import, back", []command{
 		{kind: procedure.RecoverConfig, format: 1, who: "second", version: "1.0.0", data: "second"},
@@ -36,13 +39,13 @@ var scripts = []struct {
 		{kind: procedure.DownloadSoftware, options: procedure.Force, file: "2.0.0", version: "1.0.0", data: "old", orVersion: "2.0.0"},
 	}},
 	{"back by command after going back by itself", []command{
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old", cause: procedure.CauseSelfTestFailed},
+		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0", version: "1.0.0", data: "old", cause: mib.FailCauseSelfTestFailed},
 		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
 		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
 	}},
 	{"confirm window over in the middle of a recovery", []command{
 		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0", window: lateWindow},
-		{kind: procedure.RecoverConfig, format: 2, who: "fourth", version: "1.0.0", data: "old", cause: procedure.CauseConfirmTimeout},
+		{kind: procedure.RecoverConfig, format: 2, who: "fourth", version: "1.0.0", data: "old", cause: mib.FailCauseConfirmTimeout},
 		{kind: procedure.RecoverConfig, format: 1, who: "second", version: "1.0.0", data: "second"},
 	}},
 	{"software of the same format and back", []command{
@@ -65,7 +68,7 @@ var scripts = []struct {
 		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
 	}},
 	{"without a reset, software that fails", []command{
-		{takesOver: true, kind: procedure.DownloadSoftware, options: procedure.ThenActivate, file: "3.0.0", version: "1.0.0", data: "old", cause: procedure.CauseSelfTestFailed},
+		{takesOver: true, kind: procedure.DownloadSoftware, options: procedure.ThenActivate, file: "3.0.0", version: "1.0.0", data: "old", cause: mib.FailCauseSelfTestFailed},
 		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate, file: "2.0.0", version: "2.0.0"},
 	}},
 	{"the whole procedure and back", []command{

@@ -10,6 +10,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 // carrying makes a device hand over its restarts what it could not write.
@@ -179,8 +180,8 @@ func TestGivenUpWithoutState(t *testing.T) {
 	}
 	d = begin(t, m, carrying(d))
 	s := d.Engine().Snapshot()
-	if d.version() != "1.0.0" || s.Op.State != procedure.Failed || s.Op.Cause != procedure.CauseStorageFull ||
-		s.Banks.Bank(2).State != procedure.BankFailed || s.Banks.Bank(2).Cause != procedure.CauseStorageFull || s.Reason != procedure.ReasonRollback {
+	if d.version() != "1.0.0" || s.Op.State != procedure.Failed || s.Op.Cause != mib.FailCauseStorageFull ||
+		s.Banks.Bank(2).State != procedure.BankFailed || s.Banks.Bank(2).Cause != mib.FailCauseStorageFull || s.Reason != procedure.ReasonRollback {
 		t.Errorf("%s runs, the operation is %s %d %s, bank 2 %+v", d.version(), s.Op.State, s.Op.Cause, s.Op.Text, s.Banks.Bank(2))
 	}
 }

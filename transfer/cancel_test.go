@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -56,7 +57,7 @@ func wantPrompt(t *testing.T, result <-chan error) {
 	t.Helper()
 	select {
 	case err := <-result:
-		wantCause(t, err, transfer.CauseAborted)
+		wantCause(t, err, mib.FailCauseAbortedByManager)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%v does not wrap context.Canceled", err)
 		}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"example.com/iad/internal/ftpcontrol"
+	"example.com/iad/mib"
 	"example.com/iad/transfer/tftp"
 )
 
@@ -28,11 +29,11 @@ const (
 
 // replyError is a refusal in the server's own words.
 type replyError struct {
-	protocol Protocol  // TFTP, or FTP for FTPS as well
-	code     int       // TFTP error code or FTP reply code
-	text     string    // as received
-	doing    direction // either while connecting and logging in
-	hint     Cause     // overrides the table when what was learned before tells more; 0 if not
+	protocol Protocol      // TFTP, or FTP for FTPS as well
+	code     int           // TFTP error code or FTP reply code
+	text     string        // as received
+	doing    direction     // either while connecting and logging in
+	hint     mib.FailCause // overrides the table when what was learned before tells more; 0 if not
 }
 
 func (e *replyError) Error() string {
@@ -44,7 +45,7 @@ func (e *replyError) Error() string {
 
 // causeError is a failure on our side whose cause is known where it occurs.
 type causeError struct {
-	cause Cause
+	cause mib.FailCause
 	err   error
 }
 
@@ -57,7 +58,7 @@ type replyRule struct {
 	first, last int       // codes
 	doing       direction // either: both
 	words       []string  // one of these is in the text, in any case; nil: any text
-	cause       Cause
+	cause       mib.FailCause
 }
 
 // Words that servers use. FTP has one code for many reasons, TFTP servers use
@@ -77,43 +78,43 @@ var (
 // replyRules is the table of what servers say. Tests hold it against real
 // servers (matrix_test.go).
 var replyRules = []replyRule{
-	{TFTP, 3, 3, either, nil, CauseRemoteStorageFull},
-	{TFTP, 6, 6, either, nil, CauseRemoteFileExists},
-	{TFTP, 0, 2, either, wordsFull, CauseRemoteStorageFull},
-	{TFTP, 0, 2, either, wordsNotFound, CauseFileNotFound},
-	{TFTP, 0, 2, either, wordsExists, CauseRemoteFileExists},
-	{TFTP, 0, 2, either, wordsDenied, CauseAccessDenied},
-	{TFTP, 0, 0, either, wordsBusy, CauseServerBusy},
-	{TFTP, 0, 0, either, wordsStalled, CauseTransferTimeout},
-	{TFTP, 1, 1, either, nil, CauseFileNotFound},
-	{TFTP, 2, 2, either, nil, CauseAccessDenied},
-	{TFTP, 0, 65535, either, nil, CauseProtocolError},
+	{TFTP, 3, 3, either, nil, mib.FailCauseRemoteStorageFull},
+	{TFTP, 6, 6, either, nil, mib.FailCauseRemoteFileExists},
+	{TFTP, 0, 2, either, wordsFull, mib.FailCauseRemoteStorageFull},
+	{TFTP, 0, 2, either, wordsNotFound, mib.FailCauseFileNotFound},
+	{TFTP, 0, 2, either, wordsExists, mib.FailCauseRemoteFileExists},
+	{TFTP, 0, 2, either, wordsDenied, mib.FailCauseAccessDenied},
+	{TFTP, 0, 0, either, wordsBusy, mib.FailCauseServerBusy},
+	{TFTP, 0, 0, either, wordsStalled, mib.FailCauseTransferTimeout},
+	{TFTP, 1, 1, either, nil, mib.FailCauseFileNotFound},
+	{TFTP, 2, 2, either, nil, mib.FailCauseAccessDenied},
+	{TFTP, 0, 65535, either, nil, mib.FailCauseProtocolError},
 
-	{FTP, 400, 599, either, wordsFull, CauseRemoteStorageFull},
-	{FTP, 452, 452, either, nil, CauseRemoteStorageFull},
-	{FTP, 552, 552, either, nil, CauseRemoteStorageFull},
-	{FTP, 400, 599, either, wordsTLS, CauseTLSFailed},
-	{FTP, 421, 421, either, nil, CauseServerBusy},
-	{FTP, 430, 430, either, nil, CauseAuthFailed},
-	{FTP, 530, 532, either, nil, CauseAuthFailed},
-	{FTP, 332, 332, either, nil, CauseAuthFailed},
-	{FTP, 522, 522, either, nil, CauseTLSFailed},
-	{FTP, 534, 536, either, nil, CauseTLSFailed},
-	{FTP, 426, 426, either, nil, CauseConnectionLost},
-	{FTP, 451, 451, putting, wordsUnwritten, CauseRemoteStorageFull},
-	{FTP, 451, 451, either, nil, CauseConnectionLost},
-	{FTP, 425, 425, either, nil, CauseProtocolError},
-	{FTP, 450, 450, either, wordsNotFound, CauseFileNotFound},
-	{FTP, 450, 450, either, nil, CauseServerBusy},
-	{FTP, 500, 599, either, wordsNotFound, CauseFileNotFound},
-	{FTP, 500, 599, putting, wordsExists, CauseRemoteFileExists},
-	{FTP, 550, 553, either, wordsDenied, CauseAccessDenied},
-	{FTP, 550, 550, getting, nil, CauseFileNotFound},
-	{FTP, 550, 553, putting, nil, CauseAccessDenied},
-	{FTP, 100, 999, either, nil, CauseProtocolError},
+	{FTP, 400, 599, either, wordsFull, mib.FailCauseRemoteStorageFull},
+	{FTP, 452, 452, either, nil, mib.FailCauseRemoteStorageFull},
+	{FTP, 552, 552, either, nil, mib.FailCauseRemoteStorageFull},
+	{FTP, 400, 599, either, wordsTLS, mib.FailCauseTlsFailed},
+	{FTP, 421, 421, either, nil, mib.FailCauseServerBusy},
+	{FTP, 430, 430, either, nil, mib.FailCauseAuthFailed},
+	{FTP, 530, 532, either, nil, mib.FailCauseAuthFailed},
+	{FTP, 332, 332, either, nil, mib.FailCauseAuthFailed},
+	{FTP, 522, 522, either, nil, mib.FailCauseTlsFailed},
+	{FTP, 534, 536, either, nil, mib.FailCauseTlsFailed},
+	{FTP, 426, 426, either, nil, mib.FailCauseConnectionLost},
+	{FTP, 451, 451, putting, wordsUnwritten, mib.FailCauseRemoteStorageFull},
+	{FTP, 451, 451, either, nil, mib.FailCauseConnectionLost},
+	{FTP, 425, 425, either, nil, mib.FailCauseProtocolError},
+	{FTP, 450, 450, either, wordsNotFound, mib.FailCauseFileNotFound},
+	{FTP, 450, 450, either, nil, mib.FailCauseServerBusy},
+	{FTP, 500, 599, either, wordsNotFound, mib.FailCauseFileNotFound},
+	{FTP, 500, 599, putting, wordsExists, mib.FailCauseRemoteFileExists},
+	{FTP, 550, 553, either, wordsDenied, mib.FailCauseAccessDenied},
+	{FTP, 550, 550, getting, nil, mib.FailCauseFileNotFound},
+	{FTP, 550, 553, putting, nil, mib.FailCauseAccessDenied},
+	{FTP, 100, 999, either, nil, mib.FailCauseProtocolError},
 }
 
-func (e *replyError) cause() Cause {
+func (e *replyError) cause() mib.FailCause {
 	if e.hint != 0 {
 		return e.hint
 	}
@@ -125,7 +126,7 @@ func (e *replyError) cause() Cause {
 			return r.cause
 		}
 	}
-	return CauseProtocolError
+	return mib.FailCauseProtocolError
 }
 
 // says reports whether one of the words is in the text.
@@ -137,38 +138,38 @@ func (e *replyError) says(words []string) bool {
 // localRules is the table of errors on our side, most telling first.
 var localRules = []struct {
 	fits  func(error) bool
-	cause Cause
+	cause mib.FailCause
 }{
-	{is(context.DeadlineExceeded), CauseDeadlineExceeded},
-	{is(context.Canceled), CauseAborted},
-	{as[*net.DNSError](), CauseNameNotResolved},
-	{as[*tls.CertificateVerificationError](), CauseTLSFailed},
-	{as[x509.UnknownAuthorityError](), CauseTLSFailed},
-	{is(errCancelled), CauseAborted},
-	{is(tftp.ErrSilent), CauseTransferTimeout},
-	{is(tftp.ErrNothingThrough), CauseTransferTimeout},
-	{is(tftp.ErrNoAnswer), CauseServerUnreachable},
-	{is(tftp.ErrGone), CauseConnectionLost},
-	{is(os.ErrDeadlineExceeded), CauseTransferTimeout},
-	{is(syscall.ETIMEDOUT), CauseTransferTimeout},
-	{is(syscall.ECONNREFUSED), CauseServerUnreachable},
-	{is(syscall.EHOSTUNREACH), CauseServerUnreachable},
-	{is(syscall.ENETUNREACH), CauseServerUnreachable},
-	{is(syscall.EADDRNOTAVAIL), CauseServerUnreachable},
+	{is(context.DeadlineExceeded), mib.FailCauseDeadlineExceeded},
+	{is(context.Canceled), mib.FailCauseAbortedByManager},
+	{as[*net.DNSError](), mib.FailCauseNameNotResolved},
+	{as[*tls.CertificateVerificationError](), mib.FailCauseTlsFailed},
+	{as[x509.UnknownAuthorityError](), mib.FailCauseTlsFailed},
+	{is(errCancelled), mib.FailCauseAbortedByManager},
+	{is(tftp.ErrSilent), mib.FailCauseTransferTimeout},
+	{is(tftp.ErrNothingThrough), mib.FailCauseTransferTimeout},
+	{is(tftp.ErrNoAnswer), mib.FailCauseServerUnreachable},
+	{is(tftp.ErrGone), mib.FailCauseConnectionLost},
+	{is(os.ErrDeadlineExceeded), mib.FailCauseTransferTimeout},
+	{is(syscall.ETIMEDOUT), mib.FailCauseTransferTimeout},
+	{is(syscall.ECONNREFUSED), mib.FailCauseServerUnreachable},
+	{is(syscall.EHOSTUNREACH), mib.FailCauseServerUnreachable},
+	{is(syscall.ENETUNREACH), mib.FailCauseServerUnreachable},
+	{is(syscall.EADDRNOTAVAIL), mib.FailCauseServerUnreachable},
 	// A firewall, routes of type prohibit and blackhole, an interface that is gone.
-	{onSocket(syscall.EPERM, syscall.EACCES, syscall.EINVAL, syscall.ENODEV, syscall.ENETDOWN, syscall.EAFNOSUPPORT), CauseServerUnreachable},
-	{is(syscall.ECONNRESET), CauseConnectionLost},
-	{is(syscall.EPIPE), CauseConnectionLost},
+	{onSocket(syscall.EPERM, syscall.EACCES, syscall.EINVAL, syscall.ENODEV, syscall.ENETDOWN, syscall.EAFNOSUPPORT), mib.FailCauseServerUnreachable},
+	{is(syscall.ECONNRESET), mib.FailCauseConnectionLost},
+	{is(syscall.EPIPE), mib.FailCauseConnectionLost},
 	// After a broken connection: a dying server may write in the clear.
-	{as[tls.RecordHeaderError](), CauseTLSFailed},
-	{as[tls.AlertError](), CauseTLSFailed},
-	{is(io.EOF), CauseConnectionLost},
-	{is(io.ErrUnexpectedEOF), CauseConnectionLost},
-	{is(net.ErrClosed), CauseConnectionLost},
-	{is(tftp.ErrMalformed), CauseProtocolError},
-	{is(tftp.ErrBlockTooLong), CauseProtocolError},
-	{is(errOptionsRefused), CauseProtocolError},
-	{is(ftpcontrol.ErrReplyTooLong), CauseProtocolError},
+	{as[tls.RecordHeaderError](), mib.FailCauseTlsFailed},
+	{as[tls.AlertError](), mib.FailCauseTlsFailed},
+	{is(io.EOF), mib.FailCauseConnectionLost},
+	{is(io.ErrUnexpectedEOF), mib.FailCauseConnectionLost},
+	{is(net.ErrClosed), mib.FailCauseConnectionLost},
+	{is(tftp.ErrMalformed), mib.FailCauseProtocolError},
+	{is(tftp.ErrBlockTooLong), mib.FailCauseProtocolError},
+	{is(errOptionsRefused), mib.FailCauseProtocolError},
+	{is(ftpcontrol.ErrReplyTooLong), mib.FailCauseProtocolError},
 }
 
 func is(target error) func(error) bool {
@@ -207,14 +208,14 @@ func classify(err error) *Error {
 	if errors.As(err, &known) {
 		return &Error{Code: known.cause, Err: err}
 	}
-	var other interface{ Cause() uint8 }
+	var other interface{ Cause() mib.FailCause }
 	if errors.As(err, &other) {
-		return &Error{Code: Cause(other.Cause()), Err: err}
+		return &Error{Code: other.Cause(), Err: err}
 	}
 	for _, r := range localRules {
 		if r.fits(err) {
 			return &Error{Code: r.cause, Err: err}
 		}
 	}
-	return &Error{Code: CauseOther, Err: err}
+	return &Error{Code: mib.FailCauseOther, Err: err}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"example.com/iad/mib"
 )
 
 // TestReplyRules: every rule of the table decides something: no rule before it
@@ -44,36 +46,36 @@ func TestReplyRules(t *testing.T) {
 
 type withCause struct{}
 
-func (withCause) Error() string { return "no settings" }
-func (withCause) Cause() uint8  { return 70 }
+func (withCause) Error() string        { return "no settings" }
+func (withCause) Cause() mib.FailCause { return 70 }
 
 func TestClassify(t *testing.T) {
 	op := func(err error) error { return &net.OpError{Op: "read", Err: err} }
 	for _, x := range []struct {
 		err  error
-		want Cause
+		want mib.FailCause
 	}{
-		{op(syscall.ECONNREFUSED), CauseServerUnreachable},
-		{op(syscall.ENETUNREACH), CauseServerUnreachable},
-		{op(syscall.EPERM), CauseServerUnreachable},
-		{op(os.NewSyscallError("sendto", syscall.EACCES)), CauseServerUnreachable},
-		{op(syscall.EINVAL), CauseServerUnreachable},
-		{&os.PathError{Op: "read", Path: "x", Err: syscall.EPERM}, CauseOther},
-		{op(syscall.ECONNRESET), CauseConnectionLost},
-		{op(os.ErrDeadlineExceeded), CauseTransferTimeout},
-		{io.ErrUnexpectedEOF, CauseConnectionLost},
-		{&net.DNSError{Err: "no such host", Name: "x"}, CauseNameNotResolved},
-		{&tls.CertificateVerificationError{Err: errors.New("expired")}, CauseTLSFailed},
-		{fmt.Errorf("wrapped: %w", context.DeadlineExceeded), CauseDeadlineExceeded},
-		{context.Canceled, CauseAborted},
-		{&replyError{protocol: FTP, code: 550, text: "x", doing: getting}, CauseFileNotFound},
-		{&replyError{protocol: TFTP, code: 8, text: "x"}, CauseProtocolError},
-		{&replyError{protocol: FTP, code: 425, text: "x"}, CauseProtocolError},
-		{&replyError{protocol: FTP, code: 502, text: "x"}, CauseProtocolError},
-		{&causeError{CauseFileTooLarge, errors.New("x")}, CauseFileTooLarge},
-		{&sourceError{io.ErrUnexpectedEOF}, CauseOther},
+		{op(syscall.ECONNREFUSED), mib.FailCauseServerUnreachable},
+		{op(syscall.ENETUNREACH), mib.FailCauseServerUnreachable},
+		{op(syscall.EPERM), mib.FailCauseServerUnreachable},
+		{op(os.NewSyscallError("sendto", syscall.EACCES)), mib.FailCauseServerUnreachable},
+		{op(syscall.EINVAL), mib.FailCauseServerUnreachable},
+		{&os.PathError{Op: "read", Path: "x", Err: syscall.EPERM}, mib.FailCauseOther},
+		{op(syscall.ECONNRESET), mib.FailCauseConnectionLost},
+		{op(os.ErrDeadlineExceeded), mib.FailCauseTransferTimeout},
+		{io.ErrUnexpectedEOF, mib.FailCauseConnectionLost},
+		{&net.DNSError{Err: "no such host", Name: "x"}, mib.FailCauseNameNotResolved},
+		{&tls.CertificateVerificationError{Err: errors.New("expired")}, mib.FailCauseTlsFailed},
+		{fmt.Errorf("wrapped: %w", context.DeadlineExceeded), mib.FailCauseDeadlineExceeded},
+		{context.Canceled, mib.FailCauseAbortedByManager},
+		{&replyError{protocol: FTP, code: 550, text: "x", doing: getting}, mib.FailCauseFileNotFound},
+		{&replyError{protocol: TFTP, code: 8, text: "x"}, mib.FailCauseProtocolError},
+		{&replyError{protocol: FTP, code: 425, text: "x"}, mib.FailCauseProtocolError},
+		{&replyError{protocol: FTP, code: 502, text: "x"}, mib.FailCauseProtocolError},
+		{&causeError{mib.FailCauseFileTooLarge, errors.New("x")}, mib.FailCauseFileTooLarge},
+		{&sourceError{io.ErrUnexpectedEOF}, mib.FailCauseOther},
 		{&sourceError{withCause{}}, 70},
-		{errors.New("x"), CauseOther},
+		{errors.New("x"), mib.FailCauseOther},
 	} {
 		if e := classify(x.err); e.Code != x.want {
 			t.Errorf("%v: cause %d, want %d", x.err, e.Code, x.want)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/iad/mib"
 )
 
 // Options are what is not a property of the server. The zero value is usable.
@@ -84,10 +86,10 @@ func New(server Server, options Options) (*Client, error) {
 func (c *Client) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
 	path, err := remotePath(c.server.Path, name)
 	if err != nil {
-		return nil, 0, c.fail("get", name, &causeError{CauseBadRequest, err})
+		return nil, 0, c.fail("get", name, &causeError{mib.FailCauseBadRequest, err})
 	}
 	if offset < 0 {
-		return nil, 0, c.fail("get", name, &causeError{CauseBadRequest, fmt.Errorf("negative offset %d", offset)})
+		return nil, 0, c.fail("get", name, &causeError{mib.FailCauseBadRequest, fmt.Errorf("negative offset %d", offset)})
 	}
 	r, size, err := c.session.get(ctx, path, offset)
 	if err != nil {
@@ -109,7 +111,7 @@ func (c *Client) Get(ctx context.Context, name string, offset int64) (io.ReadClo
 func (c *Client) Put(ctx context.Context, name string, r io.ReadSeeker, size int64) (int64, error) {
 	path, err := remotePath(c.server.Path, name)
 	if err != nil {
-		return 0, c.fail("put", name, &causeError{CauseBadRequest, err})
+		return 0, c.fail("put", name, &causeError{mib.FailCauseBadRequest, err})
 	}
 	n, err := c.session.put(ctx, path, newUpload(ctx, r, size, c.options.RateLimit))
 	if err != nil {
@@ -128,7 +130,7 @@ func (c *Client) Verify(ctx context.Context, name string, size int64, digest []b
 	}
 	defer r.Close()
 	if announced >= 0 && announced != size {
-		return c.fail("verify", name, &causeError{CauseSizeMismatch, fmt.Errorf("the server has %d octets, %d were sent", announced, size)})
+		return c.fail("verify", name, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the server has %d octets, %d were sent", announced, size)})
 	}
 	h := sha256.New()
 	n, err := io.CopyBuffer(h, io.LimitReader(r, size+1), make([]byte, copyBuffer))
@@ -136,9 +138,9 @@ func (c *Client) Verify(ctx context.Context, name string, size int64, digest []b
 	case err != nil:
 		return err
 	case n != size:
-		return c.fail("verify", name, &causeError{CauseSizeMismatch, fmt.Errorf("%d octets read back, %d were sent", n, size)})
+		return c.fail("verify", name, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%d octets read back, %d were sent", n, size)})
 	case !bytes.Equal(h.Sum(nil), digest):
-		return c.fail("verify", name, &causeError{CauseDigestMismatch, errors.New("the file reads back differently")})
+		return c.fail("verify", name, &causeError{mib.FailCauseDigestMismatch, errors.New("the file reads back differently")})
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -40,17 +41,17 @@ func TestNewRefuses(t *testing.T) {
 	good := transfer.Server{Protocol: transfer.FTP, Host: "h"}
 	for name, x := range map[string]struct {
 		change func(s *transfer.Server, o *transfer.Options)
-		want   transfer.Cause
+		want   mib.FailCause
 	}{
-		"protocol": {func(s *transfer.Server, _ *transfer.Options) { s.Protocol = 9 }, transfer.CauseUnsupportedProtocol},
-		"host":     {func(s *transfer.Server, _ *transfer.Options) { s.Host = "a b" }, transfer.CauseBadRequest},
-		"port":     {func(s *transfer.Server, _ *transfer.Options) { s.Port = 65536 }, transfer.CauseBadRequest},
-		"user":     {func(s *transfer.Server, _ *transfer.Options) { s.User = "x\r\nDELE y" }, transfer.CauseBadRequest},
-		"password": {func(s *transfer.Server, _ *transfer.Options) { s.Password = "x\ny" }, transfer.CauseBadRequest},
-		"path":     {func(s *transfer.Server, _ *transfer.Options) { s.Path = "a/../.." }, transfer.CauseBadRequest},
-		"time-out": {func(s *transfer.Server, _ *transfer.Options) { s.Timeout = -1 }, transfer.CauseBadRequest},
-		"block":    {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.BlockSize = transfer.TFTP, 7 }, transfer.CauseBadRequest},
-		"window":   {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.Window = transfer.TFTP, 65536 }, transfer.CauseBadRequest},
+		"protocol": {func(s *transfer.Server, _ *transfer.Options) { s.Protocol = 9 }, mib.FailCauseUnsupportedProtocol},
+		"host":     {func(s *transfer.Server, _ *transfer.Options) { s.Host = "a b" }, mib.FailCauseBadRequest},
+		"port":     {func(s *transfer.Server, _ *transfer.Options) { s.Port = 65536 }, mib.FailCauseBadRequest},
+		"user":     {func(s *transfer.Server, _ *transfer.Options) { s.User = "x\r\nDELE y" }, mib.FailCauseBadRequest},
+		"password": {func(s *transfer.Server, _ *transfer.Options) { s.Password = "x\ny" }, mib.FailCauseBadRequest},
+		"path":     {func(s *transfer.Server, _ *transfer.Options) { s.Path = "a/../.." }, mib.FailCauseBadRequest},
+		"time-out": {func(s *transfer.Server, _ *transfer.Options) { s.Timeout = -1 }, mib.FailCauseBadRequest},
+		"block":    {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.BlockSize = transfer.TFTP, 7 }, mib.FailCauseBadRequest},
+		"window":   {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.Window = transfer.TFTP, 65536 }, mib.FailCauseBadRequest},
 	} {
 		server, options := good, transfer.Options{}
 		x.change(&server, &options)
@@ -64,7 +65,7 @@ func TestNameNotResolved(t *testing.T) {
 	for _, p := range []transfer.Protocol{transfer.TFTP, transfer.FTP} {
 		r := &running{Server: transfer.Server{Protocol: p, Host: "no-such-host.invalid"}}
 		_, _, err := fetch(testContext(t), r.client(t), "file")
-		wantCause(t, err, transfer.CauseNameNotResolved)
+		wantCause(t, err, mib.FailCauseNameNotResolved)
 	}
 }
 
@@ -110,9 +111,9 @@ func TestSourceFails(t *testing.T) {
 				if !errors.Is(err, broken) {
 					t.Errorf("%v does not wrap the source's error", err)
 				}
-				wantCause(t, err, transfer.CauseOther)
+				wantCause(t, err, mib.FailCauseOther)
 			} else {
-				wantCause(t, err, transfer.CauseSizeMismatch)
+				wantCause(t, err, mib.FailCauseSizeMismatch)
 			}
 			if _, there := f.file("file"); there {
 				t.Error("there is a file")
@@ -133,9 +134,9 @@ func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 func TestVerify(t *testing.T) {
 	f := fakeWithFile()
 	c := f.start(t).client(t)
-	wantCause(t, c.Verify(testContext(t), "file", 5, nil), transfer.CauseSizeMismatch)
-	wantCause(t, c.Verify(testContext(t), "file", int64(len(content)), make([]byte, 32)), transfer.CauseDigestMismatch)
-	wantCause(t, c.Verify(testContext(t), "other", 5, nil), transfer.CauseFileNotFound)
+	wantCause(t, c.Verify(testContext(t), "file", 5, nil), mib.FailCauseSizeMismatch)
+	wantCause(t, c.Verify(testContext(t), "file", int64(len(content)), make([]byte, 32)), mib.FailCauseDigestMismatch)
+	wantCause(t, c.Verify(testContext(t), "other", 5, nil), mib.FailCauseFileNotFound)
 	f.refuse("SIZE", "500 what?")
-	wantCause(t, f.start(t).client(t).Verify(testContext(t), "file", 5, nil), transfer.CauseSizeMismatch)
+	wantCause(t, f.start(t).client(t).Verify(testContext(t), "file", 5, nil), mib.FailCauseSizeMismatch)
 }

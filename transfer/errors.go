@@ -8,33 +8,8 @@ import (
 	"syscall"
 	"unicode"
 	"unicode/utf8"
-)
 
-// Cause is the failure cause of an error: a number of IadUpgFailCause.
-type Cause uint8
-
-// The causes that this package reports.
-const (
-	CauseOther               Cause = 2
-	CauseBadRequest          Cause = 11
-	CauseUnsupportedProtocol Cause = 14
-	CauseNameNotResolved     Cause = 20
-	CauseServerUnreachable   Cause = 21
-	CauseServerBusy          Cause = 22
-	CauseAuthFailed          Cause = 23
-	CauseFileNotFound        Cause = 24
-	CauseAccessDenied        Cause = 25
-	CauseRemoteStorageFull   Cause = 26
-	CauseRemoteFileExists    Cause = 27
-	CauseTransferTimeout     Cause = 28
-	CauseConnectionLost      Cause = 29
-	CauseProtocolError       Cause = 30
-	CauseFileTooLarge        Cause = 31
-	CauseSizeMismatch        Cause = 32
-	CauseTLSFailed           Cause = 33
-	CauseDigestMismatch      Cause = 41
-	CauseAborted             Cause = 80 // the context was cancelled
-	CauseDeadlineExceeded    Cause = 82 // the context's deadline passed
+	"example.com/iad/mib"
 )
 
 // ErrNoResume is wrapped by the error of a Get with an offset where the server
@@ -46,7 +21,7 @@ type Error struct {
 	Op     string // "get", "put", "verify", "connect"
 	Server string // the server's URL, without a password
 	File   string // the file's name as asked for, "" when no file is concerned
-	Code   Cause
+	Code   mib.FailCause
 	Reply  string // the server's own words, printable and cut, "" when it said nothing
 	Err    error  // what happened on our side, nil when only the server spoke
 }
@@ -93,30 +68,30 @@ func withoutSockets(err error) error {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Cause returns the number of IadUpgFailCause.
-func (e *Error) Cause() uint8 { return uint8(e.Code) }
+func (e *Error) Cause() mib.FailCause { return e.Code }
 
 // remedies are what helps against each cause whatever led to it. How server replies
 // and local errors lead to causes is in classify.go; whether to try again is for the
 // device to say.
-var remedies = map[Cause]string{
-	CauseBadRequest:          "correct the name or the address",
-	CauseUnsupportedProtocol: "use tftp, ftp or ftps",
-	CauseNameNotResolved:     "check the host name and the name server",
-	CauseServerUnreachable:   "check address, port, route and that the server runs",
-	CauseServerBusy:          "try again later",
-	CauseAuthFailed:          "check user and password",
-	CauseFileNotFound:        "check file name and directory",
-	CauseAccessDenied:        "check the permissions on the server",
-	CauseRemoteStorageFull:   "make room on the server",
-	CauseRemoteFileExists:    "use another name or remove the file",
-	CauseTransferTimeout:     "check the line",
-	CauseConnectionLost:      "check the line and the server",
-	CauseProtocolError:       "check the server's settings",
-	CauseFileTooLarge:        "use a smaller file",
-	CauseSizeMismatch:        "check the file on the server",
-	CauseTLSFailed:           "use ftps; check certificate, pin and the device's clock",
-	CauseDigestMismatch:      "transfer it again",
-	CauseDeadlineExceeded:    "allow more time",
+var remedies = map[mib.FailCause]string{
+	mib.FailCauseBadRequest:          "correct the name or the address",
+	mib.FailCauseUnsupportedProtocol: "use tftp, ftp or ftps",
+	mib.FailCauseNameNotResolved:     "check the host name and the name server",
+	mib.FailCauseServerUnreachable:   "check address, port, route and that the server runs",
+	mib.FailCauseServerBusy:          "try again later",
+	mib.FailCauseAuthFailed:          "check user and password",
+	mib.FailCauseFileNotFound:        "check file name and directory",
+	mib.FailCauseAccessDenied:        "check the permissions on the server",
+	mib.FailCauseRemoteStorageFull:   "make room on the server",
+	mib.FailCauseRemoteFileExists:    "use another name or remove the file",
+	mib.FailCauseTransferTimeout:     "check the line",
+	mib.FailCauseConnectionLost:      "check the line and the server",
+	mib.FailCauseProtocolError:       "check the server's settings",
+	mib.FailCauseFileTooLarge:        "use a smaller file",
+	mib.FailCauseSizeMismatch:        "check the file on the server",
+	mib.FailCauseTlsFailed:           "use ftps; check certificate, pin and the device's clock",
+	mib.FailCauseDigestMismatch:      "transfer it again",
+	mib.FailCauseDeadlineExceeded:    "allow more time",
 }
 
 // printable makes text of strangers fit for a log line: valid UTF-8 without

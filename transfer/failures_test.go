@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -37,7 +38,7 @@ func TestMissingFile(t *testing.T) {
 	eachServer(t, func(t *testing.T, s realServer, r *running, root string) {
 		c := r.client(t)
 		_, _, err := fetch(testContext(t), c, "no such file")
-		wantCause(t, err, transfer.CauseFileNotFound)
+		wantCause(t, err, mib.FailCauseFileNotFound)
 		t.Log(err)
 		writeFile(t, filepath.Join(root, "there"), "content")
 		if got, _, err := fetch(testContext(t), c, "there"); err != nil || string(got) != "content" {
@@ -55,21 +56,21 @@ func TestNoPermission(t *testing.T) {
 		c := r.client(t)
 		_, _, err := fetch(testContext(t), c, "closed")
 		if s.name == "atftpd" { // it tells nobody that there is such a file
-			wantCause(t, err, transfer.CauseFileNotFound)
+			wantCause(t, err, mib.FailCauseFileNotFound)
 		} else {
-			wantCause(t, err, transfer.CauseAccessDenied)
+			wantCause(t, err, mib.FailCauseAccessDenied)
 		}
 		t.Log(err)
 		err = put(t, c, "dir/new", []byte("content"))
 		if s.readOnly { // dnsmasq: "unsupported request"
-			wantCause(t, err, transfer.CauseProtocolError)
+			wantCause(t, err, mib.FailCauseProtocolError)
 		} else {
-			wantCause(t, err, transfer.CauseAccessDenied)
+			wantCause(t, err, mib.FailCauseAccessDenied)
 		}
 		t.Log(err)
 		if !s.readOnly {
 			err = put(t, c, "nodir/new", []byte("content"))
-			wantCause(t, err, transfer.CauseAccessDenied, transfer.CauseFileNotFound)
+			wantCause(t, err, mib.FailCauseAccessDenied, mib.FailCauseFileNotFound)
 			t.Log(err)
 		}
 	})
@@ -96,10 +97,10 @@ func TestFullDisk(t *testing.T) {
 				// It acknowledges what it cannot write: only reading back tells.
 				open(t, filepath.Join(root, "large"))
 				sum := sha256.Sum256(content)
-				wantCause(t, c.Verify(testContext(t), "large", int64(len(content)), sum[:]), transfer.CauseSizeMismatch)
+				wantCause(t, c.Verify(testContext(t), "large", int64(len(content)), sum[:]), mib.FailCauseSizeMismatch)
 				return
 			}
-			wantCause(t, err, transfer.CauseRemoteStorageFull)
+			wantCause(t, err, mib.FailCauseRemoteStorageFull)
 			t.Log(err)
 		})
 	}
@@ -118,7 +119,7 @@ func TestBadPassword(t *testing.T) {
 				s.User, s.Password, s.Timeout = testUser, "wrong", 20*time.Second // servers are slow to say no
 			})
 			_, _, err := fetch(testContext(t), c, "file")
-			wantCause(t, err, transfer.CauseAuthFailed)
+			wantCause(t, err, mib.FailCauseAuthFailed)
 			t.Log(err)
 			if strings.Contains(err.Error(), "wrong") {
 				t.Errorf("the password is in the error: %v", err)
@@ -145,7 +146,7 @@ func TestExistingFile(t *testing.T) {
 		writeFile(t, filepath.Join(root, "write protected"), "old")
 		err := put(t, c, "write protected", want)
 		if err != nil {
-			wantCause(t, err, transfer.CauseAccessDenied, transfer.CauseRemoteFileExists)
+			wantCause(t, err, mib.FailCauseAccessDenied, mib.FailCauseRemoteFileExists)
 			want = []byte("old")
 		}
 		t.Log(err)
@@ -167,10 +168,10 @@ func TestServerKilled(t *testing.T) {
 		}
 		r.stop()
 		_, err = io.Copy(io.Discard, in)
-		wantCause(t, err, transfer.CauseConnectionLost, transfer.CauseTransferTimeout)
+		wantCause(t, err, mib.FailCauseConnectionLost, mib.FailCauseTransferTimeout)
 		t.Log(err)
 		_, _, err = c.Get(testContext(t), "file", 0)
-		wantCause(t, err, transfer.CauseServerUnreachable)
+		wantCause(t, err, mib.FailCauseServerUnreachable)
 		t.Log(err)
 	})
 }
@@ -183,7 +184,7 @@ func TestServerKilledUpload(t *testing.T) {
 		c := r.client(t, soon)
 		source := &hook{Reader: bytes.NewReader(make([]byte, 8<<20)), after: 1 << 20, do: r.stop}
 		_, err := c.Put(testContext(t), "file", stream{source}, 8<<20)
-		wantCause(t, err, transfer.CauseConnectionLost, transfer.CauseTransferTimeout, transfer.CauseServerUnreachable)
+		wantCause(t, err, mib.FailCauseConnectionLost, mib.FailCauseTransferTimeout, mib.FailCauseServerUnreachable)
 		t.Log(err)
 	})
 }

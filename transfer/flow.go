@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/time/rate"
+
+	"example.com/iad/mib"
 )
 
 // copyBuffer is large enough that the number of reads does not count
@@ -68,11 +70,11 @@ func (d *download) Read(p []byte) (int, error) {
 	d.at += int64(n)
 	switch {
 	case d.size >= 0 && d.at > d.size:
-		err = &causeError{CauseSizeMismatch, fmt.Errorf("more than the %d octets announced", d.size)}
+		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("more than the %d octets announced", d.size)}
 	case d.most > 0 && d.at > d.most:
 		err = d.tooLarge(d.at)
 	case err == io.EOF && d.size >= 0 && d.at < d.size:
-		err = &causeError{CauseSizeMismatch, fmt.Errorf("%d octets of the %d announced", d.at, d.size)}
+		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%d octets of the %d announced", d.at, d.size)}
 	case err == nil:
 		err = pace(d.ctx, d.limit, n)
 	}
@@ -88,12 +90,12 @@ func (d *download) Read(p []byte) (int, error) {
 }
 
 func (d *download) tooLarge(size int64) error {
-	return &causeError{CauseFileTooLarge, fmt.Errorf("%d octets, at most %d fit", size, d.most)}
+	return &causeError{mib.FailCauseFileTooLarge, fmt.Errorf("%d octets, at most %d fit", size, d.most)}
 }
 
 func (d *download) Close() error {
 	if d.err == nil {
-		d.err = d.client.fail("get", d.name, &causeError{CauseAborted, errors.New("closed before its end")})
+		d.err = d.client.fail("get", d.name, &causeError{mib.FailCauseAbortedByManager, errors.New("closed before its end")})
 	}
 	if d.closed {
 		return nil // what is below may serve the next file already
@@ -129,7 +131,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	case err != nil && err != io.EOF:
 		return n, &sourceError{err}
 	case u.size >= 0 && (u.read > u.size || err == io.EOF && u.read < u.size):
-		return n, &causeError{CauseSizeMismatch, fmt.Errorf("the source has %d octets, %d were announced", u.read, u.size)}
+		return n, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the source has %d octets, %d were announced", u.read, u.size)}
 	case err == nil:
 		err = pace(u.ctx, u.limit, n)
 	}
@@ -176,12 +178,12 @@ type sourceError struct{ err error }
 func (e *sourceError) Error() string { return "reading the source: " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-func (e *sourceError) Cause() uint8 {
-	var c interface{ Cause() uint8 }
+func (e *sourceError) Cause() mib.FailCause {
+	var c interface{ Cause() mib.FailCause }
 	if errors.As(e.err, &c) {
 		return c.Cause()
 	}
-	return uint8(CauseOther)
+	return mib.FailCauseOther
 }
 
 // onEnd runs f when the context ends. The returned function gives that up; once

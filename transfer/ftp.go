@@ -12,6 +12,7 @@ import (
 	"github.com/jlaffaye/ftp"
 
 	"example.com/iad/internal/ftpcontrol"
+	"example.com/iad/mib"
 )
 
 // ftpSession keeps one control connection from file to file.
@@ -109,13 +110,13 @@ func (s *ftpSession) replied(err error, doing direction) error {
 		return err
 	case errors.As(err, &reply):
 		return &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, doing: doing}
-	case classify(err).Code == CauseOther && s.ctx.Err() == nil:
+	case classify(err).Code == mib.FailCauseOther && s.ctx.Err() == nil:
 		// The library could not make sense of what came, perhaps because it was
 		// only half of a reply.
 		if s.control != nil && s.control.Failed() != nil {
 			return s.control.Failed()
 		}
-		return &causeError{CauseProtocolError, err}
+		return &causeError{mib.FailCauseProtocolError, err}
 	}
 	return err
 }
@@ -160,7 +161,7 @@ func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, err
 		return nil, 0, err
 	}
 	if size >= 0 && offset > size {
-		return nil, 0, &causeError{CauseSizeMismatch, fmt.Errorf("%w: it has %d octets, %d are wanted to be skipped", ErrNoResume, size, offset)}
+		return nil, 0, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%w: it has %d octets, %d are wanted to be skipped", ErrNoResume, size, offset)}
 	}
 	if offset > 0 && offset == size {
 		return &ftpReader{session: s, done: true}, size, nil // some servers refuse to start at the end
@@ -171,10 +172,10 @@ func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, err
 	case err == nil:
 		return &ftpReader{session: s, response: response, left: size - offset, sized: size >= 0}, size, nil
 	case errors.As(err, &reply) && s.control.Verb() == "REST":
-		return nil, 0, &causeError{CauseProtocolError, fmt.Errorf("%w: %d %s", ErrNoResume, reply.Code, reply.Msg)}
+		return nil, 0, &causeError{mib.FailCauseProtocolError, fmt.Errorf("%w: %d %s", ErrNoResume, reply.Code, reply.Msg)}
 	case errors.As(err, &reply) && reply.Code == 550 && size >= 0:
 		// It exists: it may not be read. vsftpd has the same words for both.
-		return nil, 0, &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, hint: CauseAccessDenied}
+		return nil, 0, &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, hint: mib.FailCauseAccessDenied}
 	}
 	return nil, 0, err
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -91,33 +92,33 @@ func TestFTPRefusals(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		change func(f *fakeFTP)
-		want   transfer.Cause
+		want   mib.FailCause
 	}{
-		"busy":             {func(f *fakeFTP) { f.greeting = "421 too many users" }, transfer.CauseServerBusy},
-		"no FTP server":    {func(f *fakeFTP) { f.greeting = "hello" }, transfer.CauseProtocolError},
-		"unknown user":     {func(f *fakeFTP) { f.refuse("USER", "530 not you") }, transfer.CauseAuthFailed},
-		"wrong password":   {func(f *fakeFTP) { f.refuse("PASS", "530 not you") }, transfer.CauseAuthFailed},
-		"needs TLS":        {func(f *fakeFTP) { f.refuse("USER", "530 Non-anonymous sessions must use encryption.") }, transfer.CauseTLSFailed},
-		"no such file":     {func(f *fakeFTP) { delete(f.files, "file") }, transfer.CauseFileNotFound},
-		"may not read":     {func(f *fakeFTP) { f.refuse("RETR", "550 Failed to open file.") }, transfer.CauseAccessDenied},
-		"broke off":        {func(f *fakeFTP) { f.on["RETR"] = half("426 aborted") }, transfer.CauseConnectionLost},
-		"disk error":       {func(f *fakeFTP) { f.on["RETR"] = half("451 Failure reading local file.") }, transfer.CauseConnectionLost},
-		"half, says done":  {func(f *fakeFTP) { f.on["RETR"] = half("226 done") }, transfer.CauseSizeMismatch},
-		"says no more":     {func(f *fakeFTP) { f.on["RETR"] = half("") }, transfer.CauseTransferTimeout},
-		"more than size":   {func(f *fakeFTP) { f.refuse("SIZE", "213 500") }, transfer.CauseSizeMismatch},
-		"bad passive port": {func(f *fakeFTP) { f.refuse("EPSV", "229 go (|||99999999|)"); f.refuse("PASV", "227 what?") }, transfer.CauseProtocolError},
-		"no passive":       {func(f *fakeFTP) { f.refuse("EPSV", "500 what?"); f.refuse("PASV", "500 what?") }, transfer.CauseProtocolError},
-		"stalls":           {func(f *fakeFTP) { f.on["RETR"] = stall }, transfer.CauseTransferTimeout},
-		"endless reply":    {func(f *fakeFTP) { f.on["RETR"] = endless("150-more\r\n") }, transfer.CauseProtocolError},
-		"endless line":     {func(f *fakeFTP) { f.on["TYPE"] = endless("200 more and more ") }, transfer.CauseProtocolError},
-		"dripping reply":   {func(f *fakeFTP) { f.on["PASS"] = drip }, transfer.CauseTransferTimeout},
+		"busy":             {func(f *fakeFTP) { f.greeting = "421 too many users" }, mib.FailCauseServerBusy},
+		"no FTP server":    {func(f *fakeFTP) { f.greeting = "hello" }, mib.FailCauseProtocolError},
+		"unknown user":     {func(f *fakeFTP) { f.refuse("USER", "530 not you") }, mib.FailCauseAuthFailed},
+		"wrong password":   {func(f *fakeFTP) { f.refuse("PASS", "530 not you") }, mib.FailCauseAuthFailed},
+		"needs TLS":        {func(f *fakeFTP) { f.refuse("USER", "530 Non-anonymous sessions must use encryption.") }, mib.FailCauseTlsFailed},
+		"no such file":     {func(f *fakeFTP) { delete(f.files, "file") }, mib.FailCauseFileNotFound},
+		"may not read":     {func(f *fakeFTP) { f.refuse("RETR", "550 Failed to open file.") }, mib.FailCauseAccessDenied},
+		"broke off":        {func(f *fakeFTP) { f.on["RETR"] = half("426 aborted") }, mib.FailCauseConnectionLost},
+		"disk error":       {func(f *fakeFTP) { f.on["RETR"] = half("451 Failure reading local file.") }, mib.FailCauseConnectionLost},
+		"half, says done":  {func(f *fakeFTP) { f.on["RETR"] = half("226 done") }, mib.FailCauseSizeMismatch},
+		"says no more":     {func(f *fakeFTP) { f.on["RETR"] = half("") }, mib.FailCauseTransferTimeout},
+		"more than size":   {func(f *fakeFTP) { f.refuse("SIZE", "213 500") }, mib.FailCauseSizeMismatch},
+		"bad passive port": {func(f *fakeFTP) { f.refuse("EPSV", "229 go (|||99999999|)"); f.refuse("PASV", "227 what?") }, mib.FailCauseProtocolError},
+		"no passive":       {func(f *fakeFTP) { f.refuse("EPSV", "500 what?"); f.refuse("PASV", "500 what?") }, mib.FailCauseProtocolError},
+		"stalls":           {func(f *fakeFTP) { f.on["RETR"] = stall }, mib.FailCauseTransferTimeout},
+		"endless reply":    {func(f *fakeFTP) { f.on["RETR"] = endless("150-more\r\n") }, mib.FailCauseProtocolError},
+		"endless line":     {func(f *fakeFTP) { f.on["TYPE"] = endless("200 more and more ") }, mib.FailCauseProtocolError},
+		"dripping reply":   {func(f *fakeFTP) { f.on["PASS"] = drip }, mib.FailCauseTransferTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := fakeWithFile()
 			x.change(f)
 			var options []func(*transfer.Server, *transfer.Options)
-			if x.want == transfer.CauseTransferTimeout {
+			if x.want == mib.FailCauseTransferTimeout {
 				options = append(options, soon)
 			}
 			begin := time.Now()
@@ -219,7 +220,7 @@ func TestFTPNeverGreets(t *testing.T) {
 	for _, p := range []transfer.Protocol{transfer.FTP, transfer.FTPS} {
 		r := &running{Server: transfer.Server{Protocol: p, Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: 300 * time.Millisecond}}
 		_, _, err = fetch(testContext(t), r.client(t), "file")
-		wantCause(t, err, transfer.CauseServerUnreachable)
+		wantCause(t, err, mib.FailCauseServerUnreachable)
 	}
 }
 
@@ -241,8 +242,8 @@ func TestFTPNames(t *testing.T) {
 	c := f.start(t).client(t)
 	for _, name := range []string{"", "a\r\nDELE file", "a\nb", "a\x00b", "..", "../x", "a/../../x", `..\x`, "a/", " a", "a ", "\xff", "a\u0085b", strings.Repeat("a", 500)} {
 		_, _, err := c.Get(testContext(t), name, 0)
-		wantCause(t, err, transfer.CauseBadRequest)
-		wantCause(t, put(t, c, name, content), transfer.CauseBadRequest)
+		wantCause(t, err, mib.FailCauseBadRequest)
+		wantCause(t, put(t, c, name, content), mib.FailCauseBadRequest)
 	}
 	if said := f.said(""); len(said) > 0 {
 		t.Errorf("the server was told %q", said)
@@ -260,7 +261,7 @@ func TestFTPNames(t *testing.T) {
 	}
 	c = f.start(t).client(t, func(s *transfer.Server, _ *transfer.Options) { s.Path = "dir" })
 	_, _, err := c.Get(testContext(t), "/etc/passwd", 0)
-	wantCause(t, err, transfer.CauseBadRequest)
+	wantCause(t, err, mib.FailCauseBadRequest)
 }
 
 func TestFTPSCertificates(t *testing.T) {
@@ -276,11 +277,11 @@ func TestFTPSCertificates(t *testing.T) {
 	wrong := sha256.Sum256(nil)
 	for name, x := range map[string]struct {
 		options transfer.Options
-		want    transfer.Cause
+		want    mib.FailCause
 	}{
-		"unknown authority": {transfer.Options{}, transfer.CauseTLSFailed},
-		"wrong pin":         {transfer.Options{Pin: wrong[:]}, transfer.CauseTLSFailed},
-		"other name":        {transfer.Options{TLS: &tls.Config{RootCAs: pool, ServerName: "other.example"}}, transfer.CauseTLSFailed},
+		"unknown authority": {transfer.Options{}, mib.FailCauseTlsFailed},
+		"wrong pin":         {transfer.Options{Pin: wrong[:]}, mib.FailCauseTlsFailed},
+		"other name":        {transfer.Options{TLS: &tls.Config{RootCAs: pool, ServerName: "other.example"}}, mib.FailCauseTlsFailed},
 		"known authority":   {transfer.Options{TLS: &tls.Config{RootCAs: pool}}, 0},
 		"pin":               {transfer.Options{Pin: r.pin}, 0},
 		"old TLS":           {transfer.Options{Pin: r.pin, TLS: &tls.Config{MaxVersion: tls.VersionTLS12}}, 0},
@@ -316,7 +317,7 @@ func TestFTPSRefused(t *testing.T) {
 			r := f.start(t)
 			r.Protocol = transfer.FTPS
 			_, _, err := fetch(testContext(t), r.client(t), "file")
-			wantCause(t, err, transfer.CauseTLSFailed)
+			wantCause(t, err, mib.FailCauseTlsFailed)
 			if len(f.said("PASS")) > 0 {
 				t.Error("the password was sent in the clear")
 			}

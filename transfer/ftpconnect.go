@@ -11,6 +11,7 @@ import (
 	"github.com/jlaffaye/ftp"
 
 	"example.com/iad/internal/ftpcontrol"
+	"example.com/iad/mib"
 )
 
 // connect dials, secures the connection and logs in.
@@ -105,17 +106,17 @@ func (s *ftpSession) secure(raw net.Conn) error {
 	if _, _, err := r.ReadResponse(234); err != nil {
 		var refused *textproto.Error
 		if errors.As(err, &refused) {
-			return &replyError{protocol: FTP, code: refused.Code, text: refused.Msg, hint: CauseTLSFailed}
+			return &replyError{protocol: FTP, code: refused.Code, text: refused.Msg, hint: mib.FailCauseTlsFailed}
 		}
 		return err
 	}
 	if r.R.Buffered() > 0 {
-		return &causeError{CauseTLSFailed, errors.New("plain text after the reply to AUTH TLS")}
+		return &causeError{mib.FailCauseTlsFailed, errors.New("plain text after the reply to AUTH TLS")}
 	}
 	secured := s.tls.client(raw)
 	if err := secured.HandshakeContext(s.ctx); err != nil {
-		if classify(err).Code == CauseOther { // for instance the pin differs
-			err = &causeError{CauseTLSFailed, err}
+		if classify(err).Code == mib.FailCauseOther { // for instance the pin differs
+			err = &causeError{mib.FailCauseTlsFailed, err}
 		}
 		return err
 	}
@@ -141,7 +142,7 @@ func (s *ftpSession) noAnswer(err error) error {
 	var ne net.Error
 	var dns *net.DNSError
 	if errors.As(err, &ne) && ne.Timeout() && !errors.As(err, &dns) && s.ctx.Err() == nil {
-		return &causeError{CauseServerUnreachable, err}
+		return &causeError{mib.FailCauseServerUnreachable, err}
 	}
 	return s.replied(err, either)
 }

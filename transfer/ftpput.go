@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"example.com/iad/mib"
 )
 
 // resumes is how often an upload whose connection broke goes on by itself.
@@ -89,7 +91,7 @@ func (p *ftpPut) askForRenaming() error {
 	case err == nil:
 	case !errors.As(err, &r) || r.code == 421:
 		return err
-	case r.code == 500 || r.code == 502 || r.code >= 550 && r.cause() == CauseAccessDenied && r.says(wordsDenied):
+	case r.code == 500 || r.code == 502 || r.code >= 550 && r.cause() == mib.FailCauseAccessDenied && r.says(wordsDenied):
 		s.options.Log.Debug("server does not rename", "err", hide(err, s.server.Password))
 		s.renaming, p.temporary = renamingRefused, ""
 		return nil
@@ -103,7 +105,7 @@ func (p *ftpPut) run(ctx context.Context) error {
 	err := p.step()
 	wait := backoff.NewExponentialBackOff()
 	for i := 0; i < resumes && broken(err) && ctx.Err() == nil; i++ {
-		if classify(err).Code == CauseTransferTimeout {
+		if classify(err).Code == mib.FailCauseTransferTimeout {
 			i = resumes // silence takes a whole time-out: once more is enough
 		}
 		p.s.options.Log.Info("connection broke during an upload, going on", "err", hide(err, p.s.server.Password))
@@ -133,7 +135,7 @@ func broken(err error) bool {
 	}
 	var r *replyError
 	c := classify(err).Code
-	return c == CauseConnectionLost || c == CauseTransferTimeout || errors.As(err, &r) && r.code == 421
+	return c == mib.FailCauseConnectionLost || c == mib.FailCauseTransferTimeout || errors.As(err, &r) && r.code == 421
 }
 
 // step does what is left to do.
@@ -198,7 +200,7 @@ func (s *ftpSession) storeRest(path string, u *upload) error {
 		have = 0
 	}
 	if !u.seek(have) {
-		return &causeError{CauseConnectionLost, errors.New("the upload broke off, and the source cannot be read again")}
+		return &causeError{mib.FailCauseConnectionLost, errors.New("the upload broke off, and the source cannot be read again")}
 	}
 	err = s.store(path, u, have)
 	if refused(err) && s.control.Verb() == "REST" && u.seek(0) {
@@ -211,7 +213,7 @@ func (s *ftpSession) storeRest(path string, u *upload) error {
 func (s *ftpSession) checkStored(path string, sent int64) error {
 	n, err := s.size(path)
 	if err == nil && n >= 0 && n != sent {
-		err = &causeError{CauseSizeMismatch, fmt.Errorf("the server has %d octets, %d were sent", n, sent)}
+		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the server has %d octets, %d were sent", n, sent)}
 	}
 	return err
 }

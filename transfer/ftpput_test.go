@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"example.com/iad/transfer"
+	"example.com/iad/mib"
 )
 
 func TestFTPUpload(t *testing.T) {
@@ -116,12 +116,12 @@ func breaksOff(f *fakeFTP) func(*fakeConn, string) {
 func TestFTPUploadRefusals(t *testing.T) {
 	for name, x := range map[string]struct {
 		change func(f *fakeFTP)
-		want   transfer.Cause
+		want   mib.FailCause
 	}{
-		"may not write": {func(f *fakeFTP) { f.refuse("STOR", "553 Could not create file.") }, transfer.CauseAccessDenied},
-		"write once":    {func(f *fakeFTP) { f.refuse("RNTO", "550 file already exists"); f.on["STOR"] = writeOnce }, transfer.CauseRemoteFileExists},
-		"full":          {func(f *fakeFTP) { f.on["STOR"] = full }, transfer.CauseRemoteStorageFull},
-		"loses octets":  {func(f *fakeFTP) { f.refuse("SIZE", "213 99999") }, transfer.CauseSizeMismatch},
+		"may not write": {func(f *fakeFTP) { f.refuse("STOR", "553 Could not create file.") }, mib.FailCauseAccessDenied},
+		"write once":    {func(f *fakeFTP) { f.refuse("RNTO", "550 file already exists"); f.on["STOR"] = writeOnce }, mib.FailCauseRemoteFileExists},
+		"full":          {func(f *fakeFTP) { f.on["STOR"] = full }, mib.FailCauseRemoteStorageFull},
+		"loses octets":  {func(f *fakeFTP) { f.refuse("SIZE", "213 99999") }, mib.FailCauseSizeMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -63,7 +64,7 @@ func fetch(ctx context.Context, c *transfer.Client, name string) ([]byte, int64,
 	return b, size, err
 }
 
-func wantCause(t *testing.T, err error, want ...transfer.Cause) {
+func wantCause(t *testing.T, err error, want ...mib.FailCause) {
 	t.Helper()
 	var e *transfer.Error
 	if !errors.As(err, &e) {

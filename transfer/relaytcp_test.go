@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -204,7 +205,7 @@ func TestResumeAfterCut(t *testing.T) {
 			r.Port = relayTCP(t, r.Port, 0, 300_000)
 			c := r.client(t)
 			first, _, err := fetch(testContext(t), c, "file")
-			wantCause(t, err, transfer.CauseConnectionLost, transfer.CauseSizeMismatch)
+			wantCause(t, err, mib.FailCauseConnectionLost, mib.FailCauseSizeMismatch)
 			if len(first) == 0 || len(first) >= len(want) {
 				t.Fatalf("%d octets before the cut", len(first))
 			}

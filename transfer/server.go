@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // Protocol is a file transfer protocol: a number of IadUpgProtocol.
@@ -87,11 +89,11 @@ func (s Server) address() string {
 
 func (s Server) check() error {
 	if s.Protocol < TFTP || s.Protocol > FTPS {
-		return &Error{Op: "connect", Server: s.String(), Code: CauseUnsupportedProtocol,
+		return &Error{Op: "connect", Server: s.String(), Code: mib.FailCauseUnsupportedProtocol,
 			Err: fmt.Errorf("%s is not known", s.Protocol)}
 	}
 	bad := func(err error) error {
-		return &Error{Op: "connect", Server: s.String(), Code: CauseBadRequest, Err: err}
+		return &Error{Op: "connect", Server: s.String(), Code: mib.FailCauseBadRequest, Err: err}
 	}
 	if s.Host == "" || strings.ContainsAny(s.Host, " /\r\n\x00[]") {
 		return bad(fmt.Errorf("%.80q is not a host", s.Host))

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer/tftp"
 )
 
@@ -49,10 +50,10 @@ func newTFTP(server Server, options Options) (*tftpSession, error) {
 		window = defaultWindow
 	}
 	if block < tftp.MinBlockSize || block > tftp.MaxBlockSize {
-		return nil, &causeError{CauseBadRequest, fmt.Errorf("block size %d is not within %d to %d", block, tftp.MinBlockSize, tftp.MaxBlockSize)}
+		return nil, &causeError{mib.FailCauseBadRequest, fmt.Errorf("block size %d is not within %d to %d", block, tftp.MinBlockSize, tftp.MaxBlockSize)}
 	}
 	if window < 1 || window > tftp.MaxWindow {
-		return nil, &causeError{CauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", window, tftp.MaxWindow)}
+		return nil, &causeError{mib.FailCauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", window, tftp.MaxWindow)}
 	}
 	s := &tftpSession{server: server, options: options, steps: ladder(block, max(1, min(window, maxWindowOctets/block)))}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -152,7 +153,7 @@ func accept(t terms, p tftp.Packet, plain tftp.Op) (tftp.Options, error) {
 	case p.Op == plain && (plain == tftp.OpData || p.Block == 0):
 		return tftp.Options{}, nil
 	case p.Op != tftp.OpOptionAck:
-		return o, &causeError{CauseProtocolError, fmt.Errorf("the server answers the request with operation %d", p.Op)}
+		return o, &causeError{mib.FailCauseProtocolError, fmt.Errorf("the server answers the request with operation %d", p.Op)}
 	case o.BlockSize != 0 && (t.plain || o.BlockSize > t.block):
 		return o, fmt.Errorf("%w: it wants blksize %d", errOptionsRefused, o.BlockSize)
 	case o.Window != 0 && (t.plain || o.Window > t.window):
@@ -171,7 +172,7 @@ func (s *tftpSession) addresses(ctx context.Context) ([]netip.AddrPort, error) {
 	}
 	ips, err := net.DefaultResolver.LookupIPAddr(ctx, s.server.Host) // LookupNetIP loses zones
 	if err != nil {
-		return nil, &causeError{CauseNameNotResolved, err}
+		return nil, &causeError{mib.FailCauseNameNotResolved, err}
 	}
 	var list []netip.AddrPort
 	for _, ip := range ips {
@@ -188,7 +189,7 @@ func (s *tftpSession) each(ctx context.Context, f func(netip.AddrPort) error) er
 		return err
 	}
 	for _, address := range list {
-		if err = f(address); err == nil || ctx.Err() != nil || classify(err).Code != CauseServerUnreachable {
+		if err = f(address); err == nil || ctx.Err() != nil || classify(err).Code != mib.FailCauseServerUnreachable {
 			return err
 		}
 	}
@@ -246,7 +247,7 @@ func inWords(err error) error {
 
 func (s *tftpSession) get(ctx context.Context, path string, offset int64) (io.ReadCloser, int64, error) {
 	if offset > 0 {
-		return nil, 0, &causeError{CauseBadRequest, fmt.Errorf("%w: TFTP has no offset", ErrNoResume)}
+		return nil, 0, &causeError{mib.FailCauseBadRequest, fmt.Errorf("%w: TFTP has no offset", ErrNoResume)}
 	}
 	var d *tftpDownload
 	size := int64(-1)

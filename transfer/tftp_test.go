@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 	"example.com/iad/transfer/tftp"
 )
@@ -319,9 +320,9 @@ func TestTFTPStubbornOptions(t *testing.T) {
 			s.next(patient)
 		})
 		_, _, err := fetch(testContext(t), r.client(t), "file")
-		wantCause(t, err, transfer.CauseProtocolError)
+		wantCause(t, err, mib.FailCauseProtocolError)
 		_, err = r.client(t).Put(testContext(t), "file", bytes.NewReader([]byte("x")), 1)
-		wantCause(t, err, transfer.CauseProtocolError)
+		wantCause(t, err, mib.FailCauseProtocolError)
 	}
 }
 
@@ -336,7 +337,7 @@ func TestTFTPErrorAnywhere(t *testing.T) {
 	} {
 		t.Run("get/"+name, func(t *testing.T) {
 			_, _, err := fetch(testContext(t), scriptTFTP(t, script).client(t), "file")
-			wantCause(t, err, transfer.CauseRemoteStorageFull)
+			wantCause(t, err, mib.FailCauseRemoteStorageFull)
 			if want := "TFTP error 0: No space left   on?[31m device"; err != nil && !bytes.Contains([]byte(err.Error()), []byte(want)) {
 				t.Errorf("%q does not hold %q", err, want)
 			}
@@ -348,7 +349,7 @@ func TestTFTPErrorAnywhere(t *testing.T) {
 		"transfer": func(s *scripted) { s.ack(0); s.next(patient); s.ack(1); s.next(patient); fail(s) },
 	} {
 		t.Run("put/"+name, func(t *testing.T) {
-			wantCause(t, put(t, scriptTFTP(t, script).client(t), "file", file512), transfer.CauseRemoteStorageFull)
+			wantCause(t, put(t, scriptTFTP(t, script).client(t), "file", file512), mib.FailCauseRemoteStorageFull)
 		})
 	}
 }
@@ -366,7 +367,7 @@ func TestTFTPWrongSize(t *testing.T) {
 			s.next(patient)
 		})
 		_, _, err := fetch(testContext(t), r.client(t), "file")
-		wantCause(t, err, transfer.CauseSizeMismatch)
+		wantCause(t, err, mib.FailCauseSizeMismatch)
 	}
 }
 
@@ -378,7 +379,7 @@ func TestTFTPMaxSize(t *testing.T) {
 		s.data(1, block(1, 512))
 	})
 	_, _, err := fetch(testContext(t), announced.client(t, limit), "file")
-	wantCause(t, err, transfer.CauseFileTooLarge)
+	wantCause(t, err, mib.FailCauseFileTooLarge)
 	silent := scriptTFTP(t, func(s *scripted) { // endless
 		for n := 1; ; n++ {
 			s.data(n, block(n, 512))
@@ -388,7 +389,7 @@ func TestTFTPMaxSize(t *testing.T) {
 		}
 	})
 	got, _, err := fetch(testContext(t), silent.client(t, limit), "file")
-	wantCause(t, err, transfer.CauseFileTooLarge)
+	wantCause(t, err, mib.FailCauseFileTooLarge)
 	if len(got) > 2000 {
 		t.Errorf("%d octets were handed out", len(got))
 	}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/iad/transfer"
+	"example.com/iad/mib"
 	"example.com/iad/transfer/tftp"
 )
 
@@ -23,35 +23,35 @@ func TestTFTPHostile(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		script func(*scripted)
-		want   transfer.Cause
+		want   mib.FailCause
 	}{
-		"silence": {func(s *scripted) {}, transfer.CauseServerUnreachable},
+		"silence": {func(s *scripted) {}, mib.FailCauseServerUnreachable},
 		"silence after options": {func(s *scripted) {
 			s.accept(tftp.Options{Window: 4})
 			s.next(time.Second)
 			for ok := true; ok; {
 				_, ok = s.next(2 * time.Second)
 			}
-		}, transfer.CauseServerUnreachable}, // at the end it does not even take requests
+		}, mib.FailCauseServerUnreachable}, // at the end it does not even take requests
 		"wrong blocks": {func(s *scripted) {
 			n := 1
 			s.data(1, block(1, 512))
 			until(s, func() { n += 7; s.data(n%30000+100, block(n, 512)) })
-		}, transfer.CauseTransferTimeout},
+		}, mib.FailCauseTransferTimeout},
 		"old blocks": {func(s *scripted) {
 			s.data(1, block(1, 512))
 			until(s, func() { s.data(1, block(1, 512)) })
-		}, transfer.CauseTransferTimeout},
+		}, mib.FailCauseTransferTimeout},
 		"noise": {func(s *scripted) {
 			s.data(1, block(1, 512))
 			until(s, func() { s.send([]byte{0, 99, 1, 2, 3, 4}); s.send([]byte{0}); s.send(nil) })
-		}, transfer.CauseTransferTimeout},
+		}, mib.FailCauseTransferTimeout},
 		"endless options": {func(s *scripted) {
 			s.data(1, block(1, 512))
 			until(s, func() { s.accept(tftp.Options{Window: 1}) })
-		}, transfer.CauseTransferTimeout},
-		"large block":    {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, transfer.CauseProtocolError},
-		"ack for a read": {func(s *scripted) { s.ack(1); s.next(time.Second) }, transfer.CauseProtocolError},
+		}, mib.FailCauseTransferTimeout},
+		"large block":    {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, mib.FailCauseProtocolError},
+		"ack for a read": {func(s *scripted) { s.ack(1); s.next(time.Second) }, mib.FailCauseProtocolError},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -192,7 +192,7 @@ func (s *slowServer) Get(ctx context.Context, name string, offset int64) (io.Rea
 	data, ok := s.files[name]
 	s.mu.Unlock()
 	if !ok {
-		return nil, 0, &procedure.Failure{Code: procedure.CauseFileNotFound, Text: name + " not found"}
+		return nil, 0, &procedure.Failure{Code: mib.FailCauseFileNotFound, Text: name + " not found"}
 	}
 	return io.NopCloser(&slowReader{ctx, s, data, offset}), int64(len(data)), nil
 }

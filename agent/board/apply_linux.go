@@ -14,6 +14,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // newSuffix ends the name of a file that is to replace the one in force.
@@ -28,9 +29,9 @@ const exitNeedsReset = 3
 // written: those from before are still there, all of them.
 func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set config.Set) (bool, error) {
 	if err := p.replaceApplied(set); err != nil {
-		code := procedure.CauseWriteError
+		code := mib.FailCauseWriteError
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			code = procedure.CauseStorageFull
+			code = mib.FailCauseStorageFull
 		}
 		return false, notHandedOver{&procedure.Failure{Code: code,
 			Text: fmt.Sprintf("files could not be handed to the software, which keeps those from before: %v", err)}}

@@ -18,6 +18,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
+	"example.com/iad/mib"
 )
 
 func TestLockRoot(t *testing.T) {
@@ -285,17 +286,17 @@ done`)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	var carrier interface{ Cause() uint8 }
-	if _, err := convert(1, 3); !errors.As(err, &carrier) || carrier.Cause() != uint8(config.CauseConvertFailed) ||
+	var carrier interface{ Cause() mib.FailCause }
+	if _, err := convert(1, 3); !errors.As(err, &carrier) || carrier.Cause() != mib.FailCauseConvertFailed ||
 		!strings.Contains(err.Error(), "cannot convert 1 to 3") {
 		t.Errorf("failed conversion: %v", err)
 	}
 	command.Path = "/nowhere/convert"
-	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != uint8(config.CauseConvertToolMissing) {
+	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != mib.FailCauseConvertToolMissing {
 		t.Errorf("missing program: %v", err)
 	}
 	command = board.Command{Path: program(t, "exec sleep 300"), Limit: 1}
-	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != uint8(config.CauseConvertTimeout) {
+	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != mib.FailCauseConvertTimeout {
 		t.Errorf("time limit: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // boardFault gives an error that the software is not to blame for its cause: a
@@ -28,9 +29,9 @@ func boardFault(err error, payload string, user *User) error {
 	if payload != "" && (number == unix.ENOENT || number == unix.ENOEXEC || number == unix.EACCES && !executable(payload, user)) {
 		return err
 	}
-	cause := procedure.CauseInternalError
+	cause := mib.FailCauseInternalError
 	if number == unix.ENOSPC || number == unix.EDQUOT {
-		cause = procedure.CauseStorageFull
+		cause = mib.FailCauseStorageFull
 	}
 	return &procedure.Failure{Code: cause, Text: fmt.Sprintf("the device could not run a program: %v", err)}
 }
@@ -38,11 +39,11 @@ func boardFault(err error, payload string, user *User) error {
 // refusedData gives the verdict of a program that ran its cause: the data are to
 // blame. One that did not end in time has judged nothing.
 func refusedData(err error) error {
-	var coded interface{ Cause() uint8 }
+	var coded interface{ Cause() mib.FailCause }
 	if err == nil || errors.As(err, &coded) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &procedure.Failure{Code: procedure.CauseConfigParseError, Text: err.Error()}
+	return &procedure.Failure{Code: mib.FailCauseConfigParseError, Text: err.Error()}
 }
 
 // executable tells whether a program has the mode for it. Those of the software

@@ -10,14 +10,14 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // cause is the failure cause that an error carries, 0 for none.
-func cause(err error) procedure.Cause {
-	var coded interface{ Cause() uint8 }
+func cause(err error) mib.FailCause {
+	var coded interface{ Cause() mib.FailCause }
 	if errors.As(err, &coded) {
-		return procedure.Cause(coded.Cause())
+		return coded.Cause()
 	}
 	return 0
 }
@@ -43,7 +43,7 @@ func TestFaultOfTheBoard(t *testing.T) {
 		}
 	}
 	open(0o700)
-	if err := p.SelfTest(t.Context(), test); cause(err) != procedure.CauseInternalError {
+	if err := p.SelfTest(t.Context(), test); cause(err) != mib.FailCauseInternalError {
 		t.Errorf("a root that others may not enter: %v", err)
 	}
 	found := strings.Join(p.Unreachable(), "\n")
@@ -65,10 +65,10 @@ func TestFaultOfTheBoard(t *testing.T) {
 	}
 	// The board's own programs are the board's all the more.
 	p.As, p.SelfTestProgram, p.CheckProgram = nil, "/nowhere/selftest", "/nowhere/check"
-	if err := p.SelfTest(t.Context(), agent.SelfTest{Program: agent.Program{Bank: 1}}); cause(err) != procedure.CauseInternalError {
+	if err := p.SelfTest(t.Context(), agent.SelfTest{Program: agent.Program{Bank: 1}}); cause(err) != mib.FailCauseInternalError {
 		t.Errorf("no self-test of the board's: %v", err)
 	}
-	if err := p.CheckConfig(settings(1)); cause(err) != procedure.CauseInternalError {
+	if err := p.CheckConfig(settings(1)); cause(err) != mib.FailCauseInternalError {
 		t.Errorf("no check of the board's: %v", err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // placesName is the file in the folder of a device that keeps on which mounts and
@@ -35,7 +35,7 @@ type AbsentError struct {
 func (e *AbsentError) Error() string { return e.Path + " " + e.Why }
 
 // Cause is bankUnavailable.
-func (e *AbsentError) Cause() uint8 { return uint8(procedure.CauseBankUnavailable) }
+func (e *AbsentError) Cause() mib.FailCause { return mib.FailCauseBankUnavailable }
 
 // place is what a part of a device was seen as.
 type place struct {

@@ -15,6 +15,7 @@ import (
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // platform makes a board in temporary folders, without programs.
@@ -222,7 +223,7 @@ func TestCheckConfig(t *testing.T) {
 		t.Errorf("good data: %v", err)
 	}
 	bad := config.Set{config.UserData: config.WithHeader(config.UserData, 1, nil)}
-	if err := p.CheckConfig(bad); cause(err) != procedure.CauseConfigParseError || !strings.Contains(err.Error(), "port 1 unknown") {
+	if err := p.CheckConfig(bad); cause(err) != mib.FailCauseConfigParseError || !strings.Contains(err.Error(), "port 1 unknown") {
 		t.Errorf("bad data: %v", err)
 	}
 	if left, err := os.ReadDir(p.Work); err != nil || len(left) != 0 {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
 )
 
 // Runner runs a conversion program, PROGRAM FROM TO INDIR OUTDIR: it reads the
@@ -37,12 +39,12 @@ func Convert(ctx context.Context, r Runner, fs afero.Fs, dir string, from, to ui
 	if format, err := set.Format(); err != nil {
 		return nil, err
 	} else if format != from {
-		return nil, fail(CauseFormatMismatch, "", fmt.Errorf("the files are in format %d, not in %d", format, from))
+		return nil, fail(mib.FailCauseConfigFormatMismatch, "", fmt.Errorf("the files are in format %d, not in %d", format, from))
 	}
 	maxFile = cmp.Or(maxFile, DefaultMaxFile)
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
 	if err := writeCopy(fs, in, out, set); err != nil {
-		return nil, failWrite(CauseWriteError, "", fmt.Errorf("copy for the conversion: %w", err))
+		return nil, failWrite(mib.FailCauseWriteError, "", fmt.Errorf("copy for the conversion: %w", err))
 	}
 	if err := r.Convert(ctx, from, to, in, out); err != nil {
 		return nil, fail(convertCause(err), "", fmt.Errorf("conversion from format %d to %d: %w", from, to, err))
@@ -55,19 +57,19 @@ func Convert(ctx context.Context, r Runner, fs afero.Fs, dir string, from, to ui
 		}
 	}
 	if err != nil {
-		return nil, fail(CauseConvertFailed, "", fmt.Errorf("conversion from format %d to %d: %w", from, to, err))
+		return nil, fail(mib.FailCauseConvertFailed, "", fmt.Errorf("conversion from format %d to %d: %w", from, to, err))
 	}
 	return result, nil
 }
 
-func convertCause(err error) Cause {
+func convertCause(err error) mib.FailCause {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return causeOf(err, CauseConvertTimeout)
+		return causeOf(err, mib.FailCauseConvertTimeout)
 	case errors.Is(err, iofs.ErrNotExist):
-		return causeOf(err, CauseConvertToolMissing)
+		return causeOf(err, mib.FailCauseConvertToolMissing)
 	}
-	return causeOf(err, CauseConvertFailed)
+	return causeOf(err, mib.FailCauseConvertFailed)
 }
 
 // writeCopy writes files that nobody needs after the conversion: they need not

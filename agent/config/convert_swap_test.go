@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent/config"
+	"example.com/iad/mib"
 )
 
 // swapping replaces a file once somebody has looked at it.
@@ -45,7 +46,7 @@ func TestConvertReadsWhatItLookedAt(t *testing.T) {
 			return make(name)
 		}}
 		got, err := config.Convert(t.Context(), rewrite(fs, nil), fs, t.TempDir(), 1, 2, files(1, "text", config.UserData), 0)
-		if cause(err) != config.CauseConvertFailed || got != nil {
+		if cause(err) != mib.FailCauseConvertFailed || got != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
@@ -63,7 +64,7 @@ func TestConvertRefusesLinkedResults(t *testing.T) {
 		return errors.Join(os.Remove(out), os.Symlink(elsewhere, out))
 	})
 	got, err := config.Convert(t.Context(), program, afero.NewOsFs(), t.TempDir(), 1, 2, files(1, "text", config.UserData), 0)
-	if cause(err) != config.CauseConvertFailed || got != nil {
+	if cause(err) != mib.FailCauseConvertFailed || got != nil {
 		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent/config"
+	"example.com/iad/mib"
 )
 
 // runner is a conversion program as a function.
@@ -94,7 +95,7 @@ func TestConvertRefusesResults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mem := afero.NewMemMapFs()
 			set, err := config.Convert(t.Context(), rewrite(mem, change), mem, "", 1, 2, files(1, "text", config.UserData, config.PortData), 4096)
-			if cause(err) != config.CauseConvertFailed || set != nil {
+			if cause(err) != mib.FailCauseConvertFailed || set != nil {
 				t.Errorf("%v, %v; want convertFailed", set, err)
 			}
 		})
@@ -104,13 +105,13 @@ func TestConvertRefusesResults(t *testing.T) {
 func TestConvertProgramFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error
-		want config.Cause
+		want mib.FailCause
 	}{
-		"failed":    {errors.New("exit status 3: line 7 not understood"), config.CauseConvertFailed},
-		"cancelled": {context.Canceled, config.CauseConvertFailed},
-		"timeout":   {fmt.Errorf("converter: %w", context.DeadlineExceeded), config.CauseConvertTimeout},
-		"missing":   {&os.PathError{Op: "exec", Path: "/conv", Err: fs.ErrNotExist}, config.CauseConvertToolMissing},
-		"own cause": {&config.Error{Code: config.CauseStorageFull, Err: fs.ErrNotExist}, config.CauseStorageFull},
+		"failed":    {errors.New("exit status 3: line 7 not understood"), mib.FailCauseConvertFailed},
+		"cancelled": {context.Canceled, mib.FailCauseConvertFailed},
+		"timeout":   {fmt.Errorf("converter: %w", context.DeadlineExceeded), mib.FailCauseConvertTimeout},
+		"missing":   {&os.PathError{Op: "exec", Path: "/conv", Err: fs.ErrNotExist}, mib.FailCauseConvertToolMissing},
+		"own cause": {&config.Error{Code: mib.FailCauseStorageFull, Err: fs.ErrNotExist}, mib.FailCauseStorageFull},
 	} {
 		mem := afero.NewMemMapFs()
 		program := runner(func(context.Context, uint32, uint32, string, string) error { return c.err })
@@ -138,7 +139,7 @@ func TestConvertGivesWholeCopy(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, given, 0); cause(err) != config.CauseConvertFailed {
+	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, given, 0); cause(err) != mib.FailCauseConvertFailed {
 		t.Errorf("a program that writes nothing: %v", err)
 	}
 	if diff := cmp.Diff(given, seen); diff != "" {
@@ -156,7 +157,7 @@ func TestConvertDoesNotFollowLinks(t *testing.T) {
 		return os.Symlink(secret, filepath.Join(out, "userData"))
 	})
 	set, err := config.Convert(t.Context(), program, afero.NewOsFs(), dir, 1, 2, files(1, "x", config.UserData), 0)
-	if cause(err) != config.CauseConvertFailed {
+	if cause(err) != mib.FailCauseConvertFailed {
 		t.Errorf("%q, %v", set, err)
 	}
 }
@@ -167,17 +168,17 @@ func TestConvertBadInput(t *testing.T) {
 		return nil
 	})
 	mem := afero.NewMemMapFs()
-	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, files(3, "x"), 0); cause(err) != config.CauseFormatMismatch {
+	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, files(3, "x"), 0); cause(err) != mib.FailCauseConfigFormatMismatch {
 		t.Errorf("data in another format: %v", err)
 	}
-	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, config.Set{}, 0); cause(err) != config.CauseReadError {
+	if _, err := config.Convert(t.Context(), program, mem, "", 1, 2, config.Set{}, 0); cause(err) != mib.FailCauseConfigReadError {
 		t.Errorf("no data: %v", err)
 	}
 	full := &faulty{Fs: mem, match: "in", err: syscall.ENOSPC}
-	if _, err := config.Convert(t.Context(), program, full, "", 1, 2, files(1, "x"), 0); cause(err) != config.CauseStorageFull {
+	if _, err := config.Convert(t.Context(), program, full, "", 1, 2, files(1, "x"), 0); cause(err) != mib.FailCauseStorageFull {
 		t.Errorf("full disk: %v", err)
 	}
-	if _, err := config.Convert(t.Context(), program, afero.NewReadOnlyFs(mem), "w", 1, 2, files(1, "x"), 0); cause(err) != config.CauseWriteError {
+	if _, err := config.Convert(t.Context(), program, afero.NewReadOnlyFs(mem), "w", 1, 2, files(1, "x"), 0); cause(err) != mib.FailCauseWriteError {
 		t.Errorf("disk that cannot be written: %v", err)
 	}
 }

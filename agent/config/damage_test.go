@@ -14,6 +14,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 func TestDamageIsSetAside(t *testing.T) {
@@ -107,13 +108,13 @@ func TestReadDamagedLater(t *testing.T) {
 	if err := afero.WriteFile(fs, "gen-00000001/userData", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Read(1); cause(err) != config.CauseReadError {
+	if _, err := s.Read(1); cause(err) != mib.FailCauseConfigReadError {
 		t.Errorf("read: %v", err)
 	}
-	if _, err := s.Stage(files(1, "y", config.PortData)); cause(err) != config.CauseReadError {
+	if _, err := s.Stage(files(1, "y", config.PortData)); cause(err) != mib.FailCauseConfigReadError {
 		t.Errorf("stage on damaged data: %v", err)
 	}
-	if _, err := s.Read(9); cause(err) != config.CauseReadError {
+	if _, err := s.Read(9); cause(err) != mib.FailCauseConfigReadError {
 		t.Errorf("read of what is not there: %v", err)
 	}
 }
@@ -165,20 +166,20 @@ func TestWriteErrors(t *testing.T) {
 	s := open(t, fs)
 	boot(t, s, 1, 0)
 	fs.match, fs.err = "current", syscall.EIO
-	if _, err := s.Stage(files(1, "a")); cause(err) != config.CauseWriteError {
+	if _, err := s.Stage(files(1, "a")); cause(err) != mib.FailCauseWriteError {
 		t.Errorf("stage without a pointer: %v", err)
 	}
 	fs.match = ""
 	put(t, s, files(1, "a"))
 	fs.match = filepath.Join("gen-00000002", "userData")
-	if _, err := s.Stage(files(1, "b")); cause(err) != config.CauseWriteError {
+	if _, err := s.Stage(files(1, "b")); cause(err) != mib.FailCauseWriteError {
 		t.Errorf("stage: %v", err)
 	}
 	if _, err := fs.Stat("gen-00000002"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what was written before the error: %v", err)
 	}
 	fs.err = syscall.ENOSPC
-	if _, err := s.Stage(files(1, "b")); cause(err) != config.CauseStorageFull {
+	if _, err := s.Stage(files(1, "b")); cause(err) != mib.FailCauseStorageFull {
 		t.Errorf("stage on a full disk: %v", err)
 	}
 	fs.match = ""
@@ -187,7 +188,7 @@ func TestWriteErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs.match, fs.err = "current", syscall.EIO
-	if _, err := staged.Commit(noon); cause(err) != config.CauseSaveError {
+	if _, err := staged.Commit(noon); cause(err) != mib.FailCauseConfigSaveError {
 		t.Errorf("commit: %v", err)
 	}
 	if n := s.InForce().Number; n != 1 {
@@ -206,14 +207,14 @@ func TestWriteErrors(t *testing.T) {
 	}
 	fs.match, fs.err = "deleted", syscall.EROFS
 	put(t, s, files(1, "d"))
-	if err := s.Prune(); cause(err) != config.CauseWriteError {
+	if err := s.Prune(); cause(err) != mib.FailCauseWriteError {
 		t.Errorf("prune: %v", err)
 	}
 	if staged, err = s.Stage(files(1, "e")); err != nil {
 		t.Fatal(err)
 	}
 	fs.match = "gen-0000"
-	if err := staged.Discard(); cause(err) != config.CauseWriteError {
+	if err := staged.Discard(); cause(err) != mib.FailCauseWriteError {
 		t.Errorf("discard: %v", err)
 	}
 }
@@ -226,7 +227,7 @@ func TestBootOnFullDisk(t *testing.T) {
 	boot(t, s, 2, 0)
 	fs.match, fs.err = "current", syscall.ENOSPC
 	g, err := s.Boot(1, 1)
-	if g.Number != 1 || cause(err) != config.CauseStorageFull {
+	if g.Number != 1 || cause(err) != mib.FailCauseStorageFull {
 		t.Errorf("generation %d, %v", g.Number, err)
 	}
 	if n := s.InForce().Number; n != 1 {
@@ -310,7 +311,7 @@ func TestReadErrorOfOneStart(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	missing := afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(t.TempDir(), "none"))
-	if _, _, err := config.Open(missing, config.Options{}); cause(err) != config.CauseReadError {
+	if _, _, err := config.Open(missing, config.Options{}); cause(err) != mib.FailCauseConfigReadError {
 		t.Errorf("open without a folder: %v", err)
 	}
 	// What cannot be read now stays where it is.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"example.com/iad/mib"
 )
 
 // Kind is a kind of configuration data; the numbers are those of
@@ -63,7 +65,7 @@ const (
 // FORMAT": KIND is a name of IadUpgFileType, FORMAT a number from 1 to
 // 4294967295. Words are separated by blanks or tabs; the line may end with CR
 // LF. A byte order mark is refused: the software gets the file byte for byte, and
-// may not know the mark. The error is an *Error with CauseParseError.
+// may not know the mark. The error is an *Error with mib.FailCauseConfigParseError.
 func ParseHeader(data []byte) (Kind, uint32, error) {
 	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
 		if bytes.HasPrefix(data, []byte(mark)) {
@@ -112,29 +114,29 @@ func (s Set) Kinds() []Kind {
 }
 
 // Format returns the format that all files of the set are in. The error is an
-// *Error: CauseParseError if a first line is wrong or names another kind than
-// the file is filed under, CauseFormatMismatch if formats differ, CauseReadError
+// *Error: mib.FailCauseConfigParseError if a first line is wrong or names another kind than
+// the file is filed under, mib.FailCauseConfigFormatMismatch if formats differ, mib.FailCauseConfigReadError
 // if the set is empty.
 func (s Set) Format() (uint32, error) {
 	var common uint32
 	for _, kind := range s.Kinds() {
 		named, format, err := ParseHeader(s[kind])
 		if err != nil {
-			return 0, fail(CauseParseError, kind.String(), err)
+			return 0, fail(mib.FailCauseConfigParseError, kind.String(), err)
 		}
 		if named != kind {
-			return 0, fail(CauseParseError, kind.String(), fmt.Errorf("the file is of kind %s by its first line", named))
+			return 0, fail(mib.FailCauseConfigParseError, kind.String(), fmt.Errorf("the file is of kind %s by its first line", named))
 		}
 		if common == 0 {
 			common = format
 		}
 		if format != common {
-			return 0, fail(CauseFormatMismatch, kind.String(),
+			return 0, fail(mib.FailCauseConfigFormatMismatch, kind.String(),
 				fmt.Errorf("the file is in format %d, others are in format %d; take all from one backup", format, common))
 		}
 	}
 	if common == 0 {
-		return 0, fail(CauseReadError, "", fmt.Errorf("there is no configuration data"))
+		return 0, fail(mib.FailCauseConfigReadError, "", fmt.Errorf("there is no configuration data"))
 	}
 	return common, nil
 }

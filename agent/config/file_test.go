@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"example.com/iad/agent/config"
+	"example.com/iad/mib"
 )
 
 // cause returns the failure cause that err carries, 0 if it carries none.
-func cause(err error) config.Cause {
-	var carrier interface{ Cause() uint8 }
+func cause(err error) mib.FailCause {
+	var carrier interface{ Cause() mib.FailCause }
 	if errors.As(err, &carrier) {
-		return config.Cause(carrier.Cause())
+		return carrier.Cause()
 	}
 	return 0
 }
@@ -45,7 +46,7 @@ func TestParseHeader(t *testing.T) {
 		"iad-config userData 1" + strings.Repeat(" ", 200) + "\n",
 	} {
 		_, _, err := config.ParseHeader([]byte(bad))
-		if cause(err) != config.CauseParseError {
+		if cause(err) != mib.FailCauseConfigParseError {
 			t.Errorf("%q: %v, want configParseError", bad, err)
 		}
 		if marked := bad != "" && bad[0] > 0x7f; marked != strings.Contains(fmt.Sprint(err), "byte order mark") {
@@ -88,12 +89,12 @@ func TestSetFormat(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		set  config.Set
-		want config.Cause
+		want mib.FailCause
 	}{
-		"empty":      {config.Set{}, config.CauseReadError},
-		"mixed":      {config.Set{config.UserData: user, config.PortData: []byte("iad-config portData 1\n")}, config.CauseFormatMismatch},
-		"wrong kind": {config.Set{config.PortData: user}, config.CauseParseError},
-		"no header":  {config.Set{config.PortData: []byte("port = 1\n")}, config.CauseParseError},
+		"empty":      {config.Set{}, mib.FailCauseConfigReadError},
+		"mixed":      {config.Set{config.UserData: user, config.PortData: []byte("iad-config portData 1\n")}, mib.FailCauseConfigFormatMismatch},
+		"wrong kind": {config.Set{config.PortData: user}, mib.FailCauseConfigParseError},
+		"no header":  {config.Set{config.PortData: []byte("port = 1\n")}, mib.FailCauseConfigParseError},
 	} {
 		if _, err := c.set.Format(); cause(err) != c.want {
 			t.Errorf("%s: %v, want cause %d", name, err, c.want)
@@ -118,7 +119,7 @@ func FuzzParseHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		kind, format, err := config.ParseHeader(data)
 		if err != nil {
-			if cause(err) != config.CauseParseError {
+			if cause(err) != mib.FailCauseConfigParseError {
 				t.Fatalf("error without its cause: %v", err)
 			}
 			return

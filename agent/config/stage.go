@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // Staged is configuration data that are written but not in force. It is ended
@@ -23,9 +24,9 @@ type Staged struct {
 // force. Kinds that set lacks are taken from the generation in force if that is
 // in the same format. Data staged before and not committed are discarded.
 //
-// The error is an *Error: CauseParseError or what the Check of Options says,
-// CauseFormatMismatch if the files differ in format or are not in that of the
-// running software, CauseFileTooLarge, CauseStorageFull, CauseWriteError.
+// The error is an *Error: mib.FailCauseConfigParseError or what the Check of Options says,
+// mib.FailCauseConfigFormatMismatch if the files differ in format or are not in that of the
+// running software, mib.FailCauseFileTooLarge, mib.FailCauseStorageFull, mib.FailCauseWriteError.
 func (s *Store) Stage(set Set) (*Staged, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +43,7 @@ func (s *Store) Stage(set Set) (*Staged, error) {
 		d.Files = append(d.Files, fileEntry{Kind: kind.String(), Size: int64(len(set[kind])), SHA256: sum[:]})
 	}
 	if err := s.write(d, set); err != nil {
-		return nil, failWrite(CauseWriteError, "", err)
+		return nil, failWrite(mib.FailCauseWriteError, "", err)
 	}
 	s.staged = &Staged{store: s, description: d, set: set}
 	return s.staged, nil
@@ -63,27 +64,27 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 		return nil, 0, err
 	}
 	if s.format != 0 && format != s.format {
-		return nil, 0, fail(CauseFormatMismatch, "",
+		return nil, 0, fail(mib.FailCauseConfigFormatMismatch, "",
 			fmt.Errorf("the files are in format %d, the running software's is %d; convert them first", format, s.format))
 	}
 	set = maps.Clone(set)
 	if current, ok := s.generations[s.current()]; ok && current.Format == format {
 		held, err := s.read(current)
 		if err != nil {
-			return nil, 0, fail(CauseReadError, "", fmt.Errorf("configuration data in force: %w", err))
+			return nil, 0, fail(mib.FailCauseConfigReadError, "", fmt.Errorf("configuration data in force: %w", err))
 		}
 		maps.DeleteFunc(held, func(k Kind, _ []byte) bool { _, given := set[k]; return given })
 		maps.Copy(set, held)
 	}
 	for kind, data := range set {
 		if int64(len(data)) > s.opt.MaxFile {
-			return nil, 0, fail(CauseFileTooLarge, kind.String(),
+			return nil, 0, fail(mib.FailCauseFileTooLarge, kind.String(),
 				fmt.Errorf("%d octets; a configuration file has %d at most", len(data), s.opt.MaxFile))
 		}
 	}
 	if s.opt.Check != nil {
 		if err := s.opt.Check(set); err != nil {
-			return nil, 0, fail(causeOf(err, CauseParseError), "", err)
+			return nil, 0, fail(causeOf(err, mib.FailCauseConfigParseError), "", err)
 		}
 	}
 	return set, format, nil
@@ -132,14 +133,14 @@ func (g *Staged) Generation() Generation { return g.description.generation() }
 func (g *Staged) Set() Set { return g.set }
 
 // Commit puts the staged data in force; now, unless zero, is noted as the time.
-// The error is an *Error with CauseSaveError or CauseStorageFull: then the data
+// The error is an *Error with mib.FailCauseConfigSaveError or mib.FailCauseStorageFull: then the data
 // in force before still are.
 func (g *Staged) Commit(now time.Time) (Generation, error) {
 	s := g.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.staged != g {
-		return Generation{}, fail(CauseSaveError, "", fmt.Errorf("generation %d is no longer staged", g.description.Number))
+		return Generation{}, fail(mib.FailCauseConfigSaveError, "", fmt.Errorf("generation %d is no longer staged", g.description.Number))
 	}
 	p := s.moved(g.description.Number)
 	p.Applied = now
@@ -168,7 +169,7 @@ func (g *Staged) Discard() error {
 	}
 	s.staged = nil
 	if err := durable.RemoveAll(s.fs, folder(g.description.Number)); err != nil {
-		return failWrite(CauseWriteError, "", err)
+		return failWrite(mib.FailCauseWriteError, "", err)
 	}
 	return nil
 }

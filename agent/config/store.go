@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // DefaultMaxFile is the limit of a configuration file, in octets, that Options
@@ -109,7 +110,7 @@ func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error)
 	s := &Store{fs: fs, opt: opt, generations: map[uint32]description{}, unread: map[uint32]bool{}}
 	names, err := afero.ReadDir(fs, ".")
 	if err != nil {
-		s.unreadable = fail(CauseReadError, "", fmt.Errorf("folder of the configuration data: %w", err))
+		s.unreadable = fail(mib.FailCauseConfigReadError, "", fmt.Errorf("folder of the configuration data: %w", err))
 		return s, nil, s.unreadable
 	}
 	findings = s.loadPointer(names)
@@ -262,8 +263,8 @@ func readFile(fs afero.Fs, name string, limit int64) ([]byte, error) {
 // force, the one before them, if it is of the format; else the defaults.
 // If the pointer, or what it pointed to, was lost, the newest whole generation
 // of the format takes its place. What was in force before stays on disk. An
-// error tells that the choice could not be recorded (CauseSaveError or
-// CauseStorageFull); it is in force all the same.
+// error tells that the choice could not be recorded (mib.FailCauseConfigSaveError or
+// mib.FailCauseStorageFull); it is in force all the same.
 //
 // If the one that counts could not be read when the store was opened, which may
 // be different at the next start, another one only stands in for it: nothing is
@@ -361,7 +362,7 @@ func (s *Store) savePointer(p pointer) error {
 		err = durable.SaveFrame(s.fs, pointerName, pointerMagic, pointerVersion, payload)
 	}
 	if err != nil {
-		return failWrite(CauseSaveError, "", fmt.Errorf("configuration data in force not recorded: %w", err))
+		return failWrite(mib.FailCauseConfigSaveError, "", fmt.Errorf("configuration data in force not recorded: %w", err))
 	}
 	s.recorded = true
 	return nil
@@ -386,7 +387,7 @@ func (s *Store) inForce() Generation {
 }
 
 // Read returns the files of generation number, an empty set for the defaults
-// (0). The error is an *Error with CauseReadError if the generation does not
+// (0). The error is an *Error with mib.FailCauseConfigReadError if the generation does not
 // exist or is no longer as it was written.
 func (s *Store) Read(number uint32) (Set, error) {
 	s.mu.Lock()
@@ -396,11 +397,11 @@ func (s *Store) Read(number uint32) (Set, error) {
 	}
 	d, ok := s.generations[number]
 	if !ok {
-		return nil, fail(CauseReadError, "", fmt.Errorf("there is no generation %d of the configuration data", number))
+		return nil, fail(mib.FailCauseConfigReadError, "", fmt.Errorf("there is no generation %d of the configuration data", number))
 	}
 	set, err := s.read(d)
 	if err != nil {
-		return nil, fail(CauseReadError, "", fmt.Errorf("generation %d of the configuration data: %w", number, err))
+		return nil, fail(mib.FailCauseConfigReadError, "", fmt.Errorf("generation %d of the configuration data: %w", number, err))
 	}
 	return set, nil
 }
@@ -459,7 +460,7 @@ func (s *Store) Before() (g Generation, ok bool) {
 // nor in keep: the software banks remember those. If neither the one in force nor the
 // one before holds settings, the newest one that does stays too: data that came from
 // an operator are not given up for those that came from defaults. The error is an
-// *Error with CauseWriteError.
+// *Error with mib.FailCauseWriteError.
 func (s *Store) Prune(keep ...uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -484,7 +485,7 @@ func (s *Store) Prune(keep ...uint32) error {
 		failures = append(failures, err)
 	}
 	if err := errors.Join(failures...); err != nil {
-		return fail(CauseWriteError, "", err)
+		return fail(mib.FailCauseWriteError, "", err)
 	}
 	return nil
 }

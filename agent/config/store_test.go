@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent/config"
+	"example.com/iad/mib"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -184,7 +185,7 @@ func TestDiscard(t *testing.T) {
 	if found, _ := afero.DirExists(fs, "gen-00000001"); found {
 		t.Error("discarded data are still there")
 	}
-	if _, err := staged.Commit(noon); cause(err) != config.CauseSaveError {
+	if _, err := staged.Commit(noon); cause(err) != mib.FailCauseConfigSaveError {
 		t.Errorf("commit of discarded data: %v", err)
 	}
 	replaced, err := s.Stage(files(1, "b"))
@@ -205,15 +206,15 @@ func TestStageRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		set   config.Set
 		check error
-		want  config.Cause
+		want  mib.FailCause
 	}{
-		"nothing":       {set: config.Set{}, want: config.CauseReadError},
-		"bad header":    {set: config.Set{config.UserData: []byte("x")}, want: config.CauseParseError},
-		"two formats":   {set: config.Set{config.UserData: files(1, "x")[config.UserData], config.PortData: files(2, "x")[config.PortData]}, want: config.CauseFormatMismatch},
-		"other format":  {set: files(2, "x"), want: config.CauseFormatMismatch},
-		"too large":     {set: files(1, strings.Repeat("x", 5000), config.UserData), want: config.CauseFileTooLarge},
-		"check":         {set: files(1, "x"), check: checked, want: config.CauseParseError},
-		"check's cause": {set: files(1, "x"), check: &config.Error{Code: config.CauseStorageFull, Err: checked}, want: config.CauseStorageFull},
+		"nothing":       {set: config.Set{}, want: mib.FailCauseConfigReadError},
+		"bad header":    {set: config.Set{config.UserData: []byte("x")}, want: mib.FailCauseConfigParseError},
+		"two formats":   {set: config.Set{config.UserData: files(1, "x")[config.UserData], config.PortData: files(2, "x")[config.PortData]}, want: mib.FailCauseConfigFormatMismatch},
+		"other format":  {set: files(2, "x"), want: mib.FailCauseConfigFormatMismatch},
+		"too large":     {set: files(1, strings.Repeat("x", 5000), config.UserData), want: mib.FailCauseFileTooLarge},
+		"check":         {set: files(1, "x"), check: checked, want: mib.FailCauseConfigParseError},
+		"check's cause": {set: files(1, "x"), check: &config.Error{Code: mib.FailCauseStorageFull, Err: checked}, want: mib.FailCauseStorageFull},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs := afero.NewMemMapFs()

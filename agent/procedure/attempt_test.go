@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // The operation waits for its delay, and can be aborted while it does.
@@ -14,20 +15,20 @@ func TestDelay(t *testing.T) {
 		if err := l.request(procedure.BackupConfig, delayed); err != nil {
 			t.Fatal(err)
 		}
-		l.expect(procedure.Waiting, procedure.PhaseNone, procedure.CauseNone)
+		l.expect(procedure.Waiting, procedure.PhaseNone, mib.FailCauseNone)
 		time.Sleep(59 * time.Second)
-		l.expect(procedure.Waiting, procedure.PhaseNone, procedure.CauseNone)
+		l.expect(procedure.Waiting, procedure.PhaseNone, mib.FailCauseNone)
 		time.Sleep(time.Second)
-		if op := l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone); op.Elapsed != 60 {
+		if op := l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone); op.Elapsed != 60 {
 			t.Errorf("elapsed %d s", op.Elapsed)
 		}
 		if err := l.request(procedure.BackupConfig, delayed); err != nil {
 			t.Fatal(err)
 		}
 		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborted, procedure.PhaseNone, procedure.CauseAbortedByManager)
+		l.expect(procedure.Aborted, procedure.PhaseNone, mib.FailCauseAbortedByManager)
 		time.Sleep(time.Hour)
-		l.expect(procedure.Aborted, procedure.PhaseNone, procedure.CauseAbortedByManager)
+		l.expect(procedure.Aborted, procedure.PhaseNone, mib.FailCauseAbortedByManager)
 	})
 }
 
@@ -44,18 +45,18 @@ func TestTimeLimit(t *testing.T) {
 			t.Errorf("time left %d, elapsed %d", s.TimeLeft(), s.Elapsed())
 		}
 		time.Sleep(20 * time.Second)
-		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseDeadlineExceeded)
+		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseDeadlineExceeded)
 		if s := l.now(); s.TimeLeft() != 0 || s.Elapsed() != 30 || s.History[0].Elapsed != 30 {
 			t.Errorf("time left %d, elapsed %d", s.TimeLeft(), s.Elapsed())
 		}
 
-		l.failing("put", coded(procedure.CauseServerBusy), coded(procedure.CauseServerBusy))
+		l.failing("put", coded(mib.FailCauseServerBusy), coded(mib.FailCauseServerBusy))
 		l.set(func() { delete(l.gates, "connect") })
 		if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.TimeLimit, p.Delay = 30, 29 }); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		l.expect(procedure.Failed, procedure.Transferring, procedure.CauseServerBusy) // no room for another attempt
+		l.expect(procedure.Failed, procedure.Transferring, mib.FailCauseServerBusy) // no room for another attempt
 
 		l.failing("apply", nil) // nothing: the gate is what matters
 		l.hold("apply")
@@ -63,12 +64,12 @@ func TestTimeLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute) // past the point of no return the limit does not count
-		l.expect(procedure.Running, procedure.Applying, procedure.CauseNone)
+		l.expect(procedure.Running, procedure.Applying, mib.FailCauseNone)
 		if left := l.now().TimeLeft(); left != 0 {
 			t.Errorf("time left %d", left)
 		}
 		l.release("apply")
-		l.expect(procedure.Succeeded, procedure.Applying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Applying, mib.FailCauseNone)
 	})
 }
 
@@ -88,20 +89,20 @@ func TestChosenLimit(t *testing.T) {
 // lets that make sense; the cause of the last attempt shows meanwhile.
 func TestRetries(t *testing.T) {
 	run(t, func(l *lab) {
-		l.failing("get", coded(procedure.CauseConnectionLost), coded(procedure.CauseServerUnreachable))
+		l.failing("get", coded(mib.FailCauseConnectionLost), coded(mib.FailCauseServerUnreachable))
 		l.begin(procedure.DownloadSoftware, 0)
-		op := l.expect(procedure.Waiting, procedure.Erasing, procedure.CauseConnectionLost)
-		if op.Attempt != 1 || op.Advice() != procedure.RetryNow || op.Text == "" {
+		op := l.expect(procedure.Waiting, procedure.Erasing, mib.FailCauseConnectionLost)
+		if op.Attempt != 1 || op.Advice() != mib.RetryAdviceRetryNow || op.Text == "" {
 			t.Errorf("attempt %d, advice %s, text %q", op.Attempt, op.Advice(), op.Text)
 		}
 		start := time.Now()
 		time.Sleep(time.Second)
-		op = l.expect(procedure.Waiting, procedure.Erasing, procedure.CauseServerUnreachable)
+		op = l.expect(procedure.Waiting, procedure.Erasing, mib.FailCauseServerUnreachable)
 		if op.Attempt != 2 {
 			t.Errorf("attempt %d", op.Attempt)
 		}
 		time.Sleep(time.Minute)
-		op = l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+		op = l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 		if op.Attempt != 3 || op.Text != "" {
 			t.Errorf("attempt %d, text %q", op.Attempt, op.Text)
 		}
@@ -111,18 +112,18 @@ func TestRetries(t *testing.T) {
 	})
 	run(t, func(l *lab) {
 		for range 3 {
-			l.failing("connect", coded(procedure.CauseTransferTimeout))
+			l.failing("connect", coded(mib.FailCauseTransferTimeout))
 		}
 		l.begin(procedure.BackupConfig, 0)
 		time.Sleep(4 * time.Minute)
-		if op := l.expect(procedure.Failed, procedure.Connecting, procedure.CauseTransferTimeout); op.Attempt != 3 {
+		if op := l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseTransferTimeout); op.Attempt != 3 {
 			t.Errorf("attempt %d", op.Attempt)
 		}
 	})
-	for cause, step := range map[procedure.Cause]string{
-		procedure.CauseFileNotFound: "get", // fixFirst
-		procedure.CauseAuthFailed:   "connect",
-		procedure.CauseTLSFailed:    "connect",
+	for cause, step := range map[mib.FailCause]string{
+		mib.FailCauseFileNotFound: "get", // fixFirst
+		mib.FailCauseAuthFailed:   "connect",
+		mib.FailCauseTlsFailed:    "connect",
 	} {
 		run(t, func(l *lab) {
 			l.failing(step, coded(cause))
@@ -138,11 +139,11 @@ func TestRetries(t *testing.T) {
 // tried again.
 func TestAttemptsThatWereMade(t *testing.T) {
 	run(t, func(l *lab) {
-		l.failing("connect", coded(procedure.CauseServerBusy))
+		l.failing("connect", coded(mib.FailCauseServerBusy))
 		l.begin(procedure.BackupConfig, 0)
-		l.expect(procedure.Waiting, procedure.Connecting, procedure.CauseServerBusy)
+		l.expect(procedure.Waiting, procedure.Connecting, mib.FailCauseServerBusy)
 		l.begin(procedure.Abort, 0)
-		if op := l.expect(procedure.Aborted, procedure.Connecting, procedure.CauseAbortedByManager); op.Attempt != 1 {
+		if op := l.expect(procedure.Aborted, procedure.Connecting, mib.FailCauseAbortedByManager); op.Attempt != 1 {
 			t.Errorf("%d attempts", op.Attempt)
 		}
 		delayed := func(p *procedure.Params) { p.Delay = 60 }
@@ -167,9 +168,9 @@ func TestAttemptsThatWereMade(t *testing.T) {
 // Retries are for transfers: what fails elsewhere fails at once.
 func TestNoRetryOutsideTransfers(t *testing.T) {
 	run(t, func(l *lab) {
-		l.failing("check config", coded(procedure.CauseConfigSaveError)) // retryLater
+		l.failing("check config", coded(mib.FailCauseConfigSaveError)) // retryLater
 		l.begin(procedure.RecoverConfig, 0)
-		if op := l.expect(procedure.Failed, procedure.Applying, procedure.CauseConfigSaveError); op.Attempt != 1 || op.Advice() != procedure.RetryLater {
+		if op := l.expect(procedure.Failed, procedure.Applying, mib.FailCauseConfigSaveError); op.Attempt != 1 || op.Advice() != mib.RetryAdviceRetryLater {
 			t.Errorf("attempt %d, advice %s", op.Attempt, op.Advice())
 		}
 	})
@@ -217,10 +218,10 @@ func TestAbort(t *testing.T) {
 				l.other = true
 				l.hold(c.step)
 				l.begin(c.kind, c.options)
-				l.expect(procedure.Running, c.phase, procedure.CauseNone)
+				l.expect(procedure.Running, c.phase, mib.FailCauseNone)
 				err := l.request(procedure.Abort, func(p *procedure.Params) { p.TargetOp, p.Owner = 1, "me" })
 				if !c.stoppable {
-					l.refused(err, procedure.Inconsistent, procedure.CauseNotPermitted)
+					l.refused(err, procedure.Inconsistent, mib.FailCauseNotPermitted)
 					l.release(c.step)
 					if op := l.now().Op; op.State != procedure.Succeeded {
 						t.Errorf("%s, %s", op.State, op.Text)
@@ -230,7 +231,7 @@ func TestAbort(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				op := l.expect(procedure.Aborted, c.phase, procedure.CauseAbortedByManager)
+				op := l.expect(procedure.Aborted, c.phase, mib.FailCauseAbortedByManager)
 				if op.Text != "aborted by me" || op.Kind != c.kind || op.ID != 1 || op.Percent == 100 {
 					t.Errorf("operation %+v", op)
 				}
@@ -268,11 +269,11 @@ func TestAbortHoldsThePointOfNoReturn(t *testing.T) {
 				if err := r.Undo(); err != nil {
 					t.Fatal(err)
 				}
-				l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
+				l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
 				return
 			}
 			r.Done()
-			l.expect(procedure.Aborted, procedure.Switching, procedure.CauseAbortedByManager)
+			l.expect(procedure.Aborted, procedure.Switching, mib.FailCauseAbortedByManager)
 			if l.calls["activate"] != 0 {
 				t.Error("switched after the abort")
 			}
@@ -295,7 +296,7 @@ func TestAbortTooSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Done()
-		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 	})
 }
 
@@ -307,13 +308,13 @@ func TestAborting(t *testing.T) {
 		l.hold("connect")
 		l.begin(procedure.BackupConfig, 0)
 		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborting, procedure.Connecting, procedure.CauseNone)
+		l.expect(procedure.Aborting, procedure.Connecting, mib.FailCauseNone)
 		l.begin(procedure.Abort, 0)
-		l.refused(l.request(procedure.Reset, nil), procedure.Inconsistent, procedure.CauseBusy)
+		l.refused(l.request(procedure.Reset, nil), procedure.Inconsistent, mib.FailCauseBusy)
 		time.Sleep(time.Hour) // the time limit does not make it failed
-		l.expect(procedure.Aborting, procedure.Connecting, procedure.CauseNone)
+		l.expect(procedure.Aborting, procedure.Connecting, mib.FailCauseNone)
 		l.release("connect")
-		l.expect(procedure.Aborted, procedure.Connecting, procedure.CauseAbortedByManager)
+		l.expect(procedure.Aborted, procedure.Connecting, mib.FailCauseAbortedByManager)
 	})
 }
 
@@ -327,10 +328,10 @@ func TestExpiredWorkIsWaitedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
-		l.expect(procedure.Running, procedure.Connecting, procedure.CauseNone)
-		l.refused(l.request(procedure.Abort, nil), procedure.Inconsistent, procedure.CauseNotPermitted)
+		l.expect(procedure.Running, procedure.Connecting, mib.FailCauseNone)
+		l.refused(l.request(procedure.Abort, nil), procedure.Inconsistent, mib.FailCauseNotPermitted)
 		l.release("connect")
-		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseDeadlineExceeded)
+		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseDeadlineExceeded)
 	})
 }
 
@@ -340,24 +341,24 @@ func TestVersionAskedFor(t *testing.T) {
 		return func(p *procedure.Params) { p.Version, p.Options = v, o }
 	}
 	run(t, func(l *lab) {
-		l.failing("connect", coded(procedure.CauseServerUnreachable)) // is not asked
+		l.failing("connect", coded(mib.FailCauseServerUnreachable)) // is not asked
 		if err := l.request(procedure.DownloadSoftware, version("2.0.0", 0)); err != nil {
 			t.Fatal(err)
 		}
-		op := l.expect(procedure.Succeeded, procedure.Checking, procedure.CauseNone)
+		op := l.expect(procedure.Succeeded, procedure.Checking, mib.FailCauseNone)
 		if op.Bank != 2 || op.NewVersion != "2.0.0" || l.calls["connect"] != 0 {
 			t.Errorf("bank %d, version %s", op.Bank, op.NewVersion)
 		}
 		if err := l.request(procedure.DownloadSoftware, version("1.0.0", 0)); err != nil {
 			t.Fatal(err)
 		}
-		l.expect(procedure.Failed, procedure.Checking, procedure.CauseAlreadyInstalled)
+		l.expect(procedure.Failed, procedure.Checking, mib.FailCauseAlreadyInstalled)
 	})
 	run(t, func(l *lab) {
 		if err := l.request(procedure.DownloadSoftware, version("2.0.0", procedure.ThenActivate)); err != nil {
 			t.Fatal(err)
 		}
-		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
 		if l.calls["connect"] != 0 || l.calls["activate"] != 1 {
 			t.Errorf("calls %v", l.calls)
 		}
@@ -374,7 +375,7 @@ func TestVersionAskedFor(t *testing.T) {
 		if err := l.request(procedure.Activate, version("3.0.0", 0)); err != nil {
 			t.Fatal(err)
 		}
-		l.expect(procedure.Failed, procedure.Checking, procedure.CauseVersionMismatch)
+		l.expect(procedure.Failed, procedure.Checking, mib.FailCauseVersionMismatch)
 	})
 }
 
@@ -404,7 +405,7 @@ func TestCallsInProgress(t *testing.T) {
 				if force != 0 {
 					want = procedure.Restarting
 				}
-				if op.State != want || force == 0 && (op.Cause != procedure.CauseServiceInUse || l.calls["activate"]+l.calls["restore"]+l.calls["apply"] != 0) {
+				if op.State != want || force == 0 && (op.Cause != mib.FailCauseServiceInUse || l.calls["activate"]+l.calls["restore"]+l.calls["apply"] != 0) {
 					t.Errorf("%s %s: %s, cause %s, calls %v", k, o, op.State, op.Cause, l.calls)
 				}
 				if force != 0 {
@@ -424,7 +425,7 @@ func TestRestoreNeedsNoRestart(t *testing.T) {
 		}
 		l.inUse = 1
 		l.begin(procedure.RestoreOldSoftware, 0)
-		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
 		if s := l.now(); s.Banks.Next != 1 || s.ResetRequired() || s.Op.Bank != 1 || l.calls["selftest"] != 0 {
 			t.Errorf("next %d, bank %d, self-tests %d", s.Banks.Next, s.Op.Bank, l.calls["selftest"])
 		}

@@ -11,102 +11,18 @@ import (
 	"example.com/iad/mib"
 )
 
-// Cause is why an operation failed or a request was refused.
-type Cause = mib.FailCause
-
-// Failure causes; IadUpgFailCause says what each of them means.
-const (
-	CauseNone                 = mib.FailCauseNone
-	CauseOther                = mib.FailCauseOther
-	CauseUnsupported          = mib.FailCauseUnsupported
-	CauseBadRequest           = mib.FailCauseBadRequest
-	CauseBusy                 = mib.FailCauseBusy
-	CauseNotPermitted         = mib.FailCauseNotPermitted
-	CauseUnsupportedProtocol  = mib.FailCauseUnsupportedProtocol
-	CauseIncompatibleHardware = mib.FailCauseIncompatibleHardware
-	CauseDowngradeRefused     = mib.FailCauseDowngradeRefused
-	CauseAlreadyInstalled     = mib.FailCauseAlreadyInstalled
-	CausePreconditionMissing  = mib.FailCausePreconditionMissing
-	CauseServiceInUse         = mib.FailCauseServiceInUse
-	CauseNameNotResolved      = mib.FailCauseNameNotResolved
-	CauseServerUnreachable    = mib.FailCauseServerUnreachable
-	CauseServerBusy           = mib.FailCauseServerBusy
-	CauseAuthFailed           = mib.FailCauseAuthFailed
-	CauseFileNotFound         = mib.FailCauseFileNotFound
-	CauseAccessDenied         = mib.FailCauseAccessDenied
-	CauseRemoteStorageFull    = mib.FailCauseRemoteStorageFull
-	CauseRemoteFileExists     = mib.FailCauseRemoteFileExists
-	CauseTransferTimeout      = mib.FailCauseTransferTimeout
-	CauseConnectionLost       = mib.FailCauseConnectionLost
-	CauseProtocolError        = mib.FailCauseProtocolError
-	CauseFileTooLarge         = mib.FailCauseFileTooLarge
-	CauseSizeMismatch         = mib.FailCauseSizeMismatch
-	CauseTLSFailed            = mib.FailCauseTlsFailed
-	CauseBadFormat            = mib.FailCauseBadFormat
-	CauseDigestMismatch       = mib.FailCauseDigestMismatch
-	CauseSignatureInvalid     = mib.FailCauseSignatureInvalid
-	CauseSignerUntrusted      = mib.FailCauseSignerUntrusted
-	CauseVersionMismatch      = mib.FailCauseVersionMismatch
-	CauseNoMemory             = mib.FailCauseNoMemory
-	CauseStorageFull          = mib.FailCauseStorageFull
-	CauseEraseError           = mib.FailCauseEraseError
-	CauseWriteError           = mib.FailCauseWriteError
-	CauseReadBackMismatch     = mib.FailCauseReadBackMismatch
-	CauseBankUnavailable      = mib.FailCauseBankUnavailable
-	CauseBootFlagError        = mib.FailCauseBootFlagError
-	CauseBootFailed           = mib.FailCauseBootFailed
-	CauseSelfTestFailed       = mib.FailCauseSelfTestFailed
-	CauseConfirmTimeout       = mib.FailCauseConfirmTimeout
-	CauseWatchdogReset        = mib.FailCauseWatchdogReset
-	CauseNoFallback           = mib.FailCauseNoFallback
-	CauseRollbackFailed       = mib.FailCauseRollbackFailed
-	CauseConfigReadError      = mib.FailCauseConfigReadError
-	CauseConfigParseError     = mib.FailCauseConfigParseError
-	CauseConfigFormatMismatch = mib.FailCauseConfigFormatMismatch
-	CauseConvertFailed        = mib.FailCauseConvertFailed
-	CauseConvertTimeout       = mib.FailCauseConvertTimeout
-	CauseConvertToolMissing   = mib.FailCauseConvertToolMissing
-	CauseConfigApplyError     = mib.FailCauseConfigApplyError
-	CauseConfigSaveError      = mib.FailCauseConfigSaveError
-	CauseAbortedByManager     = mib.FailCauseAbortedByManager
-	CauseAbortedLocally       = mib.FailCauseAbortedLocally
-	CauseDeadlineExceeded     = mib.FailCauseDeadlineExceeded
-	CauseInterrupted          = mib.FailCauseInterrupted
-	CauseInternalError        = mib.FailCauseInternalError
-)
-
-// Causes lists the failure causes in ascending order.
-func Causes() []Cause { return mib.FailCauses() }
-
-// Advice is what the device thinks of trying again.
-type Advice = mib.RetryAdvice
-
-// Advice on trying again.
-const (
-	NotApplicable = mib.RetryAdviceNotApplicable
-	RetryNow      = mib.RetryAdviceRetryNow
-	RetryLater    = mib.RetryAdviceRetryLater
-	FixFirst      = mib.RetryAdviceFixFirst
-	DoNotRetry    = mib.RetryAdviceDoNotRetry
-	RestoreFirst  = mib.RetryAdviceRestoreFirst
-)
-
-// AdviceFor returns the advice for a cause, retryLater for one that is not in
-// the module.
-func AdviceFor(c Cause) Advice { return c.Advice() }
-
 // Failure is an error with the cause that the wire needs.
 type Failure struct {
-	Code Cause
+	Code mib.FailCause
 	Text string
 }
 
 func (f *Failure) Error() string { return f.Text }
 
 // Cause returns the number of IadUpgFailCause.
-func (f *Failure) Cause() uint8 { return uint8(f.Code) }
+func (f *Failure) Cause() mib.FailCause { return f.Code }
 
-func failure(c Cause, text string) *Failure { return &Failure{Code: c, Text: cut(text)} }
+func failure(c mib.FailCause, text string) *Failure { return &Failure{Code: c, Text: cut(text)} }
 
 // classify turns any error into a Failure: that of the error's own cause if it
 // has one, else internalError.
@@ -117,15 +33,15 @@ func classify(err error) *Failure {
 	}
 	var coded interface {
 		error
-		Cause() uint8
+		Cause() mib.FailCause
 	}
 	switch {
 	case errors.As(err, &coded):
-		return &Failure{Code: Cause(coded.Cause()), Text: cut(coded.Error())}
+		return &Failure{Code: coded.Cause(), Text: cut(coded.Error())}
 	case errors.Is(err, context.DeadlineExceeded):
-		return failure(CauseDeadlineExceeded, "the time limit has passed")
+		return failure(mib.FailCauseDeadlineExceeded, "the time limit has passed")
 	}
-	return &Failure{Code: CauseInternalError, Text: cut(err.Error())}
+	return &Failure{Code: mib.FailCauseInternalError, Text: cut(err.Error())}
 }
 
 // maxText is the size limit of the texts of IAD-UPGRADE-MIB in octets.

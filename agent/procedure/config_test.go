@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // What is wrong with configuration files is told apart, and nothing is applied.
@@ -21,25 +22,25 @@ func TestConfigurationFailures(t *testing.T) {
 		kind    procedure.Kind
 		options procedure.Options
 		prepare func(*lab)
-		cause   procedure.Cause
+		cause   mib.FailCause
 		phase   procedure.Phase
 	}{
-		{"too short", procedure.RecoverConfig, 0, portData(func(f *procedure.File) { f.Size = 5000 }), procedure.CauseSizeMismatch, procedure.Transferring},
-		{"other digest", procedure.RecoverConfig, 0, portData(func(f *procedure.File) { f.Digest = make([]byte, 32) }), procedure.CauseDigestMismatch, procedure.Transferring},
-		{"too long", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"] = make([]byte, 10001) }, procedure.CauseFileTooLarge, procedure.Transferring},
-		{"too long, not announced", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"], l.sizes = make([]byte, 10001), false }, procedure.CauseFileTooLarge, procedure.Transferring},
-		{"other kind", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"] = l.remote["userData"] }, procedure.CauseConfigParseError, procedure.Verifying},
-		{"other format", procedure.RecoverConfig, 0, func(l *lab) { l.config.Format = 2 }, procedure.CauseConfigFormatMismatch, procedure.Verifying},
+		{"too short", procedure.RecoverConfig, 0, portData(func(f *procedure.File) { f.Size = 5000 }), mib.FailCauseSizeMismatch, procedure.Transferring},
+		{"other digest", procedure.RecoverConfig, 0, portData(func(f *procedure.File) { f.Digest = make([]byte, 32) }), mib.FailCauseDigestMismatch, procedure.Transferring},
+		{"too long", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"] = make([]byte, 10001) }, mib.FailCauseFileTooLarge, procedure.Transferring},
+		{"too long, not announced", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"], l.sizes = make([]byte, 10001), false }, mib.FailCauseFileTooLarge, procedure.Transferring},
+		{"other kind", procedure.RecoverConfig, 0, func(l *lab) { l.remote["portData"] = l.remote["userData"] }, mib.FailCauseConfigParseError, procedure.Verifying},
+		{"other format", procedure.RecoverConfig, 0, func(l *lab) { l.config.Format = 2 }, mib.FailCauseConfigFormatMismatch, procedure.Verifying},
 		{"conversion", procedure.RecoverConfig, procedure.ConvertFirst, func(l *lab) {
 			l.config.Format = 2
-			l.failing("convert", coded(procedure.CauseConvertFailed))
-		}, procedure.CauseConvertFailed, procedure.Converting},
-		{"refused by the device", procedure.RecoverConfig, 0, fails("check config", coded(procedure.CauseConfigApplyError)), procedure.CauseConfigApplyError, procedure.Applying},
-		{"refused when applied", procedure.RecoverConfig, 0, fails("apply", coded(procedure.CauseConfigSaveError)), procedure.CauseConfigSaveError, procedure.Applying},
-		{"unknown error", procedure.ConvertConfig, 0, fails("other", errors.New("odd")), procedure.CauseInternalError, procedure.Checking},
-		{"gone since", procedure.ConvertConfig, 0, func(l *lab) { l.hold("other") }, procedure.CausePreconditionMissing, procedure.Checking},
-		{"cannot be collected", procedure.BackupConfig, 0, fails("collect", coded(procedure.CauseConfigReadError)), procedure.CauseConfigReadError, procedure.Collecting},
-		{"cannot be stored", procedure.BackupConfig, 0, fails("put", coded(procedure.CauseRemoteStorageFull)), procedure.CauseRemoteStorageFull, procedure.Transferring},
+			l.failing("convert", coded(mib.FailCauseConvertFailed))
+		}, mib.FailCauseConvertFailed, procedure.Converting},
+		{"refused by the device", procedure.RecoverConfig, 0, fails("check config", coded(mib.FailCauseConfigApplyError)), mib.FailCauseConfigApplyError, procedure.Applying},
+		{"refused when applied", procedure.RecoverConfig, 0, fails("apply", coded(mib.FailCauseConfigSaveError)), mib.FailCauseConfigSaveError, procedure.Applying},
+		{"unknown error", procedure.ConvertConfig, 0, fails("other", errors.New("odd")), mib.FailCauseInternalError, procedure.Checking},
+		{"gone since", procedure.ConvertConfig, 0, func(l *lab) { l.hold("other") }, mib.FailCausePreconditionMissing, procedure.Checking},
+		{"cannot be collected", procedure.BackupConfig, 0, fails("collect", coded(mib.FailCauseConfigReadError)), mib.FailCauseConfigReadError, procedure.Collecting},
+		{"cannot be stored", procedure.BackupConfig, 0, fails("put", coded(mib.FailCauseRemoteStorageFull)), mib.FailCauseRemoteStorageFull, procedure.Transferring},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -53,7 +54,7 @@ func TestConfigurationFailures(t *testing.T) {
 					l.release("other")
 				}
 				op := l.expect(procedure.Failed, c.phase, c.cause)
-				if op.Text == "" || op.Advice() != procedure.AdviceFor(c.cause) {
+				if op.Text == "" || op.Advice() != c.cause.Advice() {
 					t.Errorf("text %q, advice %s", op.Text, op.Advice())
 				}
 				if g := l.now().Config.Generation; g != 1 {
@@ -76,16 +77,16 @@ func TestExpectedFile(t *testing.T) {
 			s.Files[procedure.PortData-1].Size = uint32(len(l.remote["portData"]))
 		})
 		l.begin(procedure.RecoverConfig, 0)
-		l.expect(procedure.Succeeded, procedure.Applying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Applying, mib.FailCauseNone)
 	})
 }
 
 // A backup is read back; a server that does not let it is trusted, one that
 // returns something else is not.
 func TestBackupIsReadBack(t *testing.T) {
-	for cause, want := range map[procedure.Cause]procedure.State{
-		procedure.CauseFileNotFound: procedure.Succeeded, procedure.CauseAccessDenied: procedure.Succeeded,
-		procedure.CauseProtocolError: procedure.Waiting, // to try again
+	for cause, want := range map[mib.FailCause]procedure.State{
+		mib.FailCauseFileNotFound: procedure.Succeeded, mib.FailCauseAccessDenied: procedure.Succeeded,
+		mib.FailCauseProtocolError: procedure.Waiting, // to try again
 	} {
 		run(t, func(l *lab) {
 			l.failing("get", coded(cause))
@@ -104,8 +105,8 @@ func TestBackupIsReadBack(t *testing.T) {
 			}
 			l.set(func() { l.remote["userData"] = []byte(other) })
 			l.release("get")
-			l.expect(procedure.Failed, procedure.Verifying, procedure.CauseDigestMismatch)
-			if r := l.now().Files[procedure.UserData-1].Result; r != procedure.CauseDigestMismatch {
+			l.expect(procedure.Failed, procedure.Verifying, mib.FailCauseDigestMismatch)
+			if r := l.now().Files[procedure.UserData-1].Result; r != mib.FailCauseDigestMismatch {
 				t.Errorf("result of the file: %s", r)
 			}
 		})
@@ -163,18 +164,18 @@ func TestTextsFit(t *testing.T) {
 // Every cause has a name and advice; the numbers that the module does not have
 // count as other.
 func TestCauses(t *testing.T) {
-	for _, c := range procedure.Causes() {
-		if c.String() == "" || procedure.AdviceFor(c) < procedure.NotApplicable || procedure.AdviceFor(c).String() == "" {
-			t.Errorf("cause %d is %q, advice %s", c, c, procedure.AdviceFor(c))
+	for _, c := range mib.FailCauses() {
+		if c.String() == "" || c.Advice() < mib.RetryAdviceNotApplicable || c.Advice().String() == "" {
+			t.Errorf("cause %d is %q, advice %s", c, c, c.Advice())
 		}
 	}
 	// What an option or another parameter cures is not for ever.
-	for _, c := range []procedure.Cause{procedure.CauseDowngradeRefused, procedure.CauseAlreadyInstalled, procedure.CauseVersionMismatch} {
-		if a := procedure.AdviceFor(c); a != procedure.FixFirst {
+	for _, c := range []mib.FailCause{mib.FailCauseDowngradeRefused, mib.FailCauseAlreadyInstalled, mib.FailCauseVersionMismatch} {
+		if a := c.Advice(); a != mib.RetryAdviceFixFirst {
 			t.Errorf("%s: advice %s", c, a)
 		}
 	}
-	if procedure.AdviceFor(200) != procedure.AdviceFor(procedure.CauseOther) {
+	if mib.FailCause(200).Advice() != mib.FailCauseOther.Advice() {
 		t.Error("an unknown cause has its own advice")
 	}
 }
@@ -184,17 +185,17 @@ func TestCauses(t *testing.T) {
 func TestDigestOfAFailedTransfer(t *testing.T) {
 	want := sha256.Sum256(configFile(procedure.UserData, 1))
 	for _, c := range []struct {
-		cause   procedure.Cause
+		cause   mib.FailCause
 		prepare func(*lab)
 		digest  string
 	}{
-		{procedure.CauseDigestMismatch, func(l *lab) {
+		{mib.FailCauseDigestMismatch, func(l *lab) {
 			l.settings(func(s *procedure.Settings) { s.Files[procedure.UserData-1].Digest = make([]byte, 32) })
 		}, string(want[:])},
-		{procedure.CauseSizeMismatch, func(l *lab) {
+		{mib.FailCauseSizeMismatch, func(l *lab) {
 			l.settings(func(s *procedure.Settings) { s.Files[procedure.UserData-1].Size = 5000 })
 		}, string(want[:])},
-		{procedure.CauseConnectionLost, func(l *lab) { l.failing("read", nil, nil, coded(procedure.CauseConnectionLost)) }, ""},
+		{mib.FailCauseConnectionLost, func(l *lab) { l.failing("read", nil, nil, coded(mib.FailCauseConnectionLost)) }, ""},
 	} {
 		run(t, func(l *lab) {
 			c.prepare(l)
@@ -209,9 +210,9 @@ func TestDigestOfAFailedTransfer(t *testing.T) {
 		})
 	}
 	run(t, func(l *lab) {
-		l.failing("verify", coded(procedure.CauseSignatureInvalid))
+		l.failing("verify", coded(mib.FailCauseSignatureInvalid))
 		l.begin(procedure.DownloadSoftware, 0)
-		if r := l.now().Files[0]; r.Result != procedure.CauseSignatureInvalid || len(r.Digest) != 32 {
+		if r := l.now().Files[0]; r.Result != mib.FailCauseSignatureInvalid || len(r.Digest) != 32 {
 			t.Errorf("software: %+v", r)
 		}
 	})

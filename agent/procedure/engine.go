@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/iad/internal/clock"
+	"example.com/iad/mib"
 )
 
 // Config is what an Engine works with. Banks, Store, Fetcher, Device, Journal
@@ -114,7 +115,7 @@ func Open(cfg Config) (e *Engine, findings []error) {
 		calls: make(chan func()), poke: make(chan struct{}, 1), done: make(chan struct{}),
 		watchers: map[chan struct{}]struct{}{},
 		lock:     int32(rand.IntN(1 << 30)),
-		refusal:  Failure{Code: CauseNone},
+		refusal:  Failure{Code: mib.FailCauseNone},
 	}
 	var err error
 	if e.j, err = decodeJournal(cfg.JournalData); err != nil {

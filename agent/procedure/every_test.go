@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // Each row of the table of state changes is there because it happens.
@@ -28,7 +29,7 @@ func TestEveryTransitionIsTaken(t *testing.T) {
 	}
 	checkOnly := func(l *lab) { l.begin(procedure.BackupConfig, procedure.CheckOnly) }
 	fail := func(l *lab) {
-		l.failing("collect", coded(procedure.CauseConfigReadError))
+		l.failing("collect", coded(mib.FailCauseConfigReadError))
 		l.begin(procedure.BackupConfig, 0)
 	}
 	abort := func(l *lab) {
@@ -47,7 +48,7 @@ func TestEveryTransitionIsTaken(t *testing.T) {
 		})
 	}
 	scenario(func(l *lab) { // one attempt fails, another one succeeds
-		l.failing("connect", coded(procedure.CauseServerBusy))
+		l.failing("connect", coded(mib.FailCauseServerBusy))
 		l.begin(procedure.BackupConfig, 0)
 		time.Sleep(time.Minute)
 	})

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // coded is a failure of a port, as other packages have them.
-type coded procedure.Cause
+type coded mib.FailCause
 
-func (c coded) Error() string { return "cause " + procedure.Cause(c).String() }
-func (c coded) Cause() uint8  { return uint8(c) }
+func (c coded) Error() string        { return "cause " + mib.FailCause(c).String() }
+func (c coded) Cause() mib.FailCause { return mib.FailCause(c) }
 
 // lab is a device made of fakes around an engine. It lives in a bubble of
 // package synctest: time passes only when everybody waits.
@@ -91,8 +92,8 @@ func run(t *testing.T, f func(l *lab)) {
 			config: procedure.ConfigStatus{Generation: 1, Format: 1},
 		}
 		l.banks = procedure.BankStatus{Running: 1, Next: 1, Fallback: 1, Banks: [2]procedure.Bank{
-			{State: procedure.BankGood, Version: "1.0.0", NeedsReset: true, Cause: procedure.CauseNone},
-			{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: procedure.CauseNone},
+			{State: procedure.BankGood, Version: "1.0.0", NeedsReset: true, Cause: mib.FailCauseNone},
+			{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: mib.FailCauseNone},
 		}}
 		s := procedure.DefaultSettings()
 		s.Servers[0].AddressType, s.Servers[0].Address = 1, []byte{127, 0, 0, 1}
@@ -179,7 +180,7 @@ func (l *lab) boot(boot func(*procedure.BankStatus)) {
 
 // fellBack is what a boot leaves that gave software on trial up.
 func fellBack(b *procedure.BankStatus) {
-	b.Banks[1].State, b.Banks[1].Cause, b.Banks[1].Text = procedure.BankFailed, procedure.CauseBootFailed, "did not start"
+	b.Banks[1].State, b.Banks[1].Cause, b.Banks[1].Text = procedure.BankFailed, mib.FailCauseBootFailed, "did not start"
 	b.Running, b.Next, b.Fallback = 1, 1, 1
 }
 
@@ -290,7 +291,7 @@ func (l *lab) now() *procedure.Snapshot {
 }
 
 // expect checks the operation.
-func (l *lab) expect(s procedure.State, p procedure.Phase, c procedure.Cause) procedure.Operation {
+func (l *lab) expect(s procedure.State, p procedure.Phase, c mib.FailCause) procedure.Operation {
 	l.t.Helper()
 	op := l.now().Op
 	if op.State != s || op.Phase != p || op.Cause != c {
@@ -300,7 +301,7 @@ func (l *lab) expect(s procedure.State, p procedure.Phase, c procedure.Cause) pr
 }
 
 // refused checks a refusal.
-func (l *lab) refused(err error, v procedure.Verdict, c procedure.Cause) *procedure.Refusal {
+func (l *lab) refused(err error, v procedure.Verdict, c mib.FailCause) *procedure.Refusal {
 	l.t.Helper()
 	var r *procedure.Refusal
 	if !errors.As(err, &r) {

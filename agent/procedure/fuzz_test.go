@@ -6,20 +6,22 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // noFetcher, and what follows, answer as a device would that holds nothing.
 type noFetcher struct{ Fetcher }
 
 func (noFetcher) Open(context.Context, Server) (Files, error) {
-	return nil, failure(CauseServerUnreachable, "none")
+	return nil, failure(mib.FailCauseServerUnreachable, "none")
 }
 func (noFetcher) Supports(Protocol) bool        { return true }
 func (noStore) HasOther() bool                  { return false }
 func (noDevice) Calls() int                     { return 0 }
 func (noDevice) TakesOver() bool                { return false }
 func (noDevice) SelfTest(context.Context) error { return nil }
-func (noBanks) CheckFallback() (int, error)     { return 0, failure(CauseNoFallback, "none") }
+func (noBanks) CheckFallback() (int, error)     { return 0, failure(mib.FailCauseNoFallback, "none") }
 func (noBanks) Confirm() error                  { return nil }
 func (noBanks) Tested() error                   { return nil }
 
@@ -56,9 +58,9 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte(`{"op":{"kind":1,"state":1,"phase":1},"seq":1,"events":[{"seq":1,"type":2,"op":{"kind":1,"state":1,"phase":1}}]}`))
 	f.Add([]byte(`{"op":{"kind":1,"state":1,"phase":1},"trial":{"bank":2}}`))
 	j := newJournal()
-	j.Op = Operation{ID: 3, Kind: Activate, State: Running, Phase: Trying, Bank: 2, Cause: CauseNone}
-	j.addHistory(Operation{ID: 2, Kind: Reset, State: Succeeded, Phase: PhaseRestarting, Cause: CauseNone})
-	j.addEvent(Event{Type: EventStarted, Op: j.Op, Cause: CauseNone})
+	j.Op = Operation{ID: 3, Kind: Activate, State: Running, Phase: Trying, Bank: 2, Cause: mib.FailCauseNone}
+	j.addHistory(Operation{ID: 2, Kind: Reset, State: Succeeded, Phase: PhaseRestarting, Cause: mib.FailCauseNone})
+	j.addEvent(Event{Type: EventStarted, Op: j.Op, Cause: mib.FailCauseNone})
 	data, _ := json.Marshal(&j)
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // Operation is the running operation or else the last one, as journaled. Times
@@ -19,34 +21,34 @@ type Operation struct {
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
 	// Elapsed is how long it went on until this was written, in seconds.
-	Elapsed    uint32 `json:"elapsed"`
-	Attempt    uint32 `json:"attempt"` // the last one that began, 0: none
-	Percent    uint8  `json:"percent"`
-	File       string `json:"file"`
-	Done       uint64 `json:"done"`  // octets
-	Total      uint64 `json:"total"` // octets, 0: not known
-	Bank       int    `json:"bank"`  // 0: none
-	Cause      Cause  `json:"cause"`
-	Text       string `json:"text"`
-	OldVersion string `json:"old_version"`
-	NewVersion string `json:"new_version"`
+	Elapsed    uint32        `json:"elapsed"`
+	Attempt    uint32        `json:"attempt"` // the last one that began, 0: none
+	Percent    uint8         `json:"percent"`
+	File       string        `json:"file"`
+	Done       uint64        `json:"done"`  // octets
+	Total      uint64        `json:"total"` // octets, 0: not known
+	Bank       int           `json:"bank"`  // 0: none
+	Cause      mib.FailCause `json:"cause"`
+	Text       string        `json:"text"`
+	OldVersion string        `json:"old_version"`
+	NewVersion string        `json:"new_version"`
 }
 
-// Advice is what the device thinks of trying again.
-func (o *Operation) Advice() Advice {
+// Advice is the advice on trying again.
+func (o *Operation) Advice() mib.RetryAdvice {
 	if o.State == Succeeded {
-		return NotApplicable
+		return mib.RetryAdviceNotApplicable
 	}
-	return AdviceFor(o.Cause)
+	return o.Cause.Advice()
 }
 
 // FileResult is the read-only part of a row of iadUpgFileTable.
 type FileResult struct {
-	OpID   uint32 `json:"op"`
-	Result Cause  `json:"result"`
-	Size   uint64 `json:"size"`
-	Digest []byte `json:"digest"`
-	Format uint32 `json:"format"`
+	OpID   uint32        `json:"op"`
+	Result mib.FailCause `json:"result"`
+	Size   uint64        `json:"size"`
+	Digest []byte        `json:"digest"`
+	Format uint32        `json:"format"`
 }
 
 // Event is a row of iadUpgEventTable with what its notification carries.
@@ -56,10 +58,10 @@ type Event struct {
 	Time time.Time `json:"time"`
 	// Op is the operation as it was then; only Op.ID counts in the table, 0
 	// for none.
-	Op       Operation `json:"op"`
-	TimeLeft uint32    `json:"time_left,omitempty"`
-	Cause    Cause     `json:"cause"`
-	Text     string    `json:"text"`
+	Op       Operation     `json:"op"`
+	TimeLeft uint32        `json:"time_left,omitempty"`
+	Cause    mib.FailCause `json:"cause"`
+	Text     string        `json:"text"`
 	// Bank is the bank that bankSwitched and rolledBack tell of.
 	Bank          int           `json:"bank,omitempty"`
 	BankInfo      Bank          `json:"bank_info"`
@@ -101,9 +103,9 @@ type journal struct {
 }
 
 func newJournal() journal {
-	j := journal{Op: Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: CauseNone}, Reason: ReasonUnknown}
+	j := journal{Op: Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: mib.FailCauseNone}, Reason: ReasonUnknown}
 	for i := range j.Files {
-		j.Files[i].Result = CauseNone
+		j.Files[i].Result = mib.FailCauseNone
 	}
 	return j
 }

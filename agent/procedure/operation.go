@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"example.com/iad/mib"
 )
 
 // accept makes the request the present operation. Its work starts later.
@@ -22,7 +24,7 @@ func (e *Engine) accept(kind Kind, p Params) {
 	}
 	e.j.Op = Operation{
 		ID: next(e.j.Op.ID), Kind: kind, State: e.j.Op.State, Phase: PhaseNone, Params: p, Limit: limit,
-		Started: wall(now), Attempt: attempt, Cause: CauseNone,
+		Started: wall(now), Attempt: attempt, Cause: mib.FailCauseNone,
 	}
 	e.fire(on)
 	if st.Running != 0 {
@@ -56,7 +58,7 @@ func (e *Engine) start() {
 func (e *Engine) begin() {
 	op := &e.j.Op
 	op.Percent, op.Done, op.Total, op.Phase = 0, 0, 0, PhaseNone
-	op.Cause, op.Text = CauseNone, ""
+	op.Cause, op.Text = mib.FailCauseNone, ""
 	e.unknown = false
 	e.run(e.newTask(), 0)
 }
@@ -117,8 +119,8 @@ func (e *Engine) attemptFailed(f *Failure) {
 		e.giveUp(f)
 		return
 	}
-	adv := AdviceFor(f.Code)
-	if (adv == RetryNow || adv == RetryLater) && op.Attempt <= uint32(op.Params.Retries) && transferPhase(op.Phase) {
+	adv := f.Code.Advice()
+	if (adv == mib.RetryAdviceRetryNow || adv == mib.RetryAdviceRetryLater) && op.Attempt <= uint32(op.Params.Retries) && transferPhase(op.Phase) {
 		pause := pauseAfter(op.Attempt, adv)
 		if e.clock.Now().Add(pause).Before(e.deadline()) {
 			e.log.Warn("attempt failed", "id", op.ID, "attempt", op.Attempt, "cause", f.Code, "err", f.Text, "pause", pause)
@@ -139,10 +141,10 @@ func transferPhase(p Phase) bool {
 
 // pauseAfter grows exponentially with the attempts and is jittered, so that
 // many devices do not come back together.
-func pauseAfter(attempt uint32, adv Advice) time.Duration {
+func pauseAfter(attempt uint32, adv mib.RetryAdvice) time.Duration {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 500*time.Millisecond, time.Minute
-	if adv == RetryLater {
+	if adv == mib.RetryAdviceRetryLater {
 		b.InitialInterval = 2 * time.Second
 	}
 	d := b.NextBackOff()
@@ -154,7 +156,7 @@ func pauseAfter(attempt uint32, adv Advice) time.Duration {
 
 func (e *Engine) succeed() {
 	op := &e.j.Op
-	op.Cause, op.Text, op.Percent = CauseNone, e.unrecorded(), 100
+	op.Cause, op.Text, op.Percent = mib.FailCauseNone, e.unrecorded(), 100
 	e.unknown = false
 	e.end(OnSuccess)
 }
@@ -203,7 +205,7 @@ func (e *Engine) end(on Trigger) {
 
 // event adds an event with the operation as it is now.
 func (e *Engine) event(typ EventType, fill func(*Event)) {
-	ev := Event{Type: typ, Time: wall(e.clock.Now()), Op: e.j.Op, Cause: CauseNone}
+	ev := Event{Type: typ, Time: wall(e.clock.Now()), Op: e.j.Op, Cause: mib.FailCauseNone}
 	if fill != nil {
 		fill(&ev)
 	}
@@ -240,7 +242,7 @@ func (e *Engine) abort(why *Failure) {
 // expire ends the operation at its time limit. It is called only if it still
 // can be stopped.
 func (e *Engine) expire() {
-	why := failure(CauseDeadlineExceeded, fmt.Sprintf("not ended in its time limit of %d s", e.j.Op.Limit))
+	why := failure(mib.FailCauseDeadlineExceeded, fmt.Sprintf("not ended in its time limit of %d s", e.j.Op.Limit))
 	if e.j.Op.State == Waiting {
 		e.fail(why)
 		return

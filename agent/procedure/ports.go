@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // Bank is what the engine knows of a software bank.
@@ -14,7 +16,7 @@ type Bank struct {
 	Fallback   bool
 	Version    string
 	NeedsReset bool // its manifest asks for a restart
-	Cause      Cause
+	Cause      mib.FailCause
 	Text       string
 }
 
@@ -78,7 +80,7 @@ type Banks interface {
 	// Confirm accepts the running software.
 	Confirm() error
 	// GiveUp ends the trial of the running software; the fallback is next.
-	GiveUp(cause Cause, text string) error
+	GiveUp(cause mib.FailCause, text string) error
 	// Settle records once more what holds.
 	Settle() error
 	// TakeOver puts the software of bank n to use without a restart.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // fakeBanks are two banks without contents.
@@ -30,7 +31,7 @@ func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name stri
 	if !opt.CheckOnly {
 		b.l.set(func() {
 			s := &b.l.banks
-			s.Banks[1], s.Next, s.Fallback = procedure.Bank{State: procedure.BankWriting, Cause: procedure.CauseNone}, s.Running, s.Running
+			s.Banks[1], s.Next, s.Fallback = procedure.Bank{State: procedure.BankWriting, Cause: mib.FailCauseNone}, s.Running, s.Running
 		})
 	}
 	r, size, err := files.Get(ctx, name, 0)
@@ -61,7 +62,7 @@ func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name stri
 	b.l.mu.Lock()
 	defer b.l.mu.Unlock()
 	if !opt.CheckOnly {
-		b.l.banks.Banks[1] = procedure.Bank{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: procedure.CauseNone}
+		b.l.banks.Banks[1] = procedure.Bank{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: mib.FailCauseNone}
 	}
 	return procedure.Installed{Bank: 2, Version: "2.0.0", Size: done, Digest: make([]byte, 32)}, nil
 }
@@ -92,7 +93,7 @@ func (b fakeBanks) CheckFallback() (int, error) {
 	if old := 3 - s.Running; s.Bank(old).State == procedure.BankGood {
 		return old, nil
 	}
-	return 0, coded(procedure.CauseNoFallback)
+	return 0, coded(mib.FailCauseNoFallback)
 }
 
 func (b fakeBanks) Restore() (n int, err error) {
@@ -116,7 +117,7 @@ func (b fakeBanks) Confirm() error {
 	return b.change("confirm", func(s *procedure.BankStatus) { s.Banks[s.Running-1].State = procedure.BankGood })
 }
 
-func (b fakeBanks) GiveUp(c procedure.Cause, text string) error {
+func (b fakeBanks) GiveUp(c mib.FailCause, text string) error {
 	return b.change("giveup", func(s *procedure.BankStatus) {
 		r := &s.Banks[s.Running-1]
 		r.State, r.Cause, r.Text = procedure.BankFailed, c, text
@@ -149,7 +150,7 @@ func (f fakeFetcher) Get(ctx context.Context, name string, _ int64) (io.ReadClos
 	defer f.l.mu.Unlock()
 	data, ok := f.l.remote[name]
 	if !ok {
-		return nil, 0, coded(procedure.CauseFileNotFound)
+		return nil, 0, coded(mib.FailCauseFileNotFound)
 	}
 	size := int64(-1)
 	if f.l.sizes {
@@ -210,7 +211,7 @@ func (s fakeStore) Examine(files procedure.ConfigFiles) (uint32, error) {
 	for k, data := range files {
 		rest, ok := bytes.CutPrefix(data, []byte(k.String()+" "))
 		if !ok || len(rest) == 0 {
-			return 0, coded(procedure.CauseConfigParseError)
+			return 0, coded(mib.FailCauseConfigParseError)
 		}
 		format = uint32(rest[0] - '0')
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // slow makes a download of 10,000 octets in chunks of 100, one a second.
@@ -171,14 +172,14 @@ func TestProgressOfAttempts(t *testing.T) {
 		l.pace = time.Second
 		l.begin(procedure.DownloadSoftware, 0)
 		time.Sleep(50*time.Second + 500*time.Millisecond)
-		l.failing("read", coded(procedure.CauseConnectionLost))
+		l.failing("read", coded(mib.FailCauseConnectionLost))
 		time.Sleep(600 * time.Millisecond)
-		op := l.expect(procedure.Waiting, procedure.Transferring, procedure.CauseConnectionLost)
+		op := l.expect(procedure.Waiting, procedure.Transferring, mib.FailCauseConnectionLost)
 		if op.Percent < 30 {
 			t.Errorf("%d %%", op.Percent)
 		}
 		time.Sleep(1500 * time.Millisecond)
-		if now := l.now().Op; now.State != procedure.Running || now.Percent >= op.Percent || now.Cause != procedure.CauseNone {
+		if now := l.now().Op; now.State != procedure.Running || now.Percent >= op.Percent || now.Cause != mib.FailCauseNone {
 			t.Errorf("%s, %d %%, cause %s", now.State, now.Percent, now.Cause)
 		}
 	})
@@ -205,6 +206,6 @@ func TestProgressOfConfiguration(t *testing.T) {
 			last = op.Percent
 		}
 		time.Sleep(time.Minute)
-		l.expect(procedure.Succeeded, procedure.Applying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Applying, mib.FailCauseNone)
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/clock"
+	"example.com/iad/mib"
 )
 
 // With a full state partition nothing new is accepted, and nothing changes.
@@ -28,12 +29,12 @@ func TestFullDisk(t *testing.T) {
 				if s.Op.ID != 0 || s.Seq != before.Seq || s.Settings.Params.Owner != "me" {
 					t.Errorf("operation %d, event %d, owner %q", s.Op.ID, s.Seq, s.Settings.Params.Owner)
 				}
-				if s.Refusal != procedure.CauseStorageFull || s.RefusalText == "" {
+				if s.Refusal != mib.FailCauseStorageFull || s.RefusalText == "" {
 					t.Errorf("refusal %s %q", s.Refusal, s.RefusalText)
 				}
 				full(l).full = false
 				l.begin(procedure.BackupConfig, 0)
-				l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+				l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 			})
 		})
 	}
@@ -73,7 +74,7 @@ func TestFullDiskWayOut(t *testing.T) {
 		l.begin(procedure.BackupConfig, 0)
 		full(l)
 		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborted, procedure.Connecting, procedure.CauseAbortedByManager)
+		l.expect(procedure.Aborted, procedure.Connecting, mib.FailCauseAbortedByManager)
 	})
 	run(t, func(l *lab) {
 		l.trial()
@@ -88,7 +89,7 @@ func TestFullDiskWayOut(t *testing.T) {
 		l.begin(procedure.Activate, 0)
 		full(l)
 		l.release("check")
-		l.expect(procedure.Failed, procedure.Switching, procedure.CauseStorageFull)
+		l.expect(procedure.Failed, procedure.Switching, mib.FailCauseStorageFull)
 		if l.calls["activate"] != 0 {
 			t.Error("switched all the same")
 		}
@@ -194,22 +195,22 @@ func TestFileResults(t *testing.T) {
 		s := l.now()
 		for _, k := range procedure.AllConfig.Kinds() {
 			r := s.Files[k-1]
-			if r.OpID != 1 || r.Result != procedure.CauseNone || r.Size != uint64(len(configFile(k, 1))) || len(r.Digest) != 32 || r.Format != 1 {
+			if r.OpID != 1 || r.Result != mib.FailCauseNone || r.Size != uint64(len(configFile(k, 1))) || len(r.Digest) != 32 || r.Format != 1 {
 				t.Errorf("%s: %+v", k, r)
 			}
 		}
-		if r := s.Files[0]; r.OpID != 0 || r.Result != procedure.CauseNone {
+		if r := s.Files[0]; r.OpID != 0 || r.Result != mib.FailCauseNone {
 			t.Errorf("software: %+v", r)
 		}
 		delete(l.remote, "portData")
 		l.begin(procedure.RecoverConfig, 0)
-		l.expect(procedure.Failed, procedure.Transferring, procedure.CauseFileNotFound)
+		l.expect(procedure.Failed, procedure.Transferring, mib.FailCauseFileNotFound)
 		l.cut(nil)
 		s = l.now()
-		if r := s.Files[procedure.UserData-1]; r.OpID != 2 || r.Result != procedure.CauseNone {
+		if r := s.Files[procedure.UserData-1]; r.OpID != 2 || r.Result != mib.FailCauseNone {
 			t.Errorf("userData: %+v", r)
 		}
-		if r := s.Files[procedure.PortData-1]; r.OpID != 2 || r.Result != procedure.CauseFileNotFound {
+		if r := s.Files[procedure.PortData-1]; r.OpID != 2 || r.Result != mib.FailCauseFileNotFound {
 			t.Errorf("portData: %+v", r)
 		}
 		if r := s.Files[procedure.OtherData-1]; r.OpID != 1 {
@@ -230,7 +231,7 @@ func TestSettingsAreKept(t *testing.T) {
 			s.ConfirmMode, s.ConfirmWindow = procedure.ConfirmByManager, 31
 			s.Notify = procedure.Notify{Enable: 1, Step: 2, MinInterval: 3, MaxInterval: 5}
 		})
-		l.refused(l.request(procedure.Abort, nil), procedure.Inconsistent, procedure.CauseBadRequest)
+		l.refused(l.request(procedure.Abort, nil), procedure.Inconsistent, mib.FailCauseBadRequest)
 		before := l.now().Settings
 		l.cut(nil)
 		after := l.now()
@@ -238,7 +239,7 @@ func TestSettingsAreKept(t *testing.T) {
 			string(after.Settings.Servers[3].Password) != "p" || after.Settings.Servers[3].Timeout != 7 || after.Settings.Files[2].Size != 5 {
 			t.Errorf("settings %+v", after.Settings)
 		}
-		if after.Refusal != procedure.CauseNone {
+		if after.Refusal != mib.FailCauseNone {
 			t.Errorf("refusal %s", after.Refusal)
 		}
 	})
@@ -300,7 +301,7 @@ func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 				}
 				time.Sleep(20 * time.Second)
 				l.cut(nil)
-				op := l.expect(procedure.Failed, c.phase, procedure.CauseInterrupted)
+				op := l.expect(procedure.Failed, c.phase, mib.FailCauseInterrupted)
 				if op.Bank != c.bank || op.File != c.file.String() || op.Elapsed != 5 || op.Attempt != 1 {
 					t.Errorf("bank %d, file %q, elapsed %d s, attempt %d", op.Bank, op.File, op.Elapsed, op.Attempt)
 				}
@@ -311,7 +312,7 @@ func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 				if h := s.History[1]; h.Phase != c.phase || h.Bank != c.bank || h.File != op.File {
 					t.Errorf("history %+v", h)
 				}
-				if r := s.Files[c.file-1]; r.OpID != 2 || r.Result != procedure.CauseInterrupted || r.Size != 0 || r.Digest != nil {
+				if r := s.Files[c.file-1]; r.OpID != 2 || r.Result != mib.FailCauseInterrupted || r.Size != 0 || r.Digest != nil {
 					t.Errorf("file %+v", r)
 				}
 			})
@@ -326,14 +327,14 @@ func TestFilesOfAnInterruptedOperation(t *testing.T) {
 		l.hold("apply") // behind the point of no return, which is journaled
 		l.begin(procedure.RecoverConfig, 0)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.Applying, procedure.CauseInterrupted)
-		if r := l.now().Files[procedure.UserData-1]; r.OpID != 1 || r.Result != procedure.CauseNone || len(r.Digest) != 32 {
+		l.expect(procedure.Failed, procedure.Applying, mib.FailCauseInterrupted)
+		if r := l.now().Files[procedure.UserData-1]; r.OpID != 1 || r.Result != mib.FailCauseNone || len(r.Digest) != 32 {
 			t.Errorf("file %+v", r)
 		}
 		l.hold("connect")
 		l.begin(procedure.RecoverConfig, 0)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.PhaseNone, procedure.CauseInterrupted)
+		l.expect(procedure.Failed, procedure.PhaseNone, mib.FailCauseInterrupted)
 		if r := l.now().Files[procedure.UserData-1]; r.OpID != 1 {
 			t.Errorf("file %+v", r)
 		}
@@ -347,6 +348,6 @@ func TestFullDiskInADownload(t *testing.T) {
 		l.begin(procedure.DownloadSoftware, 0)
 		l.journal.full = true
 		l.release("connect")
-		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 	})
 }

@@ -1,18 +1,20 @@
 package procedure
 
+import "example.com/iad/mib"
+
 // checkCommand refuses what can be seen to be impossible before any work (see
 // iadUpgReqCommand). What needs the server or the file is found out later.
 func (e *Engine) checkCommand(kind Kind, s *Settings) *Refusal {
 	p := &s.Params
 	switch {
 	case kind > Confirm:
-		return refuse(WrongValue, CauseUnsupported, "there is no operation %d", kind)
+		return refuse(WrongValue, mib.FailCauseUnsupported, "there is no operation %d", kind)
 	case kind == Abort:
 		return e.checkAbort(p)
 	case kind == Confirm:
 		return e.checkConfirm()
 	case !e.j.Op.State.Final():
-		return refuse(Inconsistent, CauseBusy, "operation %d (%s) is %s", e.j.Op.ID, e.j.Op.Kind, e.j.Op.State)
+		return refuse(Inconsistent, mib.FailCauseBusy, "operation %d (%s) is %s", e.j.Op.ID, e.j.Op.Kind, e.j.Op.State)
 	}
 	for _, check := range []func(Kind, *Settings) *Refusal{e.checkOptions, e.checkFiles, e.checkServer, e.checkBank} {
 		if r := check(kind, s); r != nil {
@@ -26,11 +28,11 @@ func (e *Engine) checkAbort(p *Params) *Refusal {
 	op := &e.j.Op
 	switch {
 	case p.TargetOp != 0 && p.TargetOp != op.ID:
-		return refuse(Inconsistent, CauseBadRequest, "the last operation is %d, not %d", op.ID, p.TargetOp)
+		return refuse(Inconsistent, mib.FailCauseBadRequest, "the last operation is %d, not %d", op.ID, p.TargetOp)
 	case op.State.Final() || op.State == Aborting:
 		return nil
 	case !e.stoppable():
-		return refuse(Inconsistent, CauseNotPermitted, "operation %d is %s: too late to abort", op.ID, op.Phase)
+		return refuse(Inconsistent, mib.FailCauseNotPermitted, "operation %d is %s: too late to abort", op.ID, op.Phase)
 	}
 	return nil
 }
@@ -39,9 +41,9 @@ func (e *Engine) checkConfirm() *Refusal {
 	st := e.cfg.Banks.Status()
 	switch {
 	case st.Tries() && !e.tested:
-		return refuse(Inconsistent, CausePreconditionMissing, "the self-test of the software on trial has not passed yet")
+		return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the self-test of the software on trial has not passed yet")
 	case !st.Tries() && st.Next != st.Running && st.Bank(st.Next).State == BankTrial:
-		return refuse(Inconsistent, CausePreconditionMissing, "the software on trial has not started yet: reset first")
+		return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the software on trial has not started yet: reset first")
 	}
 	return nil
 }
@@ -60,17 +62,17 @@ var allowedOptions = map[Kind]Options{
 func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
 	o := s.Params.Options
 	if bad := o &^ allowedOptions[kind]; bad != 0 {
-		return refuse(Inconsistent, CauseBadRequest, "the option %s means nothing to %s", bad, kind)
+		return refuse(Inconsistent, mib.FailCauseBadRequest, "the option %s means nothing to %s", bad, kind)
 	}
 	if kind == DownloadSoftware && o.Has(ThenReset) && !o.Has(ThenActivate) {
-		return refuse(Inconsistent, CauseBadRequest, "thenReset needs thenActivate")
+		return refuse(Inconsistent, mib.FailCauseBadRequest, "thenReset needs thenActivate")
 	}
 	if l := s.Params.TimeLimit; l != 0 && l <= s.Params.Delay {
-		return refuse(Inconsistent, CauseBadRequest, "the time limit of %d s ends within the delay of %d s", l, s.Params.Delay)
+		return refuse(Inconsistent, mib.FailCauseBadRequest, "the time limit of %d s ends within the delay of %d s", l, s.Params.Delay)
 	}
 	if e.restartsAtOnce(kind, o) && !o.Has(Force) && s.Params.Delay == 0 {
 		if e.inUse > 0 {
-			return refuse(Unavailable, CauseServiceInUse, "%d calls in progress", e.inUse)
+			return refuse(Unavailable, mib.FailCauseServiceInUse, "%d calls in progress", e.inUse)
 		}
 	}
 	return nil
@@ -96,17 +98,17 @@ func (e *Engine) checkFiles(kind Kind, s *Settings) *Refusal {
 	switch kind {
 	case DownloadSoftware:
 		if files&^SetOf(Software) != 0 {
-			return refuse(Inconsistent, CauseBadRequest, "downloadSoftware is for software only")
+			return refuse(Inconsistent, mib.FailCauseBadRequest, "downloadSoftware is for software only")
 		}
 	case BackupConfig, RecoverConfig, ConvertConfig:
 		if files&^AllConfig != 0 {
-			return refuse(Inconsistent, CauseBadRequest, "%s is for configuration data only", kind)
+			return refuse(Inconsistent, mib.FailCauseBadRequest, "%s is for configuration data only", kind)
 		}
 	}
 	_, used := usedRows(kind, &s.Params)
 	for _, k := range used.Kinds() {
 		if s.Files[k-1].Name == "" {
-			return refuse(Inconsistent, CauseBadRequest, "iadUpgFileName.%d (%s) is empty", k, k)
+			return refuse(Inconsistent, mib.FailCauseBadRequest, "iadUpgFileName.%d (%s) is empty", k, k)
 		}
 	}
 	return nil
@@ -120,13 +122,13 @@ func (e *Engine) checkServer(kind Kind, s *Settings) *Refusal {
 	}
 	n := s.Params.Server
 	if n == 0 {
-		return refuse(Inconsistent, CauseBadRequest, "iadUpgReqServer is 0: name a server")
+		return refuse(Inconsistent, mib.FailCauseBadRequest, "iadUpgReqServer is 0: name a server")
 	}
 	if n > Servers || !s.Servers[n-1].InUse() {
-		return refuse(Inconsistent, CauseBadRequest, "server %d has no address: write iadUpgServerAddress.%d", n, n)
+		return refuse(Inconsistent, mib.FailCauseBadRequest, "server %d has no address: write iadUpgServerAddress.%d", n, n)
 	}
 	if p := s.Servers[n-1].Protocol; !e.cfg.Fetcher.Supports(p) {
-		return refuse(Inconsistent, CauseUnsupportedProtocol, "%s is not supported", p)
+		return refuse(Inconsistent, mib.FailCauseUnsupportedProtocol, "%s is not supported", p)
 	}
 	return nil
 }
@@ -140,36 +142,36 @@ func (e *Engine) checkBank(kind Kind, s *Settings) *Refusal {
 	switch kind {
 	case RecoverConfig, ConvertConfig:
 		if st.Running == 0 {
-			return refuse(Inconsistent, CausePreconditionMissing, "rescue mode, no software runs that %s could be for: install software with downloadSoftware", kind)
+			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "rescue mode, no software runs that %s could be for: install software with downloadSoftware", kind)
 		}
 	}
 	switch kind {
 	case DownloadSoftware:
 		if n == st.Running {
-			return refuse(Inconsistent, CauseBankUnavailable, "bank %d is running", n)
+			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "bank %d is running", n)
 		}
 		if st.Tries() {
-			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial, bank %d is its fallback", st.Running, n)
+			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "the software in bank %d is on trial, bank %d is its fallback", st.Running, n)
 		}
 	case Activate:
 		if n == st.Running {
-			return refuse(Inconsistent, CauseBankUnavailable, "bank %d is running already", n)
+			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "bank %d is running already", n)
 		}
 		if st.Tries() {
-			return refuse(Inconsistent, CauseBankUnavailable, "the software in bank %d is on trial: confirm it first, or restoreOldSoftware", st.Running)
+			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "the software in bank %d is on trial: confirm it first, or restoreOldSoftware", st.Running)
 		}
 		switch b := st.Bank(n); b.State {
 		case BankReady, BankGood, BankTrial:
 		default:
-			return refuse(Inconsistent, CausePreconditionMissing, "bank %d holds no software that is ready to be activated", n)
+			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "bank %d holds no software that is ready to be activated", n)
 		}
 	case RestoreOldSoftware:
 		if _, err := e.cfg.Banks.CheckFallback(); err != nil {
-			return refuse(Inconsistent, CauseNoFallback, "%s", err)
+			return refuse(Inconsistent, mib.FailCauseNoFallback, "%s", err)
 		}
 	case ConvertConfig:
 		if !e.cfg.Store.HasOther() {
-			return refuse(Inconsistent, CausePreconditionMissing, "the device holds no configuration data in another format")
+			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the device holds no configuration data in another format")
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // A request whose response was lost may be repeated, while the operation runs
@@ -38,7 +39,7 @@ func TestRepeat(t *testing.T) {
 			"id 0":            again(0, "a", procedure.BackupConfig, true, true),
 		} {
 			t.Log(name)
-			l.refused(err, procedure.Inconsistent, procedure.CauseBusy)
+			l.refused(err, procedure.Inconsistent, mib.FailCauseBusy)
 		}
 		l.release("connect")
 		if err := again(5, "a", procedure.BackupConfig, true, true); err != nil || l.now().Op.ID != 1 {
@@ -47,7 +48,7 @@ func TestRepeat(t *testing.T) {
 		wrong := int32(-1)
 		err := l.do(procedure.Change{Command: procedure.BackupConfig, HasReqID: true, HasOwner: true, Lock: &wrong,
 			Edit: func(s *procedure.Settings) error { s.Params.ReqID, s.Params.Owner = 5, "a"; return nil }})
-		if r := l.refused(err, procedure.Inconsistent, procedure.CauseOther); r.Subject != procedure.SubjectLock {
+		if r := l.refused(err, procedure.Inconsistent, mib.FailCauseOther); r.Subject != procedure.SubjectLock {
 			t.Errorf("the lock is not to blame: %+v", r)
 		}
 	})
@@ -67,18 +68,18 @@ func TestRepeatOfAnOlderRequest(t *testing.T) {
 			if err := send(id, "a", procedure.BackupConfig); err != nil {
 				t.Fatal(err)
 			}
-			l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+			l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 		}
 		seq, lock := l.now().Seq, l.now().Lock
-		r := l.refused(send(1001, "a", procedure.BackupConfig), procedure.Inconsistent, procedure.CauseBadRequest)
-		if !strings.Contains(r.Text, "operation 1 ") || l.now().Refusal != procedure.CauseBadRequest {
+		r := l.refused(send(1001, "a", procedure.BackupConfig), procedure.Inconsistent, mib.FailCauseBadRequest)
+		if !strings.Contains(r.Text, "operation 1 ") || l.now().Refusal != mib.FailCauseBadRequest {
 			t.Errorf("refused with %q, shown as %s", r.Text, l.now().Refusal)
 		}
 		if s := l.now(); s.Op.ID != 2 || s.Seq != seq || s.Lock != lock {
 			t.Errorf("operation %d, event %d, lock %d", s.Op.ID, s.Seq, s.Lock)
 		}
 		l.cut(nil)
-		l.refused(send(1001, "a", procedure.BackupConfig), procedure.Inconsistent, procedure.CauseBadRequest)
+		l.refused(send(1001, "a", procedure.BackupConfig), procedure.Inconsistent, mib.FailCauseBadRequest)
 		if err := send(1002, "a", procedure.BackupConfig); err != nil || l.now().Op.ID != 2 {
 			t.Errorf("the last request again: %v, operation %d", err, l.now().Op.ID)
 		}
@@ -100,15 +101,15 @@ func TestRepeatOfReset(t *testing.T) {
 		if err := l.do(c); err != nil {
 			t.Fatal(err)
 		}
-		l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+		l.expect(procedure.Restarting, procedure.PhaseRestarting, mib.FailCauseNone)
 		if err := l.do(c); err != nil {
 			t.Errorf("repeat: %v", err)
 		}
-		l.refused(l.request(procedure.BackupConfig, nil), procedure.Unavailable, procedure.CauseBusy)
+		l.refused(l.request(procedure.BackupConfig, nil), procedure.Unavailable, mib.FailCauseBusy)
 		if r := l.restart(nil); r != procedure.ReasonCommanded {
 			t.Errorf("reason %s", r)
 		}
-		l.expect(procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone)
 		if l.now().Op.ID != 1 || l.now().Restarts != 2 {
 			t.Errorf("operation %d, restart %d", l.now().Op.ID, l.now().Restarts)
 		}
@@ -143,7 +144,7 @@ func TestLockMovesUnasked(t *testing.T) {
 			moved(by)
 		}
 		l.refused(l.do(procedure.Change{Guarded: true, Edit: func(s *procedure.Settings) error { s.Servers[0].Path = "third"; return nil }}),
-			procedure.Inconsistent, procedure.CauseBusy) // the operation uses the row
+			procedure.Inconsistent, mib.FailCauseBusy) // the operation uses the row
 		moved(0)
 		l.release("connect")
 	})
@@ -162,7 +163,7 @@ func TestLock(t *testing.T) {
 			}
 		}
 		old := lock - 1
-		l.refused(l.do(procedure.Change{Lock: &old, Command: procedure.Reset}), procedure.Inconsistent, procedure.CauseOther)
+		l.refused(l.do(procedure.Change{Lock: &old, Command: procedure.Reset}), procedure.Inconsistent, mib.FailCauseOther)
 		l.cut(nil)
 		if l.now().Lock == lock {
 			t.Error("the lock is the same after a restart")

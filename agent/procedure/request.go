@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // Change is a SET as the engine sees it.
@@ -59,7 +61,7 @@ type Refusal struct {
 // Unwrap returns the failure with its cause.
 func (r *Refusal) Unwrap() error { return &r.Failure }
 
-func refuse(v Verdict, c Cause, format string, args ...any) *Refusal {
+func refuse(v Verdict, c mib.FailCause, format string, args ...any) *Refusal {
 	return &Refusal{Verdict: v, Subject: SubjectCommand, Failure: Failure{Code: c, Text: cut(fmt.Sprintf(format, args...))}}
 }
 
@@ -117,10 +119,10 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		return nil, r
 	}
 	if e.reserved != nil {
-		return fail(refuse(Unavailable, CauseBusy, "another SET is being carried out"))
+		return fail(refuse(Unavailable, mib.FailCauseBusy, "another SET is being carried out"))
 	}
 	if c.Lock != nil && *c.Lock != e.lock {
-		r := refuse(Inconsistent, CauseOther, "iadUpgReqLock is %d: another manager was faster", e.lock)
+		r := refuse(Inconsistent, mib.FailCauseOther, "iadUpgReqLock is %d: another manager was faster", e.lock)
 		r.Subject = SubjectLock
 		return fail(r)
 	}
@@ -131,7 +133,7 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 	if c.Edit != nil {
 		if err := c.Edit(&r.settings); err != nil {
 			if wanted {
-				e.refusal = Failure{Code: CauseBadRequest, Text: cut(err.Error())}
+				e.refusal = Failure{Code: mib.FailCauseBadRequest, Text: cut(err.Error())}
 			}
 			return nil, err
 		}
@@ -139,16 +141,16 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 	r.owner = r.settings.Params.Owner
 	if wanted && e.isRepeat(c, &r.settings.Params) {
 		r.repeat = true
-		e.refusal = Failure{Code: CauseNone}
+		e.refusal = Failure{Code: mib.FailCauseNone}
 		e.reserved = r
 		return r, nil
 	}
 	if op := e.earlier(c, &r.settings.Params); wanted && op != nil {
-		return fail(refuse(Inconsistent, CauseBadRequest, "request %d was operation %d already, which is %s; choose a new iadUpgReqId",
+		return fail(refuse(Inconsistent, mib.FailCauseBadRequest, "request %d was operation %d already, which is %s; choose a new iadUpgReqId",
 			op.Params.ReqID, op.ID, op.State))
 	}
 	if e.leave != nil || e.handover {
-		return fail(refuse(Unavailable, CauseBusy, "the device restarts"))
+		return fail(refuse(Unavailable, mib.FailCauseBusy, "the device restarts"))
 	}
 	if ref := e.checkRows(&r.settings); ref != nil {
 		return fail(ref)
@@ -157,7 +159,7 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		if ref := e.checkCommand(c.Command, &r.settings); ref != nil {
 			return fail(ref)
 		}
-		e.refusal = Failure{Code: CauseNone}
+		e.refusal = Failure{Code: mib.FailCauseNone}
 	}
 	e.reserved = r
 	return r, nil
@@ -190,7 +192,7 @@ func (e *Engine) checkRows(s *Settings) *Refusal {
 		return nil
 	}
 	used := func(subject Subject, row int) *Refusal {
-		r := refuse(Inconsistent, CauseBusy, "operation %d uses this row", e.j.Op.ID)
+		r := refuse(Inconsistent, mib.FailCauseBusy, "operation %d uses this row", e.j.Op.ID)
 		r.Subject, r.Row = subject, row
 		return r
 	}
@@ -300,7 +302,7 @@ func (r *Reservation) end() {
 // notStored notes why a command could not be accepted.
 func (e *Engine) notStored(command Kind, err error) error {
 	if command > None {
-		e.refusal = Failure{Code: CauseStorageFull, Text: cut(err.Error())}
+		e.refusal = Failure{Code: mib.FailCauseStorageFull, Text: cut(err.Error())}
 	}
 	return err
 }
@@ -366,7 +368,7 @@ func (r *Reservation) Done() {
 		switch r.command {
 		case 0, None:
 		case Abort:
-			e.abort(failure(CauseAbortedByManager, "aborted by "+owner(r.owner)))
+			e.abort(failure(mib.FailCauseAbortedByManager, "aborted by "+owner(r.owner)))
 		case Confirm:
 			e.confirm()
 		default:

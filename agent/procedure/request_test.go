@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // No operation, no refusal, nothing but the start of the device: what a manager
@@ -15,7 +16,7 @@ import (
 func TestNewDevice(t *testing.T) {
 	run(t, func(l *lab) {
 		s := l.now()
-		if s.Op.ID != 0 || s.Op.State != procedure.Idle || s.Op.Kind != procedure.None || s.Refusal != procedure.CauseNone {
+		if s.Op.ID != 0 || s.Op.State != procedure.Idle || s.Op.Kind != procedure.None || s.Refusal != mib.FailCauseNone {
 			t.Errorf("operation %+v, refusal %s", s.Op, s.Refusal)
 		}
 		if s.Restarts != 1 || s.Seq != 1 || s.Events[0].Type != procedure.EventRestarted || s.Reason != procedure.ReasonPowerOn {
@@ -59,8 +60,8 @@ func TestOperationsSucceed(t *testing.T) {
 					c.prepare(l)
 				}
 				l.begin(c.kind, c.options)
-				op := l.expect(procedure.Succeeded, c.phase, procedure.CauseNone)
-				if op.ID != 1 || op.Percent != 100 || op.Attempt != 1 || op.Bank != c.bank || op.Advice() != procedure.NotApplicable {
+				op := l.expect(procedure.Succeeded, c.phase, mib.FailCauseNone)
+				if op.ID != 1 || op.Percent != 100 || op.Attempt != 1 || op.Bank != c.bank || op.Advice() != mib.RetryAdviceNotApplicable {
 					t.Errorf("operation %+v, advice %s", op, op.Advice())
 				}
 				s := l.now()
@@ -108,7 +109,7 @@ func TestUndo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.refused(l.do(procedure.Change{}), procedure.Unavailable, procedure.CauseBusy)
+		l.refused(l.do(procedure.Change{}), procedure.Unavailable, mib.FailCauseBusy)
 		if err := r.Commit(); err != nil {
 			t.Fatal(err)
 		}
@@ -163,31 +164,31 @@ func TestRefusals(t *testing.T) {
 		params  func(*p)
 		prepare func(*lab)
 		verdict procedure.Verdict
-		cause   procedure.Cause
+		cause   mib.FailCause
 	}{
-		{"unknown kind", procedure.Confirm + 1, nil, nil, procedure.WrongValue, procedure.CauseUnsupported},
-		{"option of another kind", procedure.Reset, func(p *p) { p.Options = procedure.ThenActivate }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
-		{"thenReset without thenActivate", procedure.DownloadSoftware, func(p *p) { p.Options = procedure.ThenReset }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
-		{"limit within the delay", procedure.BackupConfig, func(p *p) { p.TimeLimit, p.Delay = 10, 10 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
-		{"configuration with download", procedure.DownloadSoftware, func(p *p) { p.Files = procedure.AllConfig }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
-		{"software with backup", procedure.BackupConfig, func(p *p) { p.Files = procedure.SetOf(procedure.Software) }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		{"unknown kind", procedure.Confirm + 1, nil, nil, procedure.WrongValue, mib.FailCauseUnsupported},
+		{"option of another kind", procedure.Reset, func(p *p) { p.Options = procedure.ThenActivate }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"thenReset without thenActivate", procedure.DownloadSoftware, func(p *p) { p.Options = procedure.ThenReset }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"limit within the delay", procedure.BackupConfig, func(p *p) { p.TimeLimit, p.Delay = 10, 10 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"configuration with download", procedure.DownloadSoftware, func(p *p) { p.Files = procedure.AllConfig }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"software with backup", procedure.BackupConfig, func(p *p) { p.Files = procedure.SetOf(procedure.Software) }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
 		{"no file name", procedure.DownloadSoftware, nil, func(l *lab) {
 			l.settings(func(s *procedure.Settings) { s.Files[0].Name = "" })
-		}, procedure.Inconsistent, procedure.CauseBadRequest},
-		{"no server", procedure.BackupConfig, func(p *p) { p.Server = 0 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
-		{"unused server", procedure.BackupConfig, func(p *p) { p.Server = 4 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
+		}, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"no server", procedure.BackupConfig, func(p *p) { p.Server = 0 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"unused server", procedure.BackupConfig, func(p *p) { p.Server = 4 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
 		{"protocol", procedure.BackupConfig, nil, func(l *lab) {
 			l.settings(func(s *procedure.Settings) { s.Servers[0].Protocol = procedure.FTPS })
-		}, procedure.Inconsistent, procedure.CauseUnsupportedProtocol},
-		{"running bank", procedure.DownloadSoftware, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, procedure.CauseBankUnavailable},
-		{"activate the running bank", procedure.Activate, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, procedure.CauseBankUnavailable},
-		{"activate nothing", procedure.Activate, nil, func(l *lab) { l.banks.Banks[1].State = procedure.BankEmpty }, procedure.Inconsistent, procedure.CausePreconditionMissing},
-		{"no fallback", procedure.RestoreOldSoftware, nil, func(l *lab) { l.banks.Fallback = 0 }, procedure.Inconsistent, procedure.CauseNoFallback},
-		{"nothing to convert", procedure.ConvertConfig, nil, nil, procedure.Inconsistent, procedure.CausePreconditionMissing},
-		{"calls in progress", procedure.Reset, nil, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, procedure.CauseServiceInUse},
-		{"calls in progress, activate", procedure.Activate, func(p *p) { p.Options = procedure.ThenReset }, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, procedure.CauseServiceInUse},
-		{"another operation", procedure.Abort, func(p *p) { p.TargetOp = 4 }, nil, procedure.Inconsistent, procedure.CauseBadRequest},
-		{"trial not started", procedure.Confirm, nil, func(l *lab) { l.begin(procedure.Activate, 0) }, procedure.Inconsistent, procedure.CausePreconditionMissing},
+		}, procedure.Inconsistent, mib.FailCauseUnsupportedProtocol},
+		{"running bank", procedure.DownloadSoftware, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, mib.FailCauseBankUnavailable},
+		{"activate the running bank", procedure.Activate, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, mib.FailCauseBankUnavailable},
+		{"activate nothing", procedure.Activate, nil, func(l *lab) { l.banks.Banks[1].State = procedure.BankEmpty }, procedure.Inconsistent, mib.FailCausePreconditionMissing},
+		{"no fallback", procedure.RestoreOldSoftware, nil, func(l *lab) { l.banks.Fallback = 0 }, procedure.Inconsistent, mib.FailCauseNoFallback},
+		{"nothing to convert", procedure.ConvertConfig, nil, nil, procedure.Inconsistent, mib.FailCausePreconditionMissing},
+		{"calls in progress", procedure.Reset, nil, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, mib.FailCauseServiceInUse},
+		{"calls in progress, activate", procedure.Activate, func(p *p) { p.Options = procedure.ThenReset }, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, mib.FailCauseServiceInUse},
+		{"another operation", procedure.Abort, func(p *p) { p.TargetOp = 4 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"trial not started", procedure.Confirm, nil, func(l *lab) { l.begin(procedure.Activate, 0) }, procedure.Inconsistent, mib.FailCausePreconditionMissing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -203,7 +204,7 @@ func TestRefusals(t *testing.T) {
 				if after.Seq != before.Seq || after.Op.ID != before.Op.ID || after.Settings.Params != before.Settings.Params {
 					t.Error("the refused request changed something")
 				}
-				if err := l.request(procedure.Abort, nil); err != nil || l.now().Refusal != procedure.CauseNone {
+				if err := l.request(procedure.Abort, nil); err != nil || l.now().Refusal != mib.FailCauseNone {
 					t.Errorf("abort of nothing: %v, refusal %s", err, l.now().Refusal)
 				}
 			})
@@ -216,7 +217,7 @@ func TestEditError(t *testing.T) {
 	run(t, func(l *lab) {
 		bad := errors.New("no address")
 		err := l.do(procedure.Change{Command: procedure.Reset, Edit: func(*procedure.Settings) error { return bad }})
-		if !errors.Is(err, bad) || l.now().Refusal != procedure.CauseBadRequest || l.now().RefusalText != "no address" {
+		if !errors.Is(err, bad) || l.now().Refusal != mib.FailCauseBadRequest || l.now().RefusalText != "no address" {
 			t.Errorf("error %v, refusal %s", err, l.now().Refusal)
 		}
 	})
@@ -232,11 +233,11 @@ func TestRowsInUse(t *testing.T) {
 		edit := func(f func(*procedure.Settings)) error {
 			return l.do(procedure.Change{Edit: func(s *procedure.Settings) error { f(s); return nil }})
 		}
-		r := l.refused(edit(func(s *procedure.Settings) { s.Servers[0].Port = 1 }), procedure.Inconsistent, procedure.CauseBusy)
+		r := l.refused(edit(func(s *procedure.Settings) { s.Servers[0].Port = 1 }), procedure.Inconsistent, mib.FailCauseBusy)
 		if r.Subject != procedure.SubjectServer || r.Row != 1 {
 			t.Errorf("subject %d, row %d", r.Subject, r.Row)
 		}
-		r = l.refused(edit(func(s *procedure.Settings) { s.Files[procedure.PortData-1].Size = 1 }), procedure.Inconsistent, procedure.CauseBusy)
+		r = l.refused(edit(func(s *procedure.Settings) { s.Files[procedure.PortData-1].Size = 1 }), procedure.Inconsistent, mib.FailCauseBusy)
 		if r.Subject != procedure.SubjectFile || r.Row != int(procedure.PortData) {
 			t.Errorf("subject %d, row %d", r.Subject, r.Row)
 		}
@@ -246,7 +247,7 @@ func TestRowsInUse(t *testing.T) {
 		}); err != nil {
 			t.Errorf("change of other rows: %v", err)
 		}
-		if n := l.now().Refusal; n != procedure.CauseNone {
+		if n := l.now().Refusal; n != mib.FailCauseNone {
 			t.Errorf("a SET without command left refusal %s", n)
 		}
 		l.release("connect")
@@ -262,10 +263,10 @@ func TestBusy(t *testing.T) {
 		l.hold("connect")
 		l.begin(procedure.BackupConfig, 0)
 		for k := procedure.BackupConfig; k <= procedure.ConvertConfig; k++ {
-			l.refused(l.request(k, nil), procedure.Inconsistent, procedure.CauseBusy)
+			l.refused(l.request(k, nil), procedure.Inconsistent, mib.FailCauseBusy)
 		}
 		l.release("connect")
-		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 	})
 }
 
@@ -333,10 +334,10 @@ func TestForgottenReservation(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(9 * time.Second)
-		l.refused(l.request(procedure.Abort, nil), procedure.Unavailable, procedure.CauseBusy)
+		l.refused(l.request(procedure.Abort, nil), procedure.Unavailable, mib.FailCauseBusy)
 		time.Sleep(time.Second)
 		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborted, procedure.Connecting, procedure.CauseAbortedByManager)
+		l.expect(procedure.Aborted, procedure.Connecting, mib.FailCauseAbortedByManager)
 		if err := forgotten.Commit(); err == nil {
 			t.Error("committed after it has expired")
 		}
@@ -355,9 +356,9 @@ func TestForgottenReservation(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.release("check")
-		l.expect(procedure.Running, procedure.Switching, procedure.CauseNone)
+		l.expect(procedure.Running, procedure.Switching, mib.FailCauseNone)
 		time.Sleep(10 * time.Second)
-		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
 	})
 	run(t, func(l *lab) { // what was committed waits: the work begins when its front end says so
 		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
@@ -373,7 +374,7 @@ func TestForgottenReservation(t *testing.T) {
 			t.Error("the work began by itself")
 		}
 		r.Done()
-		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 	})
 }
 
@@ -385,7 +386,7 @@ func TestRefusalNamesTheServer(t *testing.T) {
 			4: "server 4 has no address: write iadUpgServerAddress.4",
 		} {
 			err := l.request(procedure.DownloadSoftware, func(p *procedure.Params) { p.Server = n })
-			if r := l.refused(err, procedure.Inconsistent, procedure.CauseBadRequest); r.Text != want {
+			if r := l.refused(err, procedure.Inconsistent, mib.FailCauseBadRequest); r.Text != want {
 				t.Errorf("server %d: %q", n, r.Text)
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // restart makes Run return a RestartError once the events have left.
@@ -129,10 +131,10 @@ func (e *Engine) resumeRestart(st BankStatus, expected int) {
 		if st.Running == 0 {
 			text = fmt.Sprintf("bank %d did not start, and the device is in rescue mode", expected)
 		}
-		if f.Code == CauseBootFailed {
-			f.Code = CauseOther // it was not this operation that put new software to use
+		if f.Code == mib.FailCauseBootFailed {
+			f.Code = mib.FailCauseOther // it was not this operation that put new software to use
 		}
-		if st.Bank(expected).Cause > CauseNone {
+		if st.Bank(expected).Cause > mib.FailCauseNone {
 			text += ": " + f.Text
 		}
 		e.fail(failure(f.Code, cut(text)))
@@ -157,17 +159,17 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 		if op.State == Restarting {
 			e.fire(OnTrial)
 		}
-		op.Phase, op.Cause, op.Text = Trying, CauseNone, ""
+		op.Phase, op.Cause, op.Text = Trying, mib.FailCauseNone, ""
 	case target.State == BankFailed || target.State == BankCorrupt:
 		f := failure(op.Cause, op.Text) // noted when it was given up
-		if f.Code <= CauseNone {
+		if f.Code <= mib.FailCauseNone {
 			f = e.givenUp(target)
 		}
 		e.fail(f)
 	case planned && op.Kind == RestoreOldSoftware:
-		e.fail(failure(CauseRollbackFailed, "the device runs other software than it was to go back to"))
+		e.fail(failure(mib.FailCauseRollbackFailed, "the device runs other software than it was to go back to"))
 	case planned:
-		e.fail(failure(CauseBootFailed, "the device runs other software than it was to start"))
+		e.fail(failure(mib.FailCauseBootFailed, "the device runs other software than it was to start"))
 	default:
 		e.interrupted()
 	}
@@ -185,11 +187,11 @@ func (e *Engine) interrupted() {
 			op.Phase = Transferring
 		}
 	}
-	op.Cause, op.Text = CauseInterrupted, cut("power loss or an unexpected restart "+when)
+	op.Cause, op.Text = mib.FailCauseInterrupted, cut("power loss or an unexpected restart "+when)
 	if _, files := usedRows(op.Kind, &op.Params); op.Phase >= Transferring {
 		for _, k := range files.Kinds() {
-			if r := &e.j.Files[k-1]; r.OpID != op.ID || r.Result != CauseNone {
-				*r = FileResult{OpID: op.ID, Result: CauseInterrupted}
+			if r := &e.j.Files[k-1]; r.OpID != op.ID || r.Result != mib.FailCauseNone {
+				*r = FileResult{OpID: op.ID, Result: mib.FailCauseInterrupted}
 			}
 		}
 	}
@@ -303,7 +305,7 @@ func (e *Engine) confirmWindow() time.Duration {
 
 // windowOver is why software is given up at the end of its window.
 func (e *Engine) windowOver() *Failure {
-	return failure(CauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow))
+	return failure(mib.FailCauseConfirmTimeout, fmt.Sprintf("not confirmed within %d s", e.s.ConfirmWindow))
 }
 
 // windowChanged moves the end of the trial that goes on by as much as the window has
@@ -377,7 +379,7 @@ func (e *Engine) giveUp(f *Failure) {
 	if e.leave != nil || e.doomed != nil || e.handover {
 		return
 	}
-	if f.Code == CauseConfirmTimeout {
+	if f.Code == mib.FailCauseConfirmTimeout {
 		e.j.Trial.Left = 1 // a power cut before the record is written gives no second window
 	}
 	if t := e.work; t != nil {
@@ -450,16 +452,16 @@ func (e *Engine) rolledBack(n int) {
 // that it did not come up; the hardware may know more.
 func (e *Engine) givenUp(b Bank) *Failure {
 	switch {
-	case b.Cause <= CauseNone:
-		return failure(CauseBootFailed, "the new software did not start")
-	case b.Cause == CauseBootFailed && e.cfg.BootReason == ReasonWatchdog:
-		return failure(CauseWatchdogReset, "restarted by the watchdog while on trial")
+	case b.Cause <= mib.FailCauseNone:
+		return failure(mib.FailCauseBootFailed, "the new software did not start")
+	case b.Cause == mib.FailCauseBootFailed && e.cfg.BootReason == ReasonWatchdog:
+		return failure(mib.FailCauseWatchdogReset, "restarted by the watchdog while on trial")
 	}
 	return failure(b.Cause, b.Text)
 }
 
 // noOperation stands in an event that belongs to none.
-var noOperation = Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: CauseNone}
+var noOperation = Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: mib.FailCauseNone}
 
 // aboutBank fills in an event about a bank.
 func (e *Engine) aboutBank(n int) func(*Event) {
@@ -480,7 +482,7 @@ func (e *Engine) aboutTrial(n int) func(*Event) {
 		if tr := e.j.Trial; tr.Bank == n && tr.OpID == 0 {
 			ev.Op = noOperation
 		} else if tr.Bank == n && tr.OpID != ev.Op.ID {
-			ev.Op = Operation{ID: tr.OpID, Kind: tr.Kind, State: Succeeded, Phase: PhaseNone, Cause: CauseNone, Params: Params{ReqID: tr.ReqID}}
+			ev.Op = Operation{ID: tr.OpID, Kind: tr.Kind, State: Succeeded, Phase: PhaseNone, Cause: mib.FailCauseNone, Params: Params{ReqID: tr.ReqID}}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 const thenAll = procedure.ThenActivate | procedure.ThenReset
@@ -29,10 +30,10 @@ func TestInterrupted(t *testing.T) {
 				l.cut(nil)
 				op := l.now().Op
 				if c.kind == procedure.RestoreOldSoftware {
-					l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone) // it runs: that goes on
+					l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone) // it runs: that goes on
 					return
 				}
-				if op.State != procedure.Failed || op.Cause != procedure.CauseInterrupted || op.Advice() != procedure.RetryNow {
+				if op.State != procedure.Failed || op.Cause != mib.FailCauseInterrupted || op.Advice() != mib.RetryAdviceRetryNow {
 					t.Errorf("%s, cause %s", op.State, op.Cause)
 				}
 				l.wantEvents(seq+1, procedure.EventRestarted, procedure.EventFailed)
@@ -58,7 +59,7 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 		}
 		time.Sleep(30 * time.Second)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.PhaseNone, procedure.CauseInterrupted)
+		l.expect(procedure.Failed, procedure.PhaseNone, mib.FailCauseInterrupted)
 	})
 }
 
@@ -70,10 +71,10 @@ func TestInterruptedWhileAborting(t *testing.T) {
 		l.hold("connect")
 		l.begin(procedure.BackupConfig, 0)
 		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborting, procedure.Connecting, procedure.CauseNone)
+		l.expect(procedure.Aborting, procedure.Connecting, mib.FailCauseNone)
 		l.begin(procedure.Confirm, 0)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseInterrupted)
+		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseInterrupted)
 	})
 }
 
@@ -86,37 +87,37 @@ func TestVerdictAfterRestart(t *testing.T) {
 		boot    func(*procedure.BankStatus)
 		state   procedure.State
 		phase   procedure.Phase
-		cause   procedure.Cause
+		cause   mib.FailCause
 		reason  procedure.RestartReason // of the restart
 		shown   procedure.RestartReason // after it
 	}{
 		{"download", procedure.DownloadSoftware, thenAll, nil,
-			procedure.Succeeded, procedure.Trying, procedure.CauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
+			procedure.Succeeded, procedure.Trying, mib.FailCauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
 		{"activate", procedure.Activate, procedure.ThenReset, nil,
-			procedure.Succeeded, procedure.Trying, procedure.CauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
+			procedure.Succeeded, procedure.Trying, mib.FailCauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
 		{"activate, boot fails", procedure.Activate, procedure.ThenReset, fellBack,
-			procedure.Failed, procedure.PhaseRestarting, procedure.CauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
+			procedure.Failed, procedure.PhaseRestarting, mib.FailCauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
 		{"activate, no reason known", procedure.Activate, procedure.ThenReset,
 			func(b *procedure.BankStatus) {
 				fellBack(b)
 				b.Banks[1].Cause = 0
 			},
-			procedure.Failed, procedure.PhaseRestarting, procedure.CauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
+			procedure.Failed, procedure.PhaseRestarting, mib.FailCauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
 		{"activate, other bank runs", procedure.Activate, procedure.ThenReset,
 			func(b *procedure.BankStatus) { b.Running, b.Next, b.Banks[1].State = 1, 1, procedure.BankReady },
-			procedure.Failed, procedure.PhaseRestarting, procedure.CauseBootFailed, procedure.ReasonActivation, procedure.ReasonActivation},
+			procedure.Failed, procedure.PhaseRestarting, mib.FailCauseBootFailed, procedure.ReasonActivation, procedure.ReasonActivation},
 		{"activate, confirmed before", procedure.Activate, procedure.ThenReset,
 			func(b *procedure.BankStatus) { b.Banks[1].State = procedure.BankGood },
-			procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
+			procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
 		{"reset", procedure.Reset, 0, nil,
-			procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
+			procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
 		{"recover", procedure.RecoverConfig, procedure.ThenReset, nil,
-			procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
+			procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(l *lab) {
 				l.begin(c.kind, c.options)
-				op := l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+				op := l.expect(procedure.Restarting, procedure.PhaseRestarting, mib.FailCauseNone)
 				if op.Percent == 100 {
 					t.Error("100 percent before the end")
 				}
@@ -167,9 +168,9 @@ func TestCutDuringTheTrial(t *testing.T) {
 		<-l.ended
 		l.banks.Running = 2
 		l.start()
-		l.expect(procedure.Running, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Running, procedure.Trying, mib.FailCauseNone)
 		l.cut(nil)
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
 	})
 }
 
@@ -178,7 +179,7 @@ func TestResetByPowerCut(t *testing.T) {
 	run(t, func(l *lab) {
 		l.begin(procedure.Reset, 0)
 		l.cut(nil)
-		l.expect(procedure.Succeeded, procedure.PhaseRestarting, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone)
 	})
 }
 
@@ -192,23 +193,23 @@ func TestRestoreOldSoftware(t *testing.T) {
 	run(t, func(l *lab) {
 		l.old()
 		l.begin(procedure.RestoreOldSoftware, 0)
-		l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+		l.expect(procedure.Restarting, procedure.PhaseRestarting, mib.FailCauseNone)
 		if r := l.restart(nil); r != procedure.ReasonRollback {
 			t.Errorf("reason %s", r)
 		}
-		op := l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		op := l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
 		if op.Bank != 1 || op.OldVersion != "2.0.0" || op.NewVersion != "1.0.0" || l.calls["selftest"] != 1 {
 			t.Errorf("operation %+v", op)
 		}
 		l.begin(procedure.RestoreOldSoftware, 0) // it runs already
-		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
 	})
 	run(t, func(l *lab) { // the old software is not healthy either
 		l.old()
-		l.failing("selftest", coded(procedure.CauseSelfTestFailed))
+		l.failing("selftest", coded(mib.FailCauseSelfTestFailed))
 		l.begin(procedure.RestoreOldSoftware, 0)
 		l.restart(nil)
-		l.expect(procedure.Failed, procedure.Trying, procedure.CauseSelfTestFailed)
+		l.expect(procedure.Failed, procedure.Trying, mib.FailCauseSelfTestFailed)
 		if l.now().Banks.Running != 1 {
 			t.Error("left the old software")
 		}
@@ -217,7 +218,7 @@ func TestRestoreOldSoftware(t *testing.T) {
 		l.old()
 		l.begin(procedure.RestoreOldSoftware, 0)
 		l.restart(func(b *procedure.BankStatus) { b.Running = 2 })
-		l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseRollbackFailed)
+		l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseRollbackFailed)
 	})
 	run(t, func(l *lab) { // nothing to go back to, found out late
 		l.old()
@@ -226,7 +227,7 @@ func TestRestoreOldSoftware(t *testing.T) {
 		}
 		l.set(func() { l.banks.Banks[0].State = procedure.BankCorrupt })
 		time.Sleep(time.Minute)
-		l.expect(procedure.Failed, procedure.Checking, procedure.CauseNoFallback)
+		l.expect(procedure.Failed, procedure.Checking, mib.FailCauseNoFallback)
 	})
 }
 
@@ -284,7 +285,7 @@ func TestElapsedOverRestart(t *testing.T) {
 			t.Errorf("elapsed %d s", s.Elapsed())
 		}
 		l.release("selftest")
-		if op := l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone); op.Elapsed != 25 {
+		if op := l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone); op.Elapsed != 25 {
 			t.Errorf("elapsed %d s", op.Elapsed)
 		}
 	})

@@ -1,12 +1,16 @@
 package procedure
 
-import "time"
+import (
+	"time"
+
+	"example.com/iad/mib"
+)
 
 // Snapshot is a consistent state of the engine. It never changes.
 type Snapshot struct {
 	Settings    Settings
 	Lock        int32
-	Refusal     Cause
+	Refusal     mib.FailCause
 	RefusalText string
 	Op          Operation
 	History     []Operation // oldest first

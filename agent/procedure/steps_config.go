@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+
+	"example.com/iad/mib"
 )
 
 // connect opens the server of the request.
@@ -48,7 +50,7 @@ func (t *task) upload() error {
 		}
 		done += uint64(len(data))
 		t.sent[k] = sum[:]
-		t.result(k, FileResult{Result: CauseNone, Size: uint64(len(data)), Digest: sum[:], Format: t.format})
+		t.result(k, FileResult{Result: mib.FailCauseNone, Size: uint64(len(data)), Digest: sum[:], Format: t.format})
 	}
 	return nil
 }
@@ -71,10 +73,10 @@ func (t *task) readBack() error {
 			f = *classify(err)
 		}
 		switch {
-		case err == nil || f.Code == CauseFileTooLarge:
-			t.result(k, FileResult{Result: CauseDigestMismatch})
-			return failure(CauseDigestMismatch, cut("the server returns other contents for "+name))
-		case f.Code == CauseFileNotFound || f.Code == CauseAccessDenied:
+		case err == nil || f.Code == mib.FailCauseFileTooLarge:
+			t.result(k, FileResult{Result: mib.FailCauseDigestMismatch})
+			return failure(mib.FailCauseDigestMismatch, cut("the server returns other contents for "+name))
+		case f.Code == mib.FailCauseFileNotFound || f.Code == mib.FailCauseAccessDenied:
 			t.e.log.Warn("the server does not let the backup be read back", "file", name, "err", err)
 		default:
 			return err
@@ -91,7 +93,7 @@ func (t *task) fetch(name string, limit int64, count func(n int, size int64)) ([
 	}
 	defer r.Close()
 	if size > limit {
-		return nil, failure(CauseFileTooLarge, cut(fmt.Sprintf("%s has %d octets, %d fit", name, size, limit)))
+		return nil, failure(mib.FailCauseFileTooLarge, cut(fmt.Sprintf("%s has %d octets, %d fit", name, size, limit)))
 	}
 	c := &counter{r: r}
 	if count != nil {
@@ -99,7 +101,7 @@ func (t *task) fetch(name string, limit int64, count func(n int, size int64)) ([
 	}
 	data, err := io.ReadAll(io.LimitReader(c, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		return nil, failure(CauseFileTooLarge, cut(fmt.Sprintf("%s has more than %d octets", name, limit)))
+		return nil, failure(mib.FailCauseFileTooLarge, cut(fmt.Sprintf("%s has more than %d octets", name, limit)))
 	}
 	return data, err
 }
@@ -128,7 +130,7 @@ func (t *task) download() error {
 			}
 			t.progress(done, total)
 		})
-		r := FileResult{Result: CauseNone, Size: uint64(len(data))}
+		r := FileResult{Result: mib.FailCauseNone, Size: uint64(len(data))}
 		if err == nil { // it is complete
 			sum := sha256.Sum256(data)
 			r.Digest = sum[:]
@@ -149,10 +151,10 @@ func (t *task) download() error {
 
 func checkExpected(row File, data []byte) error {
 	if row.Size != 0 && uint64(row.Size) != uint64(len(data)) {
-		return failure(CauseSizeMismatch, cut(fmt.Sprintf("%s has %d octets, %d were announced", row.Name, len(data), row.Size)))
+		return failure(mib.FailCauseSizeMismatch, cut(fmt.Sprintf("%s has %d octets, %d were announced", row.Name, len(data), row.Size)))
 	}
 	if sum := sha256.Sum256(data); len(row.Digest) != 0 && !bytes.Equal(sum[:], row.Digest) {
-		return failure(CauseDigestMismatch, cut(fmt.Sprintf("%s has SHA-256 %x, expected %x", row.Name, sum[:4], row.Digest[:4])))
+		return failure(mib.FailCauseDigestMismatch, cut(fmt.Sprintf("%s has SHA-256 %x, expected %x", row.Name, sum[:4], row.Digest[:4])))
 	}
 	return nil
 }
@@ -170,7 +172,7 @@ func (t *task) examine() (err error) {
 	})
 	want := t.e.cfg.Store.Status().Format
 	if t.format != want && !t.op.Params.Options.Has(ConvertFirst) {
-		return failure(CauseConfigFormatMismatch,
+		return failure(mib.FailCauseConfigFormatMismatch,
 			fmt.Sprintf("the files are of format %d, the running software reads format %d", t.format, want))
 	}
 	return nil
@@ -183,7 +185,7 @@ func (t *task) findOther() error {
 		return err
 	}
 	if !ok {
-		return failure(CausePreconditionMissing, "the device holds no configuration data in another format")
+		return failure(mib.FailCausePreconditionMissing, "the device holds no configuration data in another format")
 	}
 	t.files, t.format = files, format
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"example.com/iad/mib"
 )
 
 // checkDownload looks at what may have changed since the request, and whether
@@ -12,13 +14,13 @@ func (t *task) checkDownload() error {
 	st := t.e.cfg.Banks.Status()
 	p := &t.op.Params
 	if st.Tries() {
-		return failure(CauseBankUnavailable, fmt.Sprintf("the software in bank %d is on trial, the other bank is its fallback", st.Running))
+		return failure(mib.FailCauseBankUnavailable, fmt.Sprintf("the software in bank %d is on trial, the other bank is its fallback", st.Running))
 	}
 	if p.Version == "" || p.Options.Has(Force) {
 		return nil
 	}
 	if st.Bank(st.Running).Version == p.Version {
-		return failure(CauseAlreadyInstalled, cut("version "+p.Version+" is running"))
+		return failure(mib.FailCauseAlreadyInstalled, cut("version "+p.Version+" is running"))
 	}
 	n := int(p.Bank)
 	if n == 0 {
@@ -78,7 +80,7 @@ func (t *task) install() error {
 		t.result(Software, FileResult{Result: classify(err).Code, Size: done, Digest: in.Digest})
 		return err
 	}
-	t.result(Software, FileResult{Result: CauseNone, Size: in.Size, Digest: in.Digest})
+	t.result(Software, FileResult{Result: mib.FailCauseNone, Size: in.Size, Digest: in.Digest})
 	if !t.op.Params.Options.Has(CheckOnly) {
 		t.stored(in.Bank, in.Version)
 	}
@@ -101,7 +103,7 @@ func (t *task) other() int {
 func (t *task) checkActivate() error {
 	n := t.other()
 	if v := t.e.cfg.Banks.Status().Bank(n).Version; t.op.Params.Version != "" && v != t.op.Params.Version {
-		return failure(CauseVersionMismatch, fmt.Sprintf("bank %d holds version %s, not %s", n, v, t.op.Params.Version))
+		return failure(mib.FailCauseVersionMismatch, fmt.Sprintf("bank %d holds version %s, not %s", n, v, t.op.Params.Version))
 	}
 	return t.e.cfg.Banks.Check(t.ctx, n, t.op.Params.Options.Has(AllowDowngrade))
 }
@@ -109,7 +111,7 @@ func (t *task) checkActivate() error {
 // checkCalls refuses a restart while calls are in progress.
 func (t *task) checkCalls() error {
 	if n := t.e.cfg.Device.Calls(); n > 0 && !t.op.Params.Options.Has(Force) {
-		return failure(CauseServiceInUse, fmt.Sprintf("%d calls in progress", n))
+		return failure(mib.FailCauseServiceInUse, fmt.Sprintf("%d calls in progress", n))
 	}
 	return nil
 }
@@ -211,7 +213,7 @@ func (t *task) checkRestore() error {
 	}
 	st := t.e.cfg.Banks.Status()
 	if v := st.Bank(n).Version; t.op.Params.Version != "" && v != t.op.Params.Version {
-		return failure(CauseVersionMismatch, fmt.Sprintf("the software to fall back on is version %s, not %s", v, t.op.Params.Version))
+		return failure(mib.FailCauseVersionMismatch, fmt.Sprintf("the software to fall back on is version %s, not %s", v, t.op.Params.Version))
 	}
 	if n == st.Running {
 		return nil
@@ -265,9 +267,9 @@ func (e *Engine) selfTest(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	var coded interface{ Cause() uint8 }
+	var coded interface{ Cause() mib.FailCause }
 	if errors.As(err, &coded) {
 		return err
 	}
-	return failure(CauseSelfTestFailed, cut(err.Error()))
+	return failure(mib.FailCauseSelfTestFailed, cut(err.Error()))
 }

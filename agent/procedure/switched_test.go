@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // lastSwitch returns the last bankSwitched from event seq on.
@@ -41,7 +42,7 @@ func TestDownloadTakesAnActivationBack(t *testing.T) {
 	run(t, func(l *lab) { // also if it fails at once
 		l.begin(procedure.Activate, 0)
 		seq := l.now().Seq + 1
-		l.failing("get", coded(procedure.CauseFileNotFound))
+		l.failing("get", coded(mib.FailCauseFileNotFound))
 		l.begin(procedure.DownloadSoftware, procedure.Force)
 		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventFailed)
 		// What was taken back cannot fail its trial.
@@ -75,7 +76,7 @@ func TestFailedTakeOverIsToldOf(t *testing.T) {
 	run(t, func(l *lab) {
 		l.over = true
 		l.banks.Banks[1].NeedsReset = false
-		l.failing("takeover", coded(procedure.CauseBootFailed))
+		l.failing("takeover", coded(mib.FailCauseBootFailed))
 		seq := l.now().Seq + 1
 		l.begin(procedure.Activate, 0)
 		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventBankSwitched, procedure.EventFailed)

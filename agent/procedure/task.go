@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // step is one phase of an operation. A plan is a list of them.
@@ -246,7 +248,7 @@ func (t *task) pass(p Phase, change func(*journal)) error {
 	if err == nil || e.j.Op.Kind == RestoreOldSoftware || e.j.Op.Kind == Reset {
 		return nil
 	}
-	return failure(CauseStorageFull, cut(err.Error()))
+	return failure(mib.FailCauseStorageFull, cut(err.Error()))
 }
 
 // update changes the operation from the work.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // trial brings the device to software 2.0.0 on trial, which a manager has to
@@ -15,7 +16,7 @@ func (l *lab) trial() {
 	l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmByManager })
 	l.begin(procedure.Activate, procedure.ThenReset)
 	l.restart(nil)
-	l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+	l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
 	if s := l.now(); s.Banks.Banks[1].State != procedure.BankTrial || s.ConfirmLeft() != 600 {
 		l.t.Fatalf("bank is %d, %d s left", s.Banks.Banks[1].State, s.ConfirmLeft())
 	}
@@ -40,8 +41,8 @@ func TestConfirmByDevice(t *testing.T) {
 func TestConfirmByManager(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
-		l.refused(l.request(procedure.DownloadSoftware, nil), procedure.Inconsistent, procedure.CauseBankUnavailable)
-		l.refused(l.request(procedure.Activate, nil), procedure.Inconsistent, procedure.CauseBankUnavailable)
+		l.refused(l.request(procedure.DownloadSoftware, nil), procedure.Inconsistent, mib.FailCauseBankUnavailable)
+		l.refused(l.request(procedure.Activate, nil), procedure.Inconsistent, mib.FailCauseBankUnavailable)
 		time.Sleep(100 * time.Second)
 		if left := l.now().ConfirmLeft(); left != 500 {
 			t.Errorf("%d s left", left)
@@ -63,7 +64,7 @@ func TestConfirmByManager(t *testing.T) {
 		l.release("connect")
 		l.begin(procedure.Confirm, 0) // none is on trial: succeeds
 		time.Sleep(time.Hour)
-		l.expect(procedure.Succeeded, procedure.Verifying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
 	})
 }
 
@@ -76,7 +77,7 @@ func TestConfirmTooEarly(t *testing.T) {
 		l.banks.Running = 2
 		l.hold("selftest")
 		l.start()
-		l.refused(l.request(procedure.Confirm, nil), procedure.Inconsistent, procedure.CausePreconditionMissing)
+		l.refused(l.request(procedure.Confirm, nil), procedure.Inconsistent, mib.FailCausePreconditionMissing)
 		l.release("selftest")
 		l.begin(procedure.Confirm, 0)
 		if l.now().Banks.Banks[1].State != procedure.BankGood {
@@ -102,7 +103,7 @@ func TestConfirmAgain(t *testing.T) {
 		l.failing("confirm", errFull, errFull)
 		l.begin(procedure.Activate, procedure.ThenReset)
 		l.restart(nil)
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
 		if l.now().Banks.Banks[1].State != procedure.BankTrial {
 			t.Error("confirmed without a record")
 		}
@@ -122,13 +123,13 @@ func TestConfirmWindow(t *testing.T) {
 		l.begin(procedure.BackupConfig, 0)
 		seq := l.now().Seq
 		time.Sleep(100 * time.Second)
-		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseConfirmTimeout)
+		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseConfirmTimeout)
 		if r := l.restart(nil); r != procedure.ReasonRollback {
 			t.Errorf("reason %s", r)
 		}
 		l.wantEvents(seq+1, procedure.EventFailed, procedure.EventRestarting, procedure.EventRolledBack, procedure.EventRestarted)
 		s := l.now()
-		if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Cause != procedure.CauseConfirmTimeout || ev.Op.ID != 1 || ev.Software != "1.0.0" {
+		if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Cause != mib.FailCauseConfirmTimeout || ev.Op.ID != 1 || ev.Software != "1.0.0" {
 			t.Errorf("event %+v", ev)
 		}
 		if s.Banks.Running != 1 || s.Banks.Banks[1].State != procedure.BankFailed || s.Reason != procedure.ReasonRollback {
@@ -166,10 +167,10 @@ func TestConfirmWindowWaitsForWork(t *testing.T) {
 		l.hold("apply")
 		l.begin(procedure.RecoverConfig, 0)
 		time.Sleep(600 * time.Second)
-		l.expect(procedure.Running, procedure.Applying, procedure.CauseNone)
+		l.expect(procedure.Running, procedure.Applying, mib.FailCauseNone)
 		l.begin(procedure.Confirm, 0) // too late
 		l.release("apply")
-		l.expect(procedure.Succeeded, procedure.Applying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Applying, mib.FailCauseNone)
 		l.restart(nil)
 		if l.now().Banks.Running != 1 {
 			t.Error("the trial was not given up")
@@ -185,9 +186,9 @@ func TestConfirmWindowAtRestore(t *testing.T) {
 		l.begin(procedure.RestoreOldSoftware, 0)
 		time.Sleep(600 * time.Second)
 		l.release("restore")
-		l.expect(procedure.Restarting, procedure.PhaseRestarting, procedure.CauseNone)
+		l.expect(procedure.Restarting, procedure.PhaseRestarting, mib.FailCauseNone)
 		l.restart(nil)
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
 		if l.calls["giveup"] != 0 {
 			t.Error("given up as well")
 		}
@@ -199,7 +200,7 @@ func TestConfirmWindowAtRestore(t *testing.T) {
 func TestSelfTestFails(t *testing.T) {
 	for name, err := range map[string]error{
 		"without a cause": errors.New("no dial tone on port 3"),
-		"with a cause":    coded(procedure.CauseSelfTestFailed),
+		"with a cause":    coded(mib.FailCauseSelfTestFailed),
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -216,8 +217,8 @@ func TestSelfTestFails(t *testing.T) {
 				if r := l.restart(nil); r != procedure.ReasonRollback {
 					t.Errorf("reason %s", r)
 				}
-				op = l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseSelfTestFailed)
-				if op.Text != err.Error() || op.Advice() != procedure.DoNotRetry {
+				op = l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseSelfTestFailed)
+				if op.Text != err.Error() || op.Advice() != mib.RetryAdviceDoNotRetry {
 					t.Errorf("text %q, advice %s", op.Text, op.Advice())
 				}
 				l.wantEvents(seq+1, procedure.EventRolledBack, procedure.EventRestarted, procedure.EventFailed)
@@ -234,8 +235,8 @@ func TestTrialWithoutOperation(t *testing.T) {
 		l.stop()
 		l.banks.Running = 2
 		l.start()
-		l.expect(procedure.Succeeded, procedure.Switching, procedure.CauseNone)
-		l.failing("selftest", coded(procedure.CauseSelfTestFailed))
+		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
+		l.failing("selftest", coded(mib.FailCauseSelfTestFailed))
 		l.release("selftest")
 		l.restart(nil)
 		if s := l.now(); s.Banks.Running != 1 || s.Events[len(s.Events)-2].Type != procedure.EventRolledBack {
@@ -266,7 +267,7 @@ func TestConfirmWindowOverThenCut(t *testing.T) {
 		l.begin(procedure.BackupConfig, 0)
 		l.failing("giveup", errFull) // as if it had never been written
 		time.Sleep(100 * time.Second)
-		l.expect(procedure.Failed, procedure.Connecting, procedure.CauseConfirmTimeout)
+		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseConfirmTimeout)
 		l.cut(nil)
 		if s := l.now(); s.Banks.Running != 2 || s.ConfirmLeft() > 1 {
 			t.Errorf("bank %d runs, %d s left", s.Banks.Running, s.ConfirmLeft())
@@ -300,7 +301,7 @@ func TestTrialNotInTheJournal(t *testing.T) {
 				l.cut(fellBack)
 				l.wantEvents(seq+1, procedure.EventRolledBack, procedure.EventRestarted)
 				s := l.now()
-				if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 0 || ev.Cause != procedure.CauseBootFailed || s.Reason != procedure.ReasonRollback {
+				if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 0 || ev.Cause != mib.FailCauseBootFailed || s.Reason != procedure.ReasonRollback {
 					t.Errorf("event %+v, reason %s", ev, s.Reason)
 				}
 				l.cut(nil) // what was journaled can be read
@@ -319,7 +320,7 @@ func TestTakeOver(t *testing.T) {
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
 		seq := l.now().Seq
 		l.begin(procedure.Activate, 0)
-		l.expect(procedure.Succeeded, procedure.Trying, procedure.CauseNone)
+		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
 		s := l.now()
 		if s.Banks.Running != 2 || s.Banks.Banks[1].State != procedure.BankGood || s.ResetRequired() || s.Restarts != 1 || l.calls["selftest"] != 1 {
 			t.Errorf("bank %d runs, bank 2 is %d", s.Banks.Running, s.Banks.Banks[1].State)
@@ -340,7 +341,7 @@ func TestTakeOverConfirmWindow(t *testing.T) {
 		}
 		l.hold("takeover")
 		time.Sleep(time.Minute)
-		l.refused(l.request(procedure.BackupConfig, nil), procedure.Unavailable, procedure.CauseBusy)
+		l.refused(l.request(procedure.BackupConfig, nil), procedure.Unavailable, mib.FailCauseBusy)
 		l.release("takeover")
 		s := l.now()
 		if s.Banks.Running != 1 || s.Restarts != 1 || s.Events[len(s.Events)-1].Type != procedure.EventRolledBack {
@@ -356,7 +357,7 @@ func TestTakeOverSelfTestFails(t *testing.T) {
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
 		l.failing("selftest", errors.New("sick"))
 		l.begin(procedure.Activate, 0)
-		op := l.expect(procedure.Failed, procedure.Trying, procedure.CauseSelfTestFailed)
+		op := l.expect(procedure.Failed, procedure.Trying, mib.FailCauseSelfTestFailed)
 		if s := l.now(); s.Banks.Running != 1 || op.Text != "sick" || s.ResetRequired() {
 			t.Errorf("bank %d runs, text %q", s.Banks.Running, op.Text)
 		}
@@ -368,7 +369,7 @@ func TestTakeOverSelfTestFails(t *testing.T) {
 		l.failing("takeover", nil, errFull)
 		l.begin(procedure.Activate, 0)
 		l.restart(nil)
-		l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseSelfTestFailed)
+		l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseSelfTestFailed)
 	})
 }
 
@@ -377,9 +378,9 @@ func TestTakeOverFails(t *testing.T) {
 	run(t, func(l *lab) {
 		l.over = true
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
-		l.failing("takeover", coded(procedure.CauseBootFailed))
+		l.failing("takeover", coded(mib.FailCauseBootFailed))
 		l.begin(procedure.Activate, 0)
-		l.expect(procedure.Failed, procedure.Trying, procedure.CauseBootFailed)
+		l.expect(procedure.Failed, procedure.Trying, mib.FailCauseBootFailed)
 		if s := l.now(); s.Banks.Running != 1 || s.Banks.Next != 1 || s.Banks.Banks[0].State != procedure.BankGood || l.calls["giveup"] != 0 {
 			t.Errorf("banks %+v", s.Banks)
 		}
@@ -392,9 +393,9 @@ func TestWatchdogEndsTrial(t *testing.T) {
 		l.cfg.BootReason = procedure.ReasonWatchdog
 		l.begin(procedure.Activate, procedure.ThenReset)
 		l.restart(fellBack)
-		l.expect(procedure.Failed, procedure.PhaseRestarting, procedure.CauseWatchdogReset)
+		l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseWatchdogReset)
 		s := l.now()
-		if ev := s.Events[len(s.Events)-3]; ev.Type != procedure.EventRolledBack || ev.Cause != procedure.CauseWatchdogReset || ev.BankInfo.Cause != ev.Cause {
+		if ev := s.Events[len(s.Events)-3]; ev.Type != procedure.EventRolledBack || ev.Cause != mib.FailCauseWatchdogReset || ev.BankInfo.Cause != ev.Cause {
 			t.Errorf("event %+v", ev)
 		}
 	})
@@ -450,7 +451,7 @@ func TestTrialEndsBeforeDone(t *testing.T) {
 			}
 			l.restart(nil)
 			s := l.now()
-			if s.Op.ID != 2 || s.Op.State != procedure.Failed || s.Op.Cause != procedure.CauseSelfTestFailed || len(s.History) != 2 {
+			if s.Op.ID != 2 || s.Op.State != procedure.Failed || s.Op.Cause != mib.FailCauseSelfTestFailed || len(s.History) != 2 {
 				t.Errorf("operation %d, %s, cause %s, history %d", s.Op.ID, s.Op.State, s.Op.Cause, len(s.History))
 			}
 		})

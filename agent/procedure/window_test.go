@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // Software on trial that passes its self-test keeps its tries, and each start costs
@@ -29,7 +30,7 @@ func TestCrashLoopEndsTheTrial(t *testing.T) {
 		}
 		l.wantEvents(seq+1, procedure.EventRestarted, procedure.EventRestarting, procedure.EventRolledBack, procedure.EventRestarted)
 		s := l.now()
-		if ev := s.Events[len(s.Events)-2]; s.Banks.Running != 1 || ev.Cause != procedure.CauseConfirmTimeout {
+		if ev := s.Events[len(s.Events)-2]; s.Banks.Running != 1 || ev.Cause != mib.FailCauseConfirmTimeout {
 			t.Errorf("bank %d runs; event %+v", s.Banks.Running, ev)
 		}
 	})
@@ -76,7 +77,7 @@ func TestPassedSelfTestNotRecorded(t *testing.T) {
 func TestResetToOtherSoftware(t *testing.T) {
 	corrupt := func(b *procedure.BankStatus) {
 		fellBack(b)
-		b.Banks[1].State, b.Banks[1].Cause = procedure.BankCorrupt, procedure.CauseDigestMismatch
+		b.Banks[1].State, b.Banks[1].Cause = procedure.BankCorrupt, mib.FailCauseDigestMismatch
 	}
 	for _, c := range []struct {
 		name    string
@@ -84,12 +85,12 @@ func TestResetToOtherSoftware(t *testing.T) {
 		kind    procedure.Kind
 		options procedure.Options
 		boot    func(*procedure.BankStatus)
-		cause   procedure.Cause
+		cause   mib.FailCause
 	}{
-		{"reset in a trial", (*lab).trial, procedure.Reset, 0, fellBack, procedure.CauseOther},
-		{"reset, software damaged", (*lab).old, procedure.Reset, 0, corrupt, procedure.CauseDigestMismatch},
-		{"recovery in a trial", (*lab).trial, procedure.RecoverConfig, procedure.ThenReset, fellBack, procedure.CauseOther},
-		{"reset after an activation", func(l *lab) { l.begin(procedure.Activate, 0) }, procedure.Reset, 0, fellBack, procedure.CauseOther},
+		{"reset in a trial", (*lab).trial, procedure.Reset, 0, fellBack, mib.FailCauseOther},
+		{"reset, software damaged", (*lab).old, procedure.Reset, 0, corrupt, mib.FailCauseDigestMismatch},
+		{"recovery in a trial", (*lab).trial, procedure.RecoverConfig, procedure.ThenReset, fellBack, mib.FailCauseOther},
+		{"reset after an activation", func(l *lab) { l.begin(procedure.Activate, 0) }, procedure.Reset, 0, fellBack, mib.FailCauseOther},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -112,7 +113,7 @@ func TestResetToOtherSoftware(t *testing.T) {
 				l.begin(procedure.Reset, 0)
 				l.restart(nil)
 			}
-			if op := l.now().Op; op.Kind != procedure.Reset || op.State != procedure.Failed || op.Cause != procedure.CauseConfirmTimeout {
+			if op := l.now().Op; op.Kind != procedure.Reset || op.State != procedure.Failed || op.Cause != mib.FailCauseConfirmTimeout {
 				t.Errorf("%s is %s: %s", op.Kind, op.State, op.Cause)
 			}
 			if r := l.restart(nil); r != procedure.ReasonRollback || l.now().Banks.Running != 1 {

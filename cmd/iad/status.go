@@ -17,6 +17,7 @@ import (
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
+	"example.com/iad/mib"
 )
 
 func statusCommand() *cobra.Command {
@@ -156,31 +157,31 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 }
 
 type bankJSON struct {
-	Number       int        `json:"number"`
-	State        string     `json:"state"`
-	Roles        string     `json:"roles"`
-	Version      string     `json:"version"`
-	ConfigFormat uint32     `json:"config_format"`
-	Size         int64      `json:"size"`
-	Capacity     int64      `json:"capacity"`
-	Digest       string     `json:"digest"`
-	Written      *time.Time `json:"written"`
-	TriesLeft    int        `json:"tries_left"`
-	Generation   uint32     `json:"config_generation"`
-	Cause        uint8      `json:"cause"`
-	Text         string     `json:"text"`
+	Number       int           `json:"number"`
+	State        string        `json:"state"`
+	Roles        string        `json:"roles"`
+	Version      string        `json:"version"`
+	ConfigFormat uint32        `json:"config_format"`
+	Size         int64         `json:"size"`
+	Capacity     int64         `json:"capacity"`
+	Digest       string        `json:"digest"`
+	Written      *time.Time    `json:"written"`
+	TriesLeft    int           `json:"tries_left"`
+	Generation   uint32        `json:"config_generation"`
+	Cause        mib.FailCause `json:"cause"`
+	Text         string        `json:"text"`
 }
 
 func writeJSON(w io.Writer, id string, st *agent.Status) error {
 	type opJSON struct {
-		ID      uint32 `json:"id"`
-		Kind    string `json:"kind"`
-		State   string `json:"state"`
-		Phase   string `json:"phase"`
-		Owner   string `json:"owner"`
-		Cause   uint8  `json:"cause"`
-		Text    string `json:"text"`
-		Attempt uint32 `json:"attempt"`
+		ID      uint32        `json:"id"`
+		Kind    string        `json:"kind"`
+		State   string        `json:"state"`
+		Phase   string        `json:"phase"`
+		Owner   string        `json:"owner"`
+		Cause   mib.FailCause `json:"cause"`
+		Text    string        `json:"text"`
+		Attempt uint32        `json:"attempt"`
 	}
 	out := struct {
 		Device   string     `json:"device"`
@@ -192,7 +193,7 @@ func writeJSON(w io.Writer, id string, st *agent.Status) error {
 		Findings []string   `json:"findings"`
 	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Findings: st.Findings,
 		Op: opJSON{st.Op.ID, st.Op.Kind.String(), st.Op.State.String(), st.Op.Phase.String(), st.Op.Params.Owner,
-			uint8(st.Op.Cause), st.Op.Text, st.Op.Attempt}}
+			st.Op.Cause, st.Op.Text, st.Op.Attempt}}
 	for i := range st.Banks.Banks {
 		b := &st.Banks.Banks[i]
 		j := bankJSON{b.Number, b.State.String(), roles(b), b.Version, b.ConfigFormat, b.Size, b.Capacity,

@@ -25,6 +25,7 @@ import (
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 	"example.com/iad/transfer/tftp"
 )
@@ -257,10 +258,10 @@ func TestServersDevice(t *testing.T) {
 				t.Error(err)
 			}
 			var failure *transfer.Error
-			if _, _, err := c.Get(t.Context(), folder+"/none", 0); !errors.As(err, &failure) || failure.Code != transfer.CauseFileNotFound {
+			if _, _, err := c.Get(t.Context(), folder+"/none", 0); !errors.As(err, &failure) || failure.Code != mib.FailCauseFileNotFound {
 				t.Errorf("a file that is not there: %v", err)
 			}
-			if _, err := c.Put(t.Context(), folder+"/portData.cfg", bytes.NewReader(make([]byte, 5<<20)), 5<<20); !errors.As(err, &failure) || failure.Code != transfer.CauseRemoteStorageFull {
+			if _, err := c.Put(t.Context(), folder+"/portData.cfg", bytes.NewReader(make([]byte, 5<<20)), 5<<20); !errors.As(err, &failure) || failure.Code != mib.FailCauseRemoteStorageFull {
 				t.Errorf("a file that is too large: %v", err)
 			}
 		})

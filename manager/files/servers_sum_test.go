@@ -15,6 +15,7 @@ import (
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -68,7 +69,7 @@ func TestServersLimitSum(t *testing.T) {
 		refused := func(what string, err error, says string) {
 			t.Helper()
 			var failure *transfer.Error
-			if !errors.As(err, &failure) || failure.Code != transfer.CauseRemoteStorageFull || !strings.Contains(err.Error(), says) {
+			if !errors.As(err, &failure) || failure.Code != mib.FailCauseRemoteStorageFull || !strings.Contains(err.Error(), says) {
 				t.Errorf("%s: %v", what, err)
 			}
 			if sum := sumOf(t, disk, folder); sum > most {
