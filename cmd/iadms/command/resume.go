@@ -38,6 +38,11 @@ func (r *upgradeRun) kept() map[string][]string {
 		return kept
 	}
 	kept[keptDirectory] = []string{here}
+	for _, name := range []string{"convert-with", "verify-with"} {
+		if dir := r.inherited[name]; dir != "" && dir != here {
+			kept[keptDirectory+" "+name] = []string{dir}
+		}
+	}
 	for i, file := range kept["server-ca"] {
 		kept["server-ca"][i] = absolute(here, file)
 	}
@@ -49,7 +54,8 @@ func (r *upgradeRun) kept() map[string][]string {
 	return kept
 }
 
-// keptDirectory is where the options of a journal were given: commands run there.
+// keptDirectory is where the options of a journal were given: commands run there. The
+// name of a command follows if that was given elsewhere, to a call before.
 const keptDirectory = "working-directory"
 
 func absolute(dir, file string) string {
@@ -111,8 +117,10 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter
 		if err := setFlag(again.flags, name, values); err != nil {
 			return nil, fmt.Errorf("journal: option --%s: %w", name, err)
 		}
-		if directory := record.Options[keptDirectory]; len(directory) == 1 {
-			again.inherited[name] = directory[0]
+		for _, key := range []string{keptDirectory, keptDirectory + " " + name} {
+			if directory := record.Options[key]; len(directory) == 1 {
+				again.inherited[name] = directory[0]
+			}
 		}
 		told = append(told, fmt.Sprintf("--%s=%s", name, strings.Join(values, ",")))
 	}

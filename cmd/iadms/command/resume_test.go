@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +42,13 @@ func TestResumeElsewhere(t *testing.T) {
 	cmd := l.upgrade("--image", "fw.iad", "--verify-with", "./check", "--on-fail", "other=fw.iad,restore")
 	cmd.Dir = here
 	l.killed(cmd, func(_ int, line report.Line) bool { return line.Kind == "begin" && line.Step == 140 }, 0)
+	// It is broken off there, and resumed once more from a third one.
+	cmd = l.upgrade("--resume")
+	cmd.Dir = t.TempDir()
+	l.killed(cmd, func(_ int, line report.Line) bool { return line.Step >= 140 }, 0)
+	if err := os.Remove(filepath.Join(here, "checked")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
 	cmd = l.upgrade("--resume")
 	cmd.Dir = t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil {
