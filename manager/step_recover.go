@@ -67,7 +67,7 @@ func (u *upgrade) recover(ctx context.Context) error {
 			if err := u.enter(StageUpdate); err != nil { // resumed later, it begins with 130
 				return err
 			}
-			return fmt.Errorf("%s is back on %s: the operator gave up %s: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), err)
+			return fmt.Errorf("%s is back on %s, and %s was given up: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), err)
 		}
 	}
 }
