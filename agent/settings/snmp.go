@@ -11,11 +11,55 @@ import (
 	"example.com/iad/mib"
 )
 
-// config is the user with what it may do, at its level and above.
-func (u *User) config() (snmp.User, error) {
-	user, err := u.usm()
+// config makes the engine's configuration, nil if it has nothing to do.
+func (p *SNMP) config(s *Settings, version string) (*snmp.Config, error) {
+	if p.Listen == "" && len(p.Sinks) == 0 {
+		return nil, nil
+	}
+	sources, err := prefixes(p.Sources)
 	if err != nil {
-		return user, fmt.Errorf("snmp user %s: %w", u.Name, err)
+		return nil, s.mistake("snmp.sources", 0)
+	}
+	c := &snmp.Config{
+		Listen: p.Listen, WeakCrypto: p.WeakCrypto,
+		System: snmp.System{
+			Descr: strings.TrimSpace(s.Model + " IAD upgrade agent " + version), Name: s.DeviceID,
+			Contact: p.Contact, Location: p.Location,
+		},
+	}
+	for _, comm := range []snmp.Community{
+		{Name: p.ReadCommunity, Sources: sources},
+		{Name: p.WriteCommunity, Sources: sources, Write: true},
+	} {
+		if comm.Name != "" {
+			c.Communities = append(c.Communities, comm)
+		}
+	}
+	for i := range p.Users {
+		user, key, err := p.Users[i].config()
+		if err != nil {
+			return nil, err
+		}
+		if key != "" {
+			return nil, s.mistake("snmp.users."+key, i)
+		}
+		c.Users = append(c.Users, user)
+	}
+	for _, k := range p.Sinks {
+		c.Sinks = append(c.Sinks, snmp.Sink{Address: k.Address, Community: k.Community, User: k.User, Inform: k.Inform})
+	}
+	return c, nil
+}
+
+// config is the user with what it may do, at its level and above. key is the setting
+// with a value that it cannot have.
+func (u *User) config() (user snmp.User, key string, err error) {
+	user = snmp.User{Name: u.Name, AuthPassphrase: u.AuthPassphrase, PrivPassphrase: u.PrivPassphrase}
+	if user.Auth.UnmarshalText([]byte(cmp.Or(u.Auth, "none"))) != nil {
+		return user, "auth", nil
+	}
+	if user.Priv.UnmarshalText([]byte(cmp.Or(u.Priv, "none"))) != nil {
+		return user, "priv", nil
 	}
 	access := snmp.Access{Level: snmp.NoAuthNoPriv}
 	switch {
@@ -26,38 +70,30 @@ func (u *User) config() (snmp.User, error) {
 	}
 	if u.Level != "" {
 		if access.Level, err = level(u.Level); err != nil {
-			return user, fmt.Errorf("snmp user %s: %w", u.Name, err)
+			return user, "level", nil
 		}
 	}
 	if access.Sources, err = prefixes(u.Sources); err != nil {
-		return user, fmt.Errorf("snmp user %s: %w", u.Name, err)
+		return user, "sources", nil
 	}
 	if len(u.WriteView) > 0 && !u.Write {
-		return user, fmt.Errorf("snmp user %s: write_view without write = true", u.Name)
+		return user, "", fmt.Errorf("snmp user %s: write_view without write = true", u.Name)
 	}
 	for _, v := range []struct {
+		key  string
 		view *snmp.View
 		list []string
 		not  bool
-	}{{&access.Read, u.ReadView, false}, {&access.Write, u.WriteView, !u.Write}, {&access.Notify, u.NotifyView, false}} {
+	}{{"read_view", &access.Read, u.ReadView, false}, {"write_view", &access.Write, u.WriteView, !u.Write}, {"notify_view", &access.Notify, u.NotifyView, false}} {
 		if v.not {
 			continue
 		}
 		if *v.view, err = subtrees(v.list); err != nil {
-			return user, fmt.Errorf("snmp user %s: %w", u.Name, err)
+			return user, v.key, nil
 		}
 	}
 	user.Access = []snmp.Access{access}
-	return user, nil
-}
-
-// usm is the user without access to anything.
-func (u *User) usm() (snmp.User, error) {
-	user := snmp.User{Name: u.Name, AuthPassphrase: u.AuthPassphrase, PrivPassphrase: u.PrivPassphrase}
-	if err := user.Auth.UnmarshalText([]byte(cmp.Or(u.Auth, "none"))); err != nil {
-		return user, err
-	}
-	return user, user.Priv.UnmarshalText([]byte(cmp.Or(u.Priv, "none")))
+	return user, "", nil
 }
 
 func level(name string) (snmp.Level, error) {

@@ -116,7 +116,7 @@ func TestRefusedSettings(t *testing.T) {
 		}, "MD5 or DES"},
 		"level": {func(s string) string {
 			return s + strings.Replace(people, `"authNoPriv"`, `"private"`, 1)
-		}, "none of noAuthNoPriv"},
+		}, "snmp.users.level must be noAuthNoPriv"},
 		"view": {func(s string) string {
 			return s + strings.Replace(people, `"!1.3.6`, `"-1.3.6`, 1)
 		}, "view"},
@@ -126,7 +126,7 @@ func TestRefusedSettings(t *testing.T) {
 		"short passphrase": {func(s string) string {
 			return s + strings.Replace(people, `watcher-auth-pass`, `short`, 1)
 		}, "less than 8 octets"},
-		"unknown setting": {func(s string) string { return s + people + "views = []\n" }, "do not exist"},
+		"unknown setting": {func(s string) string { return s + people + "views = []\n" }, "snmp.users.views is not a setting"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t)

@@ -36,8 +36,9 @@ func initCommand() *cobra.Command {
 		Short: "Make a device: software into bank 1, keys, settings, configuration data",
 		Long: `init makes the root folder of a device: it checks the image with the given
 keys, puts its software into bank 1, takes over configuration data, and writes
-ROOT/iad.toml, which may be edited afterwards. Without that file init did not
-come to its end, and may be run again.
+ROOT/iad.toml, which may be edited afterwards and lists all settings, unused
+ones commented out. Without that file init did not come to its end, and may be
+run again.
 
 The embedded SNMP engine listens on loopback unless --snmp says otherwise.
 --manager makes an SNMPv3 user with random passphrases and writes a credentials

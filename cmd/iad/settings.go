@@ -11,12 +11,25 @@ import (
 )
 
 func settingsCommand() *cobra.Command {
+	var reference bool
 	cmd := &cobra.Command{
 		Use:   "settings",
-		Short: "Manage the copy of the settings that the device falls back on",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "List all settings, and manage the copy of the settings that the device falls back on",
+		Example: `  iad settings --reference
+  iad settings accept --root /var/lib/iad`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !reference {
+				return cmd.Help()
+			}
+			text, err := settings.Reference()
+			if err == nil {
+				_, err = cmd.OutOrStdout().Write(text)
+			}
+			return err
+		},
 	}
+	cmd.Flags().BoolVar(&reference, "reference", false, "print an iad.toml with every setting, its meaning, default and an example")
 	cmd.AddCommand(settingsAcceptCommand())
 	return cmd
 }

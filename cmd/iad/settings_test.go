@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +117,36 @@ func TestByteOrderMarks(t *testing.T) {
 			"--device-id", "IAD-0001", "--config-dir", config).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "userData: the file begins with a byte order mark") || !strings.Contains(string(out), "save it as UTF-8 without one") {
 			t.Errorf("%v: %s", err, out)
+		}
+	}
+}
+
+// The reference names every setting. The file that iad init writes has them all too,
+// the unused ones commented out.
+func TestReference(t *testing.T) {
+	reference, err := command("settings", "--reference").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t)
+	text, err := os.ReadFile(filepath.Join(d.root, settings.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := regexp.MustCompile(`(?m)^#?([a-z0-9_]+) = |^#?(\[+[a-z.]+)`)
+	var listed, written []string
+	for _, m := range keys.FindAllSubmatch(reference, -1) {
+		listed = append(listed, string(m[1])+string(m[2]))
+	}
+	for _, m := range keys.FindAllSubmatch(text, -1) {
+		written = append(written, string(m[1])+string(m[2]))
+	}
+	if len(listed) < 40 || !slices.Equal(listed, written) {
+		t.Errorf("reference: %q\ninit: %q", listed, written)
+	}
+	for _, want := range []string{"device_id = 'IAD-0001'\n", "\n#rate_limit = ", "\n#[[snmp.users]]\n", "\n#name = "} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("init writes no %q", want)
 		}
 	}
 }
