@@ -8,11 +8,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"example.com/iad/internal/cli"
 )
@@ -60,10 +58,12 @@ IAD_CONFIG (the directory of the configuration data in force, or none).`,
            --hardware IAD-4FXS --device-id IAD-0001 \
            --read-community public --write-community private
   iad run  --root /var/lib/iad --snmp 127.0.0.1:1161`,
-		Version:           version,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return cli.FromEnvironment(cmd.Flags(), variable, func(err error) error { return usageError{err} })
+		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand(), settingsCommand(), selftestCommand())
@@ -90,40 +90,21 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// fromEnvironment fills in flags that were not given.
-func fromEnvironment(flags *pflag.FlagSet) (err error) {
-	flags.VisitAll(func(f *pflag.Flag) {
-		name, value := variable(f.Name)
-		if name == "" || f.Changed {
-			return
-		}
-		if e := flags.Set(f.Name, value); e != nil {
-			err = errors.Join(err, usageError{fmt.Errorf("environment variable %s: %w", name, e)})
-		}
-	})
-	return err
-}
-
-// variable returns the environment variable that sets a flag, and its value; name is
-// empty if there is none. IAD_BANK, IAD_VERSION and IAD_CONFIG are what a self-test is
-// given (see board.Platform.SelfTest), so they set no flag in a command that it runs.
-func variable(flag string) (name, value string) {
-	name = "IAD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+// variable returns the environment variable that sets a flag, empty if there is none.
+// IAD_BANK, IAD_VERSION and IAD_CONFIG are what a self-test is given (see
+// board.Platform.SelfTest), so they set no flag in a command that it runs.
+func variable(flag string) string {
 	switch flag {
-	case "help", "version", "bank":
-		return "", ""
+	case "bank":
+		return ""
 	case "config":
-		if v, ok := os.LookupEnv("IAD_SETTINGS"); ok {
-			return "IAD_SETTINGS", v
+		if _, ok := os.LookupEnv("IAD_SETTINGS"); ok {
+			return "IAD_SETTINGS"
 		}
 		// The name of earlier versions.
 		if _, inSelfTest := os.LookupEnv("IAD_BANK"); inSelfTest {
-			return "", ""
+			return ""
 		}
 	}
-	value, ok := os.LookupEnv(name)
-	if !ok {
-		return "", ""
-	}
-	return name, value
+	return cli.Variable("IAD_", flag)
 }

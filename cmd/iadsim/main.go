@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"example.com/iad/internal/cli"
 )
@@ -42,10 +40,12 @@ a folder, with faults on demand.
 
 Every flag may be given as an environment variable too: --trap-sink is
 IADSIM_TRAP_SINK.`,
-		Version:           version,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return cli.FromEnvironment(cmd.Flags(), func(flag string) string { return cli.Variable("IADSIM_", flag) }, func(err error) error { return usageError{err} })
+		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(runCommand())
@@ -71,18 +71,3 @@ func run(ctx context.Context) int {
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
-
-// fromEnvironment fills in flags that were not given.
-func fromEnvironment(flags *pflag.FlagSet) (err error) {
-	flags.VisitAll(func(f *pflag.Flag) {
-		name := "IADSIM_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, ok := os.LookupEnv(name)
-		if !ok || f.Changed || f.Name == "help" || f.Name == "version" {
-			return
-		}
-		if e := flags.Set(f.Name, value); e != nil {
-			err = errors.Join(err, usageError{fmt.Errorf("environment variable %s: %w", name, e)})
-		}
-	})
-	return err
-}

@@ -40,6 +40,8 @@ func Strict(root *cobra.Command, usage func(error) error) {
 	root.SetHelpCommand(help)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	root.SetHelpFunc(showHelp)
+	root.SetUsageFunc(printUsage)
 	strict(root, usage)
 }
 
@@ -49,8 +51,8 @@ func strict(cmd *cobra.Command, usage func(error) error) {
 	}
 	topic := !cmd.HasSubCommands() && !cmd.Runnable()
 	if topic {
-		// It has no usage. A template would link text/template, which costs iad 1.6 MB.
-		cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), cmd.Long) })
+		// It has no usage.
+		cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), fill(cmd.Long)) })
 	}
 	if topic || cmd.HasSubCommands() {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {

@@ -20,7 +20,10 @@ var flagValuesKnown = map[string][]string{
 // addCompletion has shells complete the devices of the configuration where a command
 // wants a TARGET, and the values of flags.
 func addCompletion(g *globals, root *cobra.Command) {
-	devices := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	devices := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if fromEnvironment(cmd) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
 		s, err := g.loadSettings()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp

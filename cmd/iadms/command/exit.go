@@ -1,6 +1,8 @@
 package command
 
 import (
+	"github.com/spf13/cobra"
+
 	"context"
 	"errors"
 
@@ -23,6 +25,29 @@ const (
 	exitDecision    = 9  // a person has to decide; nothing was overwritten
 	exitIdentity    = 10 // the device is not the one that was expected
 )
+
+// newExitStatusTopic is a help topic, as newCredentialsTopic is.
+func newExitStatusTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "exit-status",
+		Short: "What the exit statuses of iadms mean",
+		Long: `iadms ends with one of these exit statuses:
+
+   0  done, or there was nothing to do
+   1  any other error
+   2  the command line or the configuration is wrong
+   3  the device does not answer
+   4  the device refuses the credentials
+   5  the device refuses the command; nothing was started
+   6  an operation failed or was aborted
+   7  the scheduled time passed
+   8  ended by a signal; upgrade --resume continues
+   9  a person has to decide; nothing was overwritten
+  10  the device is not the one that was expected
+
+Of several devices that failed with different statuses, it is 6.`,
+	}
+}
 
 // usageError marks what the user has to change in the command line.
 type usageError struct{ error }

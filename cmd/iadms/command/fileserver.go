@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/spf13/afero"
+	"github.com/spf13/pflag"
 
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
@@ -33,9 +35,7 @@ type fileServerOptions struct {
 	passive   string
 }
 
-func (o *fileServerOptions) register(f interface {
-	StringVar(p *string, name, value, usage string)
-}) {
+func (o *fileServerOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
 	f.StringVar(&o.serverPin, "server-pin", "", "`SHA256` of the certificate of --server ftps://..., for reading backups back")
 	f.StringVar(&o.serverCA, "server-ca", "", "`file` with the certificates that vouch for --server ftps://..., in PEM (default those of the system)")
@@ -44,6 +44,7 @@ func (o *fileServerOptions) register(f interface {
 	f.StringVar(&o.protocol, "protocol", "tftp", "tftp, ftp or ftps; with ftps devices know this server by its certificate's SHA-256, which iadms serve prints")
 	f.StringVar(&o.passive, "passive-ports", "", "`FIRST-LAST` port for FTP data, as a firewall wants (default any free one)")
 	f.StringVar(&o.bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
+	cli.Group(f, "File server", "server", "server-pin", "server-ca", "listen", "advertise", "protocol", "passive-ports", "bandwidth")
 }
 
 // chosen is the protocol; with --server it is that of the URL.

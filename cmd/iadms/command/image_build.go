@@ -33,7 +33,8 @@ func newImageBuild() *cobra.Command {
 		Use:   "build --version V --hardware MODEL --key KEY (-o FILE | --split DIR) FILE...",
 		Short: "Build and sign an image from files",
 		Example: `  iadms image build --version 2.0.0 --hardware IAD-4FXS --config-format 2 \
-        --selftest selftest --converter 1:2:convert --key release.key -o fw-2.0.0.iad app`,
+        --selftest selftest --converter 1:2:convert \
+    --key release.key -o fw-2.0.0.iad app`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{fmt.Errorf("name the files that make up the software")}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager"
 )
 
@@ -43,6 +44,7 @@ func (o *operationOptions) operation(use, short, example string, needsFiles bool
 	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only")
 	f.IntVar(&o.retries, "retries", 2, "how often to repeat what the device says may work again")
 	f.DurationVar(&o.limit, "time-limit", 0, "scheduled `duration`, 10s to 24h (default: the device's)")
+	cli.Group(f, "Failure handling", "retries", "time-limit")
 	return cmd
 }
 

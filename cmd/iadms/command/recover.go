@@ -21,7 +21,7 @@ func newRecover(g *globals) *cobra.Command {
 	o := &operationOptions{globals: g}
 	cmd := o.operation("recover TARGET", "Give a device configuration data back from a backup",
 		"  iadms recover 192.0.2.10\n  iadms recover 192.0.2.10 --from 20260102T030405Z-1\n"+
-			"  iadms recover 192.0.2.11 --from backup/OLD-UNIT/20260102T030405Z-1 --other-device", true, o.recover)
+			"  iadms recover 192.0.2.11 --from backup/OLD-UNIT/20260102T030405Z-1 \\\n    --other-device", true, o.recover)
 	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Data in
 another format than the device's software uses are converted by the device. Before anything
 is sent, the files are compared with the digests recorded when the backup was made.

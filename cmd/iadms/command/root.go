@@ -55,31 +55,39 @@ func newRoot(version string) *cobra.Command {
 IAD-UPGRADE-MIB: it backs up their configuration data, updates their software and
 gives the data back, converted if the new software needs that.
 
-A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.`,
+A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.
+
+Every flag may be given as an environment variable too: --log-level is
+IADMS_LOG_LEVEL, and --device of serve is IADMS_SERVE_DEVICE. A flag wins over the
+variable. "iadms help exit-status" explains exit statuses.`,
 		Example: `  iadms image keygen -o release
-  iadms image build --version 2.0.0 --hardware IAD-4FXS --key release.key -o fw-2.0.0.iad app
+  iadms image build --version 2.0.0 --hardware IAD-4FXS --key release.key \
+    -o fw-2.0.0.iad app
   iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
   iadms status 192.0.2.10`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd); err != nil {
+				return err
+			}
 			_, err := g.logger()
 			return err
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&g.config, "config", envOr("IADMS_CONFIG", defaultConfig()), "configuration `file`: devices, credentials, defaults")
-	flags.StringVar(&g.credentials, "credentials", os.Getenv("IADMS_CREDENTIALS"), "credentials `file`, readable by its owner only")
-	flags.StringVar(&g.store, "store", envOr("IADMS_STORE", defaultStore()), "`folder` for backups and journals")
-	flags.StringVar(&g.rootOID, "root-oid", os.Getenv("IADMS_ROOT_OID"), "`OID` of IAD-UPGRADE-MIB on the device, if it was moved")
-	flags.StringVar(&g.logLevel, "log-level", envOr("IADMS_LOG_LEVEL", "warn"), "debug, info, warn or error")
-	flags.StringVar(&g.logFormat, "log-format", envOr("IADMS_LOG_FORMAT", "text"), "text or json")
+	flags.StringVar(&g.config, "config", defaultConfig(), "configuration `file`: devices, credentials, defaults")
+	flags.StringVar(&g.credentials, "credentials", "", "credentials `file`, readable by its owner only")
+	flags.StringVar(&g.store, "store", defaultStore(), "`folder` for backups and journals")
+	flags.StringVar(&g.rootOID, "root-oid", "", "`OID` of IAD-UPGRADE-MIB on the device, if it was moved")
+	flags.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error")
+	flags.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	flags.BoolVar(&g.json, "json", false, "print for programs: JSON, or JSON lines where output goes on")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
-		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(),
+		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(), newExitStatusTopic(),
 	)
 	addCompletion(g, root)
 	cli.Strict(root, func(err error) error { return usageError{err} })
@@ -120,11 +128,18 @@ public and private.`,
 	}
 }
 
-func envOr(name, other string) string {
-	if v, ok := os.LookupEnv(name); ok {
-		return v
+// fromEnvironment fills in flags that were not given.
+func fromEnvironment(cmd *cobra.Command) error {
+	return cli.FromEnvironment(cmd.Flags(), variable, func(err error) error { return usageError{err} })
+}
+
+// variable is the environment variable of a flag. IADMS_DEVICE is what a program of the
+// operator's is given, which may call iadms.
+func variable(flag string) string {
+	if flag == "device" {
+		return "IADMS_SERVE_DEVICE"
 	}
-	return other
+	return cli.Variable("IADMS_", flag)
 }
 
 func defaultConfig() string {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/manager/trap"
@@ -26,7 +27,7 @@ func newServe(g *globals) *cobra.Command {
 		Long: `Run the TFTP and the FTP server on the store, and print notifications as they come,
 until interrupted. The folder of each --device is opened for one backup; for FTP each
 device gets a user and a password, which are printed. Images are readable by all of them.`,
-		Example: "  iadms serve --tftp :6969 --ftp :2121 --notifications :1162 --device IAD-0001 --image fw-2.0.0.iad",
+		Example: "  iadms serve --tftp :6969 --ftp :2121 --notifications :1162 \\\n    --device IAD-0001 --image fw-2.0.0.iad",
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := g.logger()
@@ -89,6 +90,8 @@ device gets a user and a password, which are printed. Images are readable by all
 	f.StringVar(&bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
 	f.StringSliceVar(&devices, "device", nil, "`identity` of a device that may store a backup")
 	f.StringSliceVar(&images, "image", nil, "image `file` to offer")
+	cli.Group(f, "Addresses", "listen", "tftp", "ftp", "notifications", "advertise", "passive-ports")
+	cli.Group(f, "Files", "device", "image", "bandwidth")
 	return cmd
 }
 

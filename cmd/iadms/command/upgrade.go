@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager"
 	"example.com/iad/manager/batch"
 	"example.com/iad/manager/device"
@@ -76,13 +77,15 @@ itself at fault (its self-test, or --verify-with) is taken back once and not tri
 unless --retries is given. --on-fail
 decides beforehand: its policies are gone through in their order, and the first that fits
 the failure counts.
-  advice      try again if the device thinks that it may work, up to --retries times
+  advice      try again if the device thinks that it may work, up to --retries
+              times
   ask         ask, at a terminal
   other=FILE  from step 160 to 130 again with FILE, once
   edit        modify the configuration data once more, then 170 again
   restore     go back to the old software, and end
-  service     like restore if the recovery failed and leaves the device out of service;
-              not if only the file server failed (default without a terminal: advice,service)
+  service     like restore if the recovery failed and leaves the device out of
+              service; not if only the file server failed (default without a
+              terminal: advice,service)
   give-up     end; the device keeps what it runs
 
 Configuration data in another format than that of the new software are converted by the
@@ -91,7 +94,8 @@ CMD FROM TO INDIR OUTDIR, like those in software images. --verify-with names a c
 new software of your own, made at step 150 with IADMS_DEVICE, IADMS_TARGET and
 IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
 		Example: `  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
-  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --protocol ftp --advertise 198.51.100.1
+  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --protocol ftp \
+    --advertise 198.51.100.1
   iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --check
   iadms upgrade --resume 192.0.2.10
   iadms upgrade attic cellar --image fw-2.0.0.iad --on-fail advice,restore
@@ -129,6 +133,12 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.IntVar(&o.parallel, "parallel", 10, "how many devices are worked on at the same time")
 	f.BoolVar(&o.otherDevice, "other-device", false, "permit a device whose identity differs from the recorded one")
 	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "begin with no other device after one has failed")
+	cli.Group(f, "Failure handling", "retries", "device-retries", "yes", "on-fail", "resume", "time-limit")
+	cli.Group(f, "Configuration data", "skip-backup", "edit", "convert-with")
+	cli.Group(f, "Software", "image", "check", "force", "allow-downgrade", "verify-with")
+	cli.Group(f, "Notifications and progress", "notifications", "progress-step", "progress-interval", "poll")
+	cli.Group(f, "Multiple devices", "targets", "parallel", "stop-on-failure")
+	cli.Group(f, "Identity", "other-device", "owner")
 }
 
 func defaultOwner() string {

@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Variable is the environment variable of a flag in a program whose variables begin
+// with prefix.
+func Variable(prefix, flag string) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// FromEnvironment fills in flags that were not given. variable names the environment
+// variable of a flag; empty: none. usage marks an error as in Strict.
+func FromEnvironment(flags *pflag.FlagSet, variable func(flag string) string, usage func(error) error) (err error) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Value.Type() == "bool" && (f.Name == "help" || f.Name == "version") {
+			return
+		}
+		name := variable(f.Name)
+		value, ok := os.LookupEnv(name)
+		if name == "" || !ok {
+			return
+		}
+		if e := flags.Set(f.Name, value); e != nil {
+			err = errors.Join(err, usage(fmt.Errorf("environment variable %s: %w", name, e)))
+		}
+	})
+	return err
+}
