@@ -60,8 +60,10 @@ Faults, each KIND:PERCENT (of the devices; the seed decides which):
   selftest    new software does not pass its self-test
   powercut@PHASE  the power fails when a phase begins, such as transferring`,
 		Example: `  iadsim run
-  iadsim run --devices 100 --fault stall:5 --fault powercut@transferring:5 --seed 7
-  iadms image build --version 2.0.0 --hardware IAD-SIM --key iadsim.key -o fw-2.0.0.iad README.md
+  iadsim run --devices 100 --seed 7 \
+    --fault stall:5 --fault powercut@transferring:5
+  iadms image build --version 2.0.0 --hardware IAD-SIM --key iadsim.key \
+    -o fw-2.0.0.iad README.md
   iadms upgrade 127.0.0.1:16100 --image fw-2.0.0.iad --credentials FILE`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDevices(cmd, &o) },
