@@ -41,14 +41,14 @@ var ErrNotHandedOver = errors.New("configuration data not handed over")
 // Platform is what a board provides. Its methods may be called from several
 // goroutines.
 type Platform interface {
-	// SelfTest tells whether the running software is healthy; its error says
+	// SelfTest reports whether the running software is healthy; its error says
 	// why not. A test without a payload is passed if the board has no test of
 	// its own.
 	SelfTest(ctx context.Context, t SelfTest) error
 	// Convert runs a conversion program. An error that wraps
 	// fs.ErrNotExist says that there is none.
 	Convert(ctx context.Context, c Conversion) error
-	// CanConvert tells whether the board has a program of its own for it.
+	// CanConvert reports whether the board has a program of its own for it.
 	CanConvert(from, to uint32) bool
 	// CheckConfig judges configuration data before they are put in force.
 	CheckConfig(set config.Set) error
@@ -59,7 +59,7 @@ type Platform interface {
 	ApplyConfig(ctx context.Context, g config.Generation, set config.Set) (needsReset bool, err error)
 	// Calls is the number of calls in progress.
 	Calls() int
-	// TakesOver tells whether new software can be put to use without a
+	// TakesOver reports whether new software can be put to use without a
 	// restart.
 	TakesOver() bool
 	// Capacity is the size of bank n in octets, 0 for unknown.

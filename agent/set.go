@@ -256,7 +256,7 @@ func setError(err error, list []mib.Assignment) *mib.SetError {
 	return e
 }
 
-// concerns tells whether an assignment is the subject of a refusal.
+// concerns reports whether an assignment is the subject of a refusal.
 func concerns(r *procedure.Refusal, as mib.Assignment) bool {
 	switch r.Subject {
 	case procedure.SubjectLock:

@@ -17,7 +17,7 @@ import (
 // at every operation of the recovery. IAD_CRASH=full tries every pair; otherwise the
 // second cuts are a seeded sample.
 
-// fullCrash tells whether every pair of cuts is wanted.
+// fullCrash reports whether every pair of cuts is wanted.
 func fullCrash() bool { return os.Getenv("IAD_CRASH") == "full" }
 
 // crashImages are the images of the sweeps by version.

@@ -201,13 +201,13 @@ var preRules = []Rule{
 	},
 }
 
-// recovered tells whether bank n was good, was then found damaged, and is whole.
+// recovered reports whether bank n was good, was then found damaged, and is whole.
 func (b *choice) recovered(n int) bool { return b.is(n, StateCorrupt) && b.record(n).Confirmed }
 
-// whole tells whether bank n is complete, recorded or not.
+// whole reports whether bank n is complete, recorded or not.
 func (b *choice) whole(n int) bool { return b.found(n) >= FoundForeign }
 
-// broken tells whether bank n is less than its record claims.
+// broken reports whether bank n is less than its record claims.
 func (b *choice) broken(n int) bool { return b.record(n).State.whole() && !b.complete(n) }
 
 // adopt records what was found in a bank of which nothing is known.

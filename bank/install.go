@@ -304,7 +304,7 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 	return b.markReady(n)
 }
 
-// interrupted tells whether the writing of bank n was begun and not ended.
+// interrupted reports whether the writing of bank n was begun and not ended.
 func (b *Banks) interrupted(n int) bool {
 	b.ops.Lock()
 	defer b.ops.Unlock()

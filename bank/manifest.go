@@ -69,7 +69,7 @@ type Manifest struct {
 	Floor string `json:"floor,omitempty"`
 	// Payloads are the files, in the order in which they stand in the image.
 	Payloads []Payload `json:"payloads"`
-	// SelfTest names the payload that tells whether the software is healthy, ""
+	// SelfTest names the payload that reports whether the software is healthy, ""
 	// for none.
 	SelfTest string `json:"selftest,omitempty"`
 	// Converters name the payloads that convert configuration data.
@@ -228,7 +228,7 @@ func checkFields(data []byte) error {
 			stack = stack[:top]
 			top--
 		case nil:
-			return fmt.Errorf("null is no value here")
+			return fmt.Errorf("null is not a value here")
 		case string:
 			if top >= 0 && stack[top].key {
 				switch {
@@ -365,7 +365,7 @@ func parseVersion(text string) (*semver.Version, error) {
 	return v, nil
 }
 
-// older tells whether version a is below b, by semver's order. Texts that are not
+// older reports whether version a is below b, by semver's order. Texts that are not
 // versions are below all that are.
 func older(a, b string) bool {
 	va, errA := semver.StrictNewVersion(a)
@@ -376,7 +376,7 @@ func older(a, b string) bool {
 	return va.LessThan(vb)
 }
 
-// downgrades tells whether version is anything but running or above it. Versions that
+// downgrades reports whether version is anything but running or above it. Versions that
 // differ only in what follows a "+" have no order, so any of them may be the older one.
 func downgrades(version, running string) bool {
 	return version != running && !older(running, version)

@@ -79,7 +79,7 @@ func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error
 	})
 }
 
-// hasStarted tells whether the device has started, as far as its boot record tells, and
+// hasStarted reports whether the device has started, as far as its boot record tells, and
 // has software that can start. A torn copy may be one that Provision was writing; if
 // both are damaged, the record was written more than that.
 func hasStarted(opt Options) bool {

@@ -40,7 +40,7 @@ func (s State) String() string {
 	return stateNames[s]
 }
 
-// whole tells whether the state claims a complete content.
+// whole reports whether the state claims a complete content.
 func (s State) whole() bool { return s >= StateReady && s <= StateFailed }
 
 // Tries is how many starts in succession software on trial gets to pass its self-test,
@@ -100,7 +100,7 @@ func (r *Record) ready() int {
 	return 0
 }
 
-// lost tells whether there is no record.
+// lost reports whether there is no record.
 func (r *Record) lost() bool { return r.Next == 0 }
 
 // other is the number of the other bank.

@@ -38,7 +38,7 @@ func KeyGen(password string) (pub, priv []byte, err error) {
 	return append(pub, '\n'), append(priv, '\n'), nil
 }
 
-// KeyEncrypted tells whether a private key file needs a password.
+// KeyEncrypted reports whether a private key file needs a password.
 func KeyEncrypted(data []byte) bool { return minisign.IsEncrypted(trimKey(data)) }
 
 // ReadPrivateKey reads a private key file of minisign. password is used only if

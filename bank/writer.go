@@ -70,7 +70,7 @@ func (w *writer) survey() (keep map[string]bool) {
 	return keep
 }
 
-// probe tells whether the bank can be written, before what it holds is given up: a bank
+// probe reports whether the bank can be written, before what it holds is given up: a bank
 // that is write-protected may still be the one to go back to. A full one will be erased.
 func (w *writer) probe() error {
 	const name = "probe" + tempSuffix

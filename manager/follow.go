@@ -134,7 +134,7 @@ func (f *follower) follow(ctx context.Context, op *device.Operation) (*device.Op
 	}
 }
 
-// heard takes in a notification and tells whether to look at the device now.
+// heard takes in a notification and reports whether to look at the device now.
 // The verdict itself always comes from the device: a notification may be
 // late, or from somebody else.
 func (f *follower) heard(n *trap.Notification, op *device.Operation) bool {

@@ -66,7 +66,7 @@ func settings(file []byte) []byte {
 	return rest
 }
 
-// canModify tells whether configuration data can be modified here.
+// canModify reports whether configuration data can be modified here.
 func (u *upgrade) canModify() bool {
 	return u.plan.Modifier != nil && len(u.record.Backup) > 0 && u.session.Local(u.record.Folder, u.record.Backup) != nil
 }

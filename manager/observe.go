@@ -44,7 +44,7 @@ type eventLog struct {
 	told    bool // that notifications are lost
 }
 
-// hear takes in the number of an event and tells whether it is newer than the
+// hear takes in the number of an event and reports whether it is newer than the
 // last catch-up.
 func (l *eventLog) hear(seq uint32) bool {
 	delete(l.overdue, seq)
@@ -58,7 +58,7 @@ func (l *eventLog) hear(seq uint32) bool {
 	return true
 }
 
-// missing tells whether an event up to seq was not heard of.
+// missing reports whether an event up to seq was not heard of.
 func (l *eventLog) missing(seq uint32) bool {
 	for n := l.last; n != seq; {
 		if n++; n == 0 {

@@ -160,7 +160,7 @@ func (u *upgrade) serverGone(task *Task, r device.Request) bool {
 	return shortLived && task.earlier && r.Server != nil
 }
 
-// brokeOff tells whether an operation failed because its file server has gone.
+// brokeOff reports whether an operation failed because its file server has gone.
 func (u *upgrade) brokeOff(task *Task, op *device.Operation, r device.Request) bool {
 	// What succeeded was too late to be aborted.
 	return u.serverGone(task, r) && op.Final() && op.State != mib.OperationStateSucceeded &&
@@ -171,7 +171,7 @@ func (u *upgrade) noteBrokeOff(watch Step, op *device.Operation) {
 	u.note(watch, fmt.Sprintf("operation %d (%s) broke off with its file server and is commanded anew", op.ID, op.Kind))
 }
 
-// needsServer tells whether an operation may still want files from, or send
+// needsServer reports whether an operation may still want files from, or send
 // files to, its server.
 func needsServer(o *device.Operation) bool {
 	if o.Kind == mib.OperationKindBackupConfig {
@@ -185,7 +185,7 @@ func needsServer(o *device.Operation) bool {
 	return true
 }
 
-// transferFailed tells whether a cause is of the class of file transfers.
+// transferFailed reports whether a cause is of the class of file transfers.
 func transferFailed(c mib.FailCause) bool {
 	return c >= mib.FailCauseNameNotResolved && c <= mib.FailCauseTlsFailed
 }

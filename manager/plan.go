@@ -133,7 +133,7 @@ func (p *Plan) Check() error {
 	}
 	for _, k := range p.Kinds {
 		if !slices.Contains(files.ConfigKinds, k) {
-			return errors.New(k.String() + " is no kind of configuration data")
+			return errors.New(k.String() + " is not a kind of configuration data")
 		}
 	}
 	return nil

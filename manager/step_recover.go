@@ -72,7 +72,7 @@ func (u *upgrade) recover(ctx context.Context) error {
 	}
 }
 
-// badData tells whether configuration data themselves were at fault.
+// badData reports whether configuration data themselves were at fault.
 func badData(err error) bool {
 	var f *Failure
 	return errors.As(err, &f) && f.Cause >= mib.FailCauseConfigParseError && f.Cause <= mib.FailCauseConfigApplyError
@@ -123,7 +123,7 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 	return u.judgeRecovery(ctx)
 }
 
-// otherFormat tells whether the device's software uses another format than
+// otherFormat reports whether the device's software uses another format than
 // the backup has.
 func (u *upgrade) otherFormat(d *device.Device) bool {
 	return slices.ContainsFunc(u.record.Backup, func(f files.BackupFile) bool { return f.Format != d.ConfigFormat })

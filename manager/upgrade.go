@@ -240,7 +240,7 @@ func (u *upgrade) replaceImage() {
 	}
 }
 
-// finished tells whether the record is past a stage.
+// finished reports whether the record is past a stage.
 func (u *upgrade) finished(s Stage) bool {
 	order := map[Stage]int{StageBackup: 0, StageUpdate: 1, StageRecover: 2, StageDone: 3}
 	return order[u.record.Stage] > order[s]

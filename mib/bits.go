@@ -18,7 +18,7 @@ func Bits(n ...int) []byte {
 	return b
 }
 
-// HasBit tells whether bit n is set in a BITS value; bits that are not there
+// HasBit reports whether bit n is set in a BITS value; bits that are not there
 // are not set.
 func HasBit(b []byte, n int) bool {
 	return n >= 0 && n/8 < len(b) && b[n/8]&(0x80>>(n%8)) != 0

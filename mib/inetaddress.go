@@ -65,7 +65,7 @@ func ParseInetAddress(typ InetAddressType, b []byte) (host string, err error) {
 	return "", fmt.Errorf("%w: type %v is not supported", errInetAddress, typ)
 }
 
-// isHostName tells whether s is a host name of up to 255 octets with labels
+// isHostName reports whether s is a host name of up to 255 octets with labels
 // of up to 63 letters, digits, hyphens and underscores (RFC 1123 section 2.1;
 // the underscore is in use all the same). A dot may end it. A last label of
 // digits is that of a mistyped IPv4 address.

@@ -130,7 +130,7 @@ func (o *Object) Number(label string) (n int64, ok bool) {
 	return 0, false
 }
 
-// hasInstances tells whether o is a scalar or column that a request may name.
+// hasInstances reports whether o is a scalar or column that a request may name.
 func (o *Object) hasInstances() bool {
 	return o.Access == ReadOnly || o.Access == ReadWrite
 }

@@ -60,7 +60,7 @@ func (o OID) String() string {
 // Compare orders lexicographically by sub-identifier (RFC 3416 section 4.2.2).
 func (o OID) Compare(p OID) int { return slices.Compare(o, p) }
 
-// HasPrefix tells whether o lies in the subtree p or is p itself.
+// HasPrefix reports whether o lies in the subtree p or is p itself.
 func (o OID) HasPrefix(p OID) bool {
 	return len(o) >= len(p) && slices.Equal(o[:len(p)], p)
 }

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Check tells whether v is a value of the object's syntax: NoError, or in
+// Check reports whether v is a value of the object's syntax: NoError, or in
 // this order WrongType, WrongLength, WrongValue with the reason (RFC 3416
 // section 4.2.5).
 //
@@ -71,7 +71,7 @@ func (o *Object) pad(b []byte) []byte {
 	return append(bytes.Clone(b), make([]byte, width-len(b))...)
 }
 
-// plausibleIndex tells whether index can be that of an instance at all. The
+// plausibleIndex reports whether index can be that of an instance at all. The
 // device is not asked about others.
 func (o *Object) plausibleIndex(index OID) bool {
 	if o.Kind == Scalar {

@@ -89,7 +89,7 @@ func Ticks(n uint32) Value { return Value{Type: TimeTicks, Int: int64(n)} }
 // ID returns an OBJECT IDENTIFIER.
 func ID(o OID) Value { return Value{Type: ObjectIdentifier, OID: o} }
 
-// IsException tells whether v is noSuchObject, noSuchInstance or
+// IsException reports whether v is noSuchObject, noSuchInstance or
 // endOfMibView (RFC 3416 section 3).
 func (v Value) IsException() bool { return v.Type&0x80 != 0 }
 
@@ -109,7 +109,7 @@ func (v Value) String() string {
 	}
 }
 
-// Equal tells whether two values are the same, type included.
+// Equal reports whether two values are the same, type included.
 func (v Value) Equal(w Value) bool {
 	return v.Type == w.Type && v.Int == w.Int && bytes.Equal(v.Bytes, w.Bytes) && v.OID.Compare(w.OID) == 0
 }

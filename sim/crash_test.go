@@ -115,13 +115,13 @@ type command struct {
 	cause mib.FailCause
 }
 
-// givesUp tells whether the step ends with software given up.
+// givesUp reports whether the step ends with software given up.
 func (c *command) givesUp() bool { return c.cause == mib.FailCauseSelfTestFailed || c.late() }
 
-// late tells whether the window is to be over in the middle of the step.
+// late reports whether the window is to be over in the middle of the step.
 func (c *command) late() bool { return c.cause == mib.FailCauseConfirmTimeout }
 
-// ended tells whether an operation ended as the step wants it to.
+// ended reports whether an operation ended as the step wants it to.
 func (c *command) ended(op procedure.Operation) bool {
 	if c.cause == 0 {
 		return op.State == procedure.Succeeded

@@ -50,14 +50,14 @@ func ParseFault(s string) (Fault, error) {
 	if ok {
 		n, err := strconv.Atoi(percent)
 		if err != nil || n < 0 || n > 100 {
-			return f, fmt.Errorf("fault %q: %q is no percentage", s, percent)
+			return f, fmt.Errorf("fault %q: %q is not a percentage", s, percent)
 		}
 		f.Percent = n
 	}
 	kind, phase, at := strings.Cut(head, "@")
 	f.Kind = FaultKind(kind)
 	if !slices.Contains(faultKinds, f.Kind) {
-		return f, fmt.Errorf("fault %q: %q is none of %v", s, kind, faultKinds)
+		return f, fmt.Errorf("fault %q: unknown kind %q (want one of %v)", s, kind, faultKinds)
 	}
 	if at != (f.Kind == PowerCut) {
 		return f, fmt.Errorf("fault %q: a phase goes with powercut, as in powercut@transferring:5", s)
@@ -69,7 +69,7 @@ func ParseFault(s string) (Fault, error) {
 		}
 	}
 	if at {
-		return f, fmt.Errorf("fault %q: there is no phase %q", s, phase)
+		return f, fmt.Errorf("fault %q: unknown phase %q", s, phase)
 	}
 	return f, nil
 }

@@ -72,7 +72,7 @@ func (s *Session) Run(ctx context.Context) error {
 }
 
 // serveOnce dials the master and serves it until the connection ends. opened
-// tells whether the tree was registered in between.
+// reports whether the tree was registered in between.
 func (s *Session) serveOnce(ctx context.Context) (opened bool, err error) {
 	dialer := net.Dialer{Timeout: s.cfg.Timeout}
 	conn, err := dialer.DialContext(ctx, s.network, s.address)

@@ -46,7 +46,7 @@ func refusedData(err error) error {
 	return &procedure.Failure{Code: mib.FailCauseConfigParseError, Text: err.Error()}
 }
 
-// executable tells whether a program has the mode for it. Those of the software
+// executable reports whether a program has the mode for it. Those of the software
 // are the agent's files.
 func executable(path string, user *User) bool {
 	info, err := os.Stat(path)
@@ -81,7 +81,7 @@ func (p *Platform) Unreachable() (findings []string) {
 	return findings
 }
 
-// passes tells whether the mode of a folder lets the user through.
+// passes reports whether the mode of a folder lets the user through.
 func (u *User) passes(dir fs.FileInfo) bool {
 	wanted := os.FileMode(0o001)
 	if st, ok := dir.Sys().(*syscall.Stat_t); ok {

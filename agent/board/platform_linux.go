@@ -92,7 +92,7 @@ func (p *Platform) Convert(ctx context.Context, c agent.Conversion) error {
 	return boardFault(err, payload, p.As)
 }
 
-// CanConvert tells whether the board has a conversion program of its own.
+// CanConvert reports whether the board has a conversion program of its own.
 func (p *Platform) CanConvert(uint32, uint32) bool { return p.ConverterProgram != "" }
 
 // CheckConfig has CheckProgram judge the files.
@@ -129,7 +129,7 @@ func (p *Platform) Calls() int {
 	return max(n, 0)
 }
 
-// TakesOver tells whether new software can be used without a restart.
+// TakesOver reports whether new software can be used without a restart.
 func (p *Platform) TakesOver() bool { return p.NoReset }
 
 // Capacity is BankSize or the size of the partition.

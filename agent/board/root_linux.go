@@ -69,7 +69,7 @@ func (r Root) Open(cfg *agent.Config) {
 			}
 			aside, err := durable.SetAside(afero.NewOsFs(), dir)
 			if err != nil {
-				findings = append(findings, fmt.Sprintf("%s is no folder and cannot be set aside: %v", dir, err))
+				findings = append(findings, fmt.Sprintf("%s is not a directory and could not be moved away: %v", dir, err))
 				continue
 			}
 			findings = append(findings, fmt.Sprintf("%s was no folder; it is %s now", dir, filepath.Base(aside)))

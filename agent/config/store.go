@@ -300,7 +300,7 @@ func (s *Store) Boot(format, remembered uint32) (Generation, error) {
 	return s.inForce(), s.savePointer(s.pointer)
 }
 
-// StandsIn tells whether the generation in force only stands in for one that
+// StandsIn reports whether the generation in force only stands in for one that
 // could not be read. No memory of the other one must be given up then: Prune
 // deletes nothing. It ends with the next start, or with the next import.
 func (s *Store) StandsIn() bool {

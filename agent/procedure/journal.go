@@ -141,7 +141,7 @@ func (j *journal) addEvent(e Event) {
 	j.Events = append(j.Events, e)
 }
 
-// unsent tells whether nobody is known to have got e.
+// unsent reports whether nobody is known to have got e.
 func (j *journal) unsent(e Event) bool { return int32(e.Seq-j.Sent) > 0 }
 
 // shorten leaves out, of what is written, the events that were sent, then the older
@@ -202,7 +202,7 @@ func (e *Engine) Unwritten() []byte {
 	return data
 }
 
-// CheckJournal tells whether an engine could use data as the contents of its
+// CheckJournal reports whether an engine could use data as the contents of its
 // journal.
 func CheckJournal(data []byte) error {
 	_, err := decodeJournal(data)
@@ -277,7 +277,7 @@ func (o *Operation) validate() error {
 	return nil
 }
 
-// mayRestart tells whether a restart can be part of an operation.
+// mayRestart reports whether a restart can be part of an operation.
 func mayRestart(k Kind) bool {
 	switch k {
 	case DownloadSoftware, Activate, Reset, RestoreOldSoftware, RecoverConfig:

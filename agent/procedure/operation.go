@@ -35,7 +35,7 @@ func (e *Engine) accept(kind Kind, p Params) {
 	e.progress.begin(now)
 }
 
-// starting tells whether an operation was accepted whose work waits for the
+// starting reports whether an operation was accepted whose work waits for the
 // response to its SET to leave.
 func (e *Engine) starting() bool {
 	return e.reserved != nil && e.reserved.committed && e.reserved.accepts()
@@ -133,7 +133,7 @@ func (e *Engine) attemptFailed(f *Failure) {
 	e.fail(f)
 }
 
-// transferPhase tells whether a failure in this phase is one of a transfer,
+// transferPhase reports whether a failure in this phase is one of a transfer,
 // which is what iadUpgReqRetries is about.
 func transferPhase(p Phase) bool {
 	return p == Connecting || p == Erasing || p == Transferring || p == Verifying
@@ -213,7 +213,7 @@ func (e *Engine) event(typ EventType, fill func(*Event)) {
 	e.log.Info("event", "seq", e.j.Seq, "type", typ, "op", ev.Op.ID, "cause", ev.Cause, "text", ev.Text)
 }
 
-// stoppable tells whether the operation can be stopped: it is not past the
+// stoppable reports whether the operation can be stopped: it is not past the
 // point of no return, and was not told to stop before.
 func (e *Engine) stoppable() bool {
 	switch e.j.Op.State {

@@ -53,7 +53,7 @@ func (s BankStatus) Other(write bool) int {
 	return s.Next
 }
 
-// Tries tells whether the running software is on trial.
+// Tries reports whether the running software is on trial.
 func (s BankStatus) Tries() bool { return s.Running != 0 && s.Bank(s.Running).State == BankTrial }
 
 // Banks are the two software banks. Errors carry a cause (see Failure).
@@ -119,7 +119,7 @@ type Files interface {
 
 // Fetcher reaches file servers.
 type Fetcher interface {
-	// Supports tells whether a protocol can be used.
+	// Supports reports whether a protocol can be used.
 	Supports(Protocol) bool
 	// Open connects to a server.
 	Open(ctx context.Context, s Server) (Files, error)
@@ -156,7 +156,7 @@ type ConfigStore interface {
 	Other(ctx context.Context) (files ConfigFiles, format uint32, ok bool, err error)
 	// Convert runs the conversion program.
 	Convert(ctx context.Context, from, to uint32, files ConfigFiles) (ConfigFiles, error)
-	// Check tells whether Apply would be refused; it changes nothing.
+	// Check reports whether Apply would be refused; it changes nothing.
 	Check(ctx context.Context, files ConfigFiles) error
 	// Apply puts files in force: all of them, or nothing is changed.
 	// needsReset is true if they take effect only after a restart.
@@ -167,12 +167,12 @@ type ConfigStore interface {
 
 // Device is what the engine needs of the device itself.
 type Device interface {
-	// SelfTest tells whether the running software is healthy. Its error says
+	// SelfTest reports whether the running software is healthy. Its error says
 	// why not.
 	SelfTest(ctx context.Context) error
 	// Calls is the number of calls in progress.
 	Calls() int
-	// TakesOver tells whether the device can change software without a
+	// TakesOver reports whether the device can change software without a
 	// restart.
 	TakesOver() bool
 }

@@ -20,7 +20,7 @@ func (p *progressState) begin(now time.Time) {
 	p.phase, p.percent, p.state = PhaseNone, 0, 0
 }
 
-// wanted tells whether there is something to report.
+// wanted reports whether there is something to report.
 func (p *progressState) wanted(e *Engine) bool {
 	op := &e.j.Op
 	if op.Phase == PhaseNone {

@@ -78,7 +78,7 @@ func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
 	return nil
 }
 
-// restartsAtOnce tells whether an operation restarts the device soon after its
+// restartsAtOnce reports whether an operation restarts the device soon after its
 // start.
 func (e *Engine) restartsAtOnce(kind Kind, o Options) bool {
 	switch kind {

@@ -282,7 +282,7 @@ func (r *Reservation) commit() error {
 	return nil
 }
 
-// accepts tells whether the SET starts an operation.
+// accepts reports whether the SET starts an operation.
 func (r *Reservation) accepts() bool {
 	return !r.repeat && r.command >= BackupConfig && r.command <= ConvertConfig
 }

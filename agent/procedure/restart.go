@@ -318,7 +318,7 @@ func (e *Engine) windowChanged(before uint32) {
 	_ = e.persist() // what is left of it outlives a restart
 }
 
-// tries tells whether the operation is the one that tries the running software.
+// tries reports whether the operation is the one that tries the running software.
 func (e *Engine) tries() bool {
 	st, op := e.cfg.Banks.Status(), &e.j.Op
 	return st.Tries() && op.State == Running && op.Phase == Trying && op.Bank == st.Running

@@ -47,7 +47,7 @@ func (s *Server) equal(o *Server) bool {
 		s.Path == o.Path && s.Timeout == o.Timeout
 }
 
-// InUse tells whether the row has an address.
+// InUse reports whether the row has an address.
 func (s *Server) InUse() bool { return len(s.Address) > 0 }
 
 // File is the writable part of a row of iadUpgFileTable.
@@ -149,7 +149,7 @@ func decodeSettings(data []byte) (Settings, error) {
 	return s, nil
 }
 
-// CheckSettings tells whether an engine could use data as the contents of its
+// CheckSettings reports whether an engine could use data as the contents of its
 // record of settings.
 func CheckSettings(data []byte) error {
 	_, err := decodeSettings(data)

@@ -112,7 +112,7 @@ func (s *Snapshot) ConfirmLeft() uint32 {
 	return seconds(s.window.Sub(s.now()))
 }
 
-// ResetRequired tells whether software or configuration data are in place that
+// ResetRequired reports whether software or configuration data are in place that
 // take effect only after a restart.
 func (s *Snapshot) ResetRequired() bool {
 	return s.ConfigReset || s.Config.NeedsReset || s.Banks.Next != s.Banks.Running

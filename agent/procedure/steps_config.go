@@ -191,7 +191,7 @@ func (t *task) findOther() error {
 	return nil
 }
 
-// otherFormat tells whether the files have to be converted.
+// otherFormat reports whether the files have to be converted.
 func (t *task) otherFormat() bool { return t.format != t.e.cfg.Store.Status().Format }
 
 // convert brings the files to the format of the running software.

@@ -38,7 +38,7 @@ func (t *task) checkDownload() error {
 	return nil
 }
 
-// fetches tells whether there is something to download.
+// fetches reports whether there is something to download.
 func (t *task) fetches() bool { return !t.there }
 
 // stored notes which software the operation is about.
@@ -164,7 +164,7 @@ func (t *task) switched(n int) {
 	})
 }
 
-// takesOver tells whether software and device can do without a restart;
+// takesOver reports whether software and device can do without a restart;
 // elsewhere the next restart puts the software to use.
 func (t *task) takesOver() bool {
 	return !t.e.cfg.Banks.Status().Bank(t.op.Bank).NeedsReset && t.e.cfg.Device.TakesOver()
@@ -243,10 +243,10 @@ func (t *task) restore() error {
 	return nil
 }
 
-// switchedBanks tells whether the old software needs a restart to run.
+// switchedBanks reports whether the old software needs a restart to run.
 func (t *task) switchedBanks() bool { return t.op.Bank != t.e.cfg.Banks.Status().Running }
 
-// cameBack tells whether the old software was started by the operation; what
+// cameBack reports whether the old software was started by the operation; what
 // ran all the time was tested long ago.
 func (t *task) cameBack() bool { return t.op.Phase == Trying }
 

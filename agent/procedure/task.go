@@ -148,7 +148,7 @@ func (t *task) phase(p Phase) {
 	}
 }
 
-// enter notes the phase and tells whether it is another one.
+// enter notes the phase and reports whether it is another one.
 func (t *task) enter(p Phase) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -49,7 +49,7 @@ var stateNames = []string{Idle: "idle", Waiting: "waiting", Running: "running", 
 
 func (s State) String() string { return name(stateNames, int(s)) }
 
-// Final tells whether no operation is going on in this state.
+// Final reports whether no operation is going on in this state.
 func (s State) Final() bool { return s == Idle || s >= Succeeded }
 
 // Phase is what an operation is doing; the numbers are those of
@@ -123,7 +123,7 @@ func SetOf(kinds ...FileKind) (s FileSet) {
 // AllConfig is the set of all kinds of configuration data.
 const AllConfig FileSet = 0b111110
 
-// Has tells whether k is in the set.
+// Has reports whether k is in the set.
 func (s FileSet) Has(k FileKind) bool { return s&(1<<(k-1)) != 0 }
 
 // Kinds lists the set in the order of the kinds.
@@ -149,7 +149,7 @@ const (
 	CheckOnly
 )
 
-// Has tells whether all of p are set.
+// Has reports whether all of p are set.
 func (o Options) Has(p Options) bool { return o&p == p }
 
 func (o Options) String() string {

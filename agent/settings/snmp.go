@@ -102,7 +102,7 @@ func level(name string) (snmp.Level, error) {
 			return l, nil
 		}
 	}
-	return 0, fmt.Errorf("level: %q is none of noAuthNoPriv, authNoPriv, authPriv", name)
+	return 0, fmt.Errorf("unknown level %q (want noAuthNoPriv, authNoPriv or authPriv)", name)
 }
 
 // subtrees is the view of a list of object identifiers, of which those with "!"

@@ -20,7 +20,7 @@ type Subtree struct {
 // Everything returns the view of all objects.
 func Everything() View { return View{{OID: mib.OID{1}}} }
 
-// Contains tells whether the object is in the view.
+// Contains reports whether the object is in the view.
 func (v View) Contains(oid mib.OID) bool {
 	longest, in := -1, false
 	for _, s := range v {
@@ -88,7 +88,7 @@ func accessFor(rules []Access, level Level, src netip.Addr) *Access {
 	return best
 }
 
-// fromAny tells whether src is in one of the prefixes, or there are none.
+// fromAny reports whether src is in one of the prefixes, or there are none.
 func fromAny(prefixes []netip.Prefix, src netip.Addr) bool {
 	if len(prefixes) == 0 {
 		return true

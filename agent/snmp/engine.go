@@ -310,7 +310,7 @@ func (e *Engine) community(name []byte, src netip.Addr) *Community {
 	return found
 }
 
-// mayTry tells whether a message from src is judged.
+// mayTry reports whether a message from src is judged.
 func (e *Engine) mayTry(src netip.AddrPort, now time.Time) bool {
 	if e.guard.mayTry(src, now) {
 		return true

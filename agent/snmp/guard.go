@@ -52,7 +52,7 @@ func (g *guard) init() {
 	g.peers = make(map[netip.AddrPort]time.Time)
 }
 
-// mayTry tells whether a message from src may be judged.
+// mayTry reports whether a message from src may be judged.
 func (g *guard) mayTry(src netip.AddrPort, now time.Time) bool {
 	if last, ok := g.peers[src]; ok && now.Sub(last) < peerTime {
 		return true
@@ -60,7 +60,7 @@ func (g *guard) mayTry(src netip.AddrPort, now time.Time) bool {
 	return g.failures.left(src, now)
 }
 
-// failed notes a failure; it tells whether to log it.
+// failed notes a failure; it reports whether to log it.
 func (g *guard) failed(src netip.AddrPort, now time.Time) bool {
 	g.failures.take(src, now)
 	return g.warnings.AllowN(now, 1)
@@ -80,7 +80,7 @@ func (g *guard) succeeded(src netip.AddrPort, now time.Time) {
 	g.peers[src] = now
 }
 
-// mayReport tells whether src may be sent a Report, and counts it.
+// mayReport reports whether src may be sent a Report, and counts it.
 func (g *guard) mayReport(src netip.AddrPort, now time.Time) bool {
 	if !g.reports.left(src, now) {
 		return false

@@ -27,7 +27,7 @@ func (r *remote) timeNow() int32 {
 }
 
 // setTime synchronizes with an authentic message, unless it is older than
-// what is known (RFC 3414 section 3.2 step 7b); it tells whether the message
+// what is known (RFC 3414 section 3.2 step 7b); it reports whether the message
 // is timely.
 func (r *remote) setTime(boots, now int32) bool {
 	if boots > r.boots || boots == r.boots && now > r.latest {

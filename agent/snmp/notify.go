@@ -96,7 +96,7 @@ type delivery struct {
 	result chan<- error
 }
 
-// inView tells whether the notification may be sent: RFC 3413 section 3.3
+// inView reports whether the notification may be sent: RFC 3413 section 3.3
 // asks for its name and each of its objects.
 func (d *delivery) inView(v View) bool {
 	if !v.Contains(d.vars[1].Value.OID) {

@@ -32,7 +32,7 @@ func (r *replays) init() {
 	r.floor = -1
 }
 
-// tooOld tells whether a SET of that engineTime might have been forgotten.
+// tooOld reports whether a SET of that engineTime might have been forgotten.
 func (r *replays) tooOld(time int32) bool { return time <= r.floor }
 
 // add remembers an authentic SET, with 8 octets or more of digest; it returns

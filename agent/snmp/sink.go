@@ -184,7 +184,7 @@ func (s *sink) informV2(ctx context.Context, deadline time.Time, p snmp.PDU, var
 	}
 }
 
-// acknowledges tells whether p is the Response to a request. Its error-status
+// acknowledges reports whether p is the Response to a request. Its error-status
 // does not matter: it was received.
 func acknowledges(p, request snmp.PDU) bool {
 	return p.Kind == snmp.PDUResponse && p.RequestID == request.RequestID

@@ -116,5 +116,5 @@ func (m *Machine) used(i *inode) (sum int64) {
 	return sum
 }
 
-// short tells whether a fault stands for a short write.
+// short reports whether a fault stands for a short write.
 func short(err error) bool { return err == io.ErrShortWrite }

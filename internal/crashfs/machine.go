@@ -150,7 +150,7 @@ func (m *Machine) fail() {
 // Off is closed when the power fails.
 func (m *Machine) Off() <-chan struct{} { return m.off }
 
-// Down tells whether the power has failed.
+// Down reports whether the power has failed.
 func (m *Machine) Down() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -247,7 +247,7 @@ func (r *run[T]) count(f func(*Result)) {
 	f(&r.result)
 }
 
-// isNew tells whether no equal situation was met before.
+// isNew reports whether no equal situation was met before.
 func (r *run[T]) isNew(s situation[T]) bool {
 	disk := s.disk.Key()
 	key := sha256.Sum256(append(disk[:], r.Key(s.told)...))

@@ -27,7 +27,7 @@ type Record struct {
 // suffixes of the two copies.
 var suffixes = [2]string{".a", ".b"}
 
-// OpenRecord reads the copies of a record. check, which may be nil, tells whether the
+// OpenRecord reads the copies of a record. check, which may be nil, reports whether the
 // reader understands a content; one that it does not is as good as corrupt. payload
 // is the content of the newest good copy, nil if there is none: then nothing was ever
 // written, or findings tell what happened to it. A copy that is corrupt, of a newer

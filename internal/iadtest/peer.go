@@ -27,7 +27,7 @@ type Peer struct {
 	mu     sync.Mutex
 	values map[string]mib.Value // by object name and index
 	rows   map[string][]mib.OID
-	// Drop tells whether to lose the response to a request.
+	// Drop reports whether to lose the response to a request.
 	Drop func(gosnmp.PDUType) bool
 	// Refuse is consulted before a command is accepted.
 	Refuse func() mib.FailCause

@@ -130,7 +130,7 @@ func splitAddress(address string) (string, uint16, error) {
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || port == 0 || host == "" {
-		return "", 0, fmt.Errorf("%q is no address of a device: use HOST or HOST:PORT", address)
+		return "", 0, fmt.Errorf("%q is not the address of a device; use HOST or HOST:PORT", address)
 	}
 	return host, uint16(port), nil
 }

@@ -29,12 +29,12 @@ type Device struct {
 	ConfigApplied       time.Time
 }
 
-// Supports tells whether the device can carry out a kind of operation.
+// Supports reports whether the device can carry out a kind of operation.
 func (d *Device) Supports(k mib.OperationKind) bool {
 	return mib.HasBit(d.Operations, int(k)-int(mib.OperationKindBackupConfig))
 }
 
-// Speaks tells whether the device can use a transfer protocol.
+// Speaks reports whether the device can use a transfer protocol.
 func (d *Device) Speaks(p Protocol) bool { return mib.HasBit(d.Protocols, int(p)-1) }
 
 // Device reads identity and capabilities.
@@ -144,14 +144,14 @@ type Operation struct {
 	ConfirmTimeLeft       time.Duration
 }
 
-// Final tells whether the operation has its verdict.
+// Final reports whether the operation has its verdict.
 func (o *Operation) Final() bool { return finalState(o.State) }
 
 func finalState(s mib.OperationState) bool {
 	return s == mib.OperationStateSucceeded || s == mib.OperationStateFailed || s == mib.OperationStateAborted
 }
 
-// Is tells whether o came from the request with this number and owner.
+// Is reports whether o came from the request with this number and owner.
 func (o *Operation) Is(reqID uint32, owner string) bool {
 	return reqID != 0 && o.ReqID == reqID && o.Owner == owner
 }
@@ -282,7 +282,7 @@ func (c *Client) EventSeq(ctx context.Context) (uint32, error) {
 // String names the bank and what it holds.
 func (b Bank) String() string { return fmt.Sprintf("bank %d (%s, %s)", b.Number, b.Version, b.State) }
 
-// Holds tells whether the bank has this very software. A digest that either
+// Holds reports whether the bank has this very software. A digest that either
 // side does not know leaves the version alone to tell.
 func (b Bank) Holds(version string, digest []byte) bool {
 	return b.Version == version && (len(b.Digest) == 0 || len(digest) == 0 || bytes.Equal(b.Digest, digest))

@@ -26,7 +26,7 @@ func ParseProtocol(s string) (Protocol, error) {
 			return p, nil
 		}
 	}
-	return 0, fmt.Errorf("%q is no transfer protocol: use tftp, ftp or ftps", s)
+	return 0, fmt.Errorf("unknown transfer protocol %q (want tftp, ftp or ftps)", s)
 }
 
 // FileServerAddress says where a device finds files: one row of

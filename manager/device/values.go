@@ -141,7 +141,7 @@ func encodePDU(vb mib.Varbind) gosnmp.SnmpPDU {
 	return pdu
 }
 
-// Fits tells whether a value has the type that the module gives the object.
+// Fits reports whether a value has the type that the module gives the object.
 func Fits(o *mib.Object, v mib.Value) bool { return v.Type == o.Type }
 
 // Sized reports whether an octet string has a size that the module permits.

@@ -142,7 +142,7 @@ func (img *Image) FileName() string { return filepath.Base(img.Path) }
 // Version is the version of the software.
 func (img *Image) Version() string { return img.Manifest.Version }
 
-// Fits tells whether the image names a hardware model.
+// Fits reports whether the image names a hardware model.
 func (img *Image) Fits(hardware string) bool { return slices.Contains(img.Manifest.Hardware, hardware) }
 
 // sources are the files that a device may fetch, by name.

@@ -99,12 +99,12 @@ func cleanName(name string) (string, error) {
 	return strings.TrimPrefix(path.Clean("/"+name), "/"), nil
 }
 
-// below tells whether name lies in folder or is it.
+// below reports whether name lies in folder or is it.
 func below(name, folder string) bool {
 	return folder != "" && (name == folder || strings.HasPrefix(name, folder+"/"))
 }
 
-// granted tells whether a grant of the session allows something.
+// granted reports whether a grant of the session allows something.
 func (a access) granted(allows func(*grant) bool) bool {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
@@ -123,7 +123,7 @@ func (a access) grantedLocked(allows func(*grant) bool) bool {
 	return false
 }
 
-// readable tells whether the session may read name.
+// readable reports whether the session may read name.
 func (a access) readable(name string) bool {
 	return a.granted(func(g *grant) bool { return g.reads(name) })
 }

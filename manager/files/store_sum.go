@@ -108,7 +108,7 @@ func (s *store) countLocked(folder string) (sum int64, err error) {
 	return sum, nil
 }
 
-// room tells whether a folder may take one more file; the one named except is not
+// room reports whether a folder may take one more file; the one named except is not
 // counted. Uploads under way are not either: there are no more of them than connections
 // or transfers, and requests that nobody goes on with must not keep out those that
 // somebody does.

@@ -31,7 +31,7 @@ func (n *Notification) fingerprint() uint64 {
 	return maphash.String(fingerprints, fmt.Sprintf("%+v", content))
 }
 
-// judge tells whether an event is a duplicate, and how many events between
+// judge reports whether an event is a duplicate, and how many events between
 // the last one and this one are missing. Progress carries the number of the
 // last event and uses none: it is never a duplicate, and if its number is
 // ahead then events up to that number are missing.

@@ -161,7 +161,7 @@ func Unwrap(near int64, block uint16) int64 {
 	return near + int64(int16(block-uint16(near)))
 }
 
-// IsOptionAck tells whether a datagram that Parse refused was meant as an OACK.
+// IsOptionAck reports whether a datagram that Parse refused was meant as an OACK.
 func IsOptionAck(b []byte) bool {
 	return len(b) >= 2 && Op(binary.BigEndian.Uint16(b)) == OpOptionAck
 }

@@ -170,7 +170,7 @@ func externalServer(text string) (*files.ExternalServer, error) {
 		return nil, usageError{fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted())}
 	}
 	if _, inURL := u.User.Password(); inURL {
-		return nil, usageError{fmt.Errorf("--server: the command line is no place for a password: set IADMS_SERVER_PASSWORD")}
+		return nil, usageError{fmt.Errorf("--server: a password does not belong on the command line; set IADMS_SERVER_PASSWORD")}
 	}
 	port, err := strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16)
 	if err != nil {

@@ -186,7 +186,7 @@ func parseConverter(text string) (bank.Converter, string, error) {
 // writeFile writes a file that appears under its name only when it is whole.
 func writeFile(name string, write func(io.Writer) error) (err error) {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is there and is no regular file: name another one", name)
+		return fmt.Errorf("%s exists and is not a regular file; name another one", name)
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {

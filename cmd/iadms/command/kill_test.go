@@ -357,7 +357,7 @@ func TestFleetKilled(t *testing.T) {
 // thorough kills at every line of output, also at those of progress.
 var thorough = os.Getenv("IAD_CRASH") == "full"
 
-// sampled tells whether lines of a kind stand for steps begun or judged.
+// sampled reports whether lines of a kind stand for steps begun or judged.
 func sampled(kind string) bool {
 	return kind == "begin" || kind == "end" || kind == "failed" || kind == "backup"
 }
@@ -374,7 +374,7 @@ func momentOf(line report.Line) string {
 	return strings.ReplaceAll(key, "/", "-")
 }
 
-// begun tells whether there is a journal.
+// begun reports whether there is a journal.
 func (l *lab) begun() bool {
 	list, err := filepath.Glob(filepath.Join(l.dir, "store", "journal", "*.json"))
 	return err == nil && len(list) > 0

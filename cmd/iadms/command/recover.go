@@ -104,7 +104,7 @@ func (o *operationOptions) backupAt(store afero.Fs) (string, error) {
 	parts := strings.Split(folder, "/")
 	exists, err := afero.DirExists(store, folder)
 	if err != nil || !exists {
-		return "", usageError{fmt.Errorf("--from %s: there is no such folder, neither here nor in the store %s", o.from, o.store)}
+		return "", usageError{fmt.Errorf("--from %s: no such directory, neither here nor in the store %s", o.from, o.store)}
 	}
 	if len(parts) != 3 || parts[0] != "backup" || strings.HasPrefix(parts[2], ".") {
 		return "", usageError{fmt.Errorf("--from %s: not a backup; the store has them in backup/DEVICE/TIME-N", o.from)}

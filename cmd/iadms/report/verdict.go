@@ -21,7 +21,7 @@ type Verdict struct {
 	Hint   func(words ...string) string // makes a command to paste
 }
 
-// interrupted tells whether the user ended it and not its own course.
+// interrupted reports whether the user ended it and not its own course.
 func (v Verdict) interrupted() bool { return errors.Is(v.Err, context.Canceled) }
 
 // runs says what the device runs now, as far as is known.
