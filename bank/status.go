@@ -94,6 +94,9 @@ func describeBanks(opt *Options, rec Record, heads [2]*head, running int) Status
 			Capacity: opt.capacity(n), TriesLeft: r.TriesLeft,
 			Cause: max(r.Cause, mib.FailCauseNone), Text: r.Text, Generation: r.Generation,
 		}
+		if n != running && absent(opt.Banks[i]) != nil {
+			info.Cause = mib.FailCauseBankUnavailable
+		}
 		if r.Written != 0 {
 			info.Written = time.Unix(r.Written, 0).UTC()
 		}

@@ -22,6 +22,7 @@ type follower struct {
 	poll     time.Duration // the longest pause between looks
 	reserve  time.Duration
 	limit    time.Duration // scheduled time; 0: the device's own
+	used     time.Duration // of limit, by the command
 	reqID    uint32
 	owner    string
 	events   *eventLog
@@ -55,8 +56,8 @@ func (f *follower) follow(ctx context.Context, op *device.Operation) (*device.Op
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f.progress(op)
-	wait := f.limit
-	if wait == 0 {
+	wait := max(f.limit-f.used, time.Second)
+	if f.limit == 0 {
 		wait = min(op.TimeLeft, longest)
 	}
 	began, most := f.clock.Now(), time.Duration(0)

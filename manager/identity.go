@@ -53,10 +53,10 @@ func (u *upgrade) bind(ctx context.Context) error {
 		return err
 	}
 	got := u.identity()
+	if got.EngineID == "" {
+		u.note(0, "SNMPv2c: the device is recognised by its device ID alone; two units with one device ID are not told apart")
+	}
 	if found {
-		if got.EngineID == "" && known.EngineID != "" {
-			u.note(0, "SNMPv2c: the device is known by its device ID alone")
-		}
 		err := u.permitted(ctx, home, known, "use --other-device if this is the same unit with a new engine ID, or its replacement")
 		if err != nil {
 			return err

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gosnmp/gosnmp"
 	"github.com/spf13/afero"
 
+	"example.com/iad/internal/clock"
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
@@ -154,3 +156,51 @@ func TestAgentAwayAfterCheck(t *testing.T) {
 		})
 	}
 }
+
+// The scheduled time of the backup covers judging it too.
+func TestJudgingTakesTooLong(t *testing.T) {
+	l := newLab(t, labOptions{})
+	ctx, cancel := context.WithTimeout(l.ctx, 20*time.Second)
+	defer cancel()
+	timers := &stoppedClock{fire: make(chan time.Time)}
+	plan := l.plan(nil)
+	plan.Clock = timers
+	_, err := manager.Backup(ctx, plan, &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}, func(u manager.Update) {
+		l.observe(u)
+		switch {
+		case u.Step == manager.StepBackupWatch && u.Operation != nil && u.Operation.Final():
+			timers.stopped.Store(true)
+		case u.Step == manager.StepBackupJudge && u.Kind == manager.StepBegins:
+			select {
+			case timers.fire <- time.Now():
+			case <-ctx.Done():
+			}
+			timers.stopped.Store(false)
+		}
+	})
+	var failure *manager.Failure
+	if !errors.As(err, &failure) || !failure.TimedOut || failure.Step != manager.StepBackupJudge {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// stoppedClock is the system's clock; timers that it makes while it is stopped fire when a
+// test says so.
+type stoppedClock struct {
+	clock.System
+	stopped atomic.Bool
+	fire    chan time.Time
+}
+
+func (c *stoppedClock) NewTimer(d time.Duration) clock.Timer {
+	if c.stopped.Load() {
+		return firedTimer{c.fire}
+	}
+	return c.System.NewTimer(d)
+}
+
+type firedTimer struct{ fire chan time.Time }
+
+func (t firedTimer) C() <-chan time.Time    { return t.fire }
+func (firedTimer) Stop() bool               { return true }
+func (firedTimer) Reset(time.Duration) bool { return true }

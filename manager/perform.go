@@ -47,7 +47,7 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	u.last = device.Operation{}
 	f := follower{
 		client: u.plan.Client, sub: u.sub, clock: u.plan.Clock, poll: u.plan.Poll, reserve: u.plan.Reserve,
-		limit: limit, reqID: r.ID, owner: r.Owner, events: &u.events,
+		limit: limit, used: u.plan.Clock.Now().Sub(begun), reqID: r.ID, owner: r.Owner, events: &u.events,
 		progress: func(o *device.Operation) {
 			if !needsServer(o) {
 				release()
@@ -88,6 +88,19 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 		u.warn(watch, done.Text)
 	}
 	return done, nil
+}
+
+// inTime carries out a part of a step other than its operation. A device that answers too
+// slowly for it fails it: what the step may take is the scheduled time and the reserve.
+func (u *upgrade) inTime(ctx context.Context, step Step, kind mib.OperationKind, limit time.Duration, do func(context.Context) error) error {
+	bounded, cancel := clock.Within(ctx, u.plan.Clock, cmp.Or(limit, device.RestartLimit)+u.plan.Reserve)
+	defer cancel()
+	err := do(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return &Failure{Device: u.device.ID, Step: step, Kind: kind, TimedOut: true, Cause: mib.FailCauseDeadlineExceeded,
+			Advice: mib.RetryAdviceRetryLater, Text: "the device answers too slowly for the scheduled time"}
+	}
+	return err
 }
 
 // owns returns an error if another run of the manager has taken over the procedure.

@@ -58,7 +58,9 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return u.judgeBackup(ctx, op)
+	return u.inTime(ctx, StepBackupJudge, mib.OperationKindBackupConfig, u.plan.Limits.Backup, func(ctx context.Context) error {
+		return u.judgeBackup(ctx, op)
+	})
 }
 
 // judgeBackup is step 120: what the device says it sent must be what lies on

@@ -86,6 +86,9 @@ func TestAbsentBank(t *testing.T) {
 			if op := d.download(t, d.image("2.0.0", 1000)); op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseBankUnavailable {
 				t.Errorf("%v, %v: %s", op.State, op.Cause, op.Text)
 			}
+			if banks, err := d.client().Banks(t.Context()); err != nil || banks[1].Error != mib.FailCauseBankUnavailable {
+				t.Errorf("bank 2: %+v, %v", banks[1], err)
+			}
 			if got := contents(t, dir); got != was {
 				t.Errorf("%s: now %q, before %q", dir, got, was)
 			}
