@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,27 +21,27 @@ import (
 // readOnly makes a file system refuse writes while it is on.
 type readOnly struct {
 	afero.Fs
-	on *bool
+	on *atomic.Bool
 }
 
 var errReadOnly = errors.New("read-only file system")
 
 func (f readOnly) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
-	if *f.on && flag != 0 {
+	if f.on.Load() && flag != 0 {
 		return nil, errReadOnly
 	}
 	return f.Fs.OpenFile(name, flag, perm)
 }
 
 func (f readOnly) Create(name string) (afero.File, error) {
-	if *f.on {
+	if f.on.Load() {
 		return nil, errReadOnly
 	}
 	return f.Fs.Create(name)
 }
 
 func (f readOnly) Rename(from, to string) error {
-	if *f.on {
+	if f.on.Load() {
 		return errReadOnly
 	}
 	return f.Fs.Rename(from, to)
@@ -49,10 +50,10 @@ func (f readOnly) Rename(from, to string) error {
 // A state partition that cannot be written keeps new work out, with commitFailed
 // and the reason; a reset works all the same.
 func TestStateCannotBeWritten(t *testing.T) {
-	broken := false
+	var broken atomic.Bool
 	onBench(t, func(c *sim.Config) { c.Disk.State = readOnly{c.Disk.State, &broken} }, func(b *bench) {
 		b.server()
-		broken = true
+		broken.Store(true)
 		err := b.set(num(mib.NotifyStep, 3))
 		if err == nil || err.Status != mib.CommitFailed {
 			t.Errorf("settings: %v", err)
@@ -70,7 +71,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 		if b.device.Starts() != starts+1 {
 			t.Error("no reset")
 		}
-		broken = false
+		broken.Store(false)
 		b.must(command(backupConfig))
 		b.succeeded()
 	})

@@ -77,8 +77,8 @@ func Boot(opt Options) (*Banks, BootReport) {
 	report.Findings = damage(rec, d.Record)
 	if report.Rebuilt = rec.lost() && d.Bank != 0; report.Rebuilt {
 		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
-		b.syncBanks(checks)
 	}
+	b.syncBanks(d.Record, checks)
 	report.Findings = append(report.Findings, found...)
 	if d.Record != disk && (!rec.lost() || report.Rebuilt) {
 		if err := b.write(d.Record); err != nil {
@@ -126,11 +126,12 @@ func intact(fs afero.Fs, h *head) (whole int) {
 	return whole
 }
 
-// syncBanks makes the content of complete banks last of which the record does not say
-// that it was synced: whoever wrote it may have been killed before that.
-func (b *Banks) syncBanks(checks [2]CheckResult) {
+// syncBanks makes the content of complete banks last that next puts to use and of which
+// the record does not say that it was synced: whoever wrote it may have been killed before
+// that.
+func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 	for n := 1; n <= 2; n++ {
-		if checks[n-1].Found != FoundComplete {
+		if checks[n-1].Found != FoundComplete || written(b.rec.bank(n).State) || !written(next.bank(n).State) {
 			continue
 		}
 		if err := syncBank(b.fs(n), b.heads[n-1].manifest); err != nil {
@@ -138,6 +139,9 @@ func (b *Banks) syncBanks(checks [2]CheckResult) {
 		}
 	}
 }
+
+// written reports whether a bank in state s holds software that was synced.
+func written(s State) bool { return s >= StateReady && s <= StateFailed }
 
 func syncBank(fs afero.Fs, m *Manifest) error {
 	names := []string{ManifestName, SignatureName}

@@ -187,8 +187,11 @@ func TestCrashAfterKill(t *testing.T) {
 	for name, sweep := range lives(t) {
 		t.Run(name, func(t *testing.T) {
 			disks, step := 0, 3
-			if fullCrash() {
+			switch {
+			case fullCrash():
 				step = 1
+			case name == "rescue":
+				step = 2 // one write alone leaves a bank that is complete and not synced
 			}
 			for skip, killed := 0, true; killed; skip += step {
 				m, w := sweep.Start.Start(), told{}
