@@ -33,6 +33,12 @@ type tftpFiles struct {
 	files map[string][]byte
 }
 
+func (f *tftpFiles) file(name string) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.files[name]
+}
+
 func (f *tftpFiles) serve(t *testing.T) string {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -165,7 +171,7 @@ func TestCommandLinesOfTheDocumentation(t *testing.T) {
 			checkOutput(t, out)
 			for kind, name := range map[config.Kind]string{config.UserData: "user.cfg", config.PortData: "port.cfg",
 				config.ProtocolParams: "protocol.cfg", config.DefaultParams: "default.cfg", config.OtherData: "other.cfg"} {
-				if got := server.files[name]; !bytes.Equal(got, settings(1, "name")[kind]) {
+				if got := server.file(name); !bytes.Equal(got, settings(1, "name")[kind]) {
 					t.Errorf("backup %s: %q", name, got)
 				}
 			}
