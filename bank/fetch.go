@@ -150,7 +150,7 @@ func (f *fetch) payload(i int, from int64) (start int64, err error) {
 	return from, err
 }
 
-// skipAhead is the gap in octets that is read over instead of opening the file anew.
+// skipAhead is the gap in octets that is read over instead of reopening the file.
 const skipAhead = 64 << 10
 
 // tarPayload goes to octet from of payload i in the tar form.
@@ -166,7 +166,7 @@ func (f *fetch) tarPayload(i int, from int64) error {
 	return expect(f, header(p.Name, p.Size, p.Mode), "the header of payload "+p.Name)
 }
 
-// seek goes to an offset of the tar form: by opening it anew there or, where the
+// seek goes to an offset of the tar form: by reopening it there or, where the
 // source cannot do that, by reading over what comes before.
 func (f *fetch) seek(to int64) error {
 	if f.rc != nil && f.pos <= to && to-f.pos <= skipAhead {

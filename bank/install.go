@@ -215,7 +215,7 @@ func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err er
 	if s := b.rec.bank(n).State; s != StateReady && s != StateGood || b.rec.bank(n).Digest != f.head.digest {
 		return false, nil
 	}
-	// What is found damaged now is written anew.
+	// What is found damaged now is written again.
 	_, damaged := b.checkContent(n)
 	return damaged == nil, nil
 }

@@ -98,5 +98,5 @@ func (u *upgrade) expected(banks [2]device.Bank) error {
 		want = u.record.OldVersion
 	}
 	return fmt.Errorf("%s runs %s, and the interrupted upgrade (stage %s) had left it with %s: it was changed since. "+
-		"Nothing was done; see iadms status, and begin anew without --resume", u.device.ID, b.Version, u.record.Stage, SoftwareText(want))
+		"Nothing was done; see iadms status, or start a new upgrade without --resume", u.device.ID, b.Version, u.record.Stage, SoftwareText(want))
 }

@@ -75,7 +75,7 @@ type Task struct {
 	// Done: it succeeded.
 	Done bool `json:"done,omitempty"`
 	// Abandoned: it was aborted because its file server had gone with an
-	// earlier run of the manager, and is to be commanded anew.
+	// earlier run of the manager, and is to be started again.
 	Abandoned bool `json:"abandoned,omitempty"`
 
 	earlier bool // commanded by an earlier run of the manager
@@ -98,7 +98,7 @@ func (r *Record) task(kind mib.OperationKind) *Task {
 	return nil
 }
 
-// forget drops the operation of a kind, so that it is commanded anew.
+// forget drops the operation of a kind, so that it is started again.
 func (r *Record) forget(kind mib.OperationKind) {
 	r.Tasks = slices.DeleteFunc(r.Tasks, func(t Task) bool { return t.Kind == kind })
 }

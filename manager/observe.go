@@ -74,7 +74,7 @@ func (l *eventLog) missing(seq uint32) bool {
 	return false
 }
 
-// reset begins anew after the event seq.
+// reset starts counting after the event seq.
 func (l *eventLog) reset(seq uint32) {
 	l.known, l.last = true, seq
 	clear(l.heard)

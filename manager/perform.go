@@ -134,7 +134,7 @@ func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Reques
 }
 
 // takeUp finds out what became of a command of an earlier run. No operation
-// means that it has to be commanded anew: it had broken off because files
+// means that it has to be started again: it had broken off because files
 // were served by that run.
 func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r device.Request) (*device.Operation, error) {
 	op, err := u.plan.Client.FindOperation(ctx, r.ID, r.Owner)
@@ -181,7 +181,7 @@ func (u *upgrade) brokeOff(task *Task, op *device.Operation, r device.Request) b
 }
 
 func (u *upgrade) noteBrokeOff(watch Step, op *device.Operation) {
-	u.note(watch, fmt.Sprintf("operation %d (%s) broke off with its file server and is commanded anew", op.ID, op.Kind))
+	u.note(watch, fmt.Sprintf("operation %d (%s) ended when its file server went away; it is started again", op.ID, op.Kind))
 }
 
 // needsServer reports whether an operation may still want files from, or send

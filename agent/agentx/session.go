@@ -105,7 +105,7 @@ func (s *Session) setLink(l *link) {
 	s.link = l
 }
 
-// Ready gets a value each time the tree was registered anew: the moment to
+// Ready gets a value each time the tree was registered again: the moment to
 // send what Notify refused with ErrAway. Several such moments may be one value.
 func (s *Session) Ready() <-chan struct{} { return s.ready }
 

@@ -214,7 +214,7 @@ func refuse(link *tftp.Link, err error) {
 	link.Abort(tftpError(err))
 }
 
-// tftpError returns what a client is told (RFC 1350, appendix). Paths of this
+// tftpError returns the error code and text for the client (RFC 1350, appendix). Paths of this
 // machine are not for it.
 func tftpError(err error) (tftp.ErrorCode, string) {
 	text := plainError(err).Error()

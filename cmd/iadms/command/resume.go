@@ -83,7 +83,7 @@ func flagValues(f *pflag.Flag) []string {
 }
 
 // asBefore is the run for a device that is resumed: with the options of the
-// call that began, unless they are given anew.
+// call that began, unless they are given again.
 func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter) (*upgradeRun, error) {
 	record, err := journal.Load()
 	if err != nil {

@@ -363,10 +363,10 @@ func (r *upgradeRun) find(ctx context.Context, client *device.Client, reporter r
 	return dev, err
 }
 
-// choose is what to install: the image of the command line, or that of the
-// journal; and whether there is something to resume. With --resume and an image
-// a device that was not begun with is begun with now. Without it an upgrade is resumed if it
-// cannot begin once more, because its software runs already.
+// choose returns the image to install, that of the command line or that of the journal,
+// and whether to resume. With --resume and an image, a device without an upgrade to resume
+// starts one. Without --resume, an upgrade is resumed if it cannot start again because its
+// software already runs.
 func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal *manager.Journal, reporter report.Reporter) (image *files.Image, resume bool, err error) {
 	record, err := journal.Load()
 	none := errors.Is(err, manager.ErrNoRecord)
@@ -386,7 +386,7 @@ func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal 
 	case err != nil && !none && r.resume, none && r.resume && r.image == nil:
 		return nil, false, err
 	case err == nil && !r.resume && !r.check && !record.Ended && record.Stage != manager.StageDone:
-		reporter.Line(fmt.Sprintf("    an upgrade with %s, begun %s, was interrupted at its stage %q: --resume would go on with it, this one begins anew",
+		reporter.Line(fmt.Sprintf("    an upgrade to %s, started %s, was interrupted in stage %q; --resume would continue it, this command starts a new one",
 			filepath.Base(record.Image), record.Started.Local().Format(time.DateTime), record.Stage))
 	}
 	if r.image == nil {
