@@ -27,7 +27,7 @@ func (b banks) Status() procedure.BankStatus {
 	for i, in := range st.Banks {
 		p.Banks[i] = procedure.Bank{
 			State: procedure.BankState(in.State), Running: in.Running, Next: in.Next, Fallback: in.Fallback,
-			Version: in.Version, NeedsReset: in.NeedsReset, Cause: mib.FailCause(in.Cause), Text: in.Text,
+			Version: in.Version, NeedsReset: in.NeedsReset, Cause: in.Cause, Text: in.Text,
 		}
 	}
 	return p

@@ -193,7 +193,7 @@ func TestTriesUsedUp(t *testing.T) {
 		}
 	}
 	b, report := boot(t, opt)
-	if report.Bank != 1 || report.RolledBack != 2 || mib.FailCause(report.Cause) != mib.FailCauseBootFailed {
+	if report.Bank != 1 || report.RolledBack != 2 || report.Cause != mib.FailCauseBootFailed {
 		t.Fatalf("%+v", report)
 	}
 	if s := b.Status(); s.Banks[1].State != StateFailed || s.Fallback != 1 {

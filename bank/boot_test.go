@@ -93,7 +93,7 @@ func TestStateUnusable(t *testing.T) {
 	}
 	m := upgraded(t, "2.0.0").Start()
 	m.Fail(crashfs.Fault{Part: "state", Err: syscall.EIO})
-	if _, report := boot(t, mount(m, nil)); report.Bank != 1 || !report.Rebuilt || mib.FailCause(report.Cause) != mib.FailCauseBootFlagError {
+	if _, report := boot(t, mount(m, nil)); report.Bank != 1 || !report.Rebuilt || report.Cause != mib.FailCauseBootFlagError {
 		t.Errorf("no state at all: %+v", report)
 	}
 }

@@ -195,7 +195,7 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	if r.State != StateTrial {
 		return inOp(op, refuse(mib.FailCausePreconditionMissing, "no software is on trial"))
 	}
-	*r = r.failed(mib.FailCause(cause), text)
+	*r = r.failed(cause, text)
 	old := other(n)
 	if old != b.running && next.bank(old).State != StateGood {
 		if err := b.keep(next); err != nil {

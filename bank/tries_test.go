@@ -33,7 +33,7 @@ func TestTriesAfterAPassedSelfTest(t *testing.T) {
 		boot(t, opt)
 	}
 	b, report := boot(t, opt)
-	if report.Bank != 1 || mib.FailCause(report.Cause) != mib.FailCauseBootFailed {
+	if report.Bank != 1 || report.Cause != mib.FailCauseBootFailed {
 		t.Fatalf("%+v", report)
 	}
 	if err := b.Tested(); err != nil || b.Status().Banks[0].TriesLeft != 0 {

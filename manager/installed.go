@@ -67,3 +67,13 @@ func (u *upgrade) inForce(d *device.Device) bool {
 	return u.ranAlready && u.record.Config != nil && u.record.Config.equal(configState(d)) && !u.otherFormat(d) &&
 		u.record.Modified == nil && u.record.task(mib.OperationKindRecoverConfig) == nil
 }
+
+// Runs reports whether the software of an image is what runs on the device.
+func Runs(ctx context.Context, c *device.Client, img *files.Image) (bool, error) {
+	banks, err := c.Banks(ctx)
+	if err != nil {
+		return false, err
+	}
+	b := running(banks)
+	return b != nil && from(b, img), nil
+}
