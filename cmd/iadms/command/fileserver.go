@@ -36,14 +36,14 @@ type fileServerOptions struct {
 }
 
 func (o *fileServerOptions) register(f *pflag.FlagSet) {
-	f.StringVar(&o.server, "server", "", "use this file server instead of serving: `URL` such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
-	f.StringVar(&o.serverPin, "server-pin", "", "`SHA256` of the certificate of --server ftps://..., for reading backups back")
-	f.StringVar(&o.serverCA, "server-ca", "", "`file` with the certificates that vouch for --server ftps://..., in PEM (default those of the system)")
+	f.StringVar(&o.server, "server", "", "use the file server at `URL` instead of the embedded one, such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
+	f.StringVar(&o.serverPin, "server-pin", "", "`SHA256` of the certificate of --server ftps://...")
+	f.StringVar(&o.serverCA, "server-ca", "", "PEM `file` of the certificate authorities for --server ftps://... (default those of the system)")
 	f.StringVar(&o.listen, "listen", "", "serve files on `HOST[:PORT]` (default any address, a free port)")
-	f.StringVar(&o.advertise, "advertise", "", "`host` that the device is told to use (default that of --listen, or this machine's address towards it)")
-	f.StringVar(&o.protocol, "protocol", "tftp", "tftp, ftp or ftps; with ftps devices know this server by its certificate's SHA-256, which iadms serve prints")
-	f.StringVar(&o.passive, "passive-ports", "", "`FIRST-LAST` port for FTP data, as a firewall wants (default any free one)")
-	f.StringVar(&o.bandwidth, "bandwidth", "", "limit of all transfers together, in octets a second, with k or M (`RATE`)")
+	f.StringVar(&o.advertise, "advertise", "", "`host` that devices connect to (default that of --listen, or this machine's address on the route to the device)")
+	f.StringVar(&o.protocol, "protocol", "tftp", "transfer `protocol`: tftp, ftp or ftps; iadms serve prints the SHA-256 of the certificate that devices have to trust for ftps")
+	f.StringVar(&o.passive, "passive-ports", "", "range of ports for FTP data, `FIRST-LAST` (default any free port)")
+	f.StringVar(&o.bandwidth, "bandwidth", "", "limit all transfers together to `RATE` bytes per second, with k or M")
 	cli.Group(f, "File server", "server", "server-pin", "server-ca", "listen", "advertise", "protocol", "passive-ports", "bandwidth")
 }
 

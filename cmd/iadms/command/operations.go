@@ -42,8 +42,8 @@ func (o *operationOptions) operation(use, short, example string, needsFiles bool
 		o.files.protocol = "tftp" // a server is started, and nothing asks it
 	}
 	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only")
-	f.IntVar(&o.retries, "retries", 2, "how often to repeat what the device says may work again")
-	f.DurationVar(&o.limit, "time-limit", 0, "scheduled `duration`, 10s to 24h (default: the device's)")
+	f.IntVar(&o.retries, "retries", 2, "maximum number of retries if the device advises to try again")
+	f.DurationVar(&o.limit, "time-limit", 0, "time limit of the operation, a `duration` of 10s to 24h (default: the device's)")
 	cli.Group(f, "Failure handling", "retries", "time-limit")
 	return cmd
 }

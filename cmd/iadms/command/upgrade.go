@@ -61,38 +61,37 @@ func newUpgrade(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upgrade TARGET... --image FILE",
 		Short: "Back up, update the software, give the configuration data back",
-		Long: `Takes devices through the whole procedure: 100-120 backup of the configuration
-data, 130-150 update of the software, 160 back to the old software if that fails, 170-190
-recovery of the configuration data, converted if the new software needs that.
+		Long: `Upgrades devices: steps 100 to 120 back up the configuration data, 130 to 150 update
+the software, 160 restores the old software if that fails, and 170 to 190 recover the
+configuration data, converted if the new software needs another format.
 
-A device that runs the software of this image already, with its configuration data in
-force and no unfinished upgrade, is left alone: "unchanged", exit status 0.
+A device that already runs this image, with configuration data in force and no unfinished
+upgrade, is left unchanged, with exit status 0.
 
-Without --server this command serves the files itself, by TFTP or FTP, on a free port.
+Without --server, this command serves the files itself on a free port.
 
-After a failure it asks how to go on; without a terminal, with --yes or with several
-targets it follows the advice of the device and retries up to --retries times, and then
-goes back to the old software rather than leave the device out of service. Software that is
-itself at fault (its self-test, or --verify-with) is taken back once and not tried again
-unless --retries is given. --on-fail
-decides beforehand: its policies are gone through in their order, and the first that fits
-the failure counts.
-  advice      try again if the device thinks that it may work, up to --retries
-              times
+After a failure it asks what to do. Without a terminal, with --yes or with several targets
+it follows the device's advice, retries up to --retries times, and then restores the old
+software rather than leave the device out of service. Software that is itself at fault
+(its self-test or --verify-with fails) is taken back once and not retried unless --retries
+is given. --on-fail sets the policies; they are tried in order, and the first one that fits
+the failure applies:
+  advice      retry if the device advises it, up to --retries times
   ask         ask, at a terminal
-  other=FILE  from step 160 to 130 again with FILE, once
-  edit        modify the configuration data once more, then 170 again
-  restore     go back to the old software, and end
+  other=FILE  restore the old software (160), then install FILE (130), once
+  edit        edit the configuration data, then retry step 170
+  restore     restore the old software, and end
   service     like restore if the recovery failed and leaves the device out of
-              service; not if only the file server failed (default without a
-              terminal: advice,service)
+              service, but not if only the file server failed (default without
+              a terminal: advice,service)
   give-up     end; the device keeps what it runs
 
 Configuration data in another format than that of the new software are converted by the
-device; or here, with --edit by you, or with --convert-with by a program that is called as
-CMD FROM TO INDIR OUTDIR, like those in software images. --verify-with names a check of the
-new software of your own, made at step 150 with IADMS_DEVICE, IADMS_TARGET and
-IADMS_SOFTWARE_VERSION in its environment: if it fails the device goes back.`,
+device. Use --edit to edit them yourself, or --convert-with for a program, which is called
+as CMD FROM TO INDIR OUTDIR like the converters in software images.
+
+--verify-with runs a check of your own at step 150, with IADMS_DEVICE, IADMS_TARGET and
+IADMS_SOFTWARE_VERSION in its environment. If it fails, the old software is restored.`,
 		Example: `  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
   iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --protocol ftp \
     --advertise 198.51.100.1
@@ -113,26 +112,26 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	o.files.register(f)
 	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default trap_listen of the configuration, else :162 if permitted)")
 	f.Uint32Var(&o.progressStep, "progress-step", 10, "have the device report every so many `percent`, during the upgrade")
-	f.DurationVar(&o.progressInterval, "progress-interval", 2*time.Second, "the least time between two such reports, in seconds")
-	f.BoolVar(&o.check, "check", false, "have the device check what it can, and change nothing")
-	f.BoolVar(&o.skipBackup, "skip-backup", false, "do not back up, and so do not recover: configuration data may be lost")
-	f.BoolVar(&o.force, "force", false, "also if the version is there already or calls are in progress")
+	f.DurationVar(&o.progressInterval, "progress-interval", 2*time.Second, "minimum time between two progress notifications")
+	f.BoolVar(&o.check, "check", false, "check only: have the device check what it can, and change nothing")
+	f.BoolVar(&o.skipBackup, "skip-backup", false, "make no backup and recover nothing: configuration data may be lost")
+	f.BoolVar(&o.force, "force", false, "install even if this version is already present or calls are in progress")
 	f.BoolVar(&o.downgrade, "allow-downgrade", false, "accept an older version")
-	f.IntVar(&o.retries, "retries", 2, "how often a failed step is repeated without asking")
-	f.IntVar(&o.deviceRetries, "device-retries", 2, "how often the device itself repeats a failed transfer")
+	f.IntVar(&o.retries, "retries", 2, "maximum number of retries of a failed step before asking")
+	f.IntVar(&o.deviceRetries, "device-retries", 2, "maximum number of retries that the device itself makes of a failed transfer")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask: follow the device's advice")
-	f.StringSliceVar(&o.onFail, "on-fail", nil, "how to go on after a failure: `policies`, see above")
-	f.BoolVar(&o.edit, "edit", false, "edit configuration data of another format here, with VISUAL or EDITOR")
-	f.StringVar(&o.convertWith, "convert-with", "", "convert configuration data of another format here, with `command`")
+	f.StringSliceVar(&o.onFail, "on-fail", nil, "`policies` after a failure, see above")
+	f.BoolVar(&o.edit, "edit", false, "edit configuration data in another format with VISUAL or EDITOR")
+	f.StringVar(&o.convertWith, "convert-with", "", "convert configuration data in another format with `command`")
 	f.StringVar(&o.verifyWith, "verify-with", "", "check the new software with `command`")
-	f.BoolVar(&o.resume, "resume", false, "go on where an interrupted upgrade stopped, and begin where it had not; --image may be left out")
-	f.StringSliceVar(&o.limits, "time-limit", nil, "scheduled time, `STEP=DURATION` with backup, update, restore or recover")
-	f.DurationVar(&o.poll, "poll", 0, "longest pause between looks at the device while no notification comes (default 2s)")
-	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` that the device's history shows, up to 32 octets")
+	f.BoolVar(&o.resume, "resume", false, "resume interrupted devices and start the rest; --image may be left out")
+	f.StringSliceVar(&o.limits, "time-limit", nil, "time limit of a step, `STEP=DURATION`; steps are backup, update, restore and recover")
+	f.DurationVar(&o.poll, "poll", 0, "maximum polling interval (default 2s)")
+	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` shown in the device's history, up to 32 bytes")
 	f.StringVar(&o.targets, "targets", "", "`file` with a target on each line; - is standard input")
-	f.IntVar(&o.parallel, "parallel", 10, "how many devices are worked on at the same time")
+	f.IntVar(&o.parallel, "parallel", 10, "maximum number of devices to upgrade at the same time")
 	f.BoolVar(&o.otherDevice, "other-device", false, "permit a device whose identity differs from the recorded one")
-	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "begin with no other device after one has failed")
+	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "start no other device after a failure")
 	cli.Group(f, "Failure handling", "retries", "device-retries", "yes", "on-fail", "resume", "time-limit")
 	cli.Group(f, "Configuration data", "skip-backup", "edit", "convert-with")
 	cli.Group(f, "Software", "image", "check", "force", "allow-downgrade", "verify-with")
