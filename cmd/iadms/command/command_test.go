@@ -60,7 +60,7 @@ func TestNothingToDo(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	l := newLab(t, nil)
 	image := l.image("2.0.0", 2)
-	const told = "was interrupted at its stage"
+	const told = "was interrupted in stage"
 	cmd := l.command("upgrade", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--poll", "100ms", "--bandwidth", "20k", "--yes", "--image", image)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
