@@ -147,6 +147,7 @@ var localRules = []struct {
 	{as[x509.UnknownAuthorityError](), mib.FailCauseTlsFailed},
 	{is(errCancelled), mib.FailCauseAbortedByManager},
 	{is(tftp.ErrSilent), mib.FailCauseTransferTimeout},
+	{is(tftp.ErrUnconfirmed), mib.FailCauseTransferTimeout},
 	{is(tftp.ErrNothingThrough), mib.FailCauseTransferTimeout},
 	{is(tftp.ErrNoAnswer), mib.FailCauseServerUnreachable},
 	{is(tftp.ErrGone), mib.FailCauseConnectionLost},

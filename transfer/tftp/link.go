@@ -16,6 +16,7 @@ var (
 	ErrGone           = errors.New("nobody listens at the other end any more")
 	ErrNothingThrough = errors.New("no data came through") // not even the first block
 	ErrSilent         = errors.New("nothing arrived in time")
+	ErrUnconfirmed    = errors.New("the whole file was sent, but the last acknowledgement did not arrive; the server may have all of it")
 	ErrBlockTooLong   = errors.New("a block is longer than agreed")
 )
 

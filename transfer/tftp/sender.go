@@ -95,7 +95,9 @@ func (s *Sender) run() error {
 		if err := s.fill(); err != nil {
 			return err
 		}
-		if err := s.await(); err != nil {
+		if err := s.await(); errors.Is(err, ErrSilent) && s.SentAll() {
+			return ErrUnconfirmed
+		} else if err != nil {
 			return err
 		}
 	}
