@@ -23,7 +23,7 @@ import (
 )
 
 var operatorUser = device.User{
-	Name: "operator", Auth: "sha256", AuthPassword: "authentication", Priv: "aes", PrivPassword: "privacy of it",
+	Name: "operator", Auth: "sha256", AuthPassphrase: "authentication", Priv: "aes", PrivPassphrase: "privacy of it",
 }
 
 // embeddedV3 makes the device's own engine speak SNMPv3 alone.
@@ -37,7 +37,7 @@ func embeddedV3(inform bool) labOptions {
 			all := snmp.Everything()
 			c.SNMP.Communities = nil
 			c.SNMP.Users = []snmp.User{{
-				Name: user.Name, Auth: snmp.SHA256, AuthPassphrase: user.AuthPassword, Priv: snmp.AES128, PrivPassphrase: user.PrivPassword,
+				Name: user.Name, Auth: snmp.SHA256, AuthPassphrase: user.AuthPassphrase, Priv: snmp.AES128, PrivPassphrase: user.PrivPassphrase,
 				Access: []snmp.Access{{Level: snmp.AuthPriv, Read: all, Write: all, Notify: all}},
 			}}
 			c.SNMP.Sinks = []snmp.Sink{{Address: l.listener.Addr().String(), User: user.Name, Inform: inform}}

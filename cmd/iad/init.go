@@ -12,7 +12,6 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
@@ -21,6 +20,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
+	"example.com/iad/internal/credentials"
 	"example.com/iad/internal/durable"
 )
 
@@ -88,26 +88,6 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 // addManager adds a user that may do everything, by authPriv only.
 func addManager(s *settings.Settings) {
 	s.SNMP.Users = append(s.SNMP.Users, settings.User{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true})
-}
-
-// writeCredentials writes the credentials file of iadms for a user.
-func writeCredentials(file string, u *settings.User) error {
-	var c struct {
-		User struct {
-			Name         string `toml:"name"`
-			Auth         string `toml:"auth"`
-			AuthPassword string `toml:"auth_password"`
-			Priv         string `toml:"priv"`
-			PrivPassword string `toml:"priv_password"`
-		} `toml:"user"`
-	}
-	c.User.Name, c.User.Auth, c.User.AuthPassword = u.Name, "sha256", u.AuthPassphrase
-	c.User.Priv, c.User.PrivPassword = "aes", u.PrivPassphrase
-	data, err := toml.Marshal(c)
-	if err != nil {
-		return err
-	}
-	return durable.ReplaceFile(afero.NewOsFs(), file, data, 0o600)
 }
 
 // check refuses what a device could not run with.
@@ -203,7 +183,11 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 		return err
 	}
 	if manager != "" {
-		if err := writeCredentials(manager, &s.SNMP.Users[len(s.SNMP.Users)-1]); err != nil {
+		u := s.SNMP.Users[len(s.SNMP.Users)-1]
+		file := credentials.File{Access: credentials.Access{User: &credentials.User{
+			Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase, Priv: u.Priv, PrivPassphrase: u.PrivPassphrase,
+		}}}
+		if err := credentials.Write(manager, &file); err != nil {
 			return err
 		}
 	}

@@ -180,10 +180,10 @@ func TestSecrets(t *testing.T) {
 	if err == nil {
 		err = toml.Unmarshal(data, &c)
 	}
-	if err != nil || len(c.User["auth_password"]) < 20 || len(c.User["priv_password"]) < 20 {
+	if err != nil || len(c.User["auth_passphrase"]) < 20 || len(c.User["priv_passphrase"]) < 20 {
 		t.Fatalf("credentials: %v", err)
 	}
-	planted["manager's auth"], planted["manager's priv"] = c.User["auth_password"], c.User["priv_password"]
+	planted["manager's auth"], planted["manager's priv"] = c.User["auth_passphrase"], c.User["priv_passphrase"]
 
 	log := &record{}
 	d.log = log
@@ -290,7 +290,7 @@ func (d *unit) password(t *testing.T) string {
 func wrongCredentials(t *testing.T, dir string) string {
 	t.Helper()
 	file := filepath.Join(dir, "wrong.toml")
-	text := "[user]\nname = 'iadms'\nauth = 'sha256'\nauth_password = 'watcher-auth-pass'\npriv = 'aes'\npriv_password = 'watcher-priv-pass'\n"
+	text := "[user]\nname = 'iadms'\nauth = 'sha256'\nauth_passphrase = 'watcher-auth-pass'\npriv = 'aes'\npriv_passphrase = 'watcher-priv-pass'\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -245,9 +245,9 @@ func TestDialRefuses(t *testing.T) {
 		{Address: "127.0.0.1:0", Credentials: device.Credentials{Write: "x"}},
 		{Address: "127.0.0.1:66000", Credentials: device.Credentials{Write: "x"}},
 		{Address: "127.0.0.1"},
-		{Address: "127.0.0.1", Credentials: device.Credentials{User: &device.User{Name: "u", Auth: "sha", AuthPassword: "short"}}},
-		{Address: "127.0.0.1", Credentials: device.Credentials{User: &device.User{Name: "u", Priv: "aes", PrivPassword: "12345678"}}},
-		{Address: "127.0.0.1", Credentials: device.Credentials{User: &device.User{Name: "u", Auth: "rot13", AuthPassword: "12345678"}}},
+		{Address: "127.0.0.1", Credentials: device.Credentials{User: &device.User{Name: "u", Auth: "sha", AuthPassphrase: "short"}}},
+		{Address: "127.0.0.1", Credentials: device.Credentials{User: &device.User{Name: "u", Priv: "aes", PrivPassphrase: "12345678"}}},
+		{Address: "127.0.0.1", Credentials: device.Credentials{User: &device.User{Name: "u", Auth: "rot13", AuthPassphrase: "12345678"}}},
 	} {
 		if c, err := device.Dial(target); err == nil {
 			c.Close()

@@ -22,10 +22,10 @@ type User struct {
 	Name string
 	// Auth is md5, sha, sha224, sha256, sha384 or sha512, in any case and
 	// with hyphens or without; empty: none.
-	Auth, AuthPassword string
+	Auth, AuthPassphrase string
 	// Priv is des, aes (128 bits), aes192, aes256 (Blumenthal's key
 	// extension), aes192c or aes256c (Reeder's); empty: none.
-	Priv, PrivPassword string
+	Priv, PrivPassphrase string
 	// Context is the context name, usually empty.
 	Context string
 }
@@ -71,9 +71,9 @@ func (u *User) Check() error {
 		return fmt.Errorf("SNMPv3 user %s: privacy %q unknown: use %s", u.Name, u.Priv, names(privProtocols))
 	case PlainName(u.Auth) == "" && PlainName(u.Priv) != "":
 		return fmt.Errorf("SNMPv3 user %s: privacy needs authentication", u.Name)
-	case PlainName(u.Auth) != "" && len(u.AuthPassword) < minPassword:
+	case PlainName(u.Auth) != "" && len(u.AuthPassphrase) < minPassword:
 		return fmt.Errorf("SNMPv3 user %s: the authentication password has less than %d octets", u.Name, minPassword)
-	case PlainName(u.Priv) != "" && len(u.PrivPassword) < minPassword:
+	case PlainName(u.Priv) != "" && len(u.PrivPassphrase) < minPassword:
 		return fmt.Errorf("SNMPv3 user %s: the privacy password has less than %d octets", u.Name, minPassword)
 	}
 	return nil
@@ -106,8 +106,8 @@ func (u *User) USM() *gosnmp.UsmSecurityParameters {
 	return &gosnmp.UsmSecurityParameters{
 		UserName:                 u.Name,
 		AuthenticationProtocol:   authProtocols[PlainName(u.Auth)],
-		AuthenticationPassphrase: u.AuthPassword,
+		AuthenticationPassphrase: u.AuthPassphrase,
 		PrivacyProtocol:          privProtocols[PlainName(u.Priv)],
-		PrivacyPassphrase:        u.PrivPassword,
+		PrivacyPassphrase:        u.PrivPassphrase,
 	}
 }

@@ -50,8 +50,8 @@ func notificationSeeds(f *testing.F) [][]byte {
 
 var fuzzUsers = []device.User{
 	{Name: "plain"},
-	{Name: "signed", Auth: "sha256", AuthPassword: "authentication"},
-	{Name: "secret", Auth: "sha", AuthPassword: "authentication", Priv: "aes", PrivPassword: "privacy-privacy"},
+	{Name: "signed", Auth: "sha256", AuthPassphrase: "authentication"},
+	{Name: "secret", Auth: "sha", AuthPassphrase: "authentication", Priv: "aes", PrivPassphrase: "privacy-privacy"},
 }
 
 // FuzzNotification feeds messages to the listener's decoder: it must neither

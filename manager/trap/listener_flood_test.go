@@ -72,11 +72,11 @@ func TestListenerStrangers(t *testing.T) {
 	t.Run("engines", func(t *testing.T) {
 		var users []device.User
 		for i := range 50 {
-			users = append(users, device.User{Name: "iadms", Auth: "sha256", AuthPassword: fmt.Sprint("authentication", i), Priv: "aes256c", PrivPassword: fmt.Sprint("privacy-privacy", i)})
+			users = append(users, device.User{Name: "iadms", Auth: "sha256", AuthPassphrase: fmt.Sprint("authentication", i), Priv: "aes256c", PrivPassphrase: fmt.Sprint("privacy-privacy", i)})
 		}
 		l, s := startListener(t, trap.ListenerConfig{Users: users})
 		// DES, since gosnmp hashes a megabyte for each engine with AES.
-		wrong := device.User{Name: "iadms", Auth: "sha256", AuthPassword: "something else", Priv: "des", PrivPassword: "something else"}
+		wrong := device.User{Name: "iadms", Auth: "sha256", AuthPassphrase: "something else", Priv: "des", PrivPassphrase: "something else"}
 		g, plain := sender(t, l, &wrong), sender(t, l, nil)
 		ask := func(i int) {
 			asEngine(g, fmt.Sprintf("%s%d", testEngine, i), 1, 1)

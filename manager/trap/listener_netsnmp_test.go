@@ -39,12 +39,12 @@ func netSNMP(t *testing.T, l *trap.Listener, tool, deviceID string, options ...s
 // net-snmp's tools are understood, and understand the answers, with every protocol that
 // they have.
 func TestListenerNetSNMP(t *testing.T) {
-	users := []device.User{{Name: "plain"}, {Name: "signed", Auth: "SHA-256", AuthPassword: "authentication"}}
+	users := []device.User{{Name: "plain"}, {Name: "signed", Auth: "SHA-256", AuthPassphrase: "authentication"}}
 	for _, protocols := range [][2]string{
 		{"MD5", "DES"}, {"SHA", "AES"}, {"SHA-224", "AES-192"}, {"SHA-256", "AES-256"}, {"SHA-384", "AES"}, {"SHA-512", "AES-256"},
 	} {
 		users = append(users, device.User{
-			Name: protocols[0], Auth: protocols[0], AuthPassword: "authentication", Priv: protocols[1], PrivPassword: "privacy-privacy",
+			Name: protocols[0], Auth: protocols[0], AuthPassphrase: "authentication", Priv: protocols[1], PrivPassphrase: "privacy-privacy",
 		})
 	}
 	l, s := startListener(t, trap.ListenerConfig{Users: users})
@@ -57,10 +57,10 @@ func TestListenerNetSNMP(t *testing.T) {
 				sender = u.Name
 				options = []string{"-v", "3", "-u", u.Name, "-l", "noAuthNoPriv", "-n", "context"}
 				if u.Auth != "" {
-					options = append(options, "-l", "authNoPriv", "-a", u.Auth, "-A", u.AuthPassword)
+					options = append(options, "-l", "authNoPriv", "-a", u.Auth, "-A", u.AuthPassphrase)
 				}
 				if u.Priv != "" {
-					options = append(options, "-l", "authPriv", "-x", u.Priv, "-X", u.PrivPassword)
+					options = append(options, "-l", "authPriv", "-x", u.Priv, "-X", u.PrivPassphrase)
 				}
 				if tool == "snmptrap" {
 					options = append(options, "-e", fmt.Sprintf("0x80001f8805%08x", i), "-Z", "3,100")
@@ -80,7 +80,7 @@ func TestListenerNetSNMP(t *testing.T) {
 // The protocols that net-snmp has not.
 func TestListenerReeder(t *testing.T) {
 	for _, priv := range []string{"aes192c", "aes256c"} {
-		user := device.User{Name: "u", Auth: "sha", AuthPassword: "authentication", Priv: priv, PrivPassword: "privacy-privacy"}
+		user := device.User{Name: "u", Auth: "sha", AuthPassphrase: "authentication", Priv: priv, PrivPassphrase: "privacy-privacy"}
 		l, s := startListener(t, trap.ListenerConfig{Users: []device.User{user}})
 		for seq, inform := range []bool{false, true} {
 			g := sender(t, l, &user)
@@ -113,7 +113,7 @@ func TestListenerStrict(t *testing.T) {
 	v3 := func(kind byte, vars []byte) []byte {
 		id := []byte(testEngine)
 		h := snmp.Header{MsgID: 1, MaxSize: 65507, Flags: snmp.FlagAuth, EngineID: id, Boots: 1, Time: 1, User: "signed"}
-		k := snmp.NewKeys(snmp.NewMasterKey(snmp.SHA256, testUsers[1].AuthPassword), id)
+		k := snmp.NewKeys(snmp.NewMasterKey(snmp.SHA256, testUsers[1].AuthPassphrase), id)
 		datagram, err := snmp.SealV3(h, k, 1, snmp.AppendScoped(nil, id, nil, snmp.PDU{Kind: kind, RequestID: 1}, vars))
 		if err != nil {
 			t.Fatal(err)

@@ -33,9 +33,9 @@ func makeTrap(kind *mib.Notification, deviceID string, seq uint32, inform bool) 
 
 var testUsers = []device.User{
 	{Name: "plain"},
-	{Name: "signed", Auth: "sha256", AuthPassword: "authentication"},
-	{Name: "secret", Auth: "sha", AuthPassword: "authentication", Priv: "aes", PrivPassword: "privacy-privacy"},
-	{Name: "old", Auth: "md5", AuthPassword: "authentication", Priv: "des", PrivPassword: "privacy-privacy"},
+	{Name: "signed", Auth: "sha256", AuthPassphrase: "authentication"},
+	{Name: "secret", Auth: "sha", AuthPassphrase: "authentication", Priv: "aes", PrivPassphrase: "privacy-privacy"},
+	{Name: "old", Auth: "md5", AuthPassphrase: "authentication", Priv: "des", PrivPassphrase: "privacy-privacy"},
 }
 
 // sender makes a gosnmp client that sends to the listener as a device would.
@@ -47,7 +47,7 @@ func sender(t *testing.T, l *trap.Listener, user *device.User) *gosnmp.GoSNMP {
 	}
 	if user != nil {
 		sp := &gosnmp.UsmSecurityParameters{
-			UserName: user.Name, AuthenticationPassphrase: user.AuthPassword, PrivacyPassphrase: user.PrivPassword,
+			UserName: user.Name, AuthenticationPassphrase: user.AuthPassphrase, PrivacyPassphrase: user.PrivPassphrase,
 			AuthenticationProtocol: map[string]gosnmp.SnmpV3AuthProtocol{"": gosnmp.NoAuth, "md5": gosnmp.MD5, "sha": gosnmp.SHA, "sha256": gosnmp.SHA256}[user.Auth],
 			PrivacyProtocol:        map[string]gosnmp.SnmpV3PrivProtocol{"": gosnmp.NoPriv, "des": gosnmp.DES, "aes": gosnmp.AES, "aes192c": gosnmp.AES192C, "aes256c": gosnmp.AES256C}[user.Priv],
 		}
@@ -148,7 +148,7 @@ func TestListenerV3(t *testing.T) {
 // for nothing to happen.
 func TestListenerRefuses(t *testing.T) {
 	wrong := testUsers[2]
-	wrong.AuthPassword = "something else"
+	wrong.AuthPassphrase = "something else"
 	downgraded := testUsers[2]
 	downgraded.Auth, downgraded.Priv = "", ""
 	unknown := device.User{Name: "unknown"}

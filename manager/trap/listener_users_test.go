@@ -17,10 +17,10 @@ func TestListenerUsersOfOneName(t *testing.T) {
 	var users []device.User
 	for i := range 5 {
 		users = append(users, device.User{
-			Name: "iadms", Auth: "sha256", AuthPassword: fmt.Sprint("authentication", i), Priv: "aes", PrivPassword: fmt.Sprint("privacy-privacy", i),
+			Name: "iadms", Auth: "sha256", AuthPassphrase: fmt.Sprint("authentication", i), Priv: "aes", PrivPassphrase: fmt.Sprint("privacy-privacy", i),
 		})
 	}
-	weaker := device.User{Name: "iadms", Auth: "sha256", AuthPassword: "authentication5"}
+	weaker := device.User{Name: "iadms", Auth: "sha256", AuthPassphrase: "authentication5"}
 	log := new(iadtest.LockedBuffer)
 	l, s := startListener(t, trap.ListenerConfig{Users: append(users, weaker), Log: slog.New(slog.NewTextHandler(log, nil))})
 	for round := range uint32(2) { // the keys are looked for once, and then known
@@ -38,7 +38,7 @@ func TestListenerUsersOfOneName(t *testing.T) {
 		}
 	}
 	downgraded := users[0] // keys that fitted at one level are not taken for another
-	downgraded.Priv, downgraded.PrivPassword = "", ""
+	downgraded.Priv, downgraded.PrivPassphrase = "", ""
 	g := sender(t, l, &downgraded)
 	asEngine(g, testEngine+"0", 1, 10)
 	send(t, g, makeTrap(mib.NotifyOpCompleted, "bad", 1, false))

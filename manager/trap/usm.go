@@ -78,8 +78,8 @@ func newUSMReceiver(users []device.User, now func() time.Time, self engine) (*us
 		}
 		u.users[user.Name] = append(u.users[user.Name], &knownUser{
 			priv: priv, level: snmp.LevelOf(auth, priv),
-			authKey: sync.OnceValue(func() snmp.MasterKey { return snmp.NewMasterKey(auth, user.AuthPassword) }),
-			privKey: sync.OnceValue(func() snmp.MasterKey { return snmp.NewMasterKey(auth, user.PrivPassword) }),
+			authKey: sync.OnceValue(func() snmp.MasterKey { return snmp.NewMasterKey(auth, user.AuthPassphrase) }),
+			privKey: sync.OnceValue(func() snmp.MasterKey { return snmp.NewMasterKey(auth, user.PrivPassphrase) }),
 		})
 	}
 	return u, nil

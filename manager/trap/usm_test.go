@@ -32,7 +32,7 @@ func sealedTrap(tb testing.TB, password snmp.MasterKey, n int) []byte {
 // senders leave a bounded one.
 func TestKeys(t *testing.T) {
 	const password = "right password"
-	user := device.User{Name: "iadms", Auth: "sha256", AuthPassword: password, Priv: "aes", PrivPassword: password}
+	user := device.User{Name: "iadms", Auth: "sha256", AuthPassphrase: password, Priv: "aes", PrivPassphrase: password}
 	l, err := Listen(ListenerConfig{Listen: "127.0.0.1:0", Users: []device.User{user}})
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func BenchmarkForged(b *testing.B) {
 			var users []device.User
 			for i := range n {
 				users = append(users, device.User{
-					Name: "iadms", Auth: "sha256", AuthPassword: fmt.Sprint("authentication", i), Priv: priv, PrivPassword: fmt.Sprint("privacy-privacy", i),
+					Name: "iadms", Auth: "sha256", AuthPassphrase: fmt.Sprint("authentication", i), Priv: priv, PrivPassphrase: fmt.Sprint("privacy-privacy", i),
 				})
 			}
 			b.Run(fmt.Sprintf("%s/users=%d", priv, n), func(b *testing.B) {

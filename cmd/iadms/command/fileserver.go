@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"example.com/iad/internal/cli"
+	"example.com/iad/internal/textfile"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
@@ -139,7 +140,7 @@ func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
 		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
 	default:
 		name = "--server-ca"
-		ca, err = readTextFile(o.serverCA)
+		ca, err = textfile.Read(o.serverCA)
 	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w", name, err)}

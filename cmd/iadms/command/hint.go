@@ -1,7 +1,6 @@
 package command
 
 import (
-	"os"
 	"slices"
 	"strings"
 
@@ -68,8 +67,5 @@ func (r *upgradeRun) retryLine(targets []string) string {
 			words = append(words, "--"+f.Name+"="+value)
 		}
 	})
-	if listen := os.Getenv("IADMS_TRAP_LISTEN"); listen != "" && r.notifications == "" {
-		words = append(words, "--notifications", listen)
-	}
 	return r.hint(words...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/bank"
+	"example.com/iad/internal/textfile"
 )
 
 type buildOptions struct {
@@ -216,7 +217,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 // readKey reads a private key; its password comes from the environment or a
 // prompt.
 func readKey(name string) (minisign.PrivateKey, error) {
-	data, err := readTextFile(name)
+	data, err := textfile.Read(name)
 	if err != nil {
 		return minisign.PrivateKey{}, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"example.com/iad/bank"
 	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/internal/textfile"
 )
 
 func newImageVerify(g *globals) *cobra.Command {
@@ -74,7 +75,7 @@ func openImage(name string, trust []minisign.PublicKey) (img *bank.Image, err er
 func readTrust(names []string) ([]minisign.PublicKey, error) {
 	keys := make([]minisign.PublicKey, 0, len(names))
 	for _, name := range names {
-		data, err := readTextFile(name)
+		data, err := textfile.Read(name)
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/internal/credentials"
 	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
 )
@@ -18,8 +19,8 @@ import (
 // if a community is configured, or nothing is.
 func listenerConfig(address string, s *settings, root mib.OID, store string, log *slog.Logger) trap.ListenerConfig {
 	cfg := trap.ListenerConfig{Listen: address, Root: root, Files: afero.NewBasePathFs(afero.NewOsFs(), store), Log: log}
-	add := func(a accessSettings) {
-		c := a.credentials()
+	add := func(a credentials.Access) {
+		c := access(a)
 		if c.User != nil && !slices.Contains(cfg.Users, *c.User) {
 			cfg.Users = append(cfg.Users, *c.User)
 		}
@@ -29,9 +30,9 @@ func listenerConfig(address string, s *settings, root mib.OID, store string, log
 			}
 		}
 	}
-	add(s.accessSettings)
+	add(s.Access)
 	for _, d := range s.Devices {
-		add(d.accessSettings)
+		add(d.Access)
 	}
 	if len(cfg.Users) == 0 && len(cfg.Communities) == 0 {
 		cfg.Communities = []string{"public", "private"} // as target has it

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,7 +69,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 		return err
 	}
 	defer stop()
-	listener, err := listen(cmp.Or(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), settings.TrapListen), settings, client.Root(), o.store, log)
+	listener, err := listen(cmp.Or(o.notifications, settings.Notifications), settings, client.Root(), o.store, log)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func newCredentialsTopic() *cobra.Command {
 could read them. They come from a file, named by --credentials or --config, that only its
 owner may read (chmod 600):
 
-  community = "public"               # SNMPv2c, to read
+  read_community = "public"          # SNMPv2c, to read
   write_community = "private"        # SNMPv2c, to write
 
 or for SNMPv3, which is the one to use on networks that others share:
@@ -111,9 +111,9 @@ or for SNMPv3, which is the one to use on networks that others share:
   [user]
   name = "operator"
   auth = "sha256"                    # md5 sha sha224 sha256 sha384 sha512
-  auth_password = "eight octets or more"
+  auth_passphrase = "eight bytes or more"
   priv = "aes"                       # des aes aes192 aes256 aes192c aes256c
-  priv_password = "eight octets or more"
+  priv_passphrase = "eight bytes or more"
 
 or for one device:
 
@@ -121,8 +121,8 @@ or for one device:
   address = "192.0.2.10"
   write_community = "private"
 
-or from the environment: IADMS_COMMUNITY and IADMS_WRITE_COMMUNITY, or IADMS_USER,
-IADMS_AUTH, IADMS_AUTH_PASSWORD, IADMS_PRIV, IADMS_PRIV_PASSWORD and IADMS_CONTEXT.
+or from the environment: IADMS_READ_COMMUNITY and IADMS_WRITE_COMMUNITY, or IADMS_USER,
+IADMS_AUTH, IADMS_AUTH_PASSPHRASE, IADMS_PRIV, IADMS_PRIV_PASSPHRASE and IADMS_CONTEXT.
 A device on this machine for which nothing is configured is tried with the communities
 public and private.`,
 	}
@@ -136,8 +136,13 @@ func fromEnvironment(cmd *cobra.Command) error {
 // variable is the environment variable of a flag. IADMS_DEVICE is what a program of the
 // operator's is given, which may call iadms.
 func variable(flag string) string {
-	if flag == "device" {
+	switch flag {
+	case "device":
 		return "IADMS_SERVE_DEVICE"
+	case "notifications":
+		if name := "IADMS_TRAP_LISTEN"; os.Getenv(name) != "" && os.Getenv("IADMS_NOTIFICATIONS") == "" {
+			return name // of earlier releases
+		}
 	}
 	return cli.Variable("IADMS_", flag)
 }

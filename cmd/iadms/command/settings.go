@@ -1,7 +1,6 @@
 package command
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,58 +8,22 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 
-	"github.com/pelletier/go-toml/v2"
-
+	"example.com/iad/internal/credentials"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
-// settings is the configuration file; a credentials file has the same form.
-type settings struct {
-	accessSettings
-	// Devices are known by name.
-	Devices map[string]deviceSettings `toml:"devices"`
-	// TrapListen is where notifications are received.
-	TrapListen string `toml:"trap_listen"`
-}
+// settings is what the configuration file and the credentials file say together.
+type settings struct{ credentials.File }
 
-// accessSettings are what SNMP needs to be let in.
-type accessSettings struct {
-	Community      string        `toml:"community"`       // to read
-	WriteCommunity string        `toml:"write_community"` // to write
-	User           *userSettings `toml:"user"`
-}
-
-type userSettings struct {
-	Name         string `toml:"name"`
-	Auth         string `toml:"auth"`
-	AuthPassword string `toml:"auth_password"`
-	Priv         string `toml:"priv"`
-	PrivPassword string `toml:"priv_password"`
-	Context      string `toml:"context"`
-}
-
-type deviceSettings struct {
-	accessSettings
-	Address string `toml:"address"`
-	RootOID string `toml:"root_oid"`
-}
-
-func (a accessSettings) empty() bool {
-	return a.Community == "" && a.WriteCommunity == "" && a.User == nil
-}
-
-func (a accessSettings) credentials() device.Credentials {
-	c := device.Credentials{Read: a.Community, Write: a.WriteCommunity}
-	if c.Write == "" {
-		c.Write = c.Read
-	}
+// access is what package device needs of a.
+func access(a credentials.Access) device.Credentials {
+	c := device.Credentials{Read: a.ReadCommunity, Write: cmp.Or(a.WriteCommunity, a.ReadCommunity)}
 	if u := a.User; u != nil {
 		c.User = &device.User{
-			Name: u.Name, Auth: u.Auth, AuthPassword: u.AuthPassword,
-			Priv: u.Priv, PrivPassword: u.PrivPassword, Context: u.Context,
+			Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase,
+			Priv: u.Priv, PrivPassphrase: u.PrivPassphrase, Context: u.Context,
 		}
 	}
 	return c
@@ -72,100 +35,46 @@ func (a accessSettings) credentials() device.Credentials {
 func (g *globals) loadSettings() (*settings, error) {
 	s := new(settings)
 	if g.config != "" {
-		err := readSettings(g.config, s)
+		err := s.add(g.config)
 		if err != nil && !(errors.Is(err, fs.ErrNotExist) && g.config == defaultConfig()) {
 			return nil, usageError{err}
 		}
 	}
 	if g.credentials != "" {
-		if err := readSettings(g.credentials, s); err != nil {
+		if err := s.add(g.credentials); err != nil {
 			return nil, usageError{err}
 		}
 	}
-	if env := accessFromEnvironment(); !env.empty() {
-		s.accessSettings = env
+	if env := accessFromEnvironment(); !env.Empty() {
+		s.Access = env
 	}
 	return s, nil
 }
 
-// readSettings adds what a file says to s. A file with secrets that others
-// may read is refused.
-func readSettings(name string, s *settings) error {
-	data, err := readTextFile(name)
-	if err != nil {
-		return err
+// add adds what a file says.
+func (s *settings) add(name string) error {
+	file, err := credentials.Read(name)
+	if err == nil {
+		s.Add(file)
 	}
-	var file settings
-	decoder := toml.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&file); err != nil {
-		var strict *toml.StrictMissingError
-		if errors.As(err, &strict) {
-			return fmt.Errorf("%s: %s", name, unknownSettings(strict))
-		}
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if file.secret() {
-		info, err := os.Stat(name)
-		if err != nil {
-			return err
-		}
-		if info.Mode().Perm()&0o077 != 0 {
-			return fmt.Errorf("%s holds credentials and others may read it (mode %04o): chmod 600 %s", name, info.Mode().Perm(), name)
-		}
-	}
-	if !file.empty() {
-		s.accessSettings = file.accessSettings
-	}
-	if file.TrapListen != "" {
-		s.TrapListen = file.TrapListen
-	}
-	if s.Devices == nil {
-		s.Devices = make(map[string]deviceSettings)
-	}
-	for deviceID, d := range file.Devices {
-		known := s.Devices[deviceID]
-		if d.Address == "" {
-			d.Address = known.Address
-		}
-		if d.RootOID == "" {
-			d.RootOID = known.RootOID
-		}
-		if d.empty() {
-			d.accessSettings = known.accessSettings
-		}
-		s.Devices[deviceID] = d
-	}
-	return nil
+	return err
 }
 
-// unknownSettings names keys and lines alone: what stands around them may be
-// secret.
-func unknownSettings(e *toml.StrictMissingError) string {
-	var list []string
-	for _, key := range e.Errors {
-		row, _ := key.Position()
-		list = append(list, fmt.Sprintf("line %d: unknown setting %s", row, strings.Join(key.Key(), ".")))
+// accessFromEnvironment reads credentials from the environment, where other users of
+// the machine cannot see them, unlike on the command line. The second name of a variable
+// is that of earlier releases.
+func accessFromEnvironment() credentials.Access {
+	env := func(names ...string) (value string) {
+		for _, name := range names {
+			value = cmp.Or(value, os.Getenv(name))
+		}
+		return value
 	}
-	return strings.Join(list, "; ")
-}
-
-func (s *settings) secret() bool {
-	secret := !s.empty()
-	for _, d := range s.Devices {
-		secret = secret || !d.empty()
-	}
-	return secret
-}
-
-// accessFromEnvironment reads credentials from the environment, where other
-// users of the machine cannot see them, unlike on the command line.
-func accessFromEnvironment() accessSettings {
-	a := accessSettings{Community: os.Getenv("IADMS_COMMUNITY"), WriteCommunity: os.Getenv("IADMS_WRITE_COMMUNITY")}
-	if name := os.Getenv("IADMS_USER"); name != "" {
-		a.User = &userSettings{
-			Name: name, Auth: os.Getenv("IADMS_AUTH"), AuthPassword: os.Getenv("IADMS_AUTH_PASSWORD"),
-			Priv: os.Getenv("IADMS_PRIV"), PrivPassword: os.Getenv("IADMS_PRIV_PASSWORD"), Context: os.Getenv("IADMS_CONTEXT"),
+	a := credentials.Access{ReadCommunity: env("IADMS_READ_COMMUNITY", "IADMS_COMMUNITY"), WriteCommunity: env("IADMS_WRITE_COMMUNITY")}
+	if name := env("IADMS_USER"); name != "" {
+		a.User = &credentials.User{
+			Name: name, Auth: env("IADMS_AUTH"), AuthPassphrase: env("IADMS_AUTH_PASSPHRASE", "IADMS_AUTH_PASSWORD"),
+			Priv: env("IADMS_PRIV"), PrivPassphrase: env("IADMS_PRIV_PASSPHRASE", "IADMS_PRIV_PASSWORD"), Context: env("IADMS_CONTEXT"),
 		}
 	}
 	return a
@@ -180,18 +89,18 @@ func (g *globals) target(s *settings, name string) (device.Target, error) {
 	if dev.Address == "" {
 		return device.Target{}, usageError{fmt.Errorf("device %s has no address in the configuration", name)}
 	}
-	access := dev.accessSettings
-	if access.empty() {
-		access = s.accessSettings
+	let := dev.Access
+	if let.Empty() {
+		let = s.Access
 	}
-	if access.empty() && onThisMachine(dev.Address) {
-		access = accessSettings{Community: "public", WriteCommunity: "private"} // as "iad init" makes them
+	if let.Empty() && onThisMachine(dev.Address) {
+		let = credentials.Access{ReadCommunity: "public", WriteCommunity: "private"} // as of iadsim
 	}
-	if access.empty() {
+	if let.Empty() {
 		return device.Target{}, usageError{fmt.Errorf(
 			"no SNMP credentials for %s: put them into a file for --credentials (see iadms help credentials) or set IADMS_WRITE_COMMUNITY or IADMS_USER", name)}
 	}
-	t := device.Target{Address: dev.Address, Credentials: access.credentials()}
+	t := device.Target{Address: dev.Address, Credentials: access(let)}
 	if text := cmp.Or(g.rootOID, dev.RootOID); text != "" {
 		oid, err := mib.ParseOID(text)
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"example.com/iad/cmd/iadms/report"
 	"example.com/iad/internal/cli"
+	"example.com/iad/internal/textfile"
 	"example.com/iad/manager"
 	"example.com/iad/manager/batch"
 	"example.com/iad/manager/device"
@@ -110,7 +111,7 @@ IADMS_SOFTWARE_VERSION in its environment. If it fails, the old software is rest
 func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.image, "image", "", "image `file`, or the manifest of an image in split form")
 	o.files.register(f)
-	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default trap_listen of the configuration, else :162 if permitted)")
+	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default that of the configuration, else :162 if permitted)")
 	f.Uint32Var(&o.progressStep, "progress-step", 10, "have the device report every so many `percent`, during the upgrade")
 	f.DurationVar(&o.progressInterval, "progress-interval", 2*time.Second, "minimum time between two progress notifications")
 	f.BoolVar(&o.check, "check", false, "check only: have the device check what it can, and change nothing")
@@ -197,7 +198,7 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if r.listener, err = listen(cmp.Or(o.notifications, os.Getenv("IADMS_TRAP_LISTEN"), r.settings.TrapListen), r.settings, t.Root, o.store, r.log); err != nil {
+	if r.listener, err = listen(cmp.Or(o.notifications, r.settings.Notifications), r.settings, t.Root, o.store, r.log); err != nil {
 		return err
 	}
 	if r.listener != nil {
@@ -425,12 +426,9 @@ func readTargets(name string) ([]string, error) {
 	data, err := []byte(nil), error(nil)
 	if name == "-" {
 		name = "standard input"
-		data, err = readSmall(os.Stdin, name)
+		data, err = textfile.ReadFrom(os.Stdin, name)
 	} else {
-		data, err = readSmallFile(name)
-	}
-	if err == nil {
-		data, err = plainText(data, name)
+		data, err = textfile.Read(name)
 	}
 	if err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ configured to send them here.`,
 			if err != nil {
 				return err
 			}
-			l, err := trap.Listen(listenerConfig(cmp.Or(address, settings.TrapListen, ":162"), settings, client.Root(), g.store, log))
+			l, err := trap.Listen(listenerConfig(cmp.Or(address, settings.Notifications, ":162"), settings, client.Root(), g.store, log))
 			if err != nil {
 				return err
 			}
