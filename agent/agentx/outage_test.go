@@ -1,3 +1,5 @@
+//go:build unix
+
 package agentx_test
 
 import (
@@ -15,12 +17,6 @@ import (
 	"example.com/iad/agent/procedure"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
-)
-
-// What a session logs when it ends and when it begins.
-const (
-	lost       = "no session with the master agent"
-	registered = "registered with the master agent"
 )
 
 // snmpd stands still or dies, several times in one download: the download goes

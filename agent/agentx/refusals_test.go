@@ -15,6 +15,12 @@ import (
 	"example.com/iad/sim"
 )
 
+// What a session logs when it ends and when it begins.
+const (
+	lost       = "no session with the master agent"
+	registered = "registered with the master agent"
+)
+
 // step is a SET, and what becomes of it.
 type step struct {
 	name    string

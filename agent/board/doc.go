@@ -3,5 +3,7 @@
 // partitions, reads files back past the page cache, keeps a second agent off
 // the same root, feeds the watchdog and restarts the agent.
 //
-// The files for Linux are the whole package; on other systems it is empty.
+// It is for boards with Linux. On other systems it compiles, so that everything that
+// uses it can be worked on and virtual devices in memory run there; what needs Linux
+// returns errors.ErrUnsupported.
 package board

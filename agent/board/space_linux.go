@@ -50,6 +50,16 @@ func fileSystem(path string) (dev uint64, ok bool) {
 	}
 }
 
+// deviceOf returns the number of the file system that dir is on, 0 if that is
+// unknown.
+func deviceOf(dir string) uint64 {
+	var s unix.Stat_t
+	if unix.Stat(dir, &s) != nil {
+		return 0
+	}
+	return uint64(s.Dev)
+}
+
 // Capacity returns the size in octets of the partition that holds path.
 func Capacity(path string) (int64, error) {
 	s, err := statfs(path)

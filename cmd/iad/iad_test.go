@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -273,4 +274,15 @@ func TestKilledWhileDownloading(t *testing.T) {
 	if result.OldVersion != "1.0.0" || result.NewVersion != "2.0.0" {
 		t.Errorf("upgraded %s to %s", result.OldVersion, result.NewVersion)
 	}
+}
+
+// keepPort chooses the device's port, so that it is the same after a restart.
+func (d *unit) keepPort() {
+	d.t.Helper()
+	c, err := net.ListenPacket("udp", ownAddress()+":0")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.addr = c.LocalAddr().String()
+	c.Close()
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/afero"
-	"golang.org/x/sys/unix"
 
 	"example.com/iad/manager"
 )
@@ -23,7 +22,7 @@ func openJournal(store, device string) (journal *manager.Journal, unlock func(),
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lockFile(lock); err != nil {
 		lock.Close()
 		return nil, nil, fmt.Errorf("%s is being upgraded by another iadms: %s: %w", device, lock.Name(), err)
 	}

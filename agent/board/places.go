@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/afero"
 
@@ -225,14 +224,6 @@ type placeFs struct {
 // at returns the file system of a directory. gone is why it must not be used.
 func at(dir string, gone *AbsentError) afero.Fs {
 	return &placeFs{Folder(dir), dir, gone, deviceOf(dir)}
-}
-
-func deviceOf(dir string) uint64 {
-	var st syscall.Stat_t
-	if syscall.Stat(dir, &st) != nil {
-		return 0
-	}
-	return uint64(st.Dev)
 }
 
 func (f *placeFs) check() error {

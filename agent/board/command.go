@@ -5,16 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // DefaultLimit is how long a Command may take whose Limit is 0.
@@ -97,9 +92,9 @@ func Run(ctx context.Context, c Command) (output []byte, err error) {
 	if !filepath.IsAbs(c.Path) {
 		return nil, fmt.Errorf("%s: the path of a program must be absolute", c.Path)
 	}
-	attributes := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if c.User != nil {
-		attributes.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID}
+	attributes, err := processAttributes(c.User)
+	if err != nil {
+		return nil, fmt.Errorf("%s: run as user %d: %w", c.Path, c.User.UID, err)
 	}
 	home, env := "/", environment[:len(environment):len(environment)]
 	if temp, err := os.MkdirTemp(c.Temp, runPrefix); err == nil {
@@ -128,7 +123,7 @@ func Run(ctx context.Context, c Command) (output []byte, err error) {
 		err = program.run()
 		// A program that was written a moment ago may still be open in a
 		// child that another goroutine is about to start.
-		if !errors.Is(err, unix.ETXTBSY) || try == 50 || ctx.Err() != nil {
+		if !errors.Is(err, syscall.ETXTBSY) || try == 50 || ctx.Err() != nil {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -160,64 +155,3 @@ func describe(ctx context.Context, path string, err error, said string) error {
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }
-
-// group is a program and the process group that it leads.
-type group struct {
-	cmd   *exec.Cmd
-	mu    sync.Mutex
-	ended bool // the group is dead; its number may be somebody else's
-}
-
-// run starts the program and waits for its end. What is alive of the group then
-// is killed before the program is reaped, as only until then the number of the
-// group is certainly its own.
-func (g *group) run() error {
-	sealDescriptors()
-	// The kernel kills the program when the thread that started it ends, not
-	// when the process does: the thread must not end before.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := g.cmd.Start(); err != nil {
-		return err
-	}
-	var info unix.Siginfo
-	for {
-		err := unix.Waitid(unix.P_PID, g.cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	g.mu.Lock()
-	_ = unix.Kill(-g.cmd.Process.Pid, unix.SIGKILL)
-	g.ended = true
-	g.mu.Unlock()
-	return g.cmd.Wait()
-}
-
-// kill kills the group.
-func (g *group) kill() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.ended {
-		return os.ErrProcessDone
-	}
-	return unix.Kill(-g.cmd.Process.Pid, unix.SIGKILL)
-}
-
-// sealDescriptors sees to it that descriptors which this process inherited, say
-// from a supervisor, are not handed on. Those that Go opened never are.
-var sealDescriptors = sync.OnceFunc(func() {
-	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return
-	}
-	entries, err := os.ReadDir("/proc/self/fd") // Linux before 5.11
-	if err != nil {
-		return
-	}
-	for _, entry := range entries {
-		var fd int
-		if _, err := fmt.Sscan(entry.Name(), &fd); err == nil && fd > 2 {
-			unix.CloseOnExec(fd)
-		}
-	}
-})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,17 +114,6 @@ func (tr *trap) check(t *testing.T) {
 			t.Errorf("the program has got: %s", line)
 		}
 	}
-}
-
-// keepPort chooses the device's port, so that it is the same after a restart.
-func (d *unit) keepPort() {
-	d.t.Helper()
-	c, err := net.ListenPacket("udp", ownAddress()+":0")
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.addr = c.LocalAddr().String()
-	c.Close()
 }
 
 // hostileImage is software with the program as self-test or as converter.

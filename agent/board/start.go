@@ -4,8 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"example.com/iad/bank"
 )
@@ -24,10 +23,10 @@ func (e *startError) Unwrap() error { return e.err }
 // if its error says it well enough: of a script whose interpreter is missing it says
 // that there is no such file.
 func whyNotStarted(path string, err error) string {
-	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOEXEC) && !errors.Is(err, unix.EACCES) {
+	if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ENOEXEC) && !errors.Is(err, syscall.EACCES) {
 		return ""
 	}
-	f, openErr := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) //durable: only read
+	f, openErr := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //durable: only read
 	if openErr != nil {
 		return ""
 	}
@@ -47,7 +46,7 @@ func whyNotStarted(path string, err error) string {
 			return fmt.Sprintf("its interpreter %s is not a program", p.Interpreter)
 		}
 	}
-	if own, ok := ownProgram(); ok && !p.Script && errors.Is(err, unix.ENOEXEC) && (own.Machine != p.Machine || own.Bits < p.Bits) {
+	if own, ok := ownProgram(); ok && !p.Script && errors.Is(err, syscall.ENOEXEC) && (own.Machine != p.Machine || own.Bits < p.Bits) {
 		return fmt.Sprintf("it is made for %s (%d bits), and this device is %s (%d bits)", p.MachineName(), p.Bits, own.MachineName(), own.Bits)
 	}
 	return ""

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"example.com/iad/agent/procedure"
 	"example.com/iad/mib"
 )
@@ -26,11 +24,11 @@ func boardFault(err error, payload string, user *User) error {
 	if !errors.As(err, &number) {
 		return err // it ran
 	}
-	if payload != "" && (number == unix.ENOENT || number == unix.ENOEXEC || number == unix.EACCES && !executable(payload, user)) {
+	if payload != "" && (number == syscall.ENOENT || number == syscall.ENOEXEC || number == syscall.EACCES && !executable(payload, user)) {
 		return err
 	}
 	cause := mib.FailCauseInternalError
-	if number == unix.ENOSPC || number == unix.EDQUOT {
+	if number == syscall.ENOSPC || number == syscall.EDQUOT {
 		cause = mib.FailCauseStorageFull
 	}
 	return &procedure.Failure{Code: cause, Text: fmt.Sprintf("the device could not run a program: %v", err)}
@@ -84,13 +82,13 @@ func (p *Platform) Unreachable() (findings []string) {
 // passes reports whether the mode of a folder lets the user through.
 func (u *User) passes(dir fs.FileInfo) bool {
 	wanted := os.FileMode(0o001)
-	if st, ok := dir.Sys().(*syscall.Stat_t); ok {
+	if uid, gid, ok := ownerOf(dir); ok {
 		switch {
 		case u.UID == 0:
 			return true
-		case st.Uid == u.UID:
+		case uid == u.UID:
 			wanted = 0o100
-		case st.Gid == u.GID:
+		case gid == u.GID:
 			wanted = 0o010
 		}
 	}

@@ -8,8 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
@@ -30,7 +29,7 @@ const exitNeedsReset = 3
 func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set config.Set) (bool, error) {
 	if err := p.replaceApplied(set); err != nil {
 		code := mib.FailCauseWriteError
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			code = mib.FailCauseStorageFull
 		}
 		return false, notHandedOver{&procedure.Failure{Code: code,
