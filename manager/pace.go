@@ -39,6 +39,6 @@ func (u *upgrade) restorePace(ctx context.Context) {
 	}
 	u.record.Pace = nil
 	if err := u.save(); err != nil {
-		u.plan.Log.Warn("journal", "cause", err)
+		u.plan.Log.Warn("journal", "err", err)
 	}
 }

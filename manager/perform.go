@@ -74,7 +74,7 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	}
 	u.progress(watch, done)
 	u.catchUp(ctx, watch)
-	result := StepResult{Step: command, Kind: r.Kind, Elapsed: u.plan.Clock.Now().Sub(begun), Octets: done.BytesDone}
+	result := StepResult{Step: command, Kind: r.Kind, Elapsed: u.plan.Clock.Now().Sub(begun), Bytes: done.BytesDone}
 	u.result.Operations = append(u.result.Operations, result)
 	u.record.Operations = u.result.Operations
 	task.Done = done.State == mib.OperationStateSucceeded

@@ -51,7 +51,7 @@ type Plan struct {
 	Protocol device.Protocol
 	// Image is the new software. Required by Upgrade.
 	Image *files.Image
-	// Owner names who commands, up to 32 octets; empty: "iadms".
+	// Owner names who commands, up to 32 bytes; empty: "iadms".
 	Owner string
 	// Kinds of configuration data to back up and recover; none: all.
 	Kinds []mib.FileType
@@ -115,7 +115,7 @@ type Plan struct {
 func (p *Plan) Check() error {
 	switch {
 	case len(p.Owner) > 32:
-		return fmt.Errorf("the owner's name %q has more than 32 octets", p.Owner)
+		return fmt.Errorf("the owner's name %q has more than 32 bytes", p.Owner)
 	case !utf8.ValidString(p.Owner):
 		return fmt.Errorf("the owner's name %q is not UTF-8", p.Owner)
 	case p.DeviceRetries < 0 || p.DeviceRetries > 10:

@@ -32,7 +32,7 @@ type StepResult struct {
 	Step    Step
 	Kind    mib.OperationKind
 	Elapsed time.Duration
-	Octets  uint32
+	Bytes   uint32 `json:"Octets"` // the name in journals
 }
 
 // Result sums up an upgrade or a part of one, also one that failed.
@@ -51,7 +51,7 @@ type Result struct {
 	OnDefaults bool
 	// Unchanged: there was nothing to be done.
 	Unchanged bool
-	// GoesOn is an operation that the device is still carrying out at the end,
+	// StillRunning is an operation that the device is still carrying out at the end,
 	// nil for none.
-	GoesOn *device.Operation
+	StillRunning *device.Operation
 }

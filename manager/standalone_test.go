@@ -278,7 +278,7 @@ func TestSplitImage(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !img.Split || img.Total <= img.Size {
-				t.Errorf("split %v, %d octets of %d", img.Split, img.Size, img.Total)
+				t.Errorf("split %v, %d bytes of %d", img.Split, img.Size, img.Total)
 			}
 			plan := l.plan(img)
 			plan.Protocol = protocol

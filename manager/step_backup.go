@@ -88,7 +88,7 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 		size, digest, err := u.session.Digest(u.record.Folder, file.Name)
 		switch {
 		case errors.Is(err, files.ErrNoDigest):
-			u.plan.Log.Info("backup not compared", "device", u.device.ID, "file", file.Name, "cause", err)
+			u.plan.Log.Info("backup not compared", "device", u.device.ID, "file", file.Name, "err", err)
 			var unreadable *files.NoDigestError
 			if reason = files.ErrNoDigest.Error(); errors.As(err, &unreadable) {
 				reason = unreadable.Reason
@@ -98,7 +98,7 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 			return u.badBackup(op, mib.FailCauseFileNotFound, fmt.Sprintf("%s is not on the server: %v", file.Name, err))
 		case size != file.Size || !bytes.Equal(digest, file.DeviceDigest):
 			return u.badBackup(op, mib.FailCauseDigestMismatch,
-				fmt.Sprintf("%s: the device sent %d octets, SHA-256 %x; the server has %d, %x", file.Name, file.Size, file.DeviceDigest, size, digest))
+				fmt.Sprintf("%s: the device sent %d bytes, SHA-256 %x; the server has %d, %x", file.Name, file.Size, file.DeviceDigest, size, digest))
 		default:
 			file.ServerDigest = digest
 		}

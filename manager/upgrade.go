@@ -289,7 +289,7 @@ func (u *upgrade) ended(ctx context.Context, err error) {
 	}
 	u.record.Ended = true
 	if err := u.save(); err != nil {
-		u.plan.Log.Warn("journal", "cause", err)
+		u.plan.Log.Warn("journal", "err", err)
 	}
 }
 
@@ -301,7 +301,7 @@ func (u *upgrade) summary(ctx context.Context) Result {
 		u.result.OnDefaults = d.Generation == 0 && !d.Rescue()
 	}
 	if op, err := u.plan.Client.Operation(ctx); err == nil && op.ID != 0 && !op.Final() {
-		u.result.GoesOn = op
+		u.result.StillRunning = op
 	}
 	u.result.Elapsed = u.plan.Clock.Now().Sub(u.started)
 	return u.result

@@ -79,12 +79,15 @@ func TestCommandLine(t *testing.T) {
 		}
 		var st struct {
 			Device string
-			Banks  []struct{ Version, State, Roles string }
+			Banks  []struct {
+				Version, State string
+				Roles          []string
+			}
 		}
 		if err := json.Unmarshal(out, &st); err != nil {
 			t.Fatal(err)
 		}
-		if st.Device != "IAD-0001" || len(st.Banks) != 2 || st.Banks[0].Version != "1.0.0" || st.Banks[1].State != "empty" {
+		if st.Device != "IAD-0001" || len(st.Banks) != 2 || st.Banks[0].Version != "1.0.0" || st.Banks[1].State != "empty" || strings.Join(st.Banks[0].Roles, ",") != "nextBoot" {
 			t.Errorf("%s", out)
 		}
 	})

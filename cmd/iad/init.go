@@ -69,16 +69,16 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	f.StringArrayVar(&trust, "trust", nil, "public key that software is signed with; may be repeated")
 	f.StringVar(&s.Hardware, "hardware", "", "model that software must name, such as IAD-4FXS")
 	f.StringVar(&s.Model, "model", "", "model to report (default: the hardware)")
-	f.StringVar(&s.DeviceID, "device-id", "", "serial number or other identity, 1 to 32 octets")
+	f.StringVar(&s.DeviceID, "device-id", "", "serial number or other identity, 1 to 32 bytes")
 	f.StringVar(&configDir, "config-dir", "", "folder with configuration files, named userData, portData, protocolParams, defaultParams, otherData; the first line of each is \"iad-config NAME FORMAT\", such as \"iad-config userData 1\", with the format of the image")
-	f.Int64Var(&s.BankSize, "bank-size", 0, "capacity of a bank in octets (default: its partition)")
+	f.Int64Var(&s.BankSize, "bank-size", 0, "capacity of a bank in bytes (default: its partition)")
 	f.StringSliceVar(&s.Protocols, "protocols", s.Protocols, "file transfer protocols: tftp, ftp, ftps")
 	f.StringVar(&s.SNMP.Listen, "snmp", "127.0.0.1:1161", "UDP address of the embedded SNMP engine, empty for none")
 	f.StringVar(&s.SNMP.ReadCommunity, "read-community", "", "community that may read (SNMPv1, v2c)")
 	f.StringVar(&s.SNMP.WriteCommunity, "write-community", "", "community that may read and write (SNMPv1, v2c)")
 	f.StringVar(&manager, "manager", "", "make an SNMPv3 user for iadms and write its credentials to this new file")
 	f.BoolVar(&s.PlainPasswords, "plain-passwords", false, "accept passwords of file servers in requests without privacy")
-	f.IntVar(&s.RateLimit, "rate-limit", 0, "octets a second for transfers (default: no limit)")
+	f.IntVar(&s.RateLimit, "rate-limit", 0, "bytes a second for transfers (default: no limit)")
 	for _, name := range []string{"root", "image", "trust", "hardware", "device-id"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -94,11 +94,11 @@ func addManager(s *settings.Settings) {
 func check(s *settings.Settings) error {
 	switch {
 	case len(s.DeviceID) < 1 || len(s.DeviceID) > 32 || strings.IndexFunc(s.DeviceID, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
-		return fmt.Errorf("--device-id %q: 1 to 32 octets of letters and signs", s.DeviceID)
+		return fmt.Errorf("--device-id %q: 1 to 32 bytes of letters and signs", s.DeviceID)
 	case s.BankSize < 0:
-		return fmt.Errorf("--bank-size %d: octets, or 0 for all of the partition", s.BankSize)
+		return fmt.Errorf("--bank-size %d: bytes, or 0 for all of the partition", s.BankSize)
 	case s.RateLimit < 0:
-		return fmt.Errorf("--rate-limit %d: octets a second, or 0 for no limit", s.RateLimit)
+		return fmt.Errorf("--rate-limit %d: bytes a second, or 0 for no limit", s.RateLimit)
 	}
 	if s.SNMP.Listen != "" {
 		if _, err := net.ResolveUDPAddr("udp", s.SNMP.Listen); err != nil {

@@ -298,7 +298,7 @@ func (k *killer) whole(dir, version string) error {
 	}
 	line := []byte(version + "\n")
 	if len(got) < 10*len(line) || len(bytes.ReplaceAll(got, line, nil)) != 0 {
-		return fmt.Errorf("%s: the firmware of %s is not whole: %d octets", dir, version, len(got))
+		return fmt.Errorf("%s: the firmware of %s is not whole: %d bytes", dir, version, len(got))
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func TestPeakMemory(t *testing.T) {
 				peak := peakOf(t, protocol, size)
 				fmt.Printf("peak resident memory of iad, %3d MiB by %-4s: %5.1f MiB\n", size>>20, protocol, float64(peak)/(1<<20))
 				if peak > 24<<20 {
-					t.Errorf("%d octets", peak)
+					t.Errorf("%d bytes", peak)
 				}
 			})
 		}
@@ -78,7 +78,7 @@ func peakOf(t *testing.T, protocol device.Protocol, size int) int {
 	return highWater(t, d.cmd.Process.Pid)
 }
 
-// highWater is VmHWM in octets, see proc(5).
+// highWater is VmHWM in bytes, see proc(5).
 func highWater(t *testing.T, pid int) int {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -109,8 +109,8 @@ func openPlatform(root, file string) (agent.Config, *board.Platform, *settings.S
 	return c, p, s, err
 }
 
-func roles(b *bank.Info) string {
-	var list []string
+func roles(b *bank.Info) []string {
+	list := []string{}
 	for _, r := range []struct {
 		set  bool
 		name string
@@ -119,7 +119,7 @@ func roles(b *bank.Info) string {
 			list = append(list, r.name)
 		}
 	}
-	return strings.Join(list, ",")
+	return list
 }
 
 func writeText(w io.Writer, id string, st *agent.Status) error {
@@ -132,12 +132,12 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 		fmt.Fprint(w, "No usable software: rescue mode. Install with: iadms upgrade TARGET --image FILE\n\n")
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "BANK\tVERSION\tSTATE\tROLES\tOCTETS\tCONFIG\tTRIES\tNOTE")
+	fmt.Fprintln(t, "BANK\tVERSION\tSTATE\tROLES\tBYTES\tCONFIG\tTRIES\tNOTE")
 	for i := range st.Banks.Banks {
 		b := &st.Banks.Banks[i]
 		note := b.Text
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%d\tformat %d\t%d\t%s\n",
-			b.Number, cmp.Or(b.Version, "-"), b.State, cmp.Or(roles(b), "-"), b.Size, b.ConfigFormat, b.TriesLeft, note)
+			b.Number, cmp.Or(b.Version, "-"), b.State, cmp.Or(strings.Join(roles(b), ","), "-"), b.Size, b.ConfigFormat, b.TriesLeft, note)
 	}
 	t.Flush()
 	if f := st.Banks.Floor; f != "" {
@@ -157,47 +157,56 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 }
 
 type bankJSON struct {
-	Number       int           `json:"number"`
-	State        string        `json:"state"`
-	Roles        string        `json:"roles"`
-	Version      string        `json:"version"`
-	ConfigFormat uint32        `json:"config_format"`
-	Size         int64         `json:"size"`
-	Capacity     int64         `json:"capacity"`
-	Digest       string        `json:"digest"`
-	Written      *time.Time    `json:"written"`
-	TriesLeft    int           `json:"tries_left"`
-	Generation   uint32        `json:"config_generation"`
-	Cause        mib.FailCause `json:"cause"`
-	Text         string        `json:"text"`
+	Number       int        `json:"number"`
+	State        string     `json:"state"`
+	Roles        []string   `json:"roles"`
+	Version      string     `json:"version"`
+	ConfigFormat uint32     `json:"config_format"`
+	Size         int64      `json:"size"`
+	Capacity     int64      `json:"capacity"`
+	Digest       string     `json:"manifest_sha256,omitempty"`
+	Written      *time.Time `json:"written,omitempty"`
+	TriesLeft    int        `json:"tries_left"`
+	Generation   uint32     `json:"config_generation"`
+	Cause        string     `json:"cause,omitempty"`
+	Text         string     `json:"text,omitempty"`
+}
+
+// causeName is empty if nothing went wrong.
+func causeName(c mib.FailCause) string {
+	if c == mib.FailCauseNone || c == 0 {
+		return ""
+	}
+	return c.String()
 }
 
 func writeJSON(w io.Writer, id string, st *agent.Status) error {
 	type opJSON struct {
-		ID      uint32        `json:"id"`
-		Kind    string        `json:"kind"`
-		State   string        `json:"state"`
-		Phase   string        `json:"phase"`
-		Owner   string        `json:"owner"`
-		Cause   mib.FailCause `json:"cause"`
-		Text    string        `json:"text"`
-		Attempt uint32        `json:"attempt"`
+		ID      uint32 `json:"id"`
+		Kind    string `json:"kind"`
+		State   string `json:"state"`
+		Phase   string `json:"phase"`
+		Owner   string `json:"owner"`
+		Cause   string `json:"cause,omitempty"`
+		Text    string `json:"text,omitempty"`
+		Attempt uint32 `json:"attempt"`
 	}
 	out := struct {
 		Device   string     `json:"device"`
-		Restarts uint32     `json:"restarts"`
-		Reason   string     `json:"reason"`
+		Restarts uint32     `json:"restart_count"`
+		Reason   string     `json:"restart_reason"`
 		Floor    string     `json:"version_floor"`
 		Banks    []bankJSON `json:"banks"`
-		Op       opJSON     `json:"operation"`
+		Op       *opJSON    `json:"operation,omitempty"`
 		Findings []string   `json:"findings"`
-	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Findings: st.Findings,
-		Op: opJSON{st.Op.ID, st.Op.Kind.String(), st.Op.State.String(), st.Op.Phase.String(), st.Op.Params.Owner,
-			st.Op.Cause, st.Op.Text, st.Op.Attempt}}
+	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Findings: append([]string{}, st.Findings...)}
+	if op := &st.Op; op.ID != 0 {
+		out.Op = &opJSON{op.ID, op.Kind.String(), op.State.String(), op.Phase.String(), op.Params.Owner, causeName(op.Cause), op.Text, op.Attempt}
+	}
 	for i := range st.Banks.Banks {
 		b := &st.Banks.Banks[i]
 		j := bankJSON{b.Number, b.State.String(), roles(b), b.Version, b.ConfigFormat, b.Size, b.Capacity,
-			hex.EncodeToString(b.Digest), nil, b.TriesLeft, b.Generation, b.Cause, b.Text}
+			hex.EncodeToString(b.Digest), nil, b.TriesLeft, b.Generation, causeName(b.Cause), b.Text}
 		if !b.Written.IsZero() {
 			j.Written = &b.Written
 		}

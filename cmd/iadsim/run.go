@@ -82,8 +82,8 @@ Faults, each KIND:PERCENT (of the devices; the seed decides which):
 	f.StringVar(&o.write, "write-community", "private", "community that may write")
 	f.StringArrayVar(&o.faults, "fault", nil, "KIND:PERCENT, see above; may be repeated")
 	f.Uint64Var(&o.seed, "seed", 1, "decides which devices the faults come to")
-	f.IntVar(&o.rateLimit, "rate-limit", 0, "octets a second for each device's transfers (default: no limit)")
-	f.IntVar(&o.bankSize, "bank-size", 0, "capacity of a bank in octets (default: no limit)")
+	f.IntVar(&o.rateLimit, "rate-limit", 0, "bytes a second for each device's transfers (default: no limit)")
+	f.IntVar(&o.bankSize, "bank-size", 0, "capacity of a bank in bytes (default: no limit)")
 	f.BoolVar(&o.asJSON, "json", false, "tell of the devices in JSON lines")
 	f.BoolVar(&o.verbose, "verbose", false, "log what the devices do")
 	return cmd
@@ -197,7 +197,7 @@ func (o *runOptions) tell(w io.Writer, id string, addr netip.AddrPort, drawn []s
 		names = append(names, name)
 	}
 	if o.asJSON {
-		return json.NewEncoder(w).Encode(map[string]any{"device": id, "snmp": addr.String(), "faults": names})
+		return json.NewEncoder(w).Encode(map[string]any{"device": id, "address": addr.String(), "faults": names})
 	}
 	_, err := fmt.Fprintf(w, "%s  %s  %s\n", id, addr, strings.Join(names, " "))
 	return err

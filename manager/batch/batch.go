@@ -17,8 +17,8 @@ type Runner struct {
 	StopOnFailure bool
 }
 
-// ErrNotStarted is the error of a device that was not begun with.
-var ErrNotStarted = errors.New("not begun")
+// ErrNotStarted is the error of a device that was not started.
+var ErrNotStarted = errors.New("not started")
 
 // Run calls upgrade for every target and returns its errors, in the targets'
 // order. When ctx ends no further target is begun.

@@ -112,8 +112,8 @@ func Dial(t Target) (*Client, error) {
 
 func checkCommunities(c Credentials) error {
 	for _, community := range []string{c.Read, c.Write} {
-		if len(community) > 127 { // gosnmp writes the length into one octet
-			return errors.New("a community has at most 127 octets")
+		if len(community) > 127 { // gosnmp writes the length into one byte
+			return errors.New("a community has at most 127 bytes")
 		}
 	}
 	if c.Read == "" && c.Write == "" {

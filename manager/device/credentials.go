@@ -64,7 +64,7 @@ func (u *User) Check() error {
 	_, okPriv := privProtocols[PlainName(u.Priv)]
 	switch {
 	case u.Name == "" || len(u.Name) > 32:
-		return fmt.Errorf("SNMPv3 user name %.40q: 1 to 32 octets are needed", u.Name)
+		return fmt.Errorf("SNMPv3 user name %.40q: 1 to 32 bytes are needed", u.Name)
 	case !okAuth:
 		return fmt.Errorf("SNMPv3 user %s: authentication %q unknown: use %s", u.Name, u.Auth, names(authProtocols))
 	case !okPriv:
@@ -72,9 +72,9 @@ func (u *User) Check() error {
 	case PlainName(u.Auth) == "" && PlainName(u.Priv) != "":
 		return fmt.Errorf("SNMPv3 user %s: privacy needs authentication", u.Name)
 	case PlainName(u.Auth) != "" && len(u.AuthPassphrase) < minPassword:
-		return fmt.Errorf("SNMPv3 user %s: the authentication password has less than %d octets", u.Name, minPassword)
+		return fmt.Errorf("SNMPv3 user %s: the authentication password has less than %d bytes", u.Name, minPassword)
 	case PlainName(u.Priv) != "" && len(u.PrivPassphrase) < minPassword:
-		return fmt.Errorf("SNMPv3 user %s: the privacy password has less than %d octets", u.Name, minPassword)
+		return fmt.Errorf("SNMPv3 user %s: the privacy password has less than %d bytes", u.Name, minPassword)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ type Bank struct {
 	Running, Next, Fallback bool
 	Version                 string
 	ConfigFormat            uint32
-	Size, Capacity          uint32 // octets
+	Size, Capacity          uint32 // bytes
 	Digest                  []byte // of the manifest
 	Written                 time.Time
 	TriesLeft               uint32
@@ -132,7 +132,7 @@ type Operation struct {
 	Phase                 mib.OperationPhase
 	Percent               uint32 // 255: unknown
 	File                  string
-	BytesDone, BytesTotal uint32 // octets; total 0: unknown
+	BytesDone, BytesTotal uint32 // bytes; total 0: unknown
 	Bank                  uint32
 	Started, Ended        time.Time
 	Elapsed, TimeLeft     time.Duration

@@ -23,7 +23,7 @@ type ServerRow struct {
 type FileRow struct {
 	Kind         mib.FileType
 	Name         string
-	ExpectSize   uint32 // octets; 0: any
+	ExpectSize   uint32 // bytes; 0: any
 	ExpectDigest []byte // SHA-256; empty: any
 }
 
@@ -45,7 +45,7 @@ type Request struct {
 	Kind mib.OperationKind
 	// ID is iadUpgReqId; NewReqID makes one. Keep it for a repeat.
 	ID    uint32
-	Owner string // up to 32 octets
+	Owner string // up to 32 bytes
 	// Server is written before the command and used by it; nil: none needed.
 	Server *ServerRow
 	// Files are written before the command, and the operation is for them;
@@ -211,11 +211,11 @@ func (c *Client) command(ctx context.Context, r Request) error {
 	return nil
 }
 
-// maxSet is how many octets of varbinds go into one SET: with a header of SNMPv3 they
+// maxSet is how many bytes of varbinds go into one SET: with a header of SNMPv3 they
 // fit a datagram on an Ethernet.
 const maxSet = 1300
 
-// size is about how many octets varbinds take.
+// size is about how many bytes varbinds take.
 func size(vbs []mib.Varbind) (n int) {
 	for _, vb := range vbs {
 		n += len(vb.OID) + 8 + max(len(vb.Value.Bytes), 4)

@@ -20,7 +20,7 @@ type BackupFile struct {
 // a modification of it.
 const ModifiedMark = ".modified-"
 
-// maxConfig bounds a configuration file that is read as a whole, in octets.
+// maxConfig bounds a configuration file that is read as a whole, in bytes.
 const maxConfig = 16 << 20
 
 // ErrNoDigest says that a file server cannot tell the digest of a file.

@@ -51,7 +51,7 @@ func TestExternalServerDigest(t *testing.T) {
 			}
 			want := sha256.Sum256(data)
 			if size, digest, err := session.Digest(folder, "userData.cfg"); err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
-				t.Errorf("%d octets, %x, %v", size, digest, err)
+				t.Errorf("%d bytes, %x, %v", size, digest, err)
 			}
 			_, _, err = session.Digest(folder, "none")
 			if p == device.TFTP && !errors.Is(err, fs.ErrNotExist) || err == nil {
@@ -169,7 +169,7 @@ func TestExternalServerPrograms(t *testing.T) {
 	}
 	want := sha256.Sum256([]byte("data"))
 	if size, digest, err := session.Digest("", "open"); err != nil || size != 4 || !bytes.Equal(digest, want[:]) {
-		t.Errorf("%d octets, %x, %v", size, digest, err)
+		t.Errorf("%d bytes, %x, %v", size, digest, err)
 	}
 	if _, _, err := session.Digest("", "closed"); !errors.Is(err, files.ErrNoDigest) {
 		t.Errorf("a file that may not be read: %v", err)

@@ -60,7 +60,7 @@ func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, 
 	}
 	stop := context.AfterFunc(ctx, func() {
 		if err := server.Stop(); err != nil {
-			s.log.Debug("FTP listener closed twice", "cause", err)
+			s.log.Debug("FTP listener closed twice", "err", err)
 		}
 	})
 	defer stop()
@@ -173,7 +173,7 @@ func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileT
 	if flags&(os.O_WRONLY|os.O_RDWR) == 0 {
 		file, _, err := f.access.open(name)
 		if err != nil {
-			f.access.store.log.Warn("FTP read refused", "file", name, "cause", err)
+			f.access.store.log.Warn("FTP read refused", "file", name, "err", err)
 			return nil, plainError(err)
 		}
 		return &ftpDownload{File: file, limited: limitedReader{ctx: f.ctx, r: file, l: f.access.store.limiter}, store: f.access.store, name: name}, nil
@@ -189,7 +189,7 @@ func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileT
 		up, err = f.access.create(f.ctx, name)
 	}
 	if err != nil {
-		f.access.store.log.Warn("FTP write refused", "file", name, "cause", err)
+		f.access.store.log.Warn("FTP write refused", "file", name, "err", err)
 		return nil, ftpError(err)
 	}
 	return &ftpUpload{upload: up}, nil
@@ -271,9 +271,9 @@ func (d *ftpDownload) TransferError(err error) { d.failure = err }
 
 func (d *ftpDownload) Close() error {
 	if d.failure != nil {
-		d.store.log.Warn("file not sent completely", "protocol", "FTP", "file", d.name, "octets", d.octets, "cause", d.failure)
+		d.store.log.Warn("file not sent completely", "protocol", "FTP", "file", d.name, "bytes", d.octets, "err", d.failure)
 	} else {
-		d.store.log.Info("file sent", "protocol", "FTP", "file", d.name, "octets", d.octets)
+		d.store.log.Info("file sent", "protocol", "FTP", "file", d.name, "bytes", d.octets)
 	}
 	return d.File.Close()
 }

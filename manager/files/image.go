@@ -20,7 +20,7 @@ import (
 // an image in split form with its other files beside it.
 type Image struct {
 	Manifest *bank.Manifest
-	// Path is the tar file or the manifest; Size (octets) and Digest
+	// Path is the tar file or the manifest; Size (bytes) and Digest
 	// (SHA-256) are those of this file.
 	Path   string
 	Size   int64
@@ -28,7 +28,7 @@ type Image struct {
 	// ManifestDigest (SHA-256) is what iadUpgBankDigest shows of a bank that
 	// holds this software: two images of one version differ in it.
 	ManifestDigest []byte
-	// Total is how much a device fetches, in octets.
+	// Total is how much a device fetches, in bytes.
 	Total int64
 	// Split tells the split form.
 	Split bool
@@ -70,7 +70,7 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 		}
 	}
 	if img.Size > bank.MaxImage {
-		return nil, fmt.Errorf("image %s: %d octets are more than a device can be told", path, img.Size)
+		return nil, fmt.Errorf("image %s: %d bytes are more than a device can be told", path, img.Size)
 	}
 	return img, nil
 }
@@ -107,7 +107,7 @@ func (img *Image) readManifest(r *bufio.Reader) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(source, bank.MaxManifest+1))
 	if err == nil && len(data) > bank.MaxManifest {
-		err = fmt.Errorf("%s is larger than %d octets", bank.ManifestName, bank.MaxManifest)
+		err = fmt.Errorf("%s is larger than %d bytes", bank.ManifestName, bank.MaxManifest)
 	}
 	return data, err
 }
@@ -120,7 +120,7 @@ func (img *Image) checkParts() error {
 			return err
 		}
 		if p := img.Manifest.Payload(name); p != nil && p.Size != info.Size() {
-			return fmt.Errorf("payload %s has %d octets, not %d", name, info.Size(), p.Size)
+			return fmt.Errorf("payload %s has %d bytes, not %d", name, info.Size(), p.Size)
 		}
 		img.Total += info.Size()
 	}

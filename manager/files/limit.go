@@ -8,7 +8,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// newLimiter returns a limiter of octets a second that all transfers share,
+// newLimiter returns a limiter of bytes a second that all transfers share,
 // or nil for no limit. The burst of a twentieth of a second keeps a progress
 // display smooth; it holds at least one TFTP block.
 func newLimiter(octets int) *rate.Limiter {
@@ -18,7 +18,7 @@ func newLimiter(octets int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(octets), max(octets/20, 2048))
 }
 
-// reserve takes n octets of what may pass and returns how long to wait until they may.
+// reserve takes n bytes of what may pass and returns how long to wait until they may.
 func reserve(l *rate.Limiter, n int) (wait time.Duration) {
 	if l == nil {
 		return 0
@@ -29,7 +29,7 @@ func reserve(l *rate.Limiter, n int) (wait time.Duration) {
 	return wait
 }
 
-// throttle waits until n octets may pass.
+// throttle waits until n bytes may pass.
 func throttle(ctx context.Context, l *rate.Limiter, n int) error {
 	if l == nil {
 		return ctx.Err()

@@ -39,10 +39,10 @@ type ServersConfig struct {
 	// Certificate is for FTP over TLS; nil: the server makes one for itself, kept
 	// in Files, which devices are to know by its fingerprint.
 	Certificate *tls.Certificate
-	// MaxUpload is the largest file accepted, in octets; 0: 16 MiB. The folder of a
+	// MaxUpload is the largest file accepted, in bytes; 0: 16 MiB. The folder of a
 	// backup takes twice as much for each file of the backup, in all.
 	MaxUpload int64
-	// Bandwidth limits all transfers together, in octets a second; 0: none.
+	// Bandwidth limits all transfers together, in bytes a second; 0: none.
 	Bandwidth int
 	// Now tells the time for the names of backup folders; nil: time.Now.
 	Now func() time.Time
@@ -141,7 +141,7 @@ func (s *Servers) Fingerprint() []byte {
 func (s *Servers) run(name string, serve func() error) {
 	s.tasks.Go(func() {
 		if err := serve(); err != nil {
-			s.cfg.Log.Error("file server stopped", "server", name, "cause", err)
+			s.cfg.Log.Error("file server stopped", "server", name, "err", err)
 		}
 	})
 }

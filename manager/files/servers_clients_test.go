@@ -177,7 +177,7 @@ func TestServersListImages(t *testing.T) {
 				case entry.Type == ftp.EntryTypeFolder:
 					entry.Name += "/"
 				case entry.Size != uint64(img.Size) || entry.Time.Format(time.DateOnly) != "2025-05-06":
-					t.Errorf("%s: %s has %d octets of %v, want %d of %v", how, entry.Name, entry.Size, entry.Time, img.Size, written)
+					t.Errorf("%s: %s has %d bytes of %v, want %d of %v", how, entry.Name, entry.Size, entry.Time, img.Size, written)
 				}
 				got = append(got, entry.Name)
 			}

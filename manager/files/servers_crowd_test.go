@@ -150,6 +150,6 @@ func TestServersFTPStrangers(t *testing.T) {
 		}
 	}
 	if text := log.String(); strings.Count(text, "log-in refused") < 3 || len(text) > 50_000 {
-		t.Errorf("300 refused log-ins write %d octets of log:\n%.1000s", len(text), text)
+		t.Errorf("300 refused log-ins write %d bytes of log:\n%.1000s", len(text), text)
 	}
 }

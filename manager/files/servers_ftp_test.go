@@ -66,7 +66,7 @@ func TestServersFTPS(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := c.get(folder + "/userData.cfg"); err != nil || !bytes.Equal(got, data) {
-		t.Errorf("read back %d octets, %v", len(got), err)
+		t.Errorf("read back %d bytes, %v", len(got), err)
 	}
 	// Its password is not for connections that others can read.
 	plain, err := ftp.Dial(net.JoinHostPort(a.Host, fmt.Sprint(a.Port)), ftp.DialWithTimeout(5*time.Second))
@@ -115,7 +115,7 @@ func TestServersGivenCertificate(t *testing.T) {
 	}
 }
 
-// brokenReader fails after n octets, as a connection does.
+// brokenReader fails after n bytes, as a connection does.
 type brokenReader struct {
 	r io.Reader
 	n int
@@ -154,7 +154,7 @@ func TestServersFTPResume(t *testing.T) {
 		}
 		for name, data := range want {
 			if got, err := afero.ReadFile(disk, path.Join(folder, name)); err != nil || !bytes.Equal(got, data) {
-				t.Errorf("%s: %d octets of %d, %v", name, len(got), len(data), err)
+				t.Errorf("%s: %d bytes of %d, %v", name, len(got), len(data), err)
 			}
 		}
 	}
@@ -169,7 +169,7 @@ func TestServersFTPResume(t *testing.T) {
 		}
 		got, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(got, data[80_000:]) {
-			t.Errorf("%d octets from 80000 on, %v", len(got), err)
+			t.Errorf("%d bytes from 80000 on, %v", len(got), err)
 		}
 	})
 	t.Run("upload of what seemed complete", func(t *testing.T) {
@@ -248,7 +248,7 @@ func TestServersFTPBroken(t *testing.T) {
 	}
 	c := ftpClient{conn}
 	if got, err := c.get(name); err == nil {
-		t.Errorf("%d octets of a file that is not complete", len(got))
+		t.Errorf("%d bytes of a file that is not complete", len(got))
 	}
 	n, err := c.FileSize(name)
 	if err != nil || n != 40_000 {
@@ -258,7 +258,7 @@ func TestServersFTPBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := afero.ReadFile(disk, name); err != nil || !bytes.Equal(got, data) {
-		t.Errorf("%d octets of %d, %v", len(got), len(data), err)
+		t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
 	}
 	if list, err := afero.ReadDir(disk, folder); err != nil || len(list) != 1 {
 		t.Errorf("%d files, %v", len(list), err)
@@ -314,7 +314,7 @@ func breakUpload(t *testing.T, a device.FileServerAddress, name string, part []b
 		t.Fatal(err)
 	}
 	expect(150, "")
-	if _, err := line.Write([]byte{23, 3, 3, 1, 0, 'x'}); err != nil { // a record of 256 octets begins
+	if _, err := line.Write([]byte{23, 3, 3, 1, 0, 'x'}); err != nil { // a record of 256 bytes begins
 		t.Fatal(err)
 	}
 	line.Close()

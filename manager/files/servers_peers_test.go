@@ -149,14 +149,14 @@ func TestServersPrograms(t *testing.T) {
 				}
 				out, err := run(p.put(bin, a.Host, port, remote, local))
 				if got, rerr := afero.ReadFile(disk, remote); rerr != nil || !bytes.Equal(got, want) {
-					t.Fatalf("upload of %d octets: %d are there, %v, %v: %s", size, len(got), rerr, err, out)
+					t.Fatalf("upload of %d bytes: %d are there, %v, %v: %s", size, len(got), rerr, err, out)
 				}
 				if err := os.Remove(local); err != nil {
 					t.Fatal(err)
 				}
 				out, err = run(p.get(bin, a.Host, port, remote, local))
 				if got, rerr := os.ReadFile(local); (rerr != nil || !bytes.Equal(got, want)) && !(size == 0 && errors.Is(rerr, fs.ErrNotExist)) {
-					t.Fatalf("download of %d octets: %d came, %v, %v: %s", size, len(got), rerr, err, out)
+					t.Fatalf("download of %d bytes: %d came, %v, %v: %s", size, len(got), rerr, err, out)
 				}
 			}
 			out, _ := run(p.get(bin, a.Host, port, "backup/A/none", filepath.Join(dir, "none")))
@@ -195,7 +195,7 @@ func TestServersCurlResumes(t *testing.T) {
 		}
 		run("-T", local, url)
 		if got, err := afero.ReadFile(disk, folder+"/x.part"); err != nil || !bytes.Equal(got, data[:part]) {
-			t.Errorf("%d octets of %d are there, %v", len(got), part, err)
+			t.Errorf("%d bytes of %d are there, %v", len(got), part, err)
 		}
 	}
 	if err := os.WriteFile(local, data[:30_000], 0o600); err != nil {
@@ -203,7 +203,7 @@ func TestServersCurlResumes(t *testing.T) {
 	}
 	run("-o", local, url)
 	if got, err := os.ReadFile(local); err != nil || !bytes.Equal(got, data) {
-		t.Errorf("%d octets of %d came, %v", len(got), len(data), err)
+		t.Errorf("%d bytes of %d came, %v", len(got), len(data), err)
 	}
 }
 
@@ -248,10 +248,10 @@ func TestServersDevice(t *testing.T) {
 			want := make([]byte, x.size)
 			rand.New(rand.NewSource(1)).Read(want)
 			if n, err := c.Put(t.Context(), folder+"/userData.cfg", bytes.NewReader(want), int64(x.size)); err != nil || n != int64(x.size) {
-				t.Fatalf("stored %d octets, %v", n, err)
+				t.Fatalf("stored %d bytes, %v", n, err)
 			}
 			if got, err := afero.ReadFile(disk, folder+"/userData.cfg"); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%d octets arrived of %d, %v", len(got), x.size, err)
+				t.Errorf("%d bytes arrived of %d, %v", len(got), x.size, err)
 			}
 			sum := sha256.Sum256(want)
 			if err := c.Verify(t.Context(), folder+"/userData.cfg", int64(x.size), sum[:]); err != nil {
@@ -336,7 +336,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// BenchmarkTFTPFar fetches 1 MiB in blocks of 1428 octets over a line of 20 ms round
+// BenchmarkTFTPFar fetches 1 MiB in blocks of 1428 bytes over a line of 20 ms round
 // trip: in lockstep, and in windows.
 func BenchmarkTFTPFar(b *testing.B) {
 	for _, window := range []int{1, 64} {
@@ -367,7 +367,7 @@ func BenchmarkTFTPFar(b *testing.B) {
 					b.Fatal(err)
 				}
 				if n, err := io.Copy(io.Discard, r); err != nil || n != 1<<20 {
-					b.Fatalf("%d octets, %v", n, err)
+					b.Fatalf("%d bytes, %v", n, err)
 				}
 				r.Close()
 			}

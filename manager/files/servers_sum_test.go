@@ -42,7 +42,7 @@ func sumOf(t *testing.T, disk afero.Fs, folder string) (sum int64) {
 
 func textOf(n int, octet byte) []byte { return bytes.Repeat([]byte{octet}, n) }
 
-// A backup's folder takes so many octets and files in all, however they are divided,
+// A backup's folder takes so many bytes and files in all, however they are divided,
 // also after the session is resumed; the device and the log get the reason.
 func TestServersLimitSum(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, p device.Protocol) {
@@ -73,7 +73,7 @@ func TestServersLimitSum(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 			if sum := sumOf(t, disk, folder); sum > most {
-				t.Errorf("%s: the folder holds %d octets", what, sum)
+				t.Errorf("%s: the folder holds %d bytes", what, sum)
 			}
 			for limit := time.After(30 * time.Second); ; { // the device may hear of it first
 				select {
@@ -86,7 +86,7 @@ func TestServersLimitSum(t *testing.T) {
 				}
 			}
 		}
-		const full = "folder full, 200000 octets"
+		const full = "folder full, 200000 bytes"
 		for i := range 2 {
 			if err := put(session, textOf(90_000, byte(i))); err != nil {
 				t.Fatal(err)
@@ -145,14 +145,14 @@ func TestServersLimitSumInProgress(t *testing.T) {
 	for limit, told := time.After(30*time.Second), false; !told; {
 		select {
 		case line := <-log:
-			told = strings.Contains(line, "folder full, 200000 octets")
+			told = strings.Contains(line, "folder full, 200000 bytes")
 		case <-limit:
 			t.Error("no upload was refused")
 			told = true
 		}
 	}
 	if sum := sumOf(t, disk, folder); sum > 200_000 {
-		t.Errorf("the folder holds %d octets", sum)
+		t.Errorf("the folder holds %d bytes", sum)
 	}
 	for _, w := range writers {
 		_ = w.Close()
@@ -161,12 +161,12 @@ func TestServersLimitSumInProgress(t *testing.T) {
 	for range 3 {
 		if err := <-results; err != nil {
 			failed++
-			if !strings.Contains(err.Error(), "folder full, 200000 octets") {
+			if !strings.Contains(err.Error(), "folder full, 200000 bytes") {
 				t.Error(err)
 			}
 		}
 	}
 	if sum := sumOf(t, disk, folder); failed == 0 || sum != int64(3-failed)*90_000 {
-		t.Errorf("%d uploads failed, the folder holds %d octets", failed, sum)
+		t.Errorf("%d uploads failed, the folder holds %d bytes", failed, sum)
 	}
 }

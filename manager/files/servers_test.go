@@ -125,7 +125,7 @@ func TestServersBackup(t *testing.T) {
 			t.Errorf("digest %x, size %d, %v", digest, size, err)
 		}
 		if got, err := c.get(name); err != nil || !bytes.Equal(got, data) {
-			t.Errorf("read back %d octets, %v", len(got), err)
+			t.Errorf("read back %d bytes, %v", len(got), err)
 		}
 		// A repeat with the same contents is fine, other contents do not
 		// destroy what was there.
@@ -254,9 +254,9 @@ func TestServersLimitBandwidth(t *testing.T) {
 		if err := c.put(folder+"/userData.cfg", make([]byte, 60_000)); err != nil {
 			t.Fatal(err)
 		}
-		// 60,000 octets less the burst of 10,000 take a quarter of a second.
+		// 60,000 bytes less the burst of 10,000 take a quarter of a second.
 		if took := time.Since(begun); took < 200*time.Millisecond {
-			t.Errorf("60,000 octets at 200,000 a second took %v", took)
+			t.Errorf("60,000 bytes at 200,000 a second took %v", took)
 		}
 	})
 }

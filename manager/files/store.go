@@ -35,7 +35,7 @@ var (
 const maxGrantFiles = 64
 
 // store is the tree of files behind both servers. Devices see the images that
-// were published, read-only, and the folders that were granted. No octet that
+// were published, read-only, and the folders that were granted. No byte that
 // was received completely is ever overwritten or deleted.
 type store struct {
 	files     afero.Fs
@@ -47,7 +47,7 @@ type store struct {
 	images map[string]imageSource
 	grants map[string]*grant // by user name
 	serial int
-	// uploads are those under way; used has no fewer octets than a folder's files and
+	// uploads are those under way; used has no fewer bytes than a folder's files and
 	// uploads have.
 	uploads map[*upload]bool
 	used    map[string]int64

@@ -8,11 +8,11 @@ import (
 	"github.com/spf13/afero"
 )
 
-// A folder takes so many octets for each file that it is for, in files of the greatest
+// A folder takes so many bytes for each file that it is for, in files of the greatest
 // size: those of a device that changed its data while it sent them are kept twice.
 const versionsPerFile = 2
 
-// maxSum is how many octets a folder for files with these names takes in all: what was
+// maxSum is how many bytes a folder for files with these names takes in all: what was
 // stored, set aside or broke off, and what is on its way.
 func (s *store) maxSum(final map[string]bool) int64 {
 	return versionsPerFile * s.maxUpload * int64(max(1, len(final)))
@@ -48,7 +48,7 @@ func (s *store) leave(u *upload) {
 	delete(s.used, path.Dir(u.name)) // counted again by the next upload
 }
 
-// reserve takes n octets of the folder's sum before they are written. The octets used
+// reserve takes n bytes of the folder's sum before they are written. The bytes used
 // are counted again only when they seem to exceed it: until then no more are there than
 // those remembered.
 func (s *store) reserve(u *upload, n int64) error {
@@ -84,7 +84,7 @@ func (s *store) fitsLocked(u *upload, n int64) error {
 }
 
 func fullSum(most int64) error {
-	return fmt.Errorf("%w, %d octets", errFull, most) // a device keeps little of a reply
+	return fmt.Errorf("%w, %d bytes", errFull, most) // a device keeps little of a reply
 }
 
 // countLocked is the sum of a folder's files and of the uploads into it.

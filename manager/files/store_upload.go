@@ -81,7 +81,7 @@ func partialName(name string) string {
 
 // resume begins an upload that goes on, at offset, where an earlier one ended: one
 // that broke off, or one that only seemed complete. A negative offset stands for that
-// end. The earlier octets are copied, so that the file under the name stays whole.
+// end. The earlier bytes are copied, so that the file under the name stays whole.
 func (a access) resume(ctx context.Context, name string, offset int64) (*upload, error) {
 	clean, final, err := a.uploadFolder(name)
 	if err != nil {
@@ -99,7 +99,7 @@ func (a access) resume(ctx context.Context, name string, offset int64) (*upload,
 	case err != nil:
 		return nil, err
 	case offset > info.Size():
-		return nil, fmt.Errorf("%w: only %d octets are here", errOffset, info.Size())
+		return nil, fmt.Errorf("%w: only %d bytes are here", errOffset, info.Size())
 	case offset < 0:
 		offset = info.Size()
 	}
@@ -115,7 +115,7 @@ func (a access) resume(ctx context.Context, name string, offset int64) (*upload,
 	return u, nil
 }
 
-// begin copies the first n octets of a file.
+// begin copies the first n bytes of a file.
 func (u *upload) begin(name string, n int64) error {
 	f, err := u.store.files.Open(name)
 	if err != nil {
@@ -254,7 +254,7 @@ type upload struct {
 
 func (u *upload) Write(p []byte) (int, error) {
 	if u.size+int64(len(p)) > u.store.maxUpload {
-		err := fmt.Errorf("%w: more than %d octets", errTooLarge, u.store.maxUpload)
+		err := fmt.Errorf("%w: more than %d bytes", errTooLarge, u.store.maxUpload)
 		u.abandon(err) // before the client hears of it
 		return 0, err
 	}
@@ -288,10 +288,10 @@ func (u *upload) commit() error {
 	}
 	if partial := partialName(u.name); u.store.exists(partial) {
 		if err := durable.Remove(u.store.files, partial); err != nil {
-			u.store.log.Warn("part of an upload stays", "file", partial, "cause", err)
+			u.store.log.Warn("part of an upload stays", "file", partial, "err", err)
 		}
 	}
-	u.store.log.Info("file received", "file", u.name, "octets", u.size)
+	u.store.log.Info("file received", "file", u.name, "bytes", u.size)
 	return nil
 }
 
@@ -302,9 +302,9 @@ func (u *upload) abandon(why error) {
 	}
 	u.gone = true
 	defer u.store.leave(u)
-	u.store.log.Warn("upload given up", "file", u.name, "octets", u.size, "cause", why)
+	u.store.log.Warn("upload given up", "file", u.name, "bytes", u.size, "err", why)
 	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
-		u.store.log.Warn("temporary file stays", "file", u.temp, "cause", err)
+		u.store.log.Warn("temporary file stays", "file", u.temp, "err", err)
 	}
 }
 
@@ -316,7 +316,7 @@ func (u *upload) breakOff(why error) {
 	}
 	u.gone = true
 	defer u.store.leave(u)
-	u.store.log.Warn("upload broke off", "file", u.name, "octets", u.size, "cause", why)
+	u.store.log.Warn("upload broke off", "file", u.name, "bytes", u.size, "err", why)
 	err := u.file.Sync()
 	if cerr := u.file.Close(); err == nil {
 		err = cerr
@@ -325,6 +325,6 @@ func (u *upload) breakOff(why error) {
 		err = durable.Rename(u.store.files, u.temp, partialName(u.name))
 	}
 	if err != nil {
-		u.store.log.Warn("part of an upload is lost", "file", u.name, "cause", errors.Join(err, u.store.files.Remove(u.temp)))
+		u.store.log.Warn("part of an upload is lost", "file", u.name, "err", errors.Join(err, u.store.files.Remove(u.temp)))
 	}
 }

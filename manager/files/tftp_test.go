@@ -61,7 +61,7 @@ func TestTFTPDownloads(t *testing.T) {
 			l.Fatal(err)
 		}
 		if got, _ := l.download(l.folder+"f", o); !bytes.Equal(got, want) {
-			l.Errorf("%d octets came of %d, or other ones", len(got), len(want))
+			l.Errorf("%d bytes came of %d, or other ones", len(got), len(want))
 		}
 	})
 }
@@ -83,7 +83,7 @@ func TestTFTPUploads(t *testing.T) {
 func (l *tftpLab) holds(name string, want []byte) {
 	l.Helper()
 	if got, err := afero.ReadFile(l.store.files, l.folder+name); err != nil || !bytes.Equal(got, want) {
-		l.Errorf("%s holds %d octets of %d, %v", name, len(got), len(want), err)
+		l.Errorf("%s holds %d bytes of %d, %v", name, len(got), len(want), err)
 	}
 	if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) != 1 {
 		l.Errorf("the folder holds %d files, %v", len(list), err)
@@ -101,7 +101,7 @@ func TestTFTPRollover(t *testing.T) {
 			l.holds("f", want)
 			l.connect(nil, nil)
 			if got, _ := l.download(l.folder+"f", o); !bytes.Equal(got, want) {
-				t.Errorf("%d octets came of %d, or other ones", len(got), len(want))
+				t.Errorf("%d bytes came of %d, or other ones", len(got), len(want))
 			}
 		})
 	}
@@ -243,7 +243,7 @@ func TestTFTPBandwidth(t *testing.T) {
 				t.Errorf("%+v: %d blocks were sent, %d are in the file", o, packets, 100_000/block+1)
 			}
 			if took := time.Since(begun); took < 1900*time.Millisecond {
-				t.Errorf("%+v: 100,000 octets at 50,000 a second took %v", o, took)
+				t.Errorf("%+v: 100,000 bytes at 50,000 a second took %v", o, took)
 			}
 		})
 	}

@@ -90,7 +90,7 @@ func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
 }
 
 func (t *tftpServer) listen() error {
-	// One octet more than the longest request, so that a longer one shows.
+	// One byte more than the longest request, so that a longer one shows.
 	buf, extra := make([]byte, 2048), make([]byte, 128)
 	for failures := 0; ; {
 		n, m, _, from, err := t.conn.ReadMsgUDPAddrPort(buf, extra)
@@ -101,7 +101,7 @@ func (t *tftpServer) listen() error {
 			if failures++; failures == maxTFTPFailures {
 				return err
 			}
-			t.store.log.Debug("TFTP request lost", "cause", err)
+			t.store.log.Debug("TFTP request lost", "err", err)
 			continue
 		}
 		failures = 0
@@ -136,7 +136,7 @@ func (t *tftpServer) handle(p tftp.Packet, raw string, from netip.AddrPort, loca
 	if why := t.admit(transfer); why != "" {
 		cancel(nil)
 		if why != repeatedRequest {
-			t.noise.warn("TFTP request not served", "client", from, "cause", why)
+			t.noise.warn("TFTP request not served", "client", from, "err", why)
 		}
 		return
 	}

@@ -37,7 +37,7 @@ func FuzzTFTPRequest(f *testing.F) {
 
 // FuzzTFTPTransfer has a client send datagrams that make sense or do not, in the middle
 // of a transfer: the transfer ends, and a file is there completely or not at all. The
-// first octet of the script chooses between reading and writing; each datagram follows
+// first byte of the script chooses between reading and writing; each datagram follows
 // its length.
 func FuzzTFTPTransfer(f *testing.F) {
 	script := func(first byte, datagrams ...[]byte) []byte {

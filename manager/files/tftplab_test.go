@@ -197,7 +197,7 @@ func (l *tftpLab) download(name string, o tftp.Options) (data []byte, packets in
 		p, ok := l.client.receive(l.T, 700*time.Millisecond)
 		switch {
 		case !ok && silences > 20:
-			l.Fatalf("the server is silent after %d octets", len(data))
+			l.Fatalf("the server is silent after %d bytes", len(data))
 		case !ok:
 			silences++
 			if next > 1 || !o.None() {

@@ -47,7 +47,7 @@ func dialTFTP(local netip.Addr, client netip.AddrPort) (net.Conn, error) {
 func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) {
 	conn, err := t.dialer(x.local, x.client)
 	if err != nil {
-		t.noise.warn("TFTP request not served", "client", x.client, "cause", err)
+		t.noise.warn("TFTP request not served", "client", x.client, "err", err)
 		return
 	}
 	block := 0
@@ -67,7 +67,7 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) 
 	case p.Filename == "":
 		err = fmt.Errorf("%w: a request without file name or mode", errTFTPMode)
 	case p.Mode != tftp.ModeOctet:
-		err = fmt.Errorf("%w: mode %.16q: use binary (octet) mode", errTFTPMode, p.Mode)
+		err = fmt.Errorf("%w: mode %.16q: use binary (byte) mode", errTFTPMode, p.Mode)
 	case p.Op == tftp.OpReadRequest:
 		err = t.store.sendTFTP(link, p, log)
 	default:
@@ -77,10 +77,10 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) 
 	case err == nil:
 	case errors.Is(err, errClientEnds):
 		// A device that looked at the head of an image wants no more.
-		log.Debug("TFTP transfer ended by the client", "octets", link.Octets, "cause", err)
+		log.Debug("TFTP transfer ended by the client", "bytes", link.Octets, "err", err)
 	default:
 		refuse(link, err)
-		t.noise.warn("TFTP transfer failed", "client", x.client, "file", p.Filename, "octets", link.Octets, "cause", err)
+		t.noise.warn("TFTP transfer failed", "client", x.client, "file", p.Filename, "bytes", link.Octets, "err", err)
 	}
 }
 
@@ -106,7 +106,7 @@ func (s *store) sendTFTP(link *tftp.Link, p tftp.Packet, log *slog.Logger) error
 	if err := sender.SendFile(file, size); err != nil && !(errors.Is(err, tftp.ErrGone) && sender.SentAll()) {
 		return clientEnd(err) // one that has closed its port at the end: its last words were lost
 	}
-	log.Info("file sent", "protocol", "TFTP", "file", p.Filename, "octets", size)
+	log.Info("file sent", "protocol", "TFTP", "file", p.Filename, "bytes", size)
 	return nil
 }
 
@@ -114,7 +114,7 @@ func (s *store) sendTFTP(link *tftp.Link, p tftp.Packet, log *slog.Logger) error
 // file is stored for good, which done hears of.
 func (s *store) receiveTFTP(ctx context.Context, link *tftp.Link, p tftp.Packet, log *slog.Logger, done func()) error {
 	if p.Options.Size > s.maxUpload {
-		return fmt.Errorf("%w: more than %d octets", errTooLarge, s.maxUpload)
+		return fmt.Errorf("%w: more than %d bytes", errTooLarge, s.maxUpload)
 	}
 	up, err := access{store: s}.create(ctx, p.Filename)
 	if err != nil {
@@ -156,7 +156,7 @@ func (tftpUpload) Room(int) (<-chan struct{}, error) { return nil, nil }
 
 func (u tftpUpload) End() error {
 	if u.announced > 0 && u.announced != u.size {
-		return fmt.Errorf("%w: %d octets came, %d were announced", errTFTPSize, u.size, u.announced)
+		return fmt.Errorf("%w: %d bytes came, %d were announced", errTFTPSize, u.size, u.announced)
 	}
 	return u.commit()
 }

@@ -80,7 +80,7 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	}
 	// Hundreds of devices may report at the same instant.
 	if err := conn.SetReadBuffer(1 << 20); err != nil {
-		cfg.Log.Debug("receive buffer stays small", "cause", err)
+		cfg.Log.Debug("receive buffer stays small", "err", err)
 	}
 	usm, err := newUSM(cfg, address, conn)
 	if err != nil {
@@ -107,7 +107,7 @@ func newUSM(cfg ListenerConfig, address *net.UDPAddr, conn *net.UDPConn) (*usmRe
 		return nil, err
 	}
 	if err != nil {
-		cfg.Log.Warn("the notification listener has a new identity; restart snmpd if no informs come", "cause", err)
+		cfg.Log.Warn("the notification listener has a new identity; restart snmpd if no informs come", "err", err)
 	}
 	return newUSMReceiver(cfg.Users, cfg.Now, self)
 }
@@ -139,7 +139,7 @@ func (l *Listener) receive() {
 			return
 		}
 		if err != nil {
-			l.cfg.Log.Warn("notification not read", "cause", err)
+			l.cfg.Log.Warn("notification not read", "err", err)
 			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
@@ -149,13 +149,13 @@ func (l *Listener) receive() {
 			level = slog.LevelWarn
 		}
 		if err != nil {
-			l.cfg.Log.Log(context.Background(), level, "notification dropped", "from", from, "cause", err)
+			l.cfg.Log.Log(context.Background(), level, "notification dropped", "from", from, "err", err)
 		}
 		if answer == nil {
 			continue
 		}
 		if _, err := l.conn.WriteToUDPAddrPort(answer, from); err != nil {
-			l.cfg.Log.Warn("inform not answered", "from", from, "cause", err)
+			l.cfg.Log.Warn("inform not answered", "from", from, "err", err)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func TestListenerStrangers(t *testing.T) {
 				}
 			}
 			if grown := int64(heap()) - int64(before); grown > mb/2 {
-				t.Errorf("%s: 3000 made-up devices are remembered in %d octets", x.name, grown)
+				t.Errorf("%s: 3000 made-up devices are remembered in %d bytes", x.name, grown)
 			}
 			l.Close()
 		}
@@ -95,7 +95,7 @@ func TestListenerStrangers(t *testing.T) {
 			t.Errorf("20 forged messages cost %v", took)
 		}
 		if grown := int64(heap()) - int64(before); grown > mb/2 {
-			t.Errorf("20 made-up engines are remembered in %d octets", grown)
+			t.Errorf("20 made-up engines are remembered in %d bytes", grown)
 		}
 	})
 }

@@ -123,7 +123,7 @@ func TestListenerStrict(t *testing.T) {
 	longer := slices.Clone(bad)
 	longer[len(longer)-4]++ // the text ends after its variable
 	for name, datagram := range map[string][]byte{
-		"octets after the message":             append(v2(snmp.PDUTrap, bad), 0),
+		"bytes after the message":              append(v2(snmp.PDUTrap, bad), 0),
 		"text longer than its variable":        v2(snmp.PDUTrap, longer),
 		"a response":                           v2(snmp.PDUResponse, bad),
 		"SNMPv1":                               snmp.AppendCommunityMessage(nil, snmp.Version1, "public", snmp.PDU{Kind: snmp.PDUTrap}, bad),

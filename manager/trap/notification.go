@@ -67,7 +67,7 @@ func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind)
 		for _, f := range fields {
 			if f.Object == object {
 				if !device.Sized(object, vb.Value) {
-					return nil, fmt.Errorf("%s of %d octets", object.Name, len(vb.Value.Bytes))
+					return nil, fmt.Errorf("%s of %d bytes", object.Name, len(vb.Value.Bytes))
 				}
 				f.Set(vb.Value)
 			}

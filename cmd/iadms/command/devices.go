@@ -50,7 +50,7 @@ type deviceReport struct {
 	Address string `json:"address"`
 	Device  string `json:"device,omitempty"`
 	Model   string `json:"model,omitempty"`
-	Version string `json:"version,omitempty"`
+	Version string `json:"software_version,omitempty"`
 	State   string `json:"state"`
 }
 

@@ -119,7 +119,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 	}
 	return servers, func() {
 		if err := servers.Close(); err != nil {
-			log.Warn("file server", "cause", err)
+			log.Warn("file server", "err", err)
 		}
 	}, nil
 }
@@ -186,7 +186,7 @@ func externalServer(text string) (*files.ExternalServer, error) {
 	}, nil
 }
 
-// parseRate reads octets a second, with k for 1000 or M for 1000000.
+// parseRate reads bytes a second, with k for 1000 or M for 1000000.
 func parseRate(text string) (int, error) {
 	if text == "" {
 		return 0, nil
@@ -200,7 +200,7 @@ func parseRate(text string) (int, error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n <= 0 || n > 1<<30/factor {
-		return 0, fmt.Errorf("--bandwidth %q: use octets a second, such as 800k or 2M", text)
+		return 0, fmt.Errorf("--bandwidth %q: use bytes a second, such as 800k or 2M", text)
 	}
 	return n * factor, nil
 }

@@ -23,7 +23,7 @@ import (
 // simulated is a device of an iadsim process.
 type simulated struct {
 	Device string
-	SNMP   string
+	SNMP   string `json:"address"`
 	Faults []string
 	before *device.Device
 }
@@ -151,7 +151,7 @@ func upgradeFleet(t *testing.T, devices int) {
 	if (old == 0) != (runErr == nil) {
 		t.Errorf("%d devices have old software, and iadms ended with %v", old, runErr)
 	}
-	if !strings.Contains(out.String(), fmt.Sprintf("%d of %d upgraded, %d failed, 0 not begun", upgraded, devices, old)) || t.Failed() {
+	if !strings.Contains(out.String(), fmt.Sprintf("%d of %d upgraded, %d failed, 0 not started", upgraded, devices, old)) || t.Failed() {
 		t.Errorf("the report does not say that %d of %d were upgraded:\n%s%s", upgraded, devices, out.String(), stderr.String())
 	}
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
@@ -203,11 +203,11 @@ func TestFleetAgain(t *testing.T) {
 		args []string
 		want string
 	}{
-		{args("--check"), "1 of 2 would accept it, 1 unchanged, 0 failed, 0 not begun"},
-		{args(), "1 of 2 upgraded, 1 unchanged, 0 failed, 0 not begun"},
-		{args(), "0 of 2 upgraded, 2 unchanged, 0 failed, 0 not begun"},
-		{args("--resume"), "0 of 2 upgraded, 2 unchanged, 0 failed, 0 not begun"},
-		{args("--check"), "0 of 2 would accept it, 2 unchanged, 0 failed, 0 not begun"},
+		{args("--check"), "1 of 2 would accept it, 1 unchanged, 0 failed, 0 not started"},
+		{args(), "1 of 2 upgraded, 1 unchanged, 0 failed, 0 not started"},
+		{args(), "0 of 2 upgraded, 2 unchanged, 0 failed, 0 not started"},
+		{args("--resume"), "0 of 2 upgraded, 2 unchanged, 0 failed, 0 not started"},
+		{args("--check"), "0 of 2 would accept it, 2 unchanged, 0 failed, 0 not started"},
 		{[]string{"upgrade", l.address, "--image", image, "--notifications", "none"}, "OK: TEST-0001 is unchanged: it runs 2.0.0 already, from this image"},
 	} {
 		if out, status := l.run(l.command(c.args...)); status != exitOK || !strings.Contains(out, c.want) || strings.Contains(out, "FAILED") {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"example.com/iad/cmd/iadms/report"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
@@ -89,7 +90,7 @@ type historyReport struct {
 func historyJSON(h device.HistoryEntry) historyReport {
 	return historyReport{
 		OpID: h.OpID, ReqID: h.ReqID, Owner: h.Owner, Kind: h.Kind.String(), State: h.State.String(), Phase: h.Phase.String(),
-		Cause: causeName(h.Cause), Text: h.Text, Attempts: h.Attempts, Started: knownTime(h.Started), Ended: knownTime(h.Ended),
+		Cause: report.CauseName(h.Cause), Text: h.Text, Attempts: h.Attempts, Started: knownTime(h.Started), Ended: knownTime(h.Ended),
 		Elapsed: h.Elapsed.Seconds(), Bytes: h.Bytes, Bank: h.Bank, OldVersion: h.OldVersion, NewVersion: h.NewVersion,
 	}
 }

@@ -85,9 +85,9 @@ func printImage(w io.Writer, img *bank.Image) error {
 	}
 	line("signed by", keyName(img)+" ("+img.TrustedComment+")")
 	line("manifest SHA-256", hex.EncodeToString(img.ManifestDigest))
-	line("size", fmt.Sprintf("%d octets", img.Size))
+	line("size", fmt.Sprintf("%d bytes", img.Size))
 	for _, p := range m.Payloads {
-		fmt.Fprintf(t, "  %s\t%d octets\t%04o\t%s\n", p.Name, p.Size, uint16(p.Mode), p.SHA256)
+		fmt.Fprintf(t, "  %s\t%d bytes\t%04o\t%s\n", p.Name, p.Size, uint16(p.Mode), p.SHA256)
 	}
 	return t.Flush()
 }

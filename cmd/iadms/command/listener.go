@@ -53,7 +53,7 @@ func listen(address string, s *settings, root mib.OID, store string, log *slog.L
 	cfg := listenerConfig(cmp.Or(address, ":162"), s, root, store, log)
 	l, err := trap.Listen(cfg)
 	if err != nil && address == "" {
-		log.Info("no notifications: the device is polled instead", "cause", err)
+		log.Info("no notifications: the device is polled instead", "err", err)
 		return nil, nil
 	}
 	return l, err

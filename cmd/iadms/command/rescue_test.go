@@ -10,7 +10,7 @@ import (
 	"example.com/iad/sim"
 )
 
-// damage changes one octet of the software in a bank.
+// damage changes one byte of the software in a bank.
 func (l *lab) damage(bank afero.Fs) {
 	l.t.Helper()
 	data, err := afero.ReadFile(bank, "app")

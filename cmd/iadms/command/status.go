@@ -84,9 +84,9 @@ func printStatus(w io.Writer, d *device.Device, banks [2]device.Bank, op *device
 func bankText(b device.Bank) string {
 	text := b.State.String()
 	if b.Version != "" {
-		text += fmt.Sprintf(", %s, configuration format %d, %s", b.Version, b.ConfigFormat, report.Octets(uint64(b.Size)))
+		text += fmt.Sprintf(", %s, configuration format %d, %s", b.Version, b.ConfigFormat, report.Bytes(uint64(b.Size)))
 	}
-	for _, role := range roleNames(b) {
+	for _, role := range roleNames(b, "next to boot") {
 		text += ", " + role
 	}
 	if b.TriesLeft > 0 {
@@ -101,12 +101,13 @@ func bankText(b device.Bank) string {
 	return text
 }
 
-func roleNames(b device.Bank) []string {
+// roleNames are the roles of a bank; next is what the one is called that boots next.
+func roleNames(b device.Bank, next string) []string {
 	names := []string{}
 	for _, role := range []struct {
 		has  bool
 		name string
-	}{{b.Running, "running"}, {b.Next, "next to boot"}, {b.Fallback, "fallback"}} {
+	}{{b.Running, "running"}, {b.Next, next}, {b.Fallback, "fallback"}} {
 		if role.has {
 			names = append(names, role.name)
 		}
@@ -155,9 +156,6 @@ type statusReport struct {
 	RestartReason     string            `json:"restart_reason"`
 	Banks             []bankReport      `json:"banks"`
 	Operation         *report.Operation `json:"operation,omitempty"`
-	Owner             string            `json:"operation_owner,omitempty"`
-	Cause             string            `json:"operation_cause,omitempty"`
-	CauseText         string            `json:"operation_text,omitempty"`
 	ConfirmTimeLeft   float64           `json:"confirm_time_left_s"`
 }
 
@@ -171,8 +169,8 @@ type bankReport struct {
 	Capacity     uint32   `json:"capacity"`
 	SHA256       string   `json:"manifest_sha256,omitempty"`
 	TriesLeft    uint32   `json:"tries_left"`
-	Error        string   `json:"error,omitempty"`
-	ErrorText    string   `json:"error_text,omitempty"`
+	Cause        string   `json:"cause,omitempty"` // of what is wrong with it
+	Text         string   `json:"text,omitempty"`
 }
 
 func statusJSON(d *device.Device, banks [2]device.Bank, op *device.Operation) statusReport {
@@ -184,24 +182,15 @@ func statusJSON(d *device.Device, banks [2]device.Bank, op *device.Operation) st
 	}
 	for _, b := range banks {
 		r.Banks = append(r.Banks, bankReport{
-			Number: b.Number, State: b.State.String(), Roles: roleNames(b), Version: b.Version, ConfigFormat: b.ConfigFormat,
+			Number: b.Number, State: b.State.String(), Roles: roleNames(b, "nextBoot"), Version: b.Version, ConfigFormat: b.ConfigFormat,
 			Size: b.Size, Capacity: b.Capacity, SHA256: hex.EncodeToString(b.Digest), TriesLeft: b.TriesLeft,
-			Error: causeName(b.Error), ErrorText: b.ErrorText,
+			Cause: report.CauseName(b.Error), Text: b.ErrorText,
 		})
 	}
 	if op.ID != 0 {
 		r.Operation = report.NewOperation(op)
-		r.Owner, r.Cause, r.CauseText = op.Owner, causeName(op.Cause), op.Text
 	}
 	return r
-}
-
-// causeName is empty where nothing went wrong.
-func causeName(c mib.FailCause) string {
-	if c == mib.FailCauseNone || c == 0 {
-		return ""
-	}
-	return c.String()
 }
 
 func knownTime(t time.Time) *time.Time {

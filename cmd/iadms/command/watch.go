@@ -113,21 +113,17 @@ type notificationReport struct {
 	Missed    uint32            `json:"missed,omitempty"`
 	Inform    bool              `json:"inform"`
 	Operation *report.Operation `json:"operation,omitempty"`
-	Owner     string            `json:"owner,omitempty"`
-	Cause     string            `json:"cause,omitempty"`
-	Text      string            `json:"text,omitempty"`
 	Bank      int               `json:"bank,omitempty"`
+	Cause     string            `json:"cause,omitempty"` // of what is wrong with the bank
+	Text      string            `json:"text,omitempty"`
 	Version   string            `json:"version,omitempty"`
 }
 
 func notificationJSON(n *trap.Notification) notificationReport {
 	r := notificationReport{
 		Time: n.Received, Kind: n.Kind.Name, Device: n.DeviceID, From: n.From.String(), Seq: n.Seq, Missed: n.Missed,
-		Inform: n.Inform, Owner: n.Op.Owner, Cause: causeName(n.Op.Cause), Text: n.Op.Text,
-		Bank: n.Bank.Number, Version: cmp.Or(n.Version, n.Bank.Version),
-	}
-	if r.Cause == "" {
-		r.Cause, r.Text = causeName(n.Bank.Error), cmp.Or(r.Text, n.Bank.ErrorText)
+		Inform: n.Inform,
+		Bank:   n.Bank.Number, Cause: report.CauseName(n.Bank.Error), Text: n.Bank.ErrorText, Version: cmp.Or(n.Version, n.Bank.Version),
 	}
 	if n.Op.ID != 0 {
 		r.Operation = report.NewOperation(&n.Op)

@@ -68,7 +68,7 @@ func (b *Bars) left() string {
 	return fmt.Sprintf("%d   %-12s ", b.step, b.op.Phase)
 }
 
-// right is what stands after it: percent, octets, rate and time left.
+// right is what stands after it: percent, bytes, rate and time left.
 func (b *Bars) right() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,13 +77,13 @@ func (b *Bars) right() string {
 		text = fmt.Sprintf(" %3d%%", b.op.Percent)
 	}
 	if b.op.BytesTotal > 0 {
-		text += fmt.Sprintf("  %s of %s", Octets(uint64(b.op.BytesDone)), Octets(uint64(b.op.BytesTotal)))
+		text += fmt.Sprintf("  %s of %s", Bytes(uint64(b.op.BytesDone)), Bytes(uint64(b.op.BytesTotal)))
 	} else if b.op.BytesDone > 0 {
-		text += "  " + Octets(uint64(b.op.BytesDone))
+		text += "  " + Bytes(uint64(b.op.BytesDone))
 	}
 	if perSecond := b.rate.perSecond(); perSecond > 0 && b.op.BytesDone < b.op.BytesTotal {
 		left := time.Duration(float64(b.op.BytesTotal-b.op.BytesDone) / perSecond * float64(time.Second))
-		text += fmt.Sprintf("  %s/s  %s left", Octets(uint64(perSecond)), left.Round(time.Second))
+		text += fmt.Sprintf("  %s/s  %s left", Bytes(uint64(perSecond)), left.Round(time.Second))
 	}
 	if b.op.Attempt > 1 {
 		text += fmt.Sprintf("  attempt %d", b.op.Attempt)
@@ -108,7 +108,7 @@ func (b *Bars) Finish(v Verdict) {
 	b.progress.Wait()
 }
 
-// rateMeter tells octets a second over the attempt that is going on.
+// rateMeter tells bytes a second over the attempt that is going on.
 type rateMeter struct {
 	from        time.Time
 	done        uint32

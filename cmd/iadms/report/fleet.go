@@ -203,7 +203,7 @@ func (r *Fleet) Finish(targets []string, outcomes []error) error {
 		case errors.Is(err, batch.ErrNotStarted):
 			waiting++
 			if r.json == nil {
-				r.print(targets[i], "not begun")
+				r.print(targets[i], "not started")
 			}
 		case err != nil:
 			failed = append(failed, err)
@@ -221,7 +221,7 @@ func (r *Fleet) Finish(targets []string, outcomes []error) error {
 	}
 	if r.json != nil {
 		if err := r.json.Encode(map[string]any{
-			"kind": "summary", "ok": good, "unchanged": r.unchanged, "failed": len(failed), "not_begun": waiting, "elapsed_s": time.Since(r.began).Seconds(),
+			"kind": "summary", "ok": good, "unchanged": r.unchanged, "failed": len(failed), "not_started": waiting, "elapsed_s": time.Since(r.began).Seconds(),
 		}); err != nil {
 			return err
 		}
@@ -229,7 +229,7 @@ func (r *Fleet) Finish(targets []string, outcomes []error) error {
 		if r.unchanged > 0 {
 			verb += fmt.Sprintf(", %d unchanged", r.unchanged)
 		}
-		fmt.Fprintf(r.w, "%d of %d %s, %d failed, %d not begun, in %.1f s\n",
+		fmt.Fprintf(r.w, "%d of %d %s, %d failed, %d not started, in %.1f s\n",
 			good-r.unchanged, len(outcomes), verb, len(failed), waiting, time.Since(r.began).Seconds())
 		for _, line := range r.failures(targets, outcomes) {
 			fmt.Fprintln(r.w, line)
@@ -352,7 +352,7 @@ func (d *fleetDevice) right() string {
 	if d.op.BytesTotal == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s", Octets(uint64(d.op.BytesDone)), Octets(uint64(d.op.BytesTotal)))
+	return fmt.Sprintf("%s of %s", Bytes(uint64(d.op.BytesDone)), Bytes(uint64(d.op.BytesTotal)))
 }
 
 func (d *fleetDevice) Finish(v Verdict) { d.Verdict = v }

@@ -11,6 +11,7 @@ import (
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
+	"example.com/iad/mib"
 )
 
 // jsonLines prints one JSON object a line. Its fields are documented in
@@ -32,16 +33,16 @@ func PrintJSON(w io.Writer, v any) error {
 
 // Line is one line for programs.
 type Line struct {
-	Kind      string       `json:"kind"`
-	Time      *time.Time   `json:"time,omitempty"`
-	Device    string       `json:"device,omitempty"`
-	Target    string       `json:"target,omitempty"`
-	Step      int          `json:"step,omitempty"`
-	Text      string       `json:"text,omitempty"`
-	Operation *Operation   `json:"operation,omitempty"`
-	Backup    []jsonFile   `json:"backup,omitempty"`
-	Failure   *jsonFailure `json:"failure,omitempty"`
-	Result    *jsonResult  `json:"result,omitempty"`
+	Kind      string      `json:"kind"`
+	Time      *time.Time  `json:"time,omitempty"`
+	Device    string      `json:"device,omitempty"`
+	Target    string      `json:"target,omitempty"`
+	Step      int         `json:"step,omitempty"`
+	Text      string      `json:"text,omitempty"`
+	Operation *Operation  `json:"operation,omitempty"`
+	Backup    []jsonFile  `json:"backup,omitempty"`
+	Failure   *Failure    `json:"failure,omitempty"`
+	Result    *jsonResult `json:"result,omitempty"`
 }
 
 // Operation is an operation of a device, for programs.
@@ -55,6 +56,9 @@ type Operation struct {
 	BytesTotal uint32  `json:"bytes_total,omitempty"`
 	Attempt    uint32  `json:"attempt"`
 	TimeLeft   float64 `json:"time_left_s"`
+	Owner      string  `json:"owner,omitempty"`
+	Cause      string  `json:"cause,omitempty"` // why it failed
+	Text       string  `json:"text,omitempty"`
 }
 
 type jsonFile struct {
@@ -66,12 +70,13 @@ type jsonFile struct {
 	ServerSHA256 string `json:"server_sha256,omitempty"`
 }
 
-type jsonFailure struct {
-	Operation string `json:"operation"`
-	Cause     string `json:"cause"`
-	Text      string `json:"text,omitempty"`
-	Advice    string `json:"advice"`
-	TimedOut  bool   `json:"timed_out,omitempty"`
+// Failure is why a step failed, for programs.
+type Failure struct {
+	Kind     string `json:"kind"` // of the operation
+	Cause    string `json:"cause"`
+	Text     string `json:"text,omitempty"`
+	Advice   string `json:"advice"`
+	TimedOut bool   `json:"timed_out,omitempty"`
 }
 
 type jsonResult struct {
@@ -84,17 +89,17 @@ type jsonResult struct {
 	Operations []jsonOperation `json:"operations"`
 	Error      string          `json:"error,omitempty"`
 
-	OnDefaults  bool       `json:"on_defaults"`
-	Unchanged   bool       `json:"unchanged"`
-	Interrupted bool       `json:"interrupted"`
-	GoesOn      *Operation `json:"goes_on,omitempty"`
+	OnDefaults   bool       `json:"on_defaults"`
+	Unchanged    bool       `json:"unchanged"`
+	Interrupted  bool       `json:"interrupted"`
+	StillRunning *Operation `json:"still_running,omitempty"`
 }
 
 type jsonOperation struct {
 	Step    int     `json:"step"`
 	Kind    string  `json:"kind"`
 	Elapsed float64 `json:"elapsed_s"`
-	Octets  uint32  `json:"octets"`
+	Bytes   uint32  `json:"bytes"`
 }
 
 func (j *jsonLines) print(l Line) {
@@ -119,7 +124,7 @@ func (j *jsonLines) Update(u manager.Update) {
 			DeviceSHA256: hex.EncodeToString(f.DeviceDigest), ServerSHA256: hex.EncodeToString(f.ServerDigest),
 		})
 	}
-	l.Failure = failureJSON(u.Failure)
+	l.Failure = NewFailure(u.Failure)
 	j.print(l)
 }
 
@@ -128,8 +133,9 @@ func NewOperation(o *device.Operation) *Operation {
 	p := &Operation{
 		ID: o.ID, Kind: o.Kind.String(), State: o.State.String(), Phase: o.Phase.String(),
 		BytesDone: o.BytesDone, BytesTotal: o.BytesTotal, Attempt: o.Attempt, TimeLeft: o.TimeLeft.Seconds(),
+		Owner: o.Owner, Cause: CauseName(o.Cause), Text: o.Text,
 	}
-	if o.Phase == 0 { // not every notification tells
+	if o.Phase == 0 { // not every notification has it
 		p.Phase = ""
 	}
 	if o.Percent <= 100 {
@@ -138,12 +144,21 @@ func NewOperation(o *device.Operation) *Operation {
 	return p
 }
 
-func failureJSON(err error) *jsonFailure {
+// CauseName is the name of a cause, empty if nothing went wrong.
+func CauseName(c mib.FailCause) string {
+	if c == mib.FailCauseNone || c == 0 {
+		return ""
+	}
+	return c.String()
+}
+
+// NewFailure is the Failure that err wraps, for programs; nil: none.
+func NewFailure(err error) *Failure {
 	var f *manager.Failure
 	if !errors.As(err, &f) {
 		return nil
 	}
-	return &jsonFailure{Operation: f.Kind.String(), Cause: f.Cause.String(), Text: f.Text, Advice: f.Advice.String(), TimedOut: f.TimedOut}
+	return &Failure{Kind: f.Kind.String(), Cause: f.Cause.String(), Text: f.Text, Advice: f.Advice.String(), TimedOut: f.TimedOut}
 }
 
 func (j *jsonLines) Finish(v Verdict) {
@@ -154,12 +169,12 @@ func (j *jsonLines) Finish(v Verdict) {
 		Elapsed: r.Elapsed.Seconds(), Operations: []jsonOperation{},
 		OnDefaults: r.OnDefaults, Unchanged: r.Unchanged, Interrupted: v.interrupted(),
 	}
-	if r.GoesOn != nil {
-		result.GoesOn = NewOperation(r.GoesOn)
+	if r.StillRunning != nil {
+		result.StillRunning = NewOperation(r.StillRunning)
 	}
 	for _, o := range r.Operations {
 		result.Operations = append(result.Operations, jsonOperation{
-			Step: int(o.Step), Kind: o.Kind.String(), Elapsed: o.Elapsed.Seconds(), Octets: o.Octets,
+			Step: int(o.Step), Kind: o.Kind.String(), Elapsed: o.Elapsed.Seconds(), Bytes: o.Bytes,
 		})
 	}
 	if v.Err != nil {
@@ -168,5 +183,5 @@ func (j *jsonLines) Finish(v Verdict) {
 	if v.interrupted() {
 		result.Error = "interrupted"
 	}
-	j.print(Line{Kind: "result", Device: r.Device, Text: done, Result: result, Failure: failureJSON(v.Err)})
+	j.print(Line{Kind: "result", Device: r.Device, Text: done, Result: result, Failure: NewFailure(v.Err)})
 }

@@ -135,7 +135,7 @@ func updateLines(u manager.Update) []string {
 		var lines []string
 		for _, f := range u.Backup {
 			lines = append(lines,
-				fmt.Sprintf("%s   %s, %d octets, format %d", step, f.Name, f.Size, f.Format),
+				fmt.Sprintf("%s   %s, %d bytes, format %d", step, f.Name, f.Size, f.Format),
 				fmt.Sprintf("%s     device SHA-256 %s", step, hex.EncodeToString(f.DeviceDigest)))
 			if f.ServerDigest != nil {
 				lines = append(lines, fmt.Sprintf("%s     server SHA-256 %s", step, hex.EncodeToString(f.ServerDigest)))
@@ -148,7 +148,7 @@ func updateLines(u manager.Update) []string {
 	return []string{step + " " + u.Text}
 }
 
-// Progress is how far an operation is: percent, phase, octets.
+// Progress is how far an operation is: percent, phase, bytes.
 func Progress(o *device.Operation) string {
 	percent := "   ?"
 	if o.Percent <= 100 {
@@ -157,9 +157,9 @@ func Progress(o *device.Operation) string {
 	text := fmt.Sprintf("%s %-12s", percent, o.Phase)
 	switch {
 	case o.BytesTotal > 0:
-		text += fmt.Sprintf(" %s of %s", Octets(uint64(o.BytesDone)), Octets(uint64(o.BytesTotal)))
+		text += fmt.Sprintf(" %s of %s", Bytes(uint64(o.BytesDone)), Bytes(uint64(o.BytesTotal)))
 	case o.BytesDone > 0:
-		text += " " + Octets(uint64(o.BytesDone))
+		text += " " + Bytes(uint64(o.BytesDone))
 	}
 	if o.Attempt > 1 {
 		text += fmt.Sprintf(", attempt %d", o.Attempt)
@@ -167,13 +167,13 @@ func Progress(o *device.Operation) string {
 	return text
 }
 
-// Octets shows a number of octets in decimal units.
-func Octets(n uint64) string {
+// Bytes shows a number of bytes in decimal units.
+func Bytes(n uint64) string {
 	switch {
 	case n >= 10_000_000:
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 	case n >= 10_000:
 		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
 	}
-	return fmt.Sprintf("%d octets", n)
+	return fmt.Sprintf("%d bytes", n)
 }

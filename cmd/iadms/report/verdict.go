@@ -45,8 +45,8 @@ func (v Verdict) lines() []string {
 	var lines []string
 	for _, o := range r.Operations {
 		text := fmt.Sprintf("%d %-20s %8.1f s", o.Step, o.Kind, o.Elapsed.Seconds())
-		if o.Octets > 0 {
-			text += "  " + Octets(uint64(o.Octets))
+		if o.Bytes > 0 {
+			text += "  " + Bytes(uint64(o.Bytes))
 		}
 		lines = append(lines, text)
 	}
@@ -68,7 +68,7 @@ func (v Verdict) lines() []string {
 // advice names the commands that go on from here.
 func (v Verdict) advice() (lines []string) {
 	r := v.Result
-	if op := r.GoesOn; op != nil {
+	if op := r.StillRunning; op != nil {
 		lines = append(lines, fmt.Sprintf("  it goes on with operation %d (%s); to stop that: %s", op.ID, op.Kind, v.Hint("abort", v.Target)))
 	}
 	if r.OnDefaults {
