@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,7 +39,8 @@ func Recover(ctx context.Context, plan Plan, folder string, list []files.BackupF
 }
 
 // Convert has the device convert configuration data that it holds in another
-// format than its software's.
+// format than its software's. If it holds none, and others are in force, nothing is
+// done.
 func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
 		if err := u.bind(ctx); err != nil {
@@ -46,6 +48,11 @@ func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer
 		}
 		u.begin(StepRecover, "convert the configuration data on the device")
 		_, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, device.Request{Kind: mib.OperationKindConvertConfig})
+		var refused *Failure
+		if errors.As(err, &refused) && refused.Refused && refused.Cause == mib.FailCausePreconditionMissing && u.device.Generation != 0 {
+			u.result.Unchanged = true // data are in force, and the device holds none in another format
+			return nil
+		}
 		return err
 	})
 }

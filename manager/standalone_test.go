@@ -174,6 +174,21 @@ func TestConvert(t *testing.T) {
 	}
 }
 
+// With data in force and none in another format there is nothing to convert, which is no
+// failure; on its defaults a device stays out of service, and that is one.
+func TestNothingToConvert(t *testing.T) {
+	l := newLab(t, labOptions{})
+	result, err := manager.Convert(l.ctx, l.plan(nil), &scripted{t: t}, l.observe)
+	if err != nil || !result.Unchanged {
+		t.Errorf("unchanged %v, %v", result.Unchanged, err)
+	}
+	empty := newLab(t, labOptions{noConfig: true})
+	var failure *manager.Failure
+	if result, err = manager.Convert(empty.ctx, empty.plan(nil), &scripted{t: t}, empty.observe); !errors.As(err, &failure) || !failure.Refused || result.Unchanged {
+		t.Errorf("on defaults: unchanged %v, %v", result.Unchanged, err)
+	}
+}
+
 // Software that waits for the manager's word gets it when all is done.
 func TestConfirmedByManager(t *testing.T) {
 	l := newLab(t, labOptions{})

@@ -91,6 +91,10 @@ func doneText(command string, r manager.Result) string {
 		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Place)
 	case "recover":
 		return fmt.Sprintf("OK: %s has its configuration data back from %s", r.Device, r.Folder)
+	case "convert":
+		if r.Unchanged {
+			return fmt.Sprintf("OK: nothing to do: %s holds no configuration data in another format than its software's", r.Device)
+		}
 	case "rollback":
 		if r.Unchanged {
 			return fmt.Sprintf("OK: nothing to do: %s runs the software to fall back on, %s, already", r.Device, r.NewVersion)
