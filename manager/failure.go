@@ -46,9 +46,13 @@ func (e *Failure) Error() string {
 	if e.Phase != 0 && e.Phase != mib.OperationPhaseNone {
 		s += " while " + e.Phase.String()
 	}
-	s += ": " + e.Cause.Explain().What
-	if e.Text != "" {
-		s += " (" + e.Text + ")"
+	switch what := e.Cause.Explain().What; {
+	case e.Cause == mib.FailCauseOther && e.Text != "":
+		s += ": " + e.Text // "failed" is said already
+	case e.Text != "":
+		s += ": " + what + " (" + e.Text + ")"
+	default:
+		s += ": " + what
 	}
 	if remedy := e.Cause.Explain().Remedy; remedy != "" {
 		s += "; " + remedy

@@ -234,8 +234,12 @@ func (u *upgrade) verify(ctx context.Context, d *device.Device) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &Failure{Device: d.ID, Step: StepUpdateJudge, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseOther,
+		failure := &Failure{Device: d.ID, Step: StepUpdateJudge, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseOther,
 			Software: true, Advice: mib.RetryAdviceRestoreFirst, Text: "the operator's check of " + d.Version + ": " + err.Error()}
+		if errors.Is(err, ErrNotRun) { // it says nothing about the software
+			failure.Software, failure.Advice = false, mib.RetryAdviceFixFirst
+		}
+		return failure
 	}
 	return nil
 }

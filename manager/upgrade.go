@@ -126,6 +126,7 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 		return nil, err
 	}
 	u.result.Device, u.result.OldVersion = u.device.ID, u.device.Version
+	u.result.NewVersion, u.result.Rescue = u.device.Version, u.device.Rescue() // until more is known
 	plan.Client.AcceptEngine(func(ctx context.Context, question string) bool {
 		return plan.OtherDevice || plan.Accept != nil && plan.Accept(ctx, question)
 	})

@@ -115,11 +115,16 @@ func runProgram(ctx context.Context, dir, command string, args []string, env ...
 	var output tail
 	cmd.Stdout, cmd.Stderr = &output, &output
 	err := cmd.Run()
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
+		return nil // ended well, perhaps leaving somebody behind who holds its output open
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("not ended after %s", programLimit)
+	}
+	// What sh says where the command does not exist or cannot be run.
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && (exit.ExitCode() == 126 || exit.ExitCode() == 127) {
+		err = fmt.Errorf("%w: %w", manager.ErrNotRun, err)
 	}
 	if line := output.lastLine(); line != "" {
 		return fmt.Errorf("%s (%w)", line, err)

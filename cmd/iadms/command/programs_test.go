@@ -52,6 +52,27 @@ func TestVerifyWith(t *testing.T) {
 	}
 }
 
+// A check that passes may leave a program behind that holds its output open: it has passed.
+func TestVerifyLeavesProgramBehind(t *testing.T) {
+	l := newLab(t, nil)
+	check := l.script("check", "sleep 20 &\n")
+	if out, status := l.run(l.upgrade("--image", l.image("2.0.0", 1), "--verify-with", check)); status != 0 {
+		t.Errorf("exit status %d\n%s", status, out)
+	}
+}
+
+// A check that cannot be run says nothing about the software.
+func TestVerifyCannotBeRun(t *testing.T) {
+	l := newLab(t, nil)
+	out, status := l.run(l.upgrade("--image", l.image("2.0.0", 1), "--verify-with", filepath.Join(l.dir, "mistyped")))
+	if status != 6 || !strings.Contains(out, "the program could not be run") || strings.Contains(out, "failed: failed") {
+		t.Errorf("exit status %d\n%s", status, out)
+	}
+	if o := l.outcome(); o.Version != "1.0.0" || o.Done["restoreOldSoftware"] != 1 {
+		t.Errorf("%+v", o)
+	}
+}
+
 func noConversion(c *sim.Config) {
 	c.Hooks.Convert = func(context.Context, agent.Conversion, afero.Fs) error { return errors.New("not possible here") }
 }

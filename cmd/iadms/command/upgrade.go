@@ -330,7 +330,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Rep
 		done = fmt.Sprintf("OK: %s would accept %s", result.Device, image.FileName())
 	}
 	v := report.Verdict{Result: result, Err: err, Done: done, Target: target, Hint: r.hint, Server: r.upgradeOptions.files.server}
-	if !r.check {
+	if !r.check && (r.otherDevice || !errors.Is(err, device.ErrIdentity)) { // the error says what permits it
 		v.Resume = func() string { return retryLine([]string{target}) }
 	}
 	reporter.Finish(v)
