@@ -152,7 +152,7 @@ func (c *Client) Close() error { return c.close() }
 func (c *Client) fail(op, name string, err error) error {
 	e := classify(hide(err, c.server.Password))
 	e.Op, e.Server, e.File = op, c.server.String(), name
-	c.options.Log.Debug("transfer failed", "op", op, "file", name, "cause", uint8(e.Code), "reply", e.Reply, "err", e.Err)
+	c.options.Log.Debug("transfer failed", "op", op, "file", name, "cause", e.Code, "reply", e.Reply, "err", e.Err)
 	return e
 }
 

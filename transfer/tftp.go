@@ -114,7 +114,7 @@ func (s *tftpSession) negotiate(attempt func(terms) error) error {
 			}
 			return err
 		}
-		s.options.Log.Info("tftp: stepping down", "to", s.steps[i].String(), "because", err)
+		s.options.Log.Info("tftp: stepping down", "to", s.steps[i].String(), "err", err)
 	}
 }
 

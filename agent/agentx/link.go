@@ -105,7 +105,7 @@ func (l *link) read() {
 			return
 		}
 		if p.malformed {
-			l.s.cfg.Log.Warn("the master agent sent a PDU that is not understood", "error", err)
+			l.s.cfg.Log.Warn("the master agent sent a PDU that is not understood", "err", err)
 		}
 		switch p.Type {
 		case pdu.TypeGet, pdu.TypeGetNext, pdu.TypeGetBulk, pdu.TypeTestSet, pdu.TypeCommitSet,
@@ -287,11 +287,11 @@ func (l *link) close() {
 		Timeout: pdu.Timeout{Priority: registerPriority},
 		Subtree: l.subtree(),
 	}); err != nil {
-		l.s.cfg.Log.Warn("leaving the master agent", "error", err)
+		l.s.cfg.Log.Warn("leaving the master agent", "err", err)
 		return
 	}
 	_, err := l.control(ctx, leaveTimeout, pdu.TypeClose, &pdu.Close{Reason: pdu.ReasonShutdown})
 	if err != nil && l.failure() == nil {
-		l.s.cfg.Log.Warn("leaving the master agent", "error", err)
+		l.s.cfg.Log.Warn("leaving the master agent", "err", err)
 	}
 }

@@ -60,7 +60,7 @@ func (s *Session) Run(ctx context.Context) error {
 			pause.Reset()
 		}
 		wait := pause.NextBackOff()
-		s.cfg.Log.Warn("no session with the master agent", "error", err, "retry_in", wait)
+		s.cfg.Log.Warn("no session with the master agent", "err", err, "retry_in", wait)
 		timer := s.cfg.Clock.NewTimer(wait)
 		select {
 		case <-timer.C():

@@ -36,7 +36,7 @@ func (w *worker) test(p *packet) (mib.Status, int) {
 	}
 	tx, err := w.tree.Test(w.caller, p.Varbinds)
 	if err != nil {
-		w.link.s.cfg.Log.Info("SET refused", "transaction", p.TransactionID, "error", err)
+		w.link.s.cfg.Log.Info("SET refused", "transaction", p.TransactionID, "err", err)
 		return statusOf(err, mib.GenErr)
 	}
 	w.sets[p.TransactionID] = &set{tx: tx, since: w.link.s.cfg.Clock.Now()}
@@ -50,7 +50,7 @@ func (w *worker) commit(transaction uint32) (mib.Status, int) {
 	}
 	s.since = w.link.s.cfg.Clock.Now()
 	if err := s.tx.Commit(); err != nil {
-		w.link.s.cfg.Log.Warn("SET not carried out", "transaction", transaction, "error", err)
+		w.link.s.cfg.Log.Warn("SET not carried out", "transaction", transaction, "err", err)
 		s.phase = commitFailed
 		_, index := statusOf(err, mib.CommitFailed)
 		return mib.CommitFailed, index
@@ -68,7 +68,7 @@ func (w *worker) undo(transaction uint32) mib.Status {
 	}
 	delete(w.sets, transaction)
 	if err := s.takeBack(); err != nil {
-		w.link.s.cfg.Log.Error("SET not taken back", "transaction", transaction, "error", err)
+		w.link.s.cfg.Log.Error("SET not taken back", "transaction", transaction, "err", err)
 		return mib.UndoFailed
 	}
 	return mib.NoError

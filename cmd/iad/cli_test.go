@@ -10,9 +10,11 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
+	"example.com/iad/internal/cli"
 )
 
 // What somebody at the device sees: help, mistakes with their remedies, status.
@@ -38,22 +40,22 @@ func TestCommandLine(t *testing.T) {
 		says []string
 	}{
 		{name: "help", args: []string{"--help"}, says: []string{"init", "run", "status", "IAD_TRAP_SINK"}},
-		{name: "unknown command", args: []string{"start"}, exit: exitUsage, says: []string{`unknown command "start"`, "iad --help"}},
-		{name: "an argument too many", args: []string{"status", "--root", d.root, "x"}, exit: exitUsage, says: []string{"takes no arguments", `"x"`}},
-		{name: "unknown flag", args: []string{"run", "--rot", "x"}, exit: exitUsage, says: []string{"--rot", "iad run --help"}},
-		{name: "missing flags", args: []string{"init", "--root", "x"}, exit: exitUsage, says: []string{"image", "trust", "hardware", "device-id"}},
-		{name: "a second device in the same folder", exit: exitFailed, says: []string{file, "another folder"},
+		{name: "unknown command", args: []string{"start"}, exit: cli.ExitUsage, says: []string{`unknown command "start"`, "iad --help"}},
+		{name: "an argument too many", args: []string{"status", "--root", d.root, "x"}, exit: cli.ExitUsage, says: []string{"takes no arguments", `"x"`}},
+		{name: "unknown flag", args: []string{"run", "--rot", "x"}, exit: cli.ExitUsage, says: []string{"--rot", "iad run --help"}},
+		{name: "missing flags", args: []string{"init", "--root", "x"}, exit: cli.ExitUsage, says: []string{"image", "trust", "hardware", "device-id"}},
+		{name: "a second device in the same folder", exit: cli.ExitFailed, says: []string{file, "another folder"},
 			args: []string{"init", "--root", d.root, "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"}},
-		{name: "an identity that is too long", args: initArgs("--device-id", strings.Repeat("x", 33)), exit: exitUsage, says: []string{"device-id", "1 to 32"}},
-		{name: "an identity of no letters", args: initArgs("--device-id", "a\nb"), exit: exitUsage, says: []string{"device-id"}},
-		{name: "a bank of less than nothing", args: initArgs("--bank-size", "-1"), exit: exitUsage, says: []string{"bank-size"}},
-		{name: "a rate of less than nothing", args: initArgs("--rate-limit", "-5"), exit: exitUsage, says: []string{"rate-limit"}},
-		{name: "an address that is none", args: initArgs("--snmp", "foo"), exit: exitUsage, says: []string{"--snmp"}},
-		{name: "a folder in use", args: initArgs("--root", used), exit: exitFailed, says: []string{used, "bank1"}},
-		{name: "no device", args: []string{"run", "--root", t.TempDir()}, exit: exitFailed, says: []string{settings.Name, "iad init"}},
-		{name: "nothing to serve", args: []string{"run", "--root", d.root, "--snmp", "none"}, exit: exitUsage, says: []string{"--agentx"}},
+		{name: "an identity that is too long", args: initArgs("--device-id", strings.Repeat("x", 33)), exit: cli.ExitUsage, says: []string{"device-id", "1 to 32"}},
+		{name: "an identity of no letters", args: initArgs("--device-id", "a\nb"), exit: cli.ExitUsage, says: []string{"device-id"}},
+		{name: "a bank of less than nothing", args: initArgs("--bank-size", "-1"), exit: cli.ExitUsage, says: []string{"bank-size"}},
+		{name: "a rate of less than nothing", args: initArgs("--rate-limit", "-5"), exit: cli.ExitUsage, says: []string{"rate-limit"}},
+		{name: "an address that is none", args: initArgs("--snmp", "foo"), exit: cli.ExitUsage, says: []string{"--snmp"}},
+		{name: "a folder in use", args: initArgs("--root", used), exit: cli.ExitFailed, says: []string{used, "bank1"}},
+		{name: "no device", args: []string{"run", "--root", t.TempDir()}, exit: cli.ExitFailed, says: []string{settings.Name, "iad init"}},
+		{name: "nothing to serve", args: []string{"run", "--root", d.root, "--snmp", "none"}, exit: cli.ExitUsage, says: []string{"--agentx"}},
 		{name: "bad value in the environment", args: []string{"init", "--root", "x", "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"},
-			env: []string{"IAD_BANK_SIZE=many"}, exit: exitUsage, says: []string{"IAD_BANK_SIZE", "many"}},
+			env: []string{"IAD_BANK_SIZE=many"}, exit: cli.ExitUsage, says: []string{"IAD_BANK_SIZE", "many"}},
 		{name: "status", args: []string{"status", "--root", d.root}, says: []string{"IAD-0001", "1.0.0", "good", "nextBoot"}},
 		{name: "root from the environment", args: []string{"status"}, env: []string{"IAD_ROOT=" + d.root}, says: []string{"IAD-0001", "never started"}},
 	} {
@@ -209,9 +211,24 @@ func TestUnknownArgumentsAreRefused(t *testing.T) {
 		args := append(strings.Fields(cmd.CommandPath())[1:], "nonsense")
 		c := command(args...)
 		out, _ := c.CombinedOutput()
-		if got := c.ProcessState.ExitCode(); got != exitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
-			t.Errorf("%q: exit status %d, want %d\n%s", args, got, exitUsage, out)
+		if got := c.ProcessState.ExitCode(); got != cli.ExitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
+			t.Errorf("%q: exit status %d, want %d\n%s", args, got, cli.ExitUsage, out)
 		}
+	}
+	walk(newRoot())
+}
+
+func TestEveryFlagHasAVariable(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if name := variable(f.Name); name == "" || name == "IAD_BANK" {
+				t.Errorf("--%s of %s is the variable %q", f.Name, cmd.CommandPath(), name)
+			}
+		})
 	}
 	walk(newRoot())
 }

@@ -20,6 +20,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
+	"example.com/iad/internal/cli"
 	"example.com/iad/internal/credentials"
 	"example.com/iad/internal/durable"
 )
@@ -52,7 +53,7 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 				s.Model = s.Hardware
 			}
 			if err := check(&s); err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			if manager != "" {
 				if _, err := os.Stat(manager); err == nil {

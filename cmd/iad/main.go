@@ -2,13 +2,8 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -18,12 +13,6 @@ import (
 // version is set when the program is linked.
 var version = "devel"
 
-// Exit codes.
-const (
-	exitFailed = 1
-	exitUsage  = 2
-)
-
 // memoryLimit keeps the agent small on boards with 32 MB; GOMEMLIMIT wins.
 const memoryLimit = 12 << 20
 
@@ -31,10 +20,7 @@ func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
-	cli.SurviveClosedPipe() // of the log: the device goes on
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx))
+	os.Exit(cli.Main(newRoot()))
 }
 
 func newRoot() *cobra.Command {
@@ -48,9 +34,9 @@ loss of power at any instant leaves complete software and complete data.
 A device lives in a root folder: "iad init" makes one, "iad run" brings it up,
 "iad status" looks at it. Manage it with iadms or with any SNMP tools.
 
-Every flag but --bank may be given as an environment variable too: --trap-sink
-is IAD_TRAP_SINK, and --config is IAD_SETTINGS (or IAD_CONFIG, but not in a
-self-test). A flag wins over the variable, and that over the file ROOT/iad.toml.
+Every flag may be given as an environment variable too: --trap-sink is
+IAD_TRAP_SINK, --config is IAD_SETTINGS (or IAD_CONFIG, but not in a self-test),
+and --bank is IAD_SELFTEST_BANK. A flag wins over the variable, and that over the file ROOT/iad.toml.
 
 A self-test is given IAD_BANK (the directory of its software), IAD_VERSION and
 IAD_CONFIG (the directory of the configuration data in force, or none).`,
@@ -58,37 +44,12 @@ IAD_CONFIG (the directory of the configuration data in force, or none).`,
            --hardware IAD-4FXS --device-id IAD-0001 \
            --read-community public --write-community private
   iad run  --root /var/lib/iad --snmp 127.0.0.1:1161`,
-		Version:       version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return cli.FromEnvironment(cmd.Flags(), variable, func(err error) error { return usageError{err} })
-		},
+		Version: version,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand(), settingsCommand(), selftestCommand())
-	cli.Strict(root, func(err error) error { return usageError{err} })
+	cli.Strict(root, variable)
 	return root
 }
-
-func run(ctx context.Context) int {
-	cmd, err := newRoot().ExecuteContextC(ctx)
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintln(os.Stderr, "iad:", err)
-	var usage usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintf(os.Stderr, "See '%s --help'.\n", cmd.CommandPath())
-		return exitUsage
-	}
-	return exitFailed
-}
-
-// usageError is a mistake on the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
 
 // variable returns the environment variable that sets a flag, empty if there is none.
 // IAD_BANK, IAD_VERSION and IAD_CONFIG are what a self-test is given (see
@@ -96,7 +57,7 @@ func (e usageError) Unwrap() error { return e.error }
 func variable(flag string) string {
 	switch flag {
 	case "bank":
-		return ""
+		return "IAD_SELFTEST_BANK"
 	case "config":
 		if _, ok := os.LookupEnv("IAD_SETTINGS"); ok {
 			return "IAD_SETTINGS"

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +13,7 @@ import (
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/settings"
+	"example.com/iad/internal/cli"
 )
 
 func runCommand() *cobra.Command {
@@ -45,8 +44,7 @@ start take its place, which ROOT/iad.toml.good keeps. A file whose last line is
 	f.StringVar(&o.snmp, "snmp", "", "UDP address of the embedded SNMP engine, 'none' for no engine (default: the settings')")
 	f.StringVar(&o.agentx, "agentx", "", "master agent: unix:PATH or tcp:HOST:PORT")
 	f.StringArrayVar(&o.sinks, "trap-sink", nil, "HOST:PORT that gets notifications besides those of the settings: SNMPv2c traps with the read community, or else SNMPv3 informs of the first user; may be repeated")
-	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	o.log.Register(f, "info")
 	_ = cmd.MarkFlagRequired("root")
 	return cmd
 }
@@ -54,13 +52,13 @@ start take its place, which ROOT/iad.toml.good keeps. A file whose last line is
 type runOptions struct {
 	root, config, snmp, agentx string
 	sinks                      []string
-	logFormat, logLevel        string
+	log                        cli.LogFlags
 }
 
 func runDevice(cmd *cobra.Command, o *runOptions) error {
-	log, err := logger(o.logFormat, o.logLevel)
+	log, err := o.log.Logger(os.Stderr)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	lock, err := board.LockRoot(o.root)
 	if err != nil {
@@ -171,27 +169,12 @@ func (o *runOptions) settings(file string) (*settings.Settings, error) {
 			sink.User, sink.Inform = s.SNMP.Users[0].Name, true
 		}
 		if sink.Community == "" && sink.User == "" {
-			return nil, usageError{fmt.Errorf("--trap-sink %s: %s has neither a user nor a read community to send with", address, file)}
+			return nil, cli.Usage(fmt.Errorf("--trap-sink %s: %s has neither a user nor a read community to send with", address, file))
 		}
 		s.SNMP.Sinks = append(s.SNMP.Sinks, sink)
 	}
 	if s.SNMP.Listen == "" && s.AgentX == "" {
-		return nil, usageError{errors.New("nothing to serve: give --snmp or --agentx")}
+		return nil, cli.Usage(errors.New("nothing to serve: give --snmp or --agentx"))
 	}
 	return s, nil
-}
-
-func logger(format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(strings.ToUpper(level))); err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
-	}
-	opt := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, opt)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, opt)), nil
-	}
-	return nil, fmt.Errorf("--log-format: %q is neither text nor json", format)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/agent"
+	"example.com/iad/internal/cli"
 )
 
 func selftestCommand() *cobra.Command {
@@ -24,7 +25,7 @@ its state directory.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if n != 1 && n != 2 {
-				return usageError{fmt.Errorf("--bank %d: use 1 or 2", n)}
+				return cli.Usage(fmt.Errorf("--bank %d: use 1 or 2", n))
 			}
 			c, platform, s, err := openPlatform(root, file)
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
+	"example.com/iad/internal/cli"
 )
 
 // Somebody at the device can run the self-test of a bank and see all of its output.
@@ -24,9 +25,9 @@ func TestSelfTestByHand(t *testing.T) {
 		exit int
 		says []string
 	}{
-		{"1", exitFailed, []string{"version 1.0.0 of " + filepath.Join(root, "bank1"), "card 2 missing", "bank 1, version 1.0.0: the self-test fails"}},
-		{"2", exitFailed, []string{"bank 2: "}},
-		{"3", exitUsage, []string{"use 1 or 2"}},
+		{"1", cli.ExitFailed, []string{"version 1.0.0 of " + filepath.Join(root, "bank1"), "card 2 missing", "bank 1, version 1.0.0: the self-test fails"}},
+		{"2", cli.ExitFailed, []string{"bank 2: "}},
+		{"3", cli.ExitUsage, []string{"use 1 or 2"}},
 	} {
 		cmd := command("selftest", "--root", root, "--bank", c.bank)
 		out, _ := cmd.CombinedOutput()

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"example.com/iad/internal/cli"
 )
 
 // asCommand makes the test's own binary the iadsim command.
@@ -49,15 +51,15 @@ func TestBusyPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	refused(t, exitFailed, "SIM-00001: snmp: listen udp "+busy.LocalAddr().String(), "--devices", "2", "--snmp", busy.LocalAddr().String())
+	refused(t, cli.ExitFailed, "SIM-00001: snmp: listen udp "+busy.LocalAddr().String(), "--devices", "2", "--snmp", busy.LocalAddr().String())
 }
 
 func TestPortRange(t *testing.T) {
-	refused(t, exitUsage, "3 devices need ports up to 65536", "--devices", "3", "--snmp", "127.0.0.1:65534")
-	refused(t, exitUsage, `"many" is not a port`, "--snmp", "127.0.0.1:many")
-	refused(t, exitUsage, `"70000" is not a port`, "--snmp", "127.0.0.1:70000")
-	refused(t, exitUsage, "--snmp", "--snmp", "127.0.0.1")
-	refused(t, exitUsage, "iadsim run takes no arguments", "2")
+	refused(t, cli.ExitUsage, "3 devices need ports up to 65536", "--devices", "3", "--snmp", "127.0.0.1:65534")
+	refused(t, cli.ExitUsage, `"many" is not a port`, "--snmp", "127.0.0.1:many")
+	refused(t, cli.ExitUsage, `"70000" is not a port`, "--snmp", "127.0.0.1:70000")
+	refused(t, cli.ExitUsage, "--snmp", "--snmp", "127.0.0.1")
+	refused(t, cli.ExitUsage, "iadsim run takes no arguments", "2")
 }
 
 // Two simulators do not use the same disks, and one goes on when nobody reads what it
@@ -84,7 +86,7 @@ func TestRootIsLocked(t *testing.T) {
 		t.Fatalf("%q, %v", line, err)
 	}
 	out.Close()
-	refused(t, exitFailed, fmt.Sprintf("another agent runs on it (process %d)", first.Process.Pid), "--root", root, "--snmp", "127.0.0.1:0")
+	refused(t, cli.ExitFailed, fmt.Sprintf("another agent runs on it (process %d)", first.Process.Pid), "--root", root, "--snmp", "127.0.0.1:0")
 	if err := first.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -112,8 +114,8 @@ func TestUnknownArgumentsAreRefused(t *testing.T) {
 		c := exec.Command(os.Args[0], args...)
 		c.Env = append(os.Environ(), asCommand+"=1")
 		out, _ := c.CombinedOutput()
-		if got := c.ProcessState.ExitCode(); got != exitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
-			t.Errorf("%q: exit status %d, want %d\n%s", args, got, exitUsage, out)
+		if got := c.ProcessState.ExitCode(); got != cli.ExitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
+			t.Errorf("%q: exit status %d, want %d\n%s", args, got, cli.ExitUsage, out)
 		}
 	}
 	walk(newRoot())

@@ -2,12 +2,7 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -17,17 +12,8 @@ import (
 // version is set when the program is linked.
 var version = "devel"
 
-// Exit codes.
-const (
-	exitFailed = 1
-	exitUsage  = 2
-)
-
 func main() {
-	cli.SurviveClosedPipe() // of what is printed: the devices go on
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx))
+	os.Exit(cli.Main(newRoot()))
 }
 
 func newRoot() *cobra.Command {
@@ -40,34 +26,9 @@ a folder, with faults on demand.
 
 Every flag may be given as an environment variable too: --trap-sink is
 IADSIM_TRAP_SINK.`,
-		Version:       version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return cli.FromEnvironment(cmd.Flags(), func(flag string) string { return cli.Variable("IADSIM_", flag) }, func(err error) error { return usageError{err} })
-		},
+		Version: version,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(runCommand())
-	cli.Strict(root, func(err error) error { return usageError{err} })
+	cli.Strict(root, func(flag string) string { return cli.Variable("IADSIM_", flag) })
 	return root
 }
-
-func run(ctx context.Context) int {
-	cmd, err := newRoot().ExecuteContextC(ctx)
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintln(os.Stderr, "iadsim:", err)
-	var usage usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintf(os.Stderr, "See '%s --help'.\n", cmd.CommandPath())
-		return exitUsage
-	}
-	return exitFailed
-}
-
-// usageError is a mistake on the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }

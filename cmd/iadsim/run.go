@@ -39,7 +39,8 @@ type runOptions struct {
 	read, write         string
 	faults              []string
 	seed                uint64
-	asJSON, verbose     bool
+	asJSON              bool
+	log                 cli.LogFlags
 	rateLimit, bankSize int
 }
 
@@ -84,25 +85,25 @@ Faults, each KIND:PERCENT (of the devices; the seed decides which):
 	f.Uint64Var(&o.seed, "seed", 1, "decides which devices the faults come to")
 	f.IntVar(&o.rateLimit, "rate-limit", 0, "bytes a second for each device's transfers (default: no limit)")
 	f.IntVar(&o.bankSize, "bank-size", 0, "capacity of a bank in bytes (default: no limit)")
-	f.BoolVar(&o.asJSON, "json", false, "tell of the devices in JSON lines")
-	f.BoolVar(&o.verbose, "verbose", false, "log what the devices do")
+	f.BoolVar(&o.asJSON, "json", false, "print the devices as JSON lines")
+	o.log.Register(f, "error")
 	return cmd
 }
 
 func runDevices(cmd *cobra.Command, o *runOptions) error {
 	if o.devices < 1 || o.devices > 20000 {
-		return usageError{errors.New("--devices: 1 to 20000")}
+		return cli.Usage(errors.New("--devices: 1 to 20000"))
 	}
 	var faults []sim.Fault
 	for _, s := range o.faults {
 		f, err := sim.ParseFault(s)
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		faults = append(faults, f)
 	}
 	if _, err := o.listen(o.devices - 1); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	if o.root != "" {
 		lock, err := lockRoot(o.root)
@@ -117,9 +118,9 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.DiscardHandler)
-	if o.verbose {
-		log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	log, err := o.log.Logger(cmd.ErrOrStderr())
+	if err != nil {
+		return err
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -263,7 +264,7 @@ func (o *runOptions) software(w io.Writer) ([]byte, []minisign.PublicKey, error)
 			return nil, nil, err
 		}
 		if len(o.trust) == 0 {
-			return nil, nil, usageError{errors.New("--image needs --trust KEY.pub")}
+			return nil, nil, cli.Usage(errors.New("--image needs --trust KEY.pub"))
 		}
 		trust, err := readKeys(o.trust)
 		return image, trust, err

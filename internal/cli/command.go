@@ -11,17 +11,26 @@ import (
 )
 
 // Strict makes root refuse commands, help topics and missing flags that cobra lets
-// pass or reports without a type: "image verfy" would print help and succeed. usage
-// marks an error as a mistake on the command line. Call it when the tree of
-// commands is complete.
-func Strict(root *cobra.Command, usage func(error) error) {
+// pass or reports without a type: "image verfy" would print help and succeed. It
+// fills in flags from the environment: variable names the variable of a flag; empty:
+// none. Mistakes are marked as by Usage. Call it when the tree of commands is complete.
+func Strict(root *cobra.Command, variable func(flag string) string) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
+	next := root.PersistentPreRunE
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := FromEnvironment(cmd.Flags(), variable); err != nil || next == nil {
+			return err
+		}
+		return next(cmd, args)
+	}
 	help := &cobra.Command{
 		Use:   "help [COMMAND]",
 		Short: "Show help about a command",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest := find(root, args)
 			if len(rest) > 0 {
-				return usage(unknown(about, rest[0]))
+				return Usage(unknown(about, rest[0]))
 			}
 			about.InitDefaultHelpFlag()
 			return about.Help()
@@ -42,12 +51,12 @@ func Strict(root *cobra.Command, usage func(error) error) {
 	root.InitDefaultCompletionCmd()
 	root.SetHelpFunc(showHelp)
 	root.SetUsageFunc(printUsage)
-	strict(root, usage)
+	strict(root)
 }
 
-func strict(cmd *cobra.Command, usage func(error) error) {
+func strict(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
-		strict(sub, usage)
+		strict(sub)
 	}
 	topic := !cmd.HasSubCommands() && !cmd.Runnable()
 	if topic {
@@ -57,7 +66,7 @@ func strict(cmd *cobra.Command, usage func(error) error) {
 	if topic || cmd.HasSubCommands() {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage(unknown(cmd, args[0]))
+				return Usage(unknown(cmd, args[0]))
 			}
 			return nil
 		}
@@ -75,15 +84,15 @@ func strict(cmd *cobra.Command, usage func(error) error) {
 			case len(args) > 0 && strings.HasPrefix(err.Error(), "unknown command"): // cobra.NoArgs
 				err = fmt.Errorf("%s takes no arguments, and %q is one; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
 			}
-			return usage(err)
+			return Usage(err)
 		}
 	}
-	requireFlags(cmd, usage)
+	requireFlags(cmd)
 }
 
-// requireFlags does what cobra does with required flags, but with an error that usage
-// has marked.
-func requireFlags(cmd *cobra.Command, usage func(error) error) {
+// requireFlags does what cobra does with required flags, but with an error that counts as
+// wrong usage.
+func requireFlags(cmd *cobra.Command) {
 	var required []string
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		if slices.Contains(f.Annotations[cobra.BashCompOneRequiredFlag], "true") {
@@ -105,9 +114,9 @@ func requireFlags(cmd *cobra.Command, usage func(error) error) {
 		}
 		switch {
 		case len(missing) == 1:
-			return usage(fmt.Errorf("%s is required; see %s --help", missing[0], cmd.CommandPath()))
+			return Usage(fmt.Errorf("%s is required; see %s --help", missing[0], cmd.CommandPath()))
 		case len(missing) > 1:
-			return usage(fmt.Errorf("%s are required; see %s --help", strings.Join(missing, ", "), cmd.CommandPath()))
+			return Usage(fmt.Errorf("%s are required; see %s --help", strings.Join(missing, ", "), cmd.CommandPath()))
 		case next != nil:
 			return next(cmd, given)
 		}

@@ -15,9 +15,8 @@ func Variable(prefix, flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// FromEnvironment fills in flags that were not given. variable names the environment
-// variable of a flag; empty: none. usage marks an error as in Strict.
-func FromEnvironment(flags *pflag.FlagSet, variable func(flag string) string, usage func(error) error) (err error) {
+// FromEnvironment fills in flags that were not given.
+func FromEnvironment(flags *pflag.FlagSet, variable func(flag string) string) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Changed || f.Value.Type() == "bool" && (f.Name == "help" || f.Name == "version") {
 			return
@@ -28,7 +27,7 @@ func FromEnvironment(flags *pflag.FlagSet, variable func(flag string) string, us
 			return
 		}
 		if e := flags.Set(f.Name, value); e != nil {
-			err = errors.Join(err, usage(fmt.Errorf("environment variable %s: %w", name, e)))
+			err = errors.Join(err, Usage(fmt.Errorf("environment variable %s: %w", name, e)))
 		}
 	})
 	return err

@@ -61,7 +61,7 @@ func TestInterrupted(t *testing.T) {
 	l := newLab(t, nil)
 	image := l.image("2.0.0", 2)
 	const told = "was interrupted in stage"
-	cmd := l.command("upgrade", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--poll", "100ms", "--bandwidth", "20k", "--yes", "--image", image)
+	cmd := l.command("upgrade", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--poll", "100ms", "--rate-limit", "20k", "--yes", "--image", image)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestMalformedValues(t *testing.T) {
 		{"--time-limit", "update=5s"}, {"--time-limit", "lunch=1h"}, {"--device-retries", "11"}, {"--retries", "-1"}, {"--parallel", "0"},
 		{"--poll", "-1s"}, {"--owner", strings.Repeat("a", 33)}, {"--notifications", "here"}, {"--listen", "a:b:c"}, {"--advertise", "a b"},
 		{"--progress-step", "101"}, {"--progress-interval", "2h"}, {"--server", "http://192.0.2.1/"}, {"--protocol", "scp"},
-		{"--bandwidth", "much"}, {"--passive-ports", "9-8"}, {"--root-oid", "1.x"}, {"--check", "--resume"}, {"--edit", "--convert-with", "true"},
+		{"--rate-limit", "much"}, {"--passive-ports", "9-8"}, {"--root-oid", "1.x"}, {"--check", "--resume"}, {"--edit", "--convert-with", "true"},
 	} {
 		if out, status := l.plainly(append([]string{"upgrade", nobody, "--image", image, "--yes"}, c...)...); status != exitUsage {
 			t.Errorf("%v: exit status %d, want %d\n%s", c, status, exitUsage, out)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"example.com/iad/internal/cli"
 )
 
 // flagValuesKnown are the values that a shell can complete.
@@ -21,7 +23,7 @@ var flagValuesKnown = map[string][]string{
 // wants a TARGET, and the values of flags.
 func addCompletion(g *globals, root *cobra.Command) {
 	devices := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if fromEnvironment(cmd) != nil {
+		if cli.FromEnvironment(cmd.Flags(), variable) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		s, err := g.loadSettings()

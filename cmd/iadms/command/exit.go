@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 )
@@ -14,16 +15,16 @@ import (
 // Exit statuses; docs/iadms.md tells scripts about them.
 const (
 	exitOK          = 0
-	exitError       = 1  // any other error
-	exitUsage       = 2  // the command line or the configuration is wrong
-	exitNoAnswer    = 3  // the device does not answer
-	exitCredentials = 4  // the device refuses the credentials
-	exitRefused     = 5  // the device refuses the command; nothing was started
-	exitFailed      = 6  // an operation failed or was aborted
-	exitTimeLimit   = 7  // the scheduled time passed
-	exitInterrupted = 8  // ended by a signal; --resume continues
-	exitDecision    = 9  // a person has to decide; nothing was overwritten
-	exitIdentity    = 10 // the device is not the one that was expected
+	exitError       = cli.ExitFailed // any other error
+	exitUsage       = cli.ExitUsage  // the command line or the configuration is wrong
+	exitNoAnswer    = 3              // the device does not answer
+	exitCredentials = 4              // the device refuses the credentials
+	exitRefused     = 5              // the device refuses the command; nothing was started
+	exitFailed      = 6              // an operation failed or was aborted
+	exitTimeLimit   = 7              // the scheduled time passed
+	exitInterrupted = 8              // ended by a signal; --resume continues
+	exitDecision    = 9              // a person has to decide; nothing was overwritten
+	exitIdentity    = 10             // the device is not the one that was expected
 )
 
 // newExitStatusTopic is a help topic, as newCredentialsTopic is.
@@ -49,13 +50,7 @@ Of several devices that failed with different statuses, it is 6.`,
 	}
 }
 
-// usageError marks what the user has to change in the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 func exitStatus(ctx context.Context, err error) int {
-	var usage usageError
 	var refused *device.RefusalError
 	var failed *manager.Failure
 	var fleet report.FleetError
@@ -64,7 +59,7 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitOK
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.As(err, &usage):
+	case cli.IsUsage(err):
 		return exitUsage
 	case errors.As(err, &fleet):
 		return commonStatus(ctx, fleet.Failures)

@@ -32,7 +32,7 @@ type fileServerOptions struct {
 	listen    string
 	advertise string
 	protocol  string
-	bandwidth string
+	rateLimit string
 	passive   string
 }
 
@@ -44,8 +44,8 @@ func (o *fileServerOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.advertise, "advertise", "", "`host` that devices connect to (default that of --listen, or this machine's address on the route to the device)")
 	f.StringVar(&o.protocol, "protocol", "tftp", "transfer `protocol`: tftp, ftp or ftps; iadms serve prints the SHA-256 of the certificate that devices have to trust for ftps")
 	f.StringVar(&o.passive, "passive-ports", "", "range of ports for FTP data, `FIRST-LAST` (default any free port)")
-	f.StringVar(&o.bandwidth, "bandwidth", "", "limit all transfers together to `RATE` bytes per second, with k or M")
-	cli.Group(f, "File server", "server", "server-pin", "server-ca", "listen", "advertise", "protocol", "passive-ports", "bandwidth")
+	f.StringVar(&o.rateLimit, "rate-limit", "", "limit all transfers together to `RATE` bytes per second, with k or M")
+	cli.Group(f, "File server", "server", "server-pin", "server-ca", "listen", "advertise", "protocol", "passive-ports", "rate-limit")
 }
 
 // chosen is the protocol; with --server it is that of the URL.
@@ -75,19 +75,19 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 		return external, func() {}, err
 	}
 	if o.serverPin != "" || o.serverCA != "" {
-		return nil, nil, usageError{errors.New("--server-pin and --server-ca are for --server")}
+		return nil, nil, cli.Usage(errors.New("--server-pin and --server-ca are for --server"))
 	}
 	p, err := device.ParseProtocol(o.protocol)
 	if err != nil {
-		return nil, nil, usageError{fmt.Errorf("--protocol: %w", err)}
+		return nil, nil, cli.Usage(fmt.Errorf("--protocol: %w", err))
 	}
-	rate, err := parseRate(o.bandwidth)
+	rate, err := parseRate(o.rateLimit)
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, nil, cli.Usage(err)
 	}
 	ports, err := parsePorts(o.passive)
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, nil, cli.Usage(err)
 	}
 	address := o.listen
 	if _, _, err := net.SplitHostPort(address); err != nil {
@@ -95,11 +95,11 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 	}
 	local, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
-		return nil, nil, usageError{fmt.Errorf("--listen %q: %w", o.listen, err)}
+		return nil, nil, cli.Usage(fmt.Errorf("--listen %q: %w", o.listen, err))
 	}
 	if o.advertise != "" {
 		if _, _, err := mib.InetAddress(o.advertise); err != nil {
-			return nil, nil, usageError{fmt.Errorf("--advertise: %w", err)}
+			return nil, nil, cli.Usage(fmt.Errorf("--advertise: %w", err))
 		}
 	}
 	if err := os.MkdirAll(store, 0o700); err != nil {
@@ -133,9 +133,9 @@ func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
 	case o.serverPin == "" && o.serverCA == "":
 		return nil, nil
 	case o.serverPin != "" && o.serverCA != "":
-		return nil, usageError{errors.New("--server-pin and --server-ca exclude each other")}
+		return nil, cli.Usage(errors.New("--server-pin and --server-ca exclude each other"))
 	case p != device.FTPS:
-		return nil, usageError{errors.New("--server-pin and --server-ca go with a --server of ftps only")}
+		return nil, cli.Usage(errors.New("--server-pin and --server-ca go with a --server of ftps only"))
 	case o.serverPin != "":
 		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
 	default:
@@ -143,11 +143,11 @@ func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
 		ca, err = textfile.Read(o.serverCA)
 	}
 	if err != nil {
-		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
+		return nil, cli.Usage(fmt.Errorf("%s: %w", name, err))
 	}
 	config, err := files.ServerTLS(pin, ca)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("%s: %w", name, err)}
+		return nil, cli.Usage(fmt.Errorf("%s: %w", name, err))
 	}
 	return config, nil
 }
@@ -164,18 +164,18 @@ func told(advertise string, listen net.IP) string {
 func externalServer(text string) (*files.ExternalServer, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--server: %w", err)}
+		return nil, cli.Usage(fmt.Errorf("--server: %w", err))
 	}
 	p, err := device.ParseProtocol(u.Scheme)
 	if err != nil || u.Hostname() == "" {
-		return nil, usageError{fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted())}
+		return nil, cli.Usage(fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted()))
 	}
 	if _, inURL := u.User.Password(); inURL {
-		return nil, usageError{fmt.Errorf("--server: a password does not belong on the command line; set IADMS_SERVER_PASSWORD")}
+		return nil, cli.Usage(fmt.Errorf("--server: a password does not belong on the command line; set IADMS_SERVER_PASSWORD"))
 	}
 	port, err := strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--server %q: %w", u.Redacted(), err)}
+		return nil, cli.Usage(fmt.Errorf("--server %q: %w", u.Redacted(), err))
 	}
 	return &files.ExternalServer{
 		Server: device.FileServerAddress{
@@ -200,7 +200,7 @@ func parseRate(text string) (int, error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n <= 0 || n > 1<<30/factor {
-		return 0, fmt.Errorf("--bandwidth %q: use bytes a second, such as 800k or 2M", text)
+		return 0, fmt.Errorf("--rate-limit %q: use bytes a second, such as 800k or 2M", text)
 	}
 	return n * factor, nil
 }

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 )
@@ -66,7 +66,7 @@ func TestServerTLS(t *testing.T) {
 		{fileServerOptions{protocol: "ftps", serverPin: pin}, false},
 	} {
 		fs, stop, err := c.options.open(t.TempDir(), slog.New(slog.DiscardHandler))
-		if (err == nil) != c.good || err != nil && !errors.As(err, new(usageError)) {
+		if (err == nil) != c.good || err != nil && !cli.IsUsage(err) {
 			t.Errorf("%+v: %v", c.options, err)
 		}
 		if err == nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/bank"
+	"example.com/iad/internal/cli"
 	"example.com/iad/internal/textfile"
 )
 
@@ -38,7 +39,7 @@ func newImageBuild() *cobra.Command {
     --key release.key -o fw-2.0.0.iad app`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{fmt.Errorf("name the files that make up the software")}
+				return cli.Usage(fmt.Errorf("name the files that make up the software"))
 			}
 			return nil
 		},
@@ -67,10 +68,10 @@ func newImageBuild() *cobra.Command {
 
 func (o *buildOptions) build(names []string) error {
 	if (o.output == "") == (o.split == "") {
-		return usageError{fmt.Errorf("name either an image file with -o or a folder with --split")}
+		return cli.Usage(fmt.Errorf("name either an image file with -o or a folder with --split"))
 	}
 	if err := o.checkOutput(names); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	files, err := o.payloads(names)
 	if err != nil {
@@ -139,7 +140,7 @@ func (o *buildOptions) payloads(names []string) ([]bank.PayloadFile, error) {
 	for _, text := range o.converters {
 		c, name, err := parseConverter(text)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 		if err := add(name, true); err != nil {
 			return nil, err

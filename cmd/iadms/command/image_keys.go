@@ -12,6 +12,7 @@ import (
 
 	"example.com/iad/bank"
 	"example.com/iad/cmd/iadms/report"
+	"example.com/iad/internal/cli"
 )
 
 const keyPasswordVariable = "IADMS_KEY_PASSWORD"
@@ -94,7 +95,7 @@ func keyPassword(prompt string) (string, error) {
 		return password, nil
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return "", usageError{fmt.Errorf("the key is encrypted: set %s", keyPasswordVariable)}
+		return "", cli.Usage(fmt.Errorf("the key is encrypted: set %s", keyPasswordVariable))
 	}
 	return readPassword(prompt)
 }

@@ -161,7 +161,7 @@ func (l *lab) command(args ...string) *exec.Cmd {
 
 func (l *lab) upgrade(args ...string) *exec.Cmd {
 	return l.command(append([]string{"upgrade", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--poll", "100ms",
-		"--bandwidth", "1M", "--yes", "--json"}, args...)...)
+		"--rate-limit", "1M", "--yes", "--json"}, args...)...)
 }
 
 // killed runs a command and kills it when stop says so of a line of its

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/internal/cli"
 	"example.com/iad/internal/credentials"
 	"example.com/iad/manager/trap"
 	"example.com/iad/mib"
@@ -48,7 +49,7 @@ func listen(address string, s *settings, root mib.OID, store string, log *slog.L
 		return nil, nil
 	}
 	if _, err := net.ResolveUDPAddr("udp", cmp.Or(address, ":162")); err != nil {
-		return nil, usageError{fmt.Errorf("notifications are received on HOST:PORT: %w", err)}
+		return nil, cli.Usage(fmt.Errorf("notifications are received on HOST:PORT: %w", err))
 	}
 	cfg := listenerConfig(cmp.Or(address, ":162"), s, root, store, log)
 	l, err := trap.Listen(cfg)

@@ -57,7 +57,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 		Limits: manager.Limits{Backup: o.limit, Update: o.limit, Restore: o.limit, Recover: o.limit},
 	}
 	if err := plan.Check(); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	client, settings, err := o.dial(name)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
+	"example.com/iad/internal/cli"
 	"example.com/iad/manager"
 	"example.com/iad/manager/files"
 )
@@ -45,7 +46,7 @@ func (o *operationOptions) registerOtherDevice(cmd *cobra.Command) {
 
 func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, operator manager.Operator, observe manager.Observer) (manager.Result, error) {
 	if o.otherDevice && o.from == "" {
-		return manager.Result{}, usageError{errors.New("--other-device needs --from: name the folder of the backup")}
+		return manager.Result{}, cli.Usage(errors.New("--other-device needs --from: name the folder of the backup"))
 	}
 	device, err := plan.Client.Device(ctx)
 	if err != nil {
@@ -81,13 +82,13 @@ func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, 
 				return folder, nil
 			}
 		}
-		return "", usageError{fmt.Errorf("no backup of %s is known to be complete and to hold data; name one with --from:\n  %s", device, strings.Join(folders, "\n  "))}
+		return "", cli.Usage(fmt.Errorf("no backup of %s is known to be complete and to hold data; name one with --from:\n  %s", device, strings.Join(folders, "\n  ")))
 	}
 	folder := path.Join(path.Dir(folders[0]), filepath.ToSlash(o.from))
 	if exists, err := afero.DirExists(store, folder); err == nil && exists && path.Dir(folder) == path.Dir(folders[0]) {
 		return folder, nil
 	}
-	return "", usageError{fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  "))}
+	return "", cli.Usage(fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  ")))
 }
 
 // backupAt is the folder in the store that --from gives the path of: a path of this
@@ -97,17 +98,17 @@ func (o *operationOptions) backupAt(store afero.Fs) (string, error) {
 	if info, err := os.Stat(o.from); err == nil {
 		within, ok := o.withinStore()
 		if !info.IsDir() || !ok {
-			return "", usageError{fmt.Errorf("--from %s: not a folder of the store %s; copy it into backup/DEVICE/ there first", o.from, o.store)}
+			return "", cli.Usage(fmt.Errorf("--from %s: not a folder of the store %s; copy it into backup/DEVICE/ there first", o.from, o.store))
 		}
 		folder = within
 	}
 	parts := strings.Split(folder, "/")
 	exists, err := afero.DirExists(store, folder)
 	if err != nil || !exists {
-		return "", usageError{fmt.Errorf("--from %s: no such directory, neither here nor in the store %s", o.from, o.store)}
+		return "", cli.Usage(fmt.Errorf("--from %s: no such directory, neither here nor in the store %s", o.from, o.store))
 	}
 	if len(parts) != 3 || parts[0] != "backup" || strings.HasPrefix(parts[2], ".") {
-		return "", usageError{fmt.Errorf("--from %s: not a backup; the store has them in backup/DEVICE/TIME-N", o.from)}
+		return "", cli.Usage(fmt.Errorf("--from %s: not a backup; the store has them in backup/DEVICE/TIME-N", o.from))
 	}
 	return folder, nil
 }

@@ -26,10 +26,9 @@ type globals struct {
 	credentials string // credentials file
 	store       string // folder for backups and journals
 	rootOID     string
-	logLevel    string
-	logFormat   string
-	json        bool
+	logFlags    cli.LogFlags
 	logs        report.Log
+	json        bool
 }
 
 // Main carries out the command line of this process and returns the exit status.
@@ -65,13 +64,8 @@ variable. "iadms help exit-status" explains exit statuses.`,
     -o fw-2.0.0.iad app
   iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
   iadms status 192.0.2.10`,
-		Version:       version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd); err != nil {
-				return err
-			}
+		Version: version,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
 			_, err := g.logger()
 			return err
 		},
@@ -81,16 +75,14 @@ variable. "iadms help exit-status" explains exit statuses.`,
 	flags.StringVar(&g.credentials, "credentials", "", "credentials `file`, readable by its owner only")
 	flags.StringVar(&g.store, "store", defaultStore(), "`folder` for backups and journals")
 	flags.StringVar(&g.rootOID, "root-oid", "", "`OID` of IAD-UPGRADE-MIB on the device, if it was moved")
-	flags.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error")
-	flags.StringVar(&g.logFormat, "log-format", "text", "text or json")
+	g.logFlags.Register(flags, "warn")
 	flags.BoolVar(&g.json, "json", false, "print for programs: JSON, or JSON lines where output goes on")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
 		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(), newExitStatusTopic(),
 	)
 	addCompletion(g, root)
-	cli.Strict(root, func(err error) error { return usageError{err} })
+	cli.Strict(root, variable)
 	return root
 }
 
@@ -128,11 +120,6 @@ public and private.`,
 	}
 }
 
-// fromEnvironment fills in flags that were not given.
-func fromEnvironment(cmd *cobra.Command) error {
-	return cli.FromEnvironment(cmd.Flags(), variable, func(err error) error { return usageError{err} })
-}
-
 // variable is the environment variable of a flag. IADMS_DEVICE is what a program of the
 // operator's is given, which may call iadms.
 func variable(flag string) string {
@@ -168,26 +155,13 @@ func defaultStore() string {
 }
 
 // logger writes to standard error, as the flags say.
-func (g *globals) logger() (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
-		return nil, usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", g.logLevel)}
-	}
-	options := &slog.HandlerOptions{Level: level}
-	switch g.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(&g.logs, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(&g.logs, options)), nil
-	}
-	return nil, usageError{fmt.Errorf("--log-format %q: use text or json", g.logFormat)}
-}
+func (g *globals) logger() (*slog.Logger, error) { return g.logFlags.Logger(&g.logs) }
 
 // exactly is cobra.ExactArgs with an error that counts as wrong usage.
 func exactly(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
+			return cli.Usage(fmt.Errorf("%w\nusage: %s", err, cmd.UseLine()))
 		}
 		return nil
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 func newServe(g *globals) *cobra.Command {
-	var host, tftp, ftp, notifications, advertise, bandwidth, passive string
+	var host, tftp, ftp, notifications, advertise, rateLimit, passive string
 	var devices, images []string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -39,17 +39,17 @@ device gets a user and a password, which are printed. Images are readable by all
 			if err != nil {
 				return err
 			}
-			rate, err := parseRate(bandwidth)
+			rate, err := parseRate(rateLimit)
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			ports, err := parsePorts(passive)
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			local, err := net.ResolveIPAddr("ip", host)
 			if err != nil {
-				return usageError{fmt.Errorf("--listen %q: %w", host, err)}
+				return cli.Usage(fmt.Errorf("--listen %q: %w", host, err))
 			}
 			if err := os.MkdirAll(g.store, 0o700); err != nil {
 				return err
@@ -87,11 +87,11 @@ device gets a user and a password, which are printed. Images are readable by all
 	f.StringVar(&notifications, "notifications", ":162", "`port` for notifications, or HOST:PORT")
 	f.StringVar(&advertise, "advertise", "", "`host` that devices connect to (default that of --listen)")
 	f.StringVar(&passive, "passive-ports", "", "range of ports for FTP data, `FIRST-LAST` (default any free port)")
-	f.StringVar(&bandwidth, "bandwidth", "", "limit all transfers together to `RATE` bytes per second, with k or M")
+	f.StringVar(&rateLimit, "rate-limit", "", "limit all transfers together to `RATE` bytes per second, with k or M")
 	f.StringSliceVar(&devices, "device", nil, "`identity` of a device that may store a backup")
 	f.StringSliceVar(&images, "image", nil, "image `file` to offer")
 	cli.Group(f, "Addresses", "listen", "tftp", "ftp", "notifications", "advertise", "passive-ports")
-	cli.Group(f, "Files", "device", "image", "bandwidth")
+	cli.Group(f, "Files", "device", "image", "rate-limit")
 	return cmd
 }
 
@@ -182,7 +182,7 @@ func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON
 	for _, name := range images {
 		img, err := files.OpenImage(afero.NewOsFs(), name)
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		if err := tellServed(w, asJSON, servedReport{Kind: "image", Folder: servers.Publish(img), Name: img.FileName()}); err != nil {
 			return err

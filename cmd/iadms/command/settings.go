@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 
+	"example.com/iad/internal/cli"
 	"example.com/iad/internal/credentials"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
@@ -37,12 +38,12 @@ func (g *globals) loadSettings() (*settings, error) {
 	if g.config != "" {
 		err := s.add(g.config)
 		if err != nil && !(errors.Is(err, fs.ErrNotExist) && g.config == defaultConfig()) {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 	}
 	if g.credentials != "" {
 		if err := s.add(g.credentials); err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 	}
 	if env := accessFromEnvironment(); !env.Empty() {
@@ -87,7 +88,7 @@ func (g *globals) target(s *settings, name string) (device.Target, error) {
 		dev.Address = name
 	}
 	if dev.Address == "" {
-		return device.Target{}, usageError{fmt.Errorf("device %s has no address in the configuration", name)}
+		return device.Target{}, cli.Usage(fmt.Errorf("device %s has no address in the configuration", name))
 	}
 	let := dev.Access
 	if let.Empty() {
@@ -97,14 +98,14 @@ func (g *globals) target(s *settings, name string) (device.Target, error) {
 		let = credentials.Access{ReadCommunity: "public", WriteCommunity: "private"} // as of iadsim
 	}
 	if let.Empty() {
-		return device.Target{}, usageError{fmt.Errorf(
-			"no SNMP credentials for %s: put them into a file for --credentials (see iadms help credentials) or set IADMS_WRITE_COMMUNITY or IADMS_USER", name)}
+		return device.Target{}, cli.Usage(fmt.Errorf(
+			"no SNMP credentials for %s: put them into a file for --credentials (see iadms help credentials) or set IADMS_WRITE_COMMUNITY or IADMS_USER", name))
 	}
 	t := device.Target{Address: dev.Address, Credentials: access(let)}
 	if text := cmp.Or(g.rootOID, dev.RootOID); text != "" {
 		oid, err := mib.ParseOID(text)
 		if err != nil {
-			return t, usageError{fmt.Errorf("root OID: %w", err)}
+			return t, cli.Usage(fmt.Errorf("root OID: %w", err))
 		}
 		t.Root = oid
 	}
@@ -142,7 +143,7 @@ func (g *globals) dialWith(s *settings, name string) (*device.Client, error) {
 	t.Warn = func(text string) { log.Warn(text) }
 	c, err := device.Dial(t)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	return c, nil
 }

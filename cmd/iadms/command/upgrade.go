@@ -174,7 +174,7 @@ type upgradeRun struct {
 func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	targets, err := o.allTargets(args)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	r := &upgradeRun{upgradeOptions: o, flags: cmd.Flags(), flagsMu: new(sync.Mutex), claims: new(claims), arguments: args}
 	r.asks = len(targets) == 1 && !o.yes && !o.json && term.IsTerminal(int(os.Stdin.Fd()))
@@ -222,15 +222,15 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 func (r *upgradeRun) parse() (err error) {
 	o := r.upgradeOptions
 	if r.limits, err = parseLimits(o.limits); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	for _, text := range o.onFail {
 		p, err := manager.ParsePolicy(text, openImageFile)
 		if err != nil {
-			return usageError{fmt.Errorf("--on-fail: %w", err)}
+			return cli.Usage(fmt.Errorf("--on-fail: %w", err))
 		}
 		if p.Kind == manager.PolicyAsk && !r.asks {
-			return usageError{errors.New("--on-fail ask: needs a terminal, a single target and neither --yes nor --json")}
+			return cli.Usage(errors.New("--on-fail ask: needs a terminal, a single target and neither --yes nor --json"))
 		}
 		r.policies = append(r.policies, p)
 	}
@@ -244,27 +244,27 @@ func (r *upgradeRun) parse() (err error) {
 	switch {
 	case o.image != "":
 		if r.image, err = openImageFile(o.image); err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 	case !o.resume:
-		return usageError{errors.New("an upgrade needs --image")}
+		return cli.Usage(errors.New("an upgrade needs --image"))
 	}
 	switch {
 	case o.edit && o.convertWith != "":
-		return usageError{errors.New("--edit and --convert-with exclude each other")}
+		return cli.Usage(errors.New("--edit and --convert-with exclude each other"))
 	case o.check && o.resume:
-		return usageError{errors.New("--check and --resume exclude each other: a check changes nothing that could be resumed")}
+		return cli.Usage(errors.New("--check and --resume exclude each other: a check changes nothing that could be resumed"))
 	case o.retries < 0:
-		return usageError{fmt.Errorf("--retries %d: how often a failed step is repeated, 0 or more", o.retries)}
+		return cli.Usage(fmt.Errorf("--retries %d: how often a failed step is repeated, 0 or more", o.retries))
 	case o.parallel < 1:
-		return usageError{fmt.Errorf("--parallel %d: at least one device at a time", o.parallel)}
+		return cli.Usage(fmt.Errorf("--parallel %d: at least one device at a time", o.parallel))
 	}
 	if r.flags.Changed("progress-step") || r.flags.Changed("progress-interval") {
 		r.pace = &device.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
 	}
 	plan := manager.Plan{Owner: o.owner, DeviceRetries: o.deviceRetries, Poll: o.poll, Limits: r.limits, Pace: r.pace}
 	if err := plan.Check(); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	return nil
 }
