@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -55,12 +56,29 @@ type runOptions struct {
 	log                        cli.LogFlags
 }
 
+// lockDevice locks a root for the one process that may change it.
+func lockDevice(root string) (*board.Lock, error) {
+	if _, err := os.Stat(root); err != nil {
+		return nil, makeFirst(err)
+	}
+	return board.LockRoot(root)
+}
+
+// makeFirst adds the remedy to the error of what does not exist because there is no
+// device.
+func makeFirst(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; make a device with 'iad init' first", err)
+	}
+	return err
+}
+
 func runDevice(cmd *cobra.Command, o *runOptions) error {
 	log, err := o.log.Logger(os.Stderr)
 	if err != nil {
 		return err
 	}
-	lock, err := board.LockRoot(o.root)
+	lock, err := lockDevice(o.root)
 	if err != nil {
 		return err
 	}

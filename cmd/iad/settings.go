@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -54,6 +55,9 @@ The agent uses the settings from its next start on.`,
 			file := cmp.Or(file, filepath.Join(root, settings.Name))
 			s, err := settings.Load(file)
 			if err != nil {
+				if _, bad := os.Stat(filepath.Join(root, settings.GoodName)); bad != nil {
+					err = makeFirst(err)
+				}
 				return err
 			}
 			lost, err := s.Accept(root, file, version)

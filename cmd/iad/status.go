@@ -60,7 +60,7 @@ func floorCommand() *cobra.Command {
 		Short: "Set the lowest version that the device accepts, up or down; it must not be running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			lock, err := board.LockRoot(root)
+			lock, err := lockDevice(root)
 			if err != nil {
 				return err
 			}
