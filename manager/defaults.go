@@ -66,7 +66,7 @@ func (u *upgrade) recoverFromDefaults(ctx context.Context, d *device.Device) (do
 		u.warn(StepRecover, "the device holds no configuration data and there is no backup with data: it stays on the defaults of its software")
 		return true, nil
 	}
-	u.offered = folder
+	u.offeredBackup = folder
 	return false, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCausePreconditionMissing,
 		Advice: mib.RetryAdviceFixFirst, Decision: true,
 		Text: fmt.Sprintf("the device runs on the defaults of its software and holds no data to convert; the last backup with data is %s", folder)}
@@ -94,8 +94,8 @@ func (u *upgrade) lastBackup() string {
 // askLast has the operator choose between the last backup and the defaults. Done means
 // that the defaults stay and the procedure ends with that.
 func (u *upgrade) askLast(ctx context.Context, attempt int, failed error) (done bool, _ error) {
-	folder := u.offered
-	u.offered = ""
+	folder := u.offeredBackup
+	u.offeredBackup = ""
 	answer, err := u.ask(ctx, StepRecover, attempt, failed, GiveLast, KeepDefaults)
 	switch {
 	case err != nil && ctx.Err() == nil:

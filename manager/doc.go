@@ -1,8 +1,8 @@
-// Package manager is the management system's side of an upgrade (the IADMS):
-// it commands a device by SNMP SET requests to IAD-UPGRADE-MIB, follows it by
-// notifications and by polling, and judges success, failure and time-out.
+// Package manager is the management system's side of an upgrade (the IADMS): it commands
+// a device by SNMP SET requests to IAD-UPGRADE-MIB, follows it by notifications and by
+// polling, and judges success, failure and time-out.
 //
-// [Upgrade] carries one device through the whole procedure:
+// [Upgrade] takes one device through the whole procedure:
 //
 //	100 command the backup of the configuration data
 //	110 follow it
@@ -15,12 +15,18 @@
 //	180 follow it
 //	190 judge it; on failure ask the operator, then 170 again or end
 //
-// It talks to the device by package device, hears its notifications from package trap,
-// and keeps backups and images with package files. upgrade.go has the order of the
-// stages; step_backup.go, step_update.go and step_recover.go have the steps and what is
-// repeated; perform.go carries out one operation and follow.go watches it; policy.go
-// decides without a person.
+// From Upgrade down: upgrade.go compares the device with what is recorded of it
+// (identity.go, software.go) and runs three stages: step_backup.go has steps 100 to 120,
+// step_update.go 130 to 160, step_recover.go 170 to 190. Each stage is a loop: it takes
+// its steps once (backUpOnce, install, recoverOnce), and after a failure has the [Operator]
+// decide whether they are repeated (operator.go; policy.go without a person). A step
+// performs an operation (perform.go), which is started once, recorded (journal.go) and
+// followed to its verdict (follow.go, events.go).
 //
-// The package prints nothing and asks nobody: an [Observer] is told what
-// happens and an [Operator] decides.
+// Configuration data have three special cases: the device runs on defaults (defaults.go),
+// holds newer data than the backup (newer.go), or needs data modified here (modify.go).
+//
+// The package prints nothing and asks nobody: an [Observer] gets what happens and an
+// [Operator] decides. It uses package device for SNMP requests, trap for notifications,
+// and files for backups and images.
 package manager

@@ -93,7 +93,7 @@ func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 		return ctx.Err()
 	}
 	if err == nil {
-		err = m.touched()
+		err = m.refuseUntouched()
 	}
 	if errors.Is(err, ErrUnchanged) {
 		return u.notModified(m, err)
@@ -101,11 +101,11 @@ func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	if err != nil {
 		return notGood(m, mib.FailCauseConvertFailed, err)
 	}
-	return u.takeDraft(m)
+	return u.useDraft(m)
 }
 
-// takeDraft has the data in a draft be those that the device gets.
-func (u *upgrade) takeDraft(m Modification) error {
+// useDraft makes the data in a draft those that the device gets.
+func (u *upgrade) useDraft(m Modification) error {
 	list, err := u.checkDraft(m)
 	if err != nil {
 		return notGood(m, mib.FailCauseConfigParseError, err)
@@ -120,9 +120,9 @@ func notGood(m Modification, cause mib.FailCause, err error) *Failure {
 		Cause: cause, Advice: mib.RetryAdviceFixFirst, Text: "modified here: " + err.Error()}
 }
 
-// touched finds a program that did nothing. One that changed only the first lines did
-// that on purpose.
-func (m Modification) touched() error {
+// refuseUntouched returns ErrUnchanged if the program did nothing. One that changed only
+// the first lines did that on purpose.
+func (m Modification) refuseUntouched() error {
 	same, err := m.same(m.Original, func(file []byte) []byte { return file })
 	if same && err == nil {
 		return ErrUnchanged
@@ -156,7 +156,7 @@ func (u *upgrade) useUnmodified(m *Modification) error {
 	if err := files.SetFormat(m.Files, m.Draft, m.To); err != nil {
 		return err
 	}
-	return u.takeDraft(*m)
+	return u.useDraft(*m)
 }
 
 // draft copies the last modification, or else the backup, into a new folder.

@@ -68,9 +68,9 @@ func (u *upgrade) backUpAgain(ctx context.Context) error {
 		Advice: mib.RetryAdviceRetryLater, Text: "the configuration data change faster than they can be backed up"}
 }
 
-// keepsNewer refuses to overwrite configuration data that were put in force after the
+// refuseToOverwriteNewer refuses to overwrite configuration data that were put in force after the
 // backup. The error is a *Failure that needs a decision.
-func (u *upgrade) keepsNewer(ctx context.Context, d *device.Device) error {
+func (u *upgrade) refuseToOverwriteNewer(ctx context.Context, d *device.Device) error {
 	was := u.record.Config
 	commanded := u.record.task(mib.OperationKindRecoverConfig) != nil || u.record.task(mib.OperationKindConvertConfig) != nil
 	if was == nil || u.overwrite || commanded || !was.replacedBy(configState(d)) {

@@ -66,8 +66,8 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	if err != nil {
 		return nil, err
 	}
-	if u.brokeOff(task, done, r) {
-		u.noteBrokeOff(watch, done)
+	if u.lostItsServer(task, done, r) {
+		u.noteServerLost(watch, done)
 		u.record.forget(r.Kind)
 		release()
 		return u.perform(ctx, command, watch, limit, r)
@@ -119,7 +119,7 @@ func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Reques
 		if task.Done {
 			return &device.Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
 		}
-		op, err := u.takeUp(ctx, watch, task, *r)
+		op, err := u.adopt(ctx, watch, task, *r)
 		if op != nil || err != nil {
 			return op, err
 		}
@@ -133,10 +133,10 @@ func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Reques
 	return u.plan.Client.Start(ctx, *r)
 }
 
-// takeUp finds out what became of a command of an earlier run. No operation
+// adopt finds out what became of a command of an earlier run. No operation
 // means that it has to be started again: it had broken off because files
 // were served by that run.
-func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r device.Request) (*device.Operation, error) {
+func (u *upgrade) adopt(ctx context.Context, watch Step, task *Task, r device.Request) (*device.Operation, error) {
 	op, err := u.plan.Client.FindOperation(ctx, r.ID, r.Owner)
 	if errors.Is(err, device.ErrUnknownOperation) {
 		task.earlier = false
@@ -146,7 +146,7 @@ func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r device.R
 		return nil, err
 	}
 	switch {
-	case u.brokeOff(task, op, r):
+	case u.lostItsServer(task, op, r):
 	case u.serverGone(task, r) && !op.Final() && needsServer(op):
 		task.Abandoned = true
 		if err := u.save(); err != nil {
@@ -162,7 +162,7 @@ func (u *upgrade) takeUp(ctx context.Context, watch Step, task *Task, r device.R
 	default:
 		return op, nil
 	}
-	u.noteBrokeOff(watch, op)
+	u.noteServerLost(watch, op)
 	return nil, nil
 }
 
@@ -173,14 +173,14 @@ func (u *upgrade) serverGone(task *Task, r device.Request) bool {
 	return shortLived && task.earlier && r.Server != nil
 }
 
-// brokeOff reports whether an operation failed because its file server has gone.
-func (u *upgrade) brokeOff(task *Task, op *device.Operation, r device.Request) bool {
+// lostItsServer reports whether an operation failed because its file server has gone.
+func (u *upgrade) lostItsServer(task *Task, op *device.Operation, r device.Request) bool {
 	// What succeeded was too late to be aborted.
 	return u.serverGone(task, r) && op.Final() && op.State != mib.OperationStateSucceeded &&
 		(task.Abandoned || op.State == mib.OperationStateFailed && transferFailed(op.Cause))
 }
 
-func (u *upgrade) noteBrokeOff(watch Step, op *device.Operation) {
+func (u *upgrade) noteServerLost(watch Step, op *device.Operation) {
 	u.note(watch, fmt.Sprintf("operation %d (%s) ended when its file server went away; it is started again", op.ID, op.Kind))
 }
 
@@ -243,33 +243,12 @@ func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error 
 	return err
 }
 
-// ask tells of a failure and has the operator decide.
-func (u *upgrade) ask(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
-	if ctx.Err() == nil {
-		u.fail(step, err)
+// takePlace waits for a place at the file server before a device is commanded to use
+// it. The place is given back when progress shows that the device is done with it.
+func (u *upgrade) takePlace(ctx context.Context, watch Step, r device.Request) (release func(), err error) {
+	s, ok := u.session.(files.Placed)
+	if !ok || r.Server == nil {
+		return func() {}, nil
 	}
-	return u.decide(ctx, step, attempt, err, choices...)
-}
-
-// decide has the operator choose how to go on. Errors that no decision can
-// change, and the decision to give up, come back as an error.
-func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
-	var failure *Failure
-	if ctx.Err() != nil || !errors.As(err, &failure) {
-		return Answer{}, err
-	}
-	answer, askErr := u.operator.Ask(ctx, Question{
-		Device: u.device.ID, Step: step, Failure: err, Advice: failure.Advice, Attempt: attempt, Choices: append(choices, GiveUp),
-	})
-	if askErr != nil {
-		return Answer{}, errors.Join(err, askErr)
-	}
-	if answer.Choice == GiveUp {
-		if failure.Software {
-			return Answer{}, err // resumed later, it is asked again
-		}
-		// Resumed later, the step is done again.
-		return Answer{}, errors.Join(err, u.startNewAttempt(err))
-	}
-	return answer, nil
+	return s.TakePlace(ctx, func() { u.note(watch, "waits for a place at the file server: others are being served") })
 }

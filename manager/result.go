@@ -8,25 +8,6 @@ import (
 	"example.com/iad/mib"
 )
 
-// UpdateKind says what an Update tells.
-type UpdateKind string
-
-// Update tells an Observer what happens.
-type Update struct {
-	Kind      UpdateKind
-	Time      time.Time
-	Device    string // iadUpgDeviceId
-	Step      Step
-	Text      string
-	Operation *device.Operation
-	Backup    []files.BackupFile
-	Failure   error
-}
-
-// Observer is told what happens, in order, by the goroutine that runs
-// Upgrade; it should not block. Nil: nobody is told.
-type Observer func(Update)
-
 // StepResult sums up one operation of the procedure.
 type StepResult struct {
 	Step    Step

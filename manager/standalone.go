@@ -128,7 +128,7 @@ func runStandalone(ctx context.Context, plan Plan, operator Operator, observe Ob
 	}
 	defer u.close()
 	err = do(u, ctx)
-	last, cancel := afterwards(ctx)
+	last, cancel := cleanupContext(ctx)
 	defer cancel()
 	return u.summary(last), err
 }

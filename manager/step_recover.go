@@ -11,65 +11,76 @@ import (
 	"example.com/iad/mib"
 )
 
-// recover is steps 170 to 190: give the configuration data back, modified if
-// the new software uses another format, until that succeeds or the operator
-// ends; then accept software that waits for the manager's word. After a
-// failure of data that were modified the way leads back to the modification.
+// recover is steps 170 to 190: give the configuration data back, modified if the new
+// software uses another format, then confirm software that waits for the manager. After
+// a failure, repeatRecovery decides whether step 170 is repeated.
 func (u *upgrade) recover(ctx context.Context) error {
 	u.failure = nil
-	again := false // modify even what was modified already
-	for attempt := 1; ; attempt++ {
-		err := u.recoverOnce(ctx, again)
+	repeat, modify := true, false
+	for attempt := 1; repeat; attempt++ {
+		err := u.recoverOnce(ctx, modify)
 		if err == nil {
 			return u.confirm(ctx)
 		}
-		if u.newer {
-			if done, err := u.askNewer(ctx, attempt, err); done || err != nil {
-				return err
-			}
-			continue
-		}
-		if u.offered != "" {
-			if done, err := u.askLast(ctx, attempt, err); done || err != nil {
-				return err
-			}
-			continue
-		}
-		unmodified := u.unmodified
-		u.unmodified = nil
-		choices := []Choice{Retry}
-		if unmodified != nil {
-			choices = []Choice{UseAsIs}
-		}
-		if u.canModify() {
-			choices = append(choices, Modify)
-		}
-		if u.plan.Image != nil && !u.beganInRescue() {
-			choices = append(choices, RestoreOld)
-		}
-		answer, askErr := u.ask(ctx, StepRecoverJudge, attempt, err, choices...)
-		if askErr != nil {
-			return askErr
-		}
-		again = answer.Choice == Modify || answer.Choice == Retry && u.record.Modified != nil && badData(err)
-		if saveErr := u.startNewAttempt(err); saveErr != nil {
-			return saveErr
-		}
-		if answer.Choice == UseAsIs {
-			if err := u.useUnmodified(unmodified); err != nil {
-				return err
-			}
-		}
-		if answer.Choice == RestoreOld {
-			if err := u.restoreOld(ctx); err != nil {
-				return err
-			}
-			if err := u.enter(StageUpdate); err != nil { // resumed later, it begins with 130
-				return err
-			}
-			return fmt.Errorf("%s is back on %s, and %s was given up: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), err)
+		if repeat, modify, err = u.repeatRecovery(ctx, attempt, err, modify); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// repeatRecovery has the operator decide, after a failure, whether step 170 is repeated,
+// and whether the configuration data are modified again before. modified: they were just
+// now. An error ends the procedure.
+func (u *upgrade) repeatRecovery(ctx context.Context, attempt int, failed error, modified bool) (repeat, modify bool, err error) {
+	switch {
+	case u.newer:
+		done, err := u.askNewer(ctx, attempt, failed)
+		return !done, modified, err
+	case u.offeredBackup != "":
+		done, err := u.askLast(ctx, attempt, failed)
+		return !done, modified, err
+	}
+	unmodified := u.unmodified
+	u.unmodified = nil
+	choices := []Choice{Retry}
+	if unmodified != nil {
+		choices = []Choice{UseAsIs}
+	}
+	if u.canModify() {
+		choices = append(choices, Modify)
+	}
+	if u.plan.Image != nil && !u.beganInRescue() {
+		choices = append(choices, RestoreOld)
+	}
+	answer, err := u.ask(ctx, StepRecoverJudge, attempt, failed, choices...)
+	if err != nil {
+		return false, false, err
+	}
+	// Data that were modified and turned out wrong are modified again.
+	modify = answer.Choice == Modify || answer.Choice == Retry && u.record.Modified != nil && badData(failed)
+	if err := u.startNewAttempt(failed); err != nil {
+		return false, false, err
+	}
+	switch answer.Choice {
+	case UseAsIs:
+		err = u.useUnmodified(unmodified)
+	case RestoreOld:
+		err = u.giveUpNewSoftware(ctx, failed)
+	}
+	return err == nil, modify, err
+}
+
+// giveUpNewSoftware goes back to the old software, step 160, after its configuration data
+// could not be recovered with the new one. It always returns an error.
+func (u *upgrade) giveUpNewSoftware(ctx context.Context, failed error) error {
+	if err := u.restoreOld(ctx); err != nil {
+		return err
+	}
+	if err := u.enter(StageUpdate); err != nil { // resumed later, it starts with 130
+		return err
+	}
+	return fmt.Errorf("%s is back on %s, and %s was given up: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), failed)
 }
 
 // badData reports whether configuration data themselves were at fault.
@@ -88,7 +99,7 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 		if d, err = u.judgeSoftware(ctx, StepRecover, mib.OperationKindRecoverConfig); err != nil {
 			return err
 		}
-		if err := u.keepsNewer(ctx, d); err != nil {
+		if err := u.refuseToOverwriteNewer(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -97,7 +108,7 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 			return err
 		}
 	}
-	if !modify && u.inForce(d) {
+	if !modify && u.backupStillInForce(d) {
 		u.note(StepRecover, fmt.Sprintf("the configuration data that were backed up are in force: generation %d", d.Generation))
 		return nil
 	}

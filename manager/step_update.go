@@ -41,8 +41,8 @@ func (u *upgrade) update(ctx context.Context) error {
 		if restoreErr := u.restoreOld(ctx); restoreErr != nil {
 			return fmt.Errorf("%w; and then: %w", err, restoreErr)
 		}
-		if known && u.plan.Again {
-			u.plan.Again = false
+		if known && u.plan.RetryFaulty {
+			u.plan.RetryFaulty = false
 			if err := u.startNewAttempt(nil); err != nil {
 				return err
 			}
@@ -89,14 +89,14 @@ func (u *upgrade) installOrFailed(ctx context.Context) error {
 
 // changeImage goes on with another file.
 func (u *upgrade) changeImage(ctx context.Context, img *files.Image) error {
-	if err := u.suits(img); err != nil {
+	if err := u.checkImageFits(img); err != nil {
 		return err
 	}
 	banks, err := u.plan.Client.Banks(ctx)
 	if err != nil {
 		return err
 	}
-	if err := u.otherContents(img, banks); err != nil {
+	if err := u.refuseOtherContents(img, banks); err != nil {
 		return err
 	}
 	u.plan.Image = img
@@ -109,7 +109,7 @@ func (u *upgrade) install(ctx context.Context) error {
 	if err := u.backUpAgain(ctx); err != nil {
 		return err
 	}
-	bank, err := u.installed(ctx)
+	bank, err := u.bankWithImage(ctx)
 	if err == nil && bank == nil {
 		bank, err = u.download(ctx)
 	}
@@ -144,7 +144,7 @@ func (u *upgrade) download(ctx context.Context) (*device.Bank, error) {
 		return nil, err
 	}
 	u.record.forget(mib.OperationKindDownloadSoftware)
-	if bank, lookErr := u.installed(ctx); lookErr == nil && bank != nil {
+	if bank, lookErr := u.bankWithImage(ctx); lookErr == nil && bank != nil {
 		return bank, nil
 	}
 	return nil, err
@@ -296,7 +296,7 @@ func (u *upgrade) restoreOnce(ctx context.Context) error {
 // check has the device judge the image without changing anything.
 func (u *upgrade) check(ctx context.Context) error {
 	u.begin(StepUpdate, fmt.Sprintf("check %s, changing nothing", u.plan.Image.FileName()))
-	if bank, err := u.installed(ctx); err != nil {
+	if bank, err := u.bankWithImage(ctx); err != nil {
 		return err
 	} else if bank != nil {
 		u.end(StepUpdateJudge, fmt.Sprintf("%s runs already, from this image: an upgrade would not install it again, but see to the configuration data", bank))

@@ -28,7 +28,7 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	if err := u.bind(ctx); err != nil {
 		return u.result, err
 	}
-	if u.unchanged(plan.Journal) {
+	if u.nothingToDo(plan.Journal) {
 		return u.summary(ctx), nil
 	}
 	if u.device.Rescue() {
@@ -42,10 +42,10 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	} else {
 		err = u.stages(ctx)
 	}
-	last, cancel := afterwards(ctx)
+	last, cancel := cleanupContext(ctx)
 	defer cancel()
 	u.restorePace(last)
-	u.ended(ctx, err)
+	u.recordEnd(ctx, err)
 	return u.summary(last), err
 }
 
@@ -95,8 +95,8 @@ type upgrade struct {
 	// newer: configuration data newer than the backup are in force; overwrite: the
 	// operator gives the backup back all the same.
 	newer, overwrite bool
-	// offered is the last backup with data, while the operator is asked about it.
-	offered string
+	// offeredBackup is the last backup with data, while the operator is asked about it.
+	offeredBackup string
 	// replaced: an upgrade is resumed with another image than it began with.
 	replaced bool
 	// banks are as found at the beginning.
@@ -134,7 +134,7 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 		return nil, err
 	}
 	if plan.Image != nil {
-		if err := u.suits(plan.Image); err != nil {
+		if err := u.checkImageFits(plan.Image); err != nil {
 			return nil, err
 		}
 		if err := u.identify(ctx); err != nil {
@@ -163,8 +163,8 @@ func (u *upgrade) close() {
 	}
 }
 
-// suits tells why an image cannot be meant for the device.
-func (u *upgrade) suits(img *files.Image) error {
+// checkImageFits refuses an image that cannot be meant for the device.
+func (u *upgrade) checkImageFits(img *files.Image) error {
 	d := u.device
 	switch {
 	case !img.Fits(d.Model) && !img.Fits(d.Hardware):
@@ -266,9 +266,9 @@ func (u *upgrade) startNewAttempt(failed error) error {
 	return u.save()
 }
 
-// afterwards is a context for what is put in order at the end, also when ctx
+// cleanupContext is a context for what is put in order at the end, also when ctx
 // has ended.
-func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Err() == nil {
 		return context.WithCancel(ctx)
 	}
@@ -282,9 +282,9 @@ func (u *upgrade) save() error {
 	return u.plan.Journal.Save(u.record)
 }
 
-// ended records that a run came to its own end, by success or by a decision to give
+// recordEnd records that a run came to its own end, by success or by a decision to give
 // up, and was not interrupted.
-func (u *upgrade) ended(ctx context.Context, err error) {
+func (u *upgrade) recordEnd(ctx context.Context, err error) {
 	if u.plan.CheckOnly || err != nil && ctx.Err() != nil {
 		return
 	}

@@ -278,7 +278,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Rep
 	defer client.Close()
 	retryLine := r.retryLine
 	insists := r.flags.Changed("retries") // and not only when it was begun
-	again := insists || r.flags.Changed("verify-with")
+	retryFaulty := insists || r.flags.Changed("verify-with")
 	dev, err := r.find(ctx, client, reporter)
 	if err != nil {
 		return err
@@ -312,7 +312,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Rep
 	plan := manager.Plan{
 		Client: client, Listener: r.listener, Files: list, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
-		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, Again: again, Log: r.log, Pace: r.pace,
+		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, RetryFaulty: retryFaulty, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(reporter), ModifyFirst: r.edit || r.convertWith != "",
 		Options: r.kept(), OtherDevice: r.otherDevice, Target: r.settings.configured(target),
 	}

@@ -1,0 +1,141 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"example.com/iad/internal/clock"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// Choice is what an operator can decide after a failure.
+type Choice int
+
+// Choices.
+const (
+	// GiveUp ends the procedure; the device keeps what it runs.
+	GiveUp Choice = iota
+	// Retry does the failed step again.
+	Retry
+	// OtherFile does step 130 again with another image.
+	OtherFile
+	// RestoreOld goes back to the old software and ends.
+	RestoreOld
+	// Modify has the configuration data modified, then step 170 done again.
+	Modify
+	// KeepNewer leaves configuration data that are newer than the backup in force
+	// and ends.
+	KeepNewer
+	// GiveLast gives the last backup with data to a device on its defaults.
+	GiveLast
+	// KeepDefaults leaves a device on the defaults of its software, and ends.
+	KeepDefaults
+	// Overwrite gives the backup back over newer configuration data.
+	Overwrite
+	// UseAsIs gives the device data that were to be modified and were not.
+	UseAsIs
+)
+
+// Question asks how to go on after a failure.
+type Question struct {
+	Device  string
+	Step    Step
+	Failure error
+	Advice  mib.RetryAdvice
+	Attempt int // how many times the step was tried
+	Choices []Choice
+}
+
+// Answer is an operator's decision.
+type Answer struct {
+	Choice Choice
+	Image  *files.Image // with OtherFile
+}
+
+// Operator decides after failures. An error ends the procedure.
+type Operator interface {
+	Ask(ctx context.Context, q Question) (Answer, error)
+}
+
+// Automatic is an operator that follows the device's advice: it retries what
+// may work again, a number of times, and gives up everything else.
+type Automatic struct {
+	// Retries of each step; 0: none.
+	Retries int
+	// RetrySoftware retries also where the software itself is at fault: as a rule it
+	// would fail again.
+	RetrySoftware bool
+	// Pause before a retry for which the advice is retryLater; 0: 10 s.
+	Pause time.Duration
+	// Clock tells the time; nil: the system's.
+	Clock clock.Clock
+}
+
+var _ Operator = Automatic{}
+
+// Ask implements Operator.
+func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
+	if q.Attempt > a.Retries || !slices.Contains(q.Choices, Retry) {
+		return Answer{Choice: GiveUp}, nil
+	}
+	advice := q.Advice
+	var f *Failure
+	if errors.As(q.Failure, &f) && (f.Decision || softwareFailed(f)) && !(softwareFailed(f) && a.RetrySoftware) {
+		return Answer{Choice: GiveUp}, nil
+	}
+	if advice == mib.RetryAdviceRestoreFirst && q.Step == StepRestore {
+		advice = mib.RetryAdviceRetryNow // it was restored: figure 1 goes on with 130
+	}
+	switch advice {
+	case mib.RetryAdviceRetryNow:
+		return Answer{Choice: Retry}, nil
+	case mib.RetryAdviceRetryLater, mib.RetryAdviceNotApplicable:
+		setDefault(&a.Pause, 10*time.Second)
+		if a.Clock == nil {
+			a.Clock = clock.System{}
+		}
+		timer := a.Clock.NewTimer(a.Pause)
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+			return Answer{Choice: Retry}, nil
+		case <-ctx.Done():
+			return Answer{}, ctx.Err()
+		}
+	}
+	return Answer{Choice: GiveUp}, nil
+}
+
+// ask tells of a failure and has the operator decide.
+func (u *upgrade) ask(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
+	if ctx.Err() == nil {
+		u.fail(step, err)
+	}
+	return u.decide(ctx, step, attempt, err, choices...)
+}
+
+// decide has the operator choose how to go on. Errors that no decision can
+// change, and the decision to give up, come back as an error.
+func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
+	var failure *Failure
+	if ctx.Err() != nil || !errors.As(err, &failure) {
+		return Answer{}, err
+	}
+	answer, askErr := u.operator.Ask(ctx, Question{
+		Device: u.device.ID, Step: step, Failure: err, Advice: failure.Advice, Attempt: attempt, Choices: append(choices, GiveUp),
+	})
+	if askErr != nil {
+		return Answer{}, errors.Join(err, askErr)
+	}
+	if answer.Choice == GiveUp {
+		if failure.Software {
+			return Answer{}, err // resumed later, it is asked again
+		}
+		// Resumed later, the step is done again.
+		return Answer{}, errors.Join(err, u.startNewAttempt(err))
+	}
+	return answer, nil
+}

@@ -1,0 +1,171 @@
+package manager
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// identify finds out which software the device has at the beginning, and
+// refuses what could end with other software than was meant.
+func (u *upgrade) identify(ctx context.Context) error {
+	banks, err := u.plan.Client.Banks(ctx)
+	if err != nil {
+		return err
+	}
+	u.banks = banks
+	if b := running(banks); u.replaced && b != nil {
+		u.record.OldDigest = b.Digest
+	}
+	if u.plan.Resume {
+		if err := u.checkUnchangedSince(banks); err != nil {
+			return err
+		}
+		if u.record.Stage == StageDone && !u.stillDone() {
+			u.note(0, fmt.Sprintf("the upgrade was finished, and is done once more: %s runs, with generation %d of the configuration data", running(banks), u.device.Generation))
+			u.plan.Resume, u.record = false, u.newRecord()
+			u.result = Result{Device: u.device.ID, OldVersion: u.device.Version}
+		}
+	}
+	if b := running(banks); b != nil && !u.plan.Resume {
+		u.record.OldDigest = b.Digest
+	}
+	return u.refuseOtherContents(u.plan.Image, banks)
+}
+
+func running(banks [2]device.Bank) *device.Bank {
+	for i := range banks {
+		if banks[i].Running {
+			return &banks[i]
+		}
+	}
+	return nil
+}
+
+// refuseOtherContents refuses an image of which the device has the version but not
+// the contents: asked for the version it would say that it has that already.
+func (u *upgrade) refuseOtherContents(img *files.Image, banks [2]device.Bank) error {
+	if b := running(banks); u.plan.Force || b != nil && cameFrom(b, img) {
+		return nil
+	}
+	for _, b := range banks {
+		alreadyInBank := b.Running || b.State == mib.BankStateReady || b.State == mib.BankStateGood
+		if alreadyInBank && b.Version == img.Version() && !b.Holds(img.Version(), img.ManifestDigest) {
+			return &device.RefusalError{Device: u.device.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseAlreadyInstalled,
+				Text: fmt.Sprintf("another %s, with other contents, is in bank %d: its manifest has the SHA-256 %x, that of %s has %x",
+					b.Version, b.Number, b.Digest, img.FileName(), img.ManifestDigest)}
+		}
+	}
+	return nil
+}
+
+// judgeContents is the part of the judgement that a version cannot tell: whether
+// what runs came from this image.
+func (u *upgrade) judgeContents(ctx context.Context, d *device.Device, step Step, kind mib.OperationKind) error {
+	banks, err := u.plan.Client.Banks(ctx)
+	if err != nil {
+		return u.asFailure(step, kind, err)
+	}
+	img := u.plan.Image
+	if b := running(banks); b != nil && !b.Holds(img.Version(), img.ManifestDigest) {
+		return &Failure{Device: d.ID, Step: step, Kind: kind,
+			Cause: mib.FailCauseVersionMismatch, Advice: mib.RetryAdviceFixFirst,
+			Text: fmt.Sprintf("another %s runs: its manifest has the SHA-256 %x, that of %s has %x",
+				b.Version, b.Digest, img.FileName(), img.ManifestDigest)}
+	}
+	return nil
+}
+
+// checkUnchangedSince refuses to continue an upgrade if the device runs other
+// software than the upgrade had left there, for example because somebody took
+// the old software back since: what the journal has next would harm it.
+func (u *upgrade) checkUnchangedSince(banks [2]device.Bank) error {
+	b := running(banks)
+	if b == nil {
+		return nil // the verdict on each step tells
+	}
+	before := b.Holds(u.record.OldVersion, u.record.OldDigest)
+	after := b.Holds(u.plan.Image.Version(), u.plan.Image.ManifestDigest)
+	switch {
+	case before && !u.finished(StageUpdate), after && u.record.Stage != StageBackup:
+		return nil
+	}
+	want := u.plan.Image.Version()
+	if !u.finished(StageUpdate) {
+		want = u.record.OldVersion
+	}
+	return fmt.Errorf("%s runs %s, and the interrupted upgrade (stage %s) had left it with %s: it was changed since. "+
+		"Nothing was done; see iadms status, or start a new upgrade without --resume", u.device.ID, b.Version, u.record.Stage, SoftwareText(want))
+}
+
+// cameFrom reports whether the bank holds the software of this very image. A digest that the
+// device does not show is not taken for equal.
+func cameFrom(b *device.Bank, img *files.Image) bool {
+	return b.Version == img.Version() && len(b.Digest) > 0 && bytes.Equal(b.Digest, img.ManifestDigest)
+}
+
+// nothingToDo reports whether an upgrade, also one that is resumed, would change
+// nothing: the software of the image runs and is good, with configuration data in force, and no upgrade of the device is unfinished.
+func (u *upgrade) nothingToDo(journal *Journal) bool {
+	b := running(u.banks)
+	switch {
+	case u.plan.Force, b == nil || !cameFrom(b, u.plan.Image), b.State != mib.BankStateGood, !b.Next:
+		return false
+	case u.device.Generation == 0, u.device.ResetRequired:
+		return false
+	}
+	if journal != nil {
+		r, err := journal.Load()
+		if !errors.Is(err, ErrNoRecord) && (err != nil || r.Stage != StageDone) {
+			return false
+		}
+	}
+	u.result = Result{Device: u.device.ID, OldVersion: u.device.Version, Unchanged: true}
+	u.note(0, fmt.Sprintf("unchanged: %s runs already, from this image", b))
+	return true
+}
+
+// stillDone reports whether the device still has what a finished upgrade gave it.
+func (u *upgrade) stillDone() bool {
+	b := running(u.banks)
+	return u.device.Generation != 0 && b != nil && b.State == mib.BankStateGood
+}
+
+// bankWithImage returns the bank with the software of the image if that runs and starts next:
+// to install it once more would fail. Nil if it has to be, or was, installed.
+func (u *upgrade) bankWithImage(ctx context.Context) (*device.Bank, error) {
+	if u.plan.Force || u.record.task(mib.OperationKindDownloadSoftware) != nil {
+		return nil, nil
+	}
+	banks, err := u.plan.Client.Banks(ctx)
+	if err != nil {
+		return nil, u.asFailure(StepUpdate, mib.OperationKindDownloadSoftware, err)
+	}
+	b := running(banks)
+	if b == nil || !b.Next || !cameFrom(b, u.plan.Image) || b.State != mib.BankStateGood && b.State != mib.BankStateTrial {
+		return nil, nil
+	}
+	return b, nil
+}
+
+// backupStillInForce reports whether the data of the backup never went out of force, because no
+// software was installed.
+func (u *upgrade) backupStillInForce(d *device.Device) bool {
+	return u.ranAlready && u.record.Config != nil && u.record.Config.equal(configState(d)) && !u.otherFormat(d) &&
+		u.record.Modified == nil && u.record.task(mib.OperationKindRecoverConfig) == nil
+}
+
+// Runs reports whether the software of an image is what runs on the device.
+func Runs(ctx context.Context, c *device.Client, img *files.Image) (bool, error) {
+	banks, err := c.Banks(ctx)
+	if err != nil {
+		return false, err
+	}
+	b := running(banks)
+	return b != nil && cameFrom(b, img), nil
+}
