@@ -259,13 +259,13 @@ func (b *Banks) checkSpace(n int, h *head) error {
 		need += clusters(p.Size)
 	}
 	if need > free+used {
-		return refuse(mib.FailCauseStorageFull, "the software takes %d octets, the bank has %d once it is erased", need, free+used)
+		return refuse(mib.FailCauseStorageFull, "%d octets needed, %d free once erased", need, free+used)
 	}
 	if b.opt.Reserve == nil {
 		return nil
 	}
 	if kept := b.opt.Reserve(n); kept > 0 && need > free+used-kept {
-		return refuse(mib.FailCauseStorageFull, "the software takes %d octets; once erased, the bank has %d, of which configuration data need %d", need, free+used, kept)
+		return refuse(mib.FailCauseStorageFull, "%d octets needed, %d free once erased; configuration data need %d of these", need, free+used, kept)
 	}
 	return nil
 }

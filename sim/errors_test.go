@@ -374,6 +374,9 @@ func TestNothingErasedInVain(t *testing.T) {
 			if err != nil || op.Cause != test.want {
 				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, test.want)
 			}
+			if strings.HasSuffix(op.Text, "…") {
+				t.Errorf("cut before its end: %s", op.Text)
+			}
 			for _, o := range m.Ops() {
 				if strings.HasPrefix(o.Part, "bank") && o.Path != "probe.tmp" {
 					t.Errorf("%s", o)

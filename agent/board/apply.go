@@ -33,7 +33,7 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 			code = mib.FailCauseStorageFull
 		}
 		return false, notHandedOver{&procedure.Failure{Code: code,
-			Text: fmt.Sprintf("files could not be handed to the software, which keeps those from before: %v", err)}}
+			Text: fmt.Sprintf("files could not be handed to the software, which keeps those from before: %v", withoutPath(err))}}
 	}
 	if p.ApplyProgram == "" {
 		return false, nil
@@ -44,6 +44,16 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 		return true, nil
 	}
 	return false, err
+}
+
+// withoutPath is err without the directories of its file: a text of the MIB has no room
+// for them and the reason.
+func withoutPath(err error) error {
+	var pathError *os.PathError
+	if errors.As(err, &pathError) {
+		return fmt.Errorf("%s: %w", filepath.Base(pathError.Path), pathError.Err)
+	}
+	return err
 }
 
 // notHandedOver is an error that wraps agent.ErrNotHandedOver.
