@@ -49,7 +49,7 @@ func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer
 		u.begin(StepRecover, "convert the configuration data on the device")
 		_, err := u.perform(ctx, StepRecover, StepRecoverWatch, u.plan.Limits.Recover, device.Request{Kind: mib.OperationKindConvertConfig})
 		var refused *Failure
-		if errors.As(err, &refused) && refused.Refused && refused.Cause == mib.FailCausePreconditionMissing && u.device.Generation != 0 {
+		if errors.As(err, &refused) && refused.Refused && refused.Cause == mib.FailCausePreconditionMissing && u.device.Generation != 0 && !u.device.Rescue() {
 			u.result.Unchanged = true // data are in force, and the device holds none in another format
 			return nil
 		}

@@ -68,6 +68,9 @@ func TestRescue(t *testing.T) {
 	if out, code := l.plainly("rollback", l.address, "--notifications", "none"); code != exitRefused || !strings.Contains(out, "rescue mode") {
 		t.Errorf("rollback: exit status %d\n%s", code, out)
 	}
+	if out, code := l.plainly("convert", l.address, "--notifications", "none"); code != exitRefused || !strings.Contains(out, "rescue mode") {
+		t.Errorf("convert: %d %s", code, out)
+	}
 	out, code := upgrade("--image", l.image("3.0.0-broken", 1))
 	if code != exitDecision || !strings.Contains(out, "no dial tone") || !strings.Contains(out, "has no usable software: rescue mode (before: none (rescue mode))") ||
 		!strings.Contains(out, "there is no old software to go back to") || strings.Contains(out, "refuses") || strings.Contains(out, "rollback") || strings.Contains(out, "old software runs") {
