@@ -13,6 +13,7 @@
 # make memory     peak memory of iad while it downloads
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
+# make man        manual pages of iad, iadms and iadsim, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
 # make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
 # make clean
 
@@ -21,7 +22,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test test32 cover check cross bench fuzz crash fleet kill memory peers licenses clean
+.PHONY: build demo test test32 cover check cross bench fuzz crash fleet kill memory peers man licenses clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -69,6 +70,11 @@ memory: build
 
 fleet: build
 	IADMS_FLEET="10 100" IADSIM_BINARY="$$PWD/bin/iadsim" IADMS_BINARY="$$PWD/bin/iadms" go test -count=1 -v -run TestFleet ./cmd/iadms/command
+
+man: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+man:
+	rm -rf bin/man && mkdir -p bin/man
+	IAD_MAN=$(CURDIR)/bin/man go test -count=1 -run TestManPages ./cmd/iad ./cmd/iadms/command ./cmd/iadsim
 
 licenses:
 	.ci/licenses
