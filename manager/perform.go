@@ -18,7 +18,7 @@ import (
 // success is a *Failure. What an earlier run of the procedure commanded in
 // the same attempt is taken up, not commanded again.
 func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r device.Request) (*device.Operation, error) {
-	release, err := u.takePlace(ctx, watch, r)
+	release, err := u.takeSlot(ctx, watch, r)
 	if err != nil {
 		return nil, err
 	}
@@ -243,12 +243,12 @@ func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error 
 	return err
 }
 
-// takePlace waits for a place at the file server before a device is commanded to use
-// it. The place is given back when progress shows that the device is done with it.
-func (u *upgrade) takePlace(ctx context.Context, watch Step, r device.Request) (release func(), err error) {
-	s, ok := u.session.(files.Placed)
+// takeSlot waits for a slot of the file server before a device is commanded to use
+// it. The slot is given back when progress shows that the device is done with it.
+func (u *upgrade) takeSlot(ctx context.Context, watch Step, r device.Request) (release func(), err error) {
+	s, ok := u.session.(files.SlotTaker)
 	if !ok || r.Server == nil {
 		return func() {}, nil
 	}
-	return s.TakePlace(ctx, func() { u.note(watch, "waits for a place at the file server: others are being served") })
+	return s.TakeSlot(ctx, func() { u.note(watch, "waiting for the file server: it serves other devices") })
 }

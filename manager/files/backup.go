@@ -1,8 +1,22 @@
 package files
 
 import (
+	"bytes"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -30,4 +44,300 @@ var ErrNoDigest = errors.New("the file server does not tell digests")
 var ConfigKinds = []mib.FileType{
 	mib.FileTypeUserData, mib.FileTypePortData, mib.FileTypeProtocolParams,
 	mib.FileTypeDefaultParams, mib.FileTypeOtherData,
+}
+
+// completeMark is a file in the folder of a backup that was judged good, in the form
+// that sha256sum -c reads. No name from the network is hidden.
+const completeMark = ".complete"
+
+func markComplete(store afero.Fs, folder string, files []BackupFile) error {
+	var list []byte
+	for _, f := range files {
+		digest := f.ServerDigest
+		if len(digest) == 0 { // not compared: what the device says it sent
+			digest = f.DeviceDigest
+		}
+		list = fmt.Appendf(list, "%x  %s\n", digest, f.Name)
+	}
+	if err := durable.ReplaceFile(store, path.Join(folder, completeMark), list, 0o600); err != nil {
+		return fmt.Errorf("backup %s: %w", folder, err)
+	}
+	return nil
+}
+
+// maxMark bounds the size of a completeMark in bytes.
+const maxMark = 64 << 10
+
+// readMark returns what the backup in a folder consists of: digests by file name. A
+// folder without a mark is an error wrapping fs.ErrNotExist.
+func readMark(files afero.Fs, folder string) (map[string][]byte, error) {
+	name := path.Join(folder, completeMark)
+	f, err := files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxMark+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	digests := make(map[string][]byte)
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimRight(line, "\r\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		text, file, ok := strings.Cut(line, "  ")
+		digest, err := hex.DecodeString(text)
+		if !ok || err != nil || len(digest) != 0 && len(digest) != 32 || file != path.Base(file) || file == "." || file == ".." || digests[file] != nil {
+			return nil, fmt.Errorf("%s is damaged at %.80q", name, line)
+		}
+		digests[file] = digest
+	}
+	if len(digests) == 0 || len(data) > maxMark {
+		return nil, fmt.Errorf("%s is damaged: it does not list the files of a backup", name)
+	}
+	return digests, nil
+}
+
+// Backups lists the folders with backups of a device in the files of
+// [Servers], the oldest first.
+func Backups(files afero.Fs, deviceID string) ([]string, error) {
+	home := path.Join("backup", device.FolderName(deviceID))
+	list, err := afero.ReadDir(files, home)
+	if err != nil {
+		return nil, fmt.Errorf("no backups of %s: %w", deviceID, err)
+	}
+	var folders []string
+	for _, info := range list {
+		if info.IsDir() && !strings.HasPrefix(info.Name(), ".") && !strings.Contains(info.Name(), ModifiedMark) {
+			folders = append(folders, path.Join(home, info.Name()))
+		}
+	}
+	slices.Sort(folders)
+	return folders, nil
+}
+
+// Complete reports whether a backup was judged good when it was made (step 120); another
+// may lack files.
+func Complete(files afero.Fs, folder string) bool {
+	exists, err := afero.Exists(files, path.Join(folder, completeMark))
+	return err == nil && exists
+}
+
+// HoldsData reports whether a backup has more in it than the first lines of files: one made
+// of a device on its defaults by an earlier version of this program may not.
+func HoldsData(files afero.Fs, folder string) bool {
+	list, err := afero.ReadDir(files, folder)
+	if err != nil {
+		return false
+	}
+	for _, info := range list {
+		if !strings.HasSuffix(info.Name(), ".cfg") || strings.HasPrefix(info.Name(), ".") || !info.Mode().IsRegular() {
+			continue
+		}
+		data, err := ReadAll(files, path.Join(folder, info.Name()))
+		if errors.Is(err, errTooLarge) {
+			return true
+		}
+		_, body, _ := bytes.Cut(data, []byte("\n"))
+		if err == nil && len(bytes.TrimSpace(body)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// ReadBackup describes the files of a backup: kind and format from their first lines,
+// size and digest from their contents. Of a complete backup it takes the files that were
+// judged good when it was made, and refuses the whole set if one of them is missing or
+// has changed. A folder without the mark of a complete backup, such as an edited copy, has
+// to hold every kind that the backup beside it has: with fewer the device would run on
+// a mixture of old and new data.
+func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
+	list, err := afero.ReadDir(files, folder)
+	if err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	digests, err := readMark(files, folder)
+	complete := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	var backup []BackupFile
+	for _, info := range list {
+		name := info.Name()
+		_, listed := digests[name]
+		if complete && !listed || !complete && (!strings.HasSuffix(name, ".cfg") || strings.HasPrefix(name, ".")) || !info.Mode().IsRegular() {
+			continue
+		}
+		file, err := describeFile(files, path.Join(folder, name))
+		if err != nil {
+			return nil, err
+		}
+		if want := digests[name]; len(want) > 0 && !bytes.Equal(want, file.ServerDigest) {
+			return nil, fmt.Errorf("backup: %s has changed since the backup was made: its SHA-256 is %x, not %x; "+
+				"choose another backup or, if you edited it, remove %s and name the folder",
+				path.Join(folder, name), file.ServerDigest, want, path.Join(folder, completeMark))
+		}
+		if slices.ContainsFunc(backup, func(f BackupFile) bool { return f.Kind == file.Kind }) {
+			return nil, fmt.Errorf("backup: %s holds more than one file of kind %s", folder, file.Kind)
+		}
+		delete(digests, name)
+		backup = append(backup, file)
+	}
+	if missing := slices.Sorted(maps.Keys(digests)); len(missing) > 0 {
+		return nil, fmt.Errorf("backup: %s is missing or not a file; the backup is not complete without it", path.Join(folder, missing[0]))
+	}
+	if len(backup) == 0 {
+		return nil, fmt.Errorf("backup: %s holds no configuration files", folder)
+	}
+	if !complete {
+		if err := hasEveryKind(files, folder, backup); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(backup, func(a, b BackupFile) int { return int(a.Kind) - int(b.Kind) })
+	return backup, nil
+}
+
+// hasEveryKind refuses a folder that is not known to be complete if it lacks kinds that
+// the backup has of which it is a copy: the one with its name if it was modified here,
+// or else the newest complete one beside it.
+func hasEveryKind(files afero.Fs, folder string, backup []BackupFile) error {
+	original, _, modified := strings.Cut(folder, ModifiedMark)
+	if !modified {
+		original = ""
+		list, err := afero.ReadDir(files, path.Dir(folder))
+		if err != nil {
+			return fmt.Errorf("backup: %w", err)
+		}
+		for _, info := range slices.Backward(list) { // by name, which begins with the time
+			if beside := path.Join(path.Dir(folder), info.Name()); info.IsDir() && Complete(files, beside) {
+				original = beside
+				break
+			}
+		}
+	}
+	if original == "" {
+		return nil
+	}
+	digests, err := readMark(files, original)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(digests)) {
+		file, err := describeFile(files, path.Join(original, name))
+		if err != nil {
+			continue // that backup is damaged itself
+		}
+		if !slices.ContainsFunc(backup, func(f BackupFile) bool { return f.Kind == file.Kind }) {
+			return fmt.Errorf("backup: %s has no file of kind %s, which %s has; copy it from there", folder, file.Kind, original)
+		}
+	}
+	return nil
+}
+
+// Unchanged refuses files that are not what they were when they were described.
+func Unchanged(store afero.Fs, folder string, files []BackupFile) error {
+	for _, f := range files {
+		name := path.Join(folder, f.Name)
+		_, digest, err := digestFile(store, name)
+		if err != nil {
+			return fmt.Errorf("backup: %w", err)
+		}
+		if len(f.DeviceDigest) > 0 && !bytes.Equal(digest, f.DeviceDigest) {
+			return fmt.Errorf("backup: %s has changed since the backup was made: its SHA-256 is %x, not %x", name, digest, f.DeviceDigest)
+		}
+	}
+	return nil
+}
+
+func describeFile(files afero.Fs, name string) (BackupFile, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return BackupFile{}, err
+	}
+	head, err := io.ReadAll(io.LimitReader(f, 128))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return BackupFile{}, fmt.Errorf("%s: %w", name, err)
+	}
+	kind, format, err := configHeader(head)
+	if err != nil {
+		return BackupFile{}, fmt.Errorf("%s: %w", name, err)
+	}
+	size, digest, err := digestFile(files, name)
+	return BackupFile{Kind: kind, Name: path.Base(name), Size: size, Format: format, DeviceDigest: digest, ServerDigest: digest}, err
+}
+
+// configHeader reads the first line of a configuration file, "iad-config KIND
+// FORMAT".
+func configHeader(head []byte) (mib.FileType, uint32, error) {
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if bytes.HasPrefix(head, []byte(mark)) { // the device's software would get it too
+			return 0, 0, fmt.Errorf("the file begins with a byte order mark (% x); save it as UTF-8 without one", mark)
+		}
+	}
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	words := strings.Fields(string(line))
+	if len(words) == 3 && words[0] == "iad-config" {
+		format, err := strconv.ParseUint(words[2], 10, 32)
+		for _, kind := range ConfigKinds {
+			if err == nil && words[1] == kind.String() {
+				return kind, uint32(format), nil
+			}
+		}
+	}
+	return 0, 0, fmt.Errorf("the first line is %.60q, not \"iad-config KIND FORMAT\"", line)
+}
+
+// CopyFiles copies the files of a backup into another folder.
+func CopyFiles(files afero.Fs, list []BackupFile, from, to string) error {
+	for _, f := range list {
+		data, err := ReadAll(files, path.Join(from, f.Name))
+		if err == nil {
+			err = durable.ReplaceFile(files, path.Join(to, f.Name), data, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadAll reads a configuration file.
+func ReadAll(files afero.Fs, name string) ([]byte, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(data) > maxConfig {
+		err = fmt.Errorf("%w: %s has more than %d bytes", errTooLarge, name, maxConfig)
+	}
+	return data, errors.Join(err, f.Close())
+}
+
+// SetFormat writes another format into the first line of each configuration
+// file in a folder.
+func SetFormat(files afero.Fs, folder string, format uint32) error {
+	backup, err := ReadBackup(files, folder)
+	if err != nil {
+		return err
+	}
+	for _, f := range backup {
+		name := path.Join(folder, f.Name)
+		data, err := ReadAll(files, name)
+		if err != nil {
+			return err
+		}
+		_, rest, _ := bytes.Cut(data, []byte("\n"))
+		data = append(fmt.Appendf(nil, "iad-config %s %d\n", f.Kind, format), rest...)
+		if err := durable.ReplaceFile(files, name, data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }

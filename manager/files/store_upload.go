@@ -30,15 +30,15 @@ func (a access) uploadFolder(name string) (clean string, final map[string]bool, 
 	}) {
 		return "", nil, fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+clean))
 	}
-	if a.grant == nil && !final[base] || final[beforeSetAside(base)] {
+	if a.grant == nil && !final[base] || final[nameBeforeSetAside(base)] {
 		return "", nil, fmt.Errorf("%w: %.64q", errFileName, base)
 	}
 	return clean, final, nil
 }
 
-// beforeSetAside is the name that a file had before setAside gave it this one; "" if
+// nameBeforeSetAside is the name that a file had before setAside gave it this one; "" if
 // it is not from there.
-func beforeSetAside(base string) string {
+func nameBeforeSetAside(base string) string {
 	i := strings.LastIndexByte(base, '~')
 	if i < 0 || strings.Trim(base[i+1:], "0123456789") != "" {
 		return ""
@@ -53,19 +53,19 @@ func (a access) create(ctx context.Context, name string) (*upload, error) {
 		return nil, err
 	}
 	folder := path.Dir(clean)
-	if err := a.store.room(folder, ""); err != nil {
+	if err := a.store.checkFileCount(folder, ""); err != nil {
 		return nil, err
 	}
 	a.store.mu.Lock()
 	a.store.serial++
 	temp := path.Join(folder, fmt.Sprintf(".%s.%d", path.Base(clean), a.store.serial))
 	a.store.mu.Unlock()
-	u := &upload{access: a, store: a.store, ctx: ctx, temp: temp, name: clean, maxSum: a.store.maxSum(final)}
-	if err := a.store.enter(u); err != nil {
+	u := &upload{access: a, store: a.store, ctx: ctx, temp: temp, name: clean, quota: a.store.quota(final)}
+	if err := a.store.startUpload(u); err != nil {
 		return nil, err
 	}
 	if u.file, err = a.store.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
-		a.store.leave(u)
+		a.store.endUpload(u)
 		return nil, err
 	}
 	return u, nil
@@ -107,7 +107,7 @@ func (a access) resume(ctx context.Context, name string, offset int64) (*upload,
 	if err != nil {
 		return nil, err
 	}
-	if err := u.begin(earlier, offset); err != nil {
+	if err := u.copyStart(earlier, offset); err != nil {
 		u.abandon(err)
 		return nil, err
 	}
@@ -115,8 +115,8 @@ func (a access) resume(ctx context.Context, name string, offset int64) (*upload,
 	return u, nil
 }
 
-// begin copies the first n bytes of a file.
-func (u *upload) begin(name string, n int64) error {
+// copyStart copies the first n bytes of a file.
+func (u *upload) copyStart(name string, n int64) error {
 	f, err := u.store.files.Open(name)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (a access) remove(name string) error {
 	}
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
-	if err := a.stillOpen(clean); err != nil {
+	if err := a.checkOpen(clean); err != nil {
 		return err
 	}
 	if partial := partialName(clean); a.store.exists(partial) {
@@ -170,17 +170,17 @@ func (a access) rename(from, to string) error {
 	if final[path.Base(cleanFrom)] {
 		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrPermission}
 	}
-	return a.place(cleanFrom, cleanTo)
+	return a.giveName(cleanFrom, cleanTo)
 }
 
-// place gives the complete file temp its name. A file that has the name
+// giveName gives the complete file temp its name. A file that has the name
 // already stays if its contents are the same, and else is set aside. Nothing is placed
 // in a folder that was sealed since the upload began.
-func (a access) place(temp, name string) error {
+func (a access) giveName(temp, name string) error {
 	s := a.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := a.stillOpen(name); err != nil {
+	if err := a.checkOpen(name); err != nil {
 		return err
 	}
 	_, err := s.files.Stat(name)
@@ -194,7 +194,7 @@ func (a access) place(temp, name string) error {
 			return durable.Remove(s.files, temp)
 		}
 	}
-	if err := s.room(path.Dir(name), path.Base(temp)); err != nil {
+	if err := s.checkFileCount(path.Dir(name), path.Base(temp)); err != nil {
 		return err
 	}
 	if taken {
@@ -205,9 +205,9 @@ func (a access) place(temp, name string) error {
 	return durable.Rename(s.files, temp, name)
 }
 
-// stillOpen refuses a name in a folder that takes no uploads any more. The store is
+// checkOpen refuses a name in a folder that takes no uploads any more. The store is
 // locked: a folder cannot be sealed between this look and the rename.
-func (a access) stillOpen(name string) error {
+func (a access) checkOpen(name string) error {
 	open := func(g *grant) bool { return g.folder != "" && g.folder == path.Dir(name) }
 	if a.grantedLocked(open) {
 		return nil
@@ -219,7 +219,7 @@ func (a access) stillOpen(name string) error {
 func (a access) extend(temp, name string) error {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
-	if err := a.stillOpen(name); err != nil {
+	if err := a.checkOpen(name); err != nil {
 		return err
 	}
 	return durable.Rename(a.store.files, temp, name)
@@ -246,7 +246,7 @@ type upload struct {
 	size   int64
 	gone   bool // abandoned
 
-	maxSum   int64 // of its folder
+	quota    int64 // of its folder
 	reserved int64 // of that sum, under the store's lock
 
 	extends bool // begins with all of the file that has the name
@@ -272,7 +272,7 @@ func (u *upload) Write(p []byte) (int, error) {
 
 // commit makes the file visible, durably.
 func (u *upload) commit() error {
-	defer u.store.leave(u)
+	defer u.store.endUpload(u)
 	err := u.file.Sync()
 	if cerr := u.file.Close(); err == nil {
 		err = cerr
@@ -281,7 +281,7 @@ func (u *upload) commit() error {
 	case err == nil && u.extends:
 		err = u.access.extend(u.temp, u.name)
 	case err == nil:
-		err = u.access.place(u.temp, u.name)
+		err = u.access.giveName(u.temp, u.name)
 	}
 	if err != nil {
 		return errors.Join(err, u.store.files.Remove(u.temp))
@@ -301,7 +301,7 @@ func (u *upload) abandon(why error) {
 		return
 	}
 	u.gone = true
-	defer u.store.leave(u)
+	defer u.store.endUpload(u)
 	u.store.log.Warn("upload given up", "file", u.name, "bytes", u.size, "err", why)
 	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
 		u.store.log.Warn("temporary file stays", "file", u.temp, "err", err)
@@ -315,7 +315,7 @@ func (u *upload) breakOff(why error) {
 		return
 	}
 	u.gone = true
-	defer u.store.leave(u)
+	defer u.store.endUpload(u)
 	u.store.log.Warn("upload broke off", "file", u.name, "bytes", u.size, "err", why)
 	err := u.file.Sync()
 	if cerr := u.file.Close(); err == nil {

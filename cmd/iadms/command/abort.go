@@ -12,7 +12,7 @@ import (
 )
 
 func newAbort(g *globals) *cobra.Command {
-	return g.onDevice("abort", "Stop the operation that a device carries out", func(cmd *cobra.Command, c *device.Client, r *commandReport) error {
+	return g.acting("abort", "Stop the operation that a device carries out", func(cmd *cobra.Command, c *device.Client, r *commandReport) error {
 		op, err := manager.Abort(cmd.Context(), c, defaultOwner())
 		switch {
 		case err != nil:

@@ -10,7 +10,7 @@ import (
 )
 
 func newConfirm(g *globals) *cobra.Command {
-	return g.onDevice("confirm", "Accept the software that is on trial", func(cmd *cobra.Command, c *device.Client, r *commandReport) error {
+	return g.acting("confirm", "Accept the software that is on trial", func(cmd *cobra.Command, c *device.Client, r *commandReport) error {
 		bank, err := manager.Confirm(cmd.Context(), c, defaultOwner())
 		switch {
 		case err != nil:

@@ -1,9 +1,7 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,39 +13,16 @@ import (
 )
 
 func newHistory(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:     "history TARGET",
-		Short:   "Show the operations that a device remembers, oldest first",
-		Example: "  iadms history 192.0.2.10",
-		Args:    exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := g.dial(args[0])
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			history, err := client.History(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if g.json {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				for _, h := range history {
-					if err := e.Encode(historyJSON(h)); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "NUMBER\tSTARTED\tOPERATION\tBY\tRESULT\tTOOK\tVERSIONS")
-			for _, h := range history {
-				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n",
-					h.OpID, timeText(h.Started), h.Kind, h.Owner, historyResult(h), h.Elapsed, versionsText(h))
-			}
-			return t.Flush()
-		},
-	}
+	return g.onDevice("history", "Show the operations that a device remembers, oldest first", func(cmd *cobra.Command, c *device.Client, _ *settings, _ string) error {
+		history, err := c.History(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return printRows(cmd.OutOrStdout(), g.json, "NUMBER STARTED OPERATION BY RESULT TOOK VERSIONS", history,
+			func(h device.HistoryEntry) []any {
+				return []any{h.OpID, timeText(h.Started), h.Kind, h.Owner, historyResult(h), h.Elapsed, versionsText(h)}
+			}, func(h device.HistoryEntry) any { return historyJSON(h) })
+	})
 }
 
 func historyResult(h device.HistoryEntry) string {

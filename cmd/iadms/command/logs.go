@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/afero"
@@ -19,41 +18,22 @@ import (
 )
 
 func newLogs(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:     "logs TARGET",
-		Short:   "Show the events that a device remembers, and the upgrade journal kept here",
-		Example: "  iadms logs 192.0.2.10",
-		Args:    exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := g.dial(args[0])
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			events, err := client.Events(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if g.json {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				for _, ev := range events {
-					if err := e.Encode(eventReport{"event", ev.Seq, ev.Type.String(), knownTime(ev.Time), ev.OpID, report.CauseName(ev.Cause), ev.Text}); err != nil {
-						return err
-					}
-				}
-				return g.printJournal(cmd, client)
-			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "EVENT\tTIME\tWHAT\tOPERATION\tCAUSE")
-			for _, ev := range events {
-				fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%s\n", ev.Seq, timeText(ev.Time), ev.Type, ev.OpID, cmp.Or(ev.Text, report.CauseName(ev.Cause)))
-			}
-			if err := t.Flush(); err != nil {
-				return err
-			}
-			return g.printJournal(cmd, client)
-		},
-	}
+	return g.onDevice("logs", "Show the events that a device remembers, and the upgrade journal kept here", func(cmd *cobra.Command, c *device.Client, _ *settings, _ string) error {
+		events, err := c.Events(cmd.Context())
+		if err != nil {
+			return err
+		}
+		err = printRows(cmd.OutOrStdout(), g.json, "EVENT TIME WHAT OPERATION CAUSE", events,
+			func(e device.EventEntry) []any {
+				return []any{e.Seq, timeText(e.Time), e.Type, e.OpID, cmp.Or(e.Text, report.CauseName(e.Cause))}
+			}, func(e device.EventEntry) any {
+				return eventReport{"event", e.Seq, e.Type.String(), knownTime(e.Time), e.OpID, report.CauseName(e.Cause), e.Text}
+			})
+		if err != nil {
+			return err
+		}
+		return g.printJournal(cmd, c)
+	})
 }
 
 type eventReport struct {

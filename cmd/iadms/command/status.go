@@ -16,36 +16,27 @@ import (
 )
 
 func newStatus(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:     "status TARGET",
-		Short:   "Show identity, banks, configuration data and operation of a device",
-		Example: "  iadms status 192.0.2.10\n  iadms status 192.0.2.10 --json",
-		Args:    exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, settings, err := g.dial(args[0])
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			dev, err := client.Device(cmd.Context())
-			if err != nil {
-				return err
-			}
-			g.warnOfIdentity(client, settings, args[0])
-			banks, err := client.Banks(cmd.Context())
-			if err != nil {
-				return err
-			}
-			op, err := client.Operation(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if g.json {
-				return report.PrintJSON(cmd.OutOrStdout(), statusJSON(dev, banks, op))
-			}
-			return printStatus(cmd.OutOrStdout(), dev, banks, op, g.hint("upgrade", args[0], "--image", "FILE"))
-		},
-	}
+	status := g.onDevice("status", "Show identity, banks, configuration data and operation of a device", func(cmd *cobra.Command, c *device.Client, s *settings, target string) error {
+		dev, err := c.Device(cmd.Context())
+		if err != nil {
+			return err
+		}
+		g.warnOfIdentity(c, s, target)
+		banks, err := c.Banks(cmd.Context())
+		if err != nil {
+			return err
+		}
+		op, err := c.Operation(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if g.json {
+			return report.PrintJSON(cmd.OutOrStdout(), statusJSON(dev, banks, op))
+		}
+		return printStatus(cmd.OutOrStdout(), dev, banks, op, g.hint("upgrade", target, "--image", "FILE"))
+	})
+	status.Example += "\n  iadms status 192.0.2.10 --json"
+	return status
 }
 
 // printStatus shows a device. install is the command that gives it software.

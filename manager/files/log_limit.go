@@ -2,7 +2,6 @@ package files
 
 import (
 	"log/slog"
-	"net/netip"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
@@ -36,16 +35,4 @@ func head(text string) string {
 		return text[:64] + "..."
 	}
 	return text
-}
-
-// hostOf is what counts as one host: an IPv4 address, or the /64 of an IPv6 address,
-// because every host has as many addresses of its /64 as it likes.
-func hostOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 64
-	if a.Is4() {
-		bits = 32
-	}
-	p, _ := a.Prefix(bits) // fails for an invalid address only: then all of these are one host
-	return p
 }

@@ -24,10 +24,12 @@ func RecordedIdentity(files afero.Fs, deviceID string) (device.Identity, bool, e
 	return ReadIdentity(files, path.Join("backup", device.FolderName(deviceID)))
 }
 
+// ReadIdentity returns the identity that a folder records; false if it records none.
 func ReadIdentity(files afero.Fs, folder string) (id device.Identity, known bool, err error) {
 	return ReadIdentityFile(files, path.Join(folder, identityFile))
 }
 
+// ReadIdentityFile is ReadIdentity for the name of a file.
 func ReadIdentityFile(files afero.Fs, name string) (id device.Identity, known bool, err error) {
 	f, err := files.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -46,10 +48,12 @@ func ReadIdentityFile(files afero.Fs, name string) (id device.Identity, known bo
 	return id, true, nil
 }
 
+// WriteIdentity records in a folder which device its backups are of.
 func WriteIdentity(files afero.Fs, folder string, id device.Identity) error {
 	return WriteIdentityFile(files, path.Join(folder, identityFile), id)
 }
 
+// WriteIdentityFile is WriteIdentity for the name of a file.
 func WriteIdentityFile(files afero.Fs, name string, id device.Identity) error {
 	data, err := json.Marshal(id)
 	if err == nil {
@@ -63,3 +67,19 @@ func WriteIdentityFile(files afero.Fs, name string, id device.Identity) error {
 	}
 	return nil
 }
+
+// ConfiguredTarget is a device of the operator's configuration, known by a name that stands for
+// one unit wherever that is reached.
+type ConfiguredTarget struct {
+	// Name is what the configuration calls the device; empty: it was given by its
+	// address, which is judged by nothing, because addresses change.
+	Name string
+	// StandsFor reports whether another name that a device ID was met under still is
+	// a device of its own in the configuration; nil: each one is. A name that was
+	// removed, or has the same address as this one, is not.
+	StandsFor func(name string) bool
+}
+
+// TargetFile says which device a configured name stands for. The .identity of that
+// device's backups names the target in turn; if the two disagree, this one counts.
+func TargetFile(name string) string { return path.Join("target", device.FolderName(name)+".json") }

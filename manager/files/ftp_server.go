@@ -24,7 +24,7 @@ type ftpDriver struct {
 	store       *store
 	settings    *ftpserver.Settings
 	certificate tls.Certificate
-	clients     *crowdedListener
+	clients     *limitListener
 	noise       *noise // refusals
 }
 
@@ -37,7 +37,7 @@ var (
 // serveFTP answers FTP clients on l until ctx ends. Users are those of the
 // grants; there is no anonymous access. TLS is there for who asks for it (RFC 4217).
 func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, certificate tls.Certificate) error {
-	clients := newCrowdedListener(closingListener{l, ctx}, s.log)
+	clients := newLimitListener(closingListener{l, ctx}, s.log)
 	settings := &ftpserver.Settings{
 		Listener:          clients,
 		PublicHost:        publicIPv4(cfg.Advertise),
@@ -108,7 +108,7 @@ func (d *ftpDriver) ClientConnected(ftpserver.ClientContext) (string, error) {
 
 // WrapPassiveListener has data connections end with the server as well.
 func (d *ftpDriver) WrapPassiveListener(l net.Listener) (net.Listener, error) {
-	return patientListener{closingListener{l, d.ctx}}, nil
+	return timeoutListener{closingListener{l, d.ctx}}, nil
 }
 
 func (d *ftpDriver) ClientDisconnected(ftpserver.ClientContext) {}
@@ -133,11 +133,11 @@ func (d *ftpDriver) AuthUser(cc ftpserver.ClientContext, user, pass string) (ftp
 	g := d.store.grants[user]
 	d.store.mu.Unlock()
 	if g == nil || subtle.ConstantTimeCompare([]byte(pass), []byte(g.password)) != 1 {
-		d.clients.judged(cc.RemoteAddr(), false)
+		d.clients.recordLogin(cc.RemoteAddr(), false)
 		d.noise.warn("FTP log-in refused", "client", cc.RemoteAddr(), "user", head(user))
 		return nil, errors.New("user name or password wrong")
 	}
-	d.clients.judged(cc.RemoteAddr(), true)
+	d.clients.recordLogin(cc.RemoteAddr(), true)
 	return &ftpFS{ctx: d.ctx, client: cc, access: access{store: d.store, grant: g}}, nil
 }
 

@@ -120,7 +120,7 @@ func (s *store) receiveTFTP(ctx context.Context, link *tftp.Link, p tftp.Packet,
 	if err != nil {
 		return err
 	}
-	if err := s.fits(up, p.Options.Size); err != nil {
+	if err := s.checkQuota(up, p.Options.Size); err != nil {
 		up.abandon(err)
 		return err
 	}

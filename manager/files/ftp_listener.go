@@ -65,34 +65,34 @@ func withoutZone(a net.Addr) net.Addr {
 	return a
 }
 
-// patientListener gives up data connections on which nothing moves; ftpserverlib waits
+// timeoutListener gives up data connections on which nothing moves; ftpserverlib waits
 // for ever.
-type patientListener struct{ net.Listener }
+type timeoutListener struct{ net.Listener }
 
-func (l patientListener) Accept() (net.Conn, error) {
+func (l timeoutListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &patientConn{conn, ftpDataStall}, nil
+	return &timeoutConn{conn, ftpDataStall}, nil
 }
 
-// patientConn waits for so long at every read and write.
-type patientConn struct {
+// timeoutConn waits for so long at every read and write.
+type timeoutConn struct {
 	net.Conn
 	stall time.Duration
 }
 
-func (c *patientConn) RemoteAddr() net.Addr { return withoutZone(c.Conn.RemoteAddr()) }
+func (c *timeoutConn) RemoteAddr() net.Addr { return withoutZone(c.Conn.RemoteAddr()) }
 
-func (c *patientConn) Read(p []byte) (int, error) {
+func (c *timeoutConn) Read(p []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(p)
 }
 
-func (c *patientConn) Write(p []byte) (int, error) {
+func (c *timeoutConn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
 		return 0, err
 	}
@@ -103,10 +103,10 @@ func (c *patientConn) Write(p []byte) (int, error) {
 // reports serverBusy and is commanded again later.
 const busyReply = "421 Too many connections; try again later.\r\n"
 
-// crowdedListener bounds the control connections of one host and of all. A client that
+// limitListener bounds the control connections of one host and of all. A client that
 // has not logged in makes room for a new one, and has only so long to log in: whoever
 // knows no password keeps nobody out.
-type crowdedListener struct {
+type limitListener struct {
 	net.Listener
 	log *slog.Logger
 
@@ -115,25 +115,25 @@ type crowdedListener struct {
 	hosts   map[netip.Prefix]int // see hostOf
 }
 
-func newCrowdedListener(l net.Listener, log *slog.Logger) *crowdedListener {
-	return &crowdedListener{Listener: l, log: log, clients: make(map[netip.AddrPort]*ftpClient), hosts: make(map[netip.Prefix]int)}
+func newLimitListener(l net.Listener, log *slog.Logger) *limitListener {
+	return &limitListener{Listener: l, log: log, clients: make(map[netip.AddrPort]*ftpClient), hosts: make(map[netip.Prefix]int)}
 }
 
 // ftpClient is a control connection. Its fields are under the listener's lock.
 type ftpClient struct {
 	net.Conn
-	listener *crowdedListener
-	address  netip.AddrPort
-	host     netip.Prefix
-	begun    time.Time
-	deadline *time.Timer
-	loggedIn bool
-	refused  int  // log-ins
-	leaving  bool // closed after the next reply
-	gone     bool
+	listener        *limitListener
+	address         netip.AddrPort
+	host            netip.Prefix
+	begun           time.Time
+	deadline        *time.Timer
+	loggedIn        bool
+	refused         int  // log-ins
+	closeAfterReply bool // closed after the next reply
+	removed         bool
 }
 
-func (l *crowdedListener) Accept() (net.Conn, error) {
+func (l *limitListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
@@ -141,7 +141,7 @@ func (l *crowdedListener) Accept() (net.Conn, error) {
 		}
 		address, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 		if err == nil {
-			if c := l.enter(conn, address); c != nil {
+			if c := l.admit(conn, address); c != nil {
 				return c, nil
 			}
 		}
@@ -152,8 +152,8 @@ func (l *crowdedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// enter gives a connection its place; nil if there is none.
-func (l *crowdedListener) enter(conn net.Conn, address netip.AddrPort) *ftpClient {
+// admit accepts a connection if there is room, else it returns nil.
+func (l *limitListener) admit(conn net.Conn, address netip.AddrPort) *ftpClient {
 	c := &ftpClient{Conn: conn, listener: l, address: address, host: hostOf(address.Addr()), begun: time.Now()}
 	l.mu.Lock()
 	var evicted *ftpClient
@@ -181,7 +181,7 @@ func (l *crowdedListener) enter(conn net.Conn, address netip.AddrPort) *ftpClien
 
 // evict takes off the books the oldest client that has not logged in: one of the host,
 // or if that is not valid of the host that has most of these.
-func (l *crowdedListener) evict(host netip.Prefix) (evicted *ftpClient, found bool) {
+func (l *limitListener) evict(host netip.Prefix) (evicted *ftpClient, found bool) {
 	strangers := make(map[netip.Prefix]int)
 	for _, c := range l.clients {
 		if !c.loggedIn {
@@ -205,11 +205,11 @@ func (l *crowdedListener) evict(host netip.Prefix) (evicted *ftpClient, found bo
 }
 
 // forget takes a client off the books, once.
-func (l *crowdedListener) forget(c *ftpClient) {
-	if c.gone {
+func (l *limitListener) forget(c *ftpClient) {
+	if c.removed {
 		return
 	}
-	c.gone = true
+	c.removed = true
 	c.deadline.Stop()
 	if l.clients[c.address] == c {
 		delete(l.clients, c.address)
@@ -219,8 +219,8 @@ func (l *crowdedListener) forget(c *ftpClient) {
 	}
 }
 
-// judged takes in what became of a log-in from an address.
-func (l *crowdedListener) judged(from net.Addr, good bool) {
+// recordLogin records the result of a log-in from an address.
+func (l *limitListener) recordLogin(from net.Addr, good bool) {
 	address, ok := from.(zoneless)
 	if !ok {
 		return
@@ -235,7 +235,7 @@ func (l *crowdedListener) judged(from net.Addr, good bool) {
 		c.deadline.Stop()
 	default:
 		c.refused++
-		c.leaving = c.refused >= maxFTPRefusals
+		c.closeAfterReply = c.refused >= maxFTPRefusals
 	}
 }
 
@@ -249,9 +249,9 @@ func (c *ftpClient) Write(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(p)
 	c.listener.mu.Lock()
-	leaving := c.leaving
+	closeAfterReply := c.closeAfterReply
 	c.listener.mu.Unlock()
-	if leaving {
+	if closeAfterReply {
 		_ = c.Close()
 	}
 	return n, err

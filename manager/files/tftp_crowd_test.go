@@ -89,7 +89,7 @@ func TestTFTPFull(t *testing.T) {
 // came, and one host's waiting delays no other.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlaces()
+		p := newSlots()
 		served := make(chan int, 1000)
 		var release []func()
 		waiting := 0
@@ -121,14 +121,14 @@ func TestPlaces(t *testing.T) {
 			return waiting
 		}
 		gone, leave := context.WithCancel(t.Context())
-		for i := range maxPlacesPerHost {
+		for i := range maxSlotsPerHost {
 			take(t.Context(), "a", i)
 		}
 		take(gone, "a", 1000)
 		take(t.Context(), "a", 1001)
 		take(t.Context(), "a", 1002)
 		take(t.Context(), "b", 2000)
-		if len(served) != maxPlacesPerHost+1 || waits() != 3 {
+		if len(served) != maxSlotsPerHost+1 || waits() != 3 {
 			t.Fatalf("%d are served, %d wait", len(served), waits())
 		}
 		leave()
@@ -147,7 +147,7 @@ func TestPlaces(t *testing.T) {
 			defer p.mu.Unlock()
 			return p.taken
 		}
-		for i := 0; taken() < maxPlaces; i++ {
+		for i := 0; taken() < maxSlots; i++ {
 			take(t.Context(), fmt.Sprint("host", i), i)
 		}
 		before := waits()

@@ -12,14 +12,14 @@ import (
 // size: those of a device that changed its data while it sent them are kept twice.
 const versionsPerFile = 2
 
-// maxSum is how many bytes a folder for files with these names takes in all: what was
+// quota is how many bytes a folder for files with these names takes in all: what was
 // stored, set aside or broke off, and what is on its way.
-func (s *store) maxSum(final map[string]bool) int64 {
+func (s *store) quota(final map[string]bool) int64 {
 	return versionsPerFile * s.maxUpload * int64(max(1, len(final)))
 }
 
-// enter counts an upload from now on, and refuses it if its folder is full.
-func (s *store) enter(u *upload) error {
+// startUpload counts an upload from now on, and refuses it if its folder is full.
+func (s *store) startUpload(u *upload) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	folder := path.Dir(u.name)
@@ -27,16 +27,16 @@ func (s *store) enter(u *upload) error {
 	if err != nil {
 		return err
 	}
-	if used >= u.maxSum {
-		return fullSum(u.maxSum)
+	if used >= u.quota {
+		return quotaError(u.quota)
 	}
 	s.used[folder] = used
 	s.uploads[u] = true
 	return nil
 }
 
-// leave has what came of an upload count as a file, if it stays.
-func (s *store) leave(u *upload) {
+// endUpload makes what came of an upload count as a file, if it stays.
+func (s *store) endUpload(u *upload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.uploads, u)
@@ -54,7 +54,7 @@ func (s *store) leave(u *upload) {
 func (s *store) reserve(u *upload, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.fitsLocked(u, n); err != nil {
+	if err := s.checkQuotaLocked(u, n); err != nil {
 		return err
 	}
 	s.used[path.Dir(u.name)] += n
@@ -62,28 +62,28 @@ func (s *store) reserve(u *upload, n int64) error {
 	return nil
 }
 
-// fits refuses an upload of an announced size before it is sent.
-func (s *store) fits(u *upload, size int64) error {
+// checkQuota refuses an upload of an announced size before it is sent.
+func (s *store) checkQuota(u *upload, size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fitsLocked(u, size)
+	return s.checkQuotaLocked(u, size)
 }
 
-func (s *store) fitsLocked(u *upload, n int64) error {
+func (s *store) checkQuotaLocked(u *upload, n int64) error {
 	folder := path.Dir(u.name)
-	if s.used[folder]+n > u.maxSum {
+	if s.used[folder]+n > u.quota {
 		used, err := s.countLocked(folder)
 		if err != nil {
 			return err
 		}
-		if s.used[folder] = used; used+n > u.maxSum {
-			return fullSum(u.maxSum)
+		if s.used[folder] = used; used+n > u.quota {
+			return quotaError(u.quota)
 		}
 	}
 	return nil
 }
 
-func fullSum(most int64) error {
+func quotaError(most int64) error {
 	return fmt.Errorf("%w, %d bytes", errFull, most) // a device keeps little of a reply
 }
 
@@ -108,11 +108,11 @@ func (s *store) countLocked(folder string) (sum int64, err error) {
 	return sum, nil
 }
 
-// room reports whether a folder may take one more file; the one named except is not
+// checkFileCount returns an error if a folder may not take one more file; the one named except is not
 // counted. Uploads under way are not either: there are no more of them than connections
 // or transfers, and requests that nobody goes on with must not keep out those that
 // somebody does.
-func (s *store) room(folder, except string) error {
+func (s *store) checkFileCount(folder, except string) error {
 	list, err := afero.ReadDir(s.files, folder)
 	if err != nil {
 		return err

@@ -1,0 +1,117 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"path"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// serverSession is one device's part of the embedded servers.
+type serverSession struct {
+	servers *Servers
+	target  string // where the device is reached by SNMP
+	home    string // of all backups of its device ID
+	server  device.FileServerAddress
+	grant   *grant
+}
+
+func (s *serverSession) Address() device.FileServerAddress { return s.server }
+
+func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, error) {
+	store, stamp := s.servers.store, s.servers.cfg.Now().UTC().Format("20060102T150405Z")
+	folder := ""
+	for n := 1; ; n++ {
+		folder = path.Join(s.home, fmt.Sprintf("%s-%d", stamp, n))
+		err := store.files.Mkdir(folder, 0o700)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrExist) || n == 1000 {
+			return "", nil, fmt.Errorf("folder for the backup: %w", err)
+		}
+	}
+	if err := durable.SyncDir(store.files, s.home); err != nil {
+		return "", nil, fmt.Errorf("folder for the backup: %w", err)
+	}
+	files := make([]BackupFile, len(kinds))
+	for i, kind := range kinds {
+		files[i] = BackupFile{Kind: kind, Name: kind.String() + ".cfg"}
+	}
+	s.Resume(folder, files)
+	return folder, files, nil
+}
+
+func (s *serverSession) Resume(folder string, files []BackupFile) {
+	final := make(map[string]bool, len(files))
+	for _, f := range files {
+		final[f.Name] = true
+	}
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.folder, s.grant.final = folder, final
+}
+
+func (s *serverSession) Seal() {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.folder, s.grant.final = "", nil
+}
+
+func (s *serverSession) Offer(folder string) {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.offered = folder
+}
+
+func (s *serverSession) Keep(folder string, files []BackupFile) error {
+	return markComplete(s.servers.store.files, folder, files)
+}
+
+func (s *serverSession) Directory(folder string) string { return folder }
+
+func (s *serverSession) Local(string, []BackupFile) afero.Fs { return s.servers.store.files }
+
+func (s *serverSession) Place(folder string, _ []BackupFile) string { return folder }
+
+func (s *serverSession) Provide(folder string, files []BackupFile) ([]BackupFile, error) {
+	s.Offer(folder)
+	return files, nil
+}
+
+func (s *serverSession) Publish(img *Image) (folder, name string, err error) {
+	return s.servers.Publish(img), img.FileName(), nil
+}
+
+func (s *serverSession) Digest(folder, name string) (int64, []byte, error) {
+	return digestFile(s.servers.store.files, path.Join(folder, name))
+}
+
+func (s *serverSession) Close() {
+	s.servers.store.mu.Lock()
+	defer s.servers.store.mu.Unlock()
+	s.grant.closed = true
+	delete(s.servers.store.grants, s.grant.user)
+}
+
+var _ SlotTaker = (*serverSession)(nil)
+
+func (s *serverSession) TakeSlot(ctx context.Context, waits func()) (release func(), err error) {
+	host, _, err := net.SplitHostPort(s.target)
+	if err != nil {
+		host = s.target
+	}
+	if address, err := netip.ParseAddr(host); err == nil {
+		host = hostOf(address).String()
+	}
+	return s.servers.slots.take(ctx, host, waits)
+}
