@@ -126,8 +126,12 @@ func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Reques
 		u.record.forget(r.Kind)
 	}
 	r.ID = device.NewReqID()
+	save := u.save
+	if r.Kind == mib.OperationKindDownloadSoftware {
+		save = u.saveOrEnd // nothing has changed yet
+	}
 	u.record.Tasks = append(u.record.Tasks, Task{Kind: r.Kind, ReqID: r.ID})
-	if err := u.save(); err != nil {
+	if err := save(); err != nil {
 		return nil, err
 	}
 	return u.plan.Client.Start(ctx, *r)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -262,6 +264,65 @@ func (f *lateFs) Rename(from, to string) error {
 		f.renamed(to)
 	}
 	return err
+}
+
+// fullFs has no room for new files while full.
+type fullFs struct {
+	afero.Fs
+	full bool
+}
+
+func (f *fullFs) OpenFile(name string, flag int, mode os.FileMode) (afero.File, error) {
+	if f.full && flag&os.O_CREATE != 0 {
+		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.ENOSPC}
+	}
+	return f.Fs.OpenFile(name, flag, mode)
+}
+
+// A journal that cannot be written keeps new software out. Once that runs, the device gets
+// its configuration data all the same, or goes back to the old software.
+func TestJournalCannotBeWritten(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		before mib.OperationKind // nothing can be written from the verdict on this one on
+		bad    bool
+		want   string
+	}{
+		{"before the download", mib.OperationKindBackupConfig, false, "1.0.0"},
+		{"with the new software", mib.OperationKindDownloadSoftware, false, "2.0.0"},
+		{"with bad software", mib.OperationKindDownloadSoftware, true, "1.0.0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLab(t, labOptions{})
+			disk := &fullFs{Fs: afero.NewMemMapFs()}
+			plan := l.plan(l.image("2.0.0", 2))
+			plan.Journal = manager.NewJournal(disk, "TEST-0001")
+			plan.Verify = func(context.Context, *device.Device) error {
+				disk.full = true
+				if test.bad {
+					return errors.New("no dial tone")
+				}
+				return nil
+			}
+			observe := func(u manager.Update) {
+				if test.before == mib.OperationKindBackupConfig && u.Kind == manager.BackupListed {
+					disk.full = true
+				}
+				l.observe(u)
+			}
+			_, err := manager.Upgrade(l.ctx, plan, &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}, observe)
+			if (err == nil) != (test.want == "2.0.0") {
+				t.Error(err)
+			}
+			d, err := l.client.Device(l.ctx)
+			if err != nil || d.Version != test.want || d.Generation == 0 {
+				t.Errorf("runs %s with generation %d, %v", d.Version, d.Generation, err)
+			}
+			if warned := strings.Contains(l.warned(), "is not recorded"); warned != (test.before == mib.OperationKindDownloadSoftware) {
+				t.Errorf("warned %v", warned)
+			}
+		})
+	}
 }
 
 // A device that restarts as soon as it has the command, and before anybody

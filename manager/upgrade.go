@@ -105,6 +105,8 @@ type upgrade struct {
 	ranAlready bool
 	// verified: the software passed the operator's own check.
 	verified bool
+	// unrecorded: the operator was warned that the journal cannot be written.
+	unrecorded bool
 	// last is the operation shown last, so that progress does not go back.
 	last device.Operation
 }
@@ -275,7 +277,24 @@ func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 }
 
+// save records how far the procedure has got. From the download on, a journal that cannot
+// be written no longer ends the procedure: the device would be left on trial or without
+// its configuration data.
 func (u *upgrade) save() error {
+	err := u.saveOrEnd()
+	changing := u.finished(StageUpdate) || u.record.task(mib.OperationKindDownloadSoftware) != nil
+	if err == nil || errors.Is(err, ErrNotOwner) || !changing {
+		return err
+	}
+	if !u.unrecorded {
+		u.unrecorded = true
+		u.warn(0, "the upgrade continues, but how far it gets is not recorded: "+err.Error())
+	}
+	return nil
+}
+
+// saveOrEnd records how far the procedure has got, or the procedure ends.
+func (u *upgrade) saveOrEnd() error {
 	if u.plan.Journal == nil {
 		return nil
 	}
