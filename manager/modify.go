@@ -86,7 +86,7 @@ func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	}
 	var err error
 	if m.Source, m.Draft, err = u.draft(m.Files); err != nil {
-		return fmt.Errorf("copy of the backup to be modified: %w", err)
+		return notGood(m, mib.FailCauseOther, fmt.Errorf("copy of the backup: %w", err))
 	}
 	err = u.plan.Modifier.Modify(ctx, m)
 	if ctx.Err() != nil {
@@ -135,7 +135,7 @@ func (m Modification) refuseUntouched() error {
 func (u *upgrade) notModified(m Modification, cause error) error {
 	// Nothing that is kept here claims a format which it does not have.
 	if err := files.CopyFiles(m.Files, u.record.Backup, m.Source, m.Draft); err != nil {
-		return fmt.Errorf("copy of the backup to be modified: %w", err)
+		return notGood(m, mib.FailCauseOther, fmt.Errorf("copy of the backup: %w", err))
 	}
 	u.unmodified, u.lastDraft = &m, m.Source
 	why := ""

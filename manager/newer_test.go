@@ -140,6 +140,7 @@ func TestRecoveryFailsUnattended(t *testing.T) {
 	unattended := func() manager.Operator {
 		return &manager.Policies{List: []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyService}}, Automatic: manager.Automatic{Retries: 1, Clock: fastClock{100}}}
 	}
+	disk := new(fullFs)
 	for _, c := range []struct {
 		name    string
 		options labOptions
@@ -151,6 +152,23 @@ func TestRecoveryFailsUnattended(t *testing.T) {
 			a := absent(l.t)
 			p.Files = &detour{Servers: l.servers, wrong: map[int]device.FileServerAddress{3: a, 4: a}}
 		}, "2.0.0"},
+		// What follows would fail again with any server.
+		{"damaged backup", labOptions{}, func(l *lab, p *manager.Plan) {
+			p.Verify = func(context.Context, *device.Device) error {
+				for _, folder := range must(files.Backups(l.store, "TEST-0001")) {
+					for _, f := range must(files.ReadBackup(l.store, folder)) {
+						if err := afero.WriteFile(l.store, path.Join(folder, f.Name), []byte("iad-config userData 1\n"), 0o600); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			}
+		}, "1.0.0"},
+		{"no room to modify", labOptions{files: func(c *files.ServersConfig) { disk.Fs, c.Files = c.Files, disk }}, func(l *lab, p *manager.Plan) {
+			p.Modifier, p.ModifyFirst = idle{}, true
+			p.Verify = func(context.Context, *device.Device) error { disk.full = true; return nil }
+		}, "1.0.0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -154,13 +154,13 @@ func (u *upgrade) recoverRequest(d *device.Device) (device.Request, error) {
 	if m := u.record.Modified; m != nil {
 		folder, list, text = m.Folder, m.Files, "recover the configuration data as modified here"
 	}
-	var err error
 	if local := u.session.Local(folder, list); local != nil {
-		err = files.Unchanged(local, folder, list)
+		if err := files.Unchanged(local, folder, list); err != nil { // not the server's fault
+			return device.Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseDigestMismatch,
+				Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
+		}
 	}
-	if err == nil {
-		list, err = u.session.Provide(folder, list)
-	}
+	list, err := u.session.Provide(folder, list)
 	if err != nil {
 		return device.Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseAccessDenied,
 			Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
