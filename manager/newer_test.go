@@ -177,6 +177,9 @@ func TestRecoveryFailsUnattended(t *testing.T) {
 			if c.change != nil {
 				c.change(l, &plan)
 			}
+			if c.options.files != nil { // the journal is in the same full store
+				plan.Journal = manager.NewJournal(disk, "TEST-0001")
+			}
 			result, err := manager.Upgrade(l.ctx, plan, unattended(), l.observe)
 			var failure *manager.Failure
 			if !errors.As(err, &failure) || result.NewVersion != c.version || result.OnDefaults != (c.version == "2.0.0") {

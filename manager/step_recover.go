@@ -77,10 +77,11 @@ func (u *upgrade) giveUpNewSoftware(ctx context.Context, failed error) error {
 	if err := u.restoreOld(ctx); err != nil {
 		return err
 	}
+	failed = fmt.Errorf("%s is back on %s, and %s was given up: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), failed)
 	if err := u.enter(StageUpdate); err != nil { // resumed later, it starts with 130
-		return err
+		return errors.Join(failed, err)
 	}
-	return fmt.Errorf("%s is back on %s, and %s was given up: %w", u.device.ID, u.result.OldVersion, u.plan.Image.Version(), failed)
+	return failed
 }
 
 // badData reports whether configuration data themselves were at fault.
