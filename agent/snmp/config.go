@@ -219,7 +219,7 @@ func (u *User) check(weak bool) error {
 		return fmt.Errorf("snmp: user %s has MD5 or DES, which are broken: choose SHA-256 and AES, or permit weak cryptography", u.Name)
 	case u.Auth != NoAuth && len(u.AuthPassphrase) < snmp.MinPassphrase,
 		u.Priv != NoPriv && len(u.PrivPassphrase) < snmp.MinPassphrase:
-		return fmt.Errorf("snmp: a passphrase of user %s has less than %d octets", u.Name, snmp.MinPassphrase)
+		return fmt.Errorf("snmp: a passphrase of user %s has less than %d bytes", u.Name, snmp.MinPassphrase)
 	}
 	for _, a := range u.Access {
 		if a.Level > u.level() {
