@@ -60,7 +60,7 @@ func newMangler(t *testing.T, mangle func([]byte) [][]byte) *mangler {
 }
 
 // Notifications that are lost, come twice, late or in another order change
-// nothing about the way through figure 1 nor about its verdict.
+// nothing about the way through the procedure nor about its verdict.
 func TestMangledNotifications(t *testing.T) {
 	for name, mangle := range map[string]func() func([]byte) [][]byte{
 		"every other one lost": func() func([]byte) [][]byte {

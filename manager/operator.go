@@ -87,7 +87,7 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{Choice: GiveUp}, nil
 	}
 	if advice == mib.RetryAdviceRestoreFirst && q.Step == StepRestore {
-		advice = mib.RetryAdviceRetryNow // it was restored: figure 1 goes on with 130
+		advice = mib.RetryAdviceRetryNow // it was restored: step 130 is next
 	}
 	switch advice {
 	case mib.RetryAdviceRetryNow:

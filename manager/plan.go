@@ -16,7 +16,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Step is a step of figure 1.
+// Step is a step of the procedure; docs/procedure.md has a diagram.
 type Step int
 
 // The steps. The package comment tells what each is.

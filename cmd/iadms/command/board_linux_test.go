@@ -111,7 +111,7 @@ func (b *board) applied() string {
 	return string(data)
 }
 
-// TestBoard takes the way of figure 1 from step 190 with the programs of a real board.
+// TestBoard goes from step 190 back to 170 with the programs of a real board.
 func TestBoard(t *testing.T) {
 	maker := newMaker(t)
 	t.Run("data refused", func(t *testing.T) { boardRefusesData(t, maker) })

@@ -110,8 +110,8 @@ type fastTimer struct {
 func (t fastTimer) C() <-chan time.Time        { return t.Timer.C }
 func (t fastTimer) Reset(d time.Duration) bool { return t.Timer.Reset(d / time.Duration(t.factor)) }
 
-// figure is one way through figure 1.
-type figure struct {
+// route is one way through the procedure.
+type route struct {
 	name    string
 	options labOptions
 	// change alters the lab and the plan before the procedure.
@@ -218,9 +218,9 @@ var (
 	recovery = []manager.Step{170, 180, 190}
 )
 
-// figures are the arrows of figure 1 and the branches of its text;
-// docs/iadms.md has a table of them.
-var figures = []figure{
+// routes take every arrow of the diagram in docs/procedure.md; docs/iadms.md has a
+// table of them.
+var routes = []route{
 	{name: "120 failure, operator says yes", change: wrongServer(1, false), answers: answer(manager.Retry),
 		steps: join([]manager.Step{100, 110}, wholeWay), version: "2.0.0", format: 2, cause: mib.FailCauseServerUnreachable},
 	{name: "120 failure, notification lost", options: labOptions{noNotifications: true}, change: wrongServer(1, false), answers: answer(manager.Retry),
@@ -283,8 +283,8 @@ var figures = []figure{
 		steps: join(backUp, update, []manager.Step{170, 180, 160}), version: "1.0.0", format: 1, fails: true, cause: mib.FailCauseServerUnreachable},
 }
 
-func TestFigure1(t *testing.T) {
-	for _, f := range figures {
+func TestProcedure(t *testing.T) {
+	for _, f := range routes {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, f.options)
@@ -331,7 +331,7 @@ func TestFigure1(t *testing.T) {
 	}
 }
 
-func (f *figure) checkCause(t *testing.T, operator *scripted) {
+func (f *route) checkCause(t *testing.T, operator *scripted) {
 	t.Helper()
 	if f.cause == 0 {
 		if len(operator.asked) > 0 {
