@@ -11,12 +11,12 @@ import (
 	"example.com/iad/mib"
 )
 
-// errOnDefaults ends a backup of a device that has nothing of an operator's in force:
-// the files that it would send hold the defaults of its software, and would take the
-// place of the last real backup.
+// errOnDefaults ends a backup of a device that has no configuration data in force: the
+// files that it would send contain the defaults of its software, and would become the
+// last backup in place of a real one.
 func (u *upgrade) errOnDefaults() error {
 	return fmt.Errorf("%s %s: there are no configuration data to back up, and no backup was made; "+
-		"give data back with iadms recover, or have the device convert what it holds with iadms convert: %w", u.device.ID, u.dataless(), ErrDecision)
+		"recover data from a backup with iadms recover, or convert what the device holds with iadms convert: %w", u.device.ID, u.dataless(), ErrDecision)
 }
 
 // dataless says why a device has nothing to back up.
@@ -37,9 +37,9 @@ func (u *upgrade) onDefaults() error {
 	return u.save()
 }
 
-// recoverFromDefaults is steps 170 to 190 for a device that ran on defaults at step 100:
-// it converts what it still holds, or else the last real backup is offered. Done means
-// that there is nothing left to do.
+// recoverFromDefaults is steps 170 to 190 for a device that ran on defaults at step 100.
+// The device converts what it still holds; if it holds nothing, the operator is offered
+// the last real backup. done reports that nothing is left to do.
 func (u *upgrade) recoverFromDefaults(ctx context.Context, d *device.Device) (done bool, err error) {
 	task := u.record.task(mib.OperationKindConvertConfig)
 	if task == nil && d.Generation != 0 {
@@ -72,8 +72,8 @@ func (u *upgrade) recoverFromDefaults(ctx context.Context, d *device.Device) (do
 		Text: fmt.Sprintf("the device runs on the defaults of its software and holds no data to convert; the last backup with data is %s", folder)}
 }
 
-// lastBackup is the newest complete backup of the device that holds data, if it is on
-// this machine.
+// lastBackup is the newest complete backup of the device that holds data, empty if there
+// is none on this machine.
 func (u *upgrade) lastBackup() string {
 	store := u.session.Local("backup/"+device.FolderName(u.device.ID), nil)
 	if store == nil {
@@ -91,8 +91,8 @@ func (u *upgrade) lastBackup() string {
 	return ""
 }
 
-// askLast has the operator choose between the last backup and the defaults. Done means
-// that the defaults stay and the procedure ends with that.
+// askLast has the operator choose between the last backup and the defaults. done reports
+// that the device stays on the defaults, which ends the procedure.
 func (u *upgrade) askLast(ctx context.Context, attempt int, failed error) (done bool, _ error) {
 	folder := u.offeredBackup
 	u.offeredBackup = ""

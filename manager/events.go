@@ -14,14 +14,14 @@ type eventLog struct {
 	known bool
 	last  uint32          // the newest number heard of
 	heard map[uint32]bool // that came as notifications since the last catch-up
-	// overdue are the numbers that had not come as notifications at the last catch-up:
-	// those that have not at the next one are lost.
+	// overdue are the numbers whose notifications were missing at the last catch-up. Those
+	// still missing at the next one are lost.
 	overdue map[uint32]bool
 	told    bool // that notifications are lost
 }
 
-// hear takes in the number of an event and reports whether it is newer than the
-// last catch-up.
+// hear records the number of an event and reports whether it is newer than the last
+// catch-up.
 func (l *eventLog) hear(seq uint32) bool {
 	delete(l.overdue, seq)
 	if l.known && int32(seq-l.last) <= 0 {
@@ -34,7 +34,7 @@ func (l *eventLog) hear(seq uint32) bool {
 	return true
 }
 
-// missing reports whether an event up to seq was not heard of.
+// missing reports whether a notification of an event up to seq is missing.
 func (l *eventLog) missing(seq uint32) bool {
 	for n := l.last; n != seq; {
 		if n++; n == 0 {
@@ -56,11 +56,12 @@ func (l *eventLog) reset(seq uint32) {
 	clear(l.heard)
 }
 
-// onTheWay is how long a notification may take, answers to informs included.
+// onTheWay is how long a notification may take, including answers to informs.
 const onTheWay = 3 * time.Second
 
-// owe judges what the device has recorded: a notification that has not come is overdue,
-// and lost if it was overdue before or its event is much older than the newest.
+// owe compares what the device has recorded with what arrived: a missing notification is
+// overdue at first, and lost if it was overdue before or its event is much older than the
+// newest one.
 func (l *eventLog) owe(events []device.EventEntry) (lost int) {
 	lost = len(l.overdue)
 	l.overdue = make(map[uint32]bool)
@@ -76,13 +77,13 @@ func (l *eventLog) owe(events []device.EventEntry) (lost int) {
 	return lost
 }
 
-// lostNotifications says why notifications do not come; %d is how many.
-const lostNotifications = "%d notifications of events have not arrived, and the device is only looked at: either it, or the snmpd before it, does not send " +
-	"them to %s, or a firewall keeps them, or their user or password is not one of those configured here, or snmpd still sends to the engine ID " +
-	"that another receiver had at this address: then restart snmpd"
+// lostNotifications explains why notifications may not arrive; %d is their number.
+const lostNotifications = "%d notifications of events have not arrived, so the device is only polled: the device or its snmpd does not send " +
+	"them to %s, a firewall drops them, their user or passphrase is not configured here, or snmpd still sends to the engine ID " +
+	"that another receiver had at this address; in that case restart snmpd"
 
-// hearWaiting takes in what came after the operation was seen to have ended, if
-// something is overdue.
+// hearWaiting reads the notifications that arrived after the end of the operation was
+// seen, if any are overdue.
 func (u *upgrade) hearWaiting() {
 	for u.sub != nil && len(u.events.overdue) > 0 {
 		select {
@@ -99,7 +100,7 @@ func (u *upgrade) hearWaiting() {
 	}
 }
 
-// tellLost says once that notifications are lost.
+// tellLost warns once that notifications are lost.
 func (u *upgrade) tellLost(step Step, lost int) {
 	if lost == 0 || u.events.told || u.plan.Listener == nil {
 		return
@@ -108,9 +109,8 @@ func (u *upgrade) tellLost(step Step, lost int) {
 	u.warn(step, fmt.Sprintf(lostNotifications, lost, u.plan.Listener.Addr()))
 }
 
-// catchUp tells of events whose notifications did not come, from the table
-// that the device keeps of them. What the verdict on the operation tells
-// anyway is left out.
+// catchUp reports events whose notifications did not arrive, from the event table of the
+// device. It leaves out what the result of the operation says anyway.
 func (u *upgrade) catchUp(ctx context.Context, step Step) {
 	seq, err := u.plan.Client.EventSeq(ctx)
 	if err != nil {
@@ -143,7 +143,7 @@ func (u *upgrade) catchUp(ctx context.Context, step Step) {
 			u.plan.Log.Debug("event", "device", u.device.ID, "event", e.String())
 			continue
 		}
-		u.note(step, "event without notification: "+e.String())
+		u.note(step, "event whose notification was lost: "+e.String())
 	}
 	u.events.reset(seq)
 }

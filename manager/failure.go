@@ -17,17 +17,17 @@ type Failure struct {
 	Cause  mib.FailCause
 	Text   string
 	Advice mib.RetryAdvice
-	// TimedOut: the scheduled time passed without a verdict.
+	// TimedOut: the scheduled time passed without a result.
 	TimedOut bool
-	// NoAnswer: the device did not answer; whether it took the command is not
-	// known.
+	// NoAnswer: the device did not answer, so it is not known whether it received the
+	// command.
 	NoAnswer bool
 	// Refused: the device did not accept the first command; nothing was started.
 	Refused bool
 	// Software: the new software itself is at fault. It would fail again.
 	Software bool
-	// Decision: only a person can decide how to continue; nothing was overwritten.
-	// The Failure wraps ErrDecision then.
+	// Decision: an operator has to decide how to continue; nothing was overwritten. The
+	// Failure then wraps ErrDecision.
 	Decision bool
 }
 
@@ -62,8 +62,8 @@ func (e *Failure) Error() string {
 }
 
 var (
-	// ErrDecision is wrapped by an error that ends a procedure because only a
-	// person can decide how it continues. Nothing was overwritten.
+	// ErrDecision is wrapped by an error that ends a procedure because an operator has to
+	// decide how to continue. Nothing was overwritten.
 	ErrDecision = errors.New("a decision is needed")
 
 	// ErrNotRun is wrapped by the error of a check of new software that could not be

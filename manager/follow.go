@@ -12,9 +12,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// follower watches one operation until its verdict: it looks at the device
-// when a notification says that something happened, and at intervals in case
-// notifications are lost.
+// follower watches one operation until it ends. It polls the device when a notification
+// says that something happened, and at intervals in case notifications are lost.
 type follower struct {
 	client   *device.Client
 	sub      *trap.Subscription // nil: polling alone
@@ -31,15 +30,15 @@ type follower struct {
 	warn     func(text string)
 }
 
-// firstLook is the pause before the first look: short operations are over by then. It
-// doubles up to follower.poll.
+// firstLook is the interval before the first poll; short operations have ended by then.
+// It doubles up to follower.poll.
 const firstLook = 250 * time.Millisecond
 
-// longest is the longest limit that an operation may have. What a device tells moves the
-// deadline to twice what it told first, at most.
+// longest is the longest time limit of an operation. A device can extend the deadline to
+// at most twice what it announced first.
 const longest = 24 * time.Hour
 
-// errTimeLimit: the scheduled time passed without a verdict.
+// errTimeLimit: the scheduled time passed without a result.
 var errTimeLimit = errors.New("the scheduled time passed")
 
 // look is the result of one poll.
@@ -117,8 +116,8 @@ func (f *follower) follow(ctx context.Context, op *device.Operation) (*device.Op
 					}
 				}
 			default:
-				// While a device restarts it is silent, and its agent may be
-				// up before the objects are: only the deadline ends this.
+				// A device does not answer while it restarts, and its agent may run before
+				// the objects are there: only the deadline ends this.
 				if !silent {
 					f.note(trouble(l.err))
 				}
@@ -135,9 +134,8 @@ func (f *follower) follow(ctx context.Context, op *device.Operation) (*device.Op
 	}
 }
 
-// heard takes in a notification and reports whether to look at the device now.
-// The verdict itself always comes from the device: a notification may be
-// late, or from somebody else.
+// heard handles a notification and reports whether to poll the device now. The result
+// itself always comes from the device: a notification may be late or forged.
 func (f *follower) heard(n *trap.Notification, op *device.Operation) bool {
 	if !n.Is(mib.NotifyOpProgress) && !f.events.hear(n.Seq) {
 		return false // of the time before, sent once more
@@ -170,7 +168,7 @@ func trouble(err error) string {
 	if errors.Is(err, device.ErrNoAnswer) {
 		return "the device does not answer; it may be restarting"
 	}
-	return "the device does not tell the state of the operation: " + err.Error()
+	return "the device does not report the state of the operation: " + err.Error()
 }
 
 func bankRoles(b device.Bank) string {

@@ -12,15 +12,15 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// identity is that of the device which the procedure is about.
+// identity is the identity of the device that the procedure is about.
 func (u *upgrade) identity() device.Identity {
 	id := u.plan.Client.Identity()
 	id.Device, id.Target, id.Time = u.device.ID, u.plan.Target.Name, u.plan.Clock.Now().UTC()
 	return id
 }
 
-// permitted refuses a device that is not the one which something belongs to, unless the
-// plan or a person permits it.
+// permitted returns an error if something belongs to another device, unless the plan or
+// the operator permits that.
 func (u *upgrade) permitted(ctx context.Context, what string, want device.Identity, remedy string) error {
 	if want.Same(u.identity()) {
 		return nil
@@ -28,8 +28,8 @@ func (u *upgrade) permitted(ctx context.Context, what string, want device.Identi
 	return u.allow(ctx, what, want, remedy)
 }
 
-// allow has the plan or a person permit a device that is not the one which something
-// belongs to.
+// allow asks the plan or the operator to permit a device that something does not belong
+// to.
 func (u *upgrade) allow(ctx context.Context, what string, want device.Identity, remedy string) error {
 	got := u.identity()
 	err := &device.IdentityError{What: what, Want: want, Got: got, Remedy: remedy}
@@ -40,8 +40,8 @@ func (u *upgrade) allow(ctx context.Context, what string, want device.Identity, 
 	return err
 }
 
-// bind compares the device with the one that the backups of its device ID are of, and
-// with the one that the configured name stands for. What is met first counts from then on.
+// bind compares the device with the one that the backups of its device ID belong to, and
+// with the one that the configured name stands for. The first identity seen is recorded.
 func (u *upgrade) bind(ctx context.Context) error {
 	home := path.Join("backup", device.FolderName(u.device.ID))
 	store := u.session.Local(home, nil)
@@ -54,7 +54,7 @@ func (u *upgrade) bind(ctx context.Context) error {
 	}
 	got := u.identity()
 	if got.EngineID == "" {
-		u.note(0, "SNMPv2c: the device is recognised by its device ID alone; two units with one device ID are not told apart")
+		u.note(0, "SNMPv2c: the device is recognized by its device ID alone; two units with the same device ID cannot be distinguished")
 	}
 	if found {
 		err := u.permitted(ctx, home, known, "use --other-device if this is the same unit with a new engine ID, or its replacement")
@@ -76,8 +76,8 @@ func (u *upgrade) bind(ctx context.Context) error {
 	return u.recordTarget(store)
 }
 
-// warnOfIdentity warns of a device that is not the one which the backups of its device ID
-// are of. It is for what uses no data of the store.
+// warnOfIdentity warns if the backups of the device's ID belong to another device. It is
+// for commands that use no data of the store.
 func (u *upgrade) warnOfIdentity() {
 	store := u.session.Local(path.Join("backup", device.FolderName(u.device.ID)), nil)
 	if store == nil {
@@ -88,8 +88,9 @@ func (u *upgrade) warnOfIdentity() {
 	}
 }
 
-// IdentityWarning says how a device differs from the one that the store of [Servers] knows
-// by its device ID, or by the name of its target; empty if it does not, or is not known.
+// IdentityWarning says how a device differs from the one that the store of [Servers]
+// records for its device ID or for its target's name. It is empty if they agree or
+// nothing is recorded.
 func IdentityWarning(disk afero.Fs, id device.Identity) string {
 	known, found, err := files.RecordedIdentity(disk, id.Device)
 	same := known.Same(id)
@@ -106,7 +107,7 @@ func IdentityWarning(disk afero.Fs, id device.Identity) string {
 	return fmt.Sprintf("%s has another identity than recorded: %s", id, known)
 }
 
-// ownBackup refuses to give a device data of another one.
+// ownBackup refuses to send a device the data of another one.
 func (u *upgrade) ownBackup(ctx context.Context, folder string) error {
 	want := device.Identity{Device: u.device.ID}
 	if store := u.session.Local(folder, nil); store != nil {
@@ -122,16 +123,16 @@ func (u *upgrade) ownBackup(ctx context.Context, folder string) error {
 			}
 		}
 	}
-	// The folder counts as well: earlier versions recorded nothing in it.
+	// The directory counts as well: earlier versions recorded nothing in it.
 	if home := path.Base(path.Dir(folder)); want.Device == u.device.ID && strings.HasPrefix(folder, "backup/") && home != device.FolderName(u.device.ID) {
 		want = device.Identity{Device: home}
 	}
 	return u.permitted(ctx, folder, want, "name the folder with --from and permit it with --other-device")
 }
 
-// bindTarget compares the device with the one that the name of the plan's target stood
-// for when it was used first, and its device ID with those that other names stand for.
-// known is what is recorded of the device ID. It returns the name that holds it.
+// bindTarget compares the device with the one that the target's name stood for when it
+// was first used, and its device ID with those of other names. known is what is recorded
+// for the device ID. It returns the name that the device ID belongs to.
 func (u *upgrade) bindTarget(ctx context.Context, store afero.Fs, known device.Identity) (holder string, _ error) {
 	target, got := u.plan.Target, u.identity()
 	if target.Name == "" {
@@ -148,7 +149,7 @@ func (u *upgrade) bindTarget(ctx context.Context, store afero.Fs, known device.I
 			return "", err
 		}
 	}
-	// An authentic engine ID says that it is that device, by another name.
+	// An authentic engine ID proves that it is the same device under another name.
 	same := got.EngineID != "" && got.EngineID == known.EngineID
 	other := known.Target
 	if other == "" || other == target.Name || same || target.StandsFor != nil && !target.StandsFor(other) {
@@ -161,7 +162,7 @@ func (u *upgrade) bindTarget(ctx context.Context, store afero.Fs, known device.I
 	return target.Name, err
 }
 
-// recordTarget keeps which device the name of the plan's target stands for.
+// recordTarget records which device the target's name stands for.
 func (u *upgrade) recordTarget(store afero.Fs) error {
 	name, got := u.plan.Target.Name, u.identity()
 	if name == "" {

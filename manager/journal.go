@@ -17,10 +17,10 @@ import (
 	"example.com/iad/mib"
 )
 
-// Stage is how far a procedure has got.
+// Stage is the next part of a procedure.
 type Stage string
 
-// Stages: what is to be done next.
+// The stages, in their order.
 const (
 	StageBackup  Stage = "backup"
 	StageUpdate  Stage = "update"
@@ -41,28 +41,28 @@ type Record struct {
 	Owner       string    `json:"owner"`
 	Stage       Stage     `json:"stage"`
 	Started     time.Time `json:"started"`
-	// Ended: the last run came to its own end and was not interrupted.
+	// Ended: the last run finished or gave up, and was not interrupted.
 	Ended bool `json:"ended,omitempty"`
-	// Options are those of the plan, for who resumes.
+	// Options are those of the plan, for resuming.
 	Options map[string][]string `json:"options,omitempty"`
-	// Folder and Backup say where the backup goes; digests are in Backup once
-	// it is good.
+	// Folder and Backup say where the backup goes. Backup has digests once the backup is
+	// good.
 	Folder string             `json:"folder,omitempty"`
 	Backup []files.BackupFile `json:"backup,omitempty"`
 	// OnDefaults: the device ran on the defaults of its software, so there is no backup.
 	OnDefaults bool `json:"on_defaults,omitempty"`
-	// Config is what was in force when the backup was made, or what the procedure
-	// itself put in force since.
+	// Config is what was in force when the backup was made, or what the procedure itself
+	// has put in force since.
 	Config *ConfigState `json:"config,omitempty"`
 	// BackupReqID is the number of the request that made the backup; 0: not known.
 	BackupReqID uint32 `json:"backup_req_id,omitempty"`
-	// Modified is what was made of the backup for the new software.
+	// Modified is the backup as modified for the new software.
 	Modified *ModifiedBackup `json:"modified,omitempty"`
-	// Tasks are the operations of the attempt that goes on.
+	// Tasks are the operations of the current attempt.
 	Tasks []Task `json:"tasks,omitempty"`
-	// Failed is why step 160 was begun, until it was decided how to go on.
+	// Failed is the reason for step 160, until the operator has decided how to continue.
 	Failed *Failure `json:"failed,omitempty"`
-	// Operations are those that have their verdict, of all attempts.
+	// Operations are those that have ended, of all attempts.
 	Operations []StepResult `json:"operations,omitempty"`
 	// Pace is how the device reported progress before the upgrade.
 	Pace *device.Pace `json:"pace,omitempty"`
@@ -74,8 +74,8 @@ type Task struct {
 	ReqID uint32            `json:"req_id"`
 	// Done: it succeeded.
 	Done bool `json:"done,omitempty"`
-	// Abandoned: it was aborted because its file server had gone with an
-	// earlier run of the manager, and is to be started again.
+	// Abandoned: it was aborted because its file server ended with an earlier run of the
+	// manager; it is started again.
 	Abandoned bool `json:"abandoned,omitempty"`
 
 	earlier bool // commanded by an earlier run of the manager
@@ -87,8 +87,7 @@ type ModifiedBackup struct {
 	Files  []files.BackupFile `json:"files"`
 }
 
-// task finds the operation of a kind in the attempt that goes on, nil for
-// none.
+// task returns the operation of a kind in the current attempt, nil if there is none.
 func (r *Record) task(kind mib.OperationKind) *Task {
 	for i := range r.Tasks {
 		if r.Tasks[i].Kind == kind {
@@ -106,7 +105,7 @@ func (r *Record) forget(kind mib.OperationKind) {
 // recordFormat is the format of Record that this version writes.
 const recordFormat = 2
 
-// ErrNoRecord is returned by Load if nothing was begun.
+// ErrNoRecord is returned by Load if no procedure was started.
 var ErrNoRecord = errors.New("nothing to resume")
 
 // Journal keeps one Record in a file that is replaced durably.
@@ -116,7 +115,7 @@ type Journal struct {
 	last  []byte // as it was loaded or saved last, nil before
 }
 
-// NewJournal keeps the record of a device in the folder of files.
+// NewJournal returns the journal of a device, in the root directory of disk.
 func NewJournal(disk afero.Fs, deviceID string) *Journal {
 	return &Journal{files: disk, name: device.FolderName(deviceID) + ".json"}
 }
@@ -149,8 +148,8 @@ func (j *Journal) Load() (*Record, error) {
 	return r, nil
 }
 
-// Save replaces the record. The error wraps ErrNotOwner if somebody else replaced it
-// since it was loaded or saved here.
+// Save replaces the record. The error wraps ErrNotOwner if another program has replaced
+// it since this Journal loaded or saved it.
 func (j *Journal) Save(r *Record) error {
 	if err := j.Owned(); err != nil {
 		return err
@@ -168,11 +167,11 @@ func (j *Journal) Save(r *Record) error {
 	return nil
 }
 
-// ErrNotOwner says that another iadms continued the procedure.
+// ErrNotOwner says that another iadms has continued the procedure.
 var ErrNotOwner = errors.New("another iadms has continued this upgrade")
 
-// Owned returns an error wrapping ErrNotOwner if the record is no longer as this Journal
-// saved or loaded it last.
+// Owned returns an error wrapping ErrNotOwner if the record is not what this Journal last
+// saved or loaded.
 func (j *Journal) Owned() error {
 	if j.last == nil {
 		return nil

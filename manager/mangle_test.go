@@ -142,7 +142,7 @@ func TestEventsWithoutNotification(t *testing.T) {
 		}
 		var told, want []string
 		for _, u := range l.updates {
-			if text, ok := strings.CutPrefix(u.Text, "event without notification: "); ok {
+			if text, ok := strings.CutPrefix(u.Text, "event whose notification was lost: "); ok {
 				_, kind, _ := strings.Cut(text, " ")
 				kind, _, _ = strings.Cut(kind, " ")
 				told = append(told, strings.TrimSuffix(kind, ","))

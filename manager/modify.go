@@ -16,15 +16,16 @@ import (
 	"example.com/iad/mib"
 )
 
-// Modifier makes configuration data fit for the new software, at step 170.
+// Modifier adapts configuration data to the new software, at step 170.
 type Modifier interface {
-	// Modify changes the files in m.Draft. The error is shown to the operator; one that
-	// wraps ErrUnchanged has them decide whether the data are given to the device as they are.
+	// Modify changes the files in m.Draft. Its error is shown to the operator; after one
+	// that wraps ErrUnchanged the operator decides whether the device gets the data as they
+	// are.
 	Modify(ctx context.Context, m Modification) error
 }
 
-// Modification is what a Modifier works on. Both folders hold a file for each
-// kind of configuration data that was backed up, under the same names.
+// Modification describes what a Modifier works on. Original, Source and Draft each hold a
+// file for every kind of configuration data that was backed up, under the same names.
 type Modification struct {
 	Device   string
 	From, To uint32 // formats
@@ -32,16 +33,17 @@ type Modification struct {
 	Original string // folder of the backup, which stays as it is
 	Source   string // folder that Draft is a copy of: the backup or, later, the last modification
 	Draft    string // folder to be changed
-	// Failure is why the last modification, or the device's conversion, was
-	// not good; nil: there was none.
+	// Failure is why the last modification, or the device's conversion, failed; nil: there
+	// was none.
 	Failure error
 }
 
-// Unchanged reports whether Draft still holds the settings of Source: everything but the
-// first lines is equal.
+// Unchanged reports whether Draft still has the settings of Source: all lines but the
+// first are equal.
 func (m Modification) Unchanged() (bool, error) { return m.same(m.Source, settings) }
 
-// same reports whether Draft holds the files of a folder, as far as part takes them.
+// same reports whether Draft holds the same files as a directory; part selects what is
+// compared of each.
 func (m Modification) same(folder string, part func([]byte) []byte) (bool, error) {
 	list, err := files.ReadBackup(m.Files, m.Original)
 	if err != nil {
@@ -71,8 +73,8 @@ func (u *upgrade) canModify() bool {
 	return u.plan.Modifier != nil && len(u.record.Backup) > 0 && u.session.Local(u.record.Folder, u.record.Backup) != nil
 }
 
-// modify has the backup modified for the software that the device runs. Each
-// modification is kept in a folder of its own, beside the backup.
+// modify calls the Modifier for the software that the device runs. Each modification is
+// kept in a directory of its own, beside the backup.
 func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	if !u.canModify() {
 		return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseConvertToolMissing,
@@ -104,7 +106,7 @@ func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	return u.useDraft(m)
 }
 
-// useDraft makes the data in a draft those that the device gets.
+// useDraft makes the data in a draft those that the device is given.
 func (u *upgrade) useDraft(m Modification) error {
 	list, err := u.checkDraft(m)
 	if err != nil {
@@ -130,10 +132,10 @@ func (m Modification) refuseUntouched() error {
 	return nil // checkDraft finds what cannot be read
 }
 
-// notModified keeps data that were not modified from the device until a person decides:
-// marked with another format, they may mean something else to the new software.
+// notModified ends with a decision for the operator if the data were not modified: marked
+// with another format, they may mean something else to the new software.
 func (u *upgrade) notModified(m Modification, cause error) error {
-	// Nothing that is kept here claims a format which it does not have.
+	// Nothing that is kept here may claim a format that it does not have.
 	if err := files.CopyFiles(m.Files, u.record.Backup, m.Source, m.Draft); err != nil {
 		return notGood(m, mib.FailCauseOther, fmt.Errorf("copy of the backup: %w", err))
 	}
@@ -151,7 +153,7 @@ func (u *upgrade) notModified(m Modification, cause error) error {
 			"with iadms upgrade --resume at a terminal", cause, why)}
 }
 
-// useUnmodified has the device get data that were not modified.
+// useUnmodified makes data that were not modified those that the device is given.
 func (u *upgrade) useUnmodified(m *Modification) error {
 	if err := files.SetFormat(m.Files, m.Draft, m.To); err != nil {
 		return err
@@ -159,7 +161,7 @@ func (u *upgrade) useUnmodified(m *Modification) error {
 	return u.useDraft(*m)
 }
 
-// draft copies the last modification, or else the backup, into a new folder.
+// draft copies the last modification, or else the backup, to a new directory.
 func (u *upgrade) draft(disk afero.Fs) (from, folder string, _ error) {
 	from = u.record.Folder
 	if u.lastDraft != "" {
@@ -184,8 +186,8 @@ func (u *upgrade) draft(disk afero.Fs) (from, folder string, _ error) {
 	return from, folder, durable.SyncDir(disk, path.Dir(folder))
 }
 
-// checkDraft takes what was made only if it is complete and in the format of
-// the new software.
+// checkDraft accepts a draft only if it is complete and in the format of the new
+// software.
 func (u *upgrade) checkDraft(m Modification) ([]files.BackupFile, error) {
 	list, err := files.ReadBackup(m.Files, m.Draft)
 	if err != nil {

@@ -24,9 +24,9 @@ func (s *ConfigState) equal(other *ConfigState) bool {
 	return s.Generation == other.Generation && bytes.Equal(s.Digest, other.Digest)
 }
 
-// replacedBy reports whether the device has other data in force than s that nothing in
-// the procedure accounts for. New software that uses another format starts on its
-// defaults, or on an older generation of its format: neither is a change.
+// replacedBy reports whether other data than s are in force that the procedure does not
+// account for. New software with another format starts on its defaults, or on an older
+// generation of its format: neither is a change.
 func (s *ConfigState) replacedBy(now *ConfigState) bool {
 	switch {
 	case now.Generation == 0 || s.equal(now):
@@ -37,8 +37,8 @@ func (s *ConfigState) replacedBy(now *ConfigState) bool {
 	return now.Format == s.Format // the device counts from the beginning again
 }
 
-// backUpAgain makes another backup if the configuration data were changed since the
-// last one: what the device would get back at step 170 must be what it has now.
+// backUpAgain makes another backup if the configuration data were changed since the last
+// one: step 170 must give the device what it has now.
 func (u *upgrade) backUpAgain(ctx context.Context) error {
 	for range 3 {
 		if u.plan.SkipBackup || u.record.Config == nil || u.record.task(mib.OperationKindDownloadSoftware) != nil {
@@ -83,19 +83,19 @@ func (u *upgrade) refuseToOverwriteNewer(ctx context.Context, d *device.Device) 
 	return &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCausePreconditionMissing,
 		Advice: mib.RetryAdviceFixFirst, Decision: true,
 		Text: fmt.Sprintf("the configuration data were changed after the backup: generation %d is in force, the backup is of generation %d; "+
-			"the newer data were kept and the backup was not given back; compare both, then continue with iadms upgrade --resume at a terminal, or give the backup back with iadms recover",
+			"the newer data were kept and the backup was not recovered; compare both, then continue with iadms upgrade --resume at a terminal, or recover the backup with iadms recover",
 			d.Generation, was.Generation)}
 }
 
-// askNewer has the operator choose between the newer data and the backup. Done means
-// that the newer data stay and the procedure ends with that.
+// askNewer has the operator choose between the newer data and the backup. done reports
+// that the newer data stay in force, which ends the procedure.
 func (u *upgrade) askNewer(ctx context.Context, attempt int, err error) (done bool, _ error) {
 	u.newer = false
 	answer, askErr := u.ask(ctx, StepRecover, attempt, err, KeepNewer, Overwrite)
 	switch {
 	case askErr != nil && ctx.Err() == nil:
-		// The new software passed step 150, and the newer data are in force with it:
-		// left on trial, it would go, and they with it.
+		// The new software passed step 150 and the newer data are in force with it. If it
+		// stayed on trial, it would be rolled back, and the data with it.
 		if err := u.confirm(ctx); err != nil {
 			u.warn(StepRecoverJudge, err.Error())
 		}
@@ -110,7 +110,7 @@ func (u *upgrade) askNewer(ctx context.Context, attempt int, err error) (done bo
 	return false, nil
 }
 
-// learnConfig records what is in force as the procedure's own doing.
+// learnConfig records that the procedure itself has put data in force.
 func (u *upgrade) learnConfig(d *device.Device) {
 	if u.record.Config != nil && d.Generation != 0 {
 		u.record.Config = configState(d)

@@ -7,7 +7,7 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// UpdateKind says what an Update tells.
+// UpdateKind is the kind of an Update.
 type UpdateKind string
 
 // Kinds of updates.
@@ -21,7 +21,7 @@ const (
 	BackupListed UpdateKind = "backup"   // Backup has the digests of both sides
 )
 
-// Update tells an Observer what happens.
+// Update describes something that happened, for an Observer.
 type Update struct {
 	Kind      UpdateKind
 	Time      time.Time
@@ -33,8 +33,8 @@ type Update struct {
 	Failure   error
 }
 
-// Observer is told what happens, in order, by the goroutine that runs
-// Upgrade; it should not block. Nil: nobody is told.
+// Observer gets what happens, in order, from the goroutine that runs Upgrade; it should
+// not block. Nil: updates are dropped.
 type Observer func(Update)
 
 func (u *upgrade) fail(step Step, err error) {
@@ -51,7 +51,7 @@ func (u *upgrade) end(step Step, text string)   { u.tell(StepEnds, step, text) }
 func (u *upgrade) note(step Step, text string)  { u.tell(Noted, step, text) }
 func (u *upgrade) warn(step Step, text string)  { u.tell(Warned, step, text) }
 
-// progress passes on what is newer than what was shown last: a notification
+// progress reports an operation if it is newer than the one reported last: a notification
 // may arrive after a poll that saw more.
 func (u *upgrade) progress(step Step, op *device.Operation) {
 	if op.Attempt < u.last.Attempt || op.Attempt == u.last.Attempt && op.Percent < u.last.Percent && u.last.Percent <= 100 {

@@ -11,31 +11,31 @@ import (
 	"example.com/iad/mib"
 )
 
-// Choice is what an operator can decide after a failure.
+// Choice is what an operator can choose after a failure.
 type Choice int
 
-// Choices.
+// The choices.
 const (
 	// GiveUp ends the procedure; the device keeps what it runs.
 	GiveUp Choice = iota
-	// Retry does the failed step again.
+	// Retry repeats the failed step.
 	Retry
-	// OtherFile does step 130 again with another image.
+	// OtherFile repeats step 130 with another image.
 	OtherFile
 	// RestoreOld goes back to the old software and ends.
 	RestoreOld
-	// Modify has the configuration data modified, then step 170 done again.
+	// Modify has the configuration data modified and repeats step 170.
 	Modify
 	// KeepNewer leaves configuration data that are newer than the backup in force
 	// and ends.
 	KeepNewer
-	// GiveLast gives the last backup with data to a device on its defaults.
+	// GiveLast recovers the last backup with data on a device that runs on its defaults.
 	GiveLast
 	// KeepDefaults leaves a device on the defaults of its software, and ends.
 	KeepDefaults
-	// Overwrite gives the backup back over newer configuration data.
+	// Overwrite recovers the backup over newer configuration data.
 	Overwrite
-	// UseAsIs gives the device data that were to be modified and were not.
+	// UseAsIs recovers data that should have been modified and were not.
 	UseAsIs
 )
 

@@ -4,9 +4,8 @@ import (
 	"context"
 )
 
-// setPace has the device report progress as the plan wants it, and remembers
-// how it did so before. A device that does not let itself be told is upgraded
-// all the same.
+// setPace has the device report progress as the plan says, and records how it did so
+// before. A device that does not permit this is upgraded all the same.
 func (u *upgrade) setPace(ctx context.Context) error {
 	if u.plan.Pace == nil {
 		return nil
@@ -14,7 +13,7 @@ func (u *upgrade) setPace(ctx context.Context) error {
 	if u.record.Pace == nil {
 		before, err := u.plan.Client.Pace(ctx)
 		if err != nil {
-			u.warn(0, "the device reports progress as it is used to: "+err.Error())
+			u.warn(0, "the device reports progress at its own intervals: "+err.Error())
 			return nil
 		}
 		u.record.Pace = &before
@@ -23,18 +22,18 @@ func (u *upgrade) setPace(ctx context.Context) error {
 		}
 	}
 	if err := u.plan.Client.SetPace(ctx, *u.plan.Pace); err != nil {
-		u.warn(0, "the device reports progress as it is used to: "+err.Error())
+		u.warn(0, "the device reports progress at its own intervals: "+err.Error())
 	}
 	return nil
 }
 
-// restorePace puts back what setPace changed.
+// restorePace restores what setPace changed.
 func (u *upgrade) restorePace(ctx context.Context) {
 	if u.record.Pace == nil {
 		return
 	}
 	if err := u.plan.Client.SetPace(ctx, *u.record.Pace); err != nil {
-		u.warn(0, "the device goes on reporting progress as for this upgrade: "+err.Error())
+		u.warn(0, "the device keeps the progress intervals of this upgrade: "+err.Error())
 		return
 	}
 	u.record.Pace = nil

@@ -13,10 +13,10 @@ import (
 	"example.com/iad/mib"
 )
 
-// perform commands an operation and follows it to a verdict: the device's
-// own, or ours when the scheduled time has passed. A verdict other than
-// success is a *Failure. What an earlier run of the procedure commanded in
-// the same attempt is taken up, not commanded again.
+// perform commands an operation and follows it until the device reports its result, or
+// until the scheduled time has passed. A result other than success is a *Failure. An
+// operation that an earlier run of the procedure started in the same attempt is adopted,
+// not commanded again.
 func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r device.Request) (*device.Operation, error) {
 	release, err := u.takeSlot(ctx, watch, r)
 	if err != nil {
@@ -61,7 +61,7 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	if errors.Is(err, errTimeLimit) {
 		u.stop(ctx, watch, op)
 		err = &Failure{Device: u.device.ID, Step: watch, Kind: r.Kind, Phase: u.last.Phase, TimedOut: true,
-			Cause: mib.FailCauseDeadlineExceeded, Advice: mib.RetryAdviceRetryNow, Text: "no verdict in the scheduled time"}
+			Cause: mib.FailCauseDeadlineExceeded, Advice: mib.RetryAdviceRetryNow, Text: "the operation did not end in the scheduled time"}
 	}
 	if err != nil {
 		return nil, err
@@ -90,8 +90,8 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	return done, nil
 }
 
-// inTime carries out a part of a step other than its operation. A device that answers too
-// slowly for it fails it: what the step may take is the scheduled time and the reserve.
+// inTime runs a part of a step other than its operation, within the scheduled time and
+// the reserve. A device that answers too slowly fails the step.
 func (u *upgrade) inTime(ctx context.Context, step Step, kind mib.OperationKind, limit time.Duration, do func(context.Context) error) error {
 	bounded, cancel := clock.Within(ctx, u.plan.Clock, cmp.Or(limit, device.RestartLimit)+u.plan.Reserve)
 	defer cancel()
@@ -111,8 +111,8 @@ func (u *upgrade) owns() error {
 	return u.plan.Journal.Owned()
 }
 
-// startOrAdopt returns the operation that a request stands for: commanded now, or
-// taken up from an earlier run.
+// startOrAdopt returns the operation of a request: started now, or adopted from an
+// earlier run.
 func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Request) (*device.Operation, error) {
 	if task := u.record.task(r.Kind); task != nil {
 		r.ID = task.ReqID
@@ -137,9 +137,8 @@ func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Reques
 	return u.plan.Client.Start(ctx, *r)
 }
 
-// adopt finds out what became of a command of an earlier run. No operation
-// means that it has to be started again: it had broken off because files
-// were served by that run.
+// adopt finds out what became of a command of an earlier run. A nil operation means that
+// it has to be started again, because its files were served by that run.
 func (u *upgrade) adopt(ctx context.Context, watch Step, task *Task, r device.Request) (*device.Operation, error) {
 	op, err := u.plan.Client.FindOperation(ctx, r.ID, r.Owner)
 	if errors.Is(err, device.ErrUnknownOperation) {
@@ -170,8 +169,8 @@ func (u *upgrade) adopt(ctx context.Context, watch Step, task *Task, r device.Re
 	return nil, nil
 }
 
-// serverGone reports whether the file server of an operation has gone with the
-// run of the manager that commanded it.
+// serverGone reports whether the file server of an operation ended with the run of the
+// manager that commanded it.
 func (u *upgrade) serverGone(task *Task, r device.Request) bool {
 	_, shortLived := u.plan.Files.(*files.Servers)
 	return shortLived && task.earlier && r.Server != nil
@@ -188,8 +187,8 @@ func (u *upgrade) noteServerLost(watch Step, op *device.Operation) {
 	u.note(watch, fmt.Sprintf("operation %d (%s) ended when its file server went away; it is started again", op.ID, op.Kind))
 }
 
-// needsServer reports whether an operation may still want files from, or send
-// files to, its server.
+// needsServer reports whether an operation may still read files from its server or write
+// files there.
 func needsServer(o *device.Operation) bool {
 	if o.Kind == mib.OperationKindBackupConfig {
 		return true // it may look at what the server has got
@@ -202,26 +201,25 @@ func needsServer(o *device.Operation) bool {
 	return true
 }
 
-// transferFailed reports whether a cause is of the class of file transfers.
+// transferFailed reports whether a cause is a failed file transfer.
 func transferFailed(c mib.FailCause) bool {
 	return c >= mib.FailCauseNameNotResolved && c <= mib.FailCauseTlsFailed
 }
 
-// stop ends an operation that the manager gave up waiting for, so that it
-// cannot take effect later.
+// stop aborts an operation whose time has passed, so that it cannot take effect later.
 func (u *upgrade) stop(ctx context.Context, step Step, op *device.Operation) {
 	if _, err := u.abort(ctx, op); err != nil {
 		u.warn(step, "the operation could not be aborted: "+err.Error())
 	}
 }
 
-// abort stops an operation, waits until it has ended and returns it as it is then: it may
-// have succeeded meanwhile.
+// abort aborts an operation, waits until it has ended, and returns it as it is then: it
+// may have succeeded meanwhile.
 func (u *upgrade) abort(ctx context.Context, op *device.Operation) (*device.Operation, error) {
 	return u.plan.Client.AbortOperation(ctx, u.plan.Clock, u.plan.Owner, op, u.plan.Reserve, u.plan.Poll/4)
 }
 
-// failureOf describes an operation that ended without success.
+// failureOf returns the Failure of an operation that ended without success.
 func failureOf(deviceID string, step Step, op *device.Operation) *Failure {
 	f := &Failure{
 		Device: deviceID, Step: step, Kind: op.Kind, State: op.State, Phase: op.Phase,
@@ -233,8 +231,8 @@ func failureOf(deviceID string, step Step, op *device.Operation) *Failure {
 	return f
 }
 
-// asFailure turns a command that was refused or got no answer into a Failure
-// that an operator can be asked about.
+// asFailure turns a command that was refused or not answered into a Failure that an
+// operator can decide about.
 func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error {
 	var refusal *device.RefusalError
 	switch {
@@ -247,8 +245,8 @@ func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error 
 	return err
 }
 
-// takeSlot waits for a slot of the file server before a device is commanded to use
-// it. The slot is given back when progress shows that the device is done with it.
+// takeSlot waits for a slot of the file server before the device is commanded to use it.
+// The slot is given back when progress shows that the device no longer needs it.
 func (u *upgrade) takeSlot(ctx context.Context, watch Step, r device.Request) (release func(), err error) {
 	s, ok := u.session.(files.SlotTaker)
 	if !ok || r.Server == nil {

@@ -10,10 +10,10 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// Policy is a way to go on after a failure that is decided beforehand.
+// Policy is a decision made in advance: what to do after a failure.
 type Policy struct {
 	Kind PolicyKind
-	// Image is the file to go on with, for PolicyOther.
+	// Image is the image to install next, for PolicyOther.
 	Image *files.Image
 }
 
@@ -22,17 +22,16 @@ type PolicyKind string
 
 // Kinds of policies.
 const (
-	PolicyAdvice  PolicyKind = "advice"  // try again where the device thinks that it may work
-	PolicyAsk     PolicyKind = "ask"     // ask a human
-	PolicyOther   PolicyKind = "other"   // step 130 again with another image, once
-	PolicyEdit    PolicyKind = "edit"    // modify the configuration data once more, step 170 again
-	PolicyRestore PolicyKind = "restore" // go back to the old software and end
+	PolicyAdvice  PolicyKind = "advice"  // retry if the device advises it
+	PolicyAsk     PolicyKind = "ask"     // ask a person
+	PolicyOther   PolicyKind = "other"   // repeat step 130 with another image, once
+	PolicyEdit    PolicyKind = "edit"    // modify the configuration data and repeat step 170
+	PolicyRestore PolicyKind = "restore" // restore the old software and end
 	PolicyService PolicyKind = "service" // like restore, unless only the file server failed
 	PolicyGiveUp  PolicyKind = "give-up" // end; the device keeps what it runs
 )
 
-// ParsePolicy reads the name of a policy; open opens the file of
-// "other=FILE".
+// ParsePolicy parses the name of a policy; open opens the image of "other=FILE".
 func ParsePolicy(s string, open func(name string) (*files.Image, error)) (Policy, error) {
 	name, file, hasFile := strings.Cut(s, "=")
 	p := Policy{Kind: PolicyKind(name)}
@@ -48,14 +47,13 @@ func ParsePolicy(s string, open func(name string) (*files.Image, error)) (Policy
 	return p, err
 }
 
-// Policies is an operator that goes through a list of policies: the first
-// that fits the failure decides. When none does it gives up. It is for one
-// upgrade.
+// Policies is an operator with a list of policies: the first one that fits the failure
+// decides; if none fits, it gives up. It is for one upgrade.
 type Policies struct {
 	List []Policy
-	// Automatic judges advice.
+	// Automatic decides for PolicyAdvice.
 	Automatic Automatic
-	// Human is who is asked; nil: PolicyAsk never fits.
+	// Human is asked for PolicyAsk; nil: PolicyAsk never fits.
 	Human Operator
 
 	used []bool
@@ -96,8 +94,9 @@ func (p *Policies) Ask(ctx context.Context, q Question) (Answer, error) {
 				return Answer{Choice: GiveUp}, nil // the old software runs already
 			}
 		case PolicyService:
-			// On its defaults a gateway is out of service. With the file server back,
-			// the recovery can be repeated; with a device that is silent nothing can.
+			// On its defaults a gateway is out of service. Once the file server works again
+			// the recovery can be repeated. Nothing can be done about a device that does
+			// not answer.
 			if slices.Contains(q.Choices, RestoreOld) && !serverFailed(q.Failure) {
 				return Answer{Choice: RestoreOld}, nil
 			}
@@ -108,8 +107,8 @@ func (p *Policies) Ask(ctx context.Context, q Question) (Answer, error) {
 	return Answer{Choice: GiveUp}, nil
 }
 
-// serverFailed reports whether only the file server, or the way to it, is known to have
-// failed, or nothing is known because the device does not answer.
+// serverFailed reports whether only the file server or the way to it has failed, or the
+// device does not answer, so that nothing is known.
 func serverFailed(err error) bool {
 	var f *Failure
 	return errors.As(err, &f) && (f.NoAnswer || transferFailed(f.Cause))

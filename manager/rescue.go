@@ -1,6 +1,6 @@
 package manager
 
-// SoftwareText is the version of a device's software for people; in rescue mode there is
+// SoftwareText is a device's software version as shown to people; in rescue mode there is
 // none.
 func SoftwareText(version string) string {
 	if version == "" {
@@ -9,7 +9,7 @@ func SoftwareText(version string) string {
 	return version
 }
 
-// RunsText says what a device runs: "runs 2.0.0", or that it is in rescue mode.
+// RunsText is "runs 2.0.0", or says that the device is in rescue mode.
 func RunsText(version string) string {
 	if version == "" {
 		return "is in rescue mode"
@@ -17,6 +17,6 @@ func RunsText(version string) string {
 	return "runs " + version
 }
 
-// beganInRescue reports whether the procedure began with a device in rescue mode: then there is
-// no old software to go back to.
+// beganInRescue reports whether the device was in rescue mode at the start, so that there
+// is no old software to restore.
 func (u *upgrade) beganInRescue() bool { return u.result.OldVersion == "" }

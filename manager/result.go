@@ -16,7 +16,7 @@ type StepResult struct {
 	Bytes   uint32 `json:"Octets"` // the name in journals
 }
 
-// Result sums up an upgrade or a part of one, also one that failed.
+// Result sums up an upgrade or a part of one, whether it succeeded or not.
 type Result struct {
 	Device     string
 	OldVersion string // empty: rescue mode
@@ -27,12 +27,12 @@ type Result struct {
 	Backup     []files.BackupFile
 	Operations []StepResult
 	Elapsed    time.Duration
-	// OnDefaults: no configuration data are in force at the end, but the
-	// defaults of the software.
+	// OnDefaults: no configuration data are in force at the end; the device runs on
+	// defaults.
 	OnDefaults bool
-	// Unchanged: there was nothing to be done.
+	// Unchanged: there was nothing to do.
 	Unchanged bool
-	// StillRunning is an operation that the device is still carrying out at the end,
-	// nil for none.
+	// StillRunning is the operation that the device is still carrying out at the end; nil:
+	// none.
 	StillRunning *device.Operation
 }

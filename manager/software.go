@@ -11,8 +11,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// identify finds out which software the device has at the beginning, and
-// refuses what could end with other software than was meant.
+// identify reads which software the device has at the start, and returns an error if the
+// upgrade could leave other software than intended.
 func (u *upgrade) identify(ctx context.Context) error {
 	banks, err := u.plan.Client.Banks(ctx)
 	if err != nil {
@@ -47,8 +47,8 @@ func running(banks [2]device.Bank) *device.Bank {
 	return nil
 }
 
-// refuseOtherContents refuses an image of which the device has the version but not
-// the contents: asked for the version it would say that it has that already.
+// refuseOtherContents refuses an image whose version the device already has with other
+// contents: the device would only compare the version.
 func (u *upgrade) refuseOtherContents(img *files.Image, banks [2]device.Bank) error {
 	if b := running(banks); u.plan.Force || b != nil && cameFrom(b, img) {
 		return nil
@@ -64,8 +64,8 @@ func (u *upgrade) refuseOtherContents(img *files.Image, banks [2]device.Bank) er
 	return nil
 }
 
-// judgeContents is the part of the judgement that a version cannot tell: whether
-// what runs came from this image.
+// judgeContents checks what a version does not show: whether the running software came
+// from this image.
 func (u *upgrade) judgeContents(ctx context.Context, d *device.Device, step Step, kind mib.OperationKind) error {
 	banks, err := u.plan.Client.Banks(ctx)
 	if err != nil {
@@ -81,9 +81,9 @@ func (u *upgrade) judgeContents(ctx context.Context, d *device.Device, step Step
 	return nil
 }
 
-// checkUnchangedSince refuses to continue an upgrade if the device runs other
-// software than the upgrade had left there, for example because somebody took
-// the old software back since: what the journal has next would harm it.
+// checkUnchangedSince refuses to continue an upgrade if the device runs other software
+// than the upgrade had left there, for example because somebody rolled it back: the next
+// steps of the journal would do harm.
 func (u *upgrade) checkUnchangedSince(banks [2]device.Bank) error {
 	b := running(banks)
 	if b == nil {
@@ -99,18 +99,19 @@ func (u *upgrade) checkUnchangedSince(banks [2]device.Bank) error {
 	if !u.finished(StageUpdate) {
 		want = u.record.OldVersion
 	}
-	return fmt.Errorf("%s runs %s, and the interrupted upgrade (stage %s) had left it with %s: it was changed since. "+
+	return fmt.Errorf("%s runs %s, and the interrupted upgrade (stage %s) had left it with %s: it has been changed since. "+
 		"Nothing was done; see iadms status, or start a new upgrade without --resume", u.device.ID, b.Version, u.record.Stage, SoftwareText(want))
 }
 
-// cameFrom reports whether the bank holds the software of this very image. A digest that the
-// device does not show is not taken for equal.
+// cameFrom reports whether the bank holds the software of this image. A bank without a
+// digest does not count.
 func cameFrom(b *device.Bank, img *files.Image) bool {
 	return b.Version == img.Version() && len(b.Digest) > 0 && bytes.Equal(b.Digest, img.ManifestDigest)
 }
 
-// nothingToDo reports whether an upgrade, also one that is resumed, would change
-// nothing: the software of the image runs and is good, with configuration data in force, and no upgrade of the device is unfinished.
+// nothingToDo reports whether an upgrade, even a resumed one, would change nothing: the
+// software of the image runs and is good, configuration data are in force, and no upgrade
+// of the device is unfinished.
 func (u *upgrade) nothingToDo(journal *Journal) bool {
 	b := running(u.banks)
 	switch {
@@ -136,8 +137,8 @@ func (u *upgrade) stillDone() bool {
 	return u.device.Generation != 0 && b != nil && b.State == mib.BankStateGood
 }
 
-// bankWithImage returns the bank with the software of the image if that runs and starts next:
-// to install it once more would fail. Nil if it has to be, or was, installed.
+// bankWithImage returns the bank that runs the software of the image and boots next,
+// because installing it again would fail; nil if it has to be, or was, installed.
 func (u *upgrade) bankWithImage(ctx context.Context) (*device.Bank, error) {
 	if u.plan.Force || u.record.task(mib.OperationKindDownloadSoftware) != nil {
 		return nil, nil
@@ -153,14 +154,14 @@ func (u *upgrade) bankWithImage(ctx context.Context) (*device.Bank, error) {
 	return b, nil
 }
 
-// backupStillInForce reports whether the data of the backup never went out of force, because no
+// backupStillInForce reports whether the data of the backup are still in force because no
 // software was installed.
 func (u *upgrade) backupStillInForce(d *device.Device) bool {
 	return u.ranAlready && u.record.Config != nil && u.record.Config.equal(configState(d)) && !u.otherFormat(d) &&
 		u.record.Modified == nil && u.record.task(mib.OperationKindRecoverConfig) == nil
 }
 
-// Runs reports whether the software of an image is what runs on the device.
+// Runs reports whether the device runs the software of an image.
 func Runs(ctx context.Context, c *device.Client, img *files.Image) (bool, error) {
 	banks, err := c.Banks(ctx)
 	if err != nil {

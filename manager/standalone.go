@@ -13,7 +13,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Backup is steps 100 to 120 alone.
+// Backup performs steps 100 to 120 alone.
 func Backup(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
 		if err := u.bind(ctx); err != nil {
@@ -23,7 +23,7 @@ func Backup(ctx context.Context, plan Plan, operator Operator, observe Observer)
 	})
 }
 
-// Recover is steps 170 to 190 alone, from a backup that ReadBackup describes.
+// Recover performs steps 170 to 190 alone, from a backup that ReadBackup has described.
 func Recover(ctx context.Context, plan Plan, folder string, list []files.BackupFile, operator Operator, observe Observer) (Result, error) {
 	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
 		u.record.Folder, u.record.Backup, u.result.Folder = folder, list, folder
@@ -38,9 +38,8 @@ func Recover(ctx context.Context, plan Plan, folder string, list []files.BackupF
 	})
 }
 
-// Convert has the device convert configuration data that it holds in another
-// format than its software's. If it holds none, and others are in force, nothing is
-// done.
+// Convert has the device convert configuration data that it holds in another format than
+// that of its software. It does nothing if the device holds none and others are in force.
 func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
 		if err := u.bind(ctx); err != nil {
@@ -57,7 +56,7 @@ func Convert(ctx context.Context, plan Plan, operator Operator, observe Observer
 	})
 }
 
-// Rollback is step 160 alone: back to the software in the other bank.
+// Rollback performs step 160 alone: it returns to the software in the other bank.
 func Rollback(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
 		if err := u.bind(ctx); err != nil {
@@ -93,8 +92,8 @@ func Reset(ctx context.Context, plan Plan, operator Operator, observe Observer) 
 	})
 }
 
-// Abort stops the operation that a device carries out and returns how it ended: it may
-// have been quicker. Nil without an error: there was none to be stopped.
+// Abort aborts the operation that a device is carrying out and returns how it ended,
+// which may be success. It returns nil if there is no operation to abort.
 func Abort(ctx context.Context, c *device.Client, owner string) (*device.Operation, error) {
 	op, err := c.Operation(ctx)
 	if err != nil || op.ID == 0 || op.Final() {
@@ -103,8 +102,8 @@ func Abort(ctx context.Context, c *device.Client, owner string) (*device.Operati
 	return c.AbortOperation(ctx, clock.System{}, owner, op, 15*time.Second, time.Second)
 }
 
-// Confirm accepts the software that is on trial and returns its bank. Nil without an
-// error: none was on trial.
+// Confirm confirms the software on trial and returns its bank, nil if no software is on
+// trial.
 func Confirm(ctx context.Context, c *device.Client, owner string) (*device.Bank, error) {
 	banks, err := c.Banks(ctx)
 	if err != nil {

@@ -45,7 +45,7 @@ func TestBackupNotCompared(t *testing.T) {
 		if u.Kind == manager.Warned && u.Step == manager.StepBackupJudge {
 			warned += u.Text
 		}
-		if u.Kind == manager.StepEnds && u.Step == manager.StepBackupJudge && !strings.Contains(u.Text, "as far as the device says") {
+		if u.Kind == manager.StepEnds && u.Step == manager.StepBackupJudge && !strings.Contains(u.Text, "according to the device") {
 			t.Errorf("the verdict is %q", u.Text)
 		}
 	}
@@ -88,7 +88,7 @@ func TestParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if result.OldVersion != "2.0.0" || result.NewVersion != "1.0.0" || l.version() != "1.0.0" {
-		t.Errorf("went back %s -> %s", result.OldVersion, result.NewVersion)
+		t.Errorf("rolled back %s -> %s", result.OldVersion, result.NewVersion)
 	}
 
 	// An operator edits a backup and gives it back.
@@ -234,13 +234,13 @@ func TestCheckAndRefuse(t *testing.T) {
 		"protocol": func(p *manager.Plan) { p.Protocol = device.FTPS },
 		"owner":    func(p *manager.Plan) { p.Owner = strings.Repeat("o", 33) },
 		"24h":      func(p *manager.Plan) { p.Limits.Backup = 25 * time.Hour },
-		"repeats":  func(p *manager.Plan) { p.DeviceRetries = 11 },
+		"retry":    func(p *manager.Plan) { p.DeviceRetries = 11 },
 		"software": func(p *manager.Plan) { p.Kinds = []mib.FileType{mib.FileTypeSoftware} },
 		"percent":  func(p *manager.Plan) { p.Pace = &device.Pace{} },
-		"modify":   func(p *manager.Plan) { p.ModifyFirst = true },
-		"image":    func(p *manager.Plan) { p.Image = nil },
-		"journal":  func(p *manager.Plan) { p.Resume = true },
-		"needed":   func(p *manager.Plan) { p.Files = nil },
+		"Modifier": func(p *manager.Plan) { p.ModifyFirst = true },
+		"Image":    func(p *manager.Plan) { p.Image = nil },
+		"Journal":  func(p *manager.Plan) { p.Resume = true },
+		"required": func(p *manager.Plan) { p.Files = nil },
 	} {
 		plan := l.plan(l.image("2.0.0", 2))
 		change(&plan)

@@ -12,10 +12,11 @@ import (
 	"example.com/iad/mib"
 )
 
-// backUp is steps 100 to 120: back up until it is good or the operator ends.
+// backUp performs steps 100 to 120, and repeats them until the backup is good or the
+// operator gives up.
 func (u *upgrade) backUp(ctx context.Context) error {
 	if u.plan.SkipBackup {
-		u.warn(StepBackup, "no backup is made, as commanded")
+		u.warn(StepBackup, "no backup is made, as requested")
 		return nil
 	}
 	for attempt := 1; ; attempt++ {
@@ -63,11 +64,10 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 	})
 }
 
-// judgeBackup is step 120: what the device says it sent must be what lies on
-// the server.
+// judgeBackup is step 120: what the device says it has sent must be what the server has.
 func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 	u.begin(StepBackupJudge, "judge the backup")
-	// First: what is judged must be what is kept.
+	// First, so that what is judged is what is kept.
 	u.session.Seal()
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 	verdict := "good"
 	if len(unread) > 0 {
 		u.warn(StepBackupJudge, fmt.Sprintf("%s could not be compared: %s", strings.Join(unread, ", "), reason))
-		verdict = "good as far as the device says"
+		verdict = "good according to the device"
 	}
 	u.end(StepBackupJudge, fmt.Sprintf("the backup is %s: %d files in %s", verdict, len(backup), u.result.Place))
 	return nil

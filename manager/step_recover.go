@@ -11,9 +11,9 @@ import (
 	"example.com/iad/mib"
 )
 
-// recover is steps 170 to 190: give the configuration data back, modified if the new
-// software uses another format, then confirm software that waits for the manager. After
-// a failure, repeatRecovery decides whether step 170 is repeated.
+// recover performs steps 170 to 190: it gives the configuration data back, modified if
+// the new software uses another format, and then confirms software that waits for the
+// manager. After a failure, repeatRecovery decides whether step 170 is repeated.
 func (u *upgrade) recover(ctx context.Context) error {
 	u.failure = nil
 	repeat, modify := true, false
@@ -29,9 +29,9 @@ func (u *upgrade) recover(ctx context.Context) error {
 	return nil
 }
 
-// repeatRecovery has the operator decide, after a failure, whether step 170 is repeated,
-// and whether the configuration data are modified again before. modified: they were just
-// now. An error ends the procedure.
+// repeatRecovery has the operator decide, after a failure, whether step 170 is repeated
+// and whether the configuration data are modified first. modified reports whether they
+// just were. An error ends the procedure.
 func (u *upgrade) repeatRecovery(ctx context.Context, attempt int, failed error, modified bool) (repeat, modify bool, err error) {
 	switch {
 	case u.newer:
@@ -84,7 +84,7 @@ func (u *upgrade) giveUpNewSoftware(ctx context.Context, failed error) error {
 	return failed
 }
 
-// badData reports whether configuration data themselves were at fault.
+// badData reports whether the configuration data themselves caused a failure.
 func badData(err error) bool {
 	var f *Failure
 	return errors.As(err, &f) && f.Cause >= mib.FailCauseConfigParseError && f.Cause <= mib.FailCauseConfigApplyError
@@ -96,7 +96,7 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 		return u.asFailure(StepRecover, mib.OperationKindRecoverConfig, err)
 	}
 	if u.plan.Image != nil {
-		// The new software's data are not for the old one.
+		// Configuration data of the new software must not go to the old one.
 		if d, err = u.judgeSoftware(ctx, StepRecover, mib.OperationKindRecoverConfig); err != nil {
 			return err
 		}
@@ -141,8 +141,8 @@ func (u *upgrade) otherFormat(d *device.Device) bool {
 	return slices.ContainsFunc(u.record.Backup, func(f files.BackupFile) bool { return f.Format != d.ConfigFormat })
 }
 
-// recoverRequest is step 170: it compares formats and decides what brings the
-// configuration data back.
+// recoverRequest is step 170: it compares formats and decides how to recover the
+// configuration data.
 func (u *upgrade) recoverRequest(d *device.Device) (device.Request, error) {
 	if u.plan.SkipBackup {
 		if d.ConfigFormat == u.device.ConfigFormat {
@@ -197,7 +197,7 @@ func (u *upgrade) judgeRecovery(ctx context.Context) error {
 	return nil
 }
 
-// confirm accepts software on trial if that is left to a manager.
+// confirm confirms software on trial if the device leaves that to a manager.
 func (u *upgrade) confirm(ctx context.Context) error {
 	banks, err := u.plan.Client.Banks(ctx)
 	if err != nil {

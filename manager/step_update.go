@@ -11,8 +11,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// update is steps 130 to 160: install until the new software runs or the
-// operator ends. After a failure the old software is brought back first.
+// update performs steps 130 to 160, and repeats them until the new software runs or the
+// operator gives up. After a failure it restores the old software first.
 func (u *upgrade) update(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		known := u.record.Failed != nil // by an earlier run
@@ -68,8 +68,8 @@ func (u *upgrade) update(ctx context.Context) error {
 	}
 }
 
-// softwareFailed reports whether the new software itself is at fault, by its own tests or
-// by the operator's.
+// softwareFailed reports whether the new software itself is at fault, by its self-test or
+// by the operator's check.
 func softwareFailed(f *Failure) bool {
 	switch f.Cause {
 	case mib.FailCauseSelfTestFailed, mib.FailCauseBootFailed, mib.FailCauseWatchdogReset:
@@ -78,8 +78,8 @@ func softwareFailed(f *Failure) bool {
 	return f.Software
 }
 
-// installOrFailed is steps 130 to 150, unless an earlier run of the procedure
-// found that they had failed.
+// installOrFailed performs steps 130 to 150, unless an earlier run of the procedure found
+// that they failed.
 func (u *upgrade) installOrFailed(ctx context.Context) error {
 	if u.record.Failed != nil {
 		return u.record.Failed
@@ -87,7 +87,7 @@ func (u *upgrade) installOrFailed(ctx context.Context) error {
 	return u.install(ctx)
 }
 
-// changeImage goes on with another file.
+// changeImage continues with another image.
 func (u *upgrade) changeImage(ctx context.Context, img *files.Image) error {
 	if err := u.checkImageFits(img); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (u *upgrade) changeImage(ctx context.Context, img *files.Image) error {
 	return nil
 }
 
-// install is steps 130 to 150.
+// install performs steps 130 to 150.
 func (u *upgrade) install(ctx context.Context) error {
 	if err := u.backUpAgain(ctx); err != nil {
 		return err
@@ -126,8 +126,8 @@ func (u *upgrade) install(ctx context.Context) error {
 	return u.judgeUpdate(ctx)
 }
 
-// download is steps 130 and 140. A bank means that the device did nothing because it
-// runs this very software.
+// download performs steps 130 and 140. It returns a bank if the device did nothing
+// because it already runs this software.
 func (u *upgrade) download(ctx context.Context) (*device.Bank, error) {
 	img := u.plan.Image
 	u.begin(StepUpdate, fmt.Sprintf("update the software: %s, %s to %s", img.FileName(), SoftwareText(u.result.OldVersion), img.Version()))
@@ -150,7 +150,7 @@ func (u *upgrade) download(ctx context.Context) (*device.Bank, error) {
 	return nil, err
 }
 
-// downloadRequest names server and file of the image.
+// downloadRequest returns the request to download the image.
 func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, error) {
 	img := u.plan.Image
 	folder, name, err := u.session.Publish(img)
@@ -170,7 +170,7 @@ func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, err
 	}, nil
 }
 
-// resetIfNeeded restarts a device on which something waits for a restart.
+// resetIfNeeded restarts the device if a change waits for a restart.
 func (u *upgrade) resetIfNeeded(ctx context.Context, command, watch Step) error {
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
@@ -179,7 +179,7 @@ func (u *upgrade) resetIfNeeded(ctx context.Context, command, watch Step) error 
 	if !d.ResetRequired {
 		return nil
 	}
-	u.begin(command, "reset the device: what was loaded takes effect then")
+	u.begin(command, "reset the device so that what was loaded takes effect")
 	_, err = u.perform(ctx, command, watch, u.plan.Limits.Restore, device.Request{Kind: mib.OperationKindReset})
 	return err
 }
@@ -196,7 +196,7 @@ func (u *upgrade) judgeUpdate(ctx context.Context) error {
 			return err
 		}
 		u.verified = true
-		// The check may have taken longer than the trial may last.
+		// The check may have taken longer than the trial lasts.
 		if d, err = u.judgeSoftware(ctx, StepUpdateJudge, mib.OperationKindDownloadSoftware); err != nil {
 			return err
 		}
@@ -205,8 +205,7 @@ func (u *upgrade) judgeUpdate(ctx context.Context) error {
 	return nil
 }
 
-// judgeSoftware finds out whether the new software, from this very image, is what
-// runs.
+// judgeSoftware checks that the device runs the new software, from this image.
 func (u *upgrade) judgeSoftware(ctx context.Context, step Step, kind mib.OperationKind) (*device.Device, error) {
 	d, err := u.plan.Client.Device(ctx)
 	if err != nil {
@@ -227,7 +226,7 @@ func (u *upgrade) judgeSoftware(ctx context.Context, step Step, kind mib.Operati
 	return d, u.judgeContents(ctx, d, step, kind)
 }
 
-// verify is the operator's own part of step 150.
+// verify runs the operator's own check, part of step 150.
 func (u *upgrade) verify(ctx context.Context, d *device.Device) error {
 	u.note(StepUpdateJudge, "the operator's own check")
 	if err := u.plan.Verify(ctx, d); err != nil {
@@ -244,8 +243,8 @@ func (u *upgrade) verify(ctx context.Context, d *device.Device) error {
 	return nil
 }
 
-// restoreOld is step 160. It does nothing if the old software runs and is
-// what boots next, or if there was none.
+// restoreOld is step 160. It does nothing if the old software runs and boots next, or if
+// there was none.
 func (u *upgrade) restoreOld(ctx context.Context) error {
 	if u.beganInRescue() {
 		u.note(StepRestore, "the device was in rescue mode: there is no old software to go back to")
@@ -272,7 +271,7 @@ func (u *upgrade) restoreOnce(ctx context.Context) error {
 	if err != nil {
 		return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
 	}
-	// On trial or not, it is what the device had when this began.
+	// Even if it is on trial, it is what the device had at the start.
 	isOld := func(b device.Bank) bool {
 		return b.Running && b.Next && b.Holds(u.result.OldVersion, u.record.OldDigest)
 	}
@@ -293,13 +292,13 @@ func (u *upgrade) restoreOnce(ctx context.Context) error {
 	return nil
 }
 
-// check has the device judge the image without changing anything.
+// check has the device check the image without changing anything.
 func (u *upgrade) check(ctx context.Context) error {
 	u.begin(StepUpdate, fmt.Sprintf("check %s, changing nothing", u.plan.Image.FileName()))
 	if bank, err := u.bankWithImage(ctx); err != nil {
 		return err
 	} else if bank != nil {
-		u.end(StepUpdateJudge, fmt.Sprintf("%s runs already, from this image: an upgrade would not install it again, but see to the configuration data", bank))
+		u.end(StepUpdateJudge, fmt.Sprintf("%s runs already, from this image: an upgrade would not install it again, only recover configuration data if necessary", bank))
 		return nil
 	}
 	request, err := u.downloadRequest(device.CheckOnly)

@@ -13,12 +13,11 @@ import (
 	"example.com/iad/mib"
 )
 
-// Upgrade takes one device to new software, from step 100 to step 190. The
-// error is a *Failure or a *RefusalError if the device did not do what it was
-// commanded and the operator gave up.
+// Upgrade updates one device, steps 100 to 190. The error is a *Failure or a
+// *RefusalError if the device did not carry out a command and the operator gave up.
 func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
 	if plan.Image == nil {
-		return Result{}, errors.New("plan: an upgrade needs an image")
+		return Result{}, errors.New("plan: Image is required")
 	}
 	u, err := prepare(ctx, plan, operator, observe)
 	if err != nil {
@@ -49,7 +48,7 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	return u.summary(last), err
 }
 
-// stages carries out what the journal does not know as done.
+// stages runs the stages that the journal does not record as done.
 func (u *upgrade) stages(ctx context.Context) error {
 	for _, stage := range []struct {
 		name Stage
@@ -85,33 +84,33 @@ type upgrade struct {
 	result   Result
 	started  time.Time
 	events   eventLog
-	// failure is why the operator was asked last.
+	// failure is the failure that the operator was last asked about.
 	failure error
-	// lastDraft is the folder of the last modification, good or not.
+	// lastDraft is the directory of the last modification, good or not.
 	lastDraft string
 	// unmodified is a modification that changed nothing, while the operator is asked
 	// about it.
 	unmodified *Modification
-	// newer: configuration data newer than the backup are in force; overwrite: the
-	// operator gives the backup back all the same.
+	// newer: configuration data newer than the backup are in force. overwrite: the operator
+	// recovers the backup anyway.
 	newer, overwrite bool
 	// offeredBackup is the last backup with data, while the operator is asked about it.
 	offeredBackup string
-	// replaced: an upgrade is resumed with another image than it began with.
+	// replaced: an upgrade is resumed with another image than it started with.
 	replaced bool
-	// banks are as found at the beginning.
+	// banks are those found at the start.
 	banks [2]device.Bank
-	// ranAlready: the software of the image ran already, and was not installed.
+	// ranAlready: the software of the image was running already and was not installed.
 	ranAlready bool
 	// verified: the software passed the operator's own check.
 	verified bool
 	// unrecorded: the operator was warned that the journal cannot be written.
 	unrecorded bool
-	// last is the operation shown last, so that progress does not go back.
+	// last is the operation reported last, so that progress does not go backwards.
 	last device.Operation
 }
 
-// prepare finds out what the device is, and refuses what cannot succeed.
+// prepare reads what the device is and refuses what cannot succeed.
 func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer) (*upgrade, error) {
 	if err := plan.complete(); err != nil {
 		return nil, err
@@ -146,7 +145,7 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 	if u.session, err = plan.Files.Open(plan.Protocol, u.device.ID, plan.Client.Address()); err != nil {
 		return nil, err
 	}
-	// A backup that the device has sent completely stays closed.
+	// A backup that the device has sent completely stays sealed.
 	task := u.record.task(mib.OperationKindBackupConfig)
 	if u.record.Folder != "" && !u.finished(StageBackup) && (task == nil || !task.Done) {
 		u.session.Resume(u.record.Folder, u.record.Backup)
@@ -181,21 +180,21 @@ func (u *upgrade) checkImageFits(img *files.Image) error {
 	return nil
 }
 
-// loadRecord takes up the journal's record, or begins a new one.
+// loadRecord loads the journal's record, or starts a new one.
 func (u *upgrade) loadRecord(ctx context.Context) error {
 	u.record = u.newRecord()
 	if !u.plan.Resume {
 		return nil
 	}
 	if u.plan.Journal == nil {
-		return errors.New("plan: to resume takes a journal")
+		return errors.New("plan: Resume requires a Journal")
 	}
 	r, err := u.plan.Journal.Load()
 	if err != nil {
 		return err
 	}
 	if r.Device != u.device.ID {
-		return fmt.Errorf("the journal is about device %s, not %s", r.Device, u.device.ID)
+		return fmt.Errorf("the journal belongs to device %s, not %s", r.Device, u.device.ID)
 	}
 	began := device.Identity{Device: r.Device, EngineID: r.EngineID, Address: r.Address}
 	if err := u.permitted(ctx, "the interrupted upgrade", began, "use --other-device if this is the same unit with a new engine ID"); err != nil {
@@ -228,9 +227,9 @@ func (u *upgrade) newRecord() *Record {
 	return r
 }
 
-// replaceImage has an upgrade that began with another image continue with this one, such
-// as a corrected one after a failed conversion. The backup that was made stays; the old
-// software is what runs now.
+// replaceImage continues an upgrade with another image than it started with, for example
+// a corrected one after a failed conversion. The backup stays; the old software is what
+// runs now.
 func (u *upgrade) replaceImage() {
 	u.replaced = true
 	r, img := u.record, u.plan.Image
@@ -257,9 +256,9 @@ func (u *upgrade) enter(s Stage) error {
 	return u.save()
 }
 
-// startNewAttempt records that what was commanded in the attempt that failed does not
-// count any more: what comes next is a new attempt. A device that did not
-// answer may have taken the command: then it is the same attempt still.
+// startNewAttempt records that the commands of the failed attempt no longer count. A
+// device that did not answer may have received the command: then it is still the same
+// attempt.
 func (u *upgrade) startNewAttempt(failed error) error {
 	if noAnswer(failed) {
 		return nil
@@ -268,8 +267,8 @@ func (u *upgrade) startNewAttempt(failed error) error {
 	return u.save()
 }
 
-// cleanupContext is a context for what is put in order at the end, also when ctx
-// has ended.
+// cleanupContext returns a context for restoring things at the end, even if ctx has
+// ended.
 func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Err() == nil {
 		return context.WithCancel(ctx)
@@ -301,8 +300,7 @@ func (u *upgrade) saveOrEnd() error {
 	return u.plan.Journal.Save(u.record)
 }
 
-// recordEnd records that a run came to its own end, by success or by a decision to give
-// up, and was not interrupted.
+// recordEnd records that a run succeeded or gave up, and was not interrupted.
 func (u *upgrade) recordEnd(ctx context.Context, err error) {
 	if u.plan.CheckOnly || err != nil && ctx.Err() != nil {
 		return
@@ -313,7 +311,7 @@ func (u *upgrade) recordEnd(ctx context.Context, err error) {
 	}
 }
 
-// summary completes the result with what runs now.
+// summary completes the result with what the device runs now.
 func (u *upgrade) summary(ctx context.Context) Result {
 	u.result.NewVersion = ""
 	if d, err := u.plan.Client.Device(ctx); err == nil {

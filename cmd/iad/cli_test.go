@@ -44,7 +44,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "an argument too many", args: []string{"status", "--root", d.root, "x"}, exit: cli.ExitUsage, says: []string{"takes no arguments", `"x"`}},
 		{name: "unknown flag", args: []string{"run", "--rot", "x"}, exit: cli.ExitUsage, says: []string{"--rot", "iad run --help"}},
 		{name: "missing flags", args: []string{"init", "--root", "x"}, exit: cli.ExitUsage, says: []string{"image", "trust", "hardware", "device-id"}},
-		{name: "a second device in the same folder", exit: cli.ExitFailed, says: []string{file, "another folder"},
+		{name: "a second device in the same folder", exit: cli.ExitFailed, says: []string{file, "another directory"},
 			args: []string{"init", "--root", d.root, "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x"}},
 		{name: "an identity that is too long", args: initArgs("--device-id", strings.Repeat("x", 33)), exit: cli.ExitUsage, says: []string{"device-id", "1 to 32"}},
 		{name: "an identity of no letters", args: initArgs("--device-id", "a\nb"), exit: cli.ExitUsage, says: []string{"device-id"}},

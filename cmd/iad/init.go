@@ -34,15 +34,14 @@ func initCommand() *cobra.Command {
 	s := settings.Settings{Protocols: []string{"tftp", "ftp"}}
 	cmd := &cobra.Command{
 		Use:   "init --root DIR --image FILE --trust KEY.pub --hardware MODEL --device-id ID",
-		Short: "Make a device: software into bank 1, keys, settings, configuration data",
-		Long: `init makes the root folder of a device: it checks the image with the given
-keys, puts its software into bank 1, takes over configuration data, and writes
-ROOT/iad.toml, which may be edited afterwards and lists all settings, unused
-ones commented out. Without that file init did not come to its end, and may be
-run again.
+		Short: "Set up a device: software in bank 1, keys, settings, configuration data",
+		Long: `init creates the root directory of a device: it verifies the image with the given
+keys, installs its software in bank 1, copies the configuration data, and writes
+ROOT/iad.toml, which lists all settings, unused ones commented out, and may be
+edited. While that file is missing, init has not finished and may be run again.
 
 The embedded SNMP engine listens on loopback unless --snmp says otherwise.
---manager makes an SNMPv3 user with random passphrases and writes a credentials
+--manager adds an SNMPv3 user with random passphrases and writes a credentials
 file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 		Example: `  iad init --root /var/lib/iad --image fw-1.0.0.iad --trust maker.pub \
            --hardware IAD-4FXS --device-id IAD-0001 --manager credentials.toml
@@ -65,21 +64,21 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "folder of the device")
+	f.StringVar(&root, "root", "", "root directory of the device")
 	f.StringVar(&image, "image", "", "software to start with, made by 'iadms image build'")
 	f.StringArrayVar(&trust, "trust", nil, "public key that software is signed with; may be repeated")
 	f.StringVar(&s.Hardware, "hardware", "", "model that software must name, such as IAD-4FXS")
 	f.StringVar(&s.Model, "model", "", "model to report (default: the hardware)")
 	f.StringVar(&s.DeviceID, "device-id", "", "serial number or other identity, 1 to 32 bytes")
-	f.StringVar(&configDir, "config-dir", "", "folder with configuration files, named userData, portData, protocolParams, defaultParams, otherData; the first line of each is \"iad-config NAME FORMAT\", such as \"iad-config userData 1\", with the format of the image")
+	f.StringVar(&configDir, "config-dir", "", "directory with configuration files, named userData, portData, protocolParams, defaultParams, otherData; the first line of each is \"iad-config NAME FORMAT\", such as \"iad-config userData 1\", with the format of the image")
 	f.Int64Var(&s.BankSize, "bank-size", 0, "capacity of a bank in bytes (default: its partition)")
 	f.StringSliceVar(&s.Protocols, "protocols", s.Protocols, "file transfer protocols: tftp, ftp, ftps")
 	f.StringVar(&s.SNMP.Listen, "snmp", "127.0.0.1:1161", "UDP address of the embedded SNMP engine, empty for none")
 	f.StringVar(&s.SNMP.ReadCommunity, "read-community", "", "community that may read (SNMPv1, v2c)")
 	f.StringVar(&s.SNMP.WriteCommunity, "write-community", "", "community that may read and write (SNMPv1, v2c)")
-	f.StringVar(&manager, "manager", "", "make an SNMPv3 user for iadms and write its credentials to this new file")
+	f.StringVar(&manager, "manager", "", "add an SNMPv3 user for iadms and write its credentials to this new file")
 	f.BoolVar(&s.PlainPasswords, "plain-passwords", false, "accept passwords of file servers in requests without privacy")
-	f.IntVar(&s.RateLimit, "rate-limit", 0, "bytes a second for transfers (default: no limit)")
+	f.IntVar(&s.RateLimit, "rate-limit", 0, "limit of transfers in bytes per second (default: none)")
 	for _, name := range []string{"root", "image", "trust", "hardware", "device-id"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -95,11 +94,11 @@ func addManager(s *settings.Settings) {
 func check(s *settings.Settings) error {
 	switch {
 	case len(s.DeviceID) < 1 || len(s.DeviceID) > 32 || strings.IndexFunc(s.DeviceID, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
-		return fmt.Errorf("--device-id %q: 1 to 32 bytes of letters and signs", s.DeviceID)
+		return fmt.Errorf("--device-id %q: must have 1 to 32 bytes of printable characters", s.DeviceID)
 	case s.BankSize < 0:
-		return fmt.Errorf("--bank-size %d: bytes, or 0 for all of the partition", s.BankSize)
+		return fmt.Errorf("--bank-size %d: must be a number of bytes, or 0 for all of the partition", s.BankSize)
 	case s.RateLimit < 0:
-		return fmt.Errorf("--rate-limit %d: bytes a second, or 0 for no limit", s.RateLimit)
+		return fmt.Errorf("--rate-limit %d: must be a number of bytes per second, or 0 for no limit", s.RateLimit)
 	}
 	if s.SNMP.Listen != "" {
 		if _, err := net.ResolveUDPAddr("udp", s.SNMP.Listen); err != nil {
@@ -118,7 +117,7 @@ func unused(dir string) error {
 	for _, part := range []string{"bank1", "bank2", "state", "config"} {
 		list, err := os.ReadDir(filepath.Join(dir, part))
 		if err == nil && slices.ContainsFunc(list, func(e os.DirEntry) bool { return !bank.Foreign(e.Name()) }) {
-			return fmt.Errorf("%s is not empty: take another folder for the device, or empty %s", filepath.Join(dir, part), dir)
+			return fmt.Errorf("%s is not empty: choose another directory for the device, or empty %s", filepath.Join(dir, part), dir)
 		}
 	}
 	return nil
@@ -128,7 +127,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	file := filepath.Join(dir, settings.Name)
 	for _, name := range []string{file, filepath.Join(dir, settings.GoodName)} {
 		if _, err := os.Lstat(name); err == nil {
-			return fmt.Errorf("%s exists: %s is a device already; take another folder, or remove this one", name, dir)
+			return fmt.Errorf("%s exists: %s is already a device; choose another directory, or remove this one", name, dir)
 		}
 	}
 	if err := unused(dir); err != nil {

@@ -28,15 +28,16 @@ func newRoot() *cobra.Command {
 		Use:   "iad",
 		Short: "The upgrade agent of an integrated access device",
 		Long: `iad keeps the software of a device in two banks and its configuration data in
-generations, and upgrades both on command by SNMP (IAD-UPGRADE-MIB) so that a
-loss of power at any instant leaves complete software and complete data.
+generations, and upgrades both when told by SNMP (IAD-UPGRADE-MIB), so that a power
+failure at any instant leaves complete software and complete data.
 
-A device lives in a root folder: "iad init" makes one, "iad run" brings it up,
-"iad status" looks at it. Manage it with iadms or with any SNMP tools.
+A device has a root directory: "iad init" creates it, "iad run" starts the device,
+"iad status" shows its state. Manage it with iadms or with any SNMP tools.
 
 Every flag may be given as an environment variable too: --trap-sink is
 IAD_TRAP_SINK, --config is IAD_SETTINGS (or IAD_CONFIG, but not in a self-test),
-and --bank is IAD_SELFTEST_BANK. A flag wins over the variable, and that over the file ROOT/iad.toml.
+and --bank is IAD_SELFTEST_BANK. A flag takes precedence over the
+variable, and the variable over ROOT/iad.toml.
 
 A self-test is given IAD_BANK (the directory of its software), IAD_VERSION and
 IAD_CONFIG (the directory of the configuration data in force, or none).`,

@@ -21,18 +21,17 @@ func runCommand() *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
 		Use:   "run --root DIR",
-		Short: "Bring the device up and serve it until it is told to stop",
-		Long: `run makes the boot decision, starts the software's management and serves
-IAD-UPGRADE-MIB: by the embedded SNMP engine, or as a subagent of snmpd, or
-both. A reset executes this program again on the same root. One agent runs on
-a root at a time.
+		Short: "Start the device and serve it until stopped",
+		Long: `run decides which bank boots and serves IAD-UPGRADE-MIB: by the embedded SNMP
+engine, as a subagent of snmpd, or both. A reset executes this program again on
+the same root directory, which only one agent uses at a time.
 
-Where no boot loader counts the starts of software on trial, run does.
+If no boot loader counts the starts of software on trial, run does.
 
-If ROOT/iad.toml is damaged, cut off or missing, the settings of the last good
-start take its place, which ROOT/iad.toml.good keeps. A file whose last line is
-"# end" is complete. Without that line, a file that has less than the copy needs
-"iad settings accept" to replace it.`,
+If ROOT/iad.toml is damaged, cut off or missing, run uses the settings of the last
+good start, which are in ROOT/iad.toml.good. A file whose last line is "# end" is
+complete. A file without that line which has fewer settings than the copy replaces
+it only after "iad settings accept".`,
 		Example: `  iad run --root /var/lib/iad
   iad run --root /var/lib/iad --snmp 127.0.0.1:1161 --trap-sink 127.0.0.1:1162
   iad run --root /var/lib/iad --agentx unix:/var/agentx/master`,
@@ -40,11 +39,11 @@ start take its place, which ROOT/iad.toml.good keeps. A file whose last line is
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDevice(cmd, &o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.root, "root", "", "folder of the device")
+	f.StringVar(&o.root, "root", "", "root directory of the device")
 	f.StringVar(&o.config, "config", "", "settings (default: ROOT/iad.toml)")
 	f.StringVar(&o.snmp, "snmp", "", "UDP address of the embedded SNMP engine, 'none' for no engine (default: the settings')")
 	f.StringVar(&o.agentx, "agentx", "", "master agent: unix:PATH or tcp:HOST:PORT")
-	f.StringArrayVar(&o.sinks, "trap-sink", nil, "HOST:PORT that gets notifications besides those of the settings: SNMPv2c traps with the read community, or else SNMPv3 informs of the first user; may be repeated")
+	f.StringArrayVar(&o.sinks, "trap-sink", nil, "send notifications to HOST:PORT too: SNMPv2c traps with the read community, or else SNMPv3 informs of the first user; may be repeated")
 	o.log.Register(f, "info")
 	_ = cmd.MarkFlagRequired("root")
 	return cmd
@@ -103,7 +102,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	}
 	c.Log = log.With("device", s.DeviceID)
 	if s.BadKeys() != nil {
-		c.Log.Error("a key or certificate cannot be used; software and servers that it stands for are refused", "err", s.BadKeys())
+		c.Log.Error("a key or certificate cannot be used; software and servers that depend on it are refused", "err", s.BadKeys())
 	}
 	if f := s.Finding(); f != "" {
 		c.Log.Error("settings", "err", f)
@@ -111,7 +110,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	}
 	platform.Log = c.Log
 	if err := platform.Tidy(); err != nil {
-		c.Log.Warn("the work folder could not be cleared", "err", err)
+		c.Log.Warn("the work directory could not be cleared", "err", err)
 	}
 	c.Findings = append(c.Findings, platform.Unreachable()...)
 	if s.Paths.Watchdog != "" {
@@ -152,7 +151,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	c.Log.Info("restart", "reason", restart.Reason)
 	if u := a.Unwritten(); u != nil {
 		if err := os.Setenv(unwrittenVariable, string(u)); err != nil {
-			c.Log.Error("what could not be written is forgotten", "err", err)
+			c.Log.Error("state that could not be written is lost", "err", err)
 		}
 	}
 	if err := lock.Restart(); err != nil {

@@ -52,7 +52,7 @@ its state directory.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "directory of the device")
+	f.StringVar(&root, "root", "", "root directory of the device")
 	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
 	f.IntVar(&n, "bank", 0, "bank, 1 or 2")
 	_ = cmd.MarkFlagRequired("root")

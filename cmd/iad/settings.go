@@ -39,16 +39,16 @@ func settingsAcceptCommand() *cobra.Command {
 	var root, file string
 	cmd := &cobra.Command{
 		Use:   "accept --root DIR",
-		Short: "Accept the settings as they are now, although they have less than before",
-		Long: `accept makes ROOT/iad.toml the settings that count: they replace the copy of the
-last good start, ROOT/iad.toml.good, although they have less than it. Without it,
-a file that may have been cut off by a loss of power never replaces the copy. A
-file whose last line is "# end" is complete and needs no consent.
+		Short: "Accept the present settings, even if they have less than before",
+		Long: `accept copies ROOT/iad.toml to ROOT/iad.toml.good, the settings of the last good
+start, even if it has fewer settings. Without accept, a file that a power failure
+may have cut off never replaces the copy. A file whose last line is "# end" is
+complete and does not need accept.
 
-Banks, state and configuration data are accepted where they are now, also those
-that were on a mount or behind a link before and are not any longer.
+Banks, state and configuration data are accepted where they are now, even if they
+used to be on a mount or behind a symbolic link.
 
-The agent uses the settings from its next start on.`,
+The agent uses the settings from its next start.`,
 		Example: "  iad settings accept --root /var/lib/iad",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +64,7 @@ The agent uses the settings from its next start on.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is accepted\n", file)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s accepted\n", file)
 			if lost != "" {
 				fmt.Fprintln(cmd.OutOrStdout(), "no longer set:", lost)
 			}
@@ -72,7 +72,7 @@ The agent uses the settings from its next start on.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "folder of the device")
+	f.StringVar(&root, "root", "", "root directory of the device")
 	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
 	_ = cmd.MarkFlagRequired("root")
 	return cmd

@@ -93,7 +93,7 @@ func TestCopyOfSettings(t *testing.T) {
 				t.Errorf("status: %v: %s", err, out)
 			}
 			out, err = command("init", "--root", d.root, "--image", "x", "--trust", "x", "--hardware", "x", "--device-id", "x").CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "is a device already") {
+			if err == nil || !strings.Contains(string(out), "is already a device") {
 				t.Errorf("init: %v: %s", err, out)
 			}
 		})

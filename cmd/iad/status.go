@@ -25,7 +25,7 @@ func statusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status --root DIR",
-		Short: "Show banks and the last operation, whether the device runs or not",
+		Short: "Show banks and the last operation; the device need not be running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, s, err := open(root, file)
@@ -44,9 +44,9 @@ func statusCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "folder of the device")
+	f.StringVar(&root, "root", "", "root directory of the device")
 	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
-	f.BoolVar(&asJSON, "json", false, "one JSON document")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
 	_ = cmd.MarkFlagRequired("root")
 	return cmd
 }
@@ -57,7 +57,7 @@ func floorCommand() *cobra.Command {
 	var root, file, version string
 	cmd := &cobra.Command{
 		Use:   "floor --root DIR --set VERSION",
-		Short: "Set the lowest version that the device accepts, up or down; it must not be running",
+		Short: "Set the lowest version that the device accepts; it must not be running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			lock, err := lockDevice(root)
@@ -77,7 +77,7 @@ func floorCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "folder of the device")
+	f.StringVar(&root, "root", "", "root directory of the device")
 	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
 	f.StringVar(&version, "set", "", "version, empty for no floor")
 	_ = cmd.MarkFlagRequired("root")

@@ -21,8 +21,8 @@ func newRoot() *cobra.Command {
 		Use:   "iadsim",
 		Short: "Virtual integrated access devices, many in one process",
 		Long: `iadsim runs virtual IADs: the real agent with two software banks and
-configuration data, each with an SNMP port of its own, on disks in memory or in
-a folder, with faults on demand.
+configuration data, each with its own SNMP port, on disks in memory or in a
+directory, with faults on demand.
 
 Every flag may be given as an environment variable too: --trap-sink is
 IADSIM_TRAP_SINK.`,

@@ -49,16 +49,17 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run virtual devices until interrupted",
-		Long: `run starts devices that listen on consecutive UDP ports, from that of --snmp
-on. Without --image they start with small software of version 1.0.0, signed
-with the key MAKER.key, which is made if it does not exist: sign the software
+		Long: `run starts devices that listen on consecutive UDP ports, the first on that of
+--snmp. Without --image they start with small software of version 1.0.0, signed
+with the key MAKER.key, which is created if it does not exist. Sign the software
 to upgrade to with the same key.
 
-Faults, each KIND:PERCENT (of the devices; the seed decides which):
-  stall       the first download of software hangs half way
+A fault is KIND:PERCENT, with the percentage of devices that get it; the seed
+decides which:
+  stall       the first download of software hangs halfway
   corrupt     one bit in the first download of software is flipped
-  losttraps   no notification leaves the device
-  selftest    new software does not pass its self-test
+  losttraps   the device sends no notifications
+  selftest    new software fails its self-test
   powercut@PHASE  the power fails when a phase begins, such as transferring`,
 		Example: `  iadsim run
   iadsim run --devices 100 --seed 7 \
@@ -71,19 +72,19 @@ Faults, each KIND:PERCENT (of the devices; the seed decides which):
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.devices, "devices", 1, "how many devices")
-	f.StringVar(&o.snmp, "snmp", "127.0.0.1:16100", "UDP address of the first device; the others take the ports behind it; port 0 takes free ones")
-	f.StringArrayVar(&o.sinks, "trap-sink", nil, "HOST:PORT that gets SNMPv2c traps; may be repeated")
-	f.StringVar(&o.root, "root", "", "folder that keeps the disks, one folder a device (default: in memory)")
-	f.StringVar(&o.image, "image", "", "software to start with (default: made up)")
+	f.StringVar(&o.snmp, "snmp", "127.0.0.1:16100", "UDP address of the first device; the others use the ports after it; port 0: any free ports")
+	f.StringArrayVar(&o.sinks, "trap-sink", nil, "send SNMPv2c traps to HOST:PORT; may be repeated")
+	f.StringVar(&o.root, "root", "", "directory for the disks, one subdirectory per device (default: in memory)")
+	f.StringVar(&o.image, "image", "", "image of the software to start with (default: generated)")
 	f.StringArrayVar(&o.trust, "trust", nil, "public key that software is signed with, with --image; may be repeated")
-	f.StringVar(&o.maker, "maker", "iadsim", "without --image: sign with MAKER.key, made if needed")
+	f.StringVar(&o.maker, "maker", "iadsim", "without --image: sign with MAKER.key, created if missing")
 	f.StringVar(&o.hardware, "hardware", "IAD-SIM", "model that software must name")
-	f.StringVar(&o.idPrefix, "device-id", "SIM-", "beginning of the identities, a number follows")
+	f.StringVar(&o.idPrefix, "device-id", "SIM-", "prefix of the device IDs, before the number")
 	f.StringVar(&o.read, "read-community", "public", "community that may read")
 	f.StringVar(&o.write, "write-community", "private", "community that may write")
 	f.StringArrayVar(&o.faults, "fault", nil, "KIND:PERCENT, see above; may be repeated")
-	f.Uint64Var(&o.seed, "seed", 1, "decides which devices the faults come to")
-	f.IntVar(&o.rateLimit, "rate-limit", 0, "bytes a second for each device's transfers (default: no limit)")
+	f.Uint64Var(&o.seed, "seed", 1, "decides which devices get the faults")
+	f.IntVar(&o.rateLimit, "rate-limit", 0, "limit of each device's transfers in bytes per second (default: none)")
 	f.IntVar(&o.bankSize, "bank-size", 0, "capacity of a bank in bytes (default: no limit)")
 	f.BoolVar(&o.asJSON, "json", false, "print the devices as JSON lines")
 	o.log.Register(f, "error")
@@ -92,7 +93,7 @@ Faults, each KIND:PERCENT (of the devices; the seed decides which):
 
 func runDevices(cmd *cobra.Command, o *runOptions) error {
 	if o.devices < 1 || o.devices > 20000 {
-		return cli.Usage(errors.New("--devices: 1 to 20000"))
+		return cli.Usage(errors.New("--devices must be 1 to 20000"))
 	}
 	var faults []sim.Fault
 	for _, s := range o.faults {
@@ -167,13 +168,13 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		if o.devices == 1 {
 			are = "device is"
 		}
-		fmt.Fprintf(out, "%d %s running; interrupt to end\n", o.devices, are)
+		fmt.Fprintf(out, "%d %s running; interrupt to stop\n", o.devices, are)
 	}
 	var last error
 	for range o.devices {
 		if err := <-failed; err != nil {
 			last = err
-			fmt.Fprintf(cmd.ErrOrStderr(), "iadsim: %v; the other devices go on\n", err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "iadsim: %v; the other devices keep running\n", err)
 		}
 	}
 	return last
@@ -307,7 +308,7 @@ func (o *runOptions) makerKey(w io.Writer) (minisign.PrivateKey, error) {
 		return minisign.PrivateKey{}, err
 	}
 	if bank.KeyEncrypted(data) {
-		return minisign.PrivateKey{}, fmt.Errorf("%s is encrypted: give software by --image, or another --maker", file)
+		return minisign.PrivateKey{}, fmt.Errorf("%s is encrypted: use --image, or another --maker", file)
 	}
 	return bank.ReadPrivateKey(data, "")
 }

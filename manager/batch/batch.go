@@ -7,21 +7,21 @@ import (
 	"sync"
 )
 
-// Fleet has several devices upgraded, some of them at the same time. One that
-// fails does not stop the others.
+// Runner runs one procedure for several devices, some of them at the same time. A failure
+// does not stop the others.
 type Runner struct {
-	// Parallel is how many are worked on at the same time; 0: 10.
+	// Parallel is the maximum number of devices at the same time; 0: 10.
 	Parallel int
-	// StopOnFailure begins with no other device after one has failed; those
-	// that are being worked on are finished.
+	// StopOnFailure starts no other device after a failure; devices in progress are
+	// finished.
 	StopOnFailure bool
 }
 
 // ErrNotStarted is the error of a device that was not started.
 var ErrNotStarted = errors.New("not started")
 
-// Run calls upgrade for every target and returns its errors, in the targets'
-// order. When ctx ends no further target is begun.
+// Run calls upgrade for every target and returns its errors in the order of the targets.
+// When ctx ends, no further target is started.
 func (f Runner) Run(ctx context.Context, targets []string, upgrade func(ctx context.Context, target string) error) []error {
 	outcomes := make([]error, len(targets))
 	next := make(chan int)

@@ -10,8 +10,8 @@ import (
 )
 
 // FindOperation returns the operation of a request, from the history if another one
-// came after it; an error wrapping ErrUnknownOperation if the device does not
-// know it.
+// followed. The error wraps ErrUnknownOperation if the device does not know the
+// operation.
 func (c *Client) FindOperation(ctx context.Context, reqID uint32, owner string) (*Operation, error) {
 	op, err := c.Operation(ctx)
 	if err != nil || op.Is(reqID, owner) {
@@ -20,8 +20,8 @@ func (c *Client) FindOperation(ctx context.Context, reqID uint32, owner string) 
 	return c.ended(ctx, reqID, owner)
 }
 
-// AbortOperation commands that an operation be stopped, and reads it every poll until it has
-// ended, for as long as patience lasts.
+// AbortOperation aborts an operation, and polls it every poll until it has ended, for at
+// most patience.
 func (c *Client) AbortOperation(ctx context.Context, clk clock.Clock, owner string, op *Operation, patience, poll time.Duration) (*Operation, error) {
 	ctx, cancel := clock.Within(ctx, clk, 2*patience)
 	defer cancel()
@@ -38,7 +38,7 @@ func (c *Client) AbortOperation(ctx context.Context, clk clock.Clock, owner stri
 		select {
 		case <-pause.C():
 		case <-deadline.C():
-			return nil, fmt.Errorf("operation %d (%s) was told to stop and does not end", op.ID, op.Kind)
+			return nil, fmt.Errorf("operation %d (%s) was aborted but has not ended", op.ID, op.Kind)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -17,26 +17,24 @@ import (
 	"example.com/iad/mib"
 )
 
-// Target says which device a Client talks to, and how.
+// Target is a device and how to reach it.
 type Target struct {
-	// Address is HOST or HOST:PORT; the usual port is 161.
+	// Address is HOST or HOST:PORT; the default port is 161.
 	Address string
-	// Credentials let the client in.
+	// Credentials are a user or communities.
 	Credentials Credentials
-	// Root is where the device has IAD-UPGRADE-MIB; nil: mib.DefaultRoot.
+	// Root is the OID of IAD-UPGRADE-MIB on the device; nil: mib.DefaultRoot.
 	Root mib.OID
-	// Timeout is the time to wait for an answer; 0: 2 s. It doubles with
-	// every retry.
+	// Timeout is the time to wait for an answer; 0: 2 s. It doubles with every retry.
 	Timeout time.Duration
 	// Retries is how often a request is sent again; 0: 2, negative: never.
 	Retries int
-	// Warn is called with a text if the device comes back with another SNMP engine
-	// ID; nil: nothing is.
+	// Warn gets a text if the device returns with another SNMP engine ID; it may be nil.
 	Warn func(text string)
 }
 
-// Client gives typed access to IAD-UPGRADE-MIB of one device. It is safe for
-// concurrent use; requests go out one after the other.
+// Client is typed access to IAD-UPGRADE-MIB on one device. It is safe for concurrent use;
+// it sends one request after the other.
 type Client struct {
 	address string
 	module  *mib.Module
@@ -51,15 +49,14 @@ type Client struct {
 	engineState
 }
 
-// Errors of SNMP access, wrapped in what a Client returns.
+// Errors of SNMP access that a Client returns, wrapped.
 var (
-	// ErrNoAnswer: the device is down, restarting or unreachable, or does
-	// not know the community; or its SNMP agent is up, and the part of it that
-	// serves the module is not.
+	// ErrNoAnswer: the device is down, restarting or unreachable, or does not know the
+	// community; or its SNMP agent runs, but not the subagent that serves the module.
 	ErrNoAnswer = errors.New("no answer")
-	// ErrCredentials: the device does not accept user, password or level.
+	// ErrCredentials: the device does not accept the user, password or security level.
 	ErrCredentials = errors.New("credentials refused")
-	// ErrNotSupported: the device does not have the object asked for.
+	// ErrNotSupported: the device does not have the object.
 	ErrNotSupported = errors.New("not supported by the device")
 )
 
@@ -95,8 +92,8 @@ func Dial(t Target) (*Client, error) {
 	} else if err := checkCommunities(t.Credentials); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Address, err)
 	}
-	// Nothing is sent yet: only the resolver takes time, and a machine with thousands of
-	// upgrades at once.
+	// Nothing is sent yet. Only the resolver takes time, and a machine that runs thousands
+	// of upgrades.
 	timeout := s.Timeout
 	s.Timeout = max(timeout, dialPatience)
 	if err := s.Connect(); err != nil {
@@ -135,7 +132,7 @@ func splitAddress(address string) (string, uint16, error) {
 	return host, uint16(port), nil
 }
 
-// SameAddress reports whether two addresses of targets are written for the same place.
+// SameAddress reports whether two addresses of targets denote the same place.
 func SameAddress(a, b string) bool {
 	hostA, portA, errA := splitAddress(a)
 	hostB, portB, errB := splitAddress(b)
@@ -152,11 +149,11 @@ func (c *Client) Close() error {
 	return c.snmp.Close()
 }
 
-// patience is how long a device may have nobody at its port: its agent starts, or
-// starts anew.
+// patience is how long nobody may listen at the device's port: its agent is starting or
+// restarting.
 const patience = 5 * time.Second
 
-// dialPatience is the least time to wait for the resolver and for a socket.
+// dialPatience is the minimum time to wait for the resolver and a socket.
 const dialPatience = 30 * time.Second
 
 // pause waits a moment; false if ctx has ended.
@@ -171,7 +168,7 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-// exchange runs one request of gosnmp's; ctx ends it early.
+// exchange runs one request of gosnmp; ctx ends it early.
 func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error)) ([]mib.Varbind, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,7 +215,7 @@ func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.
 	return vbs, nil
 }
 
-// patiently repeats a request while nobody is at the device's port.
+// patiently repeats a request while nobody listens at the device's port.
 func (c *Client) patiently(ctx context.Context, request func(*gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error)) (*gosnmp.SnmpPacket, error) {
 	packet, err := request(c.snmp)
 	for until := time.Now().Add(patience); errors.Is(err, syscall.ECONNREFUSED) && time.Now().Before(until) && pause(ctx); {
@@ -261,9 +258,9 @@ func reportName(p *gosnmp.SnmpPacket) string {
 type SetError struct {
 	Device string
 	Status mib.Status
-	// Index is the position of the varbind to blame, from 1; 0: none.
+	// Index is the position of the varbind at fault, from 1; 0: none.
 	Index int
-	// Object names it if it is known.
+	// Object is its name, if known.
 	Object string
 }
 
@@ -291,8 +288,8 @@ func (c *Client) get(ctx context.Context, oids []mib.OID) ([]mib.Varbind, error)
 	return vbs, nil
 }
 
-// read fills fields from the instance index; {0} for scalars. What the device
-// does not have keeps its zero value, but the first field must exist.
+// read fills fields from the instance index, {0} for scalars. A field whose object the
+// device does not have keeps its zero value, but the first object must exist.
 func (c *Client) read(ctx context.Context, index mib.OID, fields []Field) error {
 	oids := make([]mib.OID, len(fields))
 	for i, f := range fields {
@@ -322,15 +319,15 @@ func (c *Client) read(ctx context.Context, index mib.OID, fields []Field) error 
 }
 
 // silent reports whether an answer says that nobody serves the first object: a master
-// agent answers for a subagent that is away (noSuchObject) or stands still (genErr).
+// agent answers for a subagent that is absent (noSuchObject) or hangs (genErr).
 func silent(vbs []mib.Varbind, err error) bool {
 	var status *SetError
 	return err == nil && vbs[0].Value.IsException() || errors.As(err, &status) && status.Status == mib.GenErr
 }
 
-// awaitModule returns nil when the module is there. Where it was there before, its
-// absence is waited for as long as an answer would be: in a device that serves the module
-// itself nobody would answer. The error wraps ErrNoAnswer.
+// awaitModule returns nil when the device serves the module. If it did so before,
+// awaitModule waits for as long as for an answer: a device without a master agent would
+// not answer either. The error wraps ErrNoAnswer.
 func (c *Client) awaitModule(ctx context.Context) error {
 	wait := c.timeout * time.Duration(1<<(c.retries+1)-1)
 	for until := time.Now().Add(wait); ; {
@@ -360,7 +357,7 @@ func (c *Client) walk(ctx context.Context, row *mib.Object, visit func(column *m
 	began := time.Now()
 	for at := top; ; {
 		start := at.String()
-		// A device that gives one value at a time must not take hours.
+		// A device that returns one value at a time must not take hours.
 		limit := 10*c.timeout + time.Duration(visited)*c.timeout/40
 		paced, cancel := context.WithDeadline(ctx, began.Add(limit))
 		vbs, err := c.exchange(paced, false, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) {
@@ -382,7 +379,7 @@ func (c *Client) walk(ctx context.Context, row *mib.Object, visit func(column *m
 				return nil
 			}
 			if vb.OID.Compare(at) <= 0 {
-				return fmt.Errorf("%s: the agent's answers go backwards at %s", c.address, vb.OID)
+				return fmt.Errorf("%s: the agent's answers are out of order at %s", c.address, vb.OID)
 			}
 			at = vb.OID
 			if visited++; visited > maxInstances {
@@ -419,5 +416,5 @@ func (c *Client) set(ctx context.Context, vbs []mib.Varbind) error {
 	return err
 }
 
-// Root returns where the device has IAD-UPGRADE-MIB.
+// Root returns the OID of IAD-UPGRADE-MIB on the device.
 func (c *Client) Root() mib.OID { return c.module.Root() }

@@ -8,20 +8,19 @@ import (
 	"github.com/gosnmp/gosnmp"
 )
 
-// Credentials are what SNMP needs to be let in: a user (SNMPv3) or
-// communities (SNMPv2c).
+// Credentials are an SNMPv3 user, or communities for SNMPv2c.
 type Credentials struct {
-	// Read and Write are communities; an empty Read means Write for both.
+	// Read and Write are communities; with an empty Read, Write is used for both.
 	Read, Write string
-	// User makes it SNMPv3; the communities are then not used.
+	// User selects SNMPv3; the communities are not used then.
 	User *User
 }
 
 // User is a user of the User-based Security Model (RFC 3414).
 type User struct {
 	Name string
-	// Auth is md5, sha, sha224, sha256, sha384 or sha512, in any case and
-	// with hyphens or without; empty: none.
+	// Auth is md5, sha, sha224, sha256, sha384 or sha512, in any case, with or without
+	// hyphens; empty: none.
 	Auth, AuthPassphrase string
 	// Priv is des, aes (128 bits), aes192, aes256 (Blumenthal's key
 	// extension), aes192c or aes256c (Reeder's); empty: none.
@@ -40,7 +39,7 @@ var privProtocols = map[string]gosnmp.SnmpV3PrivProtocol{
 	"aes256": gosnmp.AES256, "aes192c": gosnmp.AES192C, "aes256c": gosnmp.AES256C,
 }
 
-// PlainName is a protocol's name as the tables have it: net-snmp writes SHA-256 and
+// PlainName returns a protocol's name as the tables spell it: net-snmp writes SHA-256 and
 // AES-128.
 func PlainName(name string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "-", ""))
@@ -55,26 +54,26 @@ func PlainName(name string) string {
 	return name
 }
 
-// minPassword is the least length of a password (RFC 3414 section 11.2).
+// minPassword is the minimum length of a passphrase (RFC 3414 section 11.2).
 const minPassword = 8
 
-// Check tells what is wrong with the user, nil for nothing.
+// Check returns an error if the user is invalid.
 func (u *User) Check() error {
 	_, okAuth := authProtocols[PlainName(u.Auth)]
 	_, okPriv := privProtocols[PlainName(u.Priv)]
 	switch {
 	case u.Name == "" || len(u.Name) > 32:
-		return fmt.Errorf("SNMPv3 user name %.40q: 1 to 32 bytes are needed", u.Name)
+		return fmt.Errorf("invalid SNMPv3 user name %.40q: it must have 1 to 32 bytes", u.Name)
 	case !okAuth:
-		return fmt.Errorf("SNMPv3 user %s: authentication %q unknown: use %s", u.Name, u.Auth, names(authProtocols))
+		return fmt.Errorf("SNMPv3 user %s: unknown authentication protocol %q (want %s)", u.Name, u.Auth, names(authProtocols))
 	case !okPriv:
-		return fmt.Errorf("SNMPv3 user %s: privacy %q unknown: use %s", u.Name, u.Priv, names(privProtocols))
+		return fmt.Errorf("SNMPv3 user %s: unknown privacy protocol %q (want %s)", u.Name, u.Priv, names(privProtocols))
 	case PlainName(u.Auth) == "" && PlainName(u.Priv) != "":
 		return fmt.Errorf("SNMPv3 user %s: privacy needs authentication", u.Name)
 	case PlainName(u.Auth) != "" && len(u.AuthPassphrase) < minPassword:
-		return fmt.Errorf("SNMPv3 user %s: the authentication password has less than %d bytes", u.Name, minPassword)
+		return fmt.Errorf("SNMPv3 user %s: the authentication passphrase is shorter than %d bytes", u.Name, minPassword)
 	case PlainName(u.Priv) != "" && len(u.PrivPassphrase) < minPassword:
-		return fmt.Errorf("SNMPv3 user %s: the privacy password has less than %d bytes", u.Name, minPassword)
+		return fmt.Errorf("SNMPv3 user %s: the privacy passphrase is shorter than %d bytes", u.Name, minPassword)
 	}
 	return nil
 }
@@ -90,7 +89,7 @@ func names[V any](m map[string]V) string {
 	return strings.Join(list, ", ")
 }
 
-// Level returns the security level at which the user speaks.
+// Level returns the security level that the user uses.
 func (u *User) Level() gosnmp.SnmpV3MsgFlags {
 	switch {
 	case PlainName(u.Priv) != "":

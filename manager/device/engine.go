@@ -11,7 +11,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// engineState is what a Client knows about who answers.
+// engineState is what a Client knows about the engine that answers.
 type engineState struct {
 	device string // iadUpgDeviceId as it was read first
 	engine string // SNMP engine ID of the last authentic answer; empty with SNMPv2c
@@ -22,8 +22,8 @@ type engineState struct {
 	accept func(ctx context.Context, question string) bool // nil: no
 }
 
-// AcceptEngine has f decide whether a device that came back as another engine may be
-// sent commands.
+// AcceptEngine sets the function that decides whether commands may be sent to a device
+// that has returned with another engine ID.
 func (c *Client) AcceptEngine(f func(ctx context.Context, question string) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -36,7 +36,7 @@ func (c *Client) usm() *gosnmp.UsmSecurityParameters {
 	return params
 }
 
-// noteEngine remembers which engine answered, and warns if it is not the one before.
+// noteEngine records which engine answered, and warns if it is another one than before.
 func (c *Client) noteEngine() {
 	params := c.usm()
 	if params == nil || params.AuthoritativeEngineID == "" || params.AuthoritativeEngineID == c.engine {
@@ -56,9 +56,9 @@ func (c *Client) noteEngine() {
 	}
 }
 
-// discover finds out whether another engine answers there now, after a failure that can
-// mean this. The engine ID in a report is anybody's claim: what counts is an authentic
-// answer to a read, made with the keys for that engine.
+// discover finds out whether another engine answers now, after a failure that can mean
+// this. Anybody can forge the engine ID of a report, so only an authentic answer counts,
+// made with keys for that engine.
 func (c *Client) discover(failed error) bool {
 	if c.engine == "" || !errors.Is(failed, gosnmp.ErrUnknownEngineID) && !strings.Contains(failed.Error(), "not authentic") {
 		return false
@@ -75,8 +75,7 @@ func (c *Client) discover(failed error) bool {
 	return true
 }
 
-// sameEngine refuses commands to an engine that is not the one before, unless they are
-// accepted.
+// sameEngine refuses commands to another engine than before, unless it was accepted.
 func (c *Client) sameEngine(ctx context.Context, write bool) error {
 	if !write || c.left == "" {
 		return nil
@@ -90,8 +89,7 @@ func (c *Client) sameEngine(ctx context.Context, write bool) error {
 	return nil
 }
 
-// sameDevice refuses an answer of a device with another device ID than the first answer
-// had.
+// sameDevice refuses an answer with another device ID than the first answer had.
 func (c *Client) sameDevice(id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// Identity is what data of a device belong to: its device ID and its SNMP engine ID.
-// Addresses change, so they are recorded to be shown, and never compared.
+// Identity is a device to which data belong: its device ID and SNMP engine ID. Addresses
+// change: they are recorded for people and never compared.
 type Identity struct {
 	Device string `json:"device"`
-	// EngineID is in hexadecimal digits; empty with SNMPv2c, which has no
-	// authenticated engine ID: then the device ID alone counts.
+	// EngineID is in hexadecimal digits. It is empty with SNMPv2c, which does not
+	// authenticate it: then the device ID alone counts.
 	EngineID string `json:"engine_id,omitempty"`
-	// Address is where the device was reached, HOST:PORT.
+	// Address is the HOST:PORT at which the device was reached.
 	Address string `json:"address,omitempty"`
-	// Target is the name by which the configuration knows the device; empty: none.
+	// Target is the name of the device in the configuration; empty: none.
 	Target string    `json:"target,omitempty"`
 	Time   time.Time `json:"time"` // when it was recorded
 }
 
-// Same reports whether two identities are of the same device as far as both are known.
+// Same reports whether two identities are the same device, as far as both are known.
 func (i Identity) Same(o Identity) bool {
 	return i.Device == o.Device && (i.EngineID == "" || o.EngineID == "" || i.EngineID == o.EngineID)
 }
 
 func Quoted(text string) string { return fmt.Sprintf("%q", printable([]byte(text))) }
 
-// String names device, engine, configured name and address.
+// String returns the device, engine, configured name and address.
 func (i Identity) String() string {
 	text := "device " + Quoted(i.Device)
 	if i.EngineID != "" {
@@ -44,7 +44,7 @@ func (i Identity) String() string {
 	return text
 }
 
-// IdentityError says that a device is not the one that data belong to.
+// IdentityError says that data belong to another device.
 type IdentityError struct {
 	What      string
 	Want, Got Identity
@@ -57,16 +57,16 @@ func (e *IdentityError) Error() string {
 
 func (e *IdentityError) Unwrap() error { return ErrIdentity }
 
-// Identity returns what is known of the device that the client talks to. Without an
-// answer from it so far, all but the address is empty.
+// Identity returns what is known of the device. Before the first answer that is only its
+// address.
 func (c *Client) Identity() Identity {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Identity{Device: c.device, EngineID: hex.EncodeToString([]byte(c.engine)), Address: c.address}
 }
 
-// FolderName turns a device identity into a folder name: what is not a
-// letter, a digit, "-" or "_" becomes %XX, so that no two devices share one.
+// FolderName returns the name of the directory for a device ID. A byte other than a
+// letter, a digit, "-" or "_" becomes %XX, so that no two devices share a name.
 func FolderName(device string) string {
 	var b strings.Builder
 	for _, c := range []byte(device) {
@@ -83,6 +83,6 @@ func FolderName(device string) string {
 	return b.String()
 }
 
-// ErrIdentity is wrapped by an error that ends a procedure because the device
-// that answers is not the one whose data or journal would be used.
+// ErrIdentity is wrapped by an error that ends a procedure because the device that
+// answers is not the one to which the data or the journal belong.
 var ErrIdentity = errors.New("another device")

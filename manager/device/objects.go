@@ -29,12 +29,12 @@ type Device struct {
 	ConfigApplied       time.Time
 }
 
-// Supports reports whether the device can carry out a kind of operation.
+// Supports reports whether the device supports a kind of operation.
 func (d *Device) Supports(k mib.OperationKind) bool {
 	return mib.HasBit(d.Operations, int(k)-int(mib.OperationKindBackupConfig))
 }
 
-// Speaks reports whether the device can use a transfer protocol.
+// Speaks reports whether the device supports a transfer protocol.
 func (d *Device) Speaks(p Protocol) bool { return mib.HasBit(d.Protocols, int(p)-1) }
 
 // Device reads identity and capabilities.
@@ -144,7 +144,7 @@ type Operation struct {
 	ConfirmTimeLeft       time.Duration
 }
 
-// Final reports whether the operation has its verdict.
+// Final reports whether the operation has ended.
 func (o *Operation) Final() bool { return finalState(o.State) }
 
 func finalState(s mib.OperationState) bool {
@@ -265,7 +265,7 @@ func readTable[R any](ctx context.Context, c *Client, row *mib.Object, fields fu
 	return rows, nil
 }
 
-// ConfirmMode reads who accepts software on trial.
+// ConfirmMode reads who confirms software on trial.
 func (c *Client) ConfirmMode(ctx context.Context) (mib.ConfirmModeEnum, error) {
 	var mode mib.ConfirmModeEnum
 	err := c.read(ctx, scalar, []Field{Number(mib.ConfirmMode, &mode)})
@@ -279,16 +279,16 @@ func (c *Client) EventSeq(ctx context.Context) (uint32, error) {
 	return seq, err
 }
 
-// String names the bank and what it holds.
+// String returns the number, version and state of the bank.
 func (b Bank) String() string { return fmt.Sprintf("bank %d (%s, %s)", b.Number, b.Version, b.State) }
 
-// Holds reports whether the bank has this very software. A digest that either
-// side does not know leaves the version alone to tell.
+// Holds reports whether the bank has the software with this version and digest. If either
+// digest is unknown, the version alone decides.
 func (b Bank) Holds(version string, digest []byte) bool {
 	return b.Version == version && (len(b.Digest) == 0 || len(digest) == 0 || bytes.Equal(b.Digest, digest))
 }
 
-// String tells number, kind and text of the event.
+// String returns number, kind and text of the event.
 func (e EventEntry) String() string {
 	s := fmt.Sprintf("#%d %s", e.Seq, e.Type)
 	if e.Cause != mib.FailCauseNone && e.Cause != 0 {
@@ -300,8 +300,8 @@ func (e EventEntry) String() string {
 	return s
 }
 
-// Rescue reports whether the device is in rescue mode: neither bank holds software that
-// can be started. It keeps its configuration data and takes new software.
+// Rescue reports whether the device is in rescue mode: neither bank has software that can
+// be started. The device keeps its configuration data and accepts new software.
 func (d *Device) Rescue() bool {
 	return d.Version == "" && d.RestartReason == mib.RestartReasonFault
 }

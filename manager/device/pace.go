@@ -9,11 +9,11 @@ import (
 
 // Pace is how often a device reports progress.
 type Pace struct {
-	// Step is iadUpgNotifyStep: how many percent of progress are worth a
-	// notification, 1 to 100.
+	// Step is iadUpgNotifyStep: a notification is sent after so many percent of progress, 1
+	// to 100.
 	Step uint32 `json:"step"`
-	// MinInterval is iadUpgNotifyMinInterval: the least time between two of
-	// them, 0 to 1 h, in whole seconds.
+	// MinInterval is iadUpgNotifyMinInterval: the minimum time between two of these
+	// notifications, 0 to 1 h, in whole seconds.
 	MinInterval time.Duration `json:"min_interval"`
 }
 

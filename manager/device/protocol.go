@@ -19,7 +19,7 @@ const (
 	FTPS = mib.ProtocolFtps
 )
 
-// ParseProtocol reads a protocol's name in the module.
+// ParseProtocol parses a protocol's name in the module.
 func ParseProtocol(s string) (Protocol, error) {
 	for p := TFTP; p <= FTPS; p++ {
 		if s == p.String() {
@@ -29,8 +29,8 @@ func ParseProtocol(s string) (Protocol, error) {
 	return 0, fmt.Errorf("unknown transfer protocol %q (want tftp, ftp or ftps)", s)
 }
 
-// FileServerAddress says where a device finds files: one row of
-// iadUpgServerTable without its path.
+// FileServerAddress is where a device finds files: a row of iadUpgServerTable without its
+// path.
 type FileServerAddress struct {
 	Protocol Protocol
 	Host     string // IP address or, for devices that resolve names, DNS name
@@ -40,7 +40,7 @@ type FileServerAddress struct {
 	Timeout  time.Duration // nothing arrives for so long: given up; 1 s to 600 s
 }
 
-// String shows the server without its password.
+// String returns the server without its password.
 func (a FileServerAddress) String() string {
 	host := a.Host
 	if a.Port != 0 {

@@ -6,7 +6,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// RefusalError is a command that the device did not accept; nothing started.
+// RefusalError is a command that the device did not accept; no operation was started.
 type RefusalError struct {
 	Device string
 	Kind   mib.OperationKind

@@ -40,16 +40,16 @@ const (
 	CheckOnly      Option = mib.ReqOptionsCheckOnly
 )
 
-// Request commands one operation, with the rows that it needs.
+// Request is a command for one operation, with the rows that it needs.
 type Request struct {
 	Kind mib.OperationKind
-	// ID is iadUpgReqId; NewReqID makes one. Keep it for a repeat.
+	// ID is iadUpgReqId, made by NewReqID. Keep it to repeat the request.
 	ID    uint32
 	Owner string // up to 32 bytes
-	// Server is written before the command and used by it; nil: none needed.
+	// Server is written before the command, for the operation; nil: none.
 	Server *ServerRow
-	// Files are written before the command, and the operation is for them;
-	// none: for all that the kind of operation knows.
+	// Files are written before the command, for the operation; none: all files that the
+	// kind of operation has.
 	Files     []FileRow
 	Bank      uint32 // 0: the one that is not running
 	Version   string // that the software must have; empty: any
@@ -57,29 +57,28 @@ type Request struct {
 	TimeLimit time.Duration // 0, or 10 s to 24 h
 	Retries   int           // of a transfer, by the device itself; 0 to 10
 	Delay     time.Duration
-	// Owns, if not nil, is asked before each SET, after the lock was read: an error
-	// means that the caller's run of the procedure is no longer the one in charge,
-	// and nothing is written.
+	// Owns, if not nil, is called before each SET, after the lock was read. An error means
+	// that another run of the procedure has taken over, and nothing is written.
 	Owns func() error
-	// TargetOpID is, for abort, the operation meant; 0: whichever runs.
+	// TargetOpID is the operation to abort; 0: whichever is running.
 	TargetOpID uint32
 }
 
 // NewReqID returns a random request number other than 0.
 func NewReqID() uint32 { return rand.Uint32N(1<<32-1) + 1 }
 
-// maxLockTries bounds how often a request starts over because other managers
-// change the device at the same time or responses are lost.
+// maxLockTries bounds how often a request starts over because other managers change the
+// device at the same time or responses are lost.
 const maxLockTries = 5
 
-// errRace: the lock had changed, nothing was written.
+// errRace: the lock had changed, so nothing was written.
 var errRace = errors.New("another manager was faster")
 
-// Start commands an operation and returns it as the device shows it. A
-// request whose response was lost is not carried out twice: the lock, and the
-// request's number and owner, tell whether the device has it already. Of an
-// operation with which the device restarts at once only number, owner and kind
-// of the request may be known. A refusal is a *RefusalError.
+// Start commands an operation and returns it as the device reports it. A request whose
+// response was lost is not carried out twice: the lock, and the number and owner of the
+// request, show whether the device has received it. Of an operation with which the device
+// restarts at once, only number, owner and kind of the request may be known. A refusal is
+// a *RefusalError.
 func (c *Client) Start(ctx context.Context, r Request) (*Operation, error) {
 	var err error
 	for try := range maxLockTries {
@@ -88,7 +87,7 @@ func (c *Client) Start(ctx context.Context, r Request) (*Operation, error) {
 			if try == 0 || !errors.Is(err, ErrNoAnswer) {
 				return nil, err
 			}
-			// The device may have taken the command, and be restarting.
+			// The device may have accepted the command and be restarting.
 			if err := c.pause(ctx); err != nil {
 				return nil, err
 			}
@@ -105,11 +104,10 @@ func (c *Client) Start(ctx context.Context, r Request) (*Operation, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%s: %s not commanded after %d tries: %w", c.address, r.Kind, maxLockTries, err)
+	return nil, fmt.Errorf("%s: %s was not accepted in %d attempts: %w", c.address, r.Kind, maxLockTries, err)
 }
 
-// pause waits as long as for an answer, where a refused connection would tell
-// at once that nobody is there.
+// pause waits as long as for an answer, because a refused connection returns at once.
 func (c *Client) pause(ctx context.Context) error {
 	timer := time.NewTimer(c.timeout)
 	defer timer.Stop()
@@ -121,11 +119,11 @@ func (c *Client) pause(ctx context.Context) error {
 	}
 }
 
-// RestartLimit is how long a device that was commanded and does not answer
-// may take to tell how long the operation may last.
+// RestartLimit is how long a device that does not answer after a command may take to
+// report the time limit of the operation.
 const RestartLimit = 5 * time.Minute
 
-// accepted finds the operation of a request that the device took.
+// accepted returns the operation of a request that the device has accepted.
 func (c *Client) accepted(ctx context.Context, r Request) (*Operation, error) {
 	op, err := c.Operation(ctx)
 	if errors.Is(err, ErrNoAnswer) {
@@ -138,7 +136,7 @@ func (c *Client) accepted(ctx context.Context, r Request) (*Operation, error) {
 	return c.ended(ctx, r.ID, r.Owner)
 }
 
-// ended looks for an operation in the history.
+// ended returns an operation from the history.
 func (c *Client) ended(ctx context.Context, reqID uint32, owner string) (*Operation, error) {
 	history, err := c.History(ctx)
 	if err != nil {
@@ -156,15 +154,16 @@ func (c *Client) ended(ctx context.Context, reqID uint32, owner string) (*Operat
 	return nil, fmt.Errorf("%s: operation of request %d: %w", c.address, reqID, ErrUnknownOperation)
 }
 
-// ErrUnknownOperation: the device has forgotten, or never had, the operation.
+// ErrUnknownOperation: the device has forgotten the operation, or never had it.
 var ErrUnknownOperation = errors.New("unknown to the device")
 
-// hasOwnID tells operations from commands that act on another one.
+// hasOwnID reports whether a command starts an operation, and does not act on another
+// one.
 func hasOwnID(k mib.OperationKind) bool {
 	return k != mib.OperationKindAbort && k != mib.OperationKindConfirm
 }
 
-// Command sends abort or confirm, which succeed or are refused at once.
+// Command sends abort or confirm, which the device carries out or refuses at once.
 func (c *Client) Command(ctx context.Context, r Request) error {
 	var err error
 	for range maxLockTries {
@@ -172,12 +171,12 @@ func (c *Client) Command(ctx context.Context, r Request) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: %s not commanded after %d tries: %w", c.address, r.Kind, maxLockTries, err)
+	return fmt.Errorf("%s: %s was not accepted in %d attempts: %w", c.address, r.Kind, maxLockTries, err)
 }
 
-// command writes the rows and the command, under the lock: in one SET, so that nobody
-// else's rows come between them. Only if that would make a datagram that networks
-// fragment, the files come first.
+// command writes the rows and the command under the lock, in one SET, so that no rows of
+// another manager come between them. Only if the datagram would be fragmented, the files
+// are written first.
 func (c *Client) command(ctx context.Context, r Request) error {
 	var lock uint32
 	if err := c.read(ctx, scalar, []Field{Number(mib.ReqLock, &lock)}); err != nil {
@@ -215,7 +214,7 @@ func (c *Client) command(ctx context.Context, r Request) error {
 // fit a datagram on an Ethernet.
 const maxSet = 1300
 
-// size is about how many bytes varbinds take.
+// size is the approximate size of varbinds in bytes.
 func size(vbs []mib.Varbind) (n int) {
 	for _, vb := range vbs {
 		n += len(vb.OID) + 8 + max(len(vb.Value.Bytes), 4)
@@ -223,7 +222,7 @@ func size(vbs []mib.Varbind) (n int) {
 	return n
 }
 
-// refused explains why a SET failed.
+// refused returns why a SET failed.
 func (c *Client) refused(ctx context.Context, r Request, err error) error {
 	var refused *SetError
 	if errors.As(err, &refused) && (strings.HasPrefix(refused.Object, "iadUpgServer") || strings.HasPrefix(refused.Object, "iadUpgFile")) {
@@ -232,9 +231,9 @@ func (c *Client) refused(ctx context.Context, r Request, err error) error {
 	return c.requestRefused(ctx, r, err)
 }
 
-// setLocked puts the lock before the varbinds. A lock that does not fit is
-// errRace: somebody else wrote, or this SET was repeated and the first one
-// took effect; the caller finds out which.
+// setLocked puts the lock before the varbinds. If the lock does not match, it returns
+// errRace: another manager wrote, or this SET was repeated and the first one took effect;
+// the caller finds out which.
 func (c *Client) setLocked(ctx context.Context, lock *uint32, vbs []mib.Varbind) error {
 	first := mib.Varbind{OID: c.module.OID(mib.ReqLock, 0), Value: mib.Int32(int64(*lock))}
 	err := c.set(ctx, append([]mib.Varbind{first}, vbs...))
@@ -308,7 +307,7 @@ func (c *Client) requestVarbinds(r Request) []mib.Varbind {
 	}
 }
 
-// rowRefused explains why a server or file row could not be written.
+// rowRefused returns why a server or file row could not be written.
 func (c *Client) rowRefused(ctx context.Context, r Request, err error) error {
 	var refused *SetError
 	if !errors.As(err, &refused) {
@@ -318,8 +317,8 @@ func (c *Client) rowRefused(ctx context.Context, r Request, err error) error {
 	switch {
 	case refused.Status == mib.AuthorizationError && refused.Object == mib.ServerPassword.Name:
 		refusal.Cause = mib.FailCauseNotPermitted
-		refusal.Text = "it takes the password of a file server only in SNMPv3 requests with privacy: " +
-			"use such a user, or TFTP, or set plain_passwords on the device"
+		refusal.Text = "it accepts the password of a file server only in SNMPv3 requests with privacy: " +
+			"use such a user, use TFTP, or set plain_passwords on the device"
 	case refused.Status == mib.WrongValue && refused.Object == mib.ServerProtocol.Name:
 		refusal.Cause = mib.FailCauseUnsupportedProtocol
 		refusal.Text = "the device cannot use " + r.Server.Protocol.String()
@@ -329,7 +328,7 @@ func (c *Client) rowRefused(ctx context.Context, r Request, err error) error {
 		switch {
 		case operr == nil && op.Final() && strings.HasPrefix(refused.Object, "iadUpgServerAddress"):
 			refusal.Cause = mib.FailCauseBadRequest
-			refusal.Text = "the device does not take the address " + r.Server.Host
+			refusal.Text = "the device does not accept the address " + r.Server.Host
 		case operr == nil:
 			refusal.Text = fmt.Sprintf("operation %d, %s of %q, is %s, %s", op.ID, op.Kind, op.Owner, op.State, percentText(op.Percent))
 		}
@@ -345,7 +344,7 @@ func (c *Client) rowRefused(ctx context.Context, r Request, err error) error {
 	return refusal
 }
 
-// requestRefused asks the device why it refused the command.
+// requestRefused reads from the device why it refused the command.
 func (c *Client) requestRefused(ctx context.Context, r Request, err error) error {
 	var refused *SetError
 	if !errors.As(err, &refused) {

@@ -14,7 +14,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Field says where the value of an object goes.
+// Field is an object and what stores its value.
 type Field struct {
 	Object *mib.Object
 	Set    func(mib.Value)
@@ -25,9 +25,9 @@ func Number[T ~uint8 | ~uint32 | ~int](o *mib.Object, to *T) Field {
 	return Field{o, func(v mib.Value) { *to = T(v.Int) }}
 }
 
-// printable makes a text from the network fit for an operator's terminal and log:
-// control characters, direction marks and whatever else cannot be seen become
-// replacement characters.
+// printable makes a text from the network safe for a terminal and a log: control
+// characters, direction marks and other invisible characters become replacement
+// characters.
 func printable(b []byte) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -37,7 +37,7 @@ func printable(b []byte) string {
 	}, strings.ToValidUTF8(string(b), string(unicode.ReplacementChar)))
 }
 
-// Text stores an SnmpAdminString, cut to the size that the module gives the object.
+// Text stores an SnmpAdminString, cut to the size that the module permits.
 func Text(o *mib.Object, to *string) Field {
 	return Field{o, func(v mib.Value) {
 		b := v.Bytes
@@ -51,9 +51,9 @@ func Text(o *mib.Object, to *string) Field {
 	}}
 }
 
-// CheckDeviceID refuses what cannot be the identity of a device: it becomes the name of a
-// folder, so nothing that cannot be seen may be in it, and no two may look the same after
-// printable.
+// CheckDeviceID returns an error for an invalid device ID. It becomes the name of a
+// directory, so it must not contain invisible characters, and no two may look the same
+// after printable.
 func CheckDeviceID(address string, id []byte) error {
 	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }
 	if len(id) < 1 || len(id) > maxDeviceID || !utf8.Valid(id) || bytes.ContainsFunc(id, bad) {
@@ -77,8 +77,7 @@ func Seconds(o *mib.Object, to *time.Duration) Field {
 	return Field{o, func(v mib.Value) { *to = time.Duration(v.Int) * time.Second }}
 }
 
-// when stores a DateAndTime; the zero time stands for one that the device did
-// not know.
+// when stores a DateAndTime; the zero time means that the device did not know it.
 func when(o *mib.Object, to *time.Time) Field {
 	return Field{o, func(v mib.Value) {
 		if t, err := mib.ParseDateAndTime(v.Bytes); err == nil {
@@ -87,7 +86,7 @@ func when(o *mib.Object, to *time.Time) Field {
 	}}
 }
 
-// decodePDU turns what gosnmp decoded into a varbind.
+// decodePDU returns the varbind that gosnmp decoded.
 func decodePDU(pdu gosnmp.SnmpPDU) (mib.Varbind, error) {
 	oid, err := mib.ParseOID(pdu.Name)
 	if err != nil {
@@ -123,7 +122,7 @@ func decodePDU(pdu gosnmp.SnmpPDU) (mib.Varbind, error) {
 	return mib.Varbind{OID: oid, Value: v}, nil
 }
 
-// encodePDU turns a varbind into what gosnmp encodes.
+// encodePDU returns a varbind for gosnmp to encode.
 func encodePDU(vb mib.Varbind) gosnmp.SnmpPDU {
 	pdu := gosnmp.SnmpPDU{Name: vb.OID.String(), Type: gosnmp.Asn1BER(vb.Value.Type)}
 	switch vb.Value.Type {
@@ -141,10 +140,10 @@ func encodePDU(vb mib.Varbind) gosnmp.SnmpPDU {
 	return pdu
 }
 
-// Fits reports whether a value has the type that the module gives the object.
+// Fits reports whether a value has the type of the object.
 func Fits(o *mib.Object, v mib.Value) bool { return v.Type == o.Type }
 
-// Sized reports whether an byte string has a size that the module permits.
+// Sized reports whether an octet string has a size that the module permits.
 func Sized(o *mib.Object, v mib.Value) bool {
 	if v.Type != mib.OctetString || len(o.Ranges) == 0 {
 		return true

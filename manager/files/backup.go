@@ -38,7 +38,7 @@ const ModifiedMark = ".modified-"
 const maxConfig = 16 << 20
 
 // ErrNoDigest says that a file server cannot tell the digest of a file.
-var ErrNoDigest = errors.New("the file server does not tell digests")
+var ErrNoDigest = errors.New("the file server reports no digests")
 
 // ConfigKinds are the kinds of configuration data, in the module's order.
 var ConfigKinds = []mib.FileType{

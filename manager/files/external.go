@@ -50,7 +50,7 @@ func ServerTLS(pin, ca []byte) (*tls.Config, error) {
 	if len(pin) == 0 {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(ca) {
-			return nil, errors.New("no certificate in PEM form in it")
+			return nil, errors.New("it contains no certificate in PEM form")
 		}
 		return config, nil
 	}
@@ -219,7 +219,7 @@ func (s *externalSession) Provide(folder string, files []BackupFile) ([]BackupFi
 		_, fresh := s.names([]mib.FileType{f.Kind})
 		provided[i].Name = fresh[0].Name
 		if err := s.server.write(provided[i].Name, data); err != nil {
-			return nil, fmt.Errorf("%s does not take %s from this machine; put it there as %s, or recover without --server: %w",
+			return nil, fmt.Errorf("%s does not accept %s from this machine; put it there as %s, or recover without --server: %w",
 				s.server.Server, path.Join(folder, f.Name), provided[i].Name, err)
 		}
 	}

@@ -46,7 +46,7 @@ func loadCertificate(files afero.Fs, now time.Time) (tls.Certificate, error) {
 	}
 	c, err := tls.X509KeyPair(data, data)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s: %w: remove it to have a new one made, whose fingerprint devices must be told", certificateFile, err)
+		return tls.Certificate{}, fmt.Errorf("%s: %w: remove it to create a new one, and configure its fingerprint on the devices", certificateFile, err)
 	}
 	return c, nil
 }

@@ -70,7 +70,7 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 		}
 	}
 	if img.Size > bank.MaxImage {
-		return nil, fmt.Errorf("image %s: %d bytes are more than a device can be told", path, img.Size)
+		return nil, fmt.Errorf("image %s: %d bytes are more than a device accepts", path, img.Size)
 	}
 	return img, nil
 }

@@ -169,7 +169,7 @@ func (s *Servers) Addr(p device.Protocol) net.Addr {
 func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, error) {
 	addr := s.Addr(p)
 	if addr == nil {
-		return nil, fmt.Errorf("no embedded %s server runs: start it or choose another protocol", p)
+		return nil, fmt.Errorf("the embedded %s server is not running: start it or choose another protocol", p)
 	}
 	host, err := s.advertised(target)
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *Servers) advertised(target string) (string, error) {
 	}
 	conn, err := net.Dial("udp", target)
 	if err != nil {
-		return "", fmt.Errorf("no route to %s: name this host for it by the advertise setting: %w", target, err)
+		return "", fmt.Errorf("no route to %s: use --advertise to name the host that the device connects to: %w", target, err)
 	}
 	defer conn.Close()
 	local, err := netip.ParseAddrPort(conn.LocalAddr().String())

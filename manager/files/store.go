@@ -28,7 +28,7 @@ var (
 	errTooLarge = errors.New("file larger than the server accepts")
 	errFull     = errors.New("folder full")
 	errNoUpload = errors.New("uploads are not open for this folder")
-	errOffset   = errors.New("the upload cannot go on there")
+	errOffset   = errors.New("the upload cannot be resumed there")
 )
 
 // maxGrantFiles bounds how many files one device may put into one folder.

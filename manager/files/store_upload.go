@@ -288,7 +288,7 @@ func (u *upload) commit() error {
 	}
 	if partial := partialName(u.name); u.store.exists(partial) {
 		if err := durable.Remove(u.store.files, partial); err != nil {
-			u.store.log.Warn("part of an upload stays", "file", partial, "err", err)
+			u.store.log.Warn("incomplete upload could not be removed", "file", partial, "err", err)
 		}
 	}
 	u.store.log.Info("file received", "file", u.name, "bytes", u.size)
@@ -302,9 +302,9 @@ func (u *upload) abandon(why error) {
 	}
 	u.gone = true
 	defer u.store.endUpload(u)
-	u.store.log.Warn("upload given up", "file", u.name, "bytes", u.size, "err", why)
+	u.store.log.Warn("upload abandoned", "file", u.name, "bytes", u.size, "err", why)
 	if err := errors.Join(u.file.Close(), u.store.files.Remove(u.temp)); err != nil {
-		u.store.log.Warn("temporary file stays", "file", u.temp, "err", err)
+		u.store.log.Warn("temporary file could not be removed", "file", u.temp, "err", err)
 	}
 }
 
@@ -316,7 +316,7 @@ func (u *upload) breakOff(why error) {
 	}
 	u.gone = true
 	defer u.store.endUpload(u)
-	u.store.log.Warn("upload broke off", "file", u.name, "bytes", u.size, "err", why)
+	u.store.log.Warn("upload interrupted", "file", u.name, "bytes", u.size, "err", why)
 	err := u.file.Sync()
 	if cerr := u.file.Close(); err == nil {
 		err = cerr
@@ -325,6 +325,6 @@ func (u *upload) breakOff(why error) {
 		err = durable.Rename(u.store.files, u.temp, partialName(u.name))
 	}
 	if err != nil {
-		u.store.log.Warn("part of an upload is lost", "file", u.name, "err", errors.Join(err, u.store.files.Remove(u.temp)))
+		u.store.log.Warn("incomplete upload could not be kept", "file", u.name, "err", errors.Join(err, u.store.files.Remove(u.temp)))
 	}
 }

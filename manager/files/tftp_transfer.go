@@ -35,7 +35,7 @@ var (
 	errClientSilent = errors.New("the client does not answer")
 	errClientEnds   = errors.New("the client gave up")
 	errSuperseded   = errors.New("the client asked for something else")
-	errCrowded      = errors.New("room is needed for other clients")
+	errCrowded      = errors.New("ended to make room for other clients")
 )
 
 // dialTFTP opens a transfer's socket, on the address that the request came to.
@@ -124,7 +124,7 @@ func (s *store) receiveTFTP(ctx context.Context, link *tftp.Link, p tftp.Packet,
 		up.abandon(err)
 		return err
 	}
-	log.Debug("TFTP upload begins", "file", p.Filename)
+	log.Debug("TFTP upload started", "file", p.Filename)
 	accepted := acceptTFTP(p.Options, maxTFTPReceiveWindow, maxTFTPReceiveOctets)
 	receiver := tftp.NewReceiver(link, tftpUpload{up, accepted.Size}, accepted, optionAck(accepted))
 	if err := clientEnd(receiver.Run()); err != nil {
@@ -156,7 +156,7 @@ func (tftpUpload) Room(int) (<-chan struct{}, error) { return nil, nil }
 
 func (u tftpUpload) End() error {
 	if u.announced > 0 && u.announced != u.size {
-		return fmt.Errorf("%w: %d bytes came, %d were announced", errTFTPSize, u.size, u.announced)
+		return fmt.Errorf("%w: received %d bytes, %d were announced", errTFTPSize, u.size, u.announced)
 	}
 	return u.commit()
 }
@@ -228,7 +228,7 @@ func tftpError(err error) (tftp.ErrorCode, string) {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return tftp.ErrDiskFull, "disk full"
 	case errors.Is(err, fs.ErrExist):
-		return tftp.ErrFileExists, "file exists, and so do its earlier versions"
+		return tftp.ErrFileExists, "too many versions of this file exist"
 	case errors.Is(err, errTFTPMode):
 		return tftp.ErrIllegal, err.Error()
 	case errors.Is(err, errTFTPSize), errors.Is(err, errClientSilent), errors.Is(err, errServerStops):

@@ -17,16 +17,16 @@ import (
 	"example.com/iad/manager/device"
 )
 
-// engine is what the authoritative side of informs is known by (RFC 3414 section 2.2):
-// its snmpEngineID, and how often it has started with it. snmpd asks a receiver for
-// these once and then goes on using them.
+// engine is the identity of the authoritative side of informs (RFC 3414 section 2.2): its
+// snmpEngineID, and how often it has started with it. snmpd asks a receiver for these
+// once and keeps using them.
 type engine struct {
 	id    string
 	boots uint32
 }
 
-// engineFolder keeps an engine for each address that is listened on: only one listener
-// at a time has the address, so none shares the identity of another that runs.
+// engineFolder has an engine for each address that is listened on. Only one listener at a
+// time has an address, so two running listeners never share an identity.
 const engineFolder = "listener"
 
 // engineRecord is the engine's file.
@@ -35,17 +35,16 @@ type engineRecord struct {
 	Boots    uint32 `json:"boots"`     // of the last start
 }
 
-// newEngine makes an identity (RFC 3411 section 5, SnmpEngineID): enterprise number of
-// Net-SNMP's playpen root, then format 5 (bytes) and random bytes.
+// newEngine creates an identity (RFC 3411 section 5, SnmpEngineID): the enterprise number
+// of Net-SNMP's playpen, then format 5 (octets) and random bytes.
 func newEngine() (engine, error) {
 	id := append([]byte{0x80, 0x00, 0x1f, 0x88, 5}, make([]byte, 12)...)
 	_, err := rand.Read(id[5:])
 	return engine{id: string(id), boots: 1}, err
 }
 
-// startEngine returns the identity of the listener at an address, with its starts
-// counted, durably, before anybody sees it. An error comes with an identity for this
-// run alone.
+// startEngine returns the identity of the listener at an address, after counting this
+// start durably. With an error, it returns an identity for this run only.
 func startEngine(files afero.Fs, at netip.AddrPort) (engine, error) {
 	fresh, err := newEngine()
 	if err != nil || files == nil {

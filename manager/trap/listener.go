@@ -19,33 +19,33 @@ import (
 	"example.com/iad/mib"
 )
 
-// ListenerConfig says what notifications are accepted.
+// ListenerConfig configures a Listener.
 type ListenerConfig struct {
-	// Listen is HOST:PORT; the usual port is 162, port 0 takes a free one.
+	// Listen is HOST:PORT; the default port of SNMP is 162; port 0: any free port.
 	Listen string
-	// Communities that may vouch for SNMPv2c notifications; none: any, but with Users
-	// SNMPv2c is refused then.
+	// Communities are those accepted with SNMPv2c; none: any, but if there are Users
+	// SNMPv2c is not accepted.
 	Communities []string
 	// AnyCommunity accepts SNMPv2c with other communities too. As without Communities,
-	// nothing is remembered of who sends with them, so that what a device sends twice
-	// is told twice, except to a subscription that names the device.
+	// nothing is recorded about their senders, so a notification that a device sends twice
+	// is delivered twice, except to a subscription for that device.
 	AnyCommunity bool
-	// Users of SNMPv3. Several may have the same name: each is tried.
+	// Users of SNMPv3. Several may have the same name: all of them are tried.
 	Users []device.User
-	// Root is where devices have IAD-UPGRADE-MIB; nil: mib.DefaultRoot.
+	// Root is the OID of IAD-UPGRADE-MIB on the devices; nil: mib.DefaultRoot.
 	Root mib.OID
-	// Files keeps the identity by which senders of SNMPv3 informs know the listener at
-	// its address, in listener/; nil, or with port 0: a new one at every start. snmpd
-	// learns it once, and sends nothing to a listener that comes back with another.
+	// Files keeps the identity by which senders of SNMPv3 informs know the listener at its
+	// address, in listener/. With nil or with port 0 the identity changes at every start.
+	// snmpd learns it once, and sends nothing to a listener that returns with another one.
 	Files afero.Fs
-	// Now tells the time; nil: time.Now.
+	// Now returns the time; nil: time.Now.
 	Now func() time.Time
-	// Log gets what was dropped, and why; nil: nothing.
+	// Log gets what was dropped and why; nil: nothing is logged.
 	Log *slog.Logger
 }
 
-// Listener receives traps and informs of many devices on one socket and
-// hands them to subscribers. Duplicates of an event are dropped here.
+// Listener receives the traps and informs of many devices on one socket and delivers them
+// to subscribers. It drops duplicates of an event.
 type Listener struct {
 	cfg    ListenerConfig
 	conn   *net.UDPConn
@@ -59,7 +59,7 @@ type Listener struct {
 	sequences map[string]*sequence // by device identity
 }
 
-// maxDevices bounds how many devices' sequences are followed.
+// maxDevices is the maximum number of devices whose event numbers are followed.
 const maxDevices = 20_000
 
 // Listen opens the socket and starts to receive, until Close.
@@ -78,9 +78,9 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("notification listener: %w", err)
 	}
-	// Hundreds of devices may report at the same instant.
+	// Hundreds of devices may report at the same time.
 	if err := conn.SetReadBuffer(1 << 20); err != nil {
-		cfg.Log.Debug("receive buffer stays small", "err", err)
+		cfg.Log.Debug("receive buffer could not be enlarged", "err", err)
 	}
 	usm, err := newUSM(cfg, address, conn)
 	if err != nil {
@@ -96,7 +96,7 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	return l, nil
 }
 
-// newUSM begins with the identity that the listener has at its address.
+// newUSM makes the receiver of SNMPv3, with the identity of the listener at its address.
 func newUSM(cfg ListenerConfig, address *net.UDPAddr, conn *net.UDPConn) (*usmReceiver, error) {
 	files := cfg.Files
 	if address.Port == 0 {
@@ -117,7 +117,7 @@ func (l *Listener) Addr() netip.AddrPort {
 	return l.conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// Close ends receiving and closes the channels of all subscriptions.
+// Close stops receiving and closes the channels of all subscriptions.
 func (l *Listener) Close() error {
 	err := l.conn.Close()
 	<-l.done
@@ -160,17 +160,17 @@ func (l *Listener) receive() {
 	}
 }
 
-// message is a message that was accepted at the level it has.
+// message is a message that was accepted at its security level.
 type message struct {
 	snmp.PDU
 	user    string // or the community
 	vouched bool   // the sender knows a secret of the configuration
-	// acknowledge makes the datagram that carries a response back.
+	// acknowledge returns the datagram with a response.
 	acknowledge func(snmp.PDU) ([]byte, error)
 }
 
-// handle reads one datagram, delivers what is in it and returns what is to be sent
-// back, nil for nothing.
+// handle processes one datagram and returns the datagram to send back, nil if there is
+// none.
 func (l *Listener) handle(datagram []byte, from netip.AddrPort) ([]byte, error) {
 	version, err := snmp.ReadVersion(datagram)
 	if err != nil {
@@ -252,9 +252,9 @@ func (l *Listener) accept(m *message, from netip.AddrPort) error {
 	return nil
 }
 
-// deliver hands a notification to its subscribers. The numbers of a device's events are
-// followed if somebody vouches for the sender, or if a subscription names the device:
-// strangers can make up devices without end.
+// deliver sends a notification to its subscribers. The event numbers of a device are
+// followed if its sender is authenticated or a subscription is for it: anybody could make
+// up any number of devices.
 func (l *Listener) deliver(n *Notification, vouched bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -276,16 +276,16 @@ func (l *Listener) deliver(n *Notification, vouched bool) {
 	}
 }
 
-// named reports whether a subscription is for one device, and for this one.
+// named reports whether a subscription is for this device.
 func (l *Listener) named(deviceID string) bool {
 	return slices.ContainsFunc(l.subs, func(s *Subscription) bool { return s.filter.DeviceID == deviceID })
 }
 
-// Filter chooses notifications; both parts must fit if both are given.
+// Filter selects notifications; if both fields are set, both must match.
 type Filter struct {
-	// DeviceID is the identity of the device; empty: any.
+	// DeviceID is the ID of the device; empty: any.
 	DeviceID string
-	// From is the address that it comes from; zero: any.
+	// From is the sender's address; zero: any.
 	From netip.Addr
 }
 
@@ -296,8 +296,8 @@ type Subscription struct {
 	queue    chan *Notification
 }
 
-// Subscribe begins a stream. Its buffer holds size notifications; when it is
-// full the oldest is dropped, so that a slow reader delays nobody.
+// Subscribe starts a stream. Its buffer holds size notifications; when it is full the
+// oldest one is dropped, so that a slow reader does not delay others.
 func (l *Listener) Subscribe(f Filter, size int) *Subscription {
 	s := &Subscription{filter: f, listener: l, queue: make(chan *Notification, max(size, 1))}
 	l.mu.Lock()
@@ -306,10 +306,11 @@ func (l *Listener) Subscribe(f Filter, size int) *Subscription {
 	return s
 }
 
-// C is closed by Close of the listener or of the subscription.
+// C returns the channel of the stream. It is closed by Close of the listener or of the
+// subscription.
 func (s *Subscription) C() <-chan *Notification { return s.queue }
 
-// Next waits for a notification; after Close it returns net.ErrClosed.
+// Next waits for a notification. After Close it returns net.ErrClosed.
 func (s *Subscription) Next(ctx context.Context) (*Notification, error) {
 	select {
 	case n, ok := <-s.queue:

@@ -9,21 +9,21 @@ import (
 	"example.com/iad/mib"
 )
 
-// Notification is one notification of IAD-UPGRADE-MIB as it was received.
-// Fields that its kind does not carry are zero.
+// Notification is a notification of IAD-UPGRADE-MIB as received. Fields that its kind
+// does not have are zero.
 type Notification struct {
 	Kind     *mib.Notification
 	From     netip.AddrPort
 	Received time.Time
-	// User is the SNMPv3 user or the community that vouches for it.
+	// User is the SNMPv3 user or the community of the sender.
 	User string
-	// Inform: the sender was told that it arrived.
+	// Inform: the sender got an acknowledgement.
 	Inform bool
 
 	DeviceID string
 	Seq      uint32 // iadUpgEventSeq
 	Op       device.Operation
-	// Bank and what follows are of iadUpgBankSwitched and iadUpgRolledBack.
+	// Bank and the following fields belong to iadUpgBankSwitched and iadUpgRolledBack.
 	Bank          device.Bank
 	Version       string // of the software that runs
 	ConfigFormat  uint32
@@ -31,17 +31,17 @@ type Notification struct {
 	RestartCount  uint32
 	ResetRequired bool
 
-	// Missed is how many events of this device between the last one received
-	// and this one were not; a manager reads them from iadUpgEventTable.
+	// Missed is the number of events of this device between the last one received and this
+	// one; a manager reads them from iadUpgEventTable.
 	Missed uint32
 }
 
-// Is tells the kind of the notification.
+// Is reports whether the notification is of a kind.
 func (n *Notification) Is(kind *mib.Notification) bool { return n.Kind == kind }
 
-// parseNotification sorts the varbinds of a notification into its fields.
-// Objects that do not belong to it are ignored; one whose text is longer than the
-// module allows, or that names no device, is an error.
+// parseNotification stores the varbinds of a notification in its fields. It ignores
+// objects that do not belong to the notification, and returns an error for a text longer
+// than the module permits or a missing device ID.
 func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind) (*Notification, error) {
 	n := &Notification{Kind: kind}
 	var roles []byte
@@ -88,7 +88,7 @@ func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind)
 	return n, nil
 }
 
-// String shows device, kind and number, for logs.
+// String returns device, kind and number, for logs.
 func (n *Notification) String() string {
 	return fmt.Sprintf("%s %s #%d", n.DeviceID, n.Kind.Name, n.Seq)
 }

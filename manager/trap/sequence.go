@@ -9,13 +9,13 @@ import (
 	"example.com/iad/mib"
 )
 
-// remembered is how many event numbers of a device are kept to tell a
-// duplicate from a late one.
+// remembered is how many event numbers of a device are kept to distinguish a duplicate
+// from a late event.
 const remembered = 64
 
-// sequence follows iadUpgEventSeq of one device. Events are sent at least
-// once, over UDP: they may come twice, late and out of order. A device that lost its
-// state counts anew: its numbers come again with other contents.
+// sequence follows iadUpgEventSeq of one device. Events are sent at least once, over UDP:
+// they may arrive twice, late and out of order. A device that lost its state starts
+// counting again: its numbers return with other contents.
 type sequence struct {
 	known bool
 	last  uint32
@@ -31,10 +31,9 @@ func (n *Notification) fingerprint() uint64 {
 	return maphash.String(fingerprints, fmt.Sprintf("%+v", content))
 }
 
-// judge reports whether an event is a duplicate, and how many events between
-// the last one and this one are missing. Progress carries the number of the
-// last event and uses none: it is never a duplicate, and if its number is
-// ahead then events up to that number are missing.
+// judge reports whether an event is a duplicate, and how many events between the last one
+// and this one are missing. Progress has the number of the last event, so it is never a
+// duplicate, and if its number is ahead, the events up to that number are missing.
 func (s *sequence) judge(n *Notification) (duplicate bool, missed uint32) {
 	event := !n.Is(mib.NotifyOpProgress)
 	if s.seen == nil {
@@ -55,7 +54,7 @@ func (s *sequence) judge(n *Notification) (duplicate bool, missed uint32) {
 	}
 	switch {
 	case anew || ahead < -remembered:
-		// First contact, or a device that counts anew after a loss of state.
+		// First contact, or a device that started counting again after it lost its state.
 		s.known, s.last = true, n.Seq
 		clear(s.seen)
 	case ahead > 0:
@@ -72,7 +71,7 @@ func (s *sequence) judge(n *Notification) (duplicate bool, missed uint32) {
 	return false, missed
 }
 
-// forget drops numbers far behind, so that memory stays bounded.
+// forget drops old numbers to bound the memory.
 func (s *sequence) forget() {
 	if len(s.seen) <= 2*remembered {
 		return

@@ -13,11 +13,10 @@ import (
 	"example.com/iad/mib"
 )
 
-// usmReceiver is the User-based Security Model (RFC 3414) of a notification
-// receiver. For informs it is the authoritative engine: it answers discovery
-// and keeps the time. For traps the sender is: keys are localized to the
-// sender's engine, and its clock is followed so that old messages cannot be
-// replayed.
+// usmReceiver is the User-based Security Model (RFC 3414) of a notification receiver. For
+// informs it is the authoritative engine: it answers discovery and keeps the time. For
+// traps the sender is authoritative: keys are localized to the sender's engine, and its
+// clock is followed so that old messages cannot be replayed.
 type usmReceiver struct {
 	engine   engine
 	started  time.Time
@@ -29,25 +28,24 @@ type usmReceiver struct {
 	salt     uint64                  // of the next encrypted message
 }
 
-// knownUser is a user with the keys that its passwords stand for. Each is made once,
-// when it is first needed.
+// knownUser is a user with the keys derived from its passphrases. Each key is derived
+// once, when it is first needed.
 type knownUser struct {
 	priv             snmp.PrivProtocol
 	level            snmp.Level
 	authKey, privKey func() snmp.MasterKey
 }
 
-// keyName says what keys are localized to.
+// keyName identifies localized keys.
 type keyName struct {
 	user   *knownUser
 	engine string
 }
 
-// errNoCredentials: nobody who is known here can have sent the message.
+// errNoCredentials: the message was not sent by a configured user.
 var errNoCredentials = errors.New("authentication failed")
 
-// engineClock is what is known of a sender's snmpEngineBoots and
-// snmpEngineTime.
+// engineClock is the last known snmpEngineBoots and snmpEngineTime of a sender.
 type engineClock struct {
 	boots, time int32
 	at          time.Time
@@ -85,7 +83,7 @@ func newUSMReceiver(users []device.User, now func() time.Time, self engine) (*us
 	return u, nil
 }
 
-// protocols returns a user's protocols. Check has found their names right.
+// protocols returns a user's protocols, whose names Check has validated.
 func protocols(u *device.User) (auth snmp.AuthProtocol, priv snmp.PrivProtocol, err error) {
 	if name := device.PlainName(u.Auth); name != "" {
 		err = auth.UnmarshalText([]byte(name))
@@ -96,8 +94,8 @@ func protocols(u *device.User) (auth snmp.AuthProtocol, priv snmp.PrivProtocol, 
 	return auth, priv, err
 }
 
-// prepare makes the keys that authentication needs, a millisecond or more for each user,
-// so that no datagram has to wait for them.
+// prepare derives the authentication keys, which takes a millisecond or more for each
+// user, so that no datagram has to wait for them.
 func (u *usmReceiver) prepare(stop <-chan struct{}) {
 	for _, users := range u.users {
 		for _, user := range users {
@@ -114,8 +112,8 @@ func (u *usmReceiver) prepare(stop <-chan struct{}) {
 // time returns snmpEngineTime of this engine.
 func (u *usmReceiver) time() int32 { return int32(u.now().Sub(u.started) / time.Second) }
 
-// open returns the authenticated and decrypted message, or none and, if the sender
-// wants to know, a report for it.
+// open returns the message, authenticated and decrypted. If it does not accept the
+// message it returns nil, and a report if the sender wants one.
 func (u *usmReceiver) open(datagram []byte) (m *message, report []byte, err error) {
 	sent, err := snmp.ReadV3(datagram)
 	if err != nil {
@@ -125,13 +123,13 @@ func (u *usmReceiver) open(datagram []byte) (m *message, report []byte, err erro
 		report, err := u.report(sent, counter, k)
 		return nil, report, errors.Join(why, err)
 	}
-	// A sender that wants reports takes this side for authoritative.
+	// A sender that wants reports treats this side as authoritative.
 	name, confirmed := string(sent.EngineID), sent.Flags&snmp.FlagReportable != 0
 	switch {
 	case confirmed && name != u.engine.id:
 		return reject(snmp.UnknownEngineIDs, nil, errors.New("engine discovery"))
 	case !confirmed && (len(name) < snmp.MinEngineID || name == u.engine.id):
-		return nil, nil, errors.New("engine identity of the sender is invalid")
+		return nil, nil, errors.New("invalid engine ID of the sender")
 	case len(u.users[sent.User]) == 0:
 		return reject(snmp.UnknownUserNames, nil, fmt.Errorf("%w: user %.40q is unknown", errNoCredentials, sent.User))
 	}
@@ -152,7 +150,7 @@ func (u *usmReceiver) open(datagram []byte) (m *message, report []byte, err erro
 		return nil, nil, errors.New("older than what came before: late or replayed")
 	}
 	if !confirmed && scoped.PDU.Kind == snmp.PDUInform {
-		return nil, nil, errors.New("the sender of an inform takes itself for authoritative")
+		return nil, nil, errors.New("the sender of an inform uses its own engine ID")
 	}
 	acknowledge := func(response snmp.PDU) ([]byte, error) {
 		scoped.PDU = response
@@ -161,14 +159,14 @@ func (u *usmReceiver) open(datagram []byte) (m *message, report []byte, err erro
 	return &message{PDU: scoped.PDU, user: sent.User, vouched: sent.Level() != snmp.NoAuthNoPriv, acknowledge: acknowledge}, nil, nil
 }
 
-// errWrongPassword: a message whose digest fits no user's password.
+// errWrongPassword: the digest matches no user's passphrase.
 var errWrongPassword = errors.New("wrong password")
 
-// errLevel: a message at another security level than any user of its name has.
+// errLevel: no user of this name has the message's security level.
 var errLevel = errors.New("security level is not the configured one")
 
 // unlock authenticates and decrypts a message with the keys of each user of its name and
-// level, first those that its engine has used. Keys that fit are kept.
+// level, first those that its engine has used. It keeps keys that fit.
 func (u *usmReceiver) unlock(sent *snmp.Message) (k *snmp.Keys, scoped snmp.ScopedPDU, failed error) {
 	failed = errLevel
 	for _, known := range []bool{true, false} {
@@ -186,7 +184,7 @@ func (u *usmReceiver) unlock(sent *snmp.Message) (k *snmp.Keys, scoped snmp.Scop
 					failed = errWrongPassword
 					continue
 				}
-				// Only now: every stranger can ask for the above, which costs microseconds. What
+				// Only now: anybody can cause the above, which costs microseconds. What
 				// follows costs milliseconds, and memory for each engine.
 				if user.level == snmp.AuthPriv && !kept {
 					k.AddPrivacy(user.priv, user.privKey(), sent.EngineID)
@@ -204,7 +202,7 @@ func (u *usmReceiver) unlock(sent *snmp.Message) (k *snmp.Keys, scoped snmp.Scop
 	return nil, scoped, failed
 }
 
-// makeRoom forgets an entry, any, if there are too many.
+// makeRoom deletes an arbitrary entry if there are too many.
 func makeRoom[K comparable, V any](m map[K]V) {
 	for key := range m {
 		if len(m) < maxKeys {
@@ -214,15 +212,15 @@ func makeRoom[K comparable, V any](m map[K]V) {
 	}
 }
 
-// timely judges a message for which this engine is authoritative (RFC 3414
-// section 3.2 (7a)).
+// timely reports whether a message for which this engine is authoritative is in the time
+// window (RFC 3414 section 3.2 (7a)).
 func (u *usmReceiver) timely(sent *snmp.Message) bool {
 	apart := int64(sent.Time) - int64(u.time())
 	return uint32(sent.Boots) == u.engine.boots && apart >= -snmp.TimeWindow && apart <= snmp.TimeWindow
 }
 
-// follow judges and follows the clock of an authoritative sender (RFC 3414
-// section 3.2 (7b)).
+// follow reports whether a message fits the clock of an authoritative sender, and updates
+// that clock (RFC 3414 section 3.2 (7b)).
 func (u *usmReceiver) follow(sent *snmp.Message) bool {
 	name := string(sent.EngineID)
 	known, ok := u.clocks[name]
@@ -240,7 +238,7 @@ func (u *usmReceiver) follow(sent *snmp.Message) bool {
 	return true
 }
 
-// report tells the sender of a confirmed message why it was not taken. With keys it is
+// report returns a report on why a confirmed message was not accepted. With keys it is
 // authenticated, as a report on the time window must be.
 func (u *usmReceiver) report(sent *snmp.Message, counter mib.OID, k *snmp.Keys) ([]byte, error) {
 	count := u.counters[counter.String()] + 1
@@ -264,7 +262,7 @@ func (u *usmReceiver) report(sent *snmp.Message, counter mib.OID, k *snmp.Keys) 
 	return u.seal(sent, level, k, snmp.ScopedPDU{ContextEngineID: []byte(u.engine.id), PDU: p})
 }
 
-// seal makes an answer to a message for which this engine is authoritative.
+// seal returns an answer to a message for which this engine is authoritative.
 func (u *usmReceiver) seal(sent *snmp.Message, level snmp.Level, k *snmp.Keys, s snmp.ScopedPDU) ([]byte, error) {
 	u.salt++
 	h := snmp.Header{

@@ -18,11 +18,11 @@ func newAbort(g *globals) *cobra.Command {
 		case err != nil:
 			return err
 		case op == nil:
-			r.Unchanged, r.Text = true, "nothing to stop: no operation is going on"
+			r.Unchanged, r.Text = true, "nothing to stop: no operation is in progress"
 			return nil
 		}
 		r.Operation = report.NewOperation(op)
-		r.Text = fmt.Sprintf("operation %d (%s of %q) is stopped", op.ID, op.Kind, op.Owner)
+		r.Text = fmt.Sprintf("operation %d (%s of %q) was stopped", op.ID, op.Kind, op.Owner)
 		if op.State != mib.OperationStateAborted {
 			r.Text = fmt.Sprintf("operation %d (%s of %q) had ended before it could be stopped: %s", op.ID, op.Kind, op.Owner, op.State)
 		}

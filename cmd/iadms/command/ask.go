@@ -29,9 +29,9 @@ var choiceTexts = map[manager.Choice]struct{ key, text string }{
 	manager.RestoreOld:   {"o", "go back to the old software"},
 	manager.Modify:       {"e", "edit the configuration data"},
 	manager.KeepNewer:    {"k", "keep the newer configuration data, and end"},
-	manager.GiveLast:     {"b", "give the device its last backup"},
+	manager.GiveLast:     {"b", "recover the last backup"},
 	manager.KeepDefaults: {"k", "leave it on its defaults, and end"},
-	manager.Overwrite:    {"b", "give the backup back all the same"},
+	manager.Overwrite:    {"b", "recover the backup anyway"},
 	manager.UseAsIs:      {"u", "use the configuration data as they are"},
 	manager.GiveUp:       {"q", "give up"},
 }

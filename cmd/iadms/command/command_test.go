@@ -32,7 +32,7 @@ func (l *lab) plainly(args ...string) (output string, status int) {
 func TestNothingToDo(t *testing.T) {
 	l := newLab(t, nil)
 	for _, c := range []struct{ command, text string }{
-		{"abort", "nothing to stop: no operation is going on"},
+		{"abort", "nothing to stop: no operation is in progress"},
 		{"confirm", "nothing to accept: no software is on trial"},
 	} {
 		out, status := l.plainly(c.command, l.address)
@@ -48,7 +48,7 @@ func TestNothingToDo(t *testing.T) {
 	if out, status := l.run(l.upgrade("--image", l.image("2.0.0", 2))); status != exitOK {
 		t.Fatalf("exit status %d\n%s", status, out)
 	}
-	for _, want := range []string{"OK: TEST-0001 went back 2.0.0 -> 1.0.0", "OK: nothing to do: TEST-0001 runs the software to fall back on, 1.0.0, already"} {
+	for _, want := range []string{"OK: TEST-0001 rolled back 2.0.0 -> 1.0.0", "OK: nothing to do: TEST-0001 already runs the fallback software, 1.0.0"} {
 		if out, status := l.plainly("rollback", l.address, "--notifications", l.traps); status != exitOK || !strings.Contains(out, want) {
 			t.Errorf("exit status %d, want %q in\n%s", status, want, out)
 		}
@@ -81,8 +81,8 @@ func TestInterrupted(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	for _, want := range []string{
-		"INTERRUPTED: TEST-0001 runs 1.0.0", "it goes on with operation 2 (downloadSoftware); to stop that: iadms abort " + l.address,
-		"to go on from here: iadms upgrade --resume " + l.address,
+		"INTERRUPTED: TEST-0001 runs 1.0.0", "operation 2 (downloadSoftware) is still running; to stop it: iadms abort " + l.address,
+		"to resume: iadms upgrade --resume " + l.address,
 	} {
 		if !strings.Contains(printed.String(), want) {
 			t.Errorf("not said: %q in\n%s", want, printed.String())
@@ -91,7 +91,7 @@ func TestInterrupted(t *testing.T) {
 	if status := cmd.ProcessState.ExitCode(); status != exitInterrupted || !strings.HasSuffix(stderr.String(), "iadms: interrupted\n") {
 		t.Errorf("exit status %d\n%s", status, stderr.String())
 	}
-	if out, status := l.plainly("abort", l.address); status != exitOK || !strings.Contains(out, `operation 2 (downloadSoftware of "tester") is stopped`) {
+	if out, status := l.plainly("abort", l.address); status != exitOK || !strings.Contains(out, `operation 2 (downloadSoftware of "tester") was stopped`) {
 		t.Errorf("abort: exit status %d\n%s", status, out)
 	}
 	// A check is no upgrade, and changes nothing of what can be resumed.
@@ -114,13 +114,13 @@ func TestOnDefaults(t *testing.T) {
 		"--yes", "--on-fail", "give-up", "--image", l.image("2.0.0", 2)))
 	for _, want := range []string{
 		"FAILED: TEST-0001 runs 2.0.0 on its defaults (before: 1.0.0)", "its configuration data are not in force; the backup is in backup/TEST-0001/",
-		"to give them back: iadms recover " + l.address + " --from ", "to go back to 1.0.0 with its data: iadms rollback " + l.address,
+		"to recover them: iadms recover " + l.address + " --from ", "to roll back to 1.0.0 with its data: iadms rollback " + l.address,
 	} {
 		if status != exitFailed || !strings.Contains(out, want) {
 			t.Errorf("exit status %d, not said: %q in\n%s", status, want, out)
 		}
 	}
-	if out, _ := l.plainly("status", l.address); !strings.Contains(out, "defaults of the software: no configuration data of an operator's are in force") {
+	if out, _ := l.plainly("status", l.address); !strings.Contains(out, "defaults of the software; no configuration data are in force") {
 		t.Errorf("status:\n%s", out)
 	}
 }
@@ -194,7 +194,7 @@ func TestRecoverTakesWhatIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, status := l.plainly("recover", l.address, "--listen", "127.0.0.1", "--notifications", l.traps)
-	if want := "OK: TEST-0001 has its configuration data back from backup/TEST-0001/" + good[0].Name(); status != exitOK || !strings.Contains(out, want) {
+	if want := "OK: TEST-0001 has recovered its configuration data from backup/TEST-0001/" + good[0].Name(); status != exitOK || !strings.Contains(out, want) {
 		t.Errorf("exit status %d, want %q in\n%s", status, want, out)
 	}
 	modified := broken + ".modified-1"

@@ -46,7 +46,7 @@ func newExitStatusTopic() *cobra.Command {
    9  a person has to decide; nothing was overwritten
   10  the device is not the one that was expected
 
-Of several devices that failed with different statuses, it is 6.`,
+If several devices failed with different statuses, it is 6.`,
 	}
 }
 

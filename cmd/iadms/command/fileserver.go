@@ -75,7 +75,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 		return external, func() {}, err
 	}
 	if o.serverPin != "" || o.serverCA != "" {
-		return nil, nil, cli.Usage(errors.New("--server-pin and --server-ca are for --server"))
+		return nil, nil, cli.Usage(errors.New("--server-pin and --server-ca require --server"))
 	}
 	p, err := device.ParseProtocol(o.protocol)
 	if err != nil {
@@ -133,9 +133,9 @@ func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
 	case o.serverPin == "" && o.serverCA == "":
 		return nil, nil
 	case o.serverPin != "" && o.serverCA != "":
-		return nil, cli.Usage(errors.New("--server-pin and --server-ca exclude each other"))
+		return nil, cli.Usage(errors.New("--server-pin and --server-ca cannot be combined"))
 	case p != device.FTPS:
-		return nil, cli.Usage(errors.New("--server-pin and --server-ca go with a --server of ftps only"))
+		return nil, cli.Usage(errors.New("--server-pin and --server-ca require a --server of ftps"))
 	case o.serverPin != "":
 		pin, err = hex.DecodeString(strings.ReplaceAll(o.serverPin, ":", ""))
 	default:
@@ -200,7 +200,7 @@ func parseRate(text string) (int, error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n <= 0 || n > 1<<30/factor {
-		return 0, fmt.Errorf("--rate-limit %q: use bytes a second, such as 800k or 2M", text)
+		return 0, fmt.Errorf("--rate-limit %q: use bytes per second, such as 800k or 2M", text)
 	}
 	return n * factor, nil
 }

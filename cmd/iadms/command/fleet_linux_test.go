@@ -241,7 +241,7 @@ func TestUpgradeAgainResumes(t *testing.T) {
 	image := l.image("2.0.0", 2)
 	l.killed(l.upgrade("--image", image), func(_ int, line report.Line) bool { return line.Kind == "begin" && line.Step == 170 }, 0)
 	out, status := l.run(l.upgrade("--image", image))
-	if o := l.outcome(); status != exitOK || !strings.Contains(out, "it is resumed") || o.Digest == "" || o.Done["recoverConfig"] != 1 || o.Done["backupConfig"] != 1 {
+	if o := l.outcome(); status != exitOK || !strings.Contains(out, "and is resumed") || o.Digest == "" || o.Done["recoverConfig"] != 1 || o.Done["backupConfig"] != 1 {
 		t.Errorf("exit status %d, %+v\n%s", status, o, out)
 	}
 	if out, status := l.run(l.upgrade("--image", image)); status != exitOK || !strings.Contains(out, `"unchanged":true`) {

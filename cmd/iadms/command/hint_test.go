@@ -71,7 +71,7 @@ func TestHintsCanBePasted(t *testing.T) {
 	if status == exitOK {
 		t.Fatalf("exit status %d\n%s", status, one)
 	}
-	resume := hinted(t, one, "to go on from here: ")
+	resume := hinted(t, one, "to resume: ")
 	if resume != line {
 		t.Errorf("one device: %s\nseveral: %s", resume, line)
 	}

@@ -7,8 +7,8 @@ func newImage(g *globals) *cobra.Command {
 		Use:   "image",
 		Short: "Make, sign and check software images",
 		Long: `An image is one tar file: a manifest that names version, hardware and every
-file with its digest, the manifest's signature, and the files. With --split the same is
-written as single files into a folder. Keys and signatures are those of minisign.`,
+file with its digest, the manifest's signature, and the files. With --split these
+are written as separate files to a directory. Keys and signatures are those of minisign.`,
 	}
 	cmd.AddCommand(newImageKeygen(g), newImageBuild(), newImageSign(), newImageInspect(g), newImageVerify(g))
 	return cmd

@@ -47,17 +47,17 @@ func newImageBuild() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.manifest.Version, "version", "", "`version` of the software, such as 2.0.0 (semver.org)")
-	f.StringSliceVar(&o.manifest.Hardware, "hardware", nil, "`model` that the software fits; repeat for more")
+	f.StringSliceVar(&o.manifest.Hardware, "hardware", nil, "hardware `model` that the software runs on; may be repeated")
 	f.Uint32Var(&o.manifest.ConfigFormat, "config-format", 1, "`number` of the configuration data format")
-	f.StringVar(&o.manifest.MinVersion, "min-version", "", "lowest `version` over which it may be installed")
+	f.StringVar(&o.manifest.MinVersion, "min-version", "", "lowest `version` that it may replace")
 	f.StringVar(&o.manifest.Floor, "floor", "", "devices refuse anything below this `version` once this software is confirmed")
-	f.BoolVar(&o.manifest.NoReset, "no-reset", false, "the software takes effect without a reset where the device can do that")
+	f.BoolVar(&o.manifest.NoReset, "no-reset", false, "the software takes effect without a reset, if the device supports that")
 	f.StringVar(&o.selftest, "selftest", "", "`file` to run after the start; exit status 0 means healthy")
 	f.StringArrayVar(&o.converters, "converter", nil, "`FROM:TO:FILE`: program that converts configuration data between two formats")
-	f.StringSliceVar(&o.interpreters, "interpreter", nil, "`path` of an interpreter that the devices have and this machine has not; repeat for more")
+	f.StringSliceVar(&o.interpreters, "interpreter", nil, "`path` of an interpreter that exists on the devices but not here; may be repeated")
 	f.StringVar(&o.key, "key", "", "private key `file`")
 	f.StringVarP(&o.output, "output", "o", "", "image `file` to write")
-	f.StringVar(&o.split, "split", "", "write manifest, signature and files into this `folder` instead")
+	f.StringVar(&o.split, "split", "", "write manifest, signature and files to `directory` instead")
 	for _, name := range []string{"version", "hardware", "key"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // a name that is not defined above
@@ -68,7 +68,7 @@ func newImageBuild() *cobra.Command {
 
 func (o *buildOptions) build(names []string) error {
 	if (o.output == "") == (o.split == "") {
-		return cli.Usage(fmt.Errorf("name either an image file with -o or a folder with --split"))
+		return cli.Usage(fmt.Errorf("name either an image file with -o or a directory with --split"))
 	}
 	if err := o.checkOutput(names); err != nil {
 		return cli.Usage(err)
@@ -99,7 +99,7 @@ func (o *buildOptions) checkOutput(names []string) error {
 	}
 	for _, name := range inputs {
 		if info, err := os.Stat(name); err == nil && os.SameFile(target, info) {
-			return fmt.Errorf("-o %s would overwrite %s, of which the image is made", o.output, name)
+			return fmt.Errorf("-o %s would overwrite the input file %s", o.output, name)
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ func newImageInspect(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "inspect FILE",
 		Short:   "Show what an image holds, and check its digests",
-		Long:    "Show what an image holds, and check its digests. FILE is an image or, in split form, its manifest. Who signed it is not judged: see verify.",
+		Long:    "Show what an image holds, and check its digests. FILE is an image or, in split form, its manifest. The signature is not verified; see image verify.",
 		Example: "  iadms image inspect fw-2.0.0.iad",
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -77,7 +77,7 @@ func printImage(w io.Writer, img *bank.Image) error {
 	line("installs over", m.MinVersion)
 	line("new floor", m.Floor)
 	if m.NoReset {
-		line("takes effect", "without a reset, where the device can do that")
+		line("takes effect", "without a reset, if the device supports that")
 	}
 	line("self-test", m.SelfTest)
 	for _, c := range m.Converters {

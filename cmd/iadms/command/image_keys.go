@@ -24,8 +24,8 @@ func newImageKeygen(g *globals) *cobra.Command {
 		Use:   "keygen -o NAME",
 		Short: "Make a key pair: NAME.pub for devices, NAME.key to sign images",
 		Long: `Make a key pair in minisign's formats. The password of the private key comes
-from IADMS_KEY_PASSWORD or is asked for on a terminal; an empty one leaves the key
-unencrypted, and so does the absence of both.`,
+from IADMS_KEY_PASSWORD or is asked for on a terminal. With an empty password, or
+without the variable and a terminal, the key is not encrypted.`,
 		Example: "  iadms image keygen -o release",
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +64,7 @@ func keygen(w io.Writer, name string, force, plain, asJSON bool) error {
 	}{{name + ".key", private, 0o600}, {name + ".pub", public, 0o644}} {
 		if err := writeNew(file.name, file.data, file.mode, flags); err != nil {
 			if errors.Is(err, os.ErrExist) {
-				return fmt.Errorf("%w: images signed with it could not be signed again; use --force to overwrite it", err)
+				return fmt.Errorf("%w: without it, no more images could be signed for devices that trust it; use --force to overwrite it", err)
 			}
 			return err
 		}
@@ -76,7 +76,7 @@ func keygen(w io.Writer, name string, force, plain, asJSON bool) error {
 	if password == "" {
 		how = "not encrypted: keep it where only you can read it"
 	}
-	fmt.Fprintf(w, "%s.pub: give it to devices\n%s.key: signs images (%s)\n", name, name, how)
+	fmt.Fprintf(w, "%s.pub: install it on devices\n%s.key: signs images (%s)\n", name, name, how)
 	return nil
 }
 
@@ -112,7 +112,7 @@ func newKeyPassword(name string) (string, error) {
 	if err != nil || first == "" {
 		return "", err
 	}
-	second, err := readPassword("The same again")
+	second, err := readPassword("Repeat the password")
 	if err == nil && first != second {
 		err = errors.New("the two passwords differ")
 	}

@@ -26,7 +26,7 @@ signature is written beside it.`,
 		RunE:    func(_ *cobra.Command, args []string) error { return signImage(args[0], key, output) },
 	}
 	cmd.Flags().StringVar(&key, "key", "", "private key `file`")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "`file` to write; default: the same")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "`file` to write (default: the image itself)")
 	if err := cmd.MarkFlagRequired("key"); err != nil {
 		panic(err) // a name that is not defined above
 	}

@@ -38,7 +38,7 @@ func newImageVerify(g *globals) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringSliceVar(&trust, "trust", nil, "public key `file`; repeat for more")
+	cmd.Flags().StringSliceVar(&trust, "trust", nil, "public key `file`; may be repeated")
 	if err := cmd.MarkFlagRequired("trust"); err != nil {
 		panic(err) // a name that is not defined above
 	}

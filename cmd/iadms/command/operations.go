@@ -41,7 +41,7 @@ func (o *operationOptions) operation(use, short, example string, needsFiles bool
 		o.files.protocol = "tftp" // a server is started, and nothing asks it
 	}
 	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only")
-	f.IntVar(&o.retries, "retries", 2, "maximum number of retries if the device advises to try again")
+	f.IntVar(&o.retries, "retries", 2, "maximum number of retries if the device advises retrying")
 	f.DurationVar(&o.limit, "time-limit", 0, "time limit of the operation, a `duration` of 10s to 24h (default: the device's)")
 	cli.Group(f, "Failure handling", "retries", "time-limit")
 	return cmd
@@ -90,16 +90,16 @@ func doneText(command string, r manager.Result) string {
 	case "backup":
 		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Place)
 	case "recover":
-		return fmt.Sprintf("OK: %s has its configuration data back from %s", r.Device, r.Folder)
+		return fmt.Sprintf("OK: %s has recovered its configuration data from %s", r.Device, r.Folder)
 	case "convert":
 		if r.Unchanged {
-			return fmt.Sprintf("OK: nothing to do: %s holds no configuration data in another format than its software's", r.Device)
+			return fmt.Sprintf("OK: nothing to do: %s has no configuration data in another format than that of its software", r.Device)
 		}
 	case "rollback":
 		if r.Unchanged {
-			return fmt.Sprintf("OK: nothing to do: %s runs the software to fall back on, %s, already", r.Device, r.NewVersion)
+			return fmt.Sprintf("OK: nothing to do: %s already runs the fallback software, %s", r.Device, r.NewVersion)
 		}
-		return fmt.Sprintf("OK: %s went back %s -> %s", r.Device, r.OldVersion, r.NewVersion)
+		return fmt.Sprintf("OK: %s rolled back %s -> %s", r.Device, r.OldVersion, r.NewVersion)
 	}
 	return fmt.Sprintf("OK: %s of %s done", command, r.Device)
 }

@@ -79,7 +79,7 @@ func (e editing) Modify(ctx context.Context, m manager.Modification) error {
 	if m.Failure != nil {
 		e.report.Line("      last time: " + m.Failure.Error())
 	}
-	e.report.Line(fmt.Sprintf("      edit the files for format %d; their first lines say so already", m.To))
+	e.report.Line(fmt.Sprintf("      edit the files for format %d; their first lines already have it", m.To))
 	list, err := afero.ReadDir(m.Files, m.Draft)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (e editing) Modify(ctx context.Context, m manager.Modification) error {
 		return fmt.Errorf("editor %s: %w", e.command, err)
 	}
 	if same, err := m.Unchanged(); same && err == nil { // what cannot be read is found later
-		return fmt.Errorf("editor %s: %w (an editor has to stay until the files are closed, like \"code --wait\")", e.command, manager.ErrUnchanged)
+		return fmt.Errorf("editor %s: %w (the editor must not exit before the files are closed, like \"code --wait\")", e.command, manager.ErrUnchanged)
 	}
 	return nil
 }
@@ -119,7 +119,7 @@ func runProgram(ctx context.Context, dir, command string, args []string, env ...
 		return nil // ended well, perhaps leaving somebody behind who holds its output open
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("not ended after %s", programLimit)
+		err = fmt.Errorf("still running after %s", programLimit)
 	}
 	// What sh says where the command does not exist or cannot be run.
 	var exit *exec.ExitError

@@ -20,22 +20,22 @@ import (
 
 func newRecover(g *globals) *cobra.Command {
 	o := &operationOptions{globals: g}
-	cmd := o.operation("recover TARGET", "Give a device configuration data back from a backup",
+	cmd := o.operation("recover TARGET", "Recover the configuration data of a device from a backup",
 		"  iadms recover 192.0.2.10\n  iadms recover 192.0.2.10 --from 20260102T030405Z-1\n"+
 			"  iadms recover 192.0.2.11 --from backup/OLD-UNIT/20260102T030405Z-1 \\\n    --other-device", true, o.recover)
-	cmd.Long = `Give a device configuration data back from a backup that this machine keeps. Data in
-another format than the device's software uses are converted by the device. Before anything
-is sent, the files are compared with the digests recorded when the backup was made.
+	cmd.Long = `Recover the configuration data of a device from a backup that this machine keeps. The
+device converts data whose format differs from that of its software. Before anything is
+sent, the files are compared with the digests recorded when the backup was made.
 
---from names a backup of the device, or the path of a folder in the store. To give back
-something else than was backed up, copy the backup's folder to a name beside it, remove
-.complete from the copy, edit it, and name it with --from; what an upgrade modified is
-there too.
+--from names a backup of the device, or the path of a directory in the store. To recover
+something other than what was backed up, copy the backup's directory to another name
+beside it, remove .complete from the copy, edit it, and name it with --from. Data that an
+upgrade modified are in such a directory already.
 
 A backup belongs to the device that it was made of: its device ID and, with SNMPv3, its
 engine ID. To give a replacement unit the data of the unit that it replaces, name the
 folder with --from and add --other-device.`
-	cmd.Flags().StringVar(&o.from, "from", "", "`folder` of the backup (default: the newest complete one of the device that holds data)")
+	cmd.Flags().StringVar(&o.from, "from", "", "`directory` of the backup (default: the newest complete one of the device that holds data)")
 	o.registerOtherDevice(cmd)
 	return cmd
 }
@@ -46,7 +46,7 @@ func (o *operationOptions) registerOtherDevice(cmd *cobra.Command) {
 
 func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, operator manager.Operator, observe manager.Observer) (manager.Result, error) {
 	if o.otherDevice && o.from == "" {
-		return manager.Result{}, cli.Usage(errors.New("--other-device needs --from: name the folder of the backup"))
+		return manager.Result{}, cli.Usage(errors.New("--other-device needs --from: name the directory of the backup"))
 	}
 	device, err := plan.Client.Device(ctx)
 	if err != nil {
@@ -98,7 +98,7 @@ func (o *operationOptions) backupAt(store afero.Fs) (string, error) {
 	if info, err := os.Stat(o.from); err == nil {
 		within, ok := o.withinStore()
 		if !info.IsDir() || !ok {
-			return "", cli.Usage(fmt.Errorf("--from %s: not a folder of the store %s; copy it into backup/DEVICE/ there first", o.from, o.store))
+			return "", cli.Usage(fmt.Errorf("--from %s: not a directory of the store %s; copy it into backup/DEVICE/ there first", o.from, o.store))
 		}
 		folder = within
 	}

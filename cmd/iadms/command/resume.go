@@ -125,7 +125,7 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter
 		told = append(told, fmt.Sprintf("--%s=%s", name, strings.Join(values, ",")))
 	}
 	if len(told) > 0 {
-		reporter.Line("    as before: " + strings.Join(told, " "))
+		reporter.Line("    options of the interrupted upgrade: " + strings.Join(told, " "))
 	}
 	return &again, again.parse()
 }

@@ -8,7 +8,7 @@ import (
 
 func newRollback(g *globals) *cobra.Command {
 	o := &operationOptions{globals: g}
-	cmd := o.operation("rollback TARGET", "Go back to the software in the other bank, with its configuration data",
+	cmd := o.operation("rollback TARGET", "Roll back to the software in the other bank, with its configuration data",
 		"  iadms rollback 192.0.2.10", false, manager.Rollback)
 	o.registerOtherDevice(cmd)
 	return cmd

@@ -52,13 +52,13 @@ func newRoot(version string) *cobra.Command {
 		Short: "Manage the software and configuration data of integrated access devices",
 		Long: `iadms builds and signs software images and manages devices that have
 IAD-UPGRADE-MIB: it backs up their configuration data, updates their software and
-gives the data back, converted if the new software needs that.
+recovers the data, converted if the new software uses another format.
 
 A TARGET is HOST, HOST:PORT or the name of a device in the configuration file.
 
 Every flag may be given as an environment variable too: --log-level is
-IADMS_LOG_LEVEL, and --device of serve is IADMS_SERVE_DEVICE. A flag wins over the
-variable. "iadms help exit-status" explains exit statuses.`,
+IADMS_LOG_LEVEL, and --device of serve is IADMS_SERVE_DEVICE. A flag takes precedence
+over the variable. "iadms help exit-status" explains exit statuses.`,
 		Example: `  iadms image keygen -o release
   iadms image build --version 2.0.0 --hardware IAD-4FXS --key release.key \
     -o fw-2.0.0.iad app
@@ -73,10 +73,10 @@ variable. "iadms help exit-status" explains exit statuses.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.config, "config", defaultConfig(), "configuration `file`: devices, credentials, defaults")
 	flags.StringVar(&g.credentials, "credentials", "", "credentials `file`, readable by its owner only")
-	flags.StringVar(&g.store, "store", defaultStore(), "`folder` for backups and journals")
-	flags.StringVar(&g.rootOID, "root-oid", "", "`OID` of IAD-UPGRADE-MIB on the device, if it was moved")
+	flags.StringVar(&g.store, "store", defaultStore(), "`directory` for backups and journals")
+	flags.StringVar(&g.rootOID, "root-oid", "", "`OID` of IAD-UPGRADE-MIB on the device, if not the default")
 	g.logFlags.Register(flags, "warn")
-	flags.BoolVar(&g.json, "json", false, "print for programs: JSON, or JSON lines where output goes on")
+	flags.BoolVar(&g.json, "json", false, "print JSON, or JSON lines for continuous output")
 	root.AddCommand(
 		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
 		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newCredentialsTopic(), newExitStatusTopic(),
@@ -90,15 +90,15 @@ variable. "iadms help exit-status" explains exit statuses.`,
 func newCredentialsTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "credentials",
-		Short: "How devices let iadms in",
-		Long: `SNMP credentials never stand on the command line, where other users of this machine
+		Short: "How iadms authenticates to devices",
+		Long: `SNMP credentials are never given on the command line, where other users of this machine
 could read them. They come from a file, named by --credentials or --config, that only its
-owner may read (chmod 600):
+owner can read (chmod 600):
 
   read_community = "public"          # SNMPv2c, to read
   write_community = "private"        # SNMPv2c, to write
 
-or for SNMPv3, which is the one to use on networks that others share:
+or for SNMPv3, which you should use on shared networks:
 
   [user]
   name = "operator"
@@ -115,7 +115,7 @@ or for one device:
 
 or from the environment: IADMS_READ_COMMUNITY and IADMS_WRITE_COMMUNITY, or IADMS_USER,
 IADMS_AUTH, IADMS_AUTH_PASSPHRASE, IADMS_PRIV, IADMS_PRIV_PASSPHRASE and IADMS_CONTEXT.
-A device on this machine for which nothing is configured is tried with the communities
+For a device on this machine without configured credentials, iadms tries the communities
 public and private.`,
 	}
 }

@@ -25,8 +25,8 @@ func newServe(g *globals) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the file servers and the notification listener until interrupted",
 		Long: `Run the TFTP and the FTP server on the store, and print notifications as they come,
-until interrupted. The folder of each --device is opened for one backup; for FTP each
-device gets a user and a password, which are printed. Images are readable by all of them.`,
+until interrupted. Each --device may store one backup; for FTP each gets a user and a
+password, which are printed. Every device may read the images.`,
 		Example: "  iadms serve --tftp :6969 --ftp :2121 --notifications :1162 \\\n    --device IAD-0001 --image fw-2.0.0.iad",
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

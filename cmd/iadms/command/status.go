@@ -51,7 +51,7 @@ func printStatus(w io.Writer, d *device.Device, banks [2]device.Bank, op *device
 	if d.Generation == 0 && d.Rescue() {
 		fmt.Fprintf(t, "configuration\tnone in force\n")
 	} else if d.Generation == 0 {
-		fmt.Fprintf(t, "configuration\tdefaults of the software: no configuration data of an operator's are in force\n")
+		fmt.Fprintf(t, "configuration\tdefaults of the software; no configuration data are in force\n")
 	} else {
 		fmt.Fprintf(t, "configuration\tgeneration %d, put in force %s\n", d.Generation, timeText(d.ConfigApplied))
 	}
@@ -60,14 +60,14 @@ func printStatus(w io.Writer, d *device.Device, banks [2]device.Bank, op *device
 	}
 	fmt.Fprintf(t, "restarts\t%d, the last: %s\n", d.RestartCount, d.RestartReason)
 	if d.ResetRequired {
-		fmt.Fprintf(t, "\tsomething takes effect only after a restart\n")
+		fmt.Fprintf(t, "\ta change takes effect only after a restart\n")
 	}
 	for _, b := range banks {
 		fmt.Fprintf(t, "bank %d\t%s\n", b.Number, bankText(b))
 	}
 	fmt.Fprintf(t, "operation\t%s\n", operationText(op))
 	if op.ConfirmTimeLeft > 0 {
-		fmt.Fprintf(t, "trial\tthe software is given up in %s unless it is confirmed\n", op.ConfirmTimeLeft)
+		fmt.Fprintf(t, "trial\tthe software is rolled back in %s unless it is confirmed\n", op.ConfirmTimeLeft)
 	}
 	return t.Flush()
 }
@@ -81,7 +81,7 @@ func bankText(b device.Bank) string {
 		text += ", " + role
 	}
 	if b.TriesLeft > 0 {
-		text += fmt.Sprintf(", %d starts left", b.TriesLeft)
+		text += fmt.Sprintf(", %d tries left", b.TriesLeft)
 	}
 	if b.Error != mib.FailCauseNone && b.Error != 0 {
 		text += "; " + b.Error.Explain().What

@@ -61,7 +61,7 @@ func newUpgrade(g *globals) *cobra.Command {
 	o := &upgradeOptions{globals: g}
 	cmd := &cobra.Command{
 		Use:   "upgrade TARGET... --image FILE",
-		Short: "Back up, update the software, give the configuration data back",
+		Short: "Back up, update the software, recover the configuration data",
 		Long: `Upgrades devices: steps 100 to 120 back up the configuration data, 130 to 150 update
 the software, 160 restores the old software if that fails, and 170 to 190 recover the
 configuration data, converted if the new software needs another format.
@@ -74,8 +74,8 @@ Without --server, this command serves the files itself on a free port.
 After a failure it asks what to do. Without a terminal, with --yes or with several targets
 it follows the device's advice, retries up to --retries times, and then restores the old
 software rather than leave the device out of service. Software that is itself at fault
-(its self-test or --verify-with fails) is taken back once and not retried unless --retries
-is given. --on-fail sets the policies; they are tried in order, and the first one that fits
+(its self-test or --verify-with fails) is rolled back and not retried unless --retries is
+given. --on-fail sets the policies; they are tried in order, and the first one that fits
 the failure applies:
   advice      retry if the device advises it, up to --retries times
   ask         ask, at a terminal
@@ -87,11 +87,11 @@ the failure applies:
               a terminal: advice,service)
   give-up     end; the device keeps what it runs
 
-Configuration data in another format than that of the new software are converted by the
-device. Use --edit to edit them yourself, or --convert-with for a program, which is called
+The device converts configuration data whose format differs from that of the new software.
+Use --edit to edit them yourself, or --convert-with for a program, which is called
 as CMD FROM TO INDIR OUTDIR like the converters in software images.
 
---verify-with runs a check of your own at step 150, with IADMS_DEVICE, IADMS_TARGET and
+--verify-with runs your own check at step 150, with IADMS_DEVICE, IADMS_TARGET and
 IADMS_SOFTWARE_VERSION in its environment. If it fails, the old software is restored.`,
 		Example: `  iadms upgrade 192.0.2.10 --image fw-2.0.0.iad
   iadms upgrade 192.0.2.10 --image fw-2.0.0.iad --protocol ftp \
@@ -247,17 +247,17 @@ func (r *upgradeRun) parse() (err error) {
 			return cli.Usage(err)
 		}
 	case !o.resume:
-		return cli.Usage(errors.New("an upgrade needs --image"))
+		return cli.Usage(errors.New("upgrade requires --image"))
 	}
 	switch {
 	case o.edit && o.convertWith != "":
-		return cli.Usage(errors.New("--edit and --convert-with exclude each other"))
+		return cli.Usage(errors.New("--edit and --convert-with cannot be combined"))
 	case o.check && o.resume:
-		return cli.Usage(errors.New("--check and --resume exclude each other: a check changes nothing that could be resumed"))
+		return cli.Usage(errors.New("--check and --resume cannot be combined: a check changes nothing that could be resumed"))
 	case o.retries < 0:
-		return cli.Usage(fmt.Errorf("--retries %d: how often a failed step is repeated, 0 or more", o.retries))
+		return cli.Usage(fmt.Errorf("--retries %d: the number of retries must be 0 or more", o.retries))
 	case o.parallel < 1:
-		return cli.Usage(fmt.Errorf("--parallel %d: at least one device at a time", o.parallel))
+		return cli.Usage(fmt.Errorf("--parallel %d: the number of devices must be 1 or more", o.parallel))
 	}
 	if r.flags.Changed("progress-step") || r.flags.Changed("progress-interval") {
 		r.pace = &device.Pace{Step: o.progressStep, MinInterval: o.progressInterval}
@@ -377,7 +377,7 @@ func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal 
 			return nil, false, err
 		}
 		if runs {
-			reporter.Line(fmt.Sprintf("    the device runs this software already, and its upgrade, begun %s, was not finished (stage %q): it is resumed",
+			reporter.Line(fmt.Sprintf("    the device runs this software already, and its upgrade, started %s, was not finished (stage %q) and is resumed",
 				record.Started.Local().Format(time.DateTime), record.Stage))
 			return r.image, true, nil
 		}

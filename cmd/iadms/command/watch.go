@@ -23,8 +23,8 @@ func newWatch(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch TARGET",
 		Short: "Show what a device reports, until interrupted",
-		Long: `Show the notifications of a device as they come, until interrupted. The device must be
-configured to send them here.`,
+		Long: `Show the notifications of a device as they arrive, until interrupted. The device must be
+configured to send them to this machine.`,
 		Example: "  iadms watch 192.0.2.10 --notifications :1162",
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

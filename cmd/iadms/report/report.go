@@ -48,7 +48,7 @@ func New(w io.Writer, asJSON bool, log *Log) Reporter {
 func Lasting(w io.Writer) io.Writer {
 	cli.SurviveClosedPipe()
 	return cli.Lasting(w, func(err error) {
-		fmt.Fprintln(os.Stderr, "iadms: output cannot be written any more; continuing without it:", err)
+		fmt.Fprintln(os.Stderr, "iadms: output can no longer be written; continuing without it:", err)
 	})
 }
 

@@ -69,7 +69,7 @@ func (v Verdict) lines() []string {
 func (v Verdict) advice() (lines []string) {
 	r := v.Result
 	if op := r.StillRunning; op != nil {
-		lines = append(lines, fmt.Sprintf("  it goes on with operation %d (%s); to stop that: %s", op.ID, op.Kind, v.Hint("abort", v.Target)))
+		lines = append(lines, fmt.Sprintf("  operation %d (%s) is still running; to stop it: %s", op.ID, op.Kind, v.Hint("abort", v.Target)))
 	}
 	if r.OnDefaults {
 		text := "  its configuration data are not in force"
@@ -78,16 +78,16 @@ func (v Verdict) advice() (lines []string) {
 			lines = append(lines, text+"; the backup is on "+v.Server)
 		case r.Folder != "":
 			lines = append(lines, text+"; the backup is in "+r.Folder,
-				"  to give them back: "+v.Hint("recover", v.Target, "--from", path.Base(r.Folder)))
+				"  to recover them: "+v.Hint("recover", v.Target, "--from", path.Base(r.Folder)))
 		default:
 			lines = append(lines, text)
 		}
 		if r.NewVersion != r.OldVersion && r.OldVersion != "" {
-			lines = append(lines, fmt.Sprintf("  to go back to %s with its data: %s", r.OldVersion, v.Hint("rollback", v.Target)))
+			lines = append(lines, fmt.Sprintf("  to roll back to %s with its data: %s", r.OldVersion, v.Hint("rollback", v.Target)))
 		}
 	}
 	if v.Resume != nil {
-		lines = append(lines, "  to go on from here: "+v.Resume())
+		lines = append(lines, "  to resume: "+v.Resume())
 	}
 	return lines
 }
