@@ -125,7 +125,7 @@ func TestRefusedSettings(t *testing.T) {
 		}, "write_view without write"},
 		"short passphrase": {func(s string) string {
 			return s + strings.Replace(people, `watcher-auth-pass`, `short`, 1)
-		}, "less than 8 octets"},
+		}, "less than 8 bytes"},
 		"unknown setting": {func(s string) string { return s + people + "views = []\n" }, "snmp.users.views is not a setting"},
 	} {
 		t.Run(name, func(t *testing.T) {
