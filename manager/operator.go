@@ -60,13 +60,13 @@ type Operator interface {
 	Ask(ctx context.Context, q Question) (Answer, error)
 }
 
-// Automatic is an operator that follows the device's advice: it retries what
-// may work again, a number of times, and gives up everything else.
+// Automatic is an operator that follows the device's advice: it retries a limited number
+// of times where the device advises it, and otherwise gives up.
 type Automatic struct {
 	// Retries of each step; 0: none.
 	Retries int
-	// RetrySoftware retries also where the software itself is at fault: as a rule it
-	// would fail again.
+	// RetrySoftware also retries where the software itself is at fault, although it would
+	// usually fail again.
 	RetrySoftware bool
 	// Pause before a retry for which the advice is retryLater; 0: 10 s.
 	Pause time.Duration
@@ -109,7 +109,7 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 	return Answer{Choice: GiveUp}, nil
 }
 
-// ask tells of a failure and has the operator decide.
+// ask reports a failure and has the operator decide.
 func (u *upgrade) ask(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
 	if ctx.Err() == nil {
 		u.fail(step, err)
@@ -117,8 +117,8 @@ func (u *upgrade) ask(ctx context.Context, step Step, attempt int, err error, ch
 	return u.decide(ctx, step, attempt, err, choices...)
 }
 
-// decide has the operator choose how to go on. Errors that no decision can
-// change, and the decision to give up, come back as an error.
+// decide has the operator decide how to continue. It returns an error if no decision is
+// possible or the operator gives up.
 func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
 	var failure *Failure
 	if ctx.Err() != nil || !errors.As(err, &failure) {

@@ -25,7 +25,7 @@ import (
 	"example.com/iad/internal/durable"
 )
 
-// keysDir is the folder of the keys in the root folder.
+// keysDir is the directory of the keys in the root directory.
 const keysDir = "keys"
 
 func initCommand() *cobra.Command {
@@ -85,12 +85,12 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	return cmd
 }
 
-// addManager adds a user that may do everything, by authPriv only.
+// addManager adds a user with all rights, at authPriv only.
 func addManager(s *settings.Settings) {
 	s.SNMP.Users = append(s.SNMP.Users, settings.User{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true})
 }
 
-// check refuses what a device could not run with.
+// check returns an error for settings that a device could not run with.
 func check(s *settings.Settings) error {
 	switch {
 	case len(s.DeviceID) < 1 || len(s.DeviceID) > 32 || strings.IndexFunc(s.DeviceID, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
@@ -108,8 +108,8 @@ func check(s *settings.Settings) error {
 	return nil
 }
 
-// unused refuses a folder whose contents would be overwritten, unless it is that
-// of an init that did not come to its end, which made the folder of the keys first.
+// unused returns an error for a directory whose contents would be overwritten, unless it
+// is from an init that did not finish: init creates the directory of the keys first.
 func unused(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, keysDir)); err == nil {
 		return nil
@@ -191,7 +191,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 			return err
 		}
 	}
-	// Last, so that a folder with iad.toml is a complete device.
+	// Last, so that a directory with iad.toml is a complete device.
 	if err := durable.ReplaceFile(host, file, text, 0o600); err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	return nil
 }
 
-// readTrust reads public keys. What is not one must not get into the device.
+// readTrust reads public keys; anything else must not get into the device.
 func readTrust(files []string) (keys [][]byte, err error) {
 	for _, name := range files {
 		data, err := os.ReadFile(name)
@@ -218,7 +218,7 @@ func readTrust(files []string) (keys [][]byte, err error) {
 	return keys, nil
 }
 
-// readSet reads the configuration files of a folder.
+// readSet reads the configuration files in a directory.
 func readSet(dir string) (config.Set, error) {
 	set := config.Set{}
 	if dir == "" {

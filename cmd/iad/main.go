@@ -13,7 +13,7 @@ import (
 // version is set when the program is linked.
 var version = "devel"
 
-// memoryLimit keeps the agent small on boards with 32 MB; GOMEMLIMIT wins.
+// memoryLimit keeps the agent small on boards with 32 MB; GOMEMLIMIT takes precedence.
 const memoryLimit = 12 << 20
 
 func main() {

@@ -160,11 +160,10 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	return nil
 }
 
-// unwrittenVariable hands agent.Config.Unwritten over to the program that takes this
-// one's place.
+// unwrittenVariable passes agent.Config.Unwritten to the program that replaces this one.
 const unwrittenVariable = "IAD_UNWRITTEN"
 
-// settings are those of the file with what the command line says.
+// settings returns the settings of the file, changed by the command line.
 func (o *runOptions) settings(file string) (*settings.Settings, error) {
 	s, err := settings.LoadOrGood(o.root, file)
 	if err != nil {

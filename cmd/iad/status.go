@@ -51,8 +51,8 @@ func statusCommand() *cobra.Command {
 	return cmd
 }
 
-// floorCommand is for somebody at the device: no command from the network
-// lowers the version floor.
+// floorCommand is for somebody at the device: no command from the network lowers the
+// version floor.
 func floorCommand() *cobra.Command {
 	var root, file, version string
 	cmd := &cobra.Command{

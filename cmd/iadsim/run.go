@@ -113,7 +113,7 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		}
 		defer lock.Release()
 	}
-	// Devices go on when nobody reads where they are.
+	// Devices continue when nobody reads where they are.
 	out := cli.Lasting(cmd.OutOrStdout(), func(error) {})
 	image, trust, err := o.software(cmd.ErrOrStderr())
 	if err != nil {
@@ -180,7 +180,7 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 	return last
 }
 
-// lockRoot makes the directory of the disks and keeps other simulators off it.
+// lockRoot creates the directory of the disks and locks it against other simulators.
 func lockRoot(root string) (*board.Lock, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, err
@@ -205,7 +205,7 @@ func (o *runOptions) tell(w io.Writer, id string, addr netip.AddrPort, drawn []s
 	return err
 }
 
-// device is the configuration of device i.
+// device returns the configuration of device i.
 func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger) (sim.Config, error) {
 	listen, err := o.listen(i)
 	if err != nil {
@@ -238,7 +238,7 @@ func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger)
 	return cfg, nil
 }
 
-// listen is the address of device i.
+// listen returns the address of device i.
 func (o *runOptions) listen(i int) (string, error) {
 	host, text, err := net.SplitHostPort(o.snmp)
 	if err != nil {
@@ -257,7 +257,7 @@ func (o *runOptions) listen(i int) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)+i)), nil
 }
 
-// software is the image to start with and the keys that vouch for the next.
+// software returns the initial image and the keys that devices trust.
 func (o *runOptions) software(w io.Writer) ([]byte, []minisign.PublicKey, error) {
 	if o.image != "" {
 		image, err := os.ReadFile(o.image)
@@ -286,7 +286,7 @@ func (o *runOptions) software(w io.Writer) ([]byte, []minisign.PublicKey, error)
 	return image.Bytes(), trust, err
 }
 
-// makerKey reads MAKER.key, or makes the pair.
+// makerKey reads MAKER.key, or creates the key pair.
 func (o *runOptions) makerKey(w io.Writer) (minisign.PrivateKey, error) {
 	file := o.maker + ".key"
 	data, err := os.ReadFile(file)

@@ -1,4 +1,4 @@
-// Package cli holds what the command lines of the programs have in common.
+// Package cli has what the command lines of all programs share.
 package cli
 
 import (
@@ -10,10 +10,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Strict makes root refuse commands, help topics and missing flags that cobra lets
-// pass or reports without a type: "image verfy" would print help and succeed. It
-// fills in flags from the environment: variable names the variable of a flag; empty:
-// none. Mistakes are marked as by Usage. Call it when the tree of commands is complete.
+// Strict makes root refuse unknown commands, unknown help topics and missing flags, which
+// cobra accepts or reports without a type: "image verfy" would print help and succeed. It
+// also sets flags from the environment: variable returns the environment variable of a
+// flag, or "" for none. Mistakes are marked as by Usage. Call Strict when the tree of
+// commands is complete.
 func Strict(root *cobra.Command, variable func(flag string) string) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
@@ -72,7 +73,7 @@ func strict(cmd *cobra.Command) {
 		}
 	}
 	if !cmd.Runnable() {
-		// Of what does not run cobra shows the help before it looks at arguments.
+		// Before checking arguments, cobra shows the help of a command that does not run.
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	if check := cmd.Args; check != nil && !topic && !cmd.HasSubCommands() {
@@ -90,8 +91,8 @@ func strict(cmd *cobra.Command) {
 	requireFlags(cmd)
 }
 
-// requireFlags does what cobra does with required flags, but with an error that counts as
-// wrong usage.
+// requireFlags checks required flags like cobra, but with an error that counts as wrong
+// usage.
 func requireFlags(cmd *cobra.Command) {
 	var required []string
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
@@ -102,8 +103,7 @@ func requireFlags(cmd *cobra.Command) {
 	if len(required) == 0 {
 		return
 	}
-	// Not in Args, which cobra calls before a program has filled in flags from its
-	// environment.
+	// Not in Args, which cobra calls before flags are set from the environment.
 	next := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, given []string) error {
 		var missing []string
@@ -124,7 +124,7 @@ func requireFlags(cmd *cobra.Command) {
 	}
 }
 
-// find returns the command that the first of args name, and the rest of them.
+// find returns the command that the first of args name, and the remaining arguments.
 func find(root *cobra.Command, args []string) (*cobra.Command, []string) {
 	cmd := root
 	for len(args) > 0 {
@@ -137,7 +137,7 @@ func find(root *cobra.Command, args []string) (*cobra.Command, []string) {
 	return cmd, args
 }
 
-// unknown names a command that does not exist, and those that look like it.
+// unknown returns an error for a command that does not exist, with similar ones.
 func unknown(cmd *cobra.Command, name string) error {
 	if cmd.SuggestionsMinimumDistance <= 0 {
 		cmd.SuggestionsMinimumDistance = 2

@@ -9,13 +9,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Variable is the environment variable of a flag in a program whose variables begin
+// Variable returns the environment variable of a flag in a program whose variables start
 // with prefix.
 func Variable(prefix, flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// FromEnvironment fills in flags that were not given.
+// FromEnvironment sets flags that were not given from the environment.
 func FromEnvironment(flags *pflag.FlagSet, variable func(flag string) string) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Changed || f.Value.Type() == "bool" && (f.Name == "help" || f.Name == "version") {

@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// columns is how wide help is.
+// columns is the width of help.
 const columns = 80
 
-// heading is the annotation of a flag with what Group was told.
+// heading is the annotation of a flag with its title from Group.
 const heading = "heading"
 
 // Group shows flags under a heading in the help.
@@ -21,7 +21,8 @@ func Group(flags *pflag.FlagSet, title string, names ...string) {
 	}
 }
 
-// showHelp is cobra's, without a template, which costs iad 1.6 MB, and wrapped.
+// showHelp prints help like cobra, but wrapped, and without a template, which costs iad
+// 1.6 MB.
 func showHelp(cmd *cobra.Command, _ []string) {
 	text := cmd.Long
 	if text == "" {
@@ -83,7 +84,7 @@ func printFlags(b *strings.Builder, title string, flags *pflag.FlagSet) {
 	}
 }
 
-// fill wraps paragraphs. Lines that are indented, as in tables, stay as they are.
+// fill wraps paragraphs. Indented lines, as in tables, stay as they are.
 func fill(text string) string {
 	var b strings.Builder
 	var words []string
@@ -101,7 +102,7 @@ func fill(text string) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// wrap puts words behind a first one that stands as it is, and indents further lines.
+// wrap appends words to a first string, which is not wrapped, and indents further lines.
 func wrap(first string, words []string, indent int) string {
 	line, text := first, ""
 	for _, word := range words {

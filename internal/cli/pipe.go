@@ -8,15 +8,15 @@ import (
 	"syscall"
 )
 
-// SurviveClosedPipe keeps the program running when whoever reads its standard output
-// or standard error ends: Go ends programs that write to a pipe that nobody reads.
-// Programs that this one starts are not affected.
+// SurviveClosedPipe keeps the program running after the reader of its standard output or
+// standard error has ended: Go terminates programs that write to a closed pipe. Programs
+// started by this one are not affected.
 func SurviveClosedPipe() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }
 
-// Lasting returns a writer for the output of work that must not end because nobody
-// reads it any more: after the first error it discards, having called closed with it.
+// Lasting returns a writer for the output of work that must continue if nobody reads it:
+// after the first error it calls closed with that error and discards everything.
 func Lasting(w io.Writer, closed func(error)) io.Writer {
 	return &lasting{w: w, closed: closed}
 }

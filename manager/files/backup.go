@@ -20,7 +20,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// BackupFile is one file of a backup, as both sides see it.
+// BackupFile is one file of a backup, as the device and the server see it.
 type BackupFile struct {
 	Kind         mib.FileType
 	Name         string
@@ -30,14 +30,14 @@ type BackupFile struct {
 	ServerDigest []byte // of what lies on the server; nil if it cannot tell
 }
 
-// ModifiedMark stands between the name of a backup's folder and the number of
-// a modification of it.
+// ModifiedMark comes between the name of a backup's directory and the number of a
+// modification.
 const ModifiedMark = ".modified-"
 
-// maxConfig bounds a configuration file that is read as a whole, in bytes.
+// maxConfig is the maximum size of a configuration file, in bytes.
 const maxConfig = 16 << 20
 
-// ErrNoDigest says that a file server cannot tell the digest of a file.
+// ErrNoDigest says that a file server reports no digest of a file.
 var ErrNoDigest = errors.New("the file server reports no digests")
 
 // ConfigKinds are the kinds of configuration data, in the module's order.
@@ -46,8 +46,8 @@ var ConfigKinds = []mib.FileType{
 	mib.FileTypeDefaultParams, mib.FileTypeOtherData,
 }
 
-// completeMark is a file in the folder of a backup that was judged good, in the form
-// that sha256sum -c reads. No name from the network is hidden.
+// completeMark is a file in the directory of a backup that was judged good, in the format
+// of sha256sum -c. Names from the network never begin with a dot.
 const completeMark = ".complete"
 
 func markComplete(store afero.Fs, folder string, files []BackupFile) error {
@@ -65,11 +65,11 @@ func markComplete(store afero.Fs, folder string, files []BackupFile) error {
 	return nil
 }
 
-// maxMark bounds the size of a completeMark in bytes.
+// maxMark is the maximum size of a completeMark in bytes.
 const maxMark = 64 << 10
 
-// readMark returns what the backup in a folder consists of: digests by file name. A
-// folder without a mark is an error wrapping fs.ErrNotExist.
+// readMark returns the digests of the files of a backup, by file name. The error wraps
+// fs.ErrNotExist if the directory has no mark.
 func readMark(files afero.Fs, folder string) (map[string][]byte, error) {
 	name := path.Join(folder, completeMark)
 	f, err := files.Open(name)
@@ -99,8 +99,8 @@ func readMark(files afero.Fs, folder string) (map[string][]byte, error) {
 	return digests, nil
 }
 
-// Backups lists the folders with backups of a device in the files of
-// [Servers], the oldest first.
+// Backups returns the directories with backups of a device in the store of [Servers],
+// oldest first.
 func Backups(files afero.Fs, deviceID string) ([]string, error) {
 	home := path.Join("backup", device.FolderName(deviceID))
 	list, err := afero.ReadDir(files, home)
@@ -117,15 +117,16 @@ func Backups(files afero.Fs, deviceID string) ([]string, error) {
 	return folders, nil
 }
 
-// Complete reports whether a backup was judged good when it was made (step 120); another
+// Complete reports whether a backup was judged good when it was made (step 120); others
 // may lack files.
 func Complete(files afero.Fs, folder string) bool {
 	exists, err := afero.Exists(files, path.Join(folder, completeMark))
 	return err == nil && exists
 }
 
-// HoldsData reports whether a backup has more in it than the first lines of files: one made
-// of a device on its defaults by an earlier version of this program may not.
+// HoldsData reports whether a backup has more than the first lines of files. Earlier
+// versions of this program could make a backup of a device on its defaults, which has
+// not.
 func HoldsData(files afero.Fs, folder string) bool {
 	list, err := afero.ReadDir(files, folder)
 	if err != nil {
@@ -149,10 +150,10 @@ func HoldsData(files afero.Fs, folder string) bool {
 
 // ReadBackup describes the files of a backup: kind and format from their first lines,
 // size and digest from their contents. Of a complete backup it takes the files that were
-// judged good when it was made, and refuses the whole set if one of them is missing or
-// has changed. A folder without the mark of a complete backup, such as an edited copy, has
-// to hold every kind that the backup beside it has: with fewer the device would run on
-// a mixture of old and new data.
+// judged good, and refuses the whole set if one of them is missing or has changed. A
+// directory that is not marked as complete, such as an edited copy, must have every kind
+// that the backup beside it has: otherwise the device would run on a mixture of old and
+// new data.
 func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
 	list, err := afero.ReadDir(files, folder)
 	if err != nil {
@@ -200,9 +201,9 @@ func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
 	return backup, nil
 }
 
-// hasEveryKind refuses a folder that is not known to be complete if it lacks kinds that
-// the backup has of which it is a copy: the one with its name if it was modified here,
-// or else the newest complete one beside it.
+// hasEveryKind returns an error if a directory that is not marked as complete lacks kinds
+// which its original has. The original is the backup that was modified, or else the
+// newest complete one beside it.
 func hasEveryKind(files afero.Fs, folder string, backup []BackupFile) error {
 	original, _, modified := strings.Cut(folder, ModifiedMark)
 	if !modified {
@@ -240,7 +241,7 @@ func hasEveryKind(files afero.Fs, folder string, backup []BackupFile) error {
 	return nil
 }
 
-// Unchanged refuses files that are not what they were when they were described.
+// Unchanged returns an error for files that have changed since they were described.
 func Unchanged(store afero.Fs, folder string, files []BackupFile) error {
 	for _, f := range files {
 		name := path.Join(folder, f.Name)
@@ -272,8 +273,7 @@ func describeFile(files afero.Fs, name string) (BackupFile, error) {
 	return BackupFile{Kind: kind, Name: path.Base(name), Size: size, Format: format, DeviceDigest: digest, ServerDigest: digest}, err
 }
 
-// configHeader reads the first line of a configuration file, "iad-config KIND
-// FORMAT".
+// configHeader parses the first line of a configuration file, "iad-config KIND FORMAT".
 func configHeader(head []byte) (mib.FileType, uint32, error) {
 	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
 		if bytes.HasPrefix(head, []byte(mark)) { // the device's software would get it too
@@ -293,7 +293,7 @@ func configHeader(head []byte) (mib.FileType, uint32, error) {
 	return 0, 0, fmt.Errorf("the first line is %.60q, not \"iad-config KIND FORMAT\"", line)
 }
 
-// CopyFiles copies the files of a backup into another folder.
+// CopyFiles copies the files of a backup to another directory.
 func CopyFiles(files afero.Fs, list []BackupFile, from, to string) error {
 	for _, f := range list {
 		data, err := ReadAll(files, path.Join(from, f.Name))
@@ -320,8 +320,8 @@ func ReadAll(files afero.Fs, name string) ([]byte, error) {
 	return data, errors.Join(err, f.Close())
 }
 
-// SetFormat writes another format into the first line of each configuration
-// file in a folder.
+// SetFormat changes the format in the first line of each configuration file in a
+// directory.
 func SetFormat(files afero.Fs, folder string, format uint32) error {
 	backup, err := ReadBackup(files, folder)
 	if err != nil {

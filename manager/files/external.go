@@ -23,16 +23,17 @@ import (
 	"example.com/iad/transfer"
 )
 
-// ExternalServer is a file server that somebody else runs. The image must be there
-// already, in Folder; backups are written there under names that contain the device
-// and the time. Where the server can be reached from here, a copy of each backup is
-// kept in Store, which can be compared, modified and given back as one of [Servers].
+// ExternalServer is a file server that somebody else runs. The image must already be
+// there, in Folder; backups are written there under names with the device and the time.
+// If this machine can reach the server, it keeps a copy of each backup in Store, which
+// can be compared, modified and recovered like those of [Servers].
 type ExternalServer struct {
 	Server device.FileServerAddress
 	Folder string // directory on the server; empty: where the server begins
-	// TLS is for reading backups back over FTPS; nil: the system's roots. See [ServerTLS].
+	// TLS is for reading backups over FTPS; nil: the system's certificate authorities. See
+	// [ServerTLS].
 	TLS *tls.Config
-	// Store keeps the copies, as the files of [Servers] do; nil: none are made.
+	// Store has the copies, like the files of [Servers]; nil: no copies are made.
 	Store afero.Fs
 	// Now returns the time for the names of backups; nil: time.Now.
 	Now func() time.Time
@@ -40,11 +41,12 @@ type ExternalServer struct {
 
 var _ FileServer = (*ExternalServer)(nil)
 
-// errPin: another certificate than the one with the fingerprint that was given.
+// errPin: the certificate does not have the configured fingerprint.
 var errPin = errors.New("the server's certificate is not the pinned one")
 
-// ServerTLS knows a server by the SHA-256 digest of its certificate (DER), which then
-// replaces every other check of it, or if pin is empty by the certificates of ca (PEM).
+// ServerTLS returns a configuration that verifies a server by the SHA-256 digest of its
+// certificate (DER) alone, or with an empty pin by the certificate authorities in ca
+// (PEM).
 func ServerTLS(pin, ca []byte) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if len(pin) == 0 {
@@ -70,7 +72,7 @@ func ServerTLS(pin, ca []byte) (*tls.Config, error) {
 	return config, nil
 }
 
-// Open implements FileServer. The protocol must be the server's.
+// Open implements FileServer. The protocol must be that of the server.
 func (e *ExternalServer) Open(p device.Protocol, deviceID, target string) (Session, error) {
 	if err := device.CheckDeviceID(target, []byte(deviceID)); err != nil {
 		return nil, err
@@ -86,8 +88,8 @@ type externalSession struct {
 	device string
 }
 
-// Address leaves out the zone of a link-local address, which is one of this machine: the
-// device takes its own.
+// Address omits the zone of a link-local address: it is one of this machine, and the
+// device uses its own.
 func (s *externalSession) Address() device.FileServerAddress {
 	address := s.server.Server
 	if a, err := netip.ParseAddr(address.Host); err == nil {
@@ -100,11 +102,11 @@ func (s *externalSession) Publish(img *Image) (folder, name string, err error) {
 	return s.server.Folder, img.FileName(), nil
 }
 
-// home holds the copies on this machine of one device's backups.
+// home is the directory of the local copies of a device's backups.
 func (s *externalSession) home() string { return path.Join("backup", device.FolderName(s.device)) }
 
-// names are names for files on the server that nothing there has yet, and the stamp
-// that is in them.
+// names returns names for files that are not used on the server yet, and the stamp in
+// them.
 func (s *externalSession) names(kinds []mib.FileType) (stamp string, files []BackupFile) {
 	now := s.server.Now
 	if now == nil {
@@ -120,8 +122,8 @@ func (s *externalSession) names(kinds []mib.FileType) (stamp string, files []Bac
 	return stamp, files
 }
 
-// NewBackup names the folder for the copies on this machine; files have the same name
-// there as on the server.
+// NewBackup returns the directory for the local copies; files have the same names there
+// and on the server.
 func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, error) {
 	stamp, files := s.names(kinds)
 	if s.server.Store == nil {
@@ -132,16 +134,16 @@ func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile,
 
 func (s *externalSession) Resume(string, []BackupFile) {}
 
-// Seal does nothing: who may write there is for whoever runs the server to decide.
+// Seal does nothing: the operator of the server decides who may write there.
 func (s *externalSession) Seal() {}
 
-// here reports whether folder is one of this machine. A journal of earlier versions
-// names the server's.
+// here reports whether folder is on this machine. Journals of earlier versions name the
+// server's.
 func (s *externalSession) here(folder string) bool {
 	return s.server.Store != nil && strings.HasPrefix(folder, "backup/")
 }
 
-// Keep marks the copy on this machine as complete, if there is one of each file.
+// Keep marks the local copy as complete, if there is one of each file.
 func (s *externalSession) Keep(folder string, files []BackupFile) error {
 	if s.Local(folder, files) == nil {
 		return nil
@@ -151,7 +153,7 @@ func (s *externalSession) Keep(folder string, files []BackupFile) error {
 
 func (s *externalSession) Offer(string) {}
 
-// Digest implements Session: the file is read back, and a copy of it is kept.
+// Digest implements Session: it reads the file back and keeps a copy.
 func (s *externalSession) Digest(folder, name string) (int64, []byte, error) {
 	if !s.here(folder) {
 		return s.server.readBack(name, io.Discard)
@@ -198,9 +200,10 @@ func (s *externalSession) Place(folder string, files []BackupFile) string {
 	return place
 }
 
-// Provide sends to the server what it does not hold unchanged, under new names: what
-// was modified here, and what was backed up elsewhere. Only what has a copy here can be
-// sent; the rest is where the device put it, and the device compares its digest.
+// Provide uploads what the server does not have unchanged, under new names: data that
+// were modified here or backed up elsewhere. Only files with a local copy can be
+// uploaded; the others are where the device put them, and the device compares their
+// digests.
 func (s *externalSession) Provide(folder string, files []BackupFile) ([]BackupFile, error) {
 	local := s.Local(folder, files)
 	if local == nil {
@@ -229,15 +232,15 @@ func (s *externalSession) Provide(folder string, files []BackupFile) ([]BackupFi
 func (s *externalSession) Close() {}
 
 const (
-	// maxReadBack is the largest backup that is read back, in bytes.
+	// maxReadBack is the maximum size of a backup that is read back, in bytes.
 	maxReadBack = 64 << 20
-	// readBackTime is how long one file may take in all, in either direction.
+	// readBackTime is the maximum time for one file, in either direction.
 	readBackTime = 2 * time.Minute
 	// readBackStall is how long a server may be silent.
 	readBackStall = 10 * time.Second
 )
 
-// client speaks to the server from here.
+// client returns a client for the server.
 func (e *ExternalServer) client() (*transfer.Client, error) {
 	return transfer.New(transfer.Server{
 		Protocol: transfer.Protocol(e.Server.Protocol), Host: e.Server.Host, Port: int(e.Server.Port),
@@ -245,10 +248,10 @@ func (e *ExternalServer) client() (*transfer.Client, error) {
 	}, transfer.Options{MaxSize: maxReadBack, TLS: e.TLS})
 }
 
-// readBack reads a file on the server into to and returns its size and SHA-256
-// digest. The error wraps fs.ErrNotExist if the server says that there is no such
-// file, and ErrNoDigest if the file cannot be read: the server refuses it, as some do
-// with all uploads, or cannot be reached from here.
+// readBack copies a file from the server to to and returns its size and SHA-256 digest.
+// The error wraps fs.ErrNotExist if the server reports that the file does not exist, and
+// ErrNoDigest if the file cannot be read: some servers refuse to send any upload back,
+// and others cannot be reached from here.
 func (e *ExternalServer) readBack(name string, to io.Writer) (int64, []byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readBackTime)
 	defer cancel()
@@ -289,7 +292,7 @@ func (e *ExternalServer) read(ctx context.Context, name string, to io.Writer) (i
 	return size, sum.Sum(nil), errors.Join(err, file.Close())
 }
 
-// write stores a file on the server and reads it back if the server allows that.
+// write uploads a file and reads it back if the server permits that.
 func (e *ExternalServer) write(name string, data []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), readBackTime)
 	defer cancel()
@@ -312,8 +315,8 @@ func (e *ExternalServer) write(name string, data []byte) error {
 	return err
 }
 
-// NoDigestError has besides what happened, in the server's words if it spoke, a reason
-// in ours.
+// NoDigestError has a reason in our words, besides the error, which may be in the
+// server's.
 type NoDigestError struct {
 	Reason string
 	err    error
@@ -322,7 +325,7 @@ type NoDigestError struct {
 func (e *NoDigestError) Error() string { return e.err.Error() }
 func (e *NoDigestError) Unwrap() error { return e.err }
 
-// copyWriter collects a file of up to maxConfig bytes; a larger one is not kept.
+// copyWriter collects a file of up to maxConfig bytes and drops a larger one.
 type copyWriter struct {
 	data     []byte
 	tooLarge bool

@@ -22,15 +22,15 @@ import (
 	"example.com/iad/internal/durable"
 )
 
-// certificateFile holds the certificate that the FTP server made for itself, and its
-// key. Devices know it by its fingerprint, so it is made once.
+// certificateFile has the certificate that the FTP server made for itself, and its key.
+// Devices know its fingerprint, so it is made only once.
 const (
 	certificateFolder = "tls"
 	certificateFile   = "tls/server.pem"
 )
 
-// loadCertificate returns the certificate that was made earlier, or makes one. Of
-// several programs that make one at the same time, all get the same.
+// loadCertificate returns the existing certificate, or makes one. Several programs that
+// make one at the same time all get the same.
 func loadCertificate(files afero.Fs, now time.Time) (tls.Certificate, error) {
 	makingCertificate.Lock()
 	defer makingCertificate.Unlock()
@@ -51,13 +51,14 @@ func loadCertificate(files afero.Fs, now time.Time) (tls.Certificate, error) {
 	return c, nil
 }
 
-// makingCertificate is for file systems whose directories can be renamed over others,
-// as those in memory can.
+// makingCertificate is for file systems that rename a directory over another one, such as
+// those in memory.
 var makingCertificate sync.Mutex
 
-// createCertificate makes a certificate in a folder of its own, whose name becomes that
-// of the certificate's folder if nothing is there: a folder is never renamed over one
-// with contents, so the first of several programs wins, and the others use what it made.
+// createCertificate makes a certificate in a directory of its own, and renames that to
+// the certificate's directory if it does not exist. A directory is never renamed over one
+// with contents, so the first of several programs wins, and the others use its
+// certificate.
 func createCertificate(files afero.Fs, now time.Time) error {
 	data, err := makeCertificate(now)
 	if err != nil {
@@ -88,8 +89,8 @@ func createCertificate(files afero.Fs, now time.Time) error {
 	return durable.ReplaceFile(files, certificateFile, data, 0o600)
 }
 
-// removeEmpty removes a folder in which nothing is but what a replacement left that was
-// killed. If it is not empty any more by then, it stays.
+// removeEmpty removes a directory that has nothing but what a killed replacement left. It
+// stays if it is no longer empty by then.
 func removeEmpty(files afero.Fs, folder string) {
 	entries, err := afero.ReadDir(files, folder)
 	if err != nil || len(entries) > 1 {
@@ -104,8 +105,8 @@ func removeEmpty(files afero.Fs, folder string) {
 	_ = files.Remove(folder) // as above: the renaming tells
 }
 
-// makeCertificate makes a certificate that names no host: it is known by its
-// fingerprint alone, and is good for as long as a device may stay in the field.
+// makeCertificate makes a certificate that names no host: devices know it by its
+// fingerprint, for as long as they are in the field.
 func makeCertificate(now time.Time) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// Bounds of the FTP server's control connections.
+// Limits of the FTP server's control connections.
 const (
 	maxFTPConnections = 512
 	maxFTPPerHost     = 128 // many devices may stand behind one address
-	// ftpLoginTime is how long a client may take to log in, TLS included.
+	// ftpLoginTime is the maximum time to log in, including TLS.
 	ftpLoginTime = 20 * time.Second
 	// maxFTPRefusals is how many wrong passwords one connection may try.
 	maxFTPRefusals = 3
-	// ftpDataStall is how long nothing may move on a data connection.
+	// ftpDataStall is how long a data connection may be idle.
 	ftpDataStall = time.Minute
 )
 
-// closingListener closes what it accepted when ctx ends. ftpserverlib's own
-// way to close a connection from outside races with its work on it.
+// closingListener closes the connections that it has accepted when ctx ends.
+// ftpserverlib's own way to close a connection races with its work on it.
 type closingListener struct {
 	net.Listener
 	ctx context.Context
@@ -48,8 +48,8 @@ func (c closingConn) Close() error {
 	return c.Conn.Close()
 }
 
-// zoneless is an address that ftpserverlib takes for one: it reads none with a zone, and
-// compares those of control and data connections as text.
+// zoneless is an address without a zone in its text: ftpserverlib parses none with a
+// zone, and compares addresses of control and data connections as text.
 type zoneless struct{ netip.AddrPort }
 
 func (zoneless) Network() string { return "tcp" }
@@ -65,8 +65,7 @@ func withoutZone(a net.Addr) net.Addr {
 	return a
 }
 
-// timeoutListener gives up data connections on which nothing moves; ftpserverlib waits
-// for ever.
+// timeoutListener closes data connections that are idle; ftpserverlib would wait forever.
 type timeoutListener struct{ net.Listener }
 
 func (l timeoutListener) Accept() (net.Conn, error) {
@@ -77,7 +76,7 @@ func (l timeoutListener) Accept() (net.Conn, error) {
 	return &timeoutConn{conn, ftpDataStall}, nil
 }
 
-// timeoutConn waits for so long at every read and write.
+// timeoutConn has a deadline for every read and write.
 type timeoutConn struct {
 	net.Conn
 	stall time.Duration
@@ -99,13 +98,13 @@ func (c *timeoutConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// busyReply is what a client reads that finds no room (RFC 959, section 5.4): a device
-// reports serverBusy and is commanded again later.
+// busyReply is the reply to a client for which there is no room (RFC 959, section 5.4): a
+// device reports serverBusy and is commanded again later.
 const busyReply = "421 Too many connections; try again later.\r\n"
 
-// limitListener bounds the control connections of one host and of all. A client that
-// has not logged in makes room for a new one, and has only so long to log in: whoever
-// knows no password keeps nobody out.
+// limitListener limits the control connections of one host and of all hosts. A client
+// that has not logged in makes room for a new one and has limited time to log in, so
+// nobody without a password can block others.
 type limitListener struct {
 	net.Listener
 	log *slog.Logger
@@ -119,7 +118,7 @@ func newLimitListener(l net.Listener, log *slog.Logger) *limitListener {
 	return &limitListener{Listener: l, log: log, clients: make(map[netip.AddrPort]*ftpClient), hosts: make(map[netip.Prefix]int)}
 }
 
-// ftpClient is a control connection. Its fields are under the listener's lock.
+// ftpClient is a control connection. The listener's lock protects its fields.
 type ftpClient struct {
 	net.Conn
 	listener        *limitListener
@@ -179,8 +178,8 @@ func (l *limitListener) admit(conn net.Conn, address netip.AddrPort) *ftpClient 
 	return c
 }
 
-// evict takes off the books the oldest client that has not logged in: one of the host,
-// or if that is not valid of the host that has most of these.
+// evict removes the oldest client that has not logged in: one of the host, or if host is
+// not valid, of the host that has most of them.
 func (l *limitListener) evict(host netip.Prefix) (evicted *ftpClient, found bool) {
 	strangers := make(map[netip.Prefix]int)
 	for _, c := range l.clients {
@@ -204,7 +203,7 @@ func (l *limitListener) evict(host netip.Prefix) (evicted *ftpClient, found bool
 	return evicted, true
 }
 
-// forget takes a client off the books, once.
+// forget removes a client, once.
 func (l *limitListener) forget(c *ftpClient) {
 	if c.removed {
 		return
@@ -241,7 +240,7 @@ func (l *limitListener) recordLogin(from net.Addr, good bool) {
 
 func (c *ftpClient) RemoteAddr() net.Addr { return zoneless{c.address} }
 
-// Write closes the connection after the reply to the last log-in that is allowed.
+// Write closes the connection after the reply to the last permitted log-in.
 func (c *ftpClient) Write(p []byte) (int, error) {
 	if string(p) == refusedActive {
 		_, err := io.WriteString(c.Conn, activeReply)

@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/afero"
 )
 
-// ftpDriver connects ftpserverlib with the store.
+// ftpDriver connects ftpserverlib to the store.
 type ftpDriver struct {
 	ctx         context.Context
 	store       *store
@@ -34,8 +34,8 @@ var (
 	_ ftpserver.MainDriverExtensionUserVerifier   = (*ftpDriver)(nil)
 )
 
-// serveFTP answers FTP clients on l until ctx ends. Users are those of the
-// grants; there is no anonymous access. TLS is there for who asks for it (RFC 4217).
+// serveFTP serves FTP clients on l until ctx ends. Users are those of the grants; there
+// is no anonymous access. TLS is optional (RFC 4217).
 func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, certificate tls.Certificate) error {
 	clients := newLimitListener(closingListener{l, ctx}, s.log)
 	settings := &ftpserver.Settings{
@@ -43,7 +43,7 @@ func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, 
 		PublicHost:        publicIPv4(cfg.Advertise),
 		IdleTimeout:       60,
 		ConnectionTimeout: 10,
-		// DisableActiveMode would have the library reply 421, on which clients hang up.
+		// With DisableActiveMode the library would reply 421, after which clients hang up.
 		ActiveConnectionsCheck: noActiveConnections,
 		PublicIPResolver:       localIPv4,
 		DisableSite:            true,
@@ -71,19 +71,19 @@ func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, 
 	return err
 }
 
-// noActiveConnections is not one of the library's requirements, so that no address meets
-// it: PORT and EPRT are refused with 501 and nothing ever connects to a client.
+// noActiveConnections is not one of the library's requirements, so no address meets it:
+// PORT and EPRT are refused with 501, and the server never connects to a client.
 const noActiveConnections = ftpserver.DataConnectionRequirement(-1)
 
-// The library's reply to PORT and EPRT, and the one that clients get in its place (RFC
-// 959, section 4.2.1). On a connection over TLS they get the library's.
+// The library's reply to PORT and EPRT, and the one that clients get instead (RFC 959,
+// section 4.2.1). Over TLS they get the library's.
 const (
 	refusedActive = "501 Your request does not meet the configured security requirements\r\n"
 	activeReply   = "502 Active mode is not implemented; use EPSV or PASV\r\n"
 )
 
-// localIPv4 is the address for the reply to PASV. Over IPv6 there is none: 0.0.0.0 stands
-// for the server's own, where the library would reply 421.
+// localIPv4 returns the address for the reply to PASV. Over IPv6 there is none, and
+// 0.0.0.0 stands for the server's own, where the library would reply 421.
 func localIPv4(cc ftpserver.ClientContext) (string, error) {
 	local, err := netip.ParseAddrPort(cc.LocalAddr().String())
 	if err != nil || !local.Addr().Unmap().Is4() {
@@ -92,7 +92,7 @@ func localIPv4(cc ftpserver.ClientContext) (string, error) {
 	return local.Addr().Unmap().String(), nil
 }
 
-// publicIPv4 returns host if PASV can tell it to a client (RFC 959).
+// publicIPv4 returns host if the reply to PASV can contain it (RFC 959).
 func publicIPv4(host string) string {
 	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
 		return host
@@ -106,7 +106,7 @@ func (d *ftpDriver) ClientConnected(ftpserver.ClientContext) (string, error) {
 	return "iadms file server", nil
 }
 
-// WrapPassiveListener has data connections end with the server as well.
+// WrapPassiveListener makes data connections end with the server too.
 func (d *ftpDriver) WrapPassiveListener(l net.Listener) (net.Listener, error) {
 	return timeoutListener{closingListener{l, d.ctx}}, nil
 }
@@ -117,7 +117,8 @@ func (d *ftpDriver) GetTLSConfig() (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{d.certificate}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// PreAuthUser keeps the password of a user that is for TLS from being sent without.
+// PreAuthUser prevents the password of a user that requires TLS from being sent without
+// it.
 func (d *ftpDriver) PreAuthUser(cc ftpserver.ClientContext, user string) error {
 	d.store.mu.Lock()
 	g := d.store.grants[user]
@@ -141,14 +142,14 @@ func (d *ftpDriver) AuthUser(cc ftpserver.ClientContext, user, pass string) (ftp
 	return &ftpFS{ctx: d.ctx, client: cc, access: access{store: d.store, grant: g}}, nil
 }
 
-// ftpFS shows one user's part of the store.
+// ftpFS is one user's view of the store.
 type ftpFS struct {
 	ctx    context.Context
 	client ftpserver.ClientContext
 	access access
 }
 
-// protected refuses data connections without TLS to users that are for TLS. The library
+// protected refuses data connections without TLS to users that require it. The library
 // does so too, but with 421.
 func (f *ftpFS) protected() error {
 	if f.access.grant.secure && !f.client.HasTLSForTransfers() {
@@ -165,7 +166,7 @@ var (
 	_ ftpserver.ClientDriverExtensionFileList     = (*ftpFS)(nil)
 )
 
-// GetHandle opens a file for RETR, STOR or APPE, the first two also after REST.
+// GetHandle opens a file for RETR, STOR or APPE; the first two also follow REST.
 func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileTransfer, error) {
 	if err := f.protected(); err != nil {
 		return nil, err
@@ -195,7 +196,7 @@ func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileT
 	return &ftpUpload{upload: up}, nil
 }
 
-// ftpError adds the sentinels that ftpserverlib turns into reply codes.
+// ftpError adds the errors that ftpserverlib translates into reply codes.
 func ftpError(err error) error {
 	switch {
 	case err == nil:
@@ -210,8 +211,8 @@ func ftpError(err error) error {
 	return plainError(err)
 }
 
-// ftpExceeded is answered with 552. Its text stands alone: the reply begins with several
-// phrases of the library's, and devices keep a line of it.
+// ftpExceeded is answered with 552. Its text stands alone, because the library's phrases
+// come before it and devices keep only one line.
 type ftpExceeded struct{ error }
 
 func (e ftpExceeded) Unwrap() error        { return e.error }
@@ -239,7 +240,7 @@ func (f *ftpFS) Rename(oldname, newname string) error {
 }
 func (f *ftpFS) Name() string { return "iadms" }
 
-// The rest of afero.Fs is not for devices.
+// Devices do not use the rest of afero.Fs.
 
 func (f *ftpFS) Create(string) (afero.File, error)                     { return nil, fs.ErrPermission }
 func (f *ftpFS) Open(string) (afero.File, error)                       { return nil, fs.ErrPermission }
@@ -251,7 +252,7 @@ func (f *ftpFS) Chmod(string, os.FileMode) error                       { return 
 func (f *ftpFS) Chown(string, int, int) error                          { return fs.ErrPermission }
 func (f *ftpFS) Chtimes(string, time.Time, time.Time) error            { return fs.ErrPermission }
 
-// ftpDownload reads at the limiter's pace.
+// ftpDownload reads at the rate limit.
 type ftpDownload struct {
 	afero.File
 	limited limitedReader
@@ -278,7 +279,7 @@ func (d *ftpDownload) Close() error {
 	return d.File.Close()
 }
 
-// ftpUpload commits at Close, or keeps what came if the transfer failed before.
+// ftpUpload commits at Close, or keeps what arrived if the transfer failed.
 type ftpUpload struct {
 	*upload
 	failure error
@@ -295,7 +296,7 @@ func (u *ftpUpload) Write(p []byte) (int, error) {
 	return n, ftpError(err)
 }
 
-// Seek is called with the offset of REST, where the upload stands already.
+// Seek is called with the offset of REST, which is where the upload already is.
 func (u *ftpUpload) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart || offset != u.size {
 		return 0, errUploadOnly

@@ -14,17 +14,18 @@ import (
 	"example.com/iad/manager/device"
 )
 
-// identityFile is in the folder of each backup, and in the folder above, of all backups
-// of a device. No name from the network is hidden.
+// identityFile is in the directory of each backup, and for all backups of a device in the
+// directory above. Names from the network never begin with a dot.
 const identityFile = ".identity"
 
-// RecordedIdentity returns the identity that the store of [Servers] knows a device ID by;
-// false if it does not know it, or has never reached it by SNMPv3 or by a configured name.
+// RecordedIdentity returns the identity that the store of [Servers] records for a device
+// ID. It returns false if there is none, because the device was never reached by SNMPv3
+// or under a configured name.
 func RecordedIdentity(files afero.Fs, deviceID string) (device.Identity, bool, error) {
 	return ReadIdentity(files, path.Join("backup", device.FolderName(deviceID)))
 }
 
-// ReadIdentity returns the identity that a folder records; false if it records none.
+// ReadIdentity returns the identity that a directory records; false if it records none.
 func ReadIdentity(files afero.Fs, folder string) (id device.Identity, known bool, err error) {
 	return ReadIdentityFile(files, path.Join(folder, identityFile))
 }
@@ -48,7 +49,7 @@ func ReadIdentityFile(files afero.Fs, name string) (id device.Identity, known bo
 	return id, true, nil
 }
 
-// WriteIdentity records in a folder which device its backups are of.
+// WriteIdentity records in a directory which device its backups belong to.
 func WriteIdentity(files afero.Fs, folder string, id device.Identity) error {
 	return WriteIdentityFile(files, path.Join(folder, identityFile), id)
 }
@@ -68,18 +69,19 @@ func WriteIdentityFile(files afero.Fs, name string, id device.Identity) error {
 	return nil
 }
 
-// ConfiguredTarget is a device of the operator's configuration, known by a name that stands for
-// one unit wherever that is reached.
+// ConfiguredTarget is a device in the operator's configuration, under a name that stands
+// for one unit wherever it is reached.
 type ConfiguredTarget struct {
-	// Name is what the configuration calls the device; empty: it was given by its
-	// address, which is judged by nothing, because addresses change.
+	// Name is the name in the configuration. It is empty if the device was given by its
+	// address, from which nothing is concluded, because addresses change.
 	Name string
-	// StandsFor reports whether another name that a device ID was met under still is
-	// a device of its own in the configuration; nil: each one is. A name that was
-	// removed, or has the same address as this one, is not.
+	// StandsFor reports whether another name, recorded for a device ID, still is a
+	// different device in the configuration; nil: every name is. A name that was removed or
+	// has the same address is not.
 	StandsFor func(name string) bool
 }
 
-// TargetFile says which device a configured name stands for. The .identity of that
-// device's backups names the target in turn; if the two disagree, this one counts.
+// TargetFile returns the file with the device that a configured name stands for. The
+// .identity of that device's backups names the target; if the two disagree, the target's
+// file counts.
 func TargetFile(name string) string { return path.Join("target", device.FolderName(name)+".json") }

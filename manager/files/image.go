@@ -30,7 +30,7 @@ type Image struct {
 	ManifestDigest []byte
 	// Total is how much a device fetches, in bytes.
 	Total int64
-	// Split tells the split form.
+	// Split reports the split form.
 	Split bool
 
 	files afero.Fs

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// noise logs what strangers can cause at will: not more than a few lines a second, and
-// not more than the head of a text that they made up.
+// noise logs what anybody on the network can cause: only a few lines a second, and only
+// the beginning of a text that they sent.
 type noise struct {
 	log     *slog.Logger
 	limiter *rate.Limiter
@@ -17,7 +17,7 @@ type noise struct {
 
 func newNoise(log *slog.Logger) *noise { return &noise{log: log, limiter: rate.NewLimiter(10, 50)} }
 
-// warn writes a line, or counts it for the next one that is written.
+// warn logs a line, or counts it for the next one that is logged.
 func (n *noise) warn(text string, attributes ...any) {
 	if !n.limiter.Allow() {
 		n.hidden.Add(1)
@@ -29,7 +29,7 @@ func (n *noise) warn(text string, attributes ...any) {
 	n.log.Warn(text, attributes...)
 }
 
-// head is what a log shows of a text from a stranger.
+// head returns the beginning of a text from the network, for the log.
 func head(text string) string {
 	if len(text) > 64 {
 		return text[:64] + "..."

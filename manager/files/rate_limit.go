@@ -8,9 +8,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// newLimiter returns a limiter of bytes a second that all transfers share,
-// or nil for no limit. The burst of a twentieth of a second keeps a progress
-// display smooth; it holds at least one TFTP block.
+// newLimiter returns a limiter, in bytes per second, that all transfers share, or nil for
+// no limit. The burst of a twentieth of a second keeps progress smooth; it is at least
+// one TFTP block.
 func newLimiter(octets int) *rate.Limiter {
 	if octets <= 0 {
 		return nil
@@ -18,7 +18,7 @@ func newLimiter(octets int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(octets), max(octets/20, 2048))
 }
 
-// reserve takes n bytes of what may pass and returns how long to wait until they may.
+// reserve reserves n bytes and returns how long to wait before they may pass.
 func reserve(l *rate.Limiter, n int) (wait time.Duration) {
 	if l == nil {
 		return 0
@@ -44,8 +44,7 @@ func throttle(ctx context.Context, l *rate.Limiter, n int) error {
 	return nil
 }
 
-// limitedReader passes on what it reads at the limiter's pace, in pieces no
-// larger than the limiter's burst.
+// limitedReader reads at the limiter's rate, in pieces no larger than its burst.
 type limitedReader struct {
 	ctx context.Context
 	r   io.Reader

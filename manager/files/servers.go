@@ -21,30 +21,30 @@ import (
 	"example.com/iad/manager/device"
 )
 
-// ServersConfig says how the embedded file servers work.
+// ServersConfig configures the embedded file servers.
 type ServersConfig struct {
-	// Files keeps what devices send, in backup/DEVICE/... Required.
+	// Files is where uploads are kept, in backup/DEVICE/... Required.
 	Files afero.Fs
 	// TFTP and FTP are the addresses to listen on (HOST:PORT, port 0 for a
 	// free one); empty: the server is not started.
 	TFTP, FTP string
-	// Advertise is the host that devices are told to use; empty: the address
-	// of this machine that routes to the device.
+	// Advertise is the host that devices connect to; empty: the address of this machine on
+	// the route to the device.
 	Advertise string
-	// PassivePorts are the first and the last port for FTP data; zero: any free
-	// one. With a range, data connections are served over IPv4 only.
+	// PassivePorts are the first and the last port for FTP data; zero: any free port. With
+	// a range, data connections use IPv4 only.
 	PassivePorts [2]int
-	// Certificate is for FTP over TLS; nil: the server makes one for itself, kept
-	// in Files, which devices are to know by its fingerprint.
+	// Certificate is for FTP over TLS; nil: the server makes one and keeps it in Files.
+	// Devices need its fingerprint.
 	Certificate *tls.Certificate
-	// MaxUpload is the largest file accepted, in bytes; 0: 16 MiB. The folder of a
-	// backup takes twice as much for each file of the backup, in all.
+	// MaxUpload is the maximum size of a file, in bytes; 0: 16 MiB. The directory of a
+	// backup may have twice that for each of its files in total.
 	MaxUpload int64
-	// Bandwidth limits all transfers together, in bytes a second; 0: none.
+	// Bandwidth is the limit of all transfers together, in bytes per second; 0: none.
 	Bandwidth int
-	// Now tells the time for the names of backup folders; nil: time.Now.
+	// Now returns the time for the names of backups; nil: time.Now.
 	Now func() time.Time
-	// Log gets transfers and refusals; nil: nothing.
+	// Log gets transfers and refusals; nil: nothing is logged.
 	Log *slog.Logger
 }
 
@@ -63,7 +63,7 @@ type Servers struct {
 
 var _ FileServer = (*Servers)(nil)
 
-// StartServers listens and serves until Close.
+// StartServers starts the servers. They run until Close.
 func StartServers(cfg ServersConfig) (*Servers, error) {
 	if cfg.MaxUpload == 0 {
 		cfg.MaxUpload = 16 << 20
@@ -126,8 +126,8 @@ func (s *Servers) certify() (err error) {
 	return nil
 }
 
-// Fingerprint is the SHA-256 digest of the FTP server's certificate (DER), by which a
-// device can know it over ftps; nil if no FTP server runs.
+// Fingerprint returns the SHA-256 digest of the FTP server's certificate (DER), by which
+// a device can verify it over FTPS; nil if no FTP server runs.
 func (s *Servers) Fingerprint() []byte {
 	if len(s.cert.Certificate) == 0 {
 		return nil
@@ -163,9 +163,9 @@ func (s *Servers) Addr(p device.Protocol) net.Addr {
 	return nil
 }
 
-// Open prepares the store for one device: a folder of its own for one backup
-// and, for FTP, a user and a password used only for it. With FTPS the password is
-// refused on a connection without TLS.
+// Open prepares the store for one device: a directory for one backup and, for FTP, a user
+// and a password of its own. With FTPS the password is refused on a connection without
+// TLS.
 func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, error) {
 	addr := s.Addr(p)
 	if addr == nil {
@@ -203,7 +203,7 @@ func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, err
 	return session, nil
 }
 
-// Publish makes an image readable by every device and returns its folder.
+// Publish makes an image readable for every device and returns its directory.
 func (s *Servers) Publish(img *Image) (folder string) {
 	folder = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
 	s.store.mu.Lock()
@@ -214,9 +214,9 @@ func (s *Servers) Publish(img *Image) (folder string) {
 	return folder
 }
 
-// advertised returns the host that a device at target reaches this one by. A link-local
-// address has no zone there: that of this machine means nothing to the device, which
-// takes the link by which the request comes.
+// advertised returns the host by which a device at target reaches this machine. It omits
+// the zone of a link-local address, which would mean nothing to the device: it uses the
+// link on which the request arrives.
 func (s *Servers) advertised(target string) (string, error) {
 	if s.cfg.Advertise != "" {
 		return s.cfg.Advertise, nil

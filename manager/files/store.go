@@ -22,7 +22,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Errors of the file store, as the two servers translate them.
+// Errors of the store, which the two servers translate.
 var (
 	errFileName = errors.New("file name not allowed")
 	errTooLarge = errors.New("file larger than the server accepts")
@@ -31,12 +31,12 @@ var (
 	errOffset   = errors.New("the upload cannot be resumed there")
 )
 
-// maxGrantFiles bounds how many files one device may put into one folder.
+// maxGrantFiles is how many files one device may put in one directory.
 const maxGrantFiles = 64
 
-// store is the tree of files behind both servers. Devices see the images that
-// were published, read-only, and the folders that were granted. No byte that
-// was received completely is ever overwritten or deleted.
+// store is the tree of files behind both servers. Devices see published images,
+// read-only, and the directories granted to them. Files that were received completely are
+// never overwritten or deleted.
 type store struct {
 	files     afero.Fs
 	maxUpload int64
@@ -47,8 +47,8 @@ type store struct {
 	images map[string]imageSource
 	grants map[string]*grant // by user name
 	serial int
-	// uploads are those under way; used has no fewer bytes than a folder's files and
-	// uploads have.
+	// uploads are those in progress. used is at least the number of bytes in a directory,
+	// uploads included.
 	uploads map[*upload]bool
 	used    map[string]int64
 }
@@ -60,8 +60,8 @@ type imageSource struct {
 	open     func() (afero.File, error)
 }
 
-// grant lets one device write into folder, and read there and in offered. The other
-// backups of its device ID are not for it: who has that ID is no more than a claim.
+// grant lets one device write to folder, and read from there and from offered. It does
+// not permit the other backups of the device's ID, which anybody can claim to have.
 type grant struct {
 	user, password  string
 	anonymous       bool // by TFTP, and by nothing else
@@ -76,16 +76,16 @@ func (g *grant) reads(name string) bool {
 	return below(name, g.folder) || below(name, g.offered)
 }
 
-// access is what one session may do: that of one grant, or of all that are for
-// it where the protocol knows no users (TFTP).
+// access is what one session may do: what its grant permits or, with TFTP, which knows no
+// users, what any grant permits.
 type access struct {
 	store *store
 	grant *grant
 }
 
-// cleanName turns a file name from the network into a slash-separated path
-// relative to the store. It refuses what could leave a folder or confuse a
-// log: "..", characters that cannot be seen, backslashes, hidden names, invalid UTF-8.
+// cleanName turns a file name from the network into a slash-separated path relative to
+// the store. It refuses names that could leave a directory or confuse a log: "..",
+// invisible characters, backslashes, hidden names, invalid UTF-8.
 func cleanName(name string) (string, error) {
 	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == '\\' }
 	if len(name) > 512 || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) {
@@ -99,12 +99,12 @@ func cleanName(name string) (string, error) {
 	return strings.TrimPrefix(path.Clean("/"+name), "/"), nil
 }
 
-// below reports whether name lies in folder or is it.
+// below reports whether name is in folder or is folder itself.
 func below(name, folder string) bool {
 	return folder != "" && (name == folder || strings.HasPrefix(name, folder+"/"))
 }
 
-// granted reports whether a grant of the session allows something.
+// granted reports whether a grant of the session permits something.
 func (a access) granted(allows func(*grant) bool) bool {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
@@ -156,7 +156,7 @@ func (a access) open(name string) (afero.File, int64, error) {
 	return f, info.Size(), err
 }
 
-// stat describes a file or a folder that readDir shows.
+// stat describes a file or a directory that readDir lists.
 func (a access) stat(name string) (fs.FileInfo, error) {
 	clean, err := cleanName(name)
 	if err != nil {
@@ -178,7 +178,8 @@ func (a access) stat(name string) (fs.FileInfo, error) {
 	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 }
 
-// readDir lists what the session may read in a folder, and the folders that lead there.
+// readDir lists what the session may read in a directory, and the directories that lead
+// there.
 func (a access) readDir(name string) ([]os.FileInfo, error) {
 	clean, err := cleanName(name)
 	if err != nil {
@@ -223,7 +224,7 @@ func digestFile(files afero.Fs, name string) (int64, []byte, error) {
 	return n, h.Sum(nil), nil
 }
 
-// plainError leaves out paths of this machine: the text goes to the device.
+// plainError omits paths of this machine, because the device gets the text.
 func plainError(err error) error {
 	switch {
 	case err == nil:

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// virtual returns what a folder of the session shows that need not lie there in the
-// store, by name: published images, and the folders above them and above the session's
-// own files.
+// virtual returns what a directory shows although it need not be in the store, by name:
+// published images, and the directories above them and above the session's own files.
 func (a access) virtual(folder string) map[string]os.FileInfo {
 	if folder != "" {
 		folder += "/"
@@ -60,7 +59,7 @@ func (i virtualInfo) Size() int64  { return i.size }
 func (i virtualInfo) IsDir() bool  { return i.dir }
 func (i virtualInfo) Sys() any     { return nil }
 
-// ModTime is 1970 where there is none: not every client reads the year 1.
+// ModTime is 1970 if there is none: some clients cannot read the year 1.
 func (i virtualInfo) ModTime() time.Time {
 	if i.modified.IsZero() {
 		return time.Unix(0, 0)

@@ -8,17 +8,18 @@ import (
 	"github.com/spf13/afero"
 )
 
-// A folder takes so many bytes for each file that it is for, in files of the greatest
-// size: those of a device that changed its data while it sent them are kept twice.
+// versionsPerFile is how many files of the maximum size a directory may have for each
+// file that it is for: a device that changed its data while it sent them stores them
+// twice.
 const versionsPerFile = 2
 
-// quota is how many bytes a folder for files with these names takes in all: what was
-// stored, set aside or broke off, and what is on its way.
+// quota is how many bytes a directory for files with these names may have in total: what
+// was stored, set aside or interrupted, and uploads in progress.
 func (s *store) quota(final map[string]bool) int64 {
 	return versionsPerFile * s.maxUpload * int64(max(1, len(final)))
 }
 
-// startUpload counts an upload from now on, and refuses it if its folder is full.
+// startUpload starts to count an upload, or returns an error if its directory is full.
 func (s *store) startUpload(u *upload) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,7 +36,7 @@ func (s *store) startUpload(u *upload) error {
 	return nil
 }
 
-// endUpload makes what came of an upload count as a file, if it stays.
+// endUpload counts what an upload has left as a file, if anything.
 func (s *store) endUpload(u *upload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,9 +49,9 @@ func (s *store) endUpload(u *upload) {
 	delete(s.used, path.Dir(u.name)) // counted again by the next upload
 }
 
-// reserve takes n bytes of the folder's sum before they are written. The bytes used
-// are counted again only when they seem to exceed it: until then no more are there than
-// those remembered.
+// reserve reserves n bytes of a directory's quota before they are written. The bytes used
+// are counted again only if they seem to exceed it: until then no more are used than are
+// recorded.
 func (s *store) reserve(u *upload, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +88,7 @@ func quotaError(most int64) error {
 	return fmt.Errorf("%w, %d bytes", errFull, most) // a device keeps little of a reply
 }
 
-// countLocked is the sum of a folder's files and of the uploads into it.
+// countLocked returns the bytes in a directory, uploads included.
 func (s *store) countLocked(folder string) (sum int64, err error) {
 	list, err := afero.ReadDir(s.files, folder)
 	if err != nil {
@@ -108,10 +109,9 @@ func (s *store) countLocked(folder string) (sum int64, err error) {
 	return sum, nil
 }
 
-// checkFileCount returns an error if a folder may not take one more file; the one named except is not
-// counted. Uploads under way are not either: there are no more of them than connections
-// or transfers, and requests that nobody goes on with must not keep out those that
-// somebody does.
+// checkFileCount returns an error if a directory may not have one more file, not counting
+// except. Uploads in progress do not count: their number is limited by connections and
+// transfers, and abandoned ones must not block others.
 func (s *store) checkFileCount(folder, except string) error {
 	list, err := afero.ReadDir(s.files, folder)
 	if err != nil {

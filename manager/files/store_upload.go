@@ -15,9 +15,10 @@ import (
 	"example.com/iad/internal/durable"
 )
 
-// uploadFolder checks that name is a file directly in the folder of a grant, and tells
-// which names there are final. Who has not logged in may write those only: no program
-// uploads by TFTP under another name first. What was set aside is nobody's to change.
+// uploadFolder checks that name is a file directly in the directory of a grant, and
+// returns which names there are final. Without a log-in only these may be written,
+// because no TFTP client uploads under a temporary name. Files that were set aside cannot
+// be changed.
 func (a access) uploadFolder(name string) (clean string, final map[string]bool, err error) {
 	clean, err = cleanName(name)
 	if err != nil {
@@ -36,8 +37,8 @@ func (a access) uploadFolder(name string) (clean string, final map[string]bool, 
 	return clean, final, nil
 }
 
-// nameBeforeSetAside is the name that a file had before setAside gave it this one; "" if
-// it is not from there.
+// nameBeforeSetAside is the name that a file had before setAside renamed it, "" if it did
+// not.
 func nameBeforeSetAside(base string) string {
 	i := strings.LastIndexByte(base, '~')
 	if i < 0 || strings.Trim(base[i+1:], "0123456789") != "" {
@@ -46,7 +47,7 @@ func nameBeforeSetAside(base string) string {
 	return base[:i]
 }
 
-// create begins an upload. Nothing shows under the name until it is complete.
+// create starts an upload. Nothing is visible under the name until it is complete.
 func (a access) create(ctx context.Context, name string) (*upload, error) {
 	clean, final, err := a.uploadFolder(name)
 	if err != nil {
@@ -73,15 +74,15 @@ func (a access) create(ctx context.Context, name string) (*upload, error) {
 
 const partialSuffix = ".partial"
 
-// partialName is where it is kept what came of an upload that broke off. No name from
-// the network is hidden.
+// partialName is the name for what arrived of an interrupted upload. Names from the
+// network never begin with a dot.
 func partialName(name string) string {
 	return path.Join(path.Dir(name), "."+path.Base(name)+partialSuffix)
 }
 
-// resume begins an upload that goes on, at offset, where an earlier one ended: one
-// that broke off, or one that only seemed complete. A negative offset stands for that
-// end. The earlier bytes are copied, so that the file under the name stays whole.
+// resume continues, at offset, an upload that was interrupted or only seemed complete; a
+// negative offset means its end. The earlier bytes are copied, so that the file under the
+// name stays whole.
 func (a access) resume(ctx context.Context, name string, offset int64) (*upload, error) {
 	clean, final, err := a.uploadFolder(name)
 	if err != nil {
@@ -129,8 +130,8 @@ func (u *upload) copyStart(name string, n int64) error {
 	return err
 }
 
-// remove deletes a file that has no final name, such as a temporary one of a
-// client that renames when it is done.
+// remove deletes a file without a final name, such as the temporary file of a client that
+// renames it at the end.
 func (a access) remove(name string) error {
 	clean, final, err := a.uploadFolder(name)
 	if err != nil {
@@ -173,9 +174,9 @@ func (a access) rename(from, to string) error {
 	return a.giveName(cleanFrom, cleanTo)
 }
 
-// giveName gives the complete file temp its name. A file that has the name
-// already stays if its contents are the same, and else is set aside. Nothing is placed
-// in a folder that was sealed since the upload began.
+// giveName gives the complete file temp its name. A file that already has the name stays
+// if its contents are the same, and otherwise is set aside. Nothing is added to a
+// directory that was sealed since the upload started.
 func (a access) giveName(temp, name string) error {
 	s := a.store
 	s.mu.Lock()
@@ -205,8 +206,8 @@ func (a access) giveName(temp, name string) error {
 	return durable.Rename(s.files, temp, name)
 }
 
-// checkOpen refuses a name in a folder that takes no uploads any more. The store is
-// locked: a folder cannot be sealed between this look and the rename.
+// checkOpen returns an error for a name in a directory that no longer accepts uploads.
+// The store is locked, so a directory cannot be sealed between this check and the rename.
 func (a access) checkOpen(name string) error {
 	open := func(g *grant) bool { return g.folder != "" && g.folder == path.Dir(name) }
 	if a.grantedLocked(open) {
@@ -215,7 +216,7 @@ func (a access) checkOpen(name string) error {
 	return fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+name))
 }
 
-// extend replaces the file that an upload began with.
+// extend replaces the file that an upload started from.
 func (a access) extend(temp, name string) error {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
@@ -235,7 +236,7 @@ func (s *store) setAside(name string) error {
 	return &fs.PathError{Op: "rename", Path: name, Err: fs.ErrExist}
 }
 
-// upload is a file on its way in.
+// upload is an upload in progress.
 type upload struct {
 	access access
 	store  *store
@@ -295,7 +296,7 @@ func (u *upload) commit() error {
 	return nil
 }
 
-// abandon forgets what came so far.
+// abandon deletes what has arrived.
 func (u *upload) abandon(why error) {
 	if u.gone {
 		return
@@ -308,7 +309,7 @@ func (u *upload) abandon(why error) {
 	}
 }
 
-// breakOff keeps what came so far for an upload that goes on from there.
+// breakOff keeps what has arrived for an upload that resumes there.
 func (u *upload) breakOff(why error) {
 	if u.gone || u.size == 0 {
 		u.abandon(why)

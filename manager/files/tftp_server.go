@@ -12,27 +12,26 @@ import (
 	"example.com/iad/transfer/tftp"
 )
 
-// Bounds of the TFTP server, against clients that ask and then say no more.
+// Limits of the TFTP server, against clients that send a request and then nothing.
 const (
 	maxTFTPTransfers = 512
 	maxTFTPPerHost   = 128 // many devices may stand behind one address
-	// tftpUnheard is how long a transfer keeps its place although nothing came from
-	// the client's port but the request: by then the answer was repeated twice. A
-	// device on a busy machine or far away has answered.
+	// tftpUnheard is how long a transfer keeps its slot although the client has sent only
+	// its request. By then the answer was repeated twice, and a device on a busy machine or
+	// far away has answered.
 	tftpUnheard = 3500 * time.Millisecond
-	// maxTFTPFailures of reading in a row mean that the socket is of no use.
+	// maxTFTPFailures of reading in a row mean that the socket is unusable.
 	maxTFTPFailures = 100
-	// tftpPatience is how long a client may be silent; a multiple of its own
-	// time-out if it names a long one.
+	// tftpPatience is how long a client may be silent; it is a multiple of the client's own
+	// time-out if that is long.
 	tftpPatience = 20 * time.Second
-	// tftpFirstPatience is the same before anything has come from the client's
-	// port but a request, whose sender may be forged.
+	// tftpFirstPatience is the same while the client has sent only a request, whose sender
+	// may be forged.
 	tftpFirstPatience = 8 * time.Second
 )
 
-// tftpServer answers requests (RFC 1350, with the options of RFC 2347 to 2349
-// and the windows of RFC 7440). Every transfer has a socket and a goroutine of
-// its own.
+// tftpServer serves requests (RFC 1350, with the options of RFC 2347 to 2349 and the
+// windows of RFC 7440). Every transfer has its own socket and goroutine.
 type tftpServer struct {
 	ctx    context.Context
 	store  *store
@@ -47,7 +46,7 @@ type tftpServer struct {
 	hosts     map[netip.Prefix]int             // see hostOf
 }
 
-// tftpState tells how much a transfer deserves its place.
+// tftpState decides which transfer makes room for another one.
 type tftpState int
 
 const (
@@ -56,7 +55,7 @@ const (
 	tftpDone // staying in case the last acknowledgement was lost
 )
 
-// tftpTransfer is the server's record of one transfer.
+// tftpTransfer is the server's record of a transfer.
 type tftpTransfer struct {
 	client  netip.AddrPort
 	local   netip.Addr // where the request arrived, if known
@@ -73,9 +72,9 @@ func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer
 	}
 }
 
-// serveTFTP answers read and write requests on conn until ctx ends, and ends
-// every transfer then. Any host may read what is published or granted and write
-// into granted folders: TFTP knows no users (RFC 1350).
+// serveTFTP serves read and write requests on conn until ctx ends, and then ends every
+// transfer. Any host may read what is published or granted and write to granted
+// directories: TFTP knows no users (RFC 1350).
 func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
 	server := newTFTPServer(ctx, s, conn)
 	tftp.TellDestination(conn)
@@ -90,7 +89,7 @@ func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
 }
 
 func (t *tftpServer) listen() error {
-	// One byte more than the longest request, so that a longer one shows.
+	// One byte more than the longest request, to detect a longer one.
 	buf, extra := make([]byte, 2048), make([]byte, 128)
 	for failures := 0; ; {
 		n, m, _, from, err := t.conn.ReadMsgUDPAddrPort(buf, extra)
@@ -112,10 +111,10 @@ func (t *tftpServer) listen() error {
 	}
 }
 
-// parseTFTPRequest reads a datagram that came to the server's own port. One that
-// is no request gets no answer. A request with an option whose value cannot be read
-// is served without options, as by a server that knows none; one without a file name
-// or a mode is left with neither.
+// parseTFTPRequest parses a datagram to the server's own port. One that is not a request
+// gets no answer. A request with an option whose value cannot be parsed is served without
+// options, as by a server that supports none; one without a file name or mode has empty
+// ones.
 func parseTFTPRequest(b []byte) (tftp.Packet, bool) {
 	p, err := tftp.Parse(b)
 	switch {
@@ -128,8 +127,8 @@ func parseTFTPRequest(b []byte) (tftp.Packet, bool) {
 	return p, p.Op == tftp.OpReadRequest || p.Op == tftp.OpWriteRequest
 }
 
-// handle begins the transfer that a request asks for, if there is room. A request
-// that finds none is not answered: its sender repeats it.
+// handle starts the transfer of a request if there is room. Otherwise the request is not
+// answered: its sender repeats it.
 func (t *tftpServer) handle(p tftp.Packet, raw string, from netip.AddrPort, local netip.Addr) {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	transfer := &tftpTransfer{client: from, local: local, request: raw, begun: time.Now(), cancel: cancel}
@@ -147,10 +146,10 @@ func (t *tftpServer) handle(p tftp.Packet, raw string, from netip.AddrPort, loca
 	})
 }
 
-// repeatedRequest is why a request is not served that is served already.
+// repeatedRequest is why a request that is already served is not served again.
 const repeatedRequest = "repeated"
 
-// admit gives a transfer its place, or says why not.
+// admit records a transfer, or says why it is not admitted.
 func (t *tftpServer) admit(n *tftpTransfer) (why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -173,10 +172,10 @@ func (t *tftpServer) admit(n *tftpTransfer) (why string) {
 	return ""
 }
 
-// evict ends the transfer that will be missed least: the oldest that is done, or
-// else the oldest that got no answer for so long that the request must have been
-// forged; of one host if that is valid. A transfer that runs keeps its place: the
-// client has data already, and a device does not begin again by itself.
+// evict ends the least important transfer: the oldest that is done, or else the oldest
+// without an answer for so long that the request must have been forged; of one host if
+// host is valid. A running transfer continues: the client already has data, and a device
+// does not start over by itself.
 func (t *tftpServer) evict(host netip.Prefix) bool {
 	var least *tftpTransfer
 	for x := range t.transfers {
@@ -204,7 +203,7 @@ func (t *tftpServer) release(x *tftpTransfer) {
 	t.forget(x)
 }
 
-// forget takes a transfer off the books, once.
+// forget removes a transfer, once.
 func (t *tftpServer) forget(x *tftpTransfer) {
 	if _, ok := t.transfers[x]; !ok {
 		return

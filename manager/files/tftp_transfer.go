@@ -15,18 +15,18 @@ import (
 	"example.com/iad/transfer/tftp"
 )
 
-// What a client gets of the terms it asks for.
+// Limits of what a client can negotiate.
 const (
 	maxTFTPSendWindow = 4096    // blocks; far from where block numbers roll over
 	maxTFTPSendOctets = 4 << 20 // in flight
 	// An upload's window has to fit the receive buffer that a kernel gives.
 	maxTFTPReceiveWindow = 64
 	maxTFTPReceiveOctets = 256 << 10
-	// maxTFTPTimeout is the longest time-out option accepted, in seconds.
+	// maxTFTPTimeout is the maximum time-out option that is accepted, in seconds.
 	maxTFTPTimeout = 30
 )
 
-// Why a transfer ends besides success.
+// Why a transfer ended, besides success.
 var (
 	errTFTPMode     = errors.New("request not served")
 	errTFTPSize     = errors.New("the file's size is not what was announced")
@@ -38,12 +38,12 @@ var (
 	errCrowded      = errors.New("ended to make room for other clients")
 )
 
-// dialTFTP opens a transfer's socket, on the address that the request came to.
+// dialTFTP opens a transfer's socket, on the address where the request arrived.
 func dialTFTP(local netip.Addr, client netip.AddrPort) (net.Conn, error) {
 	return tftp.Dial(local, client, 4*maxTFTPReceiveOctets)
 }
 
-// serve carries out one transfer and tells the client if it fails.
+// serve carries out one transfer and sends the client an error if it fails.
 func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) {
 	conn, err := t.dialer(x.local, x.client)
 	if err != nil {
@@ -76,7 +76,7 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) 
 	switch {
 	case err == nil:
 	case errors.Is(err, errClientEnds):
-		// A device that looked at the head of an image wants no more.
+		// A device that only read the start of an image needs no more.
 		log.Debug("TFTP transfer ended by the client", "bytes", link.Octets, "err", err)
 	default:
 		refuse(link, err)
@@ -110,8 +110,8 @@ func (s *store) sendTFTP(link *tftp.Link, p tftp.Packet, log *slog.Logger) error
 	return nil
 }
 
-// receiveTFTP answers a write request. The last block is acknowledged when the
-// file is stored for good, which done hears of.
+// receiveTFTP serves a write request. The last block is acknowledged when the file is
+// stored durably, which done reports.
 func (s *store) receiveTFTP(ctx context.Context, link *tftp.Link, p tftp.Packet, log *slog.Logger, done func()) error {
 	if p.Options.Size > s.maxUpload {
 		return fmt.Errorf("%w: more than %d bytes", errTooLarge, s.maxUpload)
@@ -136,8 +136,8 @@ func (s *store) receiveTFTP(ctx context.Context, link *tftp.Link, p tftp.Packet,
 	return nil
 }
 
-// optionAck is the answer to a request with options, nil without: then data or a plain
-// acknowledgement come at once.
+// optionAck returns the answer to a request with options. Without options it is nil: then
+// data or a plain acknowledgement follow at once.
 func optionAck(accepted tftp.Options) []byte {
 	if accepted.None() {
 		return nil
@@ -151,7 +151,7 @@ type tftpUpload struct {
 	announced int64 // 0 for unknown
 }
 
-// Room is always there: each block is written when it comes.
+// There is always room: each block is written when it arrives.
 func (tftpUpload) Room(int) (<-chan struct{}, error) { return nil, nil }
 
 func (u tftpUpload) End() error {
@@ -161,7 +161,7 @@ func (u tftpUpload) End() error {
 	return u.commit()
 }
 
-// clientEnd puts what ended a transfer in this server's words.
+// clientEnd describes in this server's words what ended a transfer.
 func clientEnd(err error) error {
 	var told *tftp.ErrorPacket
 	switch {
@@ -177,7 +177,7 @@ func clientEnd(err error) error {
 	return err
 }
 
-// printableTFTP cuts text from the network to what a log can take.
+// printableTFTP makes text from the network safe for a log.
 func printableTFTP(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
@@ -187,8 +187,8 @@ func printableTFTP(s string) string {
 	}, s[:min(len(s), 128)])
 }
 
-// acceptTFTP returns which of the options asked for are accepted, and with what
-// values: those of an option acknowledgement (RFC 2347).
+// acceptTFTP returns which requested options are accepted and with what values, for an
+// option acknowledgement (RFC 2347).
 func acceptTFTP(asked tftp.Options, maxWindow, maxOctets int) tftp.Options {
 	o := tftp.Options{BlockSize: asked.BlockSize, HasSize: asked.HasSize, Size: asked.Size}
 	if asked.Timeout <= maxTFTPTimeout {
@@ -204,9 +204,9 @@ func acceptTFTP(asked tftp.Options, maxWindow, maxOctets int) tftp.Options {
 	return o
 }
 
-// refuse tells the client why there is no more. It is sent once: a client that does
-// not get it runs into its time-out. One that had to make room gets nothing: if it is
-// there after all, it repeats its request, while an error would make it give up.
+// refuse sends the client an error, once: a client that does not receive it runs into its
+// time-out. A client that had to make room gets none: if it is still there, it repeats
+// its request, while an error would make it give up.
 func refuse(link *tftp.Link, err error) {
 	if errors.Is(err, errClientGone) || errors.Is(err, errSuperseded) || errors.Is(err, errCrowded) {
 		return
@@ -214,8 +214,8 @@ func refuse(link *tftp.Link, err error) {
 	link.Abort(tftpError(err))
 }
 
-// tftpError returns the error code and text for the client (RFC 1350, appendix). Paths of this
-// machine are not for it.
+// tftpError returns the error code and text for the client (RFC 1350, appendix), without
+// paths of this machine.
 func tftpError(err error) (tftp.ErrorCode, string) {
 	text := plainError(err).Error()
 	switch {

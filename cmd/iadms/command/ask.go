@@ -13,7 +13,7 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// terminalOperator asks a human.
+// terminalOperator asks a person at the terminal.
 type terminalOperator struct {
 	in    io.Reader
 	out   report.Reporter
@@ -22,7 +22,7 @@ type terminalOperator struct {
 
 var _ manager.Operator = (*terminalOperator)(nil)
 
-// choiceTexts are what can be typed.
+// choiceTexts are the answers and their explanations.
 var choiceTexts = map[manager.Choice]struct{ key, text string }{
 	manager.Retry:        {"r", "try again"},
 	manager.OtherFile:    {"f", "try with another image file"},
@@ -76,7 +76,7 @@ func (o *terminalOperator) askImage(ctx context.Context) (*files.Image, error) {
 	return openImageFile(name)
 }
 
-// read returns a line that was typed; the end of input means to give up.
+// read returns a line that was typed. The end of input means to give up.
 func (o *terminalOperator) read(ctx context.Context) (string, error) {
 	if o.lines == nil {
 		o.lines = make(chan string)

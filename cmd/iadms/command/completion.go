@@ -10,7 +10,7 @@ import (
 	"example.com/iad/internal/cli"
 )
 
-// flagValuesKnown are the values that a shell can complete.
+// flagValuesKnown are values that a shell completes.
 var flagValuesKnown = map[string][]string{
 	"protocol":   {"tftp", "ftp", "ftps"},
 	"on-fail":    {"advice", "ask", "other=", "edit", "restore", "give-up"},
@@ -19,8 +19,8 @@ var flagValuesKnown = map[string][]string{
 	"log-format": {"text", "json"},
 }
 
-// addCompletion has shells complete the devices of the configuration where a command
-// wants a TARGET, and the values of flags.
+// addCompletion has shells complete configured devices where a command takes a TARGET,
+// and the values of flags.
 func addCompletion(g *globals, root *cobra.Command) {
 	devices := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if cli.FromEnvironment(cmd.Flags(), variable) != nil {

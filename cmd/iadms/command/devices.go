@@ -54,7 +54,7 @@ type deviceReport struct {
 	State   string `json:"state"`
 }
 
-// look asks one device; what goes wrong is its state.
+// look queries one device. An error becomes its state.
 func (g *globals) look(cmd *cobra.Command, s *settings, name string) deviceReport {
 	r := deviceReport{Name: name, Address: s.Devices[name].Address}
 	t, err := g.target(s, name)

@@ -12,7 +12,7 @@ import (
 	"example.com/iad/manager/device"
 )
 
-// Exit statuses; docs/iadms.md tells scripts about them.
+// Exit statuses; docs/iadms.md documents them.
 const (
 	exitOK          = 0
 	exitError       = cli.ExitFailed // any other error
@@ -85,8 +85,8 @@ func exitStatus(ctx context.Context, err error) int {
 	return exitError
 }
 
-// commonStatus is the exit status of all failures if they have the same, else
-// that of a failed operation.
+// commonStatus is the exit status that all failures have in common, else that of a failed
+// operation.
 func commonStatus(ctx context.Context, failed []error) int {
 	status := 0
 	for _, err := range failed {

@@ -24,7 +24,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// fileServerOptions choose the file server.
+// fileServerOptions are the flags for the file server.
 type fileServerOptions struct {
 	server    string
 	serverPin string
@@ -48,7 +48,7 @@ func (o *fileServerOptions) register(f *pflag.FlagSet) {
 	cli.Group(f, "File server", "server", "server-pin", "server-ca", "listen", "advertise", "protocol", "passive-ports", "rate-limit")
 }
 
-// chosen is the protocol; with --server it is that of the URL.
+// chosen returns the protocol; with --server it is that of the URL.
 func (o *fileServerOptions) chosen() device.Protocol {
 	name := o.protocol
 	if scheme, _, ok := strings.Cut(o.server, "://"); ok {
@@ -61,7 +61,7 @@ func (o *fileServerOptions) chosen() device.Protocol {
 	return p
 }
 
-// open starts or describes the file server; stop ends it.
+// open starts or describes the file server; stop stops it.
 func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileServer, stop func(), err error) {
 	if o.server != "" {
 		external, err := externalServer(o.server)
@@ -106,7 +106,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 		return nil, nil, err
 	}
 	cfg := files.ServersConfig{
-		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: told(o.advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
+		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: advertisedHost(o.advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
 	}
 	if p == device.TFTP {
 		cfg.TFTP = address
@@ -124,7 +124,8 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 	}, nil
 }
 
-// serverTLS is how the server is known; nil: by the certificates of the system.
+// serverTLS returns how the server is verified; nil: by the system's certificate
+// authorities.
 func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
 	var pin, ca []byte
 	var err error
@@ -152,9 +153,9 @@ func (o *fileServerOptions) serverTLS(p device.Protocol) (*tls.Config, error) {
 	return config, nil
 }
 
-// told is the host that devices are told to use: the one to advertise, or else the one
-// address that is listened on; empty: whichever leads to the device.
-func told(advertise string, listen net.IP) string {
+// advertisedHost is the host that devices connect to: that of --advertise, or else the
+// only address that is listened on; empty: the one on the route to the device.
+func advertisedHost(advertise string, listen net.IP) string {
 	if advertise != "" || listen == nil || listen.IsUnspecified() {
 		return advertise
 	}
@@ -186,7 +187,7 @@ func externalServer(text string) (*files.ExternalServer, error) {
 	}, nil
 }
 
-// parseRate reads bytes a second, with k for 1000 or M for 1000000.
+// parseRate parses a number of bytes per second, with k for 1000 or M for 1000000.
 func parseRate(text string) (int, error) {
 	if text == "" {
 		return 0, nil
@@ -205,7 +206,7 @@ func parseRate(text string) (int, error) {
 	return n * factor, nil
 }
 
-// parsePorts reads a range of ports; empty: any.
+// parsePorts parses a range of ports; empty: any.
 func parsePorts(text string) (ports [2]int, err error) {
 	if text == "" {
 		return ports, nil

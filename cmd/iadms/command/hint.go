@@ -9,8 +9,8 @@ import (
 	"example.com/iad/cmd/iadms/report"
 )
 
-// hint is the line of a command to paste into a shell. It works on the same store with
-// the same access as this call, wherever these were given.
+// hint returns a command line to paste into a shell. It uses the same store and
+// credentials as this call, wherever they came from.
 func (g *globals) hint(words ...string) string {
 	line := append([]string{"iadms"}, words...)
 	for _, f := range []struct{ name, value, preset string }{
@@ -26,7 +26,7 @@ func (g *globals) hint(words ...string) string {
 	return strings.Join(line, " ")
 }
 
-// shellQuote quotes a word for a POSIX shell if it needs that.
+// shellQuote quotes a word for a POSIX shell if necessary.
 func shellQuote(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,=@%+", r)
@@ -37,12 +37,12 @@ func shellQuote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// notRepeated are flags that a retry does not take over: hint adds the others.
+// notRepeated are flags that retryLine does not repeat; hint adds the others.
 var notRepeated = []string{"resume", "check", "targets", "config", "credentials", "store", "root-oid"}
 
-// retryLine is the command that resumes targets with the flags of this call. Passwords
-// are not among these. Of more targets than a line of the summary names, the file with
-// all of them is named: the others are done.
+// retryLine returns the command that resumes targets with the flags of this call, which
+// never contain passwords. If there are more targets than a line of the summary names, it
+// names the file with all of them: the others are done.
 func (r *upgradeRun) retryLine(targets []string) string {
 	words := []string{"upgrade", "--resume"}
 	if len(targets) > report.MaxNamed && r.targets != "" && r.targets != "-" {

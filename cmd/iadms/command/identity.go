@@ -12,7 +12,7 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// claims are the device IDs that the targets of one call have: each belongs to one.
+// claims records the device ID of each target of a call: no two may have the same.
 type claims struct {
 	mu      sync.Mutex
 	holders map[string]holder
@@ -23,7 +23,7 @@ type holder struct {
 	id     device.Identity
 }
 
-// claim refuses a device ID that another target has already.
+// claim returns an error for a device ID that another target already has.
 func (c *claims) claim(target string, id device.Identity) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,7 +43,8 @@ func (c *claims) claim(target string, id device.Identity) error {
 		other.target, other.id, target, id, device.ErrIdentity)
 }
 
-// accept asks at the terminal about a device that is not the one expected.
+// accept asks at the terminal whether to continue with a device that is not the expected
+// one.
 func (o *terminalOperator) accept(ctx context.Context, question string) bool {
 	o.out.Line("      " + question)
 	o.out.Line("      continue with this device? (yes or no)")
@@ -59,8 +60,8 @@ func (o *terminalOperator) accept(ctx context.Context, question string) bool {
 	}
 }
 
-// warnOfIdentity logs a warning if a device is not the one that the store knows by its
-// device ID, or by its name in the configuration.
+// warnOfIdentity logs a warning if a device is not the one that the store records for its
+// device ID or its configured name.
 func (g *globals) warnOfIdentity(client *device.Client, s *settings, target string) {
 	id := client.Identity()
 	id.Target = s.configured(target).Name
@@ -70,8 +71,8 @@ func (g *globals) warnOfIdentity(client *device.Client, s *settings, target stri
 	}
 }
 
-// configured is what the configuration says about a TARGET. Names with the same address
-// are of the same device.
+// configured is a TARGET in the configuration. Names with the same address are the same
+// device.
 func (s *settings) configured(target string) files.ConfiguredTarget {
 	dev, known := s.Devices[target]
 	if !known {

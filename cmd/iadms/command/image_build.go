@@ -25,7 +25,7 @@ type buildOptions struct {
 	split      string
 	key        string
 	output     string
-	// interpreters are there on the devices, though not here.
+	// interpreters exist on the devices, but not on this machine.
 	interpreters []string
 }
 
@@ -87,7 +87,7 @@ func (o *buildOptions) build(names []string) error {
 	return writeFile(o.output, func(w io.Writer) error { return bank.Build(w, o.manifest, files, key) })
 }
 
-// checkOutput keeps the image from taking the place of what it is made from.
+// checkOutput refuses to overwrite an input file with the image.
 func (o *buildOptions) checkOutput(names []string) error {
 	target, err := os.Stat(o.output)
 	if o.output == "" || err != nil {
@@ -105,7 +105,7 @@ func (o *buildOptions) checkOutput(names []string) error {
 	return nil
 }
 
-// payloads lists the files of the image: those named, then self-test and
+// payloads returns the files of the image: those named, then the self-test and the
 // converters, which are made executable.
 func (o *buildOptions) payloads(names []string) ([]bank.PayloadFile, error) {
 	var files []bank.PayloadFile
@@ -150,8 +150,8 @@ func (o *buildOptions) payloads(names []string) ([]bank.PayloadFile, error) {
 	return files, nil
 }
 
-// checkProgram refuses a program that cannot run, which a device would find out only
-// once its new software is on trial.
+// checkProgram returns an error for a program that cannot run, which a device would only
+// find out while its new software is on trial.
 func (o *buildOptions) checkProgram(name string) error {
 	f, err := os.Open(name)
 	if err != nil {
@@ -185,7 +185,7 @@ func parseConverter(text string) (bank.Converter, string, error) {
 	return bank.Converter{From: uint32(from), To: uint32(to), Payload: filepath.Base(parts[2])}, parts[2], nil
 }
 
-// writeFile writes a file that appears under its name only when it is whole.
+// writeFile writes a file that appears under its name only when it is complete.
 func writeFile(name string, write func(io.Writer) error) (err error) {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%s exists and is not a regular file; name another one", name)
@@ -215,8 +215,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 	return os.Rename(f.Name(), name)
 }
 
-// readKey reads a private key; its password comes from the environment or a
-// prompt.
+// readKey reads a private key. Its password comes from the environment or a prompt.
 func readKey(name string) (minisign.PrivateKey, error) {
 	data, err := textfile.Read(name)
 	if err != nil {

@@ -49,8 +49,8 @@ func reportOf(img *bank.Image) imageReport {
 	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), visible(img.TrustedComment), img.Size}
 }
 
-// visible makes a text of an image fit for a terminal: it may come from anybody, as long as
-// no signature was verified.
+// visible makes a text of an image safe for a terminal: until a signature is verified it
+// may come from anybody.
 func visible(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -100,7 +100,7 @@ func keyPassword(prompt string) (string, error) {
 	return readPassword(prompt)
 }
 
-// newKeyPassword asks twice, as nobody sees what is typed.
+// newKeyPassword asks twice, because nobody sees what is typed.
 func newKeyPassword(name string) (string, error) {
 	if password, ok := os.LookupEnv(keyPasswordVariable); ok {
 		return password, nil

@@ -68,7 +68,7 @@ func signImage(name, keyFile, output string) error {
 	})
 }
 
-// startsManifest tells the split form, whose main file is a manifest.
+// startsManifest reports whether a file is a manifest, the main file of the split form.
 func startsManifest(f io.ReadSeeker) (bool, error) {
 	var first [1]byte
 	switch _, err := io.ReadFull(f, first[:]); {

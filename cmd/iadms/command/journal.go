@@ -10,8 +10,8 @@ import (
 	"example.com/iad/manager"
 )
 
-// openJournal opens the journal of a device and locks it: two upgrades of one
-// device from one store would spoil each other's.
+// openJournal opens the journal of a device and locks it: two upgrades of one device from
+// one store must not run at the same time.
 func openJournal(store, device string) (journal *manager.Journal, unlock func(), err error) {
 	dir := filepath.Join(store, "journal")
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -15,9 +15,9 @@ import (
 	"example.com/iad/mib"
 )
 
-// listenerConfig lets all users of the configuration vouch for notifications, those
-// too that have the same name: "iad init" names each device's alike. SNMPv2c is accepted
-// if a community is configured, or nothing is.
+// listenerConfig accepts notifications of all users in the configuration, including those
+// with the same name, because "iad init" gives every device's user the same one. It
+// accepts SNMPv2c if a community is configured, or nothing is.
 func listenerConfig(address string, s *settings, root mib.OID, store string, log *slog.Logger) trap.ListenerConfig {
 	cfg := trap.ListenerConfig{Listen: address, Root: root, Files: afero.NewBasePathFs(afero.NewOsFs(), store), Log: log}
 	add := func(a credentials.Access) {
@@ -42,8 +42,8 @@ func listenerConfig(address string, s *settings, root mib.OID, store string, log
 	return cfg
 }
 
-// listen opens the notification listener. Without an explicit address a port
-// that is not permitted or in use means polling alone.
+// listen opens the notification listener. Without an explicit address, devices are only
+// polled if the port is not permitted or in use.
 func listen(address string, s *settings, root mib.OID, store string, log *slog.Logger) (*trap.Listener, error) {
 	if address == "none" {
 		return nil, nil

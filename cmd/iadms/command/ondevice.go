@@ -13,7 +13,7 @@ import (
 	"example.com/iad/manager/device"
 )
 
-// commandReport is what abort and confirm did, as JSON.
+// commandReport is the JSON of abort and confirm.
 type commandReport struct {
 	Device    string            `json:"device"`
 	Unchanged bool              `json:"unchanged"` // there was nothing to be done
@@ -46,7 +46,7 @@ func (g *globals) onDevice(use, short string, do func(cmd *cobra.Command, c *dev
 	}
 }
 
-// acting makes a command that acts at once on what a device does.
+// acting makes a command that has an immediate effect on a device, such as abort.
 func (g *globals) acting(use, short string, do func(cmd *cobra.Command, c *device.Client, r *commandReport) error) *cobra.Command {
 	return g.onDevice(use, short, func(cmd *cobra.Command, c *device.Client, s *settings, target string) error {
 		dev, err := c.Device(cmd.Context())

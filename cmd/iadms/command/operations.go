@@ -13,7 +13,7 @@ import (
 	"example.com/iad/manager"
 )
 
-// operationOptions are the flags of commands for one operation.
+// operationOptions are the flags of commands that run one operation.
 type operationOptions struct {
 	*globals
 	files         fileServerOptions
@@ -25,7 +25,7 @@ type operationOptions struct {
 	otherDevice   bool
 }
 
-// partFunc carries out one part of the procedure.
+// partFunc runs one part of the procedure.
 type partFunc func(context.Context, manager.Plan, manager.Operator, manager.Observer) (manager.Result, error)
 
 // operation makes a command for one part of the procedure.

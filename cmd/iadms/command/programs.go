@@ -22,7 +22,7 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// verify is the operator's own check of new software, nil for none.
+// verify returns the operator's own check of new software, nil if there is none.
 func (r *upgradeRun) verify(target string) func(context.Context, *device.Device) error {
 	if r.verifyWith == "" {
 		return nil
@@ -33,7 +33,7 @@ func (r *upgradeRun) verify(target string) func(context.Context, *device.Device)
 	}
 }
 
-// modifier is what modifies configuration data here, nil for nothing.
+// modifier returns what modifies configuration data on this machine, nil if nothing does.
 func (r *upgradeRun) modifier(reporter report.Reporter) manager.Modifier {
 	editor := cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"))
 	switch {
@@ -45,7 +45,7 @@ func (r *upgradeRun) modifier(reporter report.Reporter) manager.Modifier {
 	return nil
 }
 
-// converter modifies configuration data with a program.
+// converter converts configuration data with a program.
 type converter struct{ command, dir, store string }
 
 var _ manager.Modifier = converter{}
@@ -63,7 +63,7 @@ func (c converter) Modify(ctx context.Context, m manager.Modification) error {
 	return runProgram(ctx, c.dir, c.command, args, "IADMS_DEVICE="+m.Device)
 }
 
-// editing has a human edit configuration data.
+// editing has a person edit configuration data.
 type editing struct {
 	command, store string
 	report         report.Reporter
@@ -99,13 +99,11 @@ func (e editing) Modify(ctx context.Context, m manager.Modification) error {
 	return nil
 }
 
-// programLimit is how long a program of the operator's may take.
+// programLimit is the time limit of an operator's program.
 const programLimit = 10 * time.Minute
 
-// runProgram runs a command of the operator's with arguments added to it. The
-// error tells the last line of what it printed.
-//
-// dir is where it runs; empty: here.
+// runProgram runs an operator's command with arguments added. The error contains the last
+// line of its output.
 func runProgram(ctx context.Context, dir, command string, args []string, env ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, programLimit)
 	defer cancel()
@@ -121,7 +119,7 @@ func runProgram(ctx context.Context, dir, command string, args []string, env ...
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("still running after %s", programLimit)
 	}
-	// What sh says where the command does not exist or cannot be run.
+	// The status of sh if the command does not exist or cannot be run.
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && (exit.ExitCode() == 126 || exit.ExitCode() == 127) {
 		err = fmt.Errorf("%w: %w", manager.ErrNotRun, err)

@@ -64,7 +64,8 @@ func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, opera
 	return manager.Recover(ctx, plan, folder, list, operator, observe)
 }
 
-// chooseBackup is the folder that --from names, or the newest complete one with data.
+// chooseBackup returns the directory that --from names, or the newest complete one with
+// data.
 func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, error) {
 	if strings.ContainsRune(strings.TrimRight(filepath.ToSlash(o.from), "/"), '/') {
 		return o.backupAt(store)
@@ -91,7 +92,7 @@ func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, 
 	return "", cli.Usage(fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  ")))
 }
 
-// backupAt is the folder in the store that --from gives the path of: a path of this
+// backupAt returns the directory in the store for the path in --from: a path on this
 // machine, or one within the store as iadms prints it.
 func (o *operationOptions) backupAt(store afero.Fs) (string, error) {
 	folder := strings.TrimPrefix(path.Clean("/"+filepath.ToSlash(o.from)), "/")
@@ -113,7 +114,7 @@ func (o *operationOptions) backupAt(store afero.Fs) (string, error) {
 	return folder, nil
 }
 
-// withinStore is the path of --from, relative to the store.
+// withinStore returns the path of --from relative to the store.
 func (o *operationOptions) withinStore() (string, bool) {
 	from, err := filepath.Abs(o.from)
 	if err == nil {

@@ -17,14 +17,14 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// keptFlags are what an upgrade that is resumed needs to be as safe as it was
-// begun: they are kept in the journal. None has a secret.
+// keptFlags are flags that the journal keeps, so that a resumed upgrade is as safe as the
+// original one. None contains a secret.
 var keptFlags = []string{
 	"allow-downgrade", "convert-with", "device-retries", "edit", "force", "on-fail", "protocol", "retries", "server", "server-ca", "server-pin", "skip-backup",
 	"time-limit", "verify-with",
 }
 
-// kept are the options of this call that the journal keeps.
+// kept returns the options of this call for the journal.
 func (r *upgradeRun) kept() map[string][]string {
 	kept := make(map[string][]string)
 	for _, name := range keptFlags {
@@ -54,8 +54,9 @@ func (r *upgradeRun) kept() map[string][]string {
 	return kept
 }
 
-// keptDirectory is where the options of a journal were given: commands run there. The
-// name of a command follows if that was given elsewhere, to a call before.
+// keptDirectory is the directory in which the options of a journal were given, and their
+// commands run. The name of a command follows if it was given elsewhere, to an earlier
+// call.
 const keptDirectory = "working-directory"
 
 func absolute(dir, file string) string {
@@ -82,8 +83,8 @@ func flagValues(f *pflag.Flag) []string {
 	return []string{f.Value.String()}
 }
 
-// asBefore is the run for a device that is resumed: with the options of the
-// call that began, unless they are given again.
+// asBefore returns the run for a resumed device: with the options of the original call,
+// unless they are given again.
 func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter) (*upgradeRun, error) {
 	record, err := journal.Load()
 	if err != nil {
@@ -94,7 +95,7 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter
 	again.inherited = make(map[string]string)
 	again.upgradeOptions, again.flags, again.policies = o, pflag.NewFlagSet("upgrade", pflag.ContinueOnError), nil
 	o.register(again.flags)
-	// Visit orders the flags it is called on, and devices are resumed side by side.
+	// Visit sorts the flags that it is called on, and devices are resumed concurrently.
 	r.flagsMu.Lock()
 	r.flags.Visit(func(f *pflag.Flag) {
 		if again.flags.Lookup(f.Name) != nil && err == nil {
@@ -139,8 +140,8 @@ func setFlag(flags *pflag.FlagSet, name string, values []string) error {
 	return f.Value.Set(strings.Join(values, ","))
 }
 
-// fileServers are the file servers of one call, one for each way to reach
-// them: devices that are resumed may use another one than the others.
+// fileServers are the file servers of one call, one for each set of options: resumed
+// devices may use another one than the rest.
 type fileServers struct {
 	store string
 	log   *slog.Logger
@@ -150,7 +151,7 @@ type fileServers struct {
 	stops   []func()
 }
 
-// open returns the file server that the options choose.
+// open returns the file server for the options.
 func (s *fileServers) open(o *fileServerOptions) (files.FileServer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,7 +31,7 @@ type globals struct {
 	json        bool
 }
 
-// Main carries out the command line of this process and returns the exit status.
+// Main runs the command line of this process and returns the exit status.
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -120,8 +120,8 @@ public and private.`,
 	}
 }
 
-// variable is the environment variable of a flag. IADMS_DEVICE is what a program of the
-// operator's is given, which may call iadms.
+// variable returns the environment variable of a flag. IADMS_DEVICE is not one: an
+// operator's program gets it, and may call iadms.
 func variable(flag string) string {
 	switch flag {
 	case "device":
@@ -157,7 +157,7 @@ func defaultStore() string {
 // logger writes to standard error, as the flags say.
 func (g *globals) logger() (*slog.Logger, error) { return g.logFlags.Logger(&g.logs) }
 
-// exactly is cobra.ExactArgs with an error that counts as wrong usage.
+// exactly is cobra.ExactArgs with an error marked as wrong usage.
 func exactly(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := cobra.ExactArgs(n)(cmd, args); err != nil {

@@ -56,7 +56,7 @@ password, which are printed. Every device may read the images.`,
 			}
 			servers, err := files.StartServers(files.ServersConfig{
 				Files: afero.NewBasePathFs(afero.NewOsFs(), g.store), TFTP: onHost(host, tftp), FTP: onHost(host, ftp),
-				Advertise: told(advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
+				Advertise: advertisedHost(advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
 			})
 			if err != nil {
 				return err
@@ -95,7 +95,7 @@ password, which are printed. Every device may read the images.`,
 	return cmd
 }
 
-// onHost puts the host before an address that has none.
+// onHost adds the host to an address that has none.
 func onHost(host, address string) string {
 	if address == "" {
 		return ""
@@ -109,7 +109,7 @@ func onHost(host, address string) string {
 	return address
 }
 
-// servedReport is what serve offers, one a line before the notifications.
+// servedReport is what serve offers, printed before the notifications.
 type servedReport struct {
 	Kind        string `json:"kind"` // server, backup, image or listener
 	Protocol    string `json:"protocol,omitempty"`
@@ -150,7 +150,7 @@ func tellServed(w io.Writer, asJSON bool, r servedReport) error {
 	return err
 }
 
-// offer opens folders and publishes images, and tells where they are.
+// offer opens directories and publishes images, and prints where they are.
 func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON bool) error {
 	for _, p := range []device.Protocol{device.TFTP, device.FTP, device.FTPS} {
 		addr := servers.Addr(p)

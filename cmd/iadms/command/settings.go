@@ -15,10 +15,10 @@ import (
 	"example.com/iad/mib"
 )
 
-// settings is what the configuration file and the credentials file say together.
+// settings is the configuration file and the credentials file together.
 type settings struct{ credentials.File }
 
-// access is what package device needs of a.
+// access converts credentials for package device.
 func access(a credentials.Access) device.Credentials {
 	c := device.Credentials{Read: a.ReadCommunity, Write: cmp.Or(a.WriteCommunity, a.ReadCommunity)}
 	if u := a.User; u != nil {
@@ -30,9 +30,8 @@ func access(a credentials.Access) device.Credentials {
 	return c
 }
 
-// loadSettings reads the configuration file and then the credentials file,
-// whose entries count more. A missing configuration file is an empty one
-// unless it was named.
+// loadSettings reads the configuration file and then the credentials file, which takes
+// precedence. A missing configuration file counts as empty unless it was named.
 func (g *globals) loadSettings() (*settings, error) {
 	s := new(settings)
 	if g.config != "" {
@@ -52,7 +51,7 @@ func (g *globals) loadSettings() (*settings, error) {
 	return s, nil
 }
 
-// add adds what a file says.
+// add adds the settings in a file.
 func (s *settings) add(name string) error {
 	file, err := credentials.Read(name)
 	if err == nil {
@@ -81,7 +80,7 @@ func accessFromEnvironment() credentials.Access {
 	return a
 }
 
-// target finds address and credentials of a TARGET.
+// target returns the address and credentials of a TARGET.
 func (g *globals) target(s *settings, name string) (device.Target, error) {
 	dev, known := s.Devices[name]
 	if !known {

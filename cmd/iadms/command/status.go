@@ -39,7 +39,8 @@ func newStatus(g *globals) *cobra.Command {
 	return status
 }
 
-// printStatus shows a device. install is the command that gives it software.
+// printStatus prints the state of a device. install is the command that installs software
+// on it.
 func printStatus(w io.Writer, d *device.Device, banks [2]device.Bank, op *device.Operation, install string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "device\t%s, %s, hardware %s\n", d.ID, d.Model, d.Hardware)

@@ -150,7 +150,7 @@ func defaultOwner() string {
 	return cmp.Or(name, "iadms")
 }
 
-// upgradeRun is what all devices of one call share.
+// upgradeRun is what all devices of a call share.
 type upgradeRun struct {
 	*upgradeOptions
 	log      *slog.Logger
@@ -164,8 +164,7 @@ type upgradeRun struct {
 	servers  *fileServers
 	listener *trap.Listener
 	asks     bool // a human can be asked
-	// inherited has, of each option that came from the journal, the directory in which
-	// it was given.
+	// inherited has, for each option from the journal, the directory in which it was given.
 	inherited map[string]string
 	claims    *claims
 	arguments []string // targets on the command line
@@ -218,7 +217,7 @@ func (o *upgradeOptions) run(cmd *cobra.Command, args []string) error {
 	return reporter.Finish(targets, outcomes)
 }
 
-// parse turns flags into what they stand for.
+// parse validates the flags and converts them.
 func (r *upgradeRun) parse() (err error) {
 	o := r.upgradeOptions
 	if r.limits, err = parseLimits(o.limits); err != nil {
@@ -337,12 +336,11 @@ func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Rep
 	return err
 }
 
-// patience is how long a resumed upgrade waits for a device that may be
-// restarting.
+// patience is how long a resumed upgrade waits for a device that may be restarting.
 const patience = 2 * time.Minute
 
-// find asks the device who it is. When an upgrade is resumed it may be in the
-// middle of a restart.
+// find reads the device's identity. When an upgrade is resumed, the device may be
+// restarting.
 func (r *upgradeRun) find(ctx context.Context, client *device.Client, reporter report.Reporter) (*device.Device, error) {
 	dev, err := client.Device(ctx)
 	if !r.resume {
@@ -363,10 +361,10 @@ func (r *upgradeRun) find(ctx context.Context, client *device.Client, reporter r
 	return dev, err
 }
 
-// choose returns the image to install, that of the command line or that of the journal,
-// and whether to resume. With --resume and an image, a device without an upgrade to resume
-// starts one. Without --resume, an upgrade is resumed if it cannot start again because its
-// software already runs.
+// choose returns the image, from the command line or the journal, and whether to resume.
+// With --resume and an image, a device without an upgrade to resume starts one. Without
+// --resume, an upgrade is resumed if it cannot start again because its software is
+// already running.
 func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal *manager.Journal, reporter report.Reporter) (image *files.Image, resume bool, err error) {
 	record, err := journal.Load()
 	none := errors.Is(err, manager.ErrNoRecord)
@@ -397,7 +395,7 @@ func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal 
 	return r.image, r.resume && !none && !other, nil
 }
 
-// allTargets are those of the command line and of --targets.
+// allTargets returns the targets on the command line and in --targets.
 func (o *upgradeOptions) allTargets(args []string) ([]string, error) {
 	targets := args
 	if o.targets != "" {
@@ -420,8 +418,7 @@ func (o *upgradeOptions) allTargets(args []string) ([]string, error) {
 	return targets, nil
 }
 
-// readTargets reads a file with a target on each line; what follows a # is a
-// comment.
+// readTargets reads a file with a target on each line and comments after #.
 func readTargets(name string) ([]string, error) {
 	data, err := []byte(nil), error(nil)
 	if name == "-" {

@@ -53,7 +53,7 @@ configured to send them to this machine.`,
 	return cmd
 }
 
-// printNotifications prints until ctx ends, which is how it is meant to end.
+// printNotifications prints notifications until ctx ends, which is not an error.
 func printNotifications(ctx context.Context, w io.Writer, s *trap.Subscription, asJSON bool) error {
 	for {
 		n, err := s.Next(ctx)

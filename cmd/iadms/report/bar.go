@@ -14,8 +14,7 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// Bars shows lines as plain does, and one bar below them for
-// the operation that is going on.
+// Bars prints lines as plain does, and below them one bar for the operation in progress.
 type Bars struct {
 	progress *mpb.Progress
 	bar      *mpb.Bar
@@ -61,14 +60,14 @@ func (b *Bars) Update(u manager.Update) {
 	}
 }
 
-// left is what stands before the bar: step and phase.
+// left is the text before the bar: step and phase.
 func (b *Bars) left() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return fmt.Sprintf("%d   %-12s ", b.step, b.op.Phase)
 }
 
-// right is what stands after it: percent, bytes, rate and time left.
+// right is the text after it: percent, bytes, rate and time left.
 func (b *Bars) right() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,7 +90,7 @@ func (b *Bars) right() string {
 	return text
 }
 
-// drop takes the bar away.
+// drop removes the bar.
 func (b *Bars) drop() {
 	if b.bar != nil {
 		b.bar.Abort(true)
@@ -108,7 +107,7 @@ func (b *Bars) Finish(v Verdict) {
 	b.progress.Wait()
 }
 
-// rateMeter tells bytes a second over the attempt that is going on.
+// rateMeter measures bytes per second over the current attempt.
 type rateMeter struct {
 	from        time.Time
 	done        uint32

@@ -25,10 +25,9 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// Fleet shows how the upgrades of several devices go on: a line for
-// each device when it has ended, and on a terminal a bar for each that is
-// being worked on, as far as the terminal has lines for them, and one line for the
-// others.
+// Fleet shows the upgrades of several devices: a line for each device when it has ended,
+// and on a terminal a bar for each device in progress, as far as the terminal has lines
+// for them, and one line for the others.
 type Fleet struct {
 	began time.Time
 	check bool // devices are only asked whether they would accept the image
@@ -50,7 +49,7 @@ type Fleet struct {
 	unchanged int
 }
 
-// NewFleet is for several devices; see New.
+// NewFleet returns the reporter for several devices; see New.
 func NewFleet(w io.Writer, asJSON bool, log *Log, check bool, retry func(targets []string) string) *Fleet {
 	r := &Fleet{began: time.Now(), check: check, retry: retry}
 	r.w = &lockedWriter{mu: &r.mu, w: Lasting(w)}
@@ -84,7 +83,7 @@ func (r *Fleet) restText() string {
 	return text
 }
 
-// lockedWriter lets several devices' lines not mix.
+// lockedWriter keeps the lines of several devices apart.
 type lockedWriter struct {
 	mu *sync.Mutex
 	w  io.Writer
@@ -96,7 +95,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// Device makes the reporter of one device.
+// Device returns the reporter for one device.
 func (r *Fleet) Device(target string) Reporter {
 	if r.json != nil {
 		return &jsonLines{out: r.json, target: target}
@@ -111,7 +110,7 @@ func (r *Fleet) Device(target string) Reporter {
 	return d
 }
 
-// give gives a device a bar if the terminal has a line for it.
+// give shows a bar for a device if the terminal has a line for it.
 func (r *Fleet) give(d *fleetDevice) {
 	if r.bars == nil || d.bar != nil {
 		return
@@ -128,7 +127,7 @@ func (r *Fleet) give(d *fleetDevice) {
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.right() })))
 }
 
-// take takes a device's bar away when it has ended, and counts it.
+// take removes a device's bar when it has ended, and counts it.
 func (r *Fleet) take(d *fleetDevice, err error) {
 	if d.bar != nil {
 		d.bar.Abort(true)
@@ -149,7 +148,7 @@ func (r *Fleet) take(d *fleetDevice, err error) {
 	}
 }
 
-// Ended takes in how a device's upgrade ended, also before it began.
+// Ended records how a device's upgrade ended, even if it never started.
 func (r *Fleet) Ended(target string, of Reporter, err error) {
 	d, ok := of.(*fleetDevice)
 	if !ok {
@@ -174,7 +173,7 @@ func (r *Fleet) countUnchanged(unchanged bool) {
 	}
 }
 
-// print shows a line of a device.
+// print prints a line of a device.
 func (r *Fleet) print(target, text string) {
 	fmt.Fprintf(r.w, "%-24s %s\n", target, text)
 }
@@ -194,7 +193,7 @@ func (r *Fleet) resultLine(v Verdict, err error) string {
 	return fmt.Sprintf("FAILED  %s after %.1f s: %s", v.runs(), took, strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
-// Finish sums up, and returns an error that stands for all.
+// Finish prints the summary, and returns an error that stands for all failures.
 func (r *Fleet) Finish(targets []string, outcomes []error) error {
 	var failed []error
 	waiting := 0
@@ -247,7 +246,8 @@ func (r *Fleet) Finish(targets []string, outcomes []error) error {
 // MaxNamed is how many targets a line of the summary names.
 const MaxNamed = 10
 
-// failures names the devices that failed, by cause, and the command that retries them.
+// failures returns lines with the devices that failed, by cause, and the command that
+// retries them.
 func (r *Fleet) failures(targets []string, outcomes []error) (lines []string) {
 	by := make(map[string][]string)
 	var all []string
@@ -267,7 +267,7 @@ func (r *Fleet) failures(targets []string, outcomes []error) (lines []string) {
 	return lines
 }
 
-// someOf joins the first of a list and says how many more there are.
+// someOf joins the first entries of a list and says how many more there are.
 func someOf(list []string, separator string) string {
 	if len(list) <= MaxNamed {
 		return strings.Join(list, separator)
@@ -275,7 +275,7 @@ func someOf(list []string, separator string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:MaxNamed], separator), len(list)-MaxNamed)
 }
 
-// shortCause is what the failures of several devices may have in common.
+// shortCause is a description that the failures of several devices may have in common.
 func shortCause(err error) string {
 	var failed *manager.Failure
 	var refused *device.RefusalError

@@ -14,8 +14,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// jsonLines prints one JSON object a line. Its fields are documented in
-// docs/iadms.md; new ones may be added.
+// jsonLines prints one JSON object per line. Its fields are documented in docs/iadms.md;
+// new ones may be added.
 type jsonLines struct {
 	out      *json.Encoder
 	target   string // named in each line, unless empty
@@ -128,7 +128,7 @@ func (j *jsonLines) Update(u manager.Update) {
 	j.print(l)
 }
 
-// NewOperation is o for programs.
+// NewOperation returns o for programs.
 func NewOperation(o *device.Operation) *Operation {
 	p := &Operation{
 		ID: o.ID, Kind: o.Kind.String(), State: o.State.String(), Phase: o.Phase.String(),
@@ -152,7 +152,7 @@ func CauseName(c mib.FailCause) string {
 	return c.String()
 }
 
-// NewFailure is the Failure that err wraps, for programs; nil: none.
+// NewFailure returns the Failure that err wraps, for programs; nil: none.
 func NewFailure(err error) *Failure {
 	var f *manager.Failure
 	if !errors.As(err, &f) {

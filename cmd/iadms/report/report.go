@@ -21,7 +21,7 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// Reporter shows how an upgrade goes on.
+// Reporter shows the progress of an upgrade.
 type Reporter interface {
 	Start(target string, d *device.Device, img *files.Image)
 	Update(u manager.Update)
@@ -30,7 +30,7 @@ type Reporter interface {
 	Line(text string)
 }
 
-// New is for one device; while it draws bars, log goes above them.
+// New returns the reporter for one device. While it draws bars, log lines go above them.
 func New(w io.Writer, asJSON bool, log *Log) Reporter {
 	if asJSON {
 		return &jsonLines{out: json.NewEncoder(Lasting(w))}
@@ -44,7 +44,8 @@ func New(w io.Writer, asJSON bool, log *Log) Reporter {
 	return &plain{w: Lasting(w)}
 }
 
-// Lasting is for what a procedure prints: it goes on when nobody reads that any more.
+// Lasting returns a writer for the output of a procedure, which continues if nobody reads
+// the output any more.
 func Lasting(w io.Writer) io.Writer {
 	cli.SurviveClosedPipe()
 	return cli.Lasting(w, func(err error) {
@@ -52,8 +53,8 @@ func Lasting(w io.Writer) io.Writer {
 	})
 }
 
-// Log writes a log to standard error, above the bars while there are some on
-// the same terminal: a line among them would be drawn over.
+// Log writes a log to standard error. While there are bars on the same terminal it writes
+// above them, because a line among them would be overwritten.
 type Log struct {
 	mu    sync.Mutex
 	above io.Writer // nil: no bars
@@ -79,7 +80,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	return os.Stderr.Write(p)
 }
 
-// plain prints lines; progress at most every tenth part.
+// plain prints lines, and progress at most once per tenth of the way.
 type plain struct {
 	w     io.Writer
 	shown string
@@ -118,7 +119,7 @@ func (p *plain) Finish(v Verdict) {
 	}
 }
 
-// updateLines are the lines for what is not progress.
+// updateLines returns the lines for everything but progress.
 func updateLines(u manager.Update) []string {
 	step := "   "
 	if u.Step != 0 {
@@ -148,7 +149,7 @@ func updateLines(u manager.Update) []string {
 	return []string{step + " " + u.Text}
 }
 
-// Progress is how far an operation is: percent, phase, bytes.
+// Progress returns how far an operation is: percent, phase, bytes.
 func Progress(o *device.Operation) string {
 	percent := "   ?"
 	if o.Percent <= 100 {
@@ -167,7 +168,7 @@ func Progress(o *device.Operation) string {
 	return text
 }
 
-// Bytes shows a number of bytes in decimal units.
+// Bytes formats a number of bytes in decimal units.
 func Bytes(n uint64) string {
 	switch {
 	case n >= 10_000_000:

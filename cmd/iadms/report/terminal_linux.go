@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hideControls keeps a terminal from showing ^C and the like, which would shift the bars
-// that are drawn there. restore undoes that. In the background nothing is changed: the
-// system would stop this process.
+// hideControls keeps a terminal from echoing ^C and the like, which would displace the
+// bars. restore undoes that. In the background it changes nothing, because the system
+// would stop this process.
 func hideControls(f *os.File) (restore func()) {
 	set := func(show bool) bool {
 		fd := int(f.Fd())

@@ -21,7 +21,7 @@ type Verdict struct {
 	Hint   func(words ...string) string // makes a command to paste
 }
 
-// interrupted reports whether the user ended it and not its own course.
+// interrupted reports whether the user interrupted it.
 func (v Verdict) interrupted() bool { return errors.Is(v.Err, context.Canceled) }
 
 // runs says what the device runs now, as far as is known.
@@ -38,8 +38,8 @@ func (v Verdict) runs() string {
 	return "runs " + r.NewVersion
 }
 
-// lines sum up: what each operation took, then the verdict, and what can be done about
-// it.
+// lines returns the summary: how long each operation took, the result, and what can be
+// done about it.
 func (v Verdict) lines() []string {
 	r := v.Result
 	var lines []string
@@ -65,7 +65,7 @@ func (v Verdict) lines() []string {
 	return append(lines, v.advice()...)
 }
 
-// advice names the commands that go on from here.
+// advice returns the commands that continue from here.
 func (v Verdict) advice() (lines []string) {
 	r := v.Result
 	if op := r.StillRunning; op != nil {
