@@ -7,9 +7,13 @@ import (
 )
 
 func newConvert(g *globals) *cobra.Command {
-	o := &operationOptions{globals: g}
-	cmd := o.operation("convert TARGET", "Have a device convert its configuration data to its software's format",
-		"  iadms convert 192.0.2.10", false, manager.Convert)
+	o := &operationOptions{globals: g, perform: manager.Convert}
+	cmd := &cobra.Command{
+		Use:     "convert TARGET",
+		Short:   "Have a device convert its configuration data to its software's format",
+		Example: "  iadms convert 192.0.2.10",
+	}
+	o.register(cmd)
 	o.registerOtherDevice(cmd)
 	return cmd
 }

@@ -19,11 +19,12 @@ import (
 )
 
 func newRecover(g *globals) *cobra.Command {
-	o := &operationOptions{globals: g}
-	cmd := o.operation("recover TARGET", "Recover the configuration data of a device from a backup",
-		"  iadms recover 192.0.2.10\n  iadms recover 192.0.2.10 --from 20260102T030405Z-1\n"+
-			"  iadms recover 192.0.2.11 --from backup/OLD-UNIT/20260102T030405Z-1 \\\n    --other-device", true, o.recover)
-	cmd.Long = `Recover the configuration data of a device from a backup that this machine keeps. The
+	o := &operationOptions{globals: g, transfersFiles: true}
+	o.perform = o.recover
+	cmd := &cobra.Command{
+		Use:   "recover TARGET",
+		Short: "Recover the configuration data of a device from a backup",
+		Long: `Recover the configuration data of a device from a backup that this machine keeps. The
 device converts data whose format differs from that of its software. Before anything is
 sent, the files are compared with the digests recorded when the backup was made.
 
@@ -34,7 +35,13 @@ upgrade modified are in such a directory already.
 
 A backup belongs to the device that it was made of: its device ID and, with SNMPv3, its
 engine ID. To give a replacement unit the data of the unit that it replaces, name the
-folder with --from and add --other-device.`
+directory with --from and add --other-device.`,
+		Example: `  iadms recover 192.0.2.10
+  iadms recover 192.0.2.10 --from 20260102T030405Z-1
+  iadms recover 192.0.2.11 --from backup/OLD-UNIT/20260102T030405Z-1 \
+    --other-device`,
+	}
+	o.register(cmd)
 	cmd.Flags().StringVar(&o.from, "from", "", "`directory` of the backup (default: the newest complete one of the device that holds data)")
 	o.registerOtherDevice(cmd)
 	return cmd

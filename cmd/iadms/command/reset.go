@@ -7,8 +7,9 @@ import (
 )
 
 func newReset(g *globals) *cobra.Command {
-	o := &operationOptions{globals: g}
-	cmd := o.operation("reset TARGET", "Restart a device", "  iadms reset 192.0.2.10", false, manager.Reset)
+	o := &operationOptions{globals: g, perform: manager.Reset}
+	cmd := &cobra.Command{Use: "reset TARGET", Short: "Restart a device", Example: "  iadms reset 192.0.2.10"}
+	o.register(cmd)
 	cmd.Flags().BoolVar(&o.force, "force", false, "reset even if calls are in progress")
 	return cmd
 }

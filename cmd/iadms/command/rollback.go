@@ -7,9 +7,13 @@ import (
 )
 
 func newRollback(g *globals) *cobra.Command {
-	o := &operationOptions{globals: g}
-	cmd := o.operation("rollback TARGET", "Roll back to the software in the other bank, with its configuration data",
-		"  iadms rollback 192.0.2.10", false, manager.Rollback)
+	o := &operationOptions{globals: g, perform: manager.Rollback}
+	cmd := &cobra.Command{
+		Use:     "rollback TARGET",
+		Short:   "Roll back to the software in the other bank, with its configuration data",
+		Example: "  iadms rollback 192.0.2.10",
+	}
+	o.register(cmd)
 	o.registerOtherDevice(cmd)
 	return cmd
 }

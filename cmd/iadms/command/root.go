@@ -1,8 +1,10 @@
 // Package command has the commands of iadms.
 //
-// [Main] makes the tree of commands (root.go) and carries one out. Each command has a
-// file of its own, named after it; listener.go, fileserver.go and settings.go have what
-// several need. What is printed while a procedure goes on comes from package report.
+// [Main] makes the tree of commands (root.go) and runs one. Each command has a
+// file of its own, named after it, with its flags. What several commands share is in operation.go
+// (backup, recover, convert, rollback, reset), ondevice.go (commands that need only access to a
+// device), listener.go, fileserver.go and settings.go. What is printed during a procedure comes
+// from package report.
 package command
 
 import (

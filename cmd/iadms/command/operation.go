@@ -13,9 +13,15 @@ import (
 	"example.com/iad/manager"
 )
 
-// operationOptions are the flags of commands that run one operation.
+// operationOptions is a command that runs one part of the procedure, with its flags. A
+// flag of one command only is registered in that command's file and used in run.
 type operationOptions struct {
 	*globals
+	// perform runs the part of the procedure.
+	perform func(context.Context, manager.Plan, manager.Operator, manager.Observer) (manager.Result, error)
+	// transfersFiles: the device needs a file server.
+	transfersFiles bool
+
 	files         fileServerOptions
 	notifications string
 	retries       int
@@ -25,29 +31,23 @@ type operationOptions struct {
 	otherDevice   bool
 }
 
-// partFunc runs one part of the procedure.
-type partFunc func(context.Context, manager.Plan, manager.Operator, manager.Observer) (manager.Result, error)
-
-// operation makes a command for one part of the procedure.
-func (o *operationOptions) operation(use, short, example string, needsFiles bool, do partFunc) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: use, Short: short, Example: example, Args: exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0], do) },
-	}
+// register adds the flags that all of these commands have, and runs the command.
+func (o *operationOptions) register(cmd *cobra.Command) {
+	cmd.Args = exactly(1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) }
 	f := cmd.Flags()
-	if needsFiles {
+	if o.transfersFiles {
 		o.files.register(f)
 	} else {
-		o.files.protocol = "tftp" // a server is started, and nothing asks it
+		o.files.protocol = "tftp" // a server is started, and no device uses it
 	}
 	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only")
 	f.IntVar(&o.retries, "retries", 2, "maximum number of retries if the device advises retrying")
 	f.DurationVar(&o.limit, "time-limit", 0, "time limit of the operation, a `duration` of 10s to 24h (default: the device's)")
 	cli.Group(f, "Failure handling", "retries", "time-limit")
-	return cmd
 }
 
-func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) error {
+func (o *operationOptions) run(cmd *cobra.Command, name string) error {
 	log, err := o.logger()
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (o *operationOptions) run(cmd *cobra.Command, name string, do partFunc) err
 	reporter := report.New(cmd.OutOrStdout(), o.json, &o.logs)
 	plan.Client, plan.Listener, plan.Files, plan.Log = client, listener, files, log
 	plan.Target = settings.configured(name)
-	result, err := do(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, reporter.Update)
+	result, err := o.perform(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, reporter.Update)
 	reporter.Finish(report.Verdict{Result: result, Err: err, Done: doneText(cmd.Name(), result), Target: name, Hint: o.hint})
 	return err
 }
