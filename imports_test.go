@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 	"manager/files":        {"manager/device", "bank", "transfer", "transfer/tftp", "mib", "internal/durable"},
 	"manager/batch":        {},
 	"internal/clock":       {},
-	"internal/iadtest":     {"manager/device", "manager/files", "bank", "transfer", "mib"},
+	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank", "transfer", "mib"},
 	"sim":                  {"internal/clock", "agent", "agent/*", "bank", "transfer", "mib"},
 	"cmd/iad":              {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli", "internal/credentials"},
 	"cmd/iadsim":           {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},

@@ -9,12 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
 	"example.com/iad/internal/cli"
+	"example.com/iad/internal/iadtest"
 )
 
 // What somebody at the device sees: help, mistakes with their remedies, status.
@@ -197,41 +195,6 @@ func TestInitWithLostAndFound(t *testing.T) {
 	}
 }
 
-// Every command says what arguments it takes, and one that it does not know is a
-// mistake on the command line.
-func TestUnknownArgumentsAreRefused(t *testing.T) {
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		for _, sub := range cmd.Commands() {
-			walk(sub)
-		}
-		if cmd.Name() != "help" && cmd.ValidateArgs([]string{"nonsense"}) == nil {
-			if cmd.Args == nil {
-				t.Errorf("%s takes any arguments", cmd.CommandPath())
-			}
-			return
-		}
-		args := append(strings.Fields(cmd.CommandPath())[1:], "nonsense")
-		c := command(args...)
-		out, _ := c.CombinedOutput()
-		if got := c.ProcessState.ExitCode(); got != cli.ExitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
-			t.Errorf("%q: exit status %d, want %d\n%s", args, got, cli.ExitUsage, out)
-		}
-	}
-	walk(newRoot())
-}
-
-func TestEveryFlagHasAVariable(t *testing.T) {
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		for _, sub := range cmd.Commands() {
-			walk(sub)
-		}
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if name := variable(f.Name); name == "" || name == "IAD_BANK" {
-				t.Errorf("--%s of %s is the variable %q", f.Name, cmd.CommandPath(), name)
-			}
-		})
-	}
-	walk(newRoot())
+func TestCommandLineInCommon(t *testing.T) {
+	iadtest.TestCommandLine(t, newRoot(), variable, []string{"IAD_BANK", "IAD_VERSION"}, command)
 }

@@ -10,9 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"example.com/iad/internal/cli"
+	"example.com/iad/internal/iadtest"
 )
 
 // asCommand makes the test's own binary the iadsim command.
@@ -96,27 +95,10 @@ func TestRootIsLocked(t *testing.T) {
 	}
 }
 
-// Every command says what arguments it takes, and one that it does not know is a
-// mistake on the command line.
-func TestUnknownArgumentsAreRefused(t *testing.T) {
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		for _, sub := range cmd.Commands() {
-			walk(sub)
-		}
-		if cmd.Name() != "help" && cmd.ValidateArgs([]string{"nonsense"}) == nil {
-			if cmd.Args == nil {
-				t.Errorf("%s takes any arguments", cmd.CommandPath())
-			}
-			return
-		}
-		args := append(strings.Fields(cmd.CommandPath())[1:], "nonsense")
+func TestCommandLineInCommon(t *testing.T) {
+	iadtest.TestCommandLine(t, newRoot(), variable, nil, func(args ...string) *exec.Cmd {
 		c := exec.Command(os.Args[0], args...)
 		c.Env = append(os.Environ(), asCommand+"=1")
-		out, _ := c.CombinedOutput()
-		if got := c.ProcessState.ExitCode(); got != cli.ExitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
-			t.Errorf("%q: exit status %d, want %d\n%s", args, got, cli.ExitUsage, out)
-		}
-	}
-	walk(newRoot())
+		return c
+	})
 }

@@ -29,6 +29,9 @@ IADSIM_TRAP_SINK.`,
 		Version: version,
 	}
 	root.AddCommand(runCommand())
-	cli.Strict(root, func(flag string) string { return cli.Variable("IADSIM_", flag) })
+	cli.Strict(root, variable)
 	return root
 }
+
+// variable returns the environment variable of a flag.
+func variable(flag string) string { return cli.Variable("IADSIM_", flag) }

@@ -44,14 +44,7 @@ func dialFTPS(t *testing.T, s *files.Servers, a device.FileServerAddress) (*ftp.
 
 func TestServersFTPS(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
-	session, err := s.Open(device.FTPS, "A", "127.0.0.1:161")
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder, _, err := session.NewBackup(iadtest.OneKind)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session, folder := iadtest.OpenBackup(t, s, device.FTPS)
 	a := session.Address()
 	if a.Protocol != device.FTPS || a.User == "" {
 		t.Errorf("address %v, user %q", a, a.User)
@@ -232,14 +225,7 @@ func TestServersFTPResume(t *testing.T) {
 // is no file before that.
 func TestServersFTPBroken(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
-	session, err := s.Open(device.FTPS, "A", "127.0.0.1:161")
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder, _, err := session.NewBackup(iadtest.OneKind)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session, folder := iadtest.OpenBackup(t, s, device.FTPS)
 	data, name := bytes.Repeat([]byte("0123456789"), 9000), folder+"/userData.cfg"
 	breakUpload(t, session.Address(), name, data[:40_000])
 	conn, err := dialFTPS(t, s, session.Address())

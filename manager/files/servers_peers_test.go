@@ -171,14 +171,7 @@ func TestServersPrograms(t *testing.T) {
 func TestServersCurlResumes(t *testing.T) {
 	curl := peers.Find(t, "curl")
 	s, disk := iadtest.StartServers(t, nil)
-	session, err := s.Open(device.FTP, "A", "127.0.0.1:161")
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder, _, err := session.NewBackup(iadtest.OneKind)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session, folder := iadtest.OpenBackup(t, s, device.FTP)
 	a, local := session.Address(), filepath.Join(t.TempDir(), "local")
 	data := bytes.Repeat([]byte("0123456789"), 5000)
 	run := func(arguments ...string) {
@@ -273,14 +266,7 @@ func TestServersDevice(t *testing.T) {
 func TestServersAnswerFromWhereAsked(t *testing.T) {
 	for _, x := range []struct{ listen, ask string }{{"0.0.0.0:0", "127.0.0.3"}, {":0", "127.0.0.3"}, {":0", "::1"}, {"[::1]:0", "::1"}} {
 		s, _ := iadtest.StartServers(t, func(c *files.ServersConfig) { c.TFTP, c.Advertise = x.listen, x.ask })
-		session, err := s.Open(device.TFTP, "A", "127.0.0.1:161")
-		if err != nil {
-			t.Fatal(err)
-		}
-		folder, _, err := session.NewBackup(iadtest.OneKind)
-		if err != nil {
-			t.Fatal(err)
-		}
+		session, folder := iadtest.OpenBackup(t, s, device.TFTP)
 		a := session.Address()
 		a.Timeout = 2 * time.Second
 		c := iadtest.DeviceClient(t, s, a, int(a.Port), transfer.Options{})
@@ -379,14 +365,7 @@ func BenchmarkTFTPFar(b *testing.B) {
 // files, and leave nothing behind.
 func TestServersTFTPFlood(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
-	session, err := s.Open(device.TFTP, "A", "127.0.0.1:161")
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder, _, err := session.NewBackup(iadtest.OneKind)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session, folder := iadtest.OpenBackup(t, s, device.TFTP)
 	to := s.Addr(device.TFTP).(*net.UDPAddr)
 	enough := make(chan struct{})
 	var flood sync.WaitGroup

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/gosnmp/gosnmp"
-	"github.com/spf13/cobra"
 
 	"example.com/iad/bank"
 	"example.com/iad/cmd/iadms/report"
@@ -250,29 +248,4 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%v: %v\n%s", c.args, err, out)
 		}
 	}
-}
-
-// Every command says what arguments it takes, and one that it does not know is a
-// mistake on the command line.
-func TestUnknownArgumentsAreRefused(t *testing.T) {
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		for _, sub := range cmd.Commands() {
-			walk(sub)
-		}
-		if cmd.Name() != "help" && cmd.ValidateArgs([]string{"nonsense"}) == nil {
-			if cmd.Args == nil {
-				t.Errorf("%s takes any arguments", cmd.CommandPath())
-			}
-			return
-		}
-		args := append(strings.Fields(cmd.CommandPath())[1:], "nonsense")
-		c := exec.Command(os.Args[0], args...)
-		c.Env = append(os.Environ(), asCommand+"=1")
-		out, _ := c.CombinedOutput()
-		if got := c.ProcessState.ExitCode(); got != exitUsage || cmd.HasSubCommands() && !strings.Contains(string(out), `unknown command "nonsense"`) {
-			t.Errorf("%q: exit status %d, want %d\n%s", args, got, exitUsage, out)
-		}
-	}
-	walk(newRoot("test"))
 }
