@@ -38,7 +38,7 @@ func (l *eventLog) hear(seq uint32) bool {
 func (l *eventLog) missing(seq uint32) bool {
 	for n := l.last; n != seq; {
 		if n++; n == 0 {
-			continue // no number
+			continue // not used
 		}
 		if !l.heard[n] {
 			return true

@@ -49,7 +49,7 @@ func (e *Failure) Error() string {
 	}
 	switch what := e.Cause.Explain().What; {
 	case e.Cause == mib.FailCauseOther && e.Text != "":
-		s += ": " + e.Text // "failed" is said already
+		s += ": " + e.Text // it says "failed" already
 	case e.Text != "":
 		s += ": " + what + " (" + e.Text + ")"
 	default:

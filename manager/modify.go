@@ -30,9 +30,9 @@ type Modification struct {
 	Device   string
 	From, To uint32 // formats
 	Files    afero.Fs
-	Original string // folder of the backup, which stays as it is
-	Source   string // folder that Draft is a copy of: the backup or, later, the last modification
-	Draft    string // folder to be changed
+	Original string // directory of the backup, which stays as it is
+	Source   string // directory that Draft is a copy of: the backup or, later, the last modification
+	Draft    string // directory to be changed
 	// Failure is why the last modification, or the device's conversion, failed; nil: there
 	// was none.
 	Failure error

@@ -39,7 +39,7 @@ const (
 	UseAsIs
 )
 
-// Question asks how to go on after a failure.
+// Question asks how to continue after a failure.
 type Question struct {
 	Device  string
 	Step    Step
@@ -70,7 +70,7 @@ type Automatic struct {
 	RetrySoftware bool
 	// Pause before a retry for which the advice is retryLater; 0: 10 s.
 	Pause time.Duration
-	// Clock tells the time; nil: the system's.
+	// Clock is the clock; nil: the system's.
 	Clock clock.Clock
 }
 

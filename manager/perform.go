@@ -157,7 +157,7 @@ func (u *upgrade) adopt(ctx context.Context, watch Step, task *Task, r device.Re
 		}
 		ended, err := u.abort(ctx, op)
 		if err != nil {
-			return op, nil // too late to stop it: it goes on without the server
+			return op, nil // too late to abort it: it continues without the server
 		}
 		if ended.State == mib.OperationStateSucceeded {
 			return ended, nil // it was faster

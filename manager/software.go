@@ -87,7 +87,7 @@ func (u *upgrade) judgeContents(ctx context.Context, d *device.Device, step Step
 func (u *upgrade) checkUnchangedSince(banks [2]device.Bank) error {
 	b := running(banks)
 	if b == nil {
-		return nil // the verdict on each step tells
+		return nil // each step finds out by itself
 	}
 	before := b.Holds(u.record.OldVersion, u.record.OldDigest)
 	after := b.Holds(u.plan.Image.Version(), u.plan.Image.ManifestDigest)

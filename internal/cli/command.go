@@ -61,7 +61,7 @@ func strict(cmd *cobra.Command) {
 	}
 	topic := !cmd.HasSubCommands() && !cmd.Runnable()
 	if topic {
-		// It has no usage.
+		// A topic has no usage.
 		cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), fill(cmd.Long)) })
 	}
 	if topic || cmd.HasSubCommands() {

@@ -17,7 +17,7 @@ const heading = "heading"
 // Group shows flags under a heading in the help.
 func Group(flags *pflag.FlagSet, title string, names ...string) {
 	for _, name := range names {
-		_ = flags.SetAnnotation(name, heading, []string{title}) // fails for no flag of ours
+		_ = flags.SetAnnotation(name, heading, []string{title}) // only fails for a flag that does not exist
 	}
 }
 
@@ -29,7 +29,7 @@ func showHelp(cmd *cobra.Command, _ []string) {
 		text = cmd.Short
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n", fill(text))
-	_ = printUsage(cmd) // like cobra: nobody is left to be told
+	_ = printUsage(cmd) // an error cannot be reported anywhere
 }
 
 func printUsage(cmd *cobra.Command) error {

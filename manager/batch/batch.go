@@ -40,7 +40,7 @@ func (f Runner) Run(ctx context.Context, targets []string, upgrade func(ctx cont
 	begun := 0
 	for begun < len(targets) {
 		select {
-		case <-stop: // said first, it counts
+		case <-stop: // takes precedence
 		case <-ctx.Done():
 		default:
 			select {

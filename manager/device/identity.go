@@ -78,7 +78,7 @@ func FolderName(device string) string {
 		}
 	}
 	if b.Len() == 0 {
-		return "%" // an empty name would be the folder above
+		return "%" // an empty name would be the directory above
 	}
 	return b.String()
 }

@@ -27,7 +27,7 @@ type BackupFile struct {
 	Size         int64
 	Format       uint32 // of the configuration data
 	DeviceDigest []byte // SHA-256 of what the device sent
-	ServerDigest []byte // of what lies on the server; nil if it cannot tell
+	ServerDigest []byte // of the file on the server; nil if unknown
 }
 
 // ModifiedMark comes between the name of a backup's directory and the number of a

@@ -11,7 +11,7 @@
 // The store behind them: a device sees only what its session has granted, the images
 // published for it and the backup that it writes or is given (store.go, store_listing.go). An
 // upload becomes a file when it is complete, and a file that has its name already is kept
-// under another name (store_upload.go); store_quota.go limits what a folder takes.
+// under another name (store_upload.go); store_quota.go limits what a directory takes.
 //
 // backup.go reads and writes backups: one that was judged good is marked as complete, with
 // the digests of its files. identity.go records which device backups are of, image.go opens

@@ -85,7 +85,7 @@ func createCertificate(files afero.Fs, now time.Time) error {
 	if entries, listed := afero.ReadDir(files, certificateFolder); listed != nil || len(entries) == 0 {
 		return err
 	}
-	// The folder holds something else: only the file itself is missing.
+	// The directory has other contents: only the file itself is missing.
 	return durable.ReplaceFile(files, certificateFile, data, 0o600)
 }
 
@@ -100,9 +100,9 @@ func removeEmpty(files afero.Fs, folder string) {
 		if e.Name() != path.Base(certificateFile)+".tmp" {
 			return
 		}
-		_ = files.Remove(path.Join(folder, e.Name())) // if it stays, so does the folder
+		_ = files.Remove(path.Join(folder, e.Name())) // if it stays, so does the directory
 	}
-	_ = files.Remove(folder) // as above: the renaming tells
+	_ = files.Remove(folder) // if it stays, renaming fails
 }
 
 // makeCertificate makes a certificate that names no host: devices know it by its

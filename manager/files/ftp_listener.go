@@ -34,7 +34,7 @@ func (l closingListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(l.ctx, func() { _ = conn.Close() }) // ends reads and writes; nobody hears of it
+	stop := context.AfterFunc(l.ctx, func() { _ = conn.Close() }) // ends reads and writes
 	return closingConn{conn, stop}, nil
 }
 
@@ -166,7 +166,7 @@ func (l *limitListener) admit(conn net.Conn, address netip.AddrPort) *ftpClient 
 	if room {
 		l.clients[address] = c
 		l.hosts[c.host]++
-		c.deadline = time.AfterFunc(ftpLoginTime, func() { _ = c.Close() }) // nobody is left to be told
+		c.deadline = time.AfterFunc(ftpLoginTime, func() { _ = c.Close() }) // an error does not matter
 	}
 	l.mu.Unlock()
 	if evicted != nil {

@@ -21,7 +21,7 @@ func (a access) virtual(folder string) map[string]os.FileInfo {
 		}
 		first, _, deeper := strings.Cut(rest, "/")
 		info.name = first
-		if deeper { // a folder is as new as the newest image below
+		if deeper { // a directory is as new as the newest image below
 			info.size, info.dir = 0, true
 			if earlier, ok := found[first]; ok && earlier.ModTime().After(info.modified) {
 				info.modified = earlier.ModTime()
@@ -44,7 +44,7 @@ func (a access) virtual(folder string) map[string]os.FileInfo {
 	return found
 }
 
-// virtualInfo describes a published image or a folder.
+// virtualInfo describes a published image or a directory.
 type virtualInfo struct {
 	name     string
 	size     int64

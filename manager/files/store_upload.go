@@ -247,7 +247,7 @@ type upload struct {
 	size   int64
 	gone   bool // abandoned
 
-	quota    int64 // of its folder
+	quota    int64 // of its directory
 	reserved int64 // of that sum, under the store's lock
 
 	extends bool // begins with all of the file that has the name

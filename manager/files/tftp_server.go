@@ -78,7 +78,7 @@ func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer
 func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
 	server := newTFTPServer(ctx, s, conn)
 	tftp.TellDestination(conn)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends the read below; nobody hears of it
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends the read below
 	defer stop()
 	err := server.listen()
 	server.tasks.Wait()

@@ -50,7 +50,7 @@ func (s *sequence) judge(n *Notification) (duplicate bool, missed uint32) {
 	// Numbers wrap from 2^32-1 to 1; half the circle decides which is ahead.
 	ahead := int32(n.Seq - s.last)
 	if n.Seq < s.last && ahead > 0 {
-		ahead-- // 0 is no number
+		ahead-- // 0 is not used
 	}
 	switch {
 	case anew || ahead < -remembered:

@@ -53,7 +53,7 @@ type engineClock struct {
 
 const (
 	maxKeys    = 20000 // localized keys and clocks that are kept
-	maxMessage = 65507 // bytes in a datagram
+	maxMessage = 65507 // the size of a datagram, in bytes
 )
 
 func newUSMReceiver(users []device.User, now func() time.Time, self engine) (*usmReceiver, error) {

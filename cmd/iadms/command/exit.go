@@ -97,7 +97,7 @@ func commonStatus(ctx context.Context, failed []error) int {
 		status = s
 	}
 	if status == 0 {
-		return exitInterrupted // nothing failed, and some were not begun
+		return exitInterrupted // nothing failed, and some were not started
 	}
 	return status
 }

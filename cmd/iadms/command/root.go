@@ -26,7 +26,7 @@ import (
 type globals struct {
 	config      string // configuration file
 	credentials string // credentials file
-	store       string // folder for backups and journals
+	store       string // directory for backups and journals
 	rootOID     string
 	logFlags    cli.LogFlags
 	logs        report.Log

@@ -276,7 +276,7 @@ func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Rep
 	}
 	defer client.Close()
 	retryLine := r.retryLine
-	insists := r.flags.Changed("retries") // and not only when it was begun
+	insists := r.flags.Changed("retries") // in this call, not only in the interrupted one
 	retryFaulty := insists || r.flags.Changed("verify-with")
 	dev, err := r.find(ctx, client, reporter)
 	if err != nil {

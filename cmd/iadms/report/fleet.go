@@ -32,7 +32,7 @@ type Fleet struct {
 	began time.Time
 	check bool // devices are only asked whether they would accept the image
 	retry func(targets []string) string
-	json  *json.Encoder // nil: for people
+	json  *json.Encoder // nil: text for people
 	bars  *mpb.Progress // nil: no terminal
 	rest  *mpb.Bar      // the line for the devices without a bar
 

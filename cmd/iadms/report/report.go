@@ -1,4 +1,4 @@
-// Package report shows how upgrades and other procedures go on and end: as lines, as
+// Package report shows the progress and the end of upgrades and other procedures: as lines, as
 // lines above bars on a terminal, and as JSON lines for programs.
 //
 // [New] makes the [Reporter] for one device, [NewFleet] what shows several of them.

@@ -17,7 +17,7 @@ type Verdict struct {
 	Done   string                       // last line of a success
 	Target string                       // as the user named it
 	Server string                       // that has the backup, if it is not this machine
-	Resume func() string                // the command that goes on; nil: none
+	Resume func() string                // the command that resumes; nil: none
 	Hint   func(words ...string) string // makes a command to paste
 }
 
@@ -54,7 +54,7 @@ func (v Verdict) lines() []string {
 	case v.Err == nil:
 		return append(lines, v.Done)
 	case r.Device == "":
-		return lines // nothing was begun; the error says why
+		return lines // nothing was started; the error says why
 	}
 	word := "FAILED"
 	if v.interrupted() {
