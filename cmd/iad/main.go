@@ -28,7 +28,7 @@ func newRoot() *cobra.Command {
 		Use:   "iad",
 		Short: "The upgrade agent of an integrated access device",
 		Long: `iad keeps the software of a device in two banks and its configuration data in
-generations, and upgrades both when told by SNMP (IAD-UPGRADE-MIB), so that a power
+generations, and upgrades both by SNMP commands (IAD-UPGRADE-MIB), so that a power
 failure at any instant leaves complete software and complete data.
 
 A device has a root directory: "iad init" creates it, "iad run" starts the device,
@@ -38,6 +38,9 @@ Every flag may be given as an environment variable too: --trap-sink is
 IAD_TRAP_SINK, --config is IAD_SETTINGS (or IAD_CONFIG, but not in a self-test),
 and --bank is IAD_SELFTEST_BANK. A flag takes precedence over the
 variable, and the variable over ROOT/iad.toml.
+
+The exit status is 0 after success, 2 for a wrong command line and 1 for any other
+error.
 
 A self-test is given IAD_BANK (the directory of its software), IAD_VERSION and
 IAD_CONFIG (the directory of the configuration data in force, or none).`,
