@@ -17,7 +17,8 @@ type eventLog struct {
 	// overdue are the numbers whose notifications were missing at the last catch-up. Those
 	// still missing at the next one are lost.
 	overdue map[uint32]bool
-	told    bool // that notifications are lost
+	// lossReported: the operator was warned that notifications are lost.
+	lossReported bool
 }
 
 // hear records the number of an event and reports whether it is newer than the last
@@ -100,12 +101,12 @@ func (u *upgrade) hearWaiting() {
 	}
 }
 
-// tellLost warns once that notifications are lost.
-func (u *upgrade) tellLost(step Step, lost int) {
-	if lost == 0 || u.events.told || u.plan.Listener == nil {
+// warnOfLost warns once that notifications are lost.
+func (u *upgrade) warnOfLost(step Step, lost int) {
+	if lost == 0 || u.events.lossReported || u.plan.Listener == nil {
 		return
 	}
-	u.events.told = true
+	u.events.lossReported = true
 	u.warn(step, fmt.Sprintf(lostNotifications, lost, u.plan.Listener.Addr()))
 }
 
@@ -122,7 +123,7 @@ func (u *upgrade) catchUp(ctx context.Context, step Step) {
 	}
 	u.hearWaiting()
 	if !u.events.missing(seq) {
-		u.tellLost(step, u.events.owe(nil))
+		u.warnOfLost(step, u.events.owe(nil))
 		u.events.reset(seq)
 		return
 	}
@@ -130,7 +131,7 @@ func (u *upgrade) catchUp(ctx context.Context, step Step) {
 	if err != nil {
 		return
 	}
-	u.tellLost(step, u.events.owe(events))
+	u.warnOfLost(step, u.events.owe(events))
 	for _, e := range events {
 		switch e.Type {
 		case mib.EventTypeStarted, mib.EventTypeCompleted, mib.EventTypeFailed:

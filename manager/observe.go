@@ -42,14 +42,14 @@ func (u *upgrade) fail(step Step, err error) {
 	u.observe(Update{Kind: StepFails, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Text: err.Error(), Failure: err})
 }
 
-func (u *upgrade) tell(kind UpdateKind, step Step, text string) {
+func (u *upgrade) emit(kind UpdateKind, step Step, text string) {
 	u.observe(Update{Kind: kind, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: step, Text: text})
 }
 
-func (u *upgrade) begin(step Step, text string) { u.tell(StepBegins, step, text) }
-func (u *upgrade) end(step Step, text string)   { u.tell(StepEnds, step, text) }
-func (u *upgrade) note(step Step, text string)  { u.tell(Noted, step, text) }
-func (u *upgrade) warn(step Step, text string)  { u.tell(Warned, step, text) }
+func (u *upgrade) begin(step Step, text string) { u.emit(StepBegins, step, text) }
+func (u *upgrade) end(step Step, text string)   { u.emit(StepEnds, step, text) }
+func (u *upgrade) note(step Step, text string)  { u.emit(Noted, step, text) }
+func (u *upgrade) warn(step Step, text string)  { u.emit(Warned, step, text) }
 
 // progress reports an operation if it is newer than the one reported last: a notification
 // may arrive after a poll that saw more.

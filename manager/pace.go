@@ -38,6 +38,6 @@ func (u *upgrade) restorePace(ctx context.Context) {
 	}
 	u.record.Pace = nil
 	if err := u.save(); err != nil {
-		u.plan.Log.Warn("journal", "err", err)
+		u.plan.Log.Warn("the journal could not be written", "err", err)
 	}
 }

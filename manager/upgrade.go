@@ -307,7 +307,7 @@ func (u *upgrade) recordEnd(ctx context.Context, err error) {
 	}
 	u.record.Ended = true
 	if err := u.save(); err != nil {
-		u.plan.Log.Warn("journal", "err", err)
+		u.plan.Log.Warn("the journal could not be written", "err", err)
 	}
 }
 

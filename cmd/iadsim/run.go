@@ -159,7 +159,7 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		default:
 			return context.Cause(started)
 		}
-		if err := o.tell(out, cfg.ID, addr, drawn); err != nil {
+		if err := o.printDevice(out, cfg.ID, addr, drawn); err != nil {
 			return err
 		}
 	}
@@ -188,8 +188,8 @@ func lockRoot(root string) (*board.Lock, error) {
 	return board.LockRoot(root)
 }
 
-// tell prints where a device listens.
-func (o *runOptions) tell(w io.Writer, id string, addr netip.AddrPort, drawn []sim.Fault) error {
+// printDevice prints where a device listens.
+func (o *runOptions) printDevice(w io.Writer, id string, addr netip.AddrPort, drawn []sim.Fault) error {
 	names := []string{}
 	for _, f := range drawn {
 		name := string(f.Kind)

@@ -144,7 +144,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 				return c, nil
 			}
 		}
-		l.log.Debug("FTP connection not served: too many", "client", conn.RemoteAddr())
+		l.log.Debug("FTP connection refused: too many connections", "client", conn.RemoteAddr())
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = io.WriteString(conn, busyReply) // fits the buffer of a new connection
 		_ = conn.Close()

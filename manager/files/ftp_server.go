@@ -25,7 +25,7 @@ type ftpDriver struct {
 	settings    *ftpserver.Settings
 	certificate tls.Certificate
 	clients     *limitListener
-	noise       *noise // refusals
+	limited     *limitedLog // of refusals
 }
 
 var (
@@ -54,7 +54,7 @@ func serveFTP(ctx context.Context, l net.Listener, s *store, cfg ServersConfig, 
 	if cfg.PassivePorts[0] != 0 {
 		settings.PassiveTransferPortRange = ftpserver.PortRange{Start: cfg.PassivePorts[0], End: cfg.PassivePorts[1]}
 	}
-	server := ftpserver.NewFtpServer(&ftpDriver{ctx: ctx, store: s, settings: settings, certificate: certificate, clients: clients, noise: newNoise(s.log)})
+	server := ftpserver.NewFtpServer(&ftpDriver{ctx: ctx, store: s, settings: settings, certificate: certificate, clients: clients, limited: newLimitedLog(s.log)})
 	if err := server.Listen(); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (d *ftpDriver) AuthUser(cc ftpserver.ClientContext, user, pass string) (ftp
 	d.store.mu.Unlock()
 	if g == nil || subtle.ConstantTimeCompare([]byte(pass), []byte(g.password)) != 1 {
 		d.clients.recordLogin(cc.RemoteAddr(), false)
-		d.noise.warn("FTP log-in refused", "client", cc.RemoteAddr(), "user", head(user))
+		d.limited.warn("FTP log-in refused", "client", cc.RemoteAddr(), "user", beginning(user))
 		return nil, errors.New("user name or password wrong")
 	}
 	d.clients.recordLogin(cc.RemoteAddr(), true)
@@ -272,7 +272,7 @@ func (d *ftpDownload) TransferError(err error) { d.failure = err }
 
 func (d *ftpDownload) Close() error {
 	if d.failure != nil {
-		d.store.log.Warn("file not sent completely", "protocol", "FTP", "file", d.name, "bytes", d.octets, "err", d.failure)
+		d.store.log.Warn("file sent only in part", "protocol", "FTP", "file", d.name, "bytes", d.octets, "err", d.failure)
 	} else {
 		d.store.log.Info("file sent", "protocol", "FTP", "file", d.name, "bytes", d.octets)
 	}

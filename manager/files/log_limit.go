@@ -7,18 +7,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// noise logs what anybody on the network can cause: only a few lines a second, and only
+// limitedLog logs what anybody on the network can cause: only a few lines a second, and only
 // the beginning of a text that they sent.
-type noise struct {
+type limitedLog struct {
 	log     *slog.Logger
 	limiter *rate.Limiter
 	hidden  atomic.Int64 // since the last line
 }
 
-func newNoise(log *slog.Logger) *noise { return &noise{log: log, limiter: rate.NewLimiter(10, 50)} }
+func newLimitedLog(log *slog.Logger) *limitedLog {
+	return &limitedLog{log: log, limiter: rate.NewLimiter(10, 50)}
+}
 
 // warn logs a line, or counts it for the next one that is logged.
-func (n *noise) warn(text string, attributes ...any) {
+func (n *limitedLog) warn(text string, attributes ...any) {
 	if !n.limiter.Allow() {
 		n.hidden.Add(1)
 		return
@@ -29,8 +31,8 @@ func (n *noise) warn(text string, attributes ...any) {
 	n.log.Warn(text, attributes...)
 }
 
-// head returns the beginning of a text from the network, for the log.
-func head(text string) string {
+// beginning returns the beginning of a text from the network, for the log.
+func beginning(text string) string {
 	if len(text) > 64 {
 		return text[:64] + "..."
 	}

@@ -33,12 +33,12 @@ const (
 // tftpServer serves requests (RFC 1350, with the options of RFC 2347 to 2349 and the
 // windows of RFC 7440). Every transfer has its own socket and goroutine.
 type tftpServer struct {
-	ctx    context.Context
-	store  *store
-	conn   *net.UDPConn
-	tasks  sync.WaitGroup
-	noise  *noise // refusals
-	dialer func(local netip.Addr, client netip.AddrPort) (net.Conn, error)
+	ctx     context.Context
+	store   *store
+	conn    *net.UDPConn
+	tasks   sync.WaitGroup
+	limited *limitedLog // of refusals
+	dialer  func(local netip.Addr, client netip.AddrPort) (net.Conn, error)
 
 	mu        sync.Mutex
 	transfers map[*tftpTransfer]struct{}
@@ -67,7 +67,7 @@ type tftpTransfer struct {
 
 func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer {
 	return &tftpServer{
-		ctx: ctx, store: s, conn: conn, noise: newNoise(s.log), dialer: dialTFTP,
+		ctx: ctx, store: s, conn: conn, limited: newLimitedLog(s.log), dialer: dialTFTP,
 		transfers: map[*tftpTransfer]struct{}{}, clients: map[netip.AddrPort]*tftpTransfer{}, hosts: map[netip.Prefix]int{},
 	}
 }
@@ -135,7 +135,7 @@ func (t *tftpServer) handle(p tftp.Packet, raw string, from netip.AddrPort, loca
 	if why := t.admit(transfer); why != "" {
 		cancel(nil)
 		if why != repeatedRequest {
-			t.noise.warn("TFTP request not served", "client", from, "err", why)
+			t.limited.warn("TFTP request not served", "client", from, "err", why)
 		}
 		return
 	}

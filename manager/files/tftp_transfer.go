@@ -47,7 +47,7 @@ func dialTFTP(local netip.Addr, client netip.AddrPort) (net.Conn, error) {
 func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) {
 	conn, err := t.dialer(x.local, x.client)
 	if err != nil {
-		t.noise.warn("TFTP request not served", "client", x.client, "err", err)
+		t.limited.warn("TFTP request not served", "client", x.client, "err", err)
 		return
 	}
 	block := 0
@@ -80,7 +80,7 @@ func (t *tftpServer) serve(ctx context.Context, x *tftpTransfer, p tftp.Packet) 
 		log.Debug("TFTP transfer ended by the client", "bytes", link.Octets, "err", err)
 	default:
 		refuse(link, err)
-		t.noise.warn("TFTP transfer failed", "client", x.client, "file", p.Filename, "bytes", link.Octets, "err", err)
+		t.limited.warn("TFTP transfer failed", "client", x.client, "file", p.Filename, "bytes", link.Octets, "err", err)
 	}
 }
 

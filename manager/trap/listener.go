@@ -47,12 +47,12 @@ type ListenerConfig struct {
 // Listener receives the traps and informs of many devices on one socket and delivers them
 // to subscribers. It drops duplicates of an event.
 type Listener struct {
-	cfg    ListenerConfig
-	conn   *net.UDPConn
-	module *mib.Module
-	usm    *usmReceiver
-	noise  *rate.Limiter // of warnings
-	done   chan struct{}
+	cfg      ListenerConfig
+	conn     *net.UDPConn
+	module   *mib.Module
+	usm      *usmReceiver
+	warnings *rate.Limiter
+	done     chan struct{}
 
 	mu        sync.Mutex
 	subs      []*Subscription
@@ -88,8 +88,8 @@ func Listen(cfg ListenerConfig) (*Listener, error) {
 	}
 	l := &Listener{
 		cfg: cfg, conn: conn, module: mib.NewModule(cfg.Root), usm: usm,
-		noise: rate.NewLimiter(rate.Every(10*time.Second), 5),
-		done:  make(chan struct{}), sequences: make(map[string]*sequence),
+		warnings: rate.NewLimiter(rate.Every(10*time.Second), 5),
+		done:     make(chan struct{}), sequences: make(map[string]*sequence),
 	}
 	go l.receive()
 	go usm.prepare(l.done)
@@ -145,7 +145,7 @@ func (l *Listener) receive() {
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		answer, err := l.handle(buf[:n], from)
 		level := slog.LevelDebug
-		if errors.Is(err, errNoCredentials) && l.noise.Allow() { // strangers can cause it at will
+		if errors.Is(err, errNoCredentials) && l.warnings.Allow() { // anybody can cause it
 			level = slog.LevelWarn
 		}
 		if err != nil {
@@ -266,7 +266,7 @@ func (l *Listener) deliver(n *Notification, vouched bool) {
 	if seq != nil {
 		duplicate, missed := seq.judge(n)
 		if duplicate {
-			l.cfg.Log.Debug("duplicate", "device", n.DeviceID, "seq", n.Seq)
+			l.cfg.Log.Debug("duplicate notification", "device", n.DeviceID, "seq", n.Seq)
 			return
 		}
 		n.Missed = missed

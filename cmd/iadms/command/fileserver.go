@@ -119,7 +119,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 	}
 	return servers, func() {
 		if err := servers.Close(); err != nil {
-			log.Warn("file server", "err", err)
+			log.Warn("the file servers could not be stopped", "err", err)
 		}
 	}, nil
 }

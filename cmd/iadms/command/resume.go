@@ -106,7 +106,7 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter
 	if err != nil {
 		return nil, err
 	}
-	var told []string
+	var options []string
 	for _, name := range keptFlags {
 		values, ok := record.Options[name]
 		if !ok || again.flags.Changed(name) || name == "edit" && o.convertWith != "" || name == "convert-with" && o.edit {
@@ -123,10 +123,10 @@ func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter
 				again.inherited[name] = directory[0]
 			}
 		}
-		told = append(told, fmt.Sprintf("--%s=%s", name, strings.Join(values, ",")))
+		options = append(options, fmt.Sprintf("--%s=%s", name, strings.Join(values, ",")))
 	}
-	if len(told) > 0 {
-		reporter.Line("    options of the interrupted upgrade: " + strings.Join(told, " "))
+	if len(options) > 0 {
+		reporter.Line("    options of the interrupted upgrade: " + strings.Join(options, " "))
 	}
 	return &again, again.parse()
 }

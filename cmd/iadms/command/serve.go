@@ -74,7 +74,7 @@ password, which are printed. Every device may read the images.`,
 				return err
 			}
 			defer l.Close()
-			if err := tellServed(cmd.OutOrStdout(), g.json, servedReport{Kind: "listener", Address: l.Addr().String()}); err != nil {
+			if err := printServed(cmd.OutOrStdout(), g.json, servedReport{Kind: "listener", Address: l.Addr().String()}); err != nil {
 				return err
 			}
 			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(trap.Filter{}, 1024), g.json)
@@ -142,7 +142,7 @@ func (r servedReport) String() string {
 	return "notifications: " + r.Address
 }
 
-func tellServed(w io.Writer, asJSON bool, r servedReport) error {
+func printServed(w io.Writer, asJSON bool, r servedReport) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(r)
 	}
@@ -161,7 +161,7 @@ func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON
 		if p == device.FTPS {
 			server.Certificate = fmt.Sprintf("%x", servers.Fingerprint())
 		}
-		if err := tellServed(w, asJSON, server); err != nil {
+		if err := printServed(w, asJSON, server); err != nil {
 			return err
 		}
 		for _, deviceID := range devices {
@@ -174,7 +174,7 @@ func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON
 				return err
 			}
 			a := session.Address()
-			if err := tellServed(w, asJSON, servedReport{Kind: "backup", Protocol: p.String(), Address: a.String(), Device: deviceID, Folder: folder, User: a.User, Password: a.Password}); err != nil {
+			if err := printServed(w, asJSON, servedReport{Kind: "backup", Protocol: p.String(), Address: a.String(), Device: deviceID, Folder: folder, User: a.User, Password: a.Password}); err != nil {
 				return err
 			}
 		}
@@ -184,7 +184,7 @@ func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON
 		if err != nil {
 			return cli.Usage(err)
 		}
-		if err := tellServed(w, asJSON, servedReport{Kind: "image", Folder: servers.Publish(img), Name: img.FileName()}); err != nil {
+		if err := printServed(w, asJSON, servedReport{Kind: "image", Folder: servers.Publish(img), Name: img.FileName()}); err != nil {
 			return err
 		}
 	}

@@ -348,10 +348,10 @@ func (r *upgradeRun) find(ctx context.Context, client *device.Client, reporter r
 	}
 	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for told := false; errors.Is(err, device.ErrNoAnswer) && limit.Err() == nil; dev, err = client.Device(limit) {
-		if !told {
+	for reported := false; errors.Is(err, device.ErrNoAnswer) && limit.Err() == nil; dev, err = client.Device(limit) {
+		if !reported {
 			reporter.Line(fmt.Sprintf("    %s does not answer; waiting %s for it", client.Address(), patience))
-			told = true
+			reported = true
 		}
 		time.Sleep(time.Second / 4)
 	}
