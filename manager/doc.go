@@ -10,7 +10,7 @@
 //	130 command the update of the software
 //	140 follow it
 //	150 judge it
-//	160 on failure go back to the old software, then 130 again or end
+//	160 on failure roll back to the old software, then 130 again or end
 //	170 command the recovery of the configuration data, converted if needed
 //	180 follow it
 //	190 judge it; on failure ask the operator, then 170 again or end

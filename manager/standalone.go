@@ -66,7 +66,7 @@ func Rollback(ctx context.Context, plan Plan, operator Operator, observe Observe
 		if err != nil {
 			return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
 		}
-		u.begin(StepRestore, "go back to the software in the other bank")
+		u.begin(StepRestore, "roll back to the software in the other bank")
 		if _, err := u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, device.Request{Kind: mib.OperationKindRestoreOldSoftware}); err != nil {
 			return err
 		}

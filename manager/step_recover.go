@@ -71,7 +71,7 @@ func (u *upgrade) repeatRecovery(ctx context.Context, attempt int, failed error,
 	return err == nil, modify, err
 }
 
-// giveUpNewSoftware goes back to the old software, step 160, after its configuration data
+// giveUpNewSoftware rolls back to the old software, step 160, after its configuration data
 // could not be recovered with the new one. It always returns an error.
 func (u *upgrade) giveUpNewSoftware(ctx context.Context, failed error) error {
 	if err := u.restoreOld(ctx); err != nil {

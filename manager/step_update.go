@@ -250,7 +250,7 @@ func (u *upgrade) restoreOld(ctx context.Context) error {
 		u.note(StepRestore, "the device was in rescue mode: there is no old software to go back to")
 		return nil
 	}
-	u.begin(StepRestore, "go back to the old software")
+	u.begin(StepRestore, "roll back to the old software")
 	for attempt := 1; ; attempt++ {
 		err := u.restoreOnce(ctx)
 		if err == nil {

@@ -72,7 +72,7 @@ func NewReqID() uint32 { return rand.Uint32N(1<<32-1) + 1 }
 const maxLockTries = 5
 
 // errRace: the lock had changed, so nothing was written.
-var errRace = errors.New("another manager was faster")
+var errRace = errors.New("another manager wrote first")
 
 // Start commands an operation and returns it as the device reports it. A request whose
 // response was lost is not carried out twice: the lock, and the number and owner of the
@@ -337,7 +337,7 @@ func (c *Client) rowRefused(ctx context.Context, r Request, err error) error {
 		refusal.Text = "the device cannot store the request: its state partition is full or read-only"
 	case refused.Status == mib.NoAccess || refused.Status == mib.AuthorizationError || refused.Status == mib.NotWritable:
 		refusal.Cause = mib.FailCauseNotPermitted
-		refusal.Text = "the community or user may not write"
+		refusal.Text = "the community or user has no write access"
 	default:
 		refusal.Cause = mib.FailCauseBadRequest
 	}
@@ -352,7 +352,7 @@ func (c *Client) requestRefused(ctx context.Context, r Request, err error) error
 	}
 	refusal := &RefusalError{Device: c.address, Kind: r.Kind, Set: refused}
 	if refused.Status == mib.NoAccess || refused.Status == mib.AuthorizationError {
-		refusal.Cause, refusal.Text = mib.FailCauseNotPermitted, "the community or user may not write"
+		refusal.Cause, refusal.Text = mib.FailCauseNotPermitted, "the community or user has no write access"
 		return refusal
 	}
 	readErr := c.read(ctx, scalar, []Field{Number(mib.ReqRefusal, &refusal.Cause), Text(mib.ReqRefusalText, &refusal.Text)})

@@ -26,7 +26,7 @@ var _ manager.Operator = (*terminalOperator)(nil)
 var choiceTexts = map[manager.Choice]struct{ key, text string }{
 	manager.Retry:        {"r", "try again"},
 	manager.OtherFile:    {"f", "try with another image file"},
-	manager.RestoreOld:   {"o", "go back to the old software"},
+	manager.RestoreOld:   {"o", "roll back to the old software"},
 	manager.Modify:       {"e", "edit the configuration data"},
 	manager.KeepNewer:    {"k", "keep the newer configuration data, and end"},
 	manager.GiveLast:     {"b", "recover the last backup"},

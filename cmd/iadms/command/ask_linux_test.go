@@ -41,7 +41,7 @@ func TestAskNothingEdited(t *testing.T) {
 	}
 	err := cmd.Wait()
 	text := screen.String()
-	for _, want := range []string{"nothing was changed", "e  edit the configuration data", "u  use the configuration data as they are", "o  go back to the old software"} {
+	for _, want := range []string{"nothing was changed", "e  edit the configuration data", "u  use the configuration data as they are", "o  roll back to the old software"} {
 		if strings.Count(text, want) < 2 {
 			t.Errorf("%q was not shown twice", want)
 		}
