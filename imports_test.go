@@ -35,33 +35,36 @@ var mayImport = map[string][]string{
 	"internal/textfile":    {},
 	"internal/credentials": {"internal/durable", "internal/textfile"},
 	"internal/snmp":        {"mib"},
-	"bank":                 {"mib", "internal/durable"},
+	"bank":                 {"bank/image", "mib", "internal/durable"},
+	"bank/image":           {"mib", "internal/durable"},
+	"internal/executable":  {},
+	"internal/imagetest":   {"bank/image"},
 	"transfer/tftp":        {},
 	"transfer":             {"mib", "transfer/tftp", "internal/ftpcontrol"},
 	"agent/config":         {"mib", "internal/durable"},
 	"agent/procedure":      {"mib", "internal/clock", "internal/durable"},
 	"agent/agentx":         {"mib", "internal/clock"},
 	"agent/snmp":           {"mib", "internal/snmp"},
-	"agent":                {"mib", "internal/clock", "agent/*", "bank", "transfer", "internal/durable"},
-	"agent/board":          {"mib", "agent", "agent/config", "agent/procedure", "bank", "internal/durable"},
-	"agent/settings":       {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "transfer", "mib", "internal/durable"},
+	"agent":                {"mib", "internal/clock", "agent/*", "bank", "bank/image", "transfer", "internal/durable"},
+	"agent/board":          {"mib", "agent", "agent/config", "agent/procedure", "bank", "internal/durable", "internal/executable"},
+	"agent/settings":       {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "bank/image", "transfer", "mib", "internal/durable"},
 	"manager":              {"mib", "manager/device", "manager/trap", "manager/files", "internal/durable", "internal/clock"},
 	"manager/device":       {"mib", "internal/clock"},
 	"manager/trap":         {"manager/device", "mib", "internal/durable", "internal/snmp"},
-	"manager/files":        {"manager/device", "bank", "transfer", "transfer/tftp", "mib", "internal/durable"},
+	"manager/files":        {"manager/device", "bank/image", "transfer", "transfer/tftp", "mib", "internal/durable"},
 	"manager/batch":        {},
 	"internal/clock":       {},
-	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank", "transfer", "mib"},
-	"sim":                  {"internal/clock", "agent", "agent/*", "bank", "transfer", "mib"},
-	"cmd/iad":              {"agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli", "internal/credentials"},
-	"cmd/iadsim":           {"sim", "agent", "agent/*", "bank", "transfer", "mib", "internal/durable", "internal/cli"},
+	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank/image", "transfer", "mib"},
+	"sim":                  {"internal/clock", "agent", "agent/*", "bank", "bank/image", "transfer", "mib"},
+	"cmd/iad":              {"agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/durable", "internal/cli", "internal/credentials"},
+	"cmd/iadsim":           {"sim", "agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/durable", "internal/cli"},
 	"cmd/iadms":            {"cmd/iadms/command"},
-	"cmd/iadms/command":    {"manager", "manager/*", "cmd/iadms/report", "bank", "mib", "internal/*"},
+	"cmd/iadms/command":    {"manager", "manager/*", "cmd/iadms/report", "bank/image", "mib", "internal/*"},
 	"cmd/iadms/report":     {"manager", "manager/*", "mib", "internal/cli"},
 }
 
 // devicePackages write what must survive a loss of power.
-var devicePackages = []string{"bank", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
+var devicePackages = []string{"bank", "bank/image", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
 
 // maxLines is how long a file may be that people write.
 const maxLines = 500

@@ -8,6 +8,7 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
@@ -39,7 +40,7 @@ type source struct{ procedure.Files }
 func (s source) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
 	r, size, err := s.Get(ctx, name, offset)
 	if errors.Is(err, transfer.ErrNoResume) {
-		err = fmt.Errorf("%w: %w", bank.ErrNoResume, err)
+		err = fmt.Errorf("%w: %w", image.ErrNoResume, err)
 	}
 	return r, size, err
 }

@@ -19,7 +19,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -46,11 +46,11 @@ type bench struct {
 
 // maker signs software; its key is made once for all tests.
 var maker = sync.OnceValue(func() minisign.PrivateKey {
-	_, priv, err := bank.KeyGen("")
+	_, priv, err := image.GenerateKey("")
 	if err != nil {
 		panic(err)
 	}
-	key, err := bank.ReadPrivateKey(priv, "")
+	key, err := image.ReadPrivateKey(priv, "")
 	if err != nil {
 		panic(err)
 	}
@@ -58,7 +58,7 @@ var maker = sync.OnceValue(func() minisign.PrivateKey {
 })
 
 // build makes an image.
-func build(t testing.TB, m bank.Manifest) []byte {
+func build(t testing.TB, m image.Manifest) []byte {
 	t.Helper()
 	if m.Hardware == nil {
 		m.Hardware = []string{hardware}
@@ -70,14 +70,14 @@ func build(t testing.TB, m bank.Manifest) []byte {
 	for _, c := range m.Converters {
 		contents[c.Payload] = "#!/bin/sh\nfor f in \"$3\"/*; do sed \"1s/ $1\\$/ $2/\" \"$f\" > \"$4/${f##*/}\" || exit 1; done\n"
 	}
-	var payloads []bank.PayloadFile
+	var payloads []image.PayloadFile
 	for _, name := range slices.Sorted(maps.Keys(contents)) {
-		payloads = append(payloads, bank.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
+		payloads = append(payloads, image.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader(contents[name])), nil
 		}})
 	}
 	var b bytes.Buffer
-	if err := bank.Build(&b, m, payloads, maker()); err != nil {
+	if err := image.Build(&b, m, payloads, maker()); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -85,7 +85,7 @@ func build(t testing.TB, m bank.Manifest) []byte {
 
 // factory is the software that devices are made with.
 var factory = sync.OnceValue(func() []byte {
-	return build(&testing.T{}, bank.Manifest{Version: "1.0.0", ConfigFormat: 1, SelfTest: "selftest", NoReset: true})
+	return build(&testing.T{}, image.Manifest{Version: "1.0.0", ConfigFormat: 1, SelfTest: "selftest", NoReset: true})
 })
 
 // settings is a complete set of configuration data.
@@ -272,8 +272,8 @@ func (b *bench) upload(name string, data []byte) {
 }
 
 // image puts software on the server.
-func (b *bench) image(version string, format uint32, change ...func(*bank.Manifest)) {
-	m := bank.Manifest{Version: version, ConfigFormat: format, SelfTest: "selftest"}
+func (b *bench) image(version string, format uint32, change ...func(*image.Manifest)) {
+	m := image.Manifest{Version: version, ConfigFormat: format, SelfTest: "selftest"}
 	for _, f := range change {
 		f(&m)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -58,8 +58,8 @@ func TestDownloadFaults(t *testing.T) {
 func (b *bench) splitImage(version string) {
 	b.t.Helper()
 	files := afero.NewMemMapFs()
-	err := bank.BuildSplit(files, "image", bank.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: 1},
-		[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("app\n")), nil }}}, maker())
+	err := image.BuildSplit(files, "image", image.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: 1},
+		[]image.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("app\n")), nil }}}, maker())
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -72,6 +72,6 @@ func (b *bench) splitImage(version string) {
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		b.upload(strings.Replace(info.Name(), bank.ManifestName, "software", 1), data)
+		b.upload(strings.Replace(info.Name(), image.ManifestName, "software", 1), data)
 	}
 }

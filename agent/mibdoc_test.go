@@ -22,7 +22,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/peers"
 	"example.com/iad/sim"
 )
@@ -162,8 +162,8 @@ func TestCommandLinesOfTheDocumentation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := &tftpFiles{files: map[string][]byte{
-				"fw-2.0.0.iad": build(t, bank.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest",
-					Converters: []bank.Converter{{From: 1, To: 2, Payload: "convert"}}}),
+				"fw-2.0.0.iad": build(t, image.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest",
+					Converters: []image.Converter{{From: 1, To: 2, Payload: "convert"}}}),
 			}}
 			tftpPort, sink := server.serve(t), ownAddress()
 			out := sh(t, documented(t, start(t, sink), tftpPort, sink))

@@ -9,7 +9,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -173,7 +173,7 @@ func TestOptionAllowDowngrade(t *testing.T) {
 		b.must(command(activate), options(allowDowngrade, checkOnly))
 		b.succeeded()
 
-		b.image("2.0.0", 1, func(m *bank.Manifest) { m.Floor = "1.5.0" })
+		b.image("2.0.0", 1, func(m *image.Manifest) { m.Floor = "1.5.0" })
 		b.must(command(downloadSoftware), options(thenActivate, thenReset))
 		b.succeeded()
 		b.image("1.4.0", 1)
@@ -229,7 +229,7 @@ func TestOptionCheckOnly(t *testing.T) {
 		b.must(command(recoverConfig), options(checkOnly, thenReset))
 		b.succeeded()
 		b.want(mib.ConfigGeneration, generation)
-		b.image("2.0.0", 1, func(m *bank.Manifest) { m.Hardware = []string{"OTHER"} })
+		b.image("2.0.0", 1, func(m *image.Manifest) { m.Hardware = []string{"OTHER"} })
 		b.must(command(downloadSoftware), options(checkOnly))
 		b.failed(mib.FailCauseIncompatibleHardware)
 		b.refused(mib.InconsistentValue, mib.FailCausePreconditionMissing, command(activate), options(checkOnly))

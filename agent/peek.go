@@ -9,6 +9,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/durable"
 )
 
@@ -64,7 +65,7 @@ func Peek(cfg Config) Status {
 // digests it checks, with the configuration data in force. It changes nothing and may
 // be called while the device runs. Of cfg it uses Banks, Data and Trust.
 func SelfTestOf(cfg Config, n int) (SelfTest, error) {
-	img, err := bank.VerifySplit(cfg.Banks[n-1], bank.ManifestName, cfg.Trust)
+	img, err := image.VerifySplit(cfg.Banks[n-1], image.ManifestName, cfg.Trust)
 	if err != nil {
 		return SelfTest{}, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 )
 
 // Provision makes a new device: software from image goes into bank 1 as good
@@ -16,7 +17,7 @@ import (
 // configuration data. If it fails or is interrupted it may be called again, with
 // another image or set too, see bank.Provision. Of cfg it uses the file systems,
 // Hardware, Trust and Platform.
-func Provision(cfg Config, image io.Reader, set config.Set) error {
+func Provision(cfg Config, img io.Reader, set config.Set) error {
 	opt := bank.Options{
 		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
@@ -26,7 +27,7 @@ func Provision(cfg Config, image io.Reader, set config.Set) error {
 	if cfg.Clock != nil {
 		opt.Now = cfg.Clock.Now
 	}
-	return bank.Provision(opt, image, func(m *bank.Manifest) (uint32, error) {
+	return bank.Provision(opt, img, func(m *image.Manifest) (uint32, error) {
 		if len(set) == 0 {
 			return 0, nil
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -264,7 +264,7 @@ func TestSelfTestFails(t *testing.T) {
 
 // A device that needs no reset takes software over within activate.
 func TestDeviceWithoutReset(t *testing.T) {
-	quick := func(m *bank.Manifest) { m.NoReset = true }
+	quick := func(m *image.Manifest) { m.NoReset = true }
 	onBench(t, func(c *sim.Config) { c.NoReset = true }, func(b *bench) {
 		b.server()
 		b.image("2.0.0", 1, quick)
@@ -330,9 +330,9 @@ func TestInterrupted(t *testing.T) {
 func TestWrongSoftware(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
 		b.server()
-		for cause, change := range map[mib.FailCause]func(*bank.Manifest){
-			mib.FailCauseIncompatibleHardware: func(m *bank.Manifest) { m.Hardware = []string{"OTHER"} },
-			mib.FailCausePreconditionMissing:  func(m *bank.Manifest) { m.MinVersion = "1.9.0" },
+		for cause, change := range map[mib.FailCause]func(*image.Manifest){
+			mib.FailCauseIncompatibleHardware: func(m *image.Manifest) { m.Hardware = []string{"OTHER"} },
+			mib.FailCausePreconditionMissing:  func(m *image.Manifest) { m.MinVersion = "1.9.0" },
 		} {
 			b.image("2.0.0", 1, change)
 			b.must(command(downloadSoftware), num(mib.ReqRetries, 0))

@@ -15,7 +15,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -93,9 +93,9 @@ func sum(data ...[]byte) string {
 
 // members returns the first member of an image, the manifest, and the octets of
 // all of them.
-func members(t *testing.T, image []byte) (manifest []byte, size int) {
+func members(t *testing.T, img []byte) (manifest []byte, size int) {
 	t.Helper()
-	for r := tar.NewReader(bytes.NewReader(image)); ; {
+	for r := tar.NewReader(bytes.NewReader(img)); ; {
 		_, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return manifest, size
@@ -132,18 +132,18 @@ func events(rows string) instants  { return growing([5]int{4, 6, 8, 12, 15}, row
 // Every read-only object has the value that the module says, at each of the
 // instants. Rows are told one after another, times since the start.
 func TestValues(t *testing.T) {
-	image := build(t, bank.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest"})
+	img := build(t, image.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest"})
 	oldManifest, oldSize := members(t, factory())
-	newManifest, newSize := members(t, image)
+	newManifest, newSize := members(t, img)
 	sizes := fmt.Sprintf("%d | %d", oldSize, newSize)
-	fetched := fmt.Sprint(len(image))
+	fetched := fmt.Sprint(len(img))
 	set := settings(1, "name")
 	var all [][]byte
 	for _, k := range config.Kinds() {
 		all = append(all, set[k])
 	}
 	digests := map[string]string{
-		sum(oldManifest): "old manifest", sum(newManifest): "new manifest", sum(image): "image",
+		sum(oldManifest): "old manifest", sum(newManifest): "new manifest", sum(img): "image",
 		sum(all...): "all data", sum(set[config.UserData]): "user data",
 	}
 	const never = "0000000000000000"
@@ -251,7 +251,7 @@ func TestValues(t *testing.T) {
 	}, func(b *bench) {
 		start := time.Now()
 		b.server()
-		b.upload("software", image)
+		b.upload("software", img)
 		look := func(instant int) {
 			t.Helper()
 			synctest.Wait()

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"example.com/iad/bank/image"
+	"example.com/iad/internal/imagetest"
 )
 
 // TestDamagedIsFetchedAgain: software that is said to be there is there whole, and
@@ -12,7 +15,7 @@ import (
 func TestDamagedIsFetchedAgain(t *testing.T) {
 	opt, b := readyDevice(t)
 	spoil(t, opt.Banks[1], "app")
-	res, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{})
+	res, err := b.Install(context.Background(), serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar()), "fw.iad", InstallOptions{})
 	if err != nil || res.Already {
 		t.Fatalf("%+v, %v", res, err)
 	}
@@ -20,8 +23,8 @@ func TestDamagedIsFetchedAgain(t *testing.T) {
 		t.Error(err)
 	}
 	// The same version with other contents is other software.
-	other := takeApart(t, "2.0.0").resign(t, func(m *Manifest) { m.Hardware = append(m.Hardware, "ANOTHER") }, testKey)
-	res, err = b.Install(context.Background(), serve("fw.iad", other.tar()), "fw.iad", InstallOptions{})
+	other := imagetest.TakeApart(t, "2.0.0").Resign(t, func(m *image.Manifest) { m.Hardware = append(m.Hardware, "ANOTHER") }, imagetest.Key)
+	res, err = b.Install(context.Background(), serve("fw.iad", other.Tar()), "fw.iad", InstallOptions{})
 	if err != nil || res.Already {
 		t.Fatalf("%+v, %v", res, err)
 	}
@@ -34,14 +37,14 @@ func TestDamagedIsFetchedAgain(t *testing.T) {
 // and starts at the beginning, delivers all the same: files are opened at their
 // beginnings then.
 func TestServerNeverResumes(t *testing.T) {
-	p := takeApart(t, "2.0.0")
+	p := imagetest.TakeApart(t, "2.0.0")
 	for _, form := range []string{"fw.iad", "dir/manifest.json"} {
 		for _, cut := range []int64{40_000, 68_000, 73_000} { // within a payload, near its end, behind it
 			for _, damaged := range []bool{false, true} {
 				opt := device(t)
 				b, _ := boot(t, opt)
-				src := p.split()
-				src.files["fw.iad"] = p.tar()
+				src := split(p)
+				src.files["fw.iad"] = p.Tar()
 				src.alwaysWhole, src.cut = true, cut
 				if _, err := b.Install(context.Background(), src, form, InstallOptions{}); err != nil && !errors.Is(err, errBroken) {
 					t.Fatal(err)
@@ -65,10 +68,10 @@ func TestServerNeverResumes(t *testing.T) {
 // TestForceWritesAgain: with force all of the image is fetched and written once more.
 func TestForceWritesAgain(t *testing.T) {
 	_, b := readyDevice(t)
-	image := takeApart(t, "2.0.0").tar()
-	res, err := b.Install(context.Background(), serve("fw.iad", image), "fw.iad", InstallOptions{Force: true})
-	if err != nil || res.Fetched < int64(len(image)) {
-		t.Errorf("%d octets of %d fetched, %v", res.Fetched, len(image), err)
+	img := imagetest.TakeApart(t, "2.0.0").Tar()
+	res, err := b.Install(context.Background(), serve("fw.iad", img), "fw.iad", InstallOptions{Force: true})
+	if err != nil || res.Fetched < int64(len(img)) {
+		t.Errorf("%d octets of %d fetched, %v", res.Fetched, len(img), err)
 	}
 }
 
@@ -77,7 +80,7 @@ func TestForceWritesAgain(t *testing.T) {
 func TestProgressOverOtherSoftware(t *testing.T) {
 	_, b := readyDevice(t)
 	var last int64
-	_, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "3.0.0").tar()), "fw.iad", InstallOptions{
+	_, err := b.Install(context.Background(), serve("fw.iad", imagetest.TakeApart(t, "3.0.0").Tar()), "fw.iad", InstallOptions{
 		Progress: func(p InstallProgress) {
 			if p.Phase != PhaseTransferring {
 				return

@@ -9,62 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
-
-// testKey signs the images of the tests.
-var testKey = mustKey()
-
-func mustKey() minisign.PrivateKey {
-	_, key, err := minisign.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{7}, 64)))
-	if err != nil {
-		panic(err)
-	}
-	return key
-}
-
-func trusted(keys ...minisign.PrivateKey) (trust []minisign.PublicKey) {
-	for _, k := range keys {
-		trust = append(trust, k.Public().(minisign.PublicKey))
-	}
-	return trust
-}
-
-// content is a payload's content that differs by version and name.
-func content(version, name string, size int) []byte {
-	return bytes.Repeat([]byte(version+" "+name+"\n"), size/len(version+" "+name+"\n")+1)[:size]
-}
-
-func payloads(version string) []PayloadFile {
-	var files []PayloadFile
-	for _, f := range []struct {
-		name string
-		mode Mode
-		size int
-	}{{"app", 0o755, 70_000}, {"selftest", 0o755, 300}, {"empty", 0o666, 0}, {"data.bin", 0o600, 1024}} {
-		data := content(version, f.name, f.size)
-		files = append(files, PayloadFile{Name: f.name, Mode: f.mode, Open: func() (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(data)), nil
-		}})
-	}
-	return files
-}
-
-func manifest(version string) Manifest {
-	return Manifest{Version: version, Hardware: []string{"IAD-4FXS", "IAD-8FXS"}, ConfigFormat: 1, SelfTest: "selftest"}
-}
-
-func tarImage(t testing.TB, m Manifest) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	if err := Build(&b, m, payloads(m.Version), testKey); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
 
 // A server is a Source in memory.
 type server struct {
@@ -85,7 +35,7 @@ func (s *server) Open(_ context.Context, name string, offset int64) (io.ReadClos
 	case !ok:
 		return nil, 0, errors.New("file not found: " + name)
 	case offset > 0 && s.noResume:
-		return nil, 0, ErrNoResume
+		return nil, 0, image.ErrNoResume
 	}
 	s.opened = append(s.opened, offset)
 	if s.alwaysWhole {
@@ -115,11 +65,11 @@ func device(t testing.TB) Options {
 	opt := Options{
 		Banks:    [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()},
 		State:    afero.NewMemMapFs(),
-		Trust:    trusted(testKey),
+		Trust:    imagetest.Trust(imagetest.Key),
 		Hardware: "IAD-4FXS",
 		Now:      func() time.Time { return time.Unix(1_800_000_000, 0) },
 	}
-	if err := Provision(opt, bytes.NewReader(tarImage(t, manifest("1.0.0"))), nil); err != nil {
+	if err := Provision(opt, bytes.NewReader(imagetest.Build(t, imagetest.Manifest("1.0.0"))), nil); err != nil {
 		t.Fatal(err)
 	}
 	return opt
@@ -136,7 +86,7 @@ func boot(t testing.TB, opt Options) (*Banks, BootReport) {
 
 func install(t testing.TB, b *Banks, version string) {
 	t.Helper()
-	_, err := b.Install(context.Background(), serve("fw.iad", tarImage(t, manifest(version))), "fw.iad", InstallOptions{})
+	_, err := b.Install(context.Background(), serve("fw.iad", imagetest.Build(t, imagetest.Manifest(version))), "fw.iad", InstallOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,11 +152,11 @@ func TestTriesUsedUp(t *testing.T) {
 }
 
 func TestResume(t *testing.T) {
-	image := tarImage(t, manifest("2.0.0"))
+	img := imagetest.Build(t, imagetest.Manifest("2.0.0"))
 	for _, noResume := range []bool{false, true} {
 		opt := device(t)
 		b, _ := boot(t, opt)
-		src := serve("fw.iad", image)
+		src := serve("fw.iad", img)
 		src.noResume, src.cut = noResume, 40_000
 		if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{}); !errors.Is(err, errBroken) {
 			t.Fatal(err)
@@ -217,7 +167,7 @@ func TestResume(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := sha(image); !bytes.Equal(res.Digest, want) {
+		if want := sha(img); !bytes.Equal(res.Digest, want) {
 			t.Errorf("digest %x, want %x", res.Digest, want)
 		}
 		if resumed := len(src.opened) == 2 && src.opened[1] > 30_000; resumed == noResume {

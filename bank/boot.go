@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -27,11 +28,11 @@ type Banks struct {
 	ops sync.Mutex
 	mu  sync.Mutex
 
-	rec        Record   // in force
-	disk       Record   // as last read or written
-	heads      [2]*head // what each bank holds or is getting, nil if not known
-	running    int      // 0 in rescue mode
-	intact     [2]int   // whole payloads of each bank, as found at the start; in rescue mode only
+	rec        Record         // in force
+	disk       Record         // as last read or written
+	heads      [2]*image.Head // what each bank holds or is getting, nil if not known
+	running    int            // 0 in rescue mode
+	intact     [2]int         // whole payloads of each bank, as found at the start; in rescue mode only
 	installing bool
 	verifying  int // the bank that Install reads back, 0 none
 }
@@ -111,15 +112,15 @@ func (b *Banks) useless(n int) string {
 
 // intact counts the payloads of a bank that are whole. A bank that is not there has
 // more than any: nothing can be written into it.
-func intact(fs afero.Fs, h *head) (whole int) {
+func intact(fs afero.Fs, h *image.Head) (whole int) {
 	if absent(fs) != nil {
-		return MaxPayloads + 1
+		return image.MaxPayloads + 1
 	}
-	if h == nil || h.manifest == nil {
+	if h == nil || h.Manifest == nil {
 		return 0
 	}
-	for _, p := range h.manifest.Payloads {
-		if checkFile(fs, p.Name, p, nil) == nil {
+	for _, p := range h.Manifest.Payloads {
+		if image.CheckFile(fs, p.Name, p, nil) == nil {
 			whole++
 		}
 	}
@@ -134,7 +135,7 @@ func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 		if checks[n-1].Found != FoundComplete || written(b.rec.bank(n).State) || !written(next.bank(n).State) {
 			continue
 		}
-		if err := syncBank(b.fs(n), b.heads[n-1].manifest); err != nil {
+		if err := syncBank(b.fs(n), b.heads[n-1].Manifest); err != nil {
 			b.opt.Log.Warn("boot: bank could not be synced", "bank", n, "err", err)
 		}
 	}
@@ -143,8 +144,8 @@ func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 // written reports whether a bank in state s holds software that was synced.
 func written(s State) bool { return s >= StateReady && s <= StateFailed }
 
-func syncBank(fs afero.Fs, m *Manifest) error {
-	names := []string{ManifestName, SignatureName}
+func syncBank(fs afero.Fs, m *image.Manifest) error {
+	names := []string{image.ManifestName, image.SignatureName}
 	for _, p := range m.Payloads {
 		names = append(names, p.Name)
 	}
@@ -260,7 +261,7 @@ func (b *Banks) adopt(r Record) {
 	b.rec = r
 }
 
-func (b *Banks) setHead(n int, h *head) {
+func (b *Banks) setHead(n int, h *image.Head) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.heads[n-1] = h

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
 
@@ -115,8 +116,8 @@ func TestPeek(t *testing.T) {
 }
 
 func TestProvisionRefuses(t *testing.T) {
-	image := tarImage(t, manifest("1.0.0"))
-	m := manifest("1.0.0")
+	image := imagetest.Build(t, imagetest.Manifest("1.0.0"))
+	m := imagetest.Manifest("1.0.0")
 	m.Hardware = []string{"other"}
 	flipped := bytes.Clone(image)
 	flipped[20_000] ^= 1
@@ -125,7 +126,7 @@ func TestProvisionRefuses(t *testing.T) {
 		opt   func(o *Options)
 		want  mib.FailCause
 	}{
-		"other hardware": {tarImage(t, m), nil, mib.FailCauseIncompatibleHardware},
+		"other hardware": {imagetest.Build(t, m), nil, mib.FailCauseIncompatibleHardware},
 		"untrusted":      {image, func(o *Options) { o.Trust = nil }, mib.FailCauseSignerUntrusted},
 		"too large":      {image, func(o *Options) { o.Capacity = func(int) int64 { return 1 } }, mib.FailCauseFileTooLarge},
 		"damaged":        {flipped, nil, mib.FailCauseDigestMismatch},

@@ -3,6 +3,7 @@ package bank
 import (
 	"fmt"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -11,6 +12,12 @@ import (
 // as well. Causes: those of Activate.
 func (b *Banks) Check(n int, allowDowngrade bool) error {
 	return inOp(fmt.Sprintf("check bank %d", n), b.check(n, allowDowngrade))
+}
+
+// downgrades reports whether version is anything but running or above it. Versions that
+// differ only in what follows a "+" have no order, so any of them may be the older one.
+func downgrades(version, running string) bool {
+	return version != running && !image.Older(running, version)
 }
 
 func (b *Banks) check(n int, allowDowngrade bool) error {
@@ -30,8 +37,8 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 		return err
 	}
 	running := b.head(b.running)
-	if running != nil && downgrades(h.manifest.Version, running.manifest.Version) && !allowDowngrade {
-		return refuse(mib.FailCauseDowngradeRefused, "version %s is not newer than the running %s", h.manifest.Version, running.manifest.Version)
+	if running != nil && downgrades(h.Manifest.Version, running.Manifest.Version) && !allowDowngrade {
+		return refuse(mib.FailCauseDowngradeRefused, "version %s is not newer than the running %s", h.Manifest.Version, running.Manifest.Version)
 	}
 	return nil
 }

@@ -10,7 +10,11 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/internal/durable"
+	"example.com/iad/internal/iadtest"
+	"example.com/iad/internal/imagetest"
 )
 
 // The sweeps cut the power at every operation of the work of the banks, and again
@@ -27,21 +31,21 @@ var crashImages = map[string][]byte{
 
 func crashPayloads(version string) map[string][]byte {
 	return map[string][]byte{
-		"app":      content(version, "app", 40_000), // two pieces
-		"selftest": content(version, "selftest", 100),
+		"app":      imagetest.Content(version, "app", 40_000), // two pieces
+		"selftest": imagetest.Content(version, "selftest", 100),
 	}
 }
 
 func crashImage(version string) []byte {
-	var files []PayloadFile
+	var files []image.PayloadFile
 	for _, name := range []string{"app", "selftest"} {
 		data := crashPayloads(version)[name]
-		files = append(files, PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
+		files = append(files, image.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		}})
 	}
 	var b bytes.Buffer
-	if err := Build(&b, manifest(version), files, testKey); err != nil {
+	if err := image.Build(&b, imagetest.Manifest(version), files, imagetest.Key); err != nil {
 		panic(err)
 	}
 	return b.Bytes()
@@ -60,7 +64,7 @@ func mount(m *crashfs.Machine, breakFs func(part string, fs afero.Fs) afero.Fs) 
 	return Options{
 		Banks:    [2]afero.Fs{get("bank1"), get("bank2")},
 		State:    get("state"),
-		Trust:    trusted(testKey),
+		Trust:    imagetest.Trust(imagetest.Key),
 		Hardware: "IAD-4FXS",
 		Now:      func() time.Time { return time.Unix(1_800_000_000, 0) },
 	}
@@ -117,7 +121,7 @@ func lives(t testing.TB) map[string]crashfs.Sweep[told] {
 		switch s.Depth, s.Limit = 2, 20; {
 		case fullCrash():
 			s.Limit, s.Mixtures = 0, 6
-		case raceDetector:
+		case iadtest.RaceDetector:
 			s.Limit = 2
 		}
 		sweeps[name] = s
@@ -173,7 +177,7 @@ func TestRecordBeforeErase(t *testing.T) {
 	recorded := false
 	for _, op := range m.Ops()[before:] {
 		recorded = recorded || op.Part == "state" && op.Kind == crashfs.OpSync
-		if op.Part == "bank2" && op.Path != "probe"+tempSuffix && !recorded {
+		if op.Part == "bank2" && op.Path != "probe"+durable.TempSuffix && !recorded {
 			t.Errorf("%s before the record", op)
 		}
 	}

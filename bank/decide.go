@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -137,7 +138,7 @@ var preRules = []Rule{
 		when: func(b *choice) bool { return b.Record.lost() && b.whole(1) && b.whole(2) },
 		then: func(b *choice) {
 			next := 1
-			if older(b.checks[0].Version, b.checks[1].Version) {
+			if image.Older(b.checks[0].Version, b.checks[1].Version) {
 				next = 2
 			}
 			b.adopt(next, StateTrial)

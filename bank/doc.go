@@ -2,10 +2,9 @@
 // images into the bank that is not running, records durably which bank starts
 // next, and decides at each start which one does.
 //
-// Each bank is a file system of its own that holds manifest.json, its minisign
-// signature manifest.json.minisig, and the payload files that the manifest names.
-// The boot record stands on a third file system, in two copies, of which one is
-// always whole.
+// Each bank is a file system of its own that holds an image in split form, see package
+// image. The boot record is on a third file system, in two copies, of which one is always
+// whole.
 //
 // The life of an update:
 //
@@ -14,8 +13,8 @@
 //	Boot       trial, one try less         after the restart
 //	Confirm    good                        or GiveUp: failed, the fallback is next
 //
-// Signatures, hardware and version rules are judged by Install and Activate, never
-// by Boot or Restore: nothing may keep the fallback from starting. Boot compares
+// Install and Activate check signatures, hardware and version rules, Boot and Restore
+// never do: nothing may keep the fallback from starting. Boot compares
 // hashes only. See [BootTable] for the decision, and package durable for the order
 // of the writes.
 package bank

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"syscall"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
-// An Error is a failure of this package. Errors of a Source are passed on as they
-// are, wrapped.
+// An Error is a failure of this package, or one of package image with what was being
+// done. Errors of a Source are passed on as they are, wrapped.
 type Error struct {
 	Code mib.FailCause
 	Op   string // what was being done, such as "activate bank 2"
@@ -46,6 +47,20 @@ func storeError(err error, format string, args ...any) *Error {
 		code = mib.FailCauseStorageFull
 	}
 	return &Error{Code: code, Text: fmt.Sprintf(format, args...), Err: err}
+}
+
+// refusal is the cause with which this package or package image refused something, 0 for
+// any other error, such as one of a Source.
+func refusal(err error) mib.FailCause {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	var img *image.Error
+	if errors.As(err, &img) {
+		return img.Code
+	}
+	return 0
 }
 
 // causeOf is the cause that an error carries, mib.FailCauseOther if it carries none.

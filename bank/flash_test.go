@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
 
@@ -115,7 +117,7 @@ func TestRecordCannotBeWritten(t *testing.T) {
 
 // TestReadBack finds what was written but does not come back from the medium.
 func TestReadBack(t *testing.T) {
-	for _, name := range []string{"app", ManifestName, SignatureName} {
+	for _, name := range []string{"app", image.ManifestName, image.SignatureName} {
 		opt := device(t)
 		spoilt := false
 		opt.DropCache = func(f afero.File) error {
@@ -133,7 +135,7 @@ func TestReadBack(t *testing.T) {
 		}
 		b, _ := boot(t, opt)
 		spoilt = false
-		src := serve("fw.iad", takeApart(t, "2.0.0").tar())
+		src := serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar())
 		_, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
 		if causeOf(err) != mib.FailCauseReadBackMismatch || !spoilt {
 			t.Errorf("%s: %v", name, err)
@@ -145,7 +147,7 @@ func TestReadBack(t *testing.T) {
 	opt := device(t)
 	b, _ := boot(t, opt)
 	b.opt.DropCache = func(afero.File) error { return syscall.EIO }
-	_, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{})
+	_, err := b.Install(context.Background(), serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar()), "fw.iad", InstallOptions{})
 	if causeOf(err) != mib.FailCauseReadBackMismatch {
 		t.Error(err)
 	}
@@ -195,16 +197,16 @@ func TestWear(t *testing.T) {
 func TestBoundedMemory(t *testing.T) {
 	const size = 24 << 20
 	os, dir := afero.NewOsFs(), t.TempDir()
-	big := PayloadFile{Name: "big", Mode: 0o644, Open: func() (io.ReadCloser, error) {
+	big := image.PayloadFile{Name: "big", Mode: 0o644, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(io.LimitReader(pattern{}, size)), nil
 	}}
 	f, err := os.Create(dir + "/fw.iad")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := manifest("2.0.0")
+	m := imagetest.Manifest("2.0.0")
 	m.SelfTest = ""
-	if err := Build(f, m, []PayloadFile{big}, testKey); err != nil {
+	if err := image.Build(f, m, []image.PayloadFile{big}, imagetest.Key); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -76,7 +77,7 @@ type InstallResult struct {
 //
 // An *Error tells the cause; errors of src are passed on, wrapped, and so is the
 // cause of ctx.
-func (b *Banks) Install(ctx context.Context, src Source, name string, opt InstallOptions) (InstallResult, error) {
+func (b *Banks) Install(ctx context.Context, src image.Source, name string, opt InstallOptions) (InstallResult, error) {
 	n, err := b.reserve(opt.Bank)
 	if err != nil {
 		return InstallResult{}, inOp("download software", err)
@@ -86,10 +87,10 @@ func (b *Banks) Install(ctx context.Context, src Source, name string, opt Instal
 		opt.Progress = func(InstallProgress) {}
 	}
 	opt.Progress(InstallProgress{Phase: PhaseChecking})
-	f := &fetch{ctx: ctx, src: src, name: name}
-	defer f.close()
-	res, err := b.install(f, n, opt)
-	res.Fetched = f.fetched
+	f := image.NewReader(ctx, src, name)
+	defer f.Close()
+	res, err := b.install(ctx, f, n, opt)
+	res.Fetched = f.Fetched
 	return res, inOp(fmt.Sprintf("download software into bank %d", n), err)
 }
 
@@ -133,10 +134,10 @@ func (r *Record) spare(running int, intact [2]int) int {
 	}
 	loss := func(n int) int {
 		switch s := r.bank(n).State; {
-		case s == StateWriting && intact[n-1] <= MaxPayloads:
+		case s == StateWriting && intact[n-1] <= image.MaxPayloads:
 			return -1
 		case s >= StateReady && s <= StateGood:
-			return MaxPayloads + 2
+			return image.MaxPayloads + 2
 		}
 		return intact[n-1]
 	}
@@ -153,26 +154,26 @@ func (b *Banks) release() {
 	b.setInstalling(false)
 }
 
-func (b *Banks) install(f *fetch, n int, opt InstallOptions) (InstallResult, error) {
+func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt InstallOptions) (InstallResult, error) {
 	opt.Progress(InstallProgress{Phase: PhaseConnecting})
-	if err := f.readHead(); err != nil {
+	if err := f.ReadHead(); err != nil {
 		return InstallResult{}, err
 	}
-	if err := f.head.judge(b.opt.Trust); err != nil {
+	if err := f.Head.Verify(b.opt.Trust); err != nil {
 		return InstallResult{}, err
 	}
-	m := f.head.manifest
-	res := InstallResult{Bank: n, Version: m.Version, ConfigFormat: m.ConfigFormat, Size: f.fileSize()}
-	if !f.tar {
-		res.Digest, _ = hex.DecodeString(f.head.digest)
+	m := f.Head.Manifest
+	res := InstallResult{Bank: n, Version: m.Version, ConfigFormat: m.ConfigFormat, Size: f.FileSize()}
+	if !f.Tar {
+		res.Digest, _ = hex.DecodeString(f.Head.Digest)
 	}
 	already, err := b.admit(f, n, opt)
 	res.Already = already
 	if err != nil || already {
 		return res, err
 	}
-	w := &writer{fs: b.fs(n), drop: b.opt.DropCache, fetch: f, progress: opt.Progress}
-	if err := b.checkSpace(n, f.head); err != nil || opt.CheckOnly {
+	w := &writer{ctx: ctx, fs: b.fs(n), drop: b.opt.DropCache, fetch: f, progress: opt.Progress}
+	if err := b.checkSpace(n, f.Head); err != nil || opt.CheckOnly {
 		return res, err
 	}
 	if err := b.fill(w, n, opt, &res); err != nil {
@@ -184,19 +185,19 @@ func (b *Banks) install(f *fetch, n int, opt InstallOptions) (InstallResult, err
 
 // admit judges the manifest by the rules that need no payload. already says that the
 // bank holds this version and nothing need be done.
-func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err error) {
+func (b *Banks) admit(f *image.Reader, n int, opt InstallOptions) (already bool, err error) {
 	b.ops.Lock()
 	defer b.ops.Unlock()
-	m := f.head.manifest
+	m := f.Head.Manifest
 	if opt.Version != "" && opt.Version != m.Version {
 		return false, refuse(mib.FailCauseVersionMismatch, "the file holds version %s, not %s", m.Version, opt.Version)
 	}
-	size := f.fileSize()
-	if f.size >= 0 && f.size != size || opt.ExpectSize != 0 && opt.ExpectSize != size {
-		return false, refuse(mib.FailCauseSizeMismatch, "%s should have %d octets by its manifest; announced %d, expected %d", f.name, size, f.size, opt.ExpectSize)
+	size := f.FileSize()
+	if f.AnnouncedSize >= 0 && f.AnnouncedSize != size || opt.ExpectSize != 0 && opt.ExpectSize != size {
+		return false, refuse(mib.FailCauseSizeMismatch, "%s should have %d octets by its manifest; announced %d, expected %d", f.Name, size, f.AnnouncedSize, opt.ExpectSize)
 	}
-	if !f.tar && len(opt.ExpectDigest) != 0 && hex.EncodeToString(opt.ExpectDigest) != f.head.digest {
-		return false, refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", f.name)
+	if !f.Tar && len(opt.ExpectDigest) != 0 && hex.EncodeToString(opt.ExpectDigest) != f.Head.Digest {
+		return false, refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", f.Name)
 	}
 	if err := b.opt.checkHardware(m); err != nil {
 		return false, err
@@ -205,14 +206,14 @@ func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err er
 		return false, err
 	}
 	if h := b.head(b.running); h != nil {
-		if err := checkVersions(m, h.manifest.Version, opt); err != nil {
+		if err := checkVersions(m, h.Manifest.Version, opt); err != nil {
 			return false, err
 		}
 	}
 	if opt.Force {
 		return false, nil
 	}
-	if s := b.rec.bank(n).State; s != StateReady && s != StateGood || b.rec.bank(n).Digest != f.head.digest {
+	if s := b.rec.bank(n).State; s != StateReady && s != StateGood || b.rec.bank(n).Digest != f.Head.Digest {
 		return false, nil
 	}
 	// What is found damaged now is written again.
@@ -221,13 +222,13 @@ func (b *Banks) admit(f *fetch, n int, opt InstallOptions) (already bool, err er
 }
 
 // checkVersions compares the software with the one that is running.
-func checkVersions(m *Manifest, running string, opt InstallOptions) error {
+func checkVersions(m *image.Manifest, running string, opt InstallOptions) error {
 	switch {
 	case m.Version == running && !opt.Force:
 		return refuse(mib.FailCauseAlreadyInstalled, "version %s is running", running)
 	case downgrades(m.Version, running) && !opt.AllowDowngrade:
 		return refuse(mib.FailCauseDowngradeRefused, "version %s is not newer than the running %s", m.Version, running)
-	case m.MinVersion != "" && older(running, m.MinVersion):
+	case m.MinVersion != "" && image.Older(running, m.MinVersion):
 		return refuse(mib.FailCausePreconditionMissing, "version %s can be installed over %s or newer, %s is running: install that first", m.Version, m.MinVersion, running)
 	}
 	return nil
@@ -239,9 +240,9 @@ const clusterSize = 4096
 func clusters(n int64) int64 { return (n + clusterSize - 1) / clusterSize * clusterSize }
 
 // checkSpace refuses software that will not fit, while the bank is still untouched.
-func (b *Banks) checkSpace(n int, h *head) error {
-	if limit := b.opt.capacity(n); limit > 0 && h.stored() > limit {
-		return refuse(mib.FailCauseFileTooLarge, "the software takes %d octets, the bank holds %d", h.stored(), limit)
+func (b *Banks) checkSpace(n int, h *image.Head) error {
+	if limit := b.opt.capacity(n); limit > 0 && h.StoredSize() > limit {
+		return refuse(mib.FailCauseFileTooLarge, "the software takes %d octets, the bank holds %d", h.StoredSize(), limit)
 	}
 	if b.opt.Free == nil {
 		return nil
@@ -254,8 +255,8 @@ func (b *Banks) checkSpace(n int, h *head) error {
 	if err != nil {
 		return storeError(err, "the bank cannot be read")
 	}
-	need := clusters(int64(len(h.raw))) + clusters(int64(len(h.signature)))
-	for _, p := range h.manifest.Payloads {
+	need := clusters(int64(len(h.Raw))) + clusters(int64(len(h.Signature)))
+	for _, p := range h.Manifest.Payloads {
 		need += clusters(p.Size)
 	}
 	if need > free+used {
@@ -280,7 +281,7 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 	if err := w.probe(); err != nil {
 		return err
 	}
-	if err := b.markWriting(n, w.fetch.head); err != nil {
+	if err := b.markWriting(n, w.fetch.Head); err != nil {
 		return err
 	}
 	if err := w.erase(keep); err != nil {
@@ -290,13 +291,13 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 	if err != nil {
 		return err
 	}
-	if w.fetch.tar {
+	if w.fetch.Tar {
 		res.Digest = sum
 		if len(opt.ExpectDigest) != 0 && string(sum) != string(opt.ExpectDigest) {
-			return refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", w.fetch.name)
+			return refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", w.fetch.Name)
 		}
 	}
-	w.fetch.close()
+	w.fetch.Close()
 	b.markVerifying(n)
 	if err := w.readBack(); err != nil {
 		return err
@@ -313,13 +314,13 @@ func (b *Banks) interrupted(n int) bool {
 
 // markWriting records that the running bank is next and bank n not bootable. Without a
 // running bank n is next: it will be when it is ready.
-func (b *Banks) markWriting(n int, h *head) error {
+func (b *Banks) markWriting(n int, h *image.Head) error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	next := b.rec
 	next.Next, next.Fallback = cmp.Or(b.running, n), b.running
-	if r := next.bank(n); r.State != StateWriting || r.Digest != h.digest {
-		*r = BankRecord{State: StateWriting, Digest: h.digest, Cause: mib.FailCauseNone}
+	if r := next.bank(n); r.State != StateWriting || r.Digest != h.Digest {
+		*r = BankRecord{State: StateWriting, Digest: h.Digest, Cause: mib.FailCauseNone}
 	}
 	if err := b.save(next); err != nil {
 		return err

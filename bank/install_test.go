@@ -13,28 +13,30 @@ import (
 	"syscall"
 	"testing"
 
+	"example.com/iad/bank/image"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
 
 // TestRefusals has what is wrong with properly signed software, in both forms. All of
 // it must be noticed before anything is changed.
 func TestRefusals(t *testing.T) {
-	good := takeApart(t, "2.0.0")
-	signed := func(change func(m *Manifest)) *parts { return good.resign(t, change, testKey) }
+	good := imagetest.TakeApart(t, "2.0.0")
+	signed := func(change func(m *image.Manifest)) *imagetest.Parts { return good.Resign(t, change, imagetest.Key) }
 	for _, test := range []struct {
 		name    string
-		image   *parts
+		image   *imagetest.Parts
 		device  func(opt *Options)
 		install InstallOptions
 		want    mib.FailCause
 	}{
-		{"wrong hardware", signed(func(m *Manifest) { m.Hardware = []string{"IAD-2FXS"} }), nil, InstallOptions{Force: true}, mib.FailCauseIncompatibleHardware},
-		{"part of the hardware's name", signed(func(m *Manifest) { m.Hardware = []string{"IAD"} }), nil, InstallOptions{}, mib.FailCauseIncompatibleHardware},
-		{"below min_version", signed(func(m *Manifest) { m.MinVersion = "1.0.1" }), nil, InstallOptions{Force: true, AllowDowngrade: true}, mib.FailCausePreconditionMissing},
-		{"older", takeApart(t, "0.9.0"), nil, InstallOptions{Force: true}, mib.FailCauseDowngradeRefused},
-		{"older by pre-release", takeApart(t, "1.0.0-rc.1"), nil, InstallOptions{}, mib.FailCauseDowngradeRefused},
-		{"no order", signed(func(m *Manifest) { m.Version = "1.0.0+old" }), nil, InstallOptions{Force: true}, mib.FailCauseDowngradeRefused},
-		{"running version", takeApart(t, "1.0.0"), nil, InstallOptions{}, mib.FailCauseAlreadyInstalled},
+		{"wrong hardware", signed(func(m *image.Manifest) { m.Hardware = []string{"IAD-2FXS"} }), nil, InstallOptions{Force: true}, mib.FailCauseIncompatibleHardware},
+		{"part of the hardware's name", signed(func(m *image.Manifest) { m.Hardware = []string{"IAD"} }), nil, InstallOptions{}, mib.FailCauseIncompatibleHardware},
+		{"below min_version", signed(func(m *image.Manifest) { m.MinVersion = "1.0.1" }), nil, InstallOptions{Force: true, AllowDowngrade: true}, mib.FailCausePreconditionMissing},
+		{"older", imagetest.TakeApart(t, "0.9.0"), nil, InstallOptions{Force: true}, mib.FailCauseDowngradeRefused},
+		{"older by pre-release", imagetest.TakeApart(t, "1.0.0-rc.1"), nil, InstallOptions{}, mib.FailCauseDowngradeRefused},
+		{"no order", signed(func(m *image.Manifest) { m.Version = "1.0.0+old" }), nil, InstallOptions{Force: true}, mib.FailCauseDowngradeRefused},
+		{"running version", imagetest.TakeApart(t, "1.0.0"), nil, InstallOptions{}, mib.FailCauseAlreadyInstalled},
 		{"other version than asked for", good, nil, InstallOptions{Version: "2.0.1"}, mib.FailCauseVersionMismatch},
 		{"other size than expected", good, nil, InstallOptions{ExpectSize: 5}, mib.FailCauseSizeMismatch},
 		{"larger than the bank", good, func(o *Options) { o.Capacity = func(int) int64 { return 71_000 } }, InstallOptions{}, mib.FailCauseFileTooLarge},
@@ -52,8 +54,8 @@ func TestRefusals(t *testing.T) {
 				}
 				b, _ := boot(t, opt)
 				was := snapshot(t, opt)
-				src := test.image.split()
-				src.files["fw.iad"] = test.image.tar()
+				src := split(test.image)
+				src.files["fw.iad"] = test.image.Tar()
 				for _, checkOnly := range []bool{true, false} {
 					test.install.CheckOnly = checkOnly
 					_, err := b.Install(context.Background(), src, form, test.install)
@@ -83,14 +85,14 @@ func TestAccepted(t *testing.T) {
 		{"named bank and version", "2.0.0", InstallOptions{Bank: 2, Version: "2.0.0"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := takeApart(t, test.version)
+			p := imagetest.TakeApart(t, test.version)
 			for _, form := range []string{"fw.iad", "dir/manifest.json"} {
 				opt := device(t)
-				opt.Capacity = func(int) int64 { return p.head.stored() }
+				opt.Capacity = func(int) int64 { return p.Head.StoredSize() }
 				opt.Free = func(int) (int64, error) { return 90_112, nil }
 				b, _ := boot(t, opt)
-				src := p.split()
-				src.files["fw.iad"] = p.tar()
+				src := split(p)
+				src.files["fw.iad"] = p.Tar()
 				test.install.ExpectSize = int64(len(src.files[form]))
 				test.install.ExpectDigest = sha(src.files[form])
 				was := snapshot(t, opt)
@@ -111,11 +113,11 @@ func TestAccepted(t *testing.T) {
 					t.Errorf("%s: %+v", form, res)
 				}
 				info := b.Status().Banks[1]
-				if info.State != StateReady || info.Version != test.version || info.Size != p.head.stored() ||
-					!bytes.Equal(info.Digest, sha(p.head.raw)) || info.Written.Unix() != 1_800_000_000 || !info.NeedsReset {
+				if info.State != StateReady || info.Version != test.version || info.Size != p.Head.StoredSize() ||
+					!bytes.Equal(info.Digest, sha(p.Head.Raw)) || info.Written.Unix() != 1_800_000_000 || !info.NeedsReset {
 					t.Errorf("%s: %+v", form, info)
 				}
-				for name, want := range p.files {
+				for name, want := range p.Files {
 					f, err := b.Open(2, name)
 					if err != nil {
 						t.Fatal(err)
@@ -140,7 +142,7 @@ func TestAlreadyThere(t *testing.T) {
 	b, _ := boot(t, opt)
 	install(t, b, "2.0.0")
 	was := snapshot(t, opt)
-	src := serve("fw.iad", takeApart(t, "2.0.0").tar())
+	src := serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar())
 	res, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
 	if err != nil || !res.Already || res.Bank != 2 || !maps.Equal(snapshot(t, opt), was) {
 		t.Errorf("%+v, %v", res, err)
@@ -157,10 +159,10 @@ func TestSplitFetchesWhatDiffers(t *testing.T) {
 	opt := device(t)
 	b, _ := boot(t, opt)
 	install(t, b, "1.9.0")
-	p, old := takeApart(t, "2.0.0"), takeApart(t, "1.9.0")
-	p.files["app"] = old.files["app"]
-	p = p.resign(t, func(m *Manifest) { *m.Payload("app") = *old.head.manifest.Payload("app") }, testKey)
-	src := p.split()
+	p, old := imagetest.TakeApart(t, "2.0.0"), imagetest.TakeApart(t, "1.9.0")
+	p.Files["app"] = old.Files["app"]
+	p = p.Resign(t, func(m *image.Manifest) { *m.Payload("app") = *old.Head.Manifest.Payload("app") }, imagetest.Key)
+	src := split(p)
 	delete(src.files, "dir/app")
 	res, err := b.Install(context.Background(), src, "dir/manifest.json", InstallOptions{})
 	if err != nil || res.Fetched > 10_000 {
@@ -174,13 +176,13 @@ func TestSplitFetchesWhatDiffers(t *testing.T) {
 // TestResumeMendsWhatWasSpoilt: a part kept from before with damage in it is fetched
 // anew.
 func TestResumeMendsWhatWasSpoilt(t *testing.T) {
-	p := takeApart(t, "2.0.0")
+	p := imagetest.TakeApart(t, "2.0.0")
 	for _, form := range []string{"fw.iad", "dir/manifest.json"} {
 		for _, noResume := range []bool{false, true} {
 			opt := device(t)
 			b, _ := boot(t, opt)
-			src := p.split()
-			src.files["fw.iad"] = p.tar()
+			src := split(p)
+			src.files["fw.iad"] = p.Tar()
 			src.noResume, src.cut = noResume, 50_000
 			if _, err := b.Install(context.Background(), src, form, InstallOptions{}); !errors.Is(err, errBroken) {
 				t.Fatal(err)
@@ -210,12 +212,12 @@ func TestResumeMendsWhatWasSpoilt(t *testing.T) {
 
 // TestWrongExpectedDigest is noticed late in tar form, and at once in split form.
 func TestWrongExpectedDigest(t *testing.T) {
-	p := takeApart(t, "2.0.0")
+	p := imagetest.TakeApart(t, "2.0.0")
 	for _, form := range []string{"fw.iad", "dir/manifest.json"} {
 		opt := device(t)
 		b, _ := boot(t, opt)
-		src := p.split()
-		src.files["fw.iad"] = p.tar()
+		src := split(p)
+		src.files["fw.iad"] = p.Tar()
 		_, err := b.Install(context.Background(), src, form, InstallOptions{ExpectDigest: make([]byte, 32)})
 		var e *Error
 		if !errors.As(err, &e) || e.Code != mib.FailCauseDigestMismatch {
@@ -229,17 +231,17 @@ func TestWrongExpectedDigest(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	b, _ := boot(t, device(t))
-	image := takeApart(t, "2.0.0").tar()
+	img := imagetest.TakeApart(t, "2.0.0").Tar()
 	var phases []Phase
 	last := InstallProgress{}
-	_, err := b.Install(context.Background(), serve("fw.iad", image), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
+	_, err := b.Install(context.Background(), serve("fw.iad", img), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
 		if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
 			phases = append(phases, p.Phase)
 		} else if p.Done < last.Done || p.Total != last.Total || p.Done > p.Total {
 			t.Errorf("%+v after %+v", p, last)
 		}
-		if p.Phase == PhaseTransferring && p.Total != int64(len(image)) {
-			t.Errorf("total %d of %d", p.Total, len(image))
+		if p.Phase == PhaseTransferring && p.Total != int64(len(img)) {
+			t.Errorf("total %d of %d", p.Total, len(img))
 		}
 		if last = p; p.Phase == PhaseVerifying && b.Status().Banks[1].State != StateVerifying {
 			t.Errorf("state %s", b.Status().Banks[1].State)
@@ -259,7 +261,7 @@ func TestCancelled(t *testing.T) {
 	b, _ := boot(t, device(t))
 	reason := errors.New("aborted by the manager")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	_, err := b.Install(ctx, serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
+	_, err := b.Install(ctx, serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
 		if p.Phase == PhaseTransferring && p.Done > 30_000 {
 			cancel(reason)
 		}
@@ -276,7 +278,7 @@ func TestCancelled(t *testing.T) {
 func TestBusy(t *testing.T) {
 	b, _ := boot(t, device(t))
 	tried := false
-	_, err := b.Install(context.Background(), serve("fw.iad", takeApart(t, "2.0.0").tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
+	_, err := b.Install(context.Background(), serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
 		if p.Phase != PhaseTransferring || tried {
 			return
 		}
@@ -305,7 +307,7 @@ func TestNoDownloadOverTheFallback(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, _ = boot(t, opt)
-	src := serve("fw.iad", takeApart(t, "3.0.0").tar())
+	src := serve("fw.iad", imagetest.TakeApart(t, "3.0.0").Tar())
 	if _, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{Force: true}); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Errorf("on trial: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -239,7 +240,7 @@ func splitLife(opt Options, w *told) error {
 	}
 	src := splitServer(crashImages["2.0.0"])
 	for _, src.cut = range []int64{35_000, 0} {
-		_, err = b.Install(context.Background(), src, "dir/"+ManifestName, InstallOptions{})
+		_, err = b.Install(context.Background(), src, "dir/"+image.ManifestName, InstallOptions{})
 	}
 	if err != nil {
 		return err
@@ -252,9 +253,9 @@ func splitLife(opt Options, w *told) error {
 }
 
 // splitServer serves the files of an image in the folder dir.
-func splitServer(image []byte) *server {
+func splitServer(img []byte) *server {
 	s := &server{files: make(map[string][]byte)}
-	for r := tar.NewReader(bytes.NewReader(image)); ; {
+	for r := tar.NewReader(bytes.NewReader(img)); ; {
 		h, err := r.Next()
 		if err == io.EOF {
 			return s

@@ -10,6 +10,7 @@ import (
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -68,18 +69,18 @@ func (o *Options) capacity(n int) int64 {
 
 // admit judges software that is in a bank already: its signature, hardware and the
 // version floor.
-func (o *Options) admit(h *head, floor string) error {
-	if err := verifyManifest(h.raw, h.signature, o.Trust); err != nil {
+func (o *Options) admit(h *image.Head, floor string) error {
+	if err := h.VerifySignature(o.Trust); err != nil {
 		return err
 	}
-	if err := o.checkHardware(h.manifest); err != nil {
+	if err := o.checkHardware(h.Manifest); err != nil {
 		return err
 	}
-	return checkFloor(h.manifest, floor)
+	return checkFloor(h.Manifest, floor)
 }
 
 // checkHardware refuses software for other models.
-func (o *Options) checkHardware(m *Manifest) error {
+func (o *Options) checkHardware(m *image.Manifest) error {
 	if slices.Contains(m.Hardware, o.Hardware) {
 		return nil
 	}
@@ -87,8 +88,8 @@ func (o *Options) checkHardware(m *Manifest) error {
 }
 
 // checkFloor refuses what is below the lowest version that the device accepts.
-func checkFloor(m *Manifest, floor string) error {
-	if floor != "" && older(m.Version, floor) {
+func checkFloor(m *image.Manifest, floor string) error {
+	if floor != "" && image.Older(m.Version, floor) {
 		return refuse(mib.FailCauseDowngradeRefused, "version %s is below %s, the lowest that this device accepts", m.Version, floor)
 	}
 	return nil
@@ -106,11 +107,11 @@ const looks = 3
 
 // checkBank compares the content of a bank with its manifest, and that with the
 // recorded digest unless that is "". A medium may fail to read once and not again.
-func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c CheckResult, h *head) {
+func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c CheckResult, h *image.Head) {
 	for range looks {
 		var err error
 		c, h, err = lookAtBank(fs, drop)
-		if refused := new(Error); err == nil || errors.Is(err, os.ErrNotExist) || errors.As(err, &refused) {
+		if refused := new(image.Error); err == nil || errors.Is(err, os.ErrNotExist) || errors.As(err, &refused) {
 			break
 		}
 	}
@@ -122,40 +123,28 @@ func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c Check
 
 // lookAtBank compares the content of a bank with its manifest. The error says why it is
 // damaged.
-func lookAtBank(fs afero.Fs, drop func(afero.File) error) (CheckResult, *head, error) {
-	h, err := readBankHead(fs)
+func lookAtBank(fs afero.Fs, drop func(afero.File) error) (CheckResult, *image.Head, error) {
+	h, err := image.ReadInstalled(fs)
 	if err != nil {
 		if empty(fs) {
 			return CheckResult{Found: FoundNothing, Text: "the bank is empty"}, nil, nil
 		}
 		return CheckResult{Found: FoundDamaged, Text: err.Error()}, nil, err
 	}
-	c := CheckResult{Digest: h.digest}
-	if err := h.parse(); err != nil {
+	c := CheckResult{Digest: h.Digest}
+	if err := h.Parse(); err != nil {
 		c.Found, c.Text = FoundDamaged, err.Error()
 		return c, nil, err
 	}
-	c.Version, c.Floor, c.ConfigFormat = h.manifest.Version, h.manifest.Floor, h.manifest.ConfigFormat
-	for _, p := range h.manifest.Payloads {
-		if err := checkFile(fs, p.Name, p, drop); err != nil {
+	c.Version, c.Floor, c.ConfigFormat = h.Manifest.Version, h.Manifest.Floor, h.Manifest.ConfigFormat
+	for _, p := range h.Manifest.Payloads {
+		if err := image.CheckFile(fs, p.Name, p, drop); err != nil {
 			c.Found, c.Text = FoundDamaged, err.Error()
 			return c, h, err
 		}
 	}
 	c.Found = FoundComplete
 	return c, h, nil
-}
-
-// readBankHead reads what a bank says about itself. A signature that cannot be read
-// is taken for an empty one: whoever judges signatures refuses it, and nobody else
-// needs it.
-func readBankHead(fs afero.Fs) (*head, error) {
-	raw, err := readSmall(fs, ManifestName, MaxManifest)
-	if err != nil {
-		return nil, err
-	}
-	signature, _ := readSmall(fs, SignatureName, MaxSignature)
-	return newHead(raw, signature), nil
 }
 
 func empty(fs afero.Fs) bool {
@@ -171,6 +160,3 @@ func eraseBank(fs afero.Fs, keep map[string]bool) error {
 	}
 	return nil
 }
-
-// ErrNoResume is wrapped by a Source's error when it cannot start at an offset.
-var ErrNoResume = errors.New("cannot resume")

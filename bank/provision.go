@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -16,36 +17,37 @@ import (
 // A device that has started and has a complete bank is refused with bankUnavailable;
 // one that has not started yet, perhaps because its provisioning was interrupted, or
 // that has lost its software may be provisioned again.
-func Provision(opt Options, image io.Reader, data func(m *Manifest) (generation uint32, err error)) error {
-	return inOp("provision the device", provision(opt.withDefaults(), image, data))
+func Provision(opt Options, img io.Reader, data func(m *image.Manifest) (generation uint32, err error)) error {
+	return inOp("provision the device", provision(opt.withDefaults(), img, data))
 }
 
-func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error)) error {
+func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, error)) error {
 	if hasStarted(opt) {
 		return refuse(mib.FailCauseBankUnavailable, "it has a boot record and software already")
 	}
-	f := &fetch{ctx: context.Background(), src: once{image}, name: "image"}
-	defer f.close()
-	if err := f.readHead(); err != nil {
+	ctx := context.Background()
+	f := image.NewReader(ctx, once{img}, "image")
+	defer f.Close()
+	if err := f.ReadHead(); err != nil {
 		return err
 	}
-	if !f.tar {
+	if !f.Tar {
 		return refuse(mib.FailCauseBadFormat, "not an image in tar form")
 	}
-	if err := f.head.judge(opt.Trust); err != nil {
+	if err := f.Head.Verify(opt.Trust); err != nil {
 		return err
 	}
-	if err := opt.checkHardware(f.head.manifest); err != nil {
+	if err := opt.checkHardware(f.Head.Manifest); err != nil {
 		return err
 	}
 	b := &Banks{opt: opt}
-	if err := b.checkSpace(1, f.head); err != nil {
+	if err := b.checkSpace(1, f.Head); err != nil {
 		return err
 	}
 	generation := uint32(0)
 	if data != nil {
 		var err error
-		if generation, err = data(f.head.manifest); err != nil {
+		if generation, err = data(f.Head.Manifest); err != nil {
 			return err
 		}
 	}
@@ -54,7 +56,7 @@ func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error
 			return err
 		}
 	}
-	w := &writer{fs: opt.Banks[0], drop: opt.DropCache, fetch: f, progress: func(InstallProgress) {}}
+	w := &writer{ctx: ctx, fs: opt.Banks[0], drop: opt.DropCache, fetch: f, progress: func(InstallProgress) {}}
 	if err := w.erase(nil); err != nil {
 		return err
 	}
@@ -71,11 +73,11 @@ func provision(opt Options, image io.Reader, data func(*Manifest) (uint32, error
 	b.store = store
 	return b.save(Record{
 		Banks: [2]BankRecord{
-			{State: StateGood, Confirmed: true, Digest: f.head.digest, Generation: generation, Written: opt.Now().Unix(), Cause: mib.FailCauseNone},
+			{State: StateGood, Confirmed: true, Digest: f.Head.Digest, Generation: generation, Written: opt.Now().Unix(), Cause: mib.FailCauseNone},
 			{State: StateEmpty, Cause: mib.FailCauseNone},
 		},
 		Next:  1,
-		Floor: f.head.manifest.Floor,
+		Floor: f.Head.Manifest.Floor,
 	})
 }
 
@@ -101,7 +103,7 @@ type once struct{ r io.Reader }
 
 func (o once) Open(_ context.Context, _ string, offset int64) (io.ReadCloser, int64, error) {
 	if offset != 0 {
-		return nil, 0, ErrNoResume
+		return nil, 0, image.ErrNoResume
 	}
 	return io.NopCloser(o.r), -1, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -146,7 +147,7 @@ func (r *Record) check() error {
 		return fmt.Errorf("no such bank: next %d, running %d, fallback %d", r.Next, r.Running, r.Fallback)
 	}
 	if r.Floor != "" {
-		if _, err := parseVersion(r.Floor); err != nil {
+		if err := image.CheckVersion(r.Floor); err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
 	}

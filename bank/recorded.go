@@ -1,17 +1,21 @@
 package bank
 
-import "github.com/spf13/afero"
+import (
+	"github.com/spf13/afero"
+
+	"example.com/iad/bank/image"
+)
 
 // Recorded reports of each bank whether the manifest in dir, the directory of either
 // one, is what the boot record in state names for it. It changes nothing.
 func Recorded(state, dir afero.Fs) (is [2]bool) {
-	h, err := readBankHead(dir)
+	h, err := image.ReadInstalled(dir)
 	if err != nil {
 		return is
 	}
 	rec, _ := peekRecord(state)
 	for i := range is {
-		is[i] = rec.Banks[i].Digest == h.digest
+		is[i] = rec.Banks[i].Digest == h.Digest
 	}
 	return is
 }

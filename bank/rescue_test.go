@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
 
@@ -128,12 +129,12 @@ func TestRescue(t *testing.T) {
 			t.Errorf("bank %d could be activated", n)
 		}
 	}
-	_, err := b.Install(t.Context(), serve("fw.iad", tarImage(t, manifest("1.4.0"))), "fw.iad", InstallOptions{AllowDowngrade: true, Force: true})
+	_, err := b.Install(t.Context(), serve("fw.iad", imagetest.Build(t, imagetest.Manifest("1.4.0"))), "fw.iad", InstallOptions{AllowDowngrade: true, Force: true})
 	if causeOf(err) != mib.FailCauseDowngradeRefused {
 		t.Errorf("below the floor: %v", err)
 	}
 	// A download that breaks off is continued where it was, whatever the other bank has.
-	image := tarImage(t, manifest("1.6.0"))
+	image := imagetest.Build(t, imagetest.Manifest("1.6.0"))
 	src := serve("fw.iad", image)
 	src.cut = int64(len(image) - 1700) // in the last payload: bank 1 has no more whole ones
 	if _, err := b.Install(t.Context(), src, "fw.iad", InstallOptions{}); !errors.Is(err, errBroken) {

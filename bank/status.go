@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -72,16 +73,16 @@ func (b *Banks) Status() Status {
 // findings tells what is damaged. A record that is missing gives a zero Next.
 func Peek(opt Options) (s Status, findings []string) {
 	rec, findings := peekRecord(opt.State)
-	var heads [2]*head
+	var heads [2]*image.Head
 	for i, fs := range opt.Banks {
-		if h, err := readBankHead(fs); err == nil && h.parse() == nil {
+		if h, err := image.ReadInstalled(fs); err == nil && h.Parse() == nil {
 			heads[i] = h
 		}
 	}
 	return describeBanks(&opt, rec, heads, rec.Running), findings
 }
 
-func describeBanks(opt *Options, rec Record, heads [2]*head, running int) Status {
+func describeBanks(opt *Options, rec Record, heads [2]*image.Head, running int) Status {
 	if running == 0 {
 		rec.Next = rec.ready()
 	}
@@ -100,18 +101,18 @@ func describeBanks(opt *Options, rec Record, heads [2]*head, running int) Status
 		if r.Written != 0 {
 			info.Written = time.Unix(r.Written, 0).UTC()
 		}
-		if h := heads[i]; h != nil && h.manifest != nil {
-			info.Version, info.ConfigFormat = h.manifest.Version, h.manifest.ConfigFormat
-			info.Size, info.NeedsReset = h.stored(), !h.manifest.NoReset
-			info.Digest, _ = hex.DecodeString(h.digest)
+		if h := heads[i]; h != nil && h.Manifest != nil {
+			info.Version, info.ConfigFormat = h.Manifest.Version, h.Manifest.ConfigFormat
+			info.Size, info.NeedsReset = h.StoredSize(), !h.Manifest.NoReset
+			info.Digest, _ = hex.DecodeString(h.Digest)
 		}
 	}
 	return s
 }
 
 // head is what bank n holds, nil if that is not known or n is 0.
-func (b *Banks) head(n int) *head {
-	if n == 0 || b.heads[n-1] == nil || b.heads[n-1].manifest == nil {
+func (b *Banks) head(n int) *image.Head {
+	if n == 0 || b.heads[n-1] == nil || b.heads[n-1].Manifest == nil {
 		return nil
 	}
 	return b.heads[n-1]
@@ -119,13 +120,13 @@ func (b *Banks) head(n int) *head {
 
 // Manifest returns the manifest of the software that bank n holds or is getting.
 // The caller must not change it.
-func (b *Banks) Manifest(n int) (*Manifest, error) {
+func (b *Banks) Manifest(n int) (*image.Manifest, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n < 0 || n > 2 || b.head(n) == nil {
 		return nil, refuse(mib.FailCauseBankUnavailable, "bank %d has no manifest", n)
 	}
-	return b.heads[n-1].manifest, nil
+	return b.heads[n-1].Manifest, nil
 }
 
 // Open opens a payload of bank n for reading.

@@ -3,6 +3,7 @@ package bank
 import (
 	"fmt"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -48,7 +49,7 @@ func (b *Banks) activate(n int) error {
 
 // checkContent compares all of bank n with the record; what is damaged is recorded
 // as corrupt. b.ops must be held.
-func (b *Banks) checkContent(n int) (*head, error) {
+func (b *Banks) checkContent(n int) (*image.Head, error) {
 	c, h := checkBank(b.fs(n), b.rec.bank(n).Digest, b.opt.DropCache)
 	if c.Found == FoundComplete {
 		b.setHead(n, h)
@@ -150,7 +151,7 @@ func (b *Banks) Confirm() error {
 	r.State, r.TriesLeft, r.Confirmed = StateGood, 0, true
 	r.Cause, r.Text = mib.FailCauseNone, ""
 	if h := b.head(b.running); h != nil {
-		next.Floor = higher(next.Floor, h.manifest.Floor)
+		next.Floor = higher(next.Floor, h.Manifest.Floor)
 	}
 	return inOp("confirm", b.save(next))
 }
@@ -172,7 +173,7 @@ func (b *Banks) Tested() error {
 
 // higher is the higher one of two floors, "" being below all.
 func higher(a, b string) string {
-	if a == "" || b != "" && older(a, b) {
+	if a == "" || b != "" && image.Older(a, b) {
 		return b
 	}
 	return a
@@ -258,7 +259,7 @@ func (b *Banks) Settle() error {
 // the device; commands from the network must not reach it.
 func (b *Banks) SetFloor(version string) error {
 	if version != "" {
-		if _, err := parseVersion(version); err != nil {
+		if err := image.CheckVersion(version); err != nil {
 			return &Error{Code: mib.FailCauseBadRequest, Op: "set the version floor", Text: "not a version", Err: err}
 		}
 	}
@@ -269,12 +270,17 @@ func (b *Banks) SetFloor(version string) error {
 	return inOp("set the version floor", b.save(next))
 }
 
-// inOp adds to an Error what was being done.
+// inOp adds what was being done to an Error of this package or of package image.
 func inOp(op string, err error) error {
-	if e, ok := err.(*Error); ok && e.Op == "" {
-		named := *e
-		named.Op = op
-		return &named
+	switch e := err.(type) {
+	case *Error:
+		if e.Op == "" {
+			named := *e
+			named.Op = op
+			return &named
+		}
+	case *image.Error:
+		return &Error{Code: e.Code, Op: op, Text: e.Text, Err: e.Err}
 	}
 	return err
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
 
@@ -49,17 +51,17 @@ func TestActivateRefusals(t *testing.T) {
 		{"no such bank", nil, 0, mib.FailCauseBadRequest, StateReady},
 		{"running bank", nil, 1, mib.FailCauseBankUnavailable, StateReady},
 		{"flipped bit", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], "app") }, 2, mib.FailCauseDigestMismatch, StateCorrupt},
-		{"flipped bit in the manifest", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], ManifestName) }, 2, mib.FailCauseDigestMismatch, StateCorrupt},
+		{"flipped bit in the manifest", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], image.ManifestName) }, 2, mib.FailCauseDigestMismatch, StateCorrupt},
 		{"missing payload", func(t *testing.T, opt *Options, b *Banks) {
 			if err := opt.Banks[1].Remove("selftest"); err != nil {
 				t.Fatal(err)
 			}
 		}, 2, mib.FailCauseDigestMismatch, StateCorrupt},
 		{"flipped bit in the signature", func(t *testing.T, opt *Options, b *Banks) {
-			data, err := afero.ReadFile(opt.Banks[1], SignatureName)
+			data, err := afero.ReadFile(opt.Banks[1], image.SignatureName)
 			if err == nil {
 				data = bytes.Replace(data, []byte("version:2"), []byte("version:3"), 1)
-				err = afero.WriteFile(opt.Banks[1], SignatureName, data, 0o644)
+				err = afero.WriteFile(opt.Banks[1], image.SignatureName, data, 0o644)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -118,7 +120,7 @@ func TestNothingKeepsTheFallbackFromStarting(t *testing.T) {
 		t.Fatal(err)
 	}
 	opt.Trust, opt.Hardware = nil, "something else"
-	spoil(t, opt.Banks[0], SignatureName)
+	spoil(t, opt.Banks[0], image.SignatureName)
 	b, report := boot(t, opt)
 	if report.Bank != 2 || len(report.Findings) != 0 {
 		t.Errorf("%+v", report)
@@ -277,9 +279,9 @@ func TestGiveUpWithoutFallback(t *testing.T) {
 func TestFloor(t *testing.T) {
 	opt := device(t)
 	b, _ := boot(t, opt)
-	m := manifest("2.0.0")
+	m := imagetest.Manifest("2.0.0")
 	m.Floor = "1.5.0"
-	src := serve("fw.iad", tarImage(t, m))
+	src := serve("fw.iad", imagetest.Build(t, m))
 	if _, err := b.Install(t.Context(), src, "fw.iad", InstallOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +298,7 @@ func TestFloor(t *testing.T) {
 	if f := b.Status().Floor; f != "1.5.0" {
 		t.Errorf("floor %q", f)
 	}
-	_, err := b.Install(t.Context(), serve("fw.iad", tarImage(t, manifest("1.4.9"))), "fw.iad", InstallOptions{AllowDowngrade: true, Force: true})
+	_, err := b.Install(t.Context(), serve("fw.iad", imagetest.Build(t, imagetest.Manifest("1.4.9"))), "fw.iad", InstallOptions{AllowDowngrade: true, Force: true})
 	if causeOf(err) != mib.FailCauseDowngradeRefused {
 		t.Error(err)
 	}
@@ -313,9 +315,9 @@ func TestFloor(t *testing.T) {
 	for _, own := range []string{"", "1.5.0"} {
 		opt := device(t)
 		b, _ := boot(t, opt)
-		m := manifest("2.0.0")
+		m := imagetest.Manifest("2.0.0")
 		m.Floor = own
-		if _, err := b.Install(t.Context(), serve("fw.iad", tarImage(t, m)), "fw.iad", InstallOptions{}); err != nil {
+		if _, err := b.Install(t.Context(), serve("fw.iad", imagetest.Build(t, m)), "fw.iad", InstallOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := errors.Join(b.Activate(2), b.SetFloor("1.8.0")); err != nil {
@@ -385,7 +387,7 @@ func TestOpenAndManifest(t *testing.T) {
 	if _, err := b.Manifest(3); causeOf(err) != mib.FailCauseBankUnavailable {
 		t.Error(err)
 	}
-	for _, name := range []string{"none", "../state/boot.a", ManifestName} {
+	for _, name := range []string{"none", "../state/boot.a", image.ManifestName} {
 		if _, err := b.Open(2, name); causeOf(err) != mib.FailCauseBadRequest {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -401,12 +403,12 @@ func TestOpenAndManifest(t *testing.T) {
 // TestConcurrentUse is for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	b, _ := boot(t, device(t))
-	image := tarImage(t, manifest("2.0.0"))
+	img := imagetest.Build(t, imagetest.Manifest("2.0.0"))
 	var all sync.WaitGroup
 	for i := range 4 {
 		all.Go(func() {
 			for n := range 5 {
-				_, _ = b.Install(t.Context(), serve("fw.iad", image), "fw.iad", InstallOptions{})
+				_, _ = b.Install(t.Context(), serve("fw.iad", img), "fw.iad", InstallOptions{})
 				_ = b.Activate(2)
 				_ = b.Unselect()
 				_ = b.SetGeneration(1, uint32(i*10+n))

@@ -10,12 +10,15 @@ import (
 
 	"aead.dev/minisign"
 
+	"example.com/iad/bank/image"
+	"example.com/iad/internal/iadtest"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
 
 // TestTamperedManifest changes every field of the signed manifest.
 func TestTamperedManifest(t *testing.T) {
-	p := takeApart(t, "2.0.0")
+	p := imagetest.TakeApart(t, "2.0.0")
 	for _, test := range []struct {
 		path  []any
 		value any
@@ -37,60 +40,62 @@ func TestTamperedManifest(t *testing.T) {
 		{[]any{"unknown"}, true},
 	} {
 		t.Run(fmt.Sprint(test.path...), func(t *testing.T) {
-			bad := p.withField(t, test.path, test.value)
-			refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseSignatureInvalid, true)
-			refused(t, bad.split(), "dir/manifest.json", mib.FailCauseSignatureInvalid, true)
+			bad := p.WithField(t, test.path, test.value)
+			refused(t, serve("fw.iad", bad.Tar()), "fw.iad", mib.FailCauseSignatureInvalid, true)
+			refused(t, split(bad), "dir/manifest.json", mib.FailCauseSignatureInvalid, true)
 		})
 	}
 }
 
 // TestSignedNonsense has what a maker's tool should never have signed.
 func TestSignedNonsense(t *testing.T) {
-	p := takeApart(t, "2.0.0")
-	for name, change := range map[string]func(m *Manifest){
-		"newer format":             func(m *Manifest) { m.Format = 2 },
-		"no version":               func(m *Manifest) { m.Version = "" },
-		"odd version":              func(m *Manifest) { m.Version = "v2" },
-		"long version":             func(m *Manifest) { m.Version = "2.0.0-" + strings.Repeat("a", 64) },
-		"odd min_version":          func(m *Manifest) { m.MinVersion = "1" },
-		"odd floor":                func(m *Manifest) { m.Floor = "../x" },
-		"floor above version":      func(m *Manifest) { m.Floor = "2.0.1" },
-		"no hardware":              func(m *Manifest) { m.Hardware = nil },
-		"empty hardware":           func(m *Manifest) { m.Hardware = []string{""} },
-		"unprintable hardware":     func(m *Manifest) { m.Hardware = []string{"a\x00b"} },
-		"no configuration format":  func(m *Manifest) { m.ConfigFormat = 0 },
-		"no payloads":              func(m *Manifest) { m.Payloads = []Payload{} },
-		"too many payloads":        func(m *Manifest) { m.Payloads = make([]Payload, MaxPayloads+1) },
-		"payload outside":          func(m *Manifest) { m.Payloads[0].Name = "../app" },
-		"payload in a folder":      func(m *Manifest) { m.Payloads[0].Name = "bin/app" },
-		"absolute payload":         func(m *Manifest) { m.Payloads[0].Name = "/app" },
-		"payload of dots":          func(m *Manifest) { m.Payloads[0].Name = ".." },
-		"hidden payload":           func(m *Manifest) { m.Payloads[0].Name = ".app" },
-		"nameless payload":         func(m *Manifest) { m.Payloads[0].Name = "" },
-		"long payload name":        func(m *Manifest) { m.Payloads[0].Name = strings.Repeat("a", MaxName+1) },
-		"backslash":                func(m *Manifest) { m.Payloads[0].Name = `a\b` },
-		"control character":        func(m *Manifest) { m.Payloads[0].Name = "a\nb" },
-		"payload as the manifest":  func(m *Manifest) { m.Payloads[0].Name = ManifestName },
-		"payload as the signature": func(m *Manifest) { m.Payloads[0].Name = SignatureName },
-		"payload as a part of it":  func(m *Manifest) { m.Payloads[0].Name = ManifestName + ".tmp" },
-		"payload twice":            func(m *Manifest) { m.Payloads[0].Name = m.Payloads[1].Name },
-		"negative size":            func(m *Manifest) { m.Payloads[0].Size = -1 },
-		"huge size":                func(m *Manifest) { m.Payloads[0].Size = MaxImage + 1 },
-		"huge sum":                 func(m *Manifest) { m.Payloads[0].Size, m.Payloads[1].Size = MaxImage, MaxImage },
-		"short hash":               func(m *Manifest) { m.Payloads[0].SHA256 = "00" },
-		"upper-case hash":          func(m *Manifest) { m.Payloads[0].SHA256 = strings.ToUpper(m.Payloads[0].SHA256) },
-		"missing self-test":        func(m *Manifest) { m.SelfTest = "none" },
-		"missing converter":        func(m *Manifest) { m.Converters = []Converter{{1, 2, "none"}} },
-		"converter to the same":    func(m *Manifest) { m.Converters = []Converter{{1, 1, "app"}} },
-		"two converters":           func(m *Manifest) { m.Converters = []Converter{{1, 2, "app"}, {1, 2, "app"}} },
+	p := imagetest.TakeApart(t, "2.0.0")
+	for name, change := range map[string]func(m *image.Manifest){
+		"newer format":             func(m *image.Manifest) { m.Format = 2 },
+		"no version":               func(m *image.Manifest) { m.Version = "" },
+		"odd version":              func(m *image.Manifest) { m.Version = "v2" },
+		"long version":             func(m *image.Manifest) { m.Version = "2.0.0-" + strings.Repeat("a", 64) },
+		"odd min_version":          func(m *image.Manifest) { m.MinVersion = "1" },
+		"odd floor":                func(m *image.Manifest) { m.Floor = "../x" },
+		"floor above version":      func(m *image.Manifest) { m.Floor = "2.0.1" },
+		"no hardware":              func(m *image.Manifest) { m.Hardware = nil },
+		"empty hardware":           func(m *image.Manifest) { m.Hardware = []string{""} },
+		"unprintable hardware":     func(m *image.Manifest) { m.Hardware = []string{"a\x00b"} },
+		"no configuration format":  func(m *image.Manifest) { m.ConfigFormat = 0 },
+		"no payloads":              func(m *image.Manifest) { m.Payloads = []image.Payload{} },
+		"too many payloads":        func(m *image.Manifest) { m.Payloads = make([]image.Payload, image.MaxPayloads+1) },
+		"payload outside":          func(m *image.Manifest) { m.Payloads[0].Name = "../app" },
+		"payload in a folder":      func(m *image.Manifest) { m.Payloads[0].Name = "bin/app" },
+		"absolute payload":         func(m *image.Manifest) { m.Payloads[0].Name = "/app" },
+		"payload of dots":          func(m *image.Manifest) { m.Payloads[0].Name = ".." },
+		"hidden payload":           func(m *image.Manifest) { m.Payloads[0].Name = ".app" },
+		"nameless payload":         func(m *image.Manifest) { m.Payloads[0].Name = "" },
+		"long payload name":        func(m *image.Manifest) { m.Payloads[0].Name = strings.Repeat("a", image.MaxName+1) },
+		"backslash":                func(m *image.Manifest) { m.Payloads[0].Name = `a\b` },
+		"control character":        func(m *image.Manifest) { m.Payloads[0].Name = "a\nb" },
+		"payload as the manifest":  func(m *image.Manifest) { m.Payloads[0].Name = image.ManifestName },
+		"payload as the signature": func(m *image.Manifest) { m.Payloads[0].Name = image.SignatureName },
+		"payload as a part of it":  func(m *image.Manifest) { m.Payloads[0].Name = image.ManifestName + ".tmp" },
+		"payload twice":            func(m *image.Manifest) { m.Payloads[0].Name = m.Payloads[1].Name },
+		"negative size":            func(m *image.Manifest) { m.Payloads[0].Size = -1 },
+		"huge size":                func(m *image.Manifest) { m.Payloads[0].Size = image.MaxSize + 1 },
+		"huge sum":                 func(m *image.Manifest) { m.Payloads[0].Size, m.Payloads[1].Size = image.MaxSize, image.MaxSize },
+		"short hash":               func(m *image.Manifest) { m.Payloads[0].SHA256 = "00" },
+		"upper-case hash":          func(m *image.Manifest) { m.Payloads[0].SHA256 = strings.ToUpper(m.Payloads[0].SHA256) },
+		"missing self-test":        func(m *image.Manifest) { m.SelfTest = "none" },
+		"missing converter":        func(m *image.Manifest) { m.Converters = []image.Converter{{From: 1, To: 2, Payload: "none"}} },
+		"converter to the same":    func(m *image.Manifest) { m.Converters = []image.Converter{{From: 1, To: 1, Payload: "app"}} },
+		"two converters": func(m *image.Manifest) {
+			m.Converters = []image.Converter{{From: 1, To: 2, Payload: "app"}, {From: 1, To: 2, Payload: "app"}}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bad := p.resign(t, change, testKey)
-			refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseBadFormat, true)
-			refused(t, bad.split(), "dir/manifest.json", mib.FailCauseBadFormat, true)
+			bad := p.Resign(t, change, imagetest.Key)
+			refused(t, serve("fw.iad", bad.Tar()), "fw.iad", mib.FailCauseBadFormat, true)
+			refused(t, split(bad), "dir/manifest.json", mib.FailCauseBadFormat, true)
 		})
 	}
-	raw := string(p.head.raw)
+	raw := string(p.Head.Raw)
 	for name, text := range map[string]string{
 		"field twice":        strings.Replace(raw, `"version"`, `"version": "9.9.9", "version"`, 1),
 		"other spelling":     strings.Replace(raw, `"version"`, `"Version"`, 1),
@@ -110,10 +115,10 @@ func TestSignedNonsense(t *testing.T) {
 			if text == raw {
 				t.Fatal("nothing changed")
 			}
-			bad := p.withManifest(t, []byte(text), testKey)
-			refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseBadFormat, true)
+			bad := p.WithManifest(t, []byte(text), imagetest.Key)
+			refused(t, serve("fw.iad", bad.Tar()), "fw.iad", mib.FailCauseBadFormat, true)
 			if text[0] == '{' { // or it is taken for the tar form
-				refused(t, bad.split(), "dir/manifest.json", mib.FailCauseBadFormat, true)
+				refused(t, split(bad), "dir/manifest.json", mib.FailCauseBadFormat, true)
 			}
 		})
 	}
@@ -122,18 +127,18 @@ func TestSignedNonsense(t *testing.T) {
 // TestNewerFormat: a maker's image of a later format is refused by its number, not by
 // the first field that this software does not know.
 func TestNewerFormat(t *testing.T) {
-	p := takeApart(t, "2.0.0")
-	later := strings.Replace(string(p.head.raw), `"format": 1`, `"compression": {"kind": "xz"}, "format": 2`, 1)
+	p := imagetest.TakeApart(t, "2.0.0")
+	later := strings.Replace(string(p.Head.Raw), `"format": 1`, `"compression": {"kind": "xz"}, "format": 2`, 1)
 	later = strings.Replace(later, `70000`, `"70000"`, 1)
 	if !strings.Contains(later, "compression") {
 		t.Fatal("nothing changed")
 	}
 	want := "format 2; this software reads format 1"
-	if _, err := ParseManifest([]byte(later)); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := image.ParseManifest([]byte(later)); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("ParseManifest: %v, want %q", err, want)
 	}
-	signed := p.withManifest(t, []byte(later), testKey)
-	for name, src := range map[string]*server{"fw.iad": serve("fw.iad", signed.tar()), "dir/manifest.json": signed.split()} {
+	signed := p.WithManifest(t, []byte(later), imagetest.Key)
+	for name, src := range map[string]*server{"fw.iad": serve("fw.iad", signed.Tar()), "dir/manifest.json": split(signed)} {
 		b, _ := boot(t, device(t))
 		if _, err := b.Install(t.Context(), src, name, InstallOptions{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("install of %s: %v, want %q", name, err, want)
@@ -144,49 +149,43 @@ func TestNewerFormat(t *testing.T) {
 // TestTamperedSignature has everything that is not the maker's signature of this
 // manifest.
 func TestTamperedSignature(t *testing.T) {
-	p := takeApart(t, "2.0.0")
+	p := imagetest.TakeApart(t, "2.0.0")
 	_, otherKey, err := minisign.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := Sign(p.head.raw, otherKey, "x")
+	foreign, err := image.SignManifest(p.Head.Raw, otherKey, "x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.SplitAfter(string(p.head.signature), "\n")
+	lines := strings.SplitAfter(string(p.Head.Signature), "\n")
 	foreignLines := strings.SplitAfter(string(foreign), "\n")
 	for name, test := range map[string]struct {
 		signature string
 		want      mib.FailCause
 	}{
-		"of another file":         {string(takeApart(t, "1.9.0").head.signature), mib.FailCauseSignatureInvalid},
+		"of another file":         {string(imagetest.TakeApart(t, "1.9.0").Head.Signature), mib.FailCauseSignatureInvalid},
 		"by another key":          {string(foreign), mib.FailCauseSignerUntrusted},
-		"changed trusted comment": {strings.Replace(string(p.head.signature), "version:2", "version:3", 1), mib.FailCauseSignatureInvalid},
+		"changed trusted comment": {strings.Replace(string(p.Head.Signature), "version:2", "version:3", 1), mib.FailCauseSignatureInvalid},
 		"swapped global one":      {lines[0] + lines[1] + lines[2] + foreignLines[3], mib.FailCauseSignatureInvalid},
 		"not a signature":         {"hello", mib.FailCauseSignatureInvalid},
 		"cut":                     {lines[0] + lines[1], mib.FailCauseSignatureInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := *p.head
-			h.signature = []byte(test.signature)
-			bad := &parts{&h, p.files}
-			refused(t, serve("fw.iad", bad.tar()), "fw.iad", test.want, true)
-			refused(t, bad.split(), "dir/manifest.json", test.want, true)
+			bad := p.WithSignature([]byte(test.signature))
+			refused(t, serve("fw.iad", bad.Tar()), "fw.iad", test.want, true)
+			refused(t, split(bad), "dir/manifest.json", test.want, true)
 		})
 	}
 	t.Run("none", func(t *testing.T) {
-		m := p.members()
-		refused(t, serve("fw.iad", join(append(m[:1], m[2:]...), trailerSize)), "fw.iad", mib.FailCauseBadFormat, true)
-		h := *p.head
-		h.signature = nil
-		refused(t, (&parts{&h, p.files}).split(), "dir/manifest.json", mib.FailCauseSignatureInvalid, true)
+		m := p.Members()
+		refused(t, serve("fw.iad", imagetest.Join(append(m[:1], m[2:]...), imagetest.TrailerSize)), "fw.iad", mib.FailCauseBadFormat, true)
+		refused(t, split(p.WithSignature(nil)), "dir/manifest.json", mib.FailCauseSignatureInvalid, true)
 	})
 	t.Run("too long", func(t *testing.T) {
-		h := *p.head
-		h.signature = append(slices.Clone(h.signature), make([]byte, MaxSignature)...)
-		bad := &parts{&h, p.files}
-		refused(t, serve("fw.iad", bad.tar()), "fw.iad", mib.FailCauseBadFormat, true)
-		refused(t, bad.split(), "dir/manifest.json", mib.FailCauseBadFormat, true)
+		bad := p.WithSignature(append(slices.Clone(p.Head.Signature), make([]byte, image.MaxSignature)...))
+		refused(t, serve("fw.iad", bad.Tar()), "fw.iad", mib.FailCauseBadFormat, true)
+		refused(t, split(bad), "dir/manifest.json", mib.FailCauseBadFormat, true)
 	})
 }
 
@@ -208,7 +207,7 @@ func set(at int, text string) func(h []byte) { return func(h []byte) { copy(h[at
 // TestTamperedHeaders changes the tar headers of the first member, which must be
 // noticed before the bank is touched, and of a payload.
 func TestTamperedHeaders(t *testing.T) {
-	p := takeApart(t, "2.0.0")
+	p := imagetest.TakeApart(t, "2.0.0")
 	for name, change := range map[string]func(h []byte){
 		"name":               set(0, "x"),
 		"name outside":       set(0, "../manifest.json"),
@@ -242,20 +241,20 @@ func TestTamperedHeaders(t *testing.T) {
 		"octets in the rest": set(511, "x"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := p.members()
-			m[0].header = rawHeader(m[0].header, change)
-			src := serve("fw.iad", join(m, trailerSize))
+			m := p.Members()
+			m[0].Header = rawHeader(m[0].Header, change)
+			src := serve("fw.iad", imagetest.Join(m, imagetest.TrailerSize))
 			refused(t, src, "fw.iad", mib.FailCauseBadFormat, true)
-			m = p.members()
-			m[3].header = rawHeader(m[3].header, change)
-			refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", mib.FailCauseBadFormat, false)
+			m = p.Members()
+			m[3].Header = rawHeader(m[3].Header, change)
+			refused(t, serve("fw.iad", imagetest.Join(m, imagetest.TrailerSize)), "fw.iad", mib.FailCauseBadFormat, false)
 		})
 	}
 	t.Run("checksum", func(t *testing.T) {
-		m := p.members()
-		m[0].header = slices.Clone(m[0].header)
-		m[0].header[148] ^= 1
-		refused(t, serve("fw.iad", join(m, trailerSize)), "fw.iad", mib.FailCauseBadFormat, true)
+		m := p.Members()
+		m[0].Header = slices.Clone(m[0].Header)
+		m[0].Header[148] ^= 1
+		refused(t, serve("fw.iad", imagetest.Join(m, imagetest.TrailerSize)), "fw.iad", mib.FailCauseBadFormat, true)
 	})
 }
 
@@ -263,68 +262,68 @@ func TestTamperedHeaders(t *testing.T) {
 // server tells the size of the file, a wrong one is noticed before the bank is
 // touched.
 func TestTamperedStructure(t *testing.T) {
-	p := takeApart(t, "2.0.0")
-	extra := member{header("extra", 5, 0o644), []byte("extra")}
-	insert := func(at int) func(m []member) []member {
-		return func(m []member) []member { return slices.Insert(m, at, extra) }
+	p := imagetest.TakeApart(t, "2.0.0")
+	extra := imagetest.Member{Header: imagetest.Header("extra", 5, 0o644), Data: []byte("extra")}
+	insert := func(at int) func(m []imagetest.Member) []imagetest.Member {
+		return func(m []imagetest.Member) []imagetest.Member { return slices.Insert(m, at, extra) }
 	}
 	for _, test := range []struct {
 		name    string
-		change  func(m []member) []member
+		change  func(m []imagetest.Member) []imagetest.Member
 		trailer int
 		sized   mib.FailCause // with a server that tells the size, noticed before
 		unsized mib.FailCause // with one that does not
 		before  bool          // also without the size
 	}{
-		{"signature first", func(m []member) []member { m[0], m[1] = m[1], m[0]; return m }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
-		{"payload first", func(m []member) []member { m[0], m[2] = m[2], m[0]; return m }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
-		{"member before all", insert(0), trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
-		{"member before the signature", insert(1), trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
-		{"member before the payloads", insert(2), trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
-		{"member between payloads", insert(4), trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
-		{"member at the end", insert(6), trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
-		{"manifest twice", func(m []member) []member { return slices.Insert(m, 1, m[0]) }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
-		{"payload twice", func(m []member) []member { return slices.Insert(m, 3, m[2]) }, trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
-		{"payload missing", func(m []member) []member { return slices.Delete(m, 3, 4) }, trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
-		{"no payloads", func(m []member) []member { return m[:2] }, trailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
-		{"no end", func(m []member) []member { return m }, 0, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
-		{"half an end", func(m []member) []member { return m }, blockSize, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
-		{"longer end", func(m []member) []member { return m }, trailerSize + blockSize, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
-		{"empty", func([]member) []member { return nil }, 0, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, true},
-		{"only an end", func([]member) []member { return nil }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
-		{"payloads in another order", func(m []member) []member { m[3], m[5] = m[5], m[3]; return m }, trailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, false},
+		{"signature first", func(m []imagetest.Member) []imagetest.Member { m[0], m[1] = m[1], m[0]; return m }, imagetest.TrailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"payload first", func(m []imagetest.Member) []imagetest.Member { m[0], m[2] = m[2], m[0]; return m }, imagetest.TrailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"member before all", insert(0), imagetest.TrailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"member before the signature", insert(1), imagetest.TrailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"member before the payloads", insert(2), imagetest.TrailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"member between payloads", insert(4), imagetest.TrailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"member at the end", insert(6), imagetest.TrailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"manifest twice", func(m []imagetest.Member) []imagetest.Member { return slices.Insert(m, 1, m[0]) }, imagetest.TrailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"payload twice", func(m []imagetest.Member) []imagetest.Member { return slices.Insert(m, 3, m[2]) }, imagetest.TrailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"payload missing", func(m []imagetest.Member) []imagetest.Member { return slices.Delete(m, 3, 4) }, imagetest.TrailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"no payloads", func(m []imagetest.Member) []imagetest.Member { return m[:2] }, imagetest.TrailerSize, mib.FailCauseSizeMismatch, mib.FailCauseBadFormat, false},
+		{"no end", func(m []imagetest.Member) []imagetest.Member { return m }, 0, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
+		{"half an end", func(m []imagetest.Member) []imagetest.Member { return m }, imagetest.BlockSize, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
+		{"longer end", func(m []imagetest.Member) []imagetest.Member { return m }, imagetest.TrailerSize + imagetest.BlockSize, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, false},
+		{"empty", func([]imagetest.Member) []imagetest.Member { return nil }, 0, mib.FailCauseSizeMismatch, mib.FailCauseSizeMismatch, true},
+		{"only an end", func([]imagetest.Member) []imagetest.Member { return nil }, imagetest.TrailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, true},
+		{"payloads in another order", func(m []imagetest.Member) []imagetest.Member { m[3], m[5] = m[5], m[3]; return m }, imagetest.TrailerSize, mib.FailCauseBadFormat, mib.FailCauseBadFormat, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			image := join(test.change(p.members()), test.trailer)
-			src := serve("fw.iad", image)
+			img := imagetest.Join(test.change(p.Members()), test.trailer)
+			src := serve("fw.iad", img)
 			refused(t, src, "fw.iad", test.sized, test.sized == mib.FailCauseSizeMismatch || test.before)
 			src.unsized = true
 			refused(t, src, "fw.iad", test.unsized, test.before)
 		})
 	}
 	t.Run("padding", func(t *testing.T) {
-		image := p.tar()
-		end := p.head.tarOffset(0) - 1
-		image[end] = 1
-		refused(t, serve("fw.iad", image), "fw.iad", mib.FailCauseBadFormat, true)
+		img := p.Tar()
+		end := p.Offset(0) - 1
+		img[end] = 1
+		refused(t, serve("fw.iad", img), "fw.iad", mib.FailCauseBadFormat, true)
 	})
 	t.Run("payload padding", func(t *testing.T) {
-		image := p.tar()
-		image[p.head.tarOffset(1)-1] = 1
-		refused(t, serve("fw.iad", image), "fw.iad", mib.FailCauseBadFormat, false)
+		img := p.Tar()
+		img[p.Offset(1)-1] = 1
+		refused(t, serve("fw.iad", img), "fw.iad", mib.FailCauseBadFormat, false)
 	})
 }
 
 // TestEveryFlippedBit flips bits all over the image.
 func TestEveryFlippedBit(t *testing.T) {
-	p := takeApart(t, "2.0.0")
-	image := p.tar()
+	p := imagetest.TakeApart(t, "2.0.0")
+	img := p.Tar()
 	stride := 97
-	if raceDetector {
+	if iadtest.RaceDetector {
 		stride = 997
 	}
-	for at := 0; at < len(image); at += stride {
-		bad := slices.Clone(image)
+	for at := 0; at < len(img); at += stride {
+		bad := slices.Clone(img)
 		bad[at] ^= 1 << (at % 8)
 		opt := device(t)
 		b, _ := boot(t, opt)
@@ -332,12 +331,12 @@ func TestEveryFlippedBit(t *testing.T) {
 		var e *Error
 		if !errors.As(err, &e) {
 			// What the signature does not cover is its own untrusted comment.
-			if at > blockSize+len(p.head.raw) && int64(at) < p.head.tarOffset(0) {
+			if at > imagetest.BlockSize+len(p.Head.Raw) && int64(at) < p.Offset(0) {
 				continue
 			}
 			t.Fatalf("octet %d: %v", at, err)
 		}
-		if int64(at) >= p.head.tarOffset(0) && e.Code != mib.FailCauseDigestMismatch && e.Code != mib.FailCauseBadFormat {
+		if int64(at) >= p.Offset(0) && e.Code != mib.FailCauseDigestMismatch && e.Code != mib.FailCauseBadFormat {
 			t.Errorf("octet %d: %v", at, err)
 		}
 		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
@@ -348,11 +347,11 @@ func TestEveryFlippedBit(t *testing.T) {
 
 // TestEveryTruncation cuts the image at many places.
 func TestEveryTruncation(t *testing.T) {
-	image := takeApart(t, "2.0.0").tar()
-	for n := 0; n < len(image); n += 509 {
+	img := imagetest.TakeApart(t, "2.0.0").Tar()
+	for n := 0; n < len(img); n += 509 {
 		opt := device(t)
 		b, _ := boot(t, opt)
-		src := serve("fw.iad", image[:n])
+		src := serve("fw.iad", img[:n])
 		src.unsized = true
 		_, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
 		var e *Error
@@ -367,12 +366,12 @@ func TestEveryTruncation(t *testing.T) {
 
 // TestReplay offers a properly signed image of old software.
 func TestReplay(t *testing.T) {
-	refused(t, serve("fw.iad", takeApart(t, "0.9.0").tar()), "fw.iad", mib.FailCauseDowngradeRefused, true)
+	refused(t, serve("fw.iad", imagetest.TakeApart(t, "0.9.0").Tar()), "fw.iad", mib.FailCauseDowngradeRefused, true)
 }
 
 // TestTamperedSplitPayload changes payloads of the split form.
 func TestTamperedSplitPayload(t *testing.T) {
-	p := takeApart(t, "2.0.0")
+	p := imagetest.TakeApart(t, "2.0.0")
 	for name, test := range map[string]struct {
 		change  func(s *server)
 		unsized bool
@@ -386,7 +385,7 @@ func TestTamperedSplitPayload(t *testing.T) {
 		"empty one long, size unknown": {func(s *server) { s.files["dir/empty"] = []byte{1} }, true, mib.FailCauseSizeMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := p.split()
+			src := split(p)
 			for name, data := range src.files {
 				src.files[name] = slices.Clone(data)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -21,9 +23,10 @@ const bufferSize = 32 << 10
 
 // A writer stores an image in a bank that is not bootable.
 type writer struct {
+	ctx      context.Context
 	fs       afero.Fs
 	drop     func(afero.File) error
-	fetch    *fetch
+	fetch    *image.Reader
 	progress func(InstallProgress)
 
 	sum  hash.Hash // of the tar form; nil in split form
@@ -50,17 +53,13 @@ func usedSpace(fs afero.Fs) (sum int64, err error) {
 // were only begun. Their hashes are checked when their turn comes.
 func (w *writer) survey() (keep map[string]bool) {
 	keep = make(map[string]bool)
-	raw, err := readSmall(w.fs, ManifestName, MaxManifest)
-	if err != nil {
+	old, err := image.ReadInstalled(w.fs)
+	if err != nil || old.Parse() != nil {
 		return keep
 	}
-	same := string(raw) == string(w.fetch.head.raw)
-	old, err := ParseManifest(raw)
-	if err != nil {
-		return keep
-	}
-	for _, p := range w.fetch.head.manifest.Payloads {
-		held := old.Payload(p.Name)
+	same := old.Digest == w.fetch.Head.Digest
+	for _, p := range w.fetch.Head.Manifest.Payloads {
+		held := old.Manifest.Payload(p.Name)
 		info, err := w.fs.Stat(p.Name)
 		if held == nil || held.SHA256 != p.SHA256 || err != nil || !info.Mode().IsRegular() {
 			continue // to be fetched
@@ -73,7 +72,7 @@ func (w *writer) survey() (keep map[string]bool) {
 // probe reports whether the bank can be written, before what it holds is given up: a bank
 // that is write-protected may still be the one to go back to. A full one will be erased.
 func (w *writer) probe() error {
-	const name = "probe" + tempSuffix
+	const name = "probe" + durable.TempSuffix
 	f, err := w.fs.Create(name) //durable: removed at once, and means nothing
 	if err == nil {
 		err = errors.Join(f.Close(), w.fs.Remove(name))
@@ -89,12 +88,12 @@ func (w *writer) erase(keep map[string]bool) error {
 	if err := eraseBank(w.fs, keep); err != nil {
 		return err
 	}
-	h := w.fetch.head
+	h := w.fetch.Head
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{SignatureName, h.signature}, {ManifestName, h.raw}} {
-		if err := durable.ReplaceFile(w.fs, f.name, f.data, manifestTag.fileMode()); err != nil {
+	}{{image.SignatureName, h.Signature}, {image.ManifestName, h.Raw}} {
+		if err := durable.ReplaceFile(w.fs, f.name, f.data, 0o644); err != nil {
 			return storeError(err, "the bank could not be written")
 		}
 	}
@@ -103,27 +102,16 @@ func (w *writer) erase(keep map[string]bool) error {
 
 // write stores the payloads that the bank does not hold. sum is the SHA-256 of the tar form, nil in split form.
 func (w *writer) write() (sum []byte, err error) {
-	h := w.fetch.head
-	if w.fetch.tar {
+	h := w.fetch.Head
+	if w.fetch.Tar {
 		w.sum = sha256.New()
-		if err := h.writeTar(w.sum); err != nil {
-			return nil, err
-		}
-		w.done = h.tarOffset(0)
 	} else {
-		w.done = int64(len(h.raw) + len(h.signature))
+		w.done = int64(len(h.Raw) + len(h.Signature))
 	}
-	for i, p := range h.manifest.Payloads {
-		if w.sum != nil {
-			w.sum.Write(header(p.Name, p.Size, p.Mode))
-			w.done += blockSize
-		}
+	for i := range h.Manifest.Payloads {
+		w.countFraming(i)
 		if err := w.payload(i); err != nil {
 			return nil, err
-		}
-		if w.sum != nil {
-			w.sum.Write(padding(p.Size))
-			w.done += int64(len(padding(p.Size)))
 		}
 	}
 	// Also for what an earlier sitting, which a kill may have ended, left unsynced.
@@ -133,31 +121,37 @@ func (w *writer) write() (sum []byte, err error) {
 	if w.sum == nil {
 		return nil, nil
 	}
-	w.sum.Write(zeros[:trailerSize])
-	w.done += trailerSize
+	w.countFraming(len(h.Manifest.Payloads))
 	w.report()
-	return w.sum.Sum(nil), w.fetch.end()
+	return w.sum.Sum(nil), w.fetch.End()
+}
+
+// countFraming adds to the hash and to the progress what the tar form has before payload i.
+func (w *writer) countFraming(i int) {
+	if w.sum == nil {
+		return
+	}
+	framing := w.fetch.Head.TarFraming(i)
+	w.sum.Write(framing)
+	w.done += int64(len(framing))
 }
 
 func (w *writer) report() {
-	w.progress(InstallProgress{Phase: PhaseTransferring, Done: w.done, Total: w.fetch.total()})
+	w.progress(InstallProgress{Phase: PhaseTransferring, Done: w.done, Total: w.fetch.TotalSize()})
 }
 
 // payload stores payload i, continuing what the bank holds of it.
 func (w *writer) payload(i int) error {
-	p := w.fetch.head.manifest.Payloads[i]
+	p := w.fetch.Head.Manifest.Payloads[i]
 	before, done := w.mark(), w.done
 	for {
 		resumed, err := w.tryPayload(i)
 		again := false
-		var bad *Error
-		switch {
-		case !errors.As(err, &bad):
-			return err
-		case bad.Code == mib.FailCauseDigestMismatch:
+		switch refusal(err) {
+		case mib.FailCauseDigestMismatch:
 			again = resumed // a loss of power may have spoilt the part that was continued
-		case bad.Code == mib.FailCauseBadFormat, bad.Code == mib.FailCauseSizeMismatch:
-			if again = w.fetch.distrust(); !again {
+		case mib.FailCauseBadFormat, mib.FailCauseSizeMismatch:
+			if again = w.fetch.GiveUpResuming(); !again {
 				return err
 			}
 		default:
@@ -198,8 +192,8 @@ func (w *writer) reset(state []byte) {
 
 // tryPayload stores payload i. resumed tells that a part was kept.
 func (w *writer) tryPayload(i int) (resumed bool, err error) {
-	p := w.fetch.head.manifest.Payloads[i]
-	g, err := durable.Grow(w.fs, p.Name, p.Mode.fileMode())
+	p := w.fetch.Head.Manifest.Payloads[i]
+	g, err := durable.Grow(w.fs, p.Name, p.Mode.FileMode())
 	if err != nil {
 		return false, storeError(err, "the bank could not be written")
 	}
@@ -221,24 +215,24 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 			return resumed, err
 		}
 	}
-	if !sumIs(sum, p.SHA256) {
+	if hex.EncodeToString(sum.Sum(nil)) != p.SHA256 {
 		return resumed, refuse(mib.FailCauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
 	}
 	return resumed, nil
 }
 
 // rehash reads what the bank holds of a payload into the hashes.
-func (w *writer) rehash(p Payload, sum hash.Hash) error {
+func (w *writer) rehash(p image.Payload, sum hash.Hash) error {
 	// The server might lose its patience meanwhile.
-	w.fetch.close()
+	w.fetch.Close()
 	f, err := w.fs.Open(p.Name)
 	if err != nil {
 		return storeError(err, "the bank cannot be read")
 	}
 	defer f.Close()
 	for {
-		if w.fetch.ctx.Err() != nil {
-			return context.Cause(w.fetch.ctx)
+		if w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
 		}
 		n, err := f.Read(w.buf[:])
 		w.count(w.buf[:n], sum)
@@ -263,8 +257,8 @@ func (w *writer) count(p []byte, sum hash.Hash) {
 
 // receive fetches the rest of payload i.
 func (w *writer) receive(i int, g *durable.Growing, sum hash.Hash) error {
-	p := w.fetch.head.manifest.Payloads[i]
-	at, err := w.fetch.payload(i, g.Size())
+	p := w.fetch.Head.Manifest.Payloads[i]
+	at, err := w.fetch.SeekPayload(i, g.Size())
 	if err != nil {
 		return err
 	}
@@ -290,34 +284,34 @@ func (w *writer) receive(i int, g *durable.Growing, sum hash.Hash) error {
 			return fmt.Errorf("fetch payload %s: %w", p.Name, err)
 		}
 	}
-	return w.fetch.endPayload(i)
+	return w.fetch.EndPayload(i)
 }
 
 // readBack compares everything in the bank with the manifest, from the medium where
 // the platform can. What differs is removed, so that it is fetched again.
 func (w *writer) readBack() error {
-	h := w.fetch.head
+	h := w.fetch.Head
 	var done int64
 	step := func(n int64) {
 		done += n
-		w.progress(InstallProgress{Phase: PhaseVerifying, Done: done, Total: h.stored()})
+		w.progress(InstallProgress{Phase: PhaseVerifying, Done: done, Total: h.StoredSize()})
 	}
 	step(0)
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{ManifestName, h.raw}, {SignatureName, h.signature}} {
+	}{{image.ManifestName, h.Raw}, {image.SignatureName, h.Signature}} {
 		got, err := w.readMedium(f.name)
 		if err != nil || string(got) != string(f.data) {
 			return w.differs(f.name, err)
 		}
 		step(int64(len(f.data)))
 	}
-	for _, p := range h.manifest.Payloads {
-		if w.fetch.ctx.Err() != nil {
-			return context.Cause(w.fetch.ctx)
+	for _, p := range h.Manifest.Payloads {
+		if w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
 		}
-		if err := checkFile(w.fs, p.Name, p, w.drop); err != nil {
+		if err := image.CheckFile(w.fs, p.Name, p, w.drop); err != nil {
 			return w.differs(p.Name, err)
 		}
 		step(p.Size)
@@ -336,7 +330,7 @@ func (w *writer) readMedium(name string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return readLimited(f, name, MaxManifest)
+	return io.ReadAll(io.LimitReader(f, image.MaxManifest+1))
 }
 
 func (w *writer) differs(name string, err error) error {

@@ -11,21 +11,21 @@ import (
 	"aead.dev/minisign"
 
 	"example.com/iad/agent/snmp"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/sim"
 )
 
 // startExampleDevice starts a virtual device with software 1.0.0, and writes an image
 // with software 2.0.0 for it.
-func startExampleDevice() (address, image string, stop func()) {
+func startExampleDevice() (address, img string, stop func()) {
 	public, private, err := minisign.GenerateKey(nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	build := func(version string, format uint32) []byte {
 		var out bytes.Buffer
-		err := bank.Build(&out, bank.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: format},
-			[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
+		err := image.Build(&out, image.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: format},
+			[]image.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
 				return io.NopCloser(bytes.NewReader([]byte("software " + version))), nil
 			}}}, private)
 		if err != nil {
@@ -45,14 +45,14 @@ func startExampleDevice() (address, image string, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	image = filepath.Join(dir, "fw-2.0.0.iad")
-	if err := os.WriteFile(image, build("2.0.0", 2), 0o600); err != nil {
+	img = filepath.Join(dir, "fw-2.0.0.iad")
+	if err := os.WriteFile(img, build("2.0.0", 2), 0o600); err != nil {
 		log.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	return d.Addr(ctx).String(), image, func() {
+	return d.Addr(ctx).String(), img, func() {
 		cancel()
 		if err := <-done; err != nil {
 			log.Print(err)

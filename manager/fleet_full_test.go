@@ -61,7 +61,7 @@ func hold(t *testing.T, s *files.Servers, img *files.Image, transfers int) {
 // places that their address has at the TFTP server are taken: none fails.
 func TestFleetAtFullServer(t *testing.T) {
 	devices, held := 200, 80
-	if raceDetector { // devices that get no processor time for seconds are another case
+	if iadtest.RaceDetector { // devices that get no processor time for seconds are another case
 		devices, held = 40, 120
 	}
 	log := new(iadtest.LockedBuffer)

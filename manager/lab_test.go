@@ -17,7 +17,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
@@ -189,7 +189,7 @@ func configuration(format uint32) config.Set {
 // build makes an image with 200 kB of payload.
 func (l *lab) build(version string, format uint32, noReset bool) []byte {
 	l.t.Helper()
-	return iadtest.BuildImage(l.t, l.key, bank.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: format, NoReset: noReset})
+	return iadtest.BuildImage(l.t, l.key, image.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: format, NoReset: noReset})
 }
 
 // image makes an image as the manager opens it.

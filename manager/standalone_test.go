@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent/config"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
@@ -262,14 +262,14 @@ func TestCheckAndRefuse(t *testing.T) {
 func (l *lab) foreign() *files.Image {
 	l.t.Helper()
 	dir := "foreign"
-	err := bank.BuildSplit(l.images, dir, bank.Manifest{Version: "2.0.0", Hardware: []string{"other hardware"}, ConfigFormat: 2},
-		[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
+	err := image.BuildSplit(l.images, dir, image.Manifest{Version: "2.0.0", Hardware: []string{"other hardware"}, ConfigFormat: 2},
+		[]image.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader("software")), nil
 		}}}, l.key)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	img, err := files.OpenImage(l.images, dir+"/"+bank.ManifestName)
+	img, err := files.OpenImage(l.images, dir+"/"+image.ManifestName)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -281,14 +281,14 @@ func TestSplitImage(t *testing.T) {
 	for _, protocol := range []device.Protocol{device.TFTP, device.FTP} {
 		t.Run(protocol.String(), func(t *testing.T) {
 			l := newLab(t, labOptions{})
-			err := bank.BuildSplit(l.images, "split", bank.Manifest{Version: "2.0.0", Hardware: []string{hardware}, ConfigFormat: 1},
-				[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
+			err := image.BuildSplit(l.images, "split", image.Manifest{Version: "2.0.0", Hardware: []string{hardware}, ConfigFormat: 1},
+				[]image.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
 					return io.NopCloser(strings.NewReader("software of 2.0.0")), nil
 				}}}, l.key)
 			if err != nil {
 				t.Fatal(err)
 			}
-			img, err := files.OpenImage(l.images, "split/"+bank.ManifestName)
+			img, err := files.OpenImage(l.images, "split/"+image.ManifestName)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -303,7 +303,7 @@ func TestSplitImage(t *testing.T) {
 			if err := l.images.Remove("split/app"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := files.OpenImage(l.images, "split/"+bank.ManifestName); err == nil {
+			if _, err := files.OpenImage(l.images, "split/"+image.ManifestName); err == nil {
 				t.Error("an image without its payload was opened")
 			}
 		})
@@ -312,7 +312,7 @@ func TestSplitImage(t *testing.T) {
 
 func TestOpenImageRefuses(t *testing.T) {
 	disk := afero.NewMemMapFs()
-	for name, content := range map[string]string{"empty": "", "text": "hello", "manifest": `{"version":"x"}`, "long": "{" + strings.Repeat(" ", bank.MaxManifest+1)} {
+	for name, content := range map[string]string{"empty": "", "text": "hello", "manifest": `{"version":"x"}`, "long": "{" + strings.Repeat(" ", image.MaxManifest+1)} {
 		if err := afero.WriteFile(disk, name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

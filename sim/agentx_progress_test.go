@@ -15,7 +15,7 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/agentx"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager"
 	"example.com/iad/mib"
@@ -101,8 +101,8 @@ func TestProgressByAgentX(t *testing.T) {
 		t.Fatal(refused)
 	}
 	tx.Done()
-	image := l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1})
-	if _, err := manager.Upgrade(t.Context(), l.plan(image, "fw.iad"), manager.Automatic{}, func(manager.Update) {}); err != nil {
+	img := l.build(image.Manifest{Version: "2.0.0", ConfigFormat: 1})
+	if _, err := manager.Upgrade(t.Context(), l.plan(img, "fw.iad"), manager.Automatic{}, func(manager.Update) {}); err != nil {
 		t.Fatal(err)
 	}
 	mu.Lock()

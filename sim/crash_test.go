@@ -20,7 +20,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/mib"
 )
@@ -57,16 +57,16 @@ var crashImages = func() map[string][]byte {
 }()
 
 func crashImage(version string) []byte {
-	m := bank.Manifest{Version: version, Hardware: []string{"IAD"}, ConfigFormat: crashFormats[version], SelfTest: "selftest", NoReset: true}
-	var files []bank.PayloadFile
+	m := image.Manifest{Version: version, Hardware: []string{"IAD"}, ConfigFormat: crashFormats[version], SelfTest: "selftest", NoReset: true}
+	var files []image.PayloadFile
 	for _, name := range []string{"app", "selftest"} {
 		data := crashSoftware(version)[name]
-		files = append(files, bank.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
+		files = append(files, image.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		}})
 	}
 	var b bytes.Buffer
-	if err := bank.Build(&b, m, files, crashKey); err != nil {
+	if err := image.Build(&b, m, files, crashKey); err != nil {
 		panic(err)
 	}
 	return b.Bytes()

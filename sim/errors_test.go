@@ -16,6 +16,7 @@ import (
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/mib"
 )
@@ -298,7 +299,7 @@ func TestReadErrorsOfBanks(t *testing.T) {
 	m := settledDisk(t).Start()
 	for _, part := range []string{"bank1", "bank2"} {
 		m.Fail(crashfs.Fault{Op: crashfs.OpRead, Part: part, Path: "app", Times: 1, Err: syscall.EIO})
-		m.Fail(crashfs.Fault{Op: crashfs.OpOpen, Part: part, Path: bank.ManifestName, Times: 1, Err: syscall.EIO})
+		m.Fail(crashfs.Fault{Op: crashfs.OpOpen, Part: part, Path: image.ManifestName, Times: 1, Err: syscall.EIO})
 	}
 	d := on(t, m)
 	if d.version() != "2.0.0" || d.told() != "" {

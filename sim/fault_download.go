@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -43,7 +43,7 @@ type faultyFiles struct {
 
 func (f *faultyFiles) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
 	r, size, err := f.Files.Get(ctx, name, offset)
-	if err != nil || offset != 0 || strings.HasSuffix(name, bank.SignatureSuffix) || f.f.done.Load() {
+	if err != nil || offset != 0 || strings.HasSuffix(name, image.SignatureSuffix) || f.f.done.Load() {
 		return r, size, err
 	}
 	return &faultyReader{from: bufio.NewReader(r), closer: r, ctx: ctx, files: f, name: name, size: size}, size, nil
@@ -80,7 +80,7 @@ func (r *faultyReader) begin() {
 		return
 	}
 	r.faulty = true
-	r.tar = bytes.HasPrefix(start, []byte(bank.ManifestName)[:len(start)])
+	r.tar = bytes.HasPrefix(start, []byte(image.ManifestName)[:len(start)])
 	r.at = max(r.size, 0) / 2
 	if r.tar && f.kind == Corrupt {
 		r.at = -1

@@ -17,7 +17,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
@@ -78,7 +78,7 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 		change(&cfg)
 	}
 	l.device = sim.New(cfg)
-	if err := l.device.Provision(bytes.NewReader(l.build(bank.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
+	if err := l.device.Provision(bytes.NewReader(l.build(image.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,26 +110,26 @@ func newKey(t *testing.T) minisign.PrivateKey {
 
 // build makes an image; the manifest's Hardware is the lab's unless given. A
 // payload "selftest" and "convert" are in it if the manifest names them.
-func (l *lab) build(m bank.Manifest, payloads ...bank.PayloadFile) []byte {
+func (l *lab) build(m image.Manifest, payloads ...image.PayloadFile) []byte {
 	l.t.Helper()
 	if m.Hardware == nil {
 		m.Hardware = []string{hardware}
 	}
 	payloads = append(payloads, firmware(m.Version))
 	var b bytes.Buffer
-	if err := bank.Build(&b, m, payloads, l.key); err != nil {
+	if err := image.Build(&b, m, payloads, l.key); err != nil {
 		l.t.Fatal(err)
 	}
 	return b.Bytes()
 }
 
 // firmware is a payload of some 300,000 octets.
-func firmware(version string) bank.PayloadFile {
+func firmware(version string) image.PayloadFile {
 	return payload("firmware", strings.Repeat("software "+version+"\n", 20000), 0o644)
 }
 
-func payload(name, content string, mode bank.Mode) bank.PayloadFile {
-	return bank.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
+func payload(name, content string, mode image.Mode) image.PayloadFile {
+	return image.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader(content)), nil
 	}}
 }
@@ -151,10 +151,10 @@ done
 `
 
 // plan is an upgrade of the device to an image.
-func (l *lab) plan(image []byte, name string) manager.Plan {
+func (l *lab) plan(data []byte, name string) manager.Plan {
 	l.t.Helper()
 	disk := afero.NewMemMapFs()
-	if err := afero.WriteFile(disk, name, image, 0o644); err != nil {
+	if err := afero.WriteFile(disk, name, data, 0o644); err != nil {
 		l.t.Fatal(err)
 	}
 	img, err := files.OpenImage(disk, name)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
@@ -16,12 +16,12 @@ import (
 // protocol and in both forms, and the running bank stays as it is.
 func TestRefusedSoftware(t *testing.T) {
 	const capacity = 600_000
-	good := bank.Manifest{Version: "2.0.0", ConfigFormat: 1}
+	good := image.Manifest{Version: "2.0.0", ConfigFormat: 1}
 	cases := []struct {
 		name  string
 		cause mib.FailCause
 		// spoil returns what the server has under each name.
-		manifest func(*bank.Manifest)
+		manifest func(*image.Manifest)
 		spoil    func(t *testing.T, files map[string][]byte)
 		foreign  bool // signed by somebody else
 		large    bool
@@ -30,7 +30,7 @@ func TestRefusedSoftware(t *testing.T) {
 			flip(t, files, hardware, "IAD-4FXT")
 		}},
 		{name: "foreign signer", cause: mib.FailCauseSignerUntrusted, foreign: true},
-		{name: "wrong hardware", cause: mib.FailCauseIncompatibleHardware, manifest: func(m *bank.Manifest) { m.Hardware = []string{"OTHER"} }},
+		{name: "wrong hardware", cause: mib.FailCauseIncompatibleHardware, manifest: func(m *image.Manifest) { m.Hardware = []string{"OTHER"} }},
 		{name: "flipped payload bit", cause: mib.FailCauseDigestMismatch, spoil: func(t *testing.T, files map[string][]byte) {
 			flip(t, files, "software 2.0.0\nsoftware", "software 2.0.0\nsoftwarf")
 		}},
@@ -41,7 +41,7 @@ func TestRefusedSoftware(t *testing.T) {
 				}
 			}
 		}},
-		{name: "below min_version", cause: mib.FailCausePreconditionMissing, manifest: func(m *bank.Manifest) { m.MinVersion = "1.5.0" }},
+		{name: "below min_version", cause: mib.FailCausePreconditionMissing, manifest: func(m *image.Manifest) { m.MinVersion = "1.5.0" }},
 		{name: "larger than the bank", cause: mib.FailCauseFileTooLarge, large: true},
 	}
 	for _, c := range cases {
@@ -56,7 +56,7 @@ func TestRefusedSoftware(t *testing.T) {
 					if c.manifest != nil {
 						c.manifest(&m)
 					}
-					var extra []bank.PayloadFile
+					var extra []image.PayloadFile
 					if c.large {
 						extra = append(extra, payload("data", string(make([]byte, capacity)), 0o644))
 					}
@@ -83,7 +83,7 @@ func TestRefusedSoftware(t *testing.T) {
 
 // imageFiles returns the files of an image as a server would have them, and the name
 // to command.
-func (l *lab) imageFiles(m bank.Manifest, split bool, extra ...bank.PayloadFile) (map[string][]byte, string) {
+func (l *lab) imageFiles(m image.Manifest, split bool, extra ...image.PayloadFile) (map[string][]byte, string) {
 	l.t.Helper()
 	files := map[string][]byte{}
 	if !split {
@@ -94,7 +94,7 @@ func (l *lab) imageFiles(m bank.Manifest, split bool, extra ...bank.PayloadFile)
 	if m.Hardware == nil {
 		m.Hardware = []string{hardware}
 	}
-	if err := bank.BuildSplit(fs, "/fw", m, append(extra, firmware(m.Version)), l.key); err != nil {
+	if err := image.BuildSplit(fs, "/fw", m, append(extra, firmware(m.Version)), l.key); err != nil {
 		l.t.Fatal(err)
 	}
 	list, err := afero.ReadDir(fs, "/fw")
@@ -106,7 +106,7 @@ func (l *lab) imageFiles(m bank.Manifest, split bool, extra ...bank.PayloadFile)
 			l.t.Fatal(err)
 		}
 	}
-	return files, bank.ManifestName
+	return files, image.ManifestName
 }
 
 // flip replaces the first occurrence of a text in one of the files.

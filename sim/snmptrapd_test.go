@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"example.com/iad/agent/snmp"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager"
 	"example.com/iad/mib"
@@ -40,8 +40,8 @@ func TestSnmptrapd(t *testing.T) {
 
 	healthy := payload("selftest", "#!/bin/sh\nexit 0\n", 0o755)
 	ill := payload("selftest", "#!/bin/sh\necho no dial tone\nexit 1\n", 0o755)
-	good := l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"}, healthy)
-	bad := l.build(bank.Manifest{Version: "3.0.0", ConfigFormat: 1, SelfTest: "selftest"}, ill)
+	good := l.build(image.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"}, healthy)
+	bad := l.build(image.Manifest{Version: "3.0.0", ConfigFormat: 1, SelfTest: "selftest"}, ill)
 	ignore := func(manager.Update) {}
 	if _, err := manager.Upgrade(t.Context(), l.plan(good, "good.iad"), manager.Automatic{}, ignore); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"aead.dev/minisign"
 
 	"example.com/iad/agent"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
@@ -45,7 +45,7 @@ func (l *lab) newDisk(cfg *sim.Config) {
 	engine := *cfg.SNMP
 	engine.Listen = ownAddress() + ":0"
 	cfg.SNMP = &engine
-	if err := sim.New(*cfg).Provision(bytes.NewReader(l.build(bank.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
+	if err := sim.New(*cfg).Provision(bytes.NewReader(l.build(image.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -96,8 +96,8 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	// floor above what runs.
 	l.key = second
 	stop := l.life(cfg)
-	image := map[string][]byte{"fw.iad": l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "2.0.0"})}
-	op := l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, device.ThenActivate, device.ThenReset)
+	img := map[string][]byte{"fw.iad": l.build(image.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "2.0.0"})}
+	op := l.download(device.TFTP, img, "fw.iad", mib.OperationKindDownloadSoftware, device.ThenActivate, device.ThenReset)
 	l.want(op, mib.OperationStateSucceeded, mib.FailCauseNone, "2.0.0")
 	stop()
 
@@ -108,7 +108,7 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	if v := l.version(); v != "2.0.0" {
 		t.Errorf("with all keys revoked and a floor of 9.0.0 runs %s", v)
 	}
-	op = l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, device.Force)
+	op = l.download(device.TFTP, img, "fw.iad", mib.OperationKindDownloadSoftware, device.Force)
 	l.want(op, mib.OperationStateFailed, mib.FailCauseSignerUntrusted, "2.0.0")
 	l.want(l.command(mib.OperationKindRestoreOldSoftware), mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
 	stop()
@@ -120,9 +120,9 @@ func TestRevokedSoftwareStillStarts(t *testing.T) {
 	l.setFloor(cfg, "1.9.0")
 	stop = l.life(cfg)
 	l.key = first
-	image["fw.iad"] = l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"},
+	img["fw.iad"] = l.build(image.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"},
 		payload("selftest", "#!/bin/sh\nexit 1\n", 0o755))
-	op = l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, device.ThenActivate)
+	op = l.download(device.TFTP, img, "fw.iad", mib.OperationKindDownloadSoftware, device.ThenActivate)
 	l.want(op, mib.OperationStateSucceeded, mib.FailCauseNone, "1.0.0")
 	stop()
 	cfg.Trust = nil
@@ -143,11 +143,11 @@ func TestReplayedImage(t *testing.T) {
 	var cfg sim.Config
 	l := newLab(t, func(c *sim.Config) { cfg = *c })
 	l.newDisk(&cfg)
-	old := map[string][]byte{"old.iad": l.build(bank.Manifest{Version: "1.4.0", ConfigFormat: 1})}
-	image := map[string][]byte{"fw.iad": l.build(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "1.5.0"})}
+	old := map[string][]byte{"old.iad": l.build(image.Manifest{Version: "1.4.0", ConfigFormat: 1})}
+	img := map[string][]byte{"fw.iad": l.build(image.Manifest{Version: "2.0.0", ConfigFormat: 1, Floor: "1.5.0"})}
 	stop := l.life(cfg)
 	whole := []device.Option{device.ThenActivate, device.ThenReset}
-	l.want(l.download(device.TFTP, image, "fw.iad", mib.OperationKindDownloadSoftware, whole...),
+	l.want(l.download(device.TFTP, img, "fw.iad", mib.OperationKindDownloadSoftware, whole...),
 		mib.OperationStateSucceeded, mib.FailCauseNone, "2.0.0")
 	for _, options := range [][]device.Option{nil, {device.AllowDowngrade}, {device.AllowDowngrade, device.Force}} {
 		op := l.download(device.TFTP, old, "old.iad", mib.OperationKindDownloadSoftware, append(options, whole...)...)

@@ -20,7 +20,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -39,8 +39,8 @@ var maker = sync.OnceValue(func() minisign.PrivateKey {
 func build(t *testing.T, version string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	err := bank.Build(&b, bank.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: 1},
-		[]bank.PayloadFile{{Name: "firmware", Mode: 0o644, Open: func() (io.ReadCloser, error) {
+	err := image.Build(&b, image.Manifest{Version: version, Hardware: []string{hardware}, ConfigFormat: 1},
+		[]image.PayloadFile{{Name: "firmware", Mode: 0o644, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader(strings.Repeat(version+"\n", 10000))), nil
 		}}}, maker())
 	if err != nil {

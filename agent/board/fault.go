@@ -24,7 +24,7 @@ func boardFault(err error, payload string, user *User) error {
 	if !errors.As(err, &number) {
 		return err // it ran
 	}
-	if payload != "" && (number == syscall.ENOENT || number == syscall.ENOEXEC || number == syscall.EACCES && !executable(payload, user)) {
+	if payload != "" && (number == syscall.ENOENT || number == syscall.ENOEXEC || number == syscall.EACCES && !isExecutable(payload, user)) {
 		return err
 	}
 	cause := mib.FailCauseInternalError
@@ -44,9 +44,9 @@ func refusedData(err error) error {
 	return &procedure.Failure{Code: mib.FailCauseConfigParseError, Text: err.Error()}
 }
 
-// executable reports whether a program has the mode for it. Those of the software
+// isExecutable reports whether a program has the mode for it. Those of the software
 // are the agent's files.
-func executable(path string, user *User) bool {
+func isExecutable(path string, user *User) bool {
 	info, err := os.Stat(path)
 	wanted := os.FileMode(0o100)
 	if user != nil {

@@ -6,7 +6,7 @@ import (
 	"os"
 	"syscall"
 
-	"example.com/iad/bank"
+	"example.com/iad/internal/executable"
 )
 
 // startError is the system's error for a program that could not be started, with
@@ -31,9 +31,9 @@ func whyNotStarted(path string, err error) string {
 		return ""
 	}
 	defer f.Close()
-	p, readErr := bank.ReadProgram(f)
+	p, readErr := executable.Read(f)
 	switch {
-	case errors.Is(readErr, bank.ErrNotAProgram):
+	case errors.Is(readErr, executable.ErrInvalid):
 		return readErr.Error()
 	case readErr != nil:
 		return ""
@@ -52,12 +52,12 @@ func whyNotStarted(path string, err error) string {
 	return ""
 }
 
-func ownProgram() (bank.Program, bool) {
+func ownProgram() (executable.File, bool) {
 	f, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return bank.Program{}, false
+		return executable.File{}, false
 	}
 	defer f.Close()
-	p, err := bank.ReadProgram(f)
+	p, err := executable.Read(f)
 	return p, err == nil
 }

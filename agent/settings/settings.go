@@ -23,7 +23,7 @@ import (
 	"example.com/iad/agent/agentx"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/procedure"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
@@ -172,7 +172,7 @@ func readKeys(dir string, files []string) (keys []minisign.PublicKey, errs error
 			errs = errors.Join(errs, fmt.Errorf("trust: %w", err))
 			continue
 		}
-		key, err := bank.ReadPublicKey(data)
+		key, err := image.ReadPublicKey(data)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("trust: %s: %w", f, err))
 			continue

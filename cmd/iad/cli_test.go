@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"example.com/iad/agent/settings"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/iadtest"
 )
@@ -138,7 +138,7 @@ func TestCommandLine(t *testing.T) {
 // What is wrong with the files that init is given is found before it writes anything.
 func TestInitWritesNothingBeforeItsInputIsGood(t *testing.T) {
 	dir := t.TempDir()
-	pub, private, err := bank.KeyGen("")
+	pub, private, err := image.GenerateKey("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.com/iad/agent/config"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
@@ -117,11 +117,11 @@ func (tr *trap) check(t *testing.T) {
 }
 
 // hostileImage is software with the program as self-test or as converter.
-func (d *unit) hostileImage(m bank.Manifest, name, program string) []byte {
+func (d *unit) hostileImage(m image.Manifest, name, program string) []byte {
 	d.t.Helper()
 	m.Hardware = []string{"IAD-4FXS"}
 	var b bytes.Buffer
-	if err := bank.Build(&b, m, []bank.PayloadFile{
+	if err := image.Build(&b, m, []image.PayloadFile{
 		payload("firmware", m.Version, 0o644), payload(name, program, 0o755),
 	}, d.key); err != nil {
 		d.t.Fatal(err)
@@ -156,7 +156,7 @@ func TestHostileSelfTest(t *testing.T) {
 	d.keepPort()
 	d.start()
 	tr := newTrap(t, d.root)
-	op := d.download(t, d.hostileImage(bank.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"}, "selftest", tr.program),
+	op := d.download(t, d.hostileImage(image.Manifest{Version: "2.0.0", ConfigFormat: 1, SelfTest: "selftest"}, "selftest", tr.program),
 		device.ThenActivate, device.ThenReset)
 	if op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseSelfTestFailed {
 		t.Errorf("%v: %v, %s", op.State, op.Cause, op.Text)
@@ -199,8 +199,8 @@ func TestHostileConverter(t *testing.T) {
 				tr = newTrap(t, d.root)
 				program = tr.program
 			}
-			op := d.download(t, d.hostileImage(bank.Manifest{
-				Version: "2.0.0", ConfigFormat: 2, Converters: []bank.Converter{{From: 1, To: 2, Payload: "convert"}},
+			op := d.download(t, d.hostileImage(image.Manifest{
+				Version: "2.0.0", ConfigFormat: 2, Converters: []image.Converter{{From: 1, To: 2, Payload: "convert"}},
 			}, "convert", program), device.ThenActivate, device.ThenReset)
 			if op.State != mib.OperationStateSucceeded {
 				t.Fatalf("%v: %v, %s", op.State, op.Cause, op.Text)
@@ -259,8 +259,8 @@ func (d *unit) recover(t *testing.T, format uint32) *device.Operation {
 	})
 }
 
-func payload(name, content string, mode bank.Mode) bank.PayloadFile {
-	return bank.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
+func payload(name, content string, mode image.Mode) image.PayloadFile {
+	return image.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader(content)), nil
 	}}
 }

@@ -18,7 +18,7 @@ import (
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
@@ -108,14 +108,14 @@ func ownAddress() string {
 // image builds software of a size with a self-test that passes.
 func (d *unit) image(version string, size int) []byte {
 	d.t.Helper()
-	part := func(name, content string, mode bank.Mode) bank.PayloadFile {
-		return bank.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
+	part := func(name, content string, mode image.Mode) image.PayloadFile {
+		return image.PayloadFile{Name: name, Mode: mode, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader(content)), nil
 		}}
 	}
 	var b bytes.Buffer
-	err := bank.Build(&b, bank.Manifest{Version: version, Hardware: []string{"IAD-4FXS"}, ConfigFormat: 1, SelfTest: "selftest"},
-		[]bank.PayloadFile{
+	err := image.Build(&b, image.Manifest{Version: version, Hardware: []string{"IAD-4FXS"}, ConfigFormat: 1, SelfTest: "selftest"},
+		[]image.PayloadFile{
 			part("firmware", strings.Repeat(version+"\n", size/(len(version)+1)), 0o644),
 			part("selftest", "#!/bin/sh\nexit 0\n", 0o755),
 		}, d.key)

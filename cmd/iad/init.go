@@ -20,6 +20,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/credentials"
 	"example.com/iad/internal/durable"
@@ -29,7 +30,7 @@ import (
 const keysDir = "keys"
 
 func initCommand() *cobra.Command {
-	var root, image, configDir, manager string
+	var root, img, configDir, manager string
 	var trust []string
 	s := settings.Settings{Protocols: []string{"tftp", "ftp"}}
 	cmd := &cobra.Command{
@@ -60,12 +61,12 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 				}
 				addManager(&s)
 			}
-			return initDevice(cmd, root, image, configDir, manager, trust, &s)
+			return initDevice(cmd, root, img, configDir, manager, trust, &s)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&root, "root", "", "root directory of the device")
-	f.StringVar(&image, "image", "", "software to start with, made by 'iadms image build'")
+	f.StringVar(&img, "image", "", "software to start with, made by 'iadms image build'")
 	f.StringArrayVar(&trust, "trust", nil, "public key that software is signed with; may be repeated")
 	f.StringVar(&s.Hardware, "hardware", "", "model that software must name, such as IAD-4FXS")
 	f.StringVar(&s.Model, "model", "", "model to report (default: the hardware)")
@@ -123,7 +124,7 @@ func unused(dir string) error {
 	return nil
 }
 
-func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust []string, s *settings.Settings) (err error) {
+func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust []string, s *settings.Settings) (err error) {
 	file := filepath.Join(dir, settings.Name)
 	for _, name := range []string{file, filepath.Join(dir, settings.GoodName)} {
 		if _, err := os.Lstat(name); err == nil {
@@ -141,7 +142,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	if err != nil {
 		return err
 	}
-	in, err := os.Open(image)
+	in, err := os.Open(img)
 	if err != nil {
 		return err
 	}
@@ -173,7 +174,7 @@ func initDevice(cmd *cobra.Command, dir, image, configDir, manager string, trust
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	if err := agent.Provision(c, in, set); err != nil {
-		return fmt.Errorf("%s, with the files of --config-dir: %w", image, err)
+		return fmt.Errorf("%s, with the files of --config-dir: %w", img, err)
 	}
 	if err := root.KeepPlaces(true); err != nil {
 		return err
@@ -210,7 +211,7 @@ func readTrust(files []string) (keys [][]byte, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("--trust: %w", err)
 		}
-		if _, err := bank.ReadPublicKey(data); err != nil {
+		if _, err := image.ReadPublicKey(data); err != nil {
 			return nil, fmt.Errorf("--trust %s: %w", name, err)
 		}
 		keys = append(keys, bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))) // earlier releases refuse the mark

@@ -11,7 +11,7 @@ import (
 	"aead.dev/minisign"
 
 	"example.com/iad/agent/settings"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/cli"
 )
 
@@ -56,15 +56,15 @@ func makeDeviceWithSelfTest(t *testing.T, root, script string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var image bytes.Buffer
-	err = bank.Build(&image, bank.Manifest{Version: "1.0.0", Hardware: []string{"H"}, ConfigFormat: 1, SelfTest: "test"},
-		[]bank.PayloadFile{{Name: "test", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(script)), nil }}}, key)
+	var img bytes.Buffer
+	err = image.Build(&img, image.Manifest{Version: "1.0.0", Hardware: []string{"H"}, ConfigFormat: 1, SelfTest: "test"},
+		[]image.PayloadFile{{Name: "test", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(script)), nil }}}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	trust, file := filepath.Join(dir, "maker.pub"), filepath.Join(dir, "fw.iad")
-	for name, data := range map[string][]byte{trust: text, file: image.Bytes()} {
+	for name, data := range map[string][]byte{trust: text, file: img.Bytes()} {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ import (
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/durable"
 	"example.com/iad/sim"
@@ -115,7 +115,7 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 	}
 	// Devices continue when nobody reads where they are.
 	out := cli.Lasting(cmd.OutOrStdout(), func(error) {})
-	image, trust, err := o.software(cmd.ErrOrStderr())
+	img, trust, err := o.software(cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		cfg.Afflict(drawn)
 		d := sim.New(cfg)
 		if fresh, err := afero.IsEmpty(cfg.Disk.State, "."); err != nil || fresh {
-			if err := d.Provision(bytes.NewReader(image), settings()); err != nil {
+			if err := d.Provision(bytes.NewReader(img), settings()); err != nil {
 				return fmt.Errorf("%s: %w", cfg.ID, err)
 			}
 		}
@@ -260,7 +260,7 @@ func (o *runOptions) listen(i int) (string, error) {
 // software returns the initial image and the keys that devices trust.
 func (o *runOptions) software(w io.Writer) ([]byte, []minisign.PublicKey, error) {
 	if o.image != "" {
-		image, err := os.ReadFile(o.image)
+		img, err := os.ReadFile(o.image)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -268,7 +268,7 @@ func (o *runOptions) software(w io.Writer) ([]byte, []minisign.PublicKey, error)
 			return nil, nil, cli.Usage(errors.New("--image needs --trust KEY.pub"))
 		}
 		trust, err := readKeys(o.trust)
-		return image, trust, err
+		return img, trust, err
 	}
 	key, err := o.makerKey(w)
 	if err != nil {
@@ -278,12 +278,12 @@ func (o *runOptions) software(w io.Writer) ([]byte, []minisign.PublicKey, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	var image bytes.Buffer
-	err = bank.Build(&image, bank.Manifest{Version: "1.0.0", Hardware: []string{o.hardware}, ConfigFormat: 1},
-		[]bank.PayloadFile{{Name: "firmware", Mode: 0o644, Open: func() (io.ReadCloser, error) {
+	var img bytes.Buffer
+	err = image.Build(&img, image.Manifest{Version: "1.0.0", Hardware: []string{o.hardware}, ConfigFormat: 1},
+		[]image.PayloadFile{{Name: "firmware", Mode: 0o644, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader("software 1.0.0 of a virtual device\n")), nil
 		}}}, key)
-	return image.Bytes(), trust, err
+	return img.Bytes(), trust, err
 }
 
 // makerKey reads MAKER.key, or creates the key pair.
@@ -291,7 +291,7 @@ func (o *runOptions) makerKey(w io.Writer) (minisign.PrivateKey, error) {
 	file := o.maker + ".key"
 	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		pub, priv, err := bank.KeyGen("")
+		pub, priv, err := image.GenerateKey("")
 		if err != nil {
 			return minisign.PrivateKey{}, err
 		}
@@ -307,10 +307,10 @@ func (o *runOptions) makerKey(w io.Writer) (minisign.PrivateKey, error) {
 	} else if err != nil {
 		return minisign.PrivateKey{}, err
 	}
-	if bank.KeyEncrypted(data) {
+	if image.KeyEncrypted(data) {
 		return minisign.PrivateKey{}, fmt.Errorf("%s is encrypted: use --image, or another --maker", file)
 	}
-	return bank.ReadPrivateKey(data, "")
+	return image.ReadPrivateKey(data, "")
 }
 
 func readKeys(files []string) (keys []minisign.PublicKey, err error) {
@@ -319,7 +319,7 @@ func readKeys(files []string) (keys []minisign.PublicKey, err error) {
 		if err != nil {
 			return nil, err
 		}
-		key, err := bank.ReadPublicKey(data)
+		key, err := image.ReadPublicKey(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f, err)
 		}

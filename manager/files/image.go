@@ -13,13 +13,13 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 )
 
 // Image is a software image on this machine: one tar file, or the manifest of
 // an image in split form with its other files beside it.
 type Image struct {
-	Manifest *bank.Manifest
+	Manifest *image.Manifest
 	// Path is the tar file or the manifest; Size (bytes) and Digest
 	// (SHA-256) are those of this file.
 	Path   string
@@ -46,7 +46,7 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, fmt.Errorf("image %s is a directory; name the image file or, in split form, its %s", path, bank.ManifestName)
+		return nil, fmt.Errorf("image %s is a directory; name the image file or, in split form, its %s", path, image.ManifestName)
 	}
 	if err := requestable(img.FileName()); err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, err)
@@ -55,7 +55,7 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, err)
 	}
-	if img.Manifest, err = bank.ParseManifest(manifest); err != nil {
+	if img.Manifest, err = image.ParseManifest(manifest); err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, err)
 	}
 	digest := sha256.Sum256(manifest)
@@ -69,7 +69,7 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 			return nil, fmt.Errorf("image %s: %w", path, err)
 		}
 	}
-	if img.Size > bank.MaxImage {
+	if img.Size > image.MaxSize {
 		return nil, fmt.Errorf("image %s: %d bytes are more than a device accepts", path, img.Size)
 	}
 	return img, nil
@@ -100,14 +100,14 @@ func (img *Image) readManifest(r *bufio.Reader) ([]byte, error) {
 	if img.Split = start[0] == '{'; !img.Split {
 		archive := tar.NewReader(r)
 		head, err := archive.Next()
-		if err != nil || head.Name != bank.ManifestName {
-			return nil, fmt.Errorf("not a software image: neither a manifest nor a tar file that starts with %s", bank.ManifestName)
+		if err != nil || head.Name != image.ManifestName {
+			return nil, fmt.Errorf("not a software image: neither a manifest nor a tar file that starts with %s", image.ManifestName)
 		}
 		source = archive
 	}
-	data, err := io.ReadAll(io.LimitReader(source, bank.MaxManifest+1))
-	if err == nil && len(data) > bank.MaxManifest {
-		err = fmt.Errorf("%s is larger than %d bytes", bank.ManifestName, bank.MaxManifest)
+	data, err := io.ReadAll(io.LimitReader(source, image.MaxManifest+1))
+	if err == nil && len(data) > image.MaxManifest {
+		err = fmt.Errorf("%s is larger than %d bytes", image.ManifestName, image.MaxManifest)
 	}
 	return data, err
 }
@@ -129,7 +129,7 @@ func (img *Image) checkParts() error {
 
 // parts are the files beside a manifest in split form.
 func (img *Image) parts() []string {
-	names := []string{img.FileName() + bank.SignatureSuffix}
+	names := []string{img.FileName() + image.SignatureSuffix}
 	for _, p := range img.Manifest.Payloads {
 		names = append(names, p.Name)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/jlaffaye/ftp"
 	"github.com/spf13/afero"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/internal/peers"
 	"example.com/iad/manager/device"
@@ -147,7 +147,7 @@ func TestServersListImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	images := afero.NewMemMapFs()
-	img := iadtest.OpenImage(t, images, "fw-2.0.0.iad", iadtest.BuildImage(t, key, bank.Manifest{Version: "2.0.0", Hardware: []string{"H"}, ConfigFormat: 1}))
+	img := iadtest.OpenImage(t, images, "fw-2.0.0.iad", iadtest.BuildImage(t, key, image.Manifest{Version: "2.0.0", Hardware: []string{"H"}, ConfigFormat: 1}))
 	written := time.Date(2025, 5, 6, 7, 8, 9, 0, time.UTC)
 	if err := images.Chtimes(img.Path, written, written); err != nil {
 		t.Fatal(err)

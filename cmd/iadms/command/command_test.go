@@ -15,7 +15,7 @@ import (
 
 	"github.com/gosnmp/gosnmp"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/cmd/iadms/report"
 	"example.com/iad/mib"
 )
@@ -57,9 +57,9 @@ func TestNothingToDo(t *testing.T) {
 // one that came to its own end is no interrupted one.
 func TestInterrupted(t *testing.T) {
 	l := newLab(t, nil)
-	image := l.image("2.0.0", 2)
+	img := l.image("2.0.0", 2)
 	const told = "was interrupted in stage"
-	cmd := l.command("upgrade", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--poll", "100ms", "--rate-limit", "20k", "--yes", "--image", image)
+	cmd := l.command("upgrade", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--poll", "100ms", "--rate-limit", "20k", "--yes", "--image", img)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -93,13 +93,13 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("abort: exit status %d\n%s", status, out)
 	}
 	// A check is no upgrade, and changes nothing of what can be resumed.
-	if out, status := l.run(l.upgrade("--image", image, "--check")); status != exitOK || strings.Contains(out, told) {
+	if out, status := l.run(l.upgrade("--image", img, "--check")); status != exitOK || strings.Contains(out, told) {
 		t.Errorf("check: exit status %d\n%s", status, out)
 	}
 	if out, status := l.run(l.upgrade("--image", l.image("3.0.0-broken", 2), "--on-fail", "give-up")); status != exitDecision || !strings.Contains(out, told) {
 		t.Errorf("exit status %d\n%s", status, out)
 	}
-	if out, status := l.run(l.upgrade("--image", image)); status != exitOK || strings.Contains(out, told) {
+	if out, status := l.run(l.upgrade("--image", img)); status != exitOK || strings.Contains(out, told) {
 		t.Errorf("exit status %d\n%s", status, out)
 	}
 }
@@ -126,14 +126,14 @@ func TestOnDefaults(t *testing.T) {
 // What is wrong with a command line is said before anybody is asked.
 func TestMalformedValues(t *testing.T) {
 	l := newLab(t, nil)
-	image, nobody := l.image("2.0.0", 2), loopback()
+	img, nobody := l.image("2.0.0", 2), loopback()
 	for _, c := range [][]string{
 		{"--time-limit", "update=5s"}, {"--time-limit", "lunch=1h"}, {"--device-retries", "11"}, {"--retries", "-1"}, {"--parallel", "0"},
 		{"--poll", "-1s"}, {"--owner", strings.Repeat("a", 33)}, {"--notifications", "here"}, {"--listen", "a:b:c"}, {"--advertise", "a b"},
 		{"--progress-step", "101"}, {"--progress-interval", "2h"}, {"--server", "http://192.0.2.1/"}, {"--protocol", "scp"},
 		{"--rate-limit", "much"}, {"--passive-ports", "9-8"}, {"--root-oid", "1.x"}, {"--check", "--resume"}, {"--edit", "--convert-with", "true"},
 	} {
-		if out, status := l.plainly(append([]string{"upgrade", nobody, "--image", image, "--yes"}, c...)...); status != exitUsage {
+		if out, status := l.plainly(append([]string{"upgrade", nobody, "--image", img, "--yes"}, c...)...); status != exitUsage {
 			t.Errorf("%v: exit status %d, want %d\n%s", c, status, exitUsage, out)
 		}
 	}
@@ -211,11 +211,11 @@ func TestRecoverTakesWhatIsComplete(t *testing.T) {
 func TestOtherImageDoesNotFit(t *testing.T) {
 	l := newLab(t, nil)
 	wrong := filepath.Join(l.dir, "wrong.iad")
-	var image bytes.Buffer
-	err := bank.Build(&image, bank.Manifest{Version: "2.0.1", Hardware: []string{"OTHER"}, ConfigFormat: 1},
-		[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }}}, l.key)
+	var img bytes.Buffer
+	err := image.Build(&img, image.Manifest{Version: "2.0.1", Hardware: []string{"OTHER"}, ConfigFormat: 1},
+		[]image.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }}}, l.key)
 	if err == nil {
-		err = os.WriteFile(wrong, image.Bytes(), 0o600)
+		err = os.WriteFile(wrong, img.Bytes(), 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -13,13 +13,14 @@ import (
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/cli"
+	"example.com/iad/internal/executable"
 	"example.com/iad/internal/textfile"
 )
 
 type buildOptions struct {
-	manifest   bank.Manifest
+	manifest   image.Manifest
 	converters []string
 	selftest   string
 	split      string
@@ -82,9 +83,9 @@ func (o *buildOptions) build(names []string) error {
 		return err
 	}
 	if o.split != "" {
-		return bank.BuildSplit(afero.NewOsFs(), o.split, o.manifest, files, key)
+		return image.BuildSplit(afero.NewOsFs(), o.split, o.manifest, files, key)
 	}
-	return writeFile(o.output, func(w io.Writer) error { return bank.Build(w, o.manifest, files, key) })
+	return writeFile(o.output, func(w io.Writer) error { return image.Build(w, o.manifest, files, key) })
 }
 
 // checkOutput refuses to overwrite an input file with the image.
@@ -107,13 +108,13 @@ func (o *buildOptions) checkOutput(names []string) error {
 
 // payloads returns the files of the image: those named, then the self-test and the
 // converters, which are made executable.
-func (o *buildOptions) payloads(names []string) ([]bank.PayloadFile, error) {
-	var files []bank.PayloadFile
+func (o *buildOptions) payloads(names []string) ([]image.PayloadFile, error) {
+	var files []image.PayloadFile
 	index := make(map[string]int)
 	add := func(name string, program bool) error {
 		at, ok := index[name]
 		if !ok {
-			file, err := bank.FileFrom(afero.NewOsFs(), name)
+			file, err := image.FileFrom(afero.NewOsFs(), name)
 			if err != nil {
 				return err
 			}
@@ -158,7 +159,7 @@ func (o *buildOptions) checkProgram(name string) error {
 		return err
 	}
 	defer f.Close()
-	p, err := bank.ReadProgram(f)
+	p, err := executable.Read(f)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -172,17 +173,17 @@ func (o *buildOptions) checkProgram(name string) error {
 	return nil
 }
 
-func parseConverter(text string) (bank.Converter, string, error) {
+func parseConverter(text string) (image.Converter, string, error) {
 	parts := strings.SplitN(text, ":", 3)
 	if len(parts) != 3 {
-		return bank.Converter{}, "", fmt.Errorf("--converter %q: use FROM:TO:FILE", text)
+		return image.Converter{}, "", fmt.Errorf("--converter %q: use FROM:TO:FILE", text)
 	}
 	from, errFrom := strconv.ParseUint(parts[0], 10, 32)
 	to, errTo := strconv.ParseUint(parts[1], 10, 32)
 	if errFrom != nil || errTo != nil {
-		return bank.Converter{}, "", fmt.Errorf("--converter %q: the formats must be numbers", text)
+		return image.Converter{}, "", fmt.Errorf("--converter %q: the formats must be numbers", text)
 	}
-	return bank.Converter{From: uint32(from), To: uint32(to), Payload: filepath.Base(parts[2])}, parts[2], nil
+	return image.Converter{From: uint32(from), To: uint32(to), Payload: filepath.Base(parts[2])}, parts[2], nil
 }
 
 // writeFile writes a file that appears under its name only when it is complete.
@@ -222,12 +223,12 @@ func readKey(name string) (minisign.PrivateKey, error) {
 		return minisign.PrivateKey{}, err
 	}
 	password := ""
-	if bank.KeyEncrypted(data) {
+	if image.KeyEncrypted(data) {
 		if password, err = keyPassword("Password of " + name); err != nil {
 			return minisign.PrivateKey{}, err
 		}
 	}
-	key, err := bank.ReadPrivateKey(data, password)
+	key, err := image.ReadPrivateKey(data, password)
 	if err != nil {
 		return key, fmt.Errorf("%s: %w", name, err)
 	}

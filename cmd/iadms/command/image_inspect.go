@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/cmd/iadms/report"
 )
 
@@ -34,18 +34,18 @@ func newImageInspect(g *globals) *cobra.Command {
 	}
 }
 
-func keyName(img *bank.Image) string { return fmt.Sprintf("minisign key %016X", img.KeyID) }
+func keyName(img *image.Info) string { return fmt.Sprintf("minisign key %016X", img.KeyID) }
 
 // imageReport is the JSON form of inspect and verify.
 type imageReport struct {
-	*bank.Manifest
+	*image.Manifest
 	Digest         string `json:"manifest_sha256"`
 	Key            string `json:"signature_key"`
 	TrustedComment string `json:"trusted_comment"`
 	Size           int64  `json:"size"`
 }
 
-func reportOf(img *bank.Image) imageReport {
+func reportOf(img *image.Info) imageReport {
 	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), visible(img.TrustedComment), img.Size}
 }
 
@@ -63,7 +63,7 @@ func visible(s string) string {
 	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
 }
 
-func printImage(w io.Writer, img *bank.Image) error {
+func printImage(w io.Writer, img *image.Info) error {
 	m := img.Manifest
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {

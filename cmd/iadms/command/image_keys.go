@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/cmd/iadms/report"
 	"example.com/iad/internal/cli"
 )
@@ -53,7 +53,7 @@ func keygen(w io.Writer, name string, force, plain, asJSON bool) error {
 			return err
 		}
 	}
-	public, private, err := bank.KeyGen(password)
+	public, private, err := image.GenerateKey(password)
 	if err != nil {
 		return err
 	}

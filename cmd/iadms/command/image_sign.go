@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 )
 
 func newImageSign() *cobra.Command {
@@ -48,21 +48,21 @@ func signImage(name, keyFile, output string) error {
 		return err
 	}
 	if !split {
-		return writeFile(cmp.Or(output, name), func(w io.Writer) error { return bank.SignImage(w, f, key) })
+		return writeFile(cmp.Or(output, name), func(w io.Writer) error { return image.Sign(w, f, key) })
 	}
-	manifest, err := io.ReadAll(io.LimitReader(f, bank.MaxManifest+1))
+	manifest, err := io.ReadAll(io.LimitReader(f, image.MaxManifest+1))
 	if err != nil {
 		return err
 	}
-	m, err := bank.ParseManifest(manifest)
+	m, err := image.ParseManifest(manifest)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	signature, err := bank.Sign(manifest, key, "file:"+bank.ManifestName+"\tversion:"+m.Version)
+	signature, err := image.SignManifest(manifest, key, "file:"+image.ManifestName+"\tversion:"+m.Version)
 	if err != nil {
 		return err
 	}
-	return writeFile(cmp.Or(output, name+bank.SignatureSuffix), func(w io.Writer) error {
+	return writeFile(cmp.Or(output, name+image.SignatureSuffix), func(w io.Writer) error {
 		_, err := w.Write(signature)
 		return err
 	})
@@ -75,7 +75,7 @@ func startsManifest(f io.ReadSeeker) (bool, error) {
 	case errors.Is(err, io.EOF):
 		return false, errors.New("the file is empty")
 	case errors.Is(err, syscall.EISDIR):
-		return false, fmt.Errorf("a directory; name the image file or, in split form, its %s", bank.ManifestName)
+		return false, fmt.Errorf("a directory; name the image file or, in split form, its %s", image.ManifestName)
 	case err != nil:
 		return false, err
 	}

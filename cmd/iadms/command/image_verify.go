@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/cmd/iadms/report"
 	"example.com/iad/internal/textfile"
 )
@@ -46,7 +46,7 @@ func newImageVerify(g *globals) *cobra.Command {
 }
 
 // openImage inspects an image of either form, and with keys verifies it.
-func openImage(name string, trust []minisign.PublicKey) (img *bank.Image, err error) {
+func openImage(name string, trust []minisign.PublicKey) (img *image.Info, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -58,13 +58,13 @@ func openImage(name string, trust []minisign.PublicKey) (img *bank.Image, err er
 	}
 	switch {
 	case split && trust != nil:
-		img, err = bank.VerifySplit(afero.NewOsFs(), name, trust)
+		img, err = image.VerifySplit(afero.NewOsFs(), name, trust)
 	case split:
-		img, err = bank.InspectSplit(afero.NewOsFs(), name)
+		img, err = image.InspectSplit(afero.NewOsFs(), name)
 	case trust != nil:
-		img, err = bank.VerifyImage(f, trust)
+		img, err = image.Verify(f, trust)
 	default:
-		img, err = bank.Inspect(f)
+		img, err = image.Inspect(f)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -79,7 +79,7 @@ func readTrust(names []string) ([]minisign.PublicKey, error) {
 		if err != nil {
 			return nil, err
 		}
-		key, err := bank.ReadPublicKey(data)
+		key, err := image.ReadPublicKey(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

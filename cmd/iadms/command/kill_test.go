@@ -28,7 +28,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
-	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/cmd/iadms/report"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
@@ -131,15 +131,15 @@ func convert(_ context.Context, c agent.Conversion, work afero.Fs) error {
 
 func (l *lab) build(version string, format uint32) []byte {
 	l.t.Helper()
-	var image bytes.Buffer
-	err := bank.Build(&image, bank.Manifest{Version: version, Hardware: []string{"IAD-4FXS"}, ConfigFormat: format},
-		[]bank.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
+	var img bytes.Buffer
+	err := image.Build(&img, image.Manifest{Version: version, Hardware: []string{"IAD-4FXS"}, ConfigFormat: format},
+		[]image.PayloadFile{{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader(strings.Repeat("software "+version+"\n", 15000))), nil
 		}}}, l.key)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return image.Bytes()
+	return img.Bytes()
 }
 
 // image writes an image file and returns its name.

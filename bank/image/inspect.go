@@ -1,4 +1,4 @@
-package bank
+package image
 
 import (
 	"crypto/sha256"
@@ -12,97 +12,97 @@ import (
 	"example.com/iad/mib"
 )
 
-// An Image is what Inspect finds out about an image.
-type Image struct {
+// Info is what Inspect and Verify find out about an image.
+type Info struct {
 	Manifest       *Manifest
 	ManifestDigest []byte // SHA-256, which iadUpgBankDigest shows
-	Size           int64  // octets of the tar form
-	Stored         int64  // octets in a bank
+	Size           int64  // bytes of the tar form
+	Stored         int64  // bytes in a bank
 	KeyID          uint64 // of the key that the signature names
 	TrustedComment string // of the signature, not verified here
 }
 
-func (h *head) image() (*Image, error) {
+func (h *Head) info() (*Info, error) {
 	var s minisign.Signature
-	if err := s.UnmarshalText(h.signature); err != nil {
+	if err := s.UnmarshalText(h.Signature); err != nil {
 		return nil, &Error{Code: mib.FailCauseSignatureInvalid, Text: "not a minisign signature", Err: err}
 	}
-	sum := sha256.Sum256(h.raw)
-	return &Image{Manifest: h.manifest, ManifestDigest: sum[:], Size: h.tarSize(), Stored: h.stored(),
+	sum := sha256.Sum256(h.Raw)
+	return &Info{Manifest: h.Manifest, ManifestDigest: sum[:], Size: h.tarSize(), Stored: h.StoredSize(),
 		KeyID: s.KeyID, TrustedComment: s.TrustedComment}, nil
 }
 
 // Inspect reads an image in tar form and checks its structure and its hashes, not
 // who signed it.
-func Inspect(r io.Reader) (*Image, error) {
+func Inspect(r io.Reader) (*Info, error) {
 	h, err := readHead(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.parse(); err != nil {
+	if err := h.Parse(); err != nil {
 		return nil, err
 	}
 	if err := readPayloads(r, io.Discard, h); err != nil {
 		return nil, err
 	}
-	return h.image()
+	return h.info()
 }
 
-// VerifyImage reads an image in tar form as a device would: its signature by one of
+// Verify reads an image in tar form as a device would: its signature by one of
 // the keys in trust, its structure, its hashes. The errors carry the causes that a
 // device would report.
-func VerifyImage(r io.Reader, trust []minisign.PublicKey) (*Image, error) {
+func Verify(r io.Reader, trust []minisign.PublicKey) (*Info, error) {
 	h, err := readHead(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.judge(trust); err != nil {
+	if err := h.Verify(trust); err != nil {
 		return nil, err
 	}
 	if err := readPayloads(r, io.Discard, h); err != nil {
 		return nil, err
 	}
-	return h.image()
+	return h.info()
 }
 
 // InspectSplit is Inspect for the split form whose manifest is the file name of fs.
-func InspectSplit(fs afero.Fs, name string) (*Image, error) {
+func InspectSplit(fs afero.Fs, name string) (*Info, error) {
 	h, err := readSplitHead(fs, name)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.parse(); err != nil {
+	if err := h.Parse(); err != nil {
 		return nil, err
 	}
 	return h.checkSplit(fs, name)
 }
 
-// VerifySplit is VerifyImage for the split form whose manifest is the file name of
+// VerifySplit is Verify for the split form whose manifest is the file name of
 // fs.
-func VerifySplit(fs afero.Fs, name string, trust []minisign.PublicKey) (*Image, error) {
+func VerifySplit(fs afero.Fs, name string, trust []minisign.PublicKey) (*Info, error) {
 	h, err := readSplitHead(fs, name)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.judge(trust); err != nil {
+	if err := h.Verify(trust); err != nil {
 		return nil, err
 	}
 	return h.checkSplit(fs, name)
 }
 
-func (h *head) checkSplit(fs afero.Fs, name string) (*Image, error) {
-	for _, p := range h.manifest.Payloads {
-		if err := checkFile(fs, path.Join(path.Dir(name), p.Name), p, nil); err != nil {
+func (h *Head) checkSplit(fs afero.Fs, name string) (*Info, error) {
+	for _, p := range h.Manifest.Payloads {
+		if err := CheckFile(fs, path.Join(path.Dir(name), p.Name), p, nil); err != nil {
 			return nil, err
 		}
 	}
-	return h.image()
+	return h.info()
 }
 
 // readPayloads reads what follows the head of the tar form and copies it to w.
-func readPayloads(r io.Reader, w io.Writer, h *head) error {
+func readPayloads(r io.Reader, w io.Writer, h *Head) error {
 	r = io.TeeReader(r, w)
-	for _, p := range h.manifest.Payloads {
+	for _, p := range h.Manifest.Payloads {
 		if err := expect(r, header(p.Name, p.Size, p.Mode), "the header of payload "+p.Name); err != nil {
 			return err
 		}
@@ -116,7 +116,19 @@ func readPayloads(r io.Reader, w io.Writer, h *head) error {
 	return expectEnd(r)
 }
 
-func readSplitHead(fs afero.Fs, name string) (*head, error) {
+// ReadInstalled reads the head of the software that is installed in the root of fs. A
+// signature that cannot be read is taken for an empty one: whoever verifies signatures
+// refuses it, and nobody else needs it.
+func ReadInstalled(fs afero.Fs) (*Head, error) {
+	raw, err := readSmall(fs, ManifestName, MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	signature, _ := readSmall(fs, SignatureName, MaxSignature)
+	return NewHead(raw, signature), nil
+}
+
+func readSplitHead(fs afero.Fs, name string) (*Head, error) {
 	raw, err := readSmall(fs, name, MaxManifest)
 	if err != nil {
 		return nil, err
@@ -125,7 +137,7 @@ func readSplitHead(fs afero.Fs, name string) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newHead(raw, signature), nil
+	return NewHead(raw, signature), nil
 }
 
 // readSmall reads a file of at most limit octets.
@@ -149,9 +161,10 @@ func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// checkFile compares a stored payload with the manifest. drop, which may be nil,
-// makes the reading go past the cache.
-func checkFile(fs afero.Fs, name string, p Payload, drop func(afero.File) error) error {
+// CheckFile compares the file name of fs with what the manifest says of payload p.
+// drop, which may be nil, is called with the open file to make the reading bypass the
+// cache. Cause: digestMismatch, or none if the file cannot be read.
+func CheckFile(fs afero.Fs, name string, p Payload, drop func(afero.File) error) error {
 	f, err := fs.Open(name)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package bank_test
+package executable_test
 
 import (
 	"errors"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"example.com/iad/bank"
+	"example.com/iad/internal/executable"
 )
 
 func TestReadProgram(t *testing.T) {
@@ -27,8 +27,8 @@ func TestReadProgram(t *testing.T) {
 		"\x7fELF\x02\x01":                "cut off",
 		"\x7fELF\x02\x01" + strings.Repeat("\xff", 90): "ELF",
 	} {
-		p, err := bank.ReadProgram(strings.NewReader(text))
-		if err == nil && p.Interpreter != want || err != nil && (!strings.Contains(err.Error(), want) || !errors.Is(err, bank.ErrNotAProgram)) {
+		p, err := executable.Read(strings.NewReader(text))
+		if err == nil && p.Interpreter != want || err != nil && (!strings.Contains(err.Error(), want) || !errors.Is(err, executable.ErrInvalid)) {
 			t.Errorf("%.20q: %+v, %v; want %s", text, p, err, want)
 		}
 	}
@@ -37,12 +37,12 @@ func TestReadProgram(t *testing.T) {
 		t.Skip("no program to read:", err)
 	}
 	defer f.Close()
-	if p, err := bank.ReadProgram(f); err != nil || p.Script || p.Machine == 0 || strings.HasPrefix(p.MachineName(), "machine") {
+	if p, err := executable.Read(f); err != nil || p.Script || p.Machine == 0 || strings.HasPrefix(p.MachineName(), "machine") {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if sh, err := os.Open("/bin/sh"); err == nil {
 		defer sh.Close()
-		if p, err := bank.ReadProgram(sh); err != nil || p.Interpreter != "" && !strings.HasPrefix(p.Interpreter, "/lib") {
+		if p, err := executable.Read(sh); err != nil || p.Interpreter != "" && !strings.HasPrefix(p.Interpreter, "/lib") {
 			t.Errorf("/bin/sh: %+v, %v", p, err)
 		}
 	}
@@ -52,5 +52,5 @@ func FuzzReadProgram(f *testing.F) {
 	for _, seed := range []string{"#!/bin/sh\n", "\x7fELF\x01\x02" + strings.Repeat("\x00", 80), "\x7fELF\x02\x01" + strings.Repeat("\x02", 200)} {
 		f.Add([]byte(seed))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) { _, _ = bank.ReadProgram(strings.NewReader(string(data))) })
+	f.Fuzz(func(t *testing.T, data []byte) { _, _ = executable.Read(strings.NewReader(string(data))) })
 }

@@ -1,4 +1,4 @@
-package bank
+package image
 
 import (
 	"crypto/sha256"
@@ -13,8 +13,6 @@ import (
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
-
-const tempSuffix = durable.TempSuffix
 
 // A PayloadFile is a file to put into an image.
 type PayloadFile struct {
@@ -61,15 +59,15 @@ func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key mi
 	if err := durable.MkdirAll(fs, dir, 0o755); err != nil {
 		return err
 	}
-	for i, p := range h.manifest.Payloads {
+	for i, p := range h.Manifest.Payloads {
 		if err := copyPayload(fs, path.Join(dir, p.Name), p, files[i]); err != nil {
 			return err
 		}
 	}
-	if err := durable.ReplaceFile(fs, path.Join(dir, SignatureName), h.signature, 0o644); err != nil {
+	if err := durable.ReplaceFile(fs, path.Join(dir, SignatureName), h.Signature, 0o644); err != nil {
 		return err
 	}
-	return durable.ReplaceFile(fs, path.Join(dir, ManifestName), h.raw, 0o644)
+	return durable.ReplaceFile(fs, path.Join(dir, ManifestName), h.Raw, 0o644)
 }
 
 func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err error) {
@@ -90,11 +88,11 @@ func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err err
 	if err := hashPayload(out, in, p); err != nil {
 		return err
 	}
-	return fs.Chmod(name, p.Mode.fileMode())
+	return fs.Chmod(name, p.Mode.FileMode())
 }
 
 // sign fills in the manifest from the files and signs it.
-func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*head, error) {
+func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*Head, error) {
 	m.Format = ManifestFormat
 	m.Payloads = nil
 	for _, f := range files {
@@ -108,15 +106,15 @@ func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*head, erro
 	if err != nil {
 		return nil, err
 	}
-	h := newHead(raw, nil)
+	h := NewHead(raw, nil)
 	// What a device would refuse is not signed.
-	if err := h.parse(); err != nil {
+	if err := h.Parse(); err != nil {
 		return nil, err
 	}
 	if v, err := parseVersion(m.Version); err != nil || v.Metadata() != "" {
 		return nil, refuse(mib.FailCauseBadFormat, "version %s: what follows the + has no order, a device could not tell which one is newer; give it a number of its own", m.Version)
 	}
-	h.signature, err = Sign(raw, key, "file:"+ManifestName+"\tversion:"+m.Version)
+	h.Signature, err = SignManifest(raw, key, "file:"+ManifestName+"\tversion:"+m.Version)
 	return h, err
 }
 
@@ -136,12 +134,9 @@ func describe(f PayloadFile) (Payload, error) {
 
 // pack writes the tar form. A payload that is not what the manifest says is an
 // error.
-func pack(w io.Writer, h *head, open func(i int) (io.ReadCloser, error)) error {
-	if err := h.writeTar(w); err != nil {
-		return err
-	}
-	for i, p := range h.manifest.Payloads {
-		if _, err := w.Write(header(p.Name, p.Size, p.Mode)); err != nil {
+func pack(w io.Writer, h *Head, open func(i int) (io.ReadCloser, error)) error {
+	for i, p := range h.Manifest.Payloads {
+		if _, err := w.Write(h.TarFraming(i)); err != nil {
 			return err
 		}
 		r, err := open(i)
@@ -155,11 +150,8 @@ func pack(w io.Writer, h *head, open func(i int) (io.ReadCloser, error)) error {
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(padding(p.Size)); err != nil {
-			return err
-		}
 	}
-	_, err := w.Write(zeros[:trailerSize])
+	_, err := w.Write(h.TarFraming(len(h.Manifest.Payloads)))
 	return err
 }
 
@@ -170,28 +162,28 @@ func Pack(w io.Writer, fs afero.Fs, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := h.parse(); err != nil {
+	if err := h.Parse(); err != nil {
 		return err
 	}
 	return pack(w, h, func(i int) (io.ReadCloser, error) {
-		return fs.Open(path.Join(path.Dir(name), h.manifest.Payloads[i].Name))
+		return fs.Open(path.Join(path.Dir(name), h.Manifest.Payloads[i].Name))
 	})
 }
 
-// SignImage copies an image in tar form from r to w with a new signature by key.
+// Sign copies an image in tar form from r to w with a new signature by key.
 // The payloads are checked on the way.
-func SignImage(w io.Writer, r io.Reader, key minisign.PrivateKey) error {
+func Sign(w io.Writer, r io.Reader, key minisign.PrivateKey) error {
 	h, err := readHead(r)
 	if err != nil {
 		return err
 	}
-	if err := h.parse(); err != nil {
+	if err := h.Parse(); err != nil {
 		return err
 	}
-	if h.signature, err = Sign(h.raw, key, "file:"+ManifestName+"\tversion:"+h.manifest.Version); err != nil {
+	if h.Signature, err = SignManifest(h.Raw, key, "file:"+ManifestName+"\tversion:"+h.Manifest.Version); err != nil {
 		return err
 	}
-	if err := h.writeTar(w); err != nil {
+	if _, err := w.Write(h.tarMembers()); err != nil {
 		return err
 	}
 	return readPayloads(r, w, h)

@@ -1,4 +1,4 @@
-package bank
+package image
 
 import (
 	"bytes"
@@ -16,9 +16,9 @@ import (
 // Keys and signatures are minisign's (https://jedisct1.github.io/minisign/): they
 // interchange with the minisign tool.
 
-// KeyGen makes a new key pair as minisign writes them: pub for NAME.pub, priv for
+// GenerateKey makes a new key pair as minisign writes them: pub for NAME.pub, priv for
 // NAME.key. priv is encrypted with password unless that is "".
-func KeyGen(password string) (pub, priv []byte, err error) {
+func GenerateKey(password string) (pub, priv []byte, err error) {
 	public, private, err := minisign.GenerateKey(nil)
 	if err != nil {
 		return nil, nil, err
@@ -100,9 +100,9 @@ func trimKey(data []byte) []byte {
 	return bytes.TrimSpace(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
 }
 
-// Sign signs the octets of a manifest. The trusted comment, which the signature
-// covers too, tells what was signed; the device does not judge it.
-func Sign(manifest []byte, key minisign.PrivateKey, trustedComment string) ([]byte, error) {
+// SignManifest signs the bytes of a manifest. The trusted comment, which the signature
+// covers too, says what was signed; the device ignores it.
+func SignManifest(manifest []byte, key minisign.PrivateKey, trustedComment string) ([]byte, error) {
 	if strings.ContainsAny(trustedComment, "\r\n") {
 		return nil, fmt.Errorf("sign: the trusted comment must be one line")
 	}
@@ -115,12 +115,11 @@ func Sign(manifest []byte, key minisign.PrivateKey, trustedComment string) ([]by
 
 func keyName(id uint64) string { return fmt.Sprintf("minisign key %016X", id) }
 
-// verifyManifest judges the signature of the manifest's octets by the keys in
-// trust: mib.FailCauseSignerUntrusted if it was made by none of them, mib.FailCauseSignatureInvalid
-// if it is not a signature of these octets.
-func verifyManifest(manifest, signature []byte, trust []minisign.PublicKey) error {
+// VerifySignature verifies the signature by the keys in trust. Causes: signerUntrusted if
+// none of them made it, signatureInvalid if it is not a signature of this manifest.
+func (h *Head) VerifySignature(trust []minisign.PublicKey) error {
 	var s minisign.Signature
-	if err := s.UnmarshalText(signature); err != nil {
+	if err := s.UnmarshalText(h.Signature); err != nil {
 		return &Error{Code: mib.FailCauseSignatureInvalid, Text: "not a minisign signature", Err: err}
 	}
 	known := false
@@ -129,7 +128,7 @@ func verifyManifest(manifest, signature []byte, trust []minisign.PublicKey) erro
 			continue
 		}
 		known = true
-		if minisign.Verify(key, manifest, signature) {
+		if minisign.Verify(key, h.Raw, h.Signature) {
 			return nil
 		}
 	}

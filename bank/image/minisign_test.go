@@ -1,8 +1,7 @@
-package bank
+package image_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"os"
@@ -14,6 +13,10 @@ import (
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank"
+	"example.com/iad/bank/image"
+	"example.com/iad/internal/iadtest"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/internal/peers"
 	"example.com/iad/mib"
 )
@@ -47,17 +50,17 @@ func write(t *testing.T, name string, data []byte) {
 // TestToolVerifiesOurs: the tool accepts keys and signatures of ours.
 func TestToolVerifiesOurs(t *testing.T) {
 	dir := t.TempDir()
-	pub, priv, err := KeyGen("")
+	pub, priv, err := image.GenerateKey("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "k.pub"), pub)
 	write(t, filepath.Join(dir, "k.key"), priv)
-	key, err := ReadPrivateKey(priv, "")
-	if err != nil || KeyEncrypted(priv) {
+	key, err := image.ReadPrivateKey(priv, "")
+	if err != nil || image.KeyEncrypted(priv) {
 		t.Fatal(err)
 	}
-	if err := BuildSplit(afero.NewOsFs(), filepath.Join(dir, "fw"), manifest("2.0.0"), payloads("2.0.0"), key); err != nil {
+	if err := image.BuildSplit(afero.NewOsFs(), filepath.Join(dir, "fw"), imagetest.Manifest("2.0.0"), imagetest.Payloads("2.0.0"), key); err != nil {
 		t.Fatal(err)
 	}
 	minisignTool(t, dir, "", "-Vm", "fw/manifest.json", "-p", "k.pub")
@@ -69,7 +72,7 @@ func toolSigns(t *testing.T, dir, input string) {
 	t.Helper()
 	write(t, filepath.Join(dir, "file"), []byte("anything"))
 	minisignTool(t, dir, input, "-Sm", "file", "-s", "k.key")
-	public, err := ReadPublicKey(read(t, filepath.Join(dir, "k.pub")))
+	public, err := image.ReadPublicKey(read(t, filepath.Join(dir, "k.pub")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,59 +86,57 @@ func toolSigns(t *testing.T, dir, input string) {
 func TestOursAcceptsTools(t *testing.T) {
 	dir := t.TempDir()
 	minisignTool(t, dir, "", "-G", "-W", "-p", "k.pub", "-s", "k.key")
-	public, err := ReadPublicKey(read(t, filepath.Join(dir, "k.pub")))
+	public, err := image.ReadPublicKey(read(t, filepath.Join(dir, "k.pub")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ReadPrivateKey(read(t, filepath.Join(dir, "k.key")), "")
+	key, err := image.ReadPrivateKey(read(t, filepath.Join(dir, "k.key")), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	fs := afero.NewBasePathFs(afero.NewOsFs(), dir)
-	if err := BuildSplit(fs, "fw", manifest("2.0.0"), payloads("2.0.0"), testKey); err != nil {
+	if err := image.BuildSplit(fs, "fw", imagetest.Manifest("2.0.0"), imagetest.Payloads("2.0.0"), imagetest.Key); err != nil {
 		t.Fatal(err)
 	}
 	for _, legacy := range [][]string{nil, {"-l"}} {
 		minisignTool(t, dir, "", append([]string{"-Sm", "fw/manifest.json", "-s", "k.key"}, legacy...)...)
-		if _, err := VerifySplit(fs, "fw/manifest.json", []minisign.PublicKey{public}); err != nil {
+		if _, err := image.VerifySplit(fs, "fw/manifest.json", []minisign.PublicKey{public}); err != nil {
 			t.Error(err)
 		}
-		if _, err := VerifySplit(fs, "fw/manifest.json", trusted(testKey)); causeOf(err) != mib.FailCauseSignerUntrusted {
+		if _, err := image.VerifySplit(fs, "fw/manifest.json", imagetest.Trust(imagetest.Key)); causeOf(err) != mib.FailCauseSignerUntrusted {
 			t.Error(err)
 		}
-		var image bytes.Buffer
-		if err := Pack(&image, fs, "fw/manifest.json"); err != nil {
+		var img bytes.Buffer
+		if err := image.Pack(&img, fs, "fw/manifest.json"); err != nil {
 			t.Fatal(err)
 		}
-		opt := device(t)
-		opt.Trust = append(opt.Trust, public)
-		b, _ := boot(t, opt)
-		if _, err := b.Install(context.Background(), serve("fw.iad", image.Bytes()), "fw.iad", InstallOptions{}); err != nil {
+		err := bank.Provision(bank.Options{
+			Banks: [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()}, State: afero.NewMemMapFs(),
+			Trust: []minisign.PublicKey{public}, Hardware: "IAD-4FXS",
+		}, &img, nil)
+		if err != nil {
 			t.Error(err)
 		}
 	}
 	// Our signature by the tool's key is the tool's.
-	var image bytes.Buffer
-	if err := Build(&image, manifest("2.0.0"), payloads("2.0.0"), key); err != nil {
+	var img bytes.Buffer
+	if err := image.Build(&img, imagetest.Manifest("2.0.0"), imagetest.Payloads("2.0.0"), key); err != nil {
 		t.Fatal(err)
 	}
-	h, err := readHead(&image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(dir, "m"), h.raw)
-	write(t, filepath.Join(dir, "m.minisig"), h.signature)
+	h := imagetest.ReadHead(t, img.Bytes())
+	write(t, filepath.Join(dir, "m"), h.Raw)
+	write(t, filepath.Join(dir, "m.minisig"), h.Signature)
 	minisignTool(t, dir, "", "-Vm", "m", "-p", "k.pub")
 }
 
 // TestEncryptedKeys interchange both ways.
 func TestEncryptedKeys(t *testing.T) {
-	if testing.Short() || raceDetector {
+	if testing.Short() || iadtest.RaceDetector {
 		t.Skip("scrypt takes seconds and a gigabyte, with the race detector minutes")
 	}
 	dir := t.TempDir()
-	pub, priv, err := KeyGen("secret")
-	if err != nil || !KeyEncrypted(priv) {
+	pub, priv, err := image.GenerateKey("secret")
+	if err != nil || !image.KeyEncrypted(priv) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "k.pub"), pub)
@@ -144,11 +145,11 @@ func TestEncryptedKeys(t *testing.T) {
 
 	minisignTool(t, dir, "secret\nsecret\n", "-G", "-p", "t.pub", "-s", "t.key")
 	data := read(t, filepath.Join(dir, "t.key"))
-	key, err := ReadPrivateKey(data, "secret")
-	if err != nil || !KeyEncrypted(data) {
+	key, err := image.ReadPrivateKey(data, "secret")
+	if err != nil || !image.KeyEncrypted(data) {
 		t.Fatal(err)
 	}
-	public, err := ReadPublicKey(read(t, filepath.Join(dir, "t.pub")))
+	public, err := image.ReadPublicKey(read(t, filepath.Join(dir, "t.pub")))
 	if err != nil || !public.Equal(key.Public()) {
 		t.Errorf("the private key does not belong to the public one: %v", err)
 	}
@@ -162,38 +163,38 @@ func TestWrongPassword(t *testing.T) {
 	binary.LittleEndian.PutUint64(file[38:], 1<<15)
 	binary.LittleEndian.PutUint64(file[46:], 1<<20)
 	text := "untrusted comment: key\n" + base64.StdEncoding.EncodeToString(file) + "\n"
-	if !KeyEncrypted([]byte(text)) {
+	if !image.KeyEncrypted([]byte(text)) {
 		t.Error("KeyEncrypted is wrong")
 	}
-	if _, err := ReadPrivateKey([]byte(text), "wrong"); err == nil || !strings.Contains(err.Error(), "password") {
+	if _, err := image.ReadPrivateKey([]byte(text), "wrong"); err == nil || !strings.Contains(err.Error(), "password") {
 		t.Error(err)
 	}
 }
 
 func TestKeysOfOtherSystems(t *testing.T) {
-	pub, priv, err := KeyGen("")
+	pub, priv, err := image.GenerateKey("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dos := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) }
-	key, err := ReadPrivateKey(dos(priv), "")
+	key, err := image.ReadPrivateKey(dos(priv), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range [][]byte{dos(pub), bytes.SplitAfter(pub, []byte("\n"))[1]} {
-		if public, err := ReadPublicKey(text); err != nil || !public.Equal(key.Public()) {
+		if public, err := image.ReadPublicKey(text); err != nil || !public.Equal(key.Public()) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
 	for _, bad := range []string{"", "x", string(pub)} {
-		if _, err := ReadPrivateKey([]byte(bad), ""); err == nil {
+		if _, err := image.ReadPrivateKey([]byte(bad), ""); err == nil {
 			t.Errorf("private key of %q", bad)
 		}
 	}
-	if _, err := ReadPublicKey(priv); err == nil {
+	if _, err := image.ReadPublicKey(priv); err == nil {
 		t.Error("a private key is taken for a public one")
 	}
-	if _, err := Sign(nil, key, "two\nlines"); err == nil {
+	if _, err := image.SignManifest(nil, key, "two\nlines"); err == nil {
 		t.Error("a trusted comment of two lines")
 	}
 }

@@ -1,4 +1,4 @@
-package bank
+package image
 
 import (
 	"bytes"
@@ -24,72 +24,87 @@ import (
 // rest known.
 
 const (
-	blockSize   = 512
-	trailerSize = 2 * blockSize
-	manifestTag = Mode(0o644) // mode of the first two members
+	blockSize    = 512
+	trailerSize  = 2 * blockSize
+	manifestMode = Mode(0o644) // of the first two members
 )
 
-// A head is what comes before the payloads.
-type head struct {
-	raw       []byte // the manifest's octets, which the signature covers
-	signature []byte
-	digest    string    // SHA-256 of raw in hexadecimal, by which a bank's content is known
-	manifest  *Manifest // nil until parsed
+// A Head is what comes before the payloads.
+type Head struct {
+	Raw       []byte // the bytes of the manifest, which the signature covers
+	Signature []byte
+	Digest    string    // SHA-256 of Raw in hexadecimal, by which the content of a bank is known
+	Manifest  *Manifest // nil before Parse or Verify
 }
 
-func newHead(raw, signature []byte) *head {
+// NewHead returns the Head of a manifest's bytes and its signature, neither of which it
+// checks.
+func NewHead(raw, signature []byte) *Head {
 	sum := sha256.Sum256(raw)
-	return &head{raw: raw, signature: signature, digest: hex.EncodeToString(sum[:])}
+	return &Head{Raw: raw, Signature: signature, Digest: hex.EncodeToString(sum[:])}
 }
 
-// judge verifies the signature, and only then reads what it covers.
-func (h *head) judge(trust []minisign.PublicKey) error {
-	if err := verifyManifest(h.raw, h.signature, trust); err != nil {
+// Verify verifies the signature by the keys in trust, and only then parses the manifest.
+// Causes: those of VerifySignature and Parse.
+func (h *Head) Verify(trust []minisign.PublicKey) error {
+	if err := h.VerifySignature(trust); err != nil {
 		return err
 	}
-	return h.parse()
+	return h.Parse()
 }
 
-func (h *head) parse() (err error) {
-	h.manifest, err = ParseManifest(h.raw)
+// Parse parses the manifest without looking at the signature. Cause: badFormat.
+func (h *Head) Parse() (err error) {
+	h.Manifest, err = ParseManifest(h.Raw)
 	return err
 }
 
-// stored is the number of octets that the image takes in a bank.
-func (h *head) stored() int64 {
-	return int64(len(h.raw)) + int64(len(h.signature)) + h.manifest.payloadSize()
+// StoredSize is the number of bytes that the image takes in a bank.
+func (h *Head) StoredSize() int64 {
+	return int64(len(h.Raw)) + int64(len(h.Signature)) + h.Manifest.payloadSize()
 }
 
 // tarOffset is where the header of payload i stands in the tar form; with i the
 // number of payloads, where the trailer does.
-func (h *head) tarOffset(i int) int64 {
-	n := 2*blockSize + padded(int64(len(h.raw))) + padded(int64(len(h.signature)))
-	for _, p := range h.manifest.Payloads[:i] {
+func (h *Head) tarOffset(i int) int64 {
+	n := 2*blockSize + padded(int64(len(h.Raw))) + padded(int64(len(h.Signature)))
+	for _, p := range h.Manifest.Payloads[:i] {
 		n += blockSize + padded(p.Size)
 	}
 	return n
 }
 
 // tarSize is the size of the tar form.
-func (h *head) tarSize() int64 { return h.tarOffset(len(h.manifest.Payloads)) + trailerSize }
+func (h *Head) tarSize() int64 { return h.tarOffset(len(h.Manifest.Payloads)) + trailerSize }
 
-// writeTar writes the members before the payloads.
-func (h *head) writeTar(w io.Writer) error {
+// TarFraming returns the bytes of the tar form that come before the content of payload i:
+// for the first one manifest and signature too, for others the padding of the payload
+// before. With i the number of payloads, it returns what follows the last one.
+func (h *Head) TarFraming(i int) []byte {
+	var b []byte
+	if i == 0 {
+		b = h.tarMembers()
+	} else {
+		b = append(b, padding(h.Manifest.Payloads[i-1].Size)...)
+	}
+	if i == len(h.Manifest.Payloads) {
+		return append(b, zeros[:]...)
+	}
+	p := h.Manifest.Payloads[i]
+	return append(b, header(p.Name, p.Size, p.Mode)...)
+}
+
+// tarMembers returns the members before the payloads.
+func (h *Head) tarMembers() (b []byte) {
 	for _, m := range []struct {
 		name string
 		data []byte
-	}{{ManifestName, h.raw}, {SignatureName, h.signature}} {
-		if _, err := w.Write(header(m.name, int64(len(m.data)), manifestTag)); err != nil {
-			return err
-		}
-		if _, err := w.Write(m.data); err != nil {
-			return err
-		}
-		if _, err := w.Write(padding(int64(len(m.data)))); err != nil {
-			return err
-		}
+	}{{ManifestName, h.Raw}, {SignatureName, h.Signature}} {
+		b = append(b, header(m.name, int64(len(m.data)), manifestMode)...)
+		b = append(b, m.data...)
+		b = append(b, padding(int64(len(m.data)))...)
 	}
-	return nil
+	return b
 }
 
 // padded is n rounded up to whole blocks.
@@ -124,7 +139,7 @@ func header(name string, size int64, mode Mode) []byte {
 
 // readHead reads the members before the payloads. Errors of r are passed on; a
 // stream that ends early is mib.FailCauseSizeMismatch, anything unexpected mib.FailCauseBadFormat.
-func readHead(r io.Reader) (*head, error) {
+func readHead(r io.Reader) (*Head, error) {
 	raw, err := readMember(r, ManifestName, MaxManifest)
 	if err != nil {
 		return nil, err
@@ -133,7 +148,7 @@ func readHead(r io.Reader) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newHead(raw, signature), nil
+	return NewHead(raw, signature), nil
 }
 
 // readMember reads a member whose size only its header tells.
@@ -143,7 +158,7 @@ func readMember(r io.Reader, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	size, err := strconv.ParseUint(string(block[124:135]), 8, 63)
-	if err != nil || int64(size) > limit || size == 0 || !bytes.Equal(block[:], header(name, int64(size), manifestTag)) {
+	if err != nil || int64(size) > limit || size == 0 || !bytes.Equal(block[:], header(name, int64(size), manifestMode)) {
 		return nil, refuse(mib.FailCauseBadFormat, "not an image: %s is not where it should be, or larger than %d octets", name, limit)
 	}
 	data := make([]byte, size)

@@ -1,4 +1,4 @@
-package bank
+package image
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
 
@@ -39,7 +40,7 @@ const (
 	MaxName = 64
 	// MaxImage bounds a payload and the sum of them in octets, as the MIB
 	// tells sizes in 32 bits.
-	MaxImage = 1<<32 - 1
+	MaxSize = 1<<32 - 1
 
 	maxVersion  = 64 // iadUpgBankVersion
 	maxHardware = 64 // models of at most 64 octets each
@@ -266,7 +267,7 @@ func (m *Manifest) check() error {
 			return fmt.Errorf("%s: %w", v.field, err)
 		}
 	}
-	if m.Floor != "" && older(m.Version, m.Floor) {
+	if m.Floor != "" && Older(m.Version, m.Floor) {
 		return fmt.Errorf("floor %s is above version %s", m.Floor, m.Version)
 	}
 	if len(m.Hardware) == 0 || len(m.Hardware) > maxHardware {
@@ -297,11 +298,11 @@ func (m *Manifest) checkPayloads() error {
 			return fmt.Errorf("payload %s twice", p.Name)
 		}
 		names[p.Name] = true
-		if p.Size < 0 || p.Size > MaxImage {
+		if p.Size < 0 || p.Size > MaxSize {
 			return fmt.Errorf("payload %s: size %d is out of range", p.Name, p.Size)
 		}
-		if sum += p.Size; sum > MaxImage {
-			return fmt.Errorf("the payloads are more than %d octets", int64(MaxImage))
+		if sum += p.Size; sum > MaxSize {
+			return fmt.Errorf("the payloads are more than %d octets", int64(MaxSize))
 		}
 		if digest, err := hex.DecodeString(p.SHA256); err != nil || len(digest) != 32 || hex.EncodeToString(digest) != p.SHA256 {
 			return fmt.Errorf("payload %s: sha256 is not 64 lower-case hexadecimal digits", p.Name)
@@ -336,7 +337,7 @@ func CheckName(name string) error {
 			return fmt.Errorf("payload name %q: only letters, digits and . _ + - are allowed, first a letter or digit", name)
 		}
 	}
-	if name == ManifestName || name == SignatureName || name == ManifestName+tempSuffix || name == SignatureName+tempSuffix {
+	if name == ManifestName || name == SignatureName || name == ManifestName+durable.TempSuffix || name == SignatureName+durable.TempSuffix {
 		return fmt.Errorf("payload name %q is reserved", name)
 	}
 	return nil
@@ -354,6 +355,12 @@ func checkModel(model string) error {
 	return nil
 }
 
+// CheckVersion refuses a text that is not a version by semver.org 2.0.0, or too long.
+func CheckVersion(text string) error {
+	_, err := parseVersion(text)
+	return err
+}
+
 func parseVersion(text string) (*semver.Version, error) {
 	if len(text) > maxVersion {
 		return nil, fmt.Errorf("version of %d octets, %d at most", len(text), maxVersion)
@@ -365,21 +372,15 @@ func parseVersion(text string) (*semver.Version, error) {
 	return v, nil
 }
 
-// older reports whether version a is below b, by semver's order. Texts that are not
+// Older reports whether version a is below b, by semver's order. Texts that are not
 // versions are below all that are.
-func older(a, b string) bool {
+func Older(a, b string) bool {
 	va, errA := semver.StrictNewVersion(a)
 	vb, errB := semver.StrictNewVersion(b)
 	if errA != nil || errB != nil {
 		return errA != nil && errB == nil
 	}
 	return va.LessThan(vb)
-}
-
-// downgrades reports whether version is anything but running or above it. Versions that
-// differ only in what follows a "+" have no order, so any of them may be the older one.
-func downgrades(version, running string) bool {
-	return version != running && !older(running, version)
 }
 
 // marshal writes the manifest as Build puts it into images.
@@ -391,7 +392,7 @@ func (m *Manifest) marshal() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// fileMode is the mode in the bank. The owner may always read and write, so that
+// FileMode is the mode of the payload in the bank. The owner may always read and write, so that
 // an agent that is not root can check the file and continue it; nobody else may
 // write.
-func (m Mode) fileMode() os.FileMode { return os.FileMode(m)&^0o022 | 0o600 }
+func (m Mode) FileMode() os.FileMode { return os.FileMode(m)&^0o022 | 0o600 }

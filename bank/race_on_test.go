@@ -1,6 +1,0 @@
-//go:build race
-
-package bank
-
-// raceDetector tells that everything is some ten times slower.
-const raceDetector = true
