@@ -346,7 +346,7 @@ func BootTable() (prepare, choose []Rule) {
 func WriteBootTable(w io.Writer) error {
 	var s strings.Builder
 	prepare, choose := BootTable()
-	s.WriteString("First the record is mended; every row that applies is carried out:\n\n")
+	s.WriteString("First the record is repaired; every row that applies is carried out:\n\n")
 	writeRules(&s, prepare)
 	s.WriteString("\nThen the first row that applies decides:\n\n")
 	writeRules(&s, choose)

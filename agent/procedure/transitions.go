@@ -54,7 +54,7 @@ var transitions = []Transition{
 	{Running, OnRetry, Waiting, "the attempt failed and retries are left"},
 	{Running, OnSuccess, Succeeded, "done"},
 	{Running, OnFailure, Failed, "failed for good"},
-	{Running, OnAbort, Aborting, "the work is told to stop"},
+	{Running, OnAbort, Aborting, "the work is being stopped"},
 	{Running, OnRestart, Restarting, "the device restarts as part of the operation"},
 	{Running, OnInterruption, Failed, "the device restarted in the middle of it"},
 

@@ -1,4 +1,4 @@
-// Package snmpd holds no code: it tests the script of this folder.
+// Package snmpd holds no code: it tests the script of this directory.
 package snmpd
 
 import (
