@@ -66,9 +66,6 @@ var mayImport = map[string][]string{
 // devicePackages write what must survive a loss of power.
 var devicePackages = []string{"bank", "bank/image", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
 
-// maxLines is how long a file may be that people write.
-const maxLines = 500
-
 type pkg struct {
 	ImportPath, Dir, Doc string
 	GoFiles              []string
@@ -164,14 +161,6 @@ func sources(t *testing.T, f func(name string, text []byte)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func TestFilesAreShort(t *testing.T) {
-	sources(t, func(name string, text []byte) {
-		if n := bytes.Count(text, []byte("\n")); n > maxLines {
-			t.Errorf("%s has %d lines, %d at most: it has more than one subject", name, n, maxLines)
-		}
-	})
 }
 
 // calls returns the calls X.NAME(...) in a file as "X.NAME" by line, and the
