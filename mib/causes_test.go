@@ -25,7 +25,7 @@ func TestEveryCauseHasOneRow(t *testing.T) {
 		}
 	}
 	if rows := mib.FailCauses(); !slices.Equal(rows, enumerated) {
-		t.Errorf("rows for %v, the module has %v", rows, enumerated)
+		t.Errorf("mib/causes.go has rows for %v, the module has %v", rows, enumerated)
 	}
 	_, convention, _ := strings.Cut(string(mib.Text), "IadUpgFailCause ::= TEXTUAL-CONVENTION")
 	convention, _, _ = strings.Cut(convention, "REFERENCE")
