@@ -142,13 +142,10 @@ func New(cfg Config) (*Agent, error) {
 	// Before the boot decision: what fails here is not the software's fault and must
 	// not cost it a try.
 	findings, err := a.openFronts()
-	if err == nil {
-		err = a.boot(findings)
-	}
 	if err != nil {
-		if a.snmp != nil {
-			err = errors.Join(err, a.snmp.Close())
-		}
+		return nil, err
+	}
+	if err := a.boot(findings); err != nil {
 		return nil, err
 	}
 	return a, nil

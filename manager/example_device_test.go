@@ -35,8 +35,9 @@ func startExampleDevice() (address, img string, stop func()) {
 	}
 	d := sim.New(sim.Config{
 		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
-		SNMP:  &snmp.Config{Listen: deviceAddress(), Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}}},
-		Hooks: sim.Hooks{Convert: convert},
+		Listen: deviceAddress(),
+		SNMP:   &snmp.Config{Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}}},
+		Hooks:  sim.Hooks{Convert: convert},
 	})
 	if err := d.Provision(bytes.NewReader(build("1.0.0", 1)), configuration(1)); err != nil {
 		log.Fatal(err)

@@ -84,7 +84,7 @@ func TestFleetAtFullServer(t *testing.T) {
 	for i := range devices {
 		d := sim.New(sim.Config{
 			ID: fmt.Sprintf("TEST-%04d", i), Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
-			SNMP: &snmp.Config{Listen: "127.0.0.1:0", Communities: []snmp.Community{{Name: "private", Write: true}}},
+			Listen: "127.0.0.1:0", SNMP: &snmp.Config{Communities: []snmp.Community{{Name: "private", Write: true}}},
 		})
 		if err := d.Provision(bytes.NewReader(software), set); err != nil {
 			t.Fatal(err)

@@ -78,8 +78,8 @@ func newLab(t *testing.T, o labOptions) *lab {
 	cfg := sim.Config{
 		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: l.disk,
 		NoReset: o.noReset, PlainPasswords: true, Grace: 500 * time.Millisecond,
+		Listen: deviceAddress(),
 		SNMP: &snmp.Config{
-			Listen:      deviceAddress(),
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
 		},
 		Hooks: sim.Hooks{

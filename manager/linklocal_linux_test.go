@@ -185,7 +185,7 @@ func linkLocalLab(t *testing.T, host, advertise string) *lab {
 			anyAddress(c)
 			c.Advertise = advertise
 		},
-		configure: func(_ *lab, c *sim.Config) { c.SNMP.Listen = "[::]:" + port },
+		configure: func(_ *lab, c *sim.Config) { c.Listen = "[::]:" + port },
 		target: func() device.Target {
 			return device.Target{Address: net.JoinHostPort(host, port), Credentials: device.Credentials{Read: "public", Write: "private"}}
 		},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -33,9 +34,11 @@ type Config struct {
 	// NoReset says that new software can be put to use without a restart.
 	NoReset bool
 	Hooks   Hooks
-	// SNMP is the embedded engine's configuration; with port 0 the device
-	// keeps over a restart the port that it got at first. Nil for none.
-	SNMP           *snmp.Config
+	// SNMP configures the embedded engine; nil for none.
+	SNMP *snmp.Config
+	// Listen is the address for its requests, as for snmp.Listen; empty for none.
+	// Run opens the socket and keeps it open while the device restarts or is off.
+	Listen         string
 	AgentX         *agentx.Config
 	Root           mib.OID
 	Transfer       transfer.Options
@@ -56,6 +59,7 @@ type Config struct {
 type Device struct {
 	cfg      Config
 	platform *platform
+	conn     net.PacketConn // for SNMP requests, nil for none
 
 	mu      sync.Mutex
 	agent   *agent.Agent
@@ -76,10 +80,6 @@ func New(cfg Config) *Device {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System{}
-	}
-	if cfg.SNMP != nil {
-		c := *cfg.SNMP
-		cfg.SNMP = &c
 	}
 	return &Device{
 		cfg: cfg, powered: true, changed: make(chan struct{}),
@@ -104,6 +104,14 @@ func (d *Device) agentConfig() agent.Config {
 // agent, starts it again after each restart, and waits while the power is off.
 // An error means that the device cannot start.
 func (d *Device) Run(ctx context.Context) error {
+	if d.cfg.Listen != "" && d.cfg.SNMP != nil {
+		conn, err := snmp.Listen(d.cfg.Listen)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		d.conn = conn
+	}
 	for ctx.Err() == nil {
 		if !d.waitForPower(ctx) {
 			return nil
@@ -120,12 +128,15 @@ func (d *Device) boot(parent context.Context) error {
 	c := d.agentConfig()
 	c.Carries, c.Unwritten = true, d.carried
 	d.carried = nil
+	if d.conn != nil {
+		discardReceived(d.conn)
+		engine := *d.cfg.SNMP
+		engine.Conn = d.conn
+		c.SNMP = &engine
+	}
 	a, err := agent.New(c)
 	if err != nil {
 		return err
-	}
-	if e := a.SNMP(); e != nil && e.Addr().IsValid() {
-		d.cfg.SNMP.Listen = e.Addr().String()
 	}
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -147,6 +158,18 @@ func (d *Device) boot(parent context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// discardReceived drops the requests that arrived while the device was off, as a
+// device without power does.
+func discardReceived(conn net.PacketConn) {
+	end := time.Now().Add(time.Millisecond)
+	if conn.SetReadDeadline(end) != nil {
+		return
+	}
+	for buf := make([]byte, 1); time.Now().Before(end); {
+		_, _, _ = conn.ReadFrom(buf)
+	}
 }
 
 // rest is the time that a restart takes.

@@ -68,8 +68,8 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 	cfg := sim.Config{
 		ID: "IAD-0001", Model: hardware, Hardware: hardware, Trust: l.trust, Disk: sim.Memory(), Log: logger(),
 		PlainPasswords: true,
+		Listen:         ownAddress() + ":0",
 		SNMP: &snmp.Config{
-			Listen:      ownAddress() + ":0",
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
 			Sinks:       []snmp.Sink{{Address: l.listener.Addr().String(), Community: "public"}},
 		},

@@ -42,9 +42,7 @@ func (l *lab) life(cfg sim.Config) (stop func()) {
 func (l *lab) newDisk(cfg *sim.Config) {
 	l.t.Helper()
 	cfg.Disk = sim.Memory()
-	engine := *cfg.SNMP
-	engine.Listen = ownAddress() + ":0"
-	cfg.SNMP = &engine
+	cfg.Listen = ownAddress() + ":0"
 	if err := sim.New(*cfg).Provision(bytes.NewReader(l.build(image.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
 		l.t.Fatal(err)
 	}

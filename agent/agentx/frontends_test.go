@@ -195,8 +195,13 @@ func startEngine(t testing.TB, d *device) uint16 {
 
 func startEngineTree(t testing.TB, tree *mib.Tree) uint16 {
 	t.Helper()
+	conn, err := snmp.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
 	e, err := snmp.New(snmp.Config{
-		Listen:      "127.0.0.1:0",
+		Conn:        conn,
 		Communities: []snmp.Community{{Name: "private", Write: true}},
 		Users: []snmp.User{{
 			Name: "operator", Auth: snmp.SHA256, AuthPassphrase: authPass, Priv: snmp.AES128, PrivPassphrase: privPass,

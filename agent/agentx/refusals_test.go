@@ -234,8 +234,8 @@ func TestRefusals(t *testing.T) {
 			behindSnmpd.upgrade(t)
 			log.await(t, registered, 1) // again, after the restart
 			embedded := front{iad: startIAD(t, func(c *sim.Config) {
+				c.Listen = "127.0.0.1:0"
 				c.SNMP = &snmp.Config{
-					Listen:      "127.0.0.1:0",
 					Communities: []snmp.Community{{Name: "private", Write: true}},
 					Users: []snmp.User{{
 						Name: "operator", Auth: snmp.SHA256, AuthPassphrase: agentx.AuthPass, Priv: snmp.AES128, PrivPassphrase: agentx.PrivPass,

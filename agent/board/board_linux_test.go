@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,7 +144,7 @@ accepted: 0 findings, bank 1 true, bank 2 true, state true, data true; absent fa
 	}
 }
 
-func TestRestartKeepsLockAndProcess(t *testing.T) {
+func TestRestartKeepsLockSocketAndProcess(t *testing.T) {
 	out, err := helper(t, "restart", t.TempDir()).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -163,6 +164,61 @@ func TestLockRootIgnoresForeignDescriptor(t *testing.T) {
 			t.Fatalf("%q: %v", text, err)
 		}
 		lock.Release()
+	}
+}
+
+// A socket is inherited for its own address only, and whatever else the variable
+// says does no harm.
+func TestInheritedSocket(t *testing.T) {
+	open := func() (net.PacketConn, int) {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := conn.(*net.UDPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := syscall.Dup(int(file.Fd())) // nothing else knows it
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		conn.Close()
+		return conn, fd
+	}
+	before, fd := open()
+	t.Setenv("IAD_SOCKET_DESCRIPTOR", fmt.Sprintf("%d :161", fd))
+	conn := board.InheritedSocket(":161")
+	if conn == nil || conn.LocalAddr().String() != before.LocalAddr().String() {
+		t.Fatalf("%v, want that of %v", conn, before.LocalAddr())
+	}
+	conn.Close()
+
+	before, fd = open()
+	t.Setenv("IAD_SOCKET_DESCRIPTOR", fmt.Sprintf("%d :161", fd))
+	if conn := board.InheritedSocket(":1161"); conn != nil {
+		t.Errorf("a socket for another address: %v", conn.LocalAddr())
+	}
+	again, err := net.ListenPacket("udp", before.LocalAddr().String())
+	if err != nil {
+		t.Fatalf("the socket that was not wanted stays open: %v", err)
+	}
+	again.Close()
+
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, text := range []string{"", "x", "1 :161", "-1 :161", "99999 :161", fmt.Sprintf("%d :161", file.Fd())} {
+		t.Setenv("IAD_SOCKET_DESCRIPTOR", text)
+		if conn := board.InheritedSocket(":161"); conn != nil {
+			t.Errorf("%q: %v", text, conn.LocalAddr())
+		}
+	}
+	if _, err := file.Stat(); err != nil {
+		t.Errorf("a file that is no socket was closed: %v", err)
 	}
 }
 

@@ -3,10 +3,12 @@ package board
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -143,19 +145,26 @@ func inherited(path string) (*os.File, error) {
 func (l *Lock) Release() error { return l.file.Close() }
 
 // Restart replaces this process by a new one of the same program with the same
-// arguments and environment, as a reset of the device would; the lock stays
-// held. It returns only if that fails.
-func (l *Lock) Restart() error {
+// arguments and environment, as a reset of the device would. The lock stays
+// held, and conn, unless nil, stays open for InheritedSocket: no other program
+// can take the address that it was opened for. Restart returns only if it fails.
+func (l *Lock) Restart(conn net.PacketConn, address string) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
-	fd := l.file.Fd()
-	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
+	fd, err := inherit(l.file, true)
+	if err != nil {
 		return fmt.Errorf("restart: keep the lock: %w", err)
 	}
+	defer inherit(l.file, false)
 	env := append(os.Environ(), fmt.Sprintf("%s=%d", lockVariable, fd))
-	err = unix.Exec(program, os.Args, env)
-	unix.CloseOnExec(int(fd))
-	return fmt.Errorf("restart %s: %w", program, err)
+	// A socket that cannot be kept is opened again.
+	if c, ok := conn.(syscall.Conn); ok {
+		if fd, err := inherit(c, true); err == nil {
+			defer inherit(c, false)
+			env = append(env, fmt.Sprintf("%s=%d %s", socketVariable, fd, address))
+		}
+	}
+	return fmt.Errorf("restart %s: %w", program, unix.Exec(program, os.Args, env))
 }

@@ -5,6 +5,7 @@ package board
 import (
 	"errors"
 	"fmt"
+	"net"
 )
 
 // ErrLocked says that another agent runs on the root.
@@ -23,4 +24,9 @@ func LockRoot(root string) (*Lock, error) {
 func (*Lock) Release() error { return nil }
 
 // Restart is available on Linux only.
-func (*Lock) Restart() error { return fmt.Errorf("restart: %w", errors.ErrUnsupported) }
+func (*Lock) Restart(net.PacketConn, string) error {
+	return fmt.Errorf("restart: %w", errors.ErrUnsupported)
+}
+
+// InheritedSocket returns nil: only Restart on Linux leaves a socket open.
+func InheritedSocket(string) net.PacketConn { return nil }

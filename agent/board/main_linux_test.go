@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -135,12 +136,31 @@ var helpers = map[string]func(arg string) error{
 		open("accepted")
 		return nil
 	},
-	// restart locks a root and restarts itself, once.
+	// restart locks a root, opens a socket and restarts itself, once.
 	"restart": func(root string) error {
 		lock, err := board.LockRoot(root)
 		if err != nil {
 			return err
 		}
+		const address = "127.0.0.1:0"
+		conn := board.InheritedSocket(address)
+		if conn == nil {
+			if conn, err = net.ListenPacket("udp", address); err != nil {
+				return err
+			}
+		}
+		if _, err := conn.WriteTo([]byte("to myself"), conn.LocalAddr()); err != nil {
+			return err
+		}
+		buf := make([]byte, 100)
+		n, _, err := conn.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		if _, left := os.LookupEnv("IAD_SOCKET_DESCRIPTOR"); left {
+			return errors.New("the socket's variable is left")
+		}
+		fmt.Printf("%v: %s; ", conn.LocalAddr(), buf[:n])
 		_, inherited := os.LookupEnv("IAD_LOCK_DESCRIPTOR")
 		fmt.Printf("process %d, lock variable left: %t\n", os.Getpid(), inherited)
 		once, err := os.OpenFile(filepath.Join(root, "once"), os.O_CREATE|os.O_EXCL, 0o600)
@@ -148,7 +168,7 @@ var helpers = map[string]func(arg string) error{
 			return nil // the second time
 		}
 		once.Close()
-		return lock.Restart()
+		return lock.Restart(conn, address)
 	},
 }
 

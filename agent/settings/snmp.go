@@ -11,7 +11,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// config makes the engine's configuration, nil if it has nothing to do.
+// config makes the configuration of the engine, whose socket the caller opens;
+// nil if the engine has nothing to do.
 func (p *SNMP) config(s *Settings, version string) (*snmp.Config, error) {
 	if p.Listen == "" && len(p.Sinks) == 0 {
 		return nil, nil
@@ -21,7 +22,7 @@ func (p *SNMP) config(s *Settings, version string) (*snmp.Config, error) {
 		return nil, s.mistake("snmp.sources", 0)
 	}
 	c := &snmp.Config{
-		Listen: p.Listen, WeakCrypto: p.WeakCrypto,
+		WeakCrypto: p.WeakCrypto,
 		System: snmp.System{
 			Descr: strings.TrimSpace(s.Model + " IAD upgrade agent " + version), Name: s.DeviceID,
 			Contact: p.Contact, Location: p.Location,

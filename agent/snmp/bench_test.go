@@ -101,7 +101,7 @@ func BenchmarkServe(b *testing.B) {
 		{"authPriv/set/1", 1, &privateUser, true}, {"authPriv/set/8", 8, &privateUser, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			e, _ := newEngine(b, Config{Listen: "127.0.0.1:0", Communities: communities(), Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
+			e, _ := newEngine(b, Config{Conn: socketAt(b, "127.0.0.1:0"), Communities: communities(), Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
 			run(b, e)
 			benchServe(b, e, c.clients, c.user, c.set)
 		})

@@ -50,13 +50,12 @@ const (
 	AES256C = snmp.AES256C
 )
 
-// Config describes an engine. The zero value listens nowhere, answers nobody
-// and notifies nobody.
+// Config describes an engine. The zero value answers nobody and notifies nobody.
 type Config struct {
-	// Listen is the UDP address to answer on, HOST:PORT. No host means all
-	// addresses of IPv4 and IPv6, port 0 any free port. Empty: no requests
-	// are answered.
-	Listen string
+	// Conn is the UDP socket that requests arrive on, as Listen opens it; nil
+	// if no requests are answered. The engine does not close it: the next
+	// engine of a device that restarts takes it over.
+	Conn net.PacketConn
 	// Communities are those that SNMPv1 and v2c are answered for. None: both
 	// are off.
 	Communities []Community

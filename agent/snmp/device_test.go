@@ -1,6 +1,7 @@
 package snmp
 
 import (
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -141,6 +142,16 @@ func newEngine(t testing.TB, cfg Config) (*Engine, *device) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.Close() })
 	return e, d
+}
+
+// socketAt opens a socket that is closed when the test ends.
+func socketAt(t testing.TB, address string) net.PacketConn {
+	t.Helper()
+	conn, err := Listen(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }

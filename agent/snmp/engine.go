@@ -12,10 +12,8 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
 	"example.com/iad/internal/snmp"
@@ -30,7 +28,7 @@ type Engine struct {
 	now     func() time.Time
 	started time.Time
 
-	conn    *socket // nil if it answers no requests
+	conn    socket // nil if it answers no requests
 	users   map[string]*user
 	scalars []scalar
 	stats   stats
@@ -68,8 +66,7 @@ func (u *user) localize(engineID []byte) *snmp.Keys {
 	return k
 }
 
-// New checks the configuration, derives the users' keys and opens the socket;
-// Run answers. Close an engine that is not run.
+// New checks the configuration and derives the users' keys; Run answers.
 func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -107,36 +104,14 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	for _, s := range e.cfg.Sinks {
 		e.sinks = append(e.sinks, newSink(e, s))
 	}
-	if e.cfg.Listen == "" {
-		return e, nil
-	}
-	addr, err := net.ResolveUDPAddr("udp", e.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("snmp: address to listen on: %w", err)
-	}
-	conn, err := listen(addr)
-	if err != nil {
-		return nil, fmt.Errorf("snmp: %w", err)
-	}
-	if e.conn, err = newSocket(conn); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("snmp: %w", err)
+	if cfg.Conn != nil {
+		conn, err := newSocket(cfg.Conn)
+		if err != nil {
+			return nil, fmt.Errorf("snmp: %w", err)
+		}
+		e.conn = conn
 	}
 	return e, nil
-}
-
-// busyFor is how long an address may be busy after its socket was closed: a
-// program that is being started holds a copy of every open socket until it runs.
-const busyFor = 2 * time.Second
-
-func listen(addr *net.UDPAddr) (*net.UDPConn, error) {
-	return backoff.Retry(context.Background(), func() (*net.UDPConn, error) {
-		conn, err := net.ListenUDP("udp", addr)
-		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
-			err = backoff.Permanent(err)
-		}
-		return conn, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(busyFor))
 }
 
 // NewEngineID returns an engine ID that no other device has: octets of the
@@ -153,22 +128,13 @@ func NewEngineID() ([]byte, error) {
 // Addr returns the address that requests are answered on; it is not valid if
 // there is none.
 func (e *Engine) Addr() netip.AddrPort {
-	if e.conn == nil {
+	if e.cfg.Conn == nil {
 		return netip.AddrPort{}
 	}
-	addr := e.conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	return addrPort(e.cfg.Conn.LocalAddr())
 }
 
-// Close closes the socket. Run does so itself.
-func (e *Engine) Close() error {
-	if e.conn == nil {
-		return nil
-	}
-	return e.conn.Close()
-}
-
-// Run answers requests and sends notifications until ctx is cancelled, and
+// Run answers requests and sends notifications until ctx is canceled, and
 // returns nil then. It is called once.
 func (e *Engine) Run(ctx context.Context) error {
 	defer close(e.stopped)
@@ -176,18 +142,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, s := range e.sinks {
 		group.Go(func() error { s.run(ctx); return nil })
 	}
-	if e.conn != nil {
-		closed := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() { e.conn.Close(); close(closed) })
-		// The port is free when Run returns, also if the function above has only
-		// just begun: a device that restarts takes it again at once.
-		defer func() {
-			if stop() {
-				e.conn.Close()
-			} else {
-				<-closed
-			}
-		}()
+	if conn := e.cfg.Conn; conn != nil {
+		// The engine before this one left a deadline on the socket.
+		if err := conn.SetReadDeadline(time.Time{}); err != nil {
+			return fmt.Errorf("snmp: %w", err)
+		}
+		interrupted := make(chan struct{})
+		context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)); close(interrupted) })
+		// A deadline set any later would end the next engine on this socket.
+		defer func() { <-interrupted }()
 		group.Go(func() error { return e.serve(ctx) })
 	}
 	return group.Wait()

@@ -14,7 +14,7 @@ import (
 // A manager is served while strangers send all they can, and memory stays
 // bounded. testdata/flood does the same to a whole device.
 func TestFlood(t *testing.T) {
-	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Communities: communities(), Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
+	e, d := newEngine(t, Config{Conn: socketAt(t, "127.0.0.1:0"), Communities: communities(), Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
 	run(t, e)
 	client := newClient(t, e, &privateUser)
 	defer client.Conn.Close()

@@ -44,7 +44,7 @@ func TestGosnmp(t *testing.T) {
 		u := User{Name: priv.String(), Auth: SHA256, AuthPassphrase: authPass, Priv: priv, PrivPassphrase: privPass, Access: full(AuthPriv)}
 		users = append(users, u)
 	}
-	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Communities: communities(), Users: users, WeakCrypto: true, EngineID: testEngineID, Boots: 7})
+	e, d := newEngine(t, Config{Conn: socketAt(t, "127.0.0.1:0"), Communities: communities(), Users: users, WeakCrypto: true, EngineID: testEngineID, Boots: 7})
 	run(t, e)
 	for i := range users {
 		t.Run(users[i].Name, func(t *testing.T) { useGosnmp(t, e, d, &users[i]) })

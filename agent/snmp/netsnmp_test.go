@@ -100,7 +100,7 @@ func communities() []Community {
 
 func TestToolsV1AndV2c(t *testing.T) {
 	e, d := newEngine(t, Config{
-		Listen: "127.0.0.1:0", Communities: communities(),
+		Conn: socketAt(t, "127.0.0.1:0"), Communities: communities(),
 		System: System{Descr: "test device", ObjectID: mib.MustParseOID("1.3.6.1.4.1.8072.9999"), Name: "iad-1"},
 	})
 	run(t, e)
@@ -158,7 +158,7 @@ func TestToolsV1AndV2c(t *testing.T) {
 }
 
 func TestToolsIPv6(t *testing.T) {
-	e, _ := newEngine(t, Config{Listen: "[::1]:0", Communities: communities()})
+	e, _ := newEngine(t, Config{Conn: socketAt(t, "[::1]:0"), Communities: communities()})
 	run(t, e)
 	out := mustTool(t, "snmpget", "-v2c", "-c", "public", fmt.Sprintf("udp6:[::1]:%d", e.Addr().Port()), dotted(mib.DeviceId, 0))
 	wantLine(t, out, dotted(mib.DeviceId, 0)+` = STRING: "iad-1"`)
@@ -167,7 +167,7 @@ func TestToolsIPv6(t *testing.T) {
 // The answer comes from the address that the request went to.
 func TestToolsSecondAddress(t *testing.T) {
 	for _, listen := range []string{"0.0.0.0:0", ":0"} {
-		e, _ := newEngine(t, Config{Listen: listen, Communities: communities()})
+		e, _ := newEngine(t, Config{Conn: socketAt(t, listen), Communities: communities()})
 		run(t, e)
 		for _, host := range []string{"127.0.0.1", "127.0.0.5"} {
 			at := net.JoinHostPort(host, strconv.Itoa(int(e.Addr().Port())))
@@ -191,7 +191,7 @@ func TestToolsSecondAddress(t *testing.T) {
 
 // A SET's work begins after its answer has left.
 func TestDoneAfterAnswer(t *testing.T) {
-	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Communities: communities()})
+	e, d := newEngine(t, Config{Conn: socketAt(t, "127.0.0.1:0"), Communities: communities()})
 	answered := make(chan struct{})
 	d.onDone = func() {
 		// The tool ends once it has the answer; only then may Done return.
@@ -253,7 +253,7 @@ var testEngineID = []byte{0x80, 0, 0x1f, 0x88, 5, 1, 2, 3, 4, 5, 6, 7, 8}
 
 func TestToolsV3(t *testing.T) {
 	users := matrix()
-	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Users: users, WeakCrypto: true, EngineID: testEngineID, Boots: 7})
+	e, d := newEngine(t, Config{Conn: socketAt(t, "127.0.0.1:0"), Users: users, WeakCrypto: true, EngineID: testEngineID, Boots: 7})
 	run(t, e)
 	at := e.Addr().String()
 	for i, u := range users {
@@ -288,7 +288,7 @@ func TestToolsV3Refused(t *testing.T) {
 		{Name: "remote", Auth: SHA256, AuthPassphrase: authPass, Access: []Access{{Level: AuthNoPriv,
 			Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Read: Everything()}}},
 	}
-	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Users: users, EngineID: testEngineID, Boots: 7})
+	e, d := newEngine(t, Config{Conn: socketAt(t, "127.0.0.1:0"), Users: users, EngineID: testEngineID, Boots: 7})
 	run(t, e)
 	at := e.Addr().String()
 	manager, reader := options(&users[0]), options(&users[1])
@@ -331,7 +331,7 @@ func TestToolsV3Refused(t *testing.T) {
 
 // A manager whose idea of the time is wrong is put right.
 func TestToolsStaleTime(t *testing.T) {
-	e, _ := newEngine(t, Config{Listen: "127.0.0.1:0", Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
+	e, _ := newEngine(t, Config{Conn: socketAt(t, "127.0.0.1:0"), Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
 	run(t, e)
 	args := append(options(&privateUser), "-e", fmt.Sprintf("%x", testEngineID), "-Z", "3,100000", e.Addr().String(), dotted(mib.DeviceId, 0))
 	wantLine(t, mustTool(t, "snmpget", args...), dotted(mib.DeviceId, 0)+` = STRING: "iad-1"`)
@@ -342,7 +342,7 @@ func TestToolsStaleTime(t *testing.T) {
 
 // A SET of snmpset is captured on its way and sent again, from elsewhere.
 func TestToolsReplay(t *testing.T) {
-	e, d := newEngine(t, Config{Listen: "127.0.0.1:0", Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
+	e, d := newEngine(t, Config{Conn: socketAt(t, "127.0.0.1:0"), Users: []User{privateUser}, EngineID: testEngineID, Boots: 7})
 	run(t, e)
 	var captured [][]byte // written by the receiver before the tool ends
 	relay := newReceiver(t, func(_ int, msg []byte) []byte {

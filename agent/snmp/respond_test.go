@@ -359,16 +359,12 @@ func TestConfigRefused(t *testing.T) {
 			c.Users[0].Access[0].Notify = nil
 			c.Sinks = []Sink{{Address: "127.0.0.1", User: "manager"}}
 		},
-		"no address":         func(c *Config) { c.Listen = "127.0.0.1" },
-		"unknown port":       func(c *Config) { c.Listen = "127.0.0.1:nowhere" },
-		"not ours to listen": func(c *Config) { c.Listen = "192.0.2.1:0" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := good()
 			c.Users[0].Access = full(AuthPriv)
 			change(&c)
-			if e, err := New(c, mib.NewTree(module, newDevice())); err == nil {
-				e.Close()
+			if _, err := New(c, mib.NewTree(module, newDevice())); err == nil {
 				t.Error("accepted")
 			}
 		})

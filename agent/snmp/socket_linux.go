@@ -8,32 +8,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket answers from the address that a request was sent to. A socket that
+// udpSocket answers from the address that a request was sent to. A socket that
 // listens on all addresses would otherwise answer from the one that the route
 // suggests, and a manager that talks to another would not recognize it.
-type socket struct {
+type udpSocket struct {
 	*net.UDPConn
 	control []byte // of the request read last
 	buf     [128]byte
 }
 
-func newSocket(conn *net.UDPConn) (*socket, error) {
-	s := &socket{UDPConn: conn}
-	raw, err := conn.SyscallConn()
+func newSocket(conn net.PacketConn) (socket, error) {
+	udp, ok := conn.(*net.UDPConn)
+	if !ok {
+		return plainSocket{conn}, nil
+	}
+	raw, err := udp.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	err = raw.Control(func(fd uintptr) {
 		// A socket of both families takes both options, one of IPv4 the first.
-		// Without them it answers as said above.
+		// Without them the system chooses the address.
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	})
-	return s, err
+	return &udpSocket{UDPConn: udp}, err
 }
 
-// read takes a request.
-func (s *socket) read(buf []byte) (int, netip.AddrPort, error) {
+func (s *udpSocket) read(buf []byte) (int, netip.AddrPort, error) {
 	n, controls, _, src, err := s.ReadMsgUDPAddrPort(buf, s.buf[:])
 	s.control = nil
 	if err == nil {
@@ -42,8 +44,7 @@ func (s *socket) read(buf []byte) (int, netip.AddrPort, error) {
 	return n, src, err
 }
 
-// write answers the request read last.
-func (s *socket) write(msg []byte, dst netip.AddrPort) error {
+func (s *udpSocket) write(msg []byte, dst netip.AddrPort) error {
 	_, _, err := s.WriteMsgUDPAddrPort(msg, s.control, dst)
 	return err
 }

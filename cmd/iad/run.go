@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -14,6 +15,7 @@ import (
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/settings"
+	"example.com/iad/agent/snmp"
 	"example.com/iad/internal/cli"
 )
 
@@ -119,8 +121,12 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		}
 		defer platform.Dog.Stop()
 	}
+	conn, err := openSocket(s.SNMP.Listen)
+	if err != nil {
+		return err
+	}
 	if c.SNMP != nil {
-		c.SNMP.Log = c.Log
+		c.SNMP.Conn, c.SNMP.Log = conn, c.Log
 	}
 	if c.AgentX != nil {
 		c.AgentX.Log = c.Log
@@ -154,10 +160,19 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 			c.Log.Error("state that could not be written is lost", "err", err)
 		}
 	}
-	if err := lock.Restart(); err != nil {
+	if err := lock.Restart(conn, s.SNMP.Listen); err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
 	return nil
+}
+
+// openSocket opens the socket of the SNMP engine, or takes over the one that the program
+// before this one left open. Without an address it returns nil.
+func openSocket(address string) (net.PacketConn, error) {
+	if conn := board.InheritedSocket(address); conn != nil || address == "" {
+		return conn, nil
+	}
+	return snmp.Listen(address)
 }
 
 // unwrittenVariable passes agent.Config.Unwritten to the program that replaces this one.

@@ -50,7 +50,7 @@ func TestBusyPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	refused(t, cli.ExitFailed, "SIM-00001: snmp: listen udp "+busy.LocalAddr().String(), "--devices", "2", "--snmp", busy.LocalAddr().String())
+	refused(t, cli.ExitFailed, fmt.Sprintf("SIM-00001: snmp: cannot listen on UDP address %q: address already in use", busy.LocalAddr()), "--devices", "2", "--snmp", busy.LocalAddr().String())
 }
 
 func TestPortRange(t *testing.T) {

@@ -214,9 +214,8 @@ func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger)
 	id := fmt.Sprintf("%s%05d", o.idPrefix, i+1)
 	cfg := sim.Config{
 		ID: id, Model: o.hardware, Hardware: o.hardware, Trust: trust, Disk: sim.Memory(),
-		BankSize: int64(o.bankSize), Log: log.With("device", id),
+		BankSize: int64(o.bankSize), Log: log.With("device", id), Listen: listen,
 		SNMP: &snmp.Config{
-			Listen: listen,
 			System: snmp.System{Descr: "virtual IAD " + version, Name: id},
 		},
 	}

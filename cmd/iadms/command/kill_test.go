@@ -67,8 +67,8 @@ func newLabOf(t *testing.T, change func(*sim.Config), key minisign.PrivateKey) *
 	cfg := sim.Config{
 		ID: "TEST-0001", Model: "IAD-4FXS", Hardware: "IAD-4FXS", Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
 		Grace: 200 * time.Millisecond, PlainPasswords: true,
+		Listen: l.address,
 		SNMP: &snmp.Config{
-			Listen:      l.address,
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
 			Sinks:       []snmp.Sink{{Address: l.traps, Community: "public"}},
 		},

@@ -1,0 +1,58 @@
+package sim_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"example.com/iad/internal/snmp"
+	"example.com/iad/mib"
+)
+
+// A device that is off loses the requests sent to it: it does not answer them when it
+// has power again.
+func TestRequestsWhileOff(t *testing.T) {
+	l := newLab(t, nil)
+	conn, err := net.Dial("udp", l.device.Addr(t.Context()).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ask := func(id int32) {
+		t.Helper()
+		p := snmp.PDU{Kind: snmp.PDUGet, RequestID: id}
+		name := mib.NewModule(nil).OID(mib.DeviceId, 0)
+		if _, err := conn.Write(snmp.AppendCommunityMessage(nil, snmp.Version2c, "public", p, snmp.EncodeVars([]mib.Varbind{{OID: name, Value: mib.Value{Type: mib.Null}}}))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer := func(wait time.Duration) int32 {
+		t.Helper()
+		buf := make([]byte, 1500)
+		conn.SetReadDeadline(time.Now().Add(wait))
+		n, err := conn.Read(buf)
+		if err != nil {
+			return 0
+		}
+		_, p, err := snmp.ReadCommunityMessage(buf[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.RequestID
+	}
+	ask(1)
+	if got := answer(10 * time.Second); got != 1 {
+		t.Fatalf("answer to %d, want 1", got)
+	}
+	l.device.CutPower()
+	id := int32(2)
+	for ask(id); answer(200*time.Millisecond) == id; ask(id) {
+		id++ // the agent had not ended yet
+	}
+	l.device.PowerOn()
+	l.device.Agent(t.Context(), 2)
+	ask(1000)
+	if got := answer(10 * time.Second); got != 1000 {
+		t.Errorf("answer to %d, want 1000", got)
+	}
+}
