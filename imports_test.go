@@ -195,27 +195,87 @@ func calls(t *testing.T, name string, text []byte) (found map[int][]string, comm
 }
 
 // TestTestsDoNotSleep: a test waits for an event or moves a clock, that of
-// testing/synctest for instance, where sleeping takes no time.
+// testing/synctest for instance, where sleeping takes no time. So a file that sleeps
+// imports testing/synctest, or calls a function of its package that runs a test in a
+// bubble, or says on the line with a comment "//bubble: who" whose bubble it runs in.
 func TestTestsDoNotSleep(t *testing.T) {
-	bubbles := map[string]bool{} // folders whose tests run in one
-	sleeps := map[string][]int{}
+	type file struct {
+		sleeps  []int
+		bubbles bool
+		calls   map[string]bool
+		within  map[string]map[string]bool // the calls of each function
+	}
+	files := map[string]*file{}
 	sources(t, func(name string, text []byte) {
 		if !strings.HasSuffix(name, "_test.go") {
 			return
 		}
-		if bytes.Contains(text, []byte(`"testing/synctest"`)) {
-			bubbles[path.Dir(name)] = true
-		}
-		found, _ := calls(t, name, text)
+		f := &file{calls: map[string]bool{}, within: map[string]map[string]bool{}}
+		f.bubbles = bytes.Contains(text, []byte(`"testing/synctest"`)) && name != "imports_test.go"
+		found, comments := calls(t, name, text)
 		for line, names := range found {
-			if slices.Contains(names, "time.Sleep") {
-				sleeps[name] = append(sleeps[name], line)
+			if slices.Contains(names, "time.Sleep") && !strings.Contains(comments[line], "//bubble: ") {
+				f.sleeps = append(f.sleeps, line)
 			}
 		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, text, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range parsed.Decls {
+			function, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			inside := map[string]bool{}
+			ast.Inspect(function, func(n ast.Node) bool {
+				if call, ok := n.(*ast.CallExpr); ok {
+					switch callee := call.Fun.(type) {
+					case *ast.Ident:
+						inside[callee.Name] = true
+					case *ast.SelectorExpr:
+						if x, ok := callee.X.(*ast.Ident); ok && x.Name == "synctest" && callee.Sel.Name == "Test" {
+							inside["synctest.Test"] = true
+						}
+					}
+				}
+				return true
+			})
+			if function.Recv == nil {
+				f.within[function.Name.Name] = inside
+			}
+			for callee := range inside {
+				f.calls[callee] = true
+			}
+		}
+		files[name] = f
 	})
-	for name, lines := range sleeps {
-		if !bubbles[path.Dir(name)] {
-			t.Errorf("%s: a test sleeps, in line %d", name, lines)
+	// starts has, for each directory, the functions that start a bubble.
+	starts := map[string]map[string]bool{}
+	for changed := true; changed; {
+		changed = false
+		for name, f := range files {
+			dir := path.Dir(name)
+			if starts[dir] == nil {
+				starts[dir] = map[string]bool{"synctest.Test": true}
+			}
+			for function, inside := range f.within {
+				for callee := range inside {
+					if starts[dir][callee] && !starts[dir][function] {
+						starts[dir][function], changed = true, true
+					}
+				}
+			}
+		}
+	}
+	for name, f := range files {
+		bubbles := f.bubbles
+		for callee := range f.calls {
+			bubbles = bubbles || starts[path.Dir(name)][callee]
+		}
+		if len(f.sleeps) > 0 && !bubbles {
+			slices.Sort(f.sleeps)
+			t.Errorf("%s: a test sleeps, in lines %d", name, f.sleeps)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package agent_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -23,6 +22,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/iadtest"
 	"example.com/iad/internal/peers"
 	"example.com/iad/sim"
 )
@@ -129,7 +129,7 @@ func sh(t *testing.T, script string, env ...string) string {
 	cmd.Env = append(os.Environ(), append(env,
 		"PATH="+filepath.Dir(peers.Find(t, "snmpget"))+":"+filepath.Dir(peers.Find(t, "snmptrapd"))+":"+os.Getenv("PATH"),
 		"SNMPCONFPATH="+state, "SNMP_PERSISTENT_DIR="+state, "LC_ALL=C")...)
-	var out lockedBuffer
+	var out iadtest.LockedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Run(); err != nil {
@@ -138,21 +138,19 @@ func sh(t *testing.T, script string, env ...string) string {
 	return out.String()
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+// readyLog is the log of iad run. It closes ready when iad serves requests.
+type readyLog struct {
+	iadtest.LockedBuffer
+	ready chan struct{}
+	once  sync.Once
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+func (l *readyLog) Write(p []byte) (int, error) {
+	n, err := l.LockedBuffer.Write(p)
+	if strings.Contains(l.String(), "msg=ready") {
+		l.once.Do(func() { close(l.ready) })
+	}
+	return n, err
 }
 
 // The command lines of docs/mib.md work when pasted: on a virtual device and on
@@ -255,8 +253,8 @@ func realDevice(t *testing.T, sink string) (addr string) {
 		"--hardware", hardware, "--device-id", "IAD-0001", "--config-dir", data, "--read-community", "public", "--write-community", "private")
 	addr = ownAddress()
 	cmd := exec.Command(iad, "run", "--root", root, "--snmp", addr, "--trap-sink", sink)
-	var log lockedBuffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	log := &readyLog{ready: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -266,22 +264,11 @@ func realDevice(t *testing.T, sink string) (addr string) {
 			t.Logf("iad run: %v\n%s", err, log.String())
 		}
 	})
-	for range 100 { // the tools try again; the first SET must not be lost
-		conn, err := net.Dial("udp", addr)
-		if err == nil {
-			_, err = conn.Write([]byte{0})
-			_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-			if err == nil {
-				_, err = conn.Read(make([]byte, 1))
-			}
-			conn.Close()
-		}
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
-			return addr // somebody listens
-		}
-		time.Sleep(20 * time.Millisecond)
+	select {
+	case <-log.ready:
+		return addr
+	case <-time.After(time.Minute):
 	}
-	t.Fatalf("iad does not listen\n%s", log.String())
+	t.Fatalf("iad is not ready\n%s", log.String())
 	return ""
 }

@@ -54,7 +54,7 @@ func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name stri
 	}
 	for part := uint64(0); part <= 4; part++ {
 		opt.Progress(procedure.Verifying, part, 4)
-		time.Sleep(b.l.pace)
+		time.Sleep(b.l.pace) //bubble: that of run, in fakes_test.go
 	}
 	if err := b.l.at(ctx, "verify"); err != nil {
 		return procedure.Installed{Digest: make([]byte, 32)}, err
@@ -177,7 +177,7 @@ type slowReader struct {
 }
 
 func (r *slowReader) Read(p []byte) (int, error) {
-	time.Sleep(r.l.pace)
+	time.Sleep(r.l.pace) //bubble: that of run, in fakes_test.go
 	if err := r.l.at(r.ctx, "read"); err != nil {
 		return 0, err
 	}
