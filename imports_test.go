@@ -39,6 +39,8 @@ var mayImport = map[string][]string{
 	"bank/image":           {"mib", "internal/durable"},
 	"internal/executable":  {},
 	"internal/imagetest":   {"bank/image"},
+	"internal/flash":       {},
+	"bank/uboot":           {"bank", "internal/flash"},
 	"transfer/tftp":        {},
 	"transfer":             {"mib", "transfer/tftp", "internal/ftpcontrol"},
 	"agent/config":         {"mib", "internal/durable"},
@@ -47,7 +49,7 @@ var mayImport = map[string][]string{
 	"agent/snmp":           {"mib", "internal/snmp"},
 	"agent":                {"mib", "internal/clock", "agent/*", "bank", "bank/image", "transfer", "internal/durable"},
 	"agent/board":          {"mib", "agent", "agent/config", "agent/procedure", "bank", "internal/durable", "internal/executable"},
-	"agent/settings":       {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "bank/image", "transfer", "mib", "internal/durable"},
+	"agent/settings":       {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "bank/image", "bank/uboot", "transfer", "mib", "internal/durable"},
 	"manager":              {"mib", "manager/device", "manager/trap", "manager/files", "internal/durable", "internal/clock"},
 	"manager/device":       {"mib", "internal/clock"},
 	"manager/trap":         {"manager/device", "mib", "internal/durable", "internal/snmp"},
@@ -64,7 +66,7 @@ var mayImport = map[string][]string{
 }
 
 // devicePackages write what must survive a loss of power.
-var devicePackages = []string{"bank", "bank/image", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
+var devicePackages = []string{"bank", "bank/uboot", "bank/image", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
 
 type pkg struct {
 	ImportPath, Dir, Doc string
