@@ -48,6 +48,9 @@ type BootReport struct {
 	Doubtful   bool          // a copy of the record was lost; the other one may be a write behind, see Settle
 	Rule       string        // name of the rule of BootTable that decided
 	Findings   []string      // damage that was found, for the log and the event table
+	// Restart means that the boot loader, which had lost its choice, started a bank that
+	// must not run; it starts the right one next time.
+	Restart bool
 }
 
 // Boot makes the boot decision: it reads the record, checks every hash in both
@@ -72,24 +75,40 @@ func Boot(opt Options) (*Banks, BootReport) {
 	for i, fs := range opt.Banks {
 		checks[i], b.heads[i] = checkBank(fs, rec.Banks[i].Digest, opt.DropCache)
 	}
+	lost := rec.lost()
+	var loader loaderView
+	if opt.Loader != nil {
+		var err error
+		if loader, err = view(opt.Loader); err != nil {
+			report.Findings = append(report.Findings, err.Error())
+		}
+		var rule string
+		rec, rule = reconcile(rec, loader, checks, b.heads)
+		opt.Log.Info("boot loader", "started", loader.started, "why", loader.why, "next", loader.Loader.Next, "left", loader.Loader.Left, "rule", rule)
+	}
 	d := Decide(rec, checks)
+	if opt.Loader != nil {
+		d, report.Restart = elsewhere(d, loader)
+	}
 	// What it comes to is said before what was found in which file.
 	found := report.Findings
 	report.Findings = damage(rec, d.Record)
-	if report.Rebuilt = rec.lost() && d.Bank != 0; report.Rebuilt {
+	if report.Rebuilt = lost && d.Bank != 0; report.Rebuilt {
 		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
 	}
 	b.syncBanks(d.Record, checks)
 	report.Findings = append(report.Findings, found...)
-	if d.Record != disk && (!rec.lost() || report.Rebuilt) {
+	if (d.Record != disk || b.loaderDiffers(d.Record)) && (!lost || report.Rebuilt) {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))
-			d = withoutTrial(d, checks)
+			if opt.Loader == nil { // which has counted the start
+				d = withoutTrial(d, checks)
+			}
 		}
 	}
 	b.rec, b.running = d.Record, d.Bank
 	if d.Bank == 0 {
-		report.Doubtful = report.Doubtful && !rec.lost()
+		report.Doubtful = report.Doubtful && !lost
 		report.Findings = append([]string{fmt.Sprintf("no usable software, rescue mode: %s; %s", b.useless(1), b.useless(2))}, report.Findings...)
 		for i, fs := range opt.Banks {
 			b.intact[i] = intact(fs, b.heads[i])
@@ -197,8 +216,13 @@ func damage(before, after Record) (findings []string) {
 	return findings
 }
 
-// write records r durably; b.rec is not changed.
+// write records r durably; b.rec is not changed. The boot loader's state commits it.
 func (b *Banks) write(r Record) error {
+	if b.loaderDiffers(r) {
+		if err := b.opt.Loader.Store(r.loader()); err != nil {
+			return fmt.Errorf("boot loader: %w", err)
+		}
+	}
 	if b.store == nil {
 		return errors.New("there is nowhere to write it")
 	}
@@ -209,6 +233,15 @@ func (b *Banks) write(r Record) error {
 		b.disk = r
 	}
 	return err
+}
+
+// loaderDiffers reports whether the boot loader would do something else than r says.
+func (b *Banks) loaderDiffers(r Record) bool {
+	if b.opt.Loader == nil || r.lost() {
+		return false
+	}
+	s, err := b.opt.Loader.Load()
+	return err != nil || !s.matches(r.loader())
 }
 
 // Unwritten is the record if it could not be written, nil if it is written, or only
@@ -232,8 +265,13 @@ func (b *Banks) keep(r Record) error {
 	if err == nil {
 		return nil
 	}
-	if !b.opt.Carries {
+	if !b.opt.Carries && (b.opt.Loader == nil || b.loaderDiffers(r)) {
 		return &Error{Code: mib.FailCauseBootFlagError, Text: "it would not survive the restart", Err: err}
+	}
+	if b.opt.Loader != nil {
+		b.opt.Log.Warn("the boot record could not be written; it follows the boot loader at the next start", "err", err)
+		b.adopt(r)
+		return nil
 	}
 	b.opt.Log.Warn("a power cut takes the choice of the bank back", "next", r.Next, "recorded", b.disk.Next, "err", err)
 	b.adopt(r)

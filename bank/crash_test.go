@@ -64,13 +64,14 @@ func mount(m *crashfs.Machine, breakFs func(part string, fs afero.Fs) afero.Fs) 
 	return Options{
 		Banks:    [2]afero.Fs{get("bank1"), get("bank2")},
 		State:    get("state"),
+		Loader:   loaderOf(m),
 		Trust:    imagetest.Trust(imagetest.Key),
 		Hardware: "IAD-4FXS",
 		Now:      func() time.Time { return time.Unix(1_800_000_000, 0) },
 	}
 }
 
-func blank() *crashfs.Disk { return crashfs.NewDisk("bank1", "bank2", "state") }
+func blank() *crashfs.Disk { return crashfs.NewDisk("bank1", "bank2", "state", "loader") }
 
 // after does work on a disk and returns the disk after an orderly shutdown.
 func after(t testing.TB, d *crashfs.Disk, work func(opt Options) error) *crashfs.Disk {

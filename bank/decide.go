@@ -350,6 +350,9 @@ func WriteBootTable(w io.Writer) error {
 	writeRules(&s, prepare)
 	s.WriteString("\nThen the first row that applies decides:\n\n")
 	writeRules(&s, choose)
+	s.WriteString("\nOn a board whose boot loader chooses the bank, the record first follows the loader, whose state was written first. The first row that applies is carried out:\n\n")
+	writeRules(&s, LoaderTable())
+	s.WriteString("\nThe bank that the loader started runs, whatever the record says, with two exceptions: if the loader had lost its state, or had one that differs from what was decided, and the bank that it started is not good, the loader's state is written and the board restarts once more.\n")
 	_, err := io.WriteString(w, s.String())
 	return err
 }

@@ -20,7 +20,10 @@ type told struct {
 
 // start boots and checks what must hold after every boot.
 func start(opt Options) (*Banks, BootReport, error) {
-	b, report := Boot(opt)
+	b, report, err := power(opt)
+	if err != nil {
+		return nil, report, err
+	}
 	if report.Bank == 0 {
 		return nil, report, fmt.Errorf("nothing boots: %q", report.Findings)
 	}

@@ -21,6 +21,8 @@ type Options struct {
 	Banks [2]afero.Fs
 	// State is the file system that holds the boot record.
 	State afero.Fs
+	// Loader is the boot loader, nil where Boot chooses the software that starts.
+	Loader Loader
 	// Capacity tells the most octets that may be stored in bank n, 0 for no limit
 	// of ours. Nil means no limit.
 	Capacity func(n int) int64

@@ -103,7 +103,7 @@ func describeBanks(opt *Options, rec Record, heads [2]*image.Head, running int) 
 		}
 		if h := heads[i]; h != nil && h.Manifest != nil {
 			info.Version, info.ConfigFormat = h.Manifest.Version, h.Manifest.ConfigFormat
-			info.Size, info.NeedsReset = h.StoredSize(), !h.Manifest.NoReset
+			info.Size, info.NeedsReset = h.StoredSize(), !h.Manifest.NoReset || opt.Loader != nil
 			info.Digest, _ = hex.DecodeString(h.Digest)
 		}
 	}

@@ -100,14 +100,7 @@ func (b *Banks) Unselect() error {
 // unselect makes the running bank the next one; the other one is what it was.
 func (b *Banks) unselect(next *Record) {
 	next.Next = b.running
-	r := next.bank(other(b.running))
-	if r.State != StateTrial {
-		return
-	}
-	r.State, r.TriesLeft = StateReady, 0
-	if r.Confirmed {
-		r.State = StateGood
-	}
+	next.notStarted(other(b.running))
 }
 
 // Restore selects the old software and returns its bank: the fallback, or the other
@@ -148,11 +141,7 @@ func (b *Banks) Confirm() error {
 	if r.State != StateTrial {
 		return nil
 	}
-	r.State, r.TriesLeft, r.Confirmed = StateGood, 0, true
-	r.Cause, r.Text = mib.FailCauseNone, ""
-	if h := b.head(b.running); h != nil {
-		next.Floor = higher(next.Floor, h.Manifest.Floor)
-	}
+	next.confirm(b.running, b.head(b.running))
 	return inOp("confirm", b.save(next))
 }
 
