@@ -32,10 +32,12 @@ type Config struct {
 	Model    string // iadUpgDeviceModel
 	Hardware string // iadUpgHardwareRevision; software must name it
 
-	Banks [2]afero.Fs
-	State afero.Fs // boot record, journal, settings, identity
-	Data  afero.Fs // configuration data
-	Work  afero.Fs // temporary files of conversions, as the platform sees them
+	// Loader is the boot loader that chooses the bank, nil where the agent does.
+	Loader bank.Loader
+	Banks  [2]afero.Fs
+	State  afero.Fs // boot record, journal, settings, identity
+	Data   afero.Fs // configuration data
+	Work   afero.Fs // temporary files of conversions, as the platform sees them
 
 	// Trust are the keys that software is signed with.
 	Trust    []minisign.PublicKey
@@ -113,9 +115,14 @@ var (
 
 const stateVersion = 1
 
+// ErrWrongBank means that the boot loader, which had lost its choice, started a bank that
+// must not run. It starts the right one after a restart.
+var ErrWrongBank = errors.New("the boot loader started a bank that must not run; the right one starts next")
+
 // New starts a device: it makes the boot decision, chooses the configuration
 // data, and finds out what became of an operation that was under way. A device without
 // usable software starts in rescue mode: it can be managed, and gets software.
+// ErrWrongBank means that the device must restart.
 func New(cfg Config) (*Agent, error) {
 	if len(cfg.DeviceID) < 1 || len(cfg.DeviceID) > 32 {
 		return nil, fmt.Errorf("agent: the device identity %q does not have 1 to 32 octets", cfg.DeviceID)
@@ -167,11 +174,14 @@ func (a *Agent) boot(fronts []string) error {
 		}
 	}
 	b, report := bank.Boot(bank.Options{
-		Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
+		Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
 		Reserve: func(n int) int64 { return a.device.reserveFor(n) },
 		Carries: cfg.Carries, Carried: carried.Boot,
 	})
+	if report.Restart {
+		return ErrWrongBank
+	}
 	findings := append(slices.Clone(cfg.Findings), report.Findings...)
 	data, found, err := config.Open(cfg.Data, config.Options{
 		Check: cfg.Platform.CheckConfig, MaxFile: cfg.MaxConfigFile, Now: cfg.Clock.Now, Log: cfg.Log,

@@ -28,7 +28,7 @@ type Status struct {
 // Peek reads the disk of a device, also while the device runs, and changes
 // nothing. Of cfg it uses Banks, State and, if set, Data and Platform.
 func Peek(cfg Config) Status {
-	opt := bank.Options{Banks: cfg.Banks, State: cfg.State}
+	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State}
 	if cfg.Platform != nil {
 		opt.Capacity = cfg.Platform.Capacity
 	}
@@ -80,13 +80,16 @@ func SelfTestOf(cfg Config, n int) (SelfTest, error) {
 // "" for none. It is refused while software is on trial, one of whose starts it
 // would use up.
 func SetFloor(cfg Config, version string) error {
-	opt := bank.Options{Banks: cfg.Banks, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log}
+	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log}
 	found, _ := bank.Peek(opt)
 	for _, b := range found.Banks {
 		if b.State == bank.StateTrial {
 			return fmt.Errorf("the software in bank %d is on trial: let the device confirm it or give it up first", b.Number)
 		}
 	}
-	b, _ := bank.Boot(opt)
+	b, report := bank.Boot(opt)
+	if report.Restart {
+		return ErrWrongBank
+	}
 	return b.SetFloor(version)
 }

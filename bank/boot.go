@@ -49,7 +49,8 @@ type BootReport struct {
 	Rule       string        // name of the rule of BootTable that decided
 	Findings   []string      // damage that was found, for the log and the event table
 	// Restart means that the boot loader, which had lost its choice, started a bank that
-	// must not run; it starts the right one next time.
+	// must not run: restart the device, and use neither the banks nor the rest of this
+	// report.
 	Restart bool
 }
 
@@ -88,7 +89,13 @@ func Boot(opt Options) (*Banks, BootReport) {
 	}
 	d := Decide(rec, checks)
 	if opt.Loader != nil {
-		d, report.Restart = elsewhere(d, loader)
+		if report.Restart = mustRestart(d, loader); report.Restart {
+			if err := b.write(d.Record); err == nil {
+				return b, report
+			}
+			report.Restart = false
+		}
+		d = elsewhere(d, loader)
 	}
 	// What it comes to is said before what was found in which file.
 	found := report.Findings

@@ -272,17 +272,23 @@ func (r *Record) notStarted(n int) {
 	}
 }
 
+// mustRestart reports whether the loader started a bank that must not run, because it had
+// lost its state or has another one than was decided; with the right one it will start
+// the bank that was decided.
+func mustRestart(d Decision, v loaderView) bool {
+	n := v.started
+	return n != 0 && d.Bank != 0 && n != d.Bank && d.Record.bank(n).State != StateGood &&
+		(v.lost || !v.Loader.matches(d.Record.loader()))
+}
+
 // elsewhere changes a decision to the bank that the loader started, which runs whatever
-// was decided. restart means that the loader starts the right one next time.
-func elsewhere(d Decision, v loaderView) (_ Decision, restart bool) {
+// was decided.
+func elsewhere(d Decision, v loaderView) Decision {
 	n := v.started
 	if n == 0 || n == d.Bank {
-		return d, false
+		return d
 	}
 	s := d.Record.bank(n)
-	if d.Bank != 0 && s.State != StateGood && (v.lost || !v.Loader.matches(d.Record.loader())) {
-		return d, true
-	}
 	text := fmt.Sprintf("the boot loader started bank %d", n)
 	if v.why != "" {
 		text += ": " + v.why
@@ -304,5 +310,5 @@ func elsewhere(d Decision, v loaderView) (_ Decision, restart bool) {
 	if o := other(n); d.Record.bank(o).State == StateGood {
 		d.Record.Fallback = o
 	}
-	return d, false
+	return d
 }

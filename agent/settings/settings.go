@@ -123,6 +123,9 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 	if c.SNMP, err = s.SNMP.config(s, version); err != nil {
 		return c, nil, err
 	}
+	if c.Loader, err = s.loader(dir); err != nil {
+		return c, nil, err
+	}
 	if s.AgentX != "" {
 		c.AgentX = &agentx.Config{Address: s.AgentX, Private: s.AgentXPrivate, Description: "iad " + s.DeviceID}
 	}

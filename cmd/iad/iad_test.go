@@ -185,6 +185,7 @@ func (d *unit) start(args ...string) {
 			return
 		}
 	}
+	d.cmd = nil
 	d.t.Fatalf("iad run ended: %v\n%s", <-d.done, strings.Join(said, "\n"))
 }
 

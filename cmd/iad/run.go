@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -98,7 +99,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	root.Open(&c)
-	c.Carries, c.Unwritten = true, []byte(os.Getenv(unwrittenVariable))
+	c.Carries, c.Unwritten = s.Restarts() == settings.RestartExec, []byte(os.Getenv(unwrittenVariable))
 	if err := os.Unsetenv(unwrittenVariable); err != nil {
 		return err
 	}
@@ -117,9 +118,8 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	c.Findings = append(c.Findings, platform.Unreachable()...)
 	if s.Paths.Watchdog != "" {
 		if platform.Dog, err = board.OpenWatchdog(s.Paths.Watchdog); err != nil {
-			return err
+			c.Findings = append(c.Findings, err.Error()) // no reason to stay down
 		}
-		defer platform.Dog.Stop()
 	}
 	conn, err := openSocket(s.SNMP.Listen)
 	if err != nil {
@@ -132,7 +132,11 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		c.AgentX.Log = c.Log
 	}
 	a, err := agent.New(c)
-	if err != nil {
+	switch {
+	case errors.Is(err, agent.ErrWrongBank):
+		c.Log.Error("restart", "err", err)
+		return restart(s.Restarts(), c.Log, func() error { return lock.Restart(conn, s.SNMP.Listen) })
+	case err != nil:
 		return err
 	}
 	if err := s.KeepGood(o.root, file); err != nil {
@@ -150,20 +154,37 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	}
 	c.Log.Info("ready", serving...)
 	err = a.Run(cmd.Context())
-	var restart *procedure.RestartError
-	if !errors.As(err, &restart) {
+	var reset *procedure.RestartError
+	if !errors.As(err, &reset) {
+		if err == nil {
+			// Only now: an agent that fails leaves the watchdog running, which restarts
+			// the board.
+			err = platform.Dog.Stop()
+		}
 		return err
 	}
-	c.Log.Info("restart", "reason", restart.Reason)
+	c.Log.Info("restart", "reason", reset.Reason)
 	if u := a.Unwritten(); u != nil {
 		if err := os.Setenv(unwrittenVariable, string(u)); err != nil {
 			c.Log.Error("state that could not be written is lost", "err", err)
 		}
 	}
-	if err := lock.Restart(conn, s.SNMP.Listen); err != nil {
-		return fmt.Errorf("restart: %w", err)
+	return restart(s.Restarts(), c.Log, func() error { return lock.Restart(conn, s.SNMP.Listen) })
+}
+
+// restart restarts the device in one of the ways of the setting restart; exec is the first
+// of them. It returns only if that fails.
+func restart(how string, log *slog.Logger, exec func() error) error {
+	var err error
+	switch how {
+	case settings.RestartExec:
+		err = exec()
+	case settings.RestartReboot:
+		err = board.Reboot()
+	default:
+		err = board.RestartBy(how, log)
 	}
-	return nil
+	return fmt.Errorf("restart: %w", err)
 }
 
 // openSocket opens the socket of the SNMP engine, or takes over the one that the program
