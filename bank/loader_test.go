@@ -13,6 +13,7 @@ import (
 	"example.com/iad/bank/image"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/internal/durable"
+	"example.com/iad/internal/iadtest"
 	"example.com/iad/mib"
 )
 
@@ -226,7 +227,7 @@ func TestCrashLoader(t *testing.T) {
 			switch {
 			case fullCrash():
 				sweep.Limit, sweep.Mixtures = 0, 6
-			case raceDetector:
+			case iadtest.RaceDetector:
 				sweep.Limit = 2
 			}
 			result, err := sweep.Run()
