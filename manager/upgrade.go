@@ -44,6 +44,10 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	last, cancel := cleanupContext(ctx)
 	defer cancel()
 	u.restorePace(last)
+	if err == nil && !u.plan.CheckOnly {
+		// Last: an upgrade that is recorded as done is not resumed.
+		err = u.enter(StageDone)
+	}
 	u.recordEnd(ctx, err)
 	return u.summary(last), err
 }
@@ -69,7 +73,7 @@ func (u *upgrade) stages(ctx context.Context) error {
 			return err
 		}
 	}
-	return u.enter(StageDone)
+	return nil
 }
 
 // upgrade is one run of the procedure.
