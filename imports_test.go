@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"bank/image":           {"mib", "internal/durable"},
 	"internal/executable":  {},
 	"internal/imagetest":   {"bank/image"},
+	"internal/bootscript":  {"bank", "bank/uboot"},
 	"internal/flash":       {},
 	"bank/uboot":           {"bank", "internal/flash"},
 	"transfer/tftp":        {},

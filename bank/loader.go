@@ -191,16 +191,19 @@ var loaderRules = []loaderRule{
 	},
 	{
 		Rule: Rule{Name: "gone back", When: "the loader's next bank is another one, and it does not count its starts; the record's next bank is on trial, and was started or the loader keeps no fallback",
-			Then: "the record's next bank has failed, and the loader's is next"},
+			Then: "the record's next bank has failed, for the reason noted before the loader was told; the loader's is next"},
 		when: func(r *reconciliation) bool {
 			return r.Loader.Left < 0 && r.Record.Next != r.Loader.Next && r.record(r.Record.Next).State == StateTrial &&
 				(r.Record.Running == r.Record.Next || r.Loader.Fallback == FallbackNotKept)
 		},
 		then: func(r *reconciliation) {
 			n := r.record(r.Record.Next)
-			if r.Record.Running == r.Record.Next {
-				*n = n.failed(mib.FailCauseOther, "given up; the reason was not recorded before the power failed")
-			} else {
+			switch {
+			case n.Cause > mib.FailCauseNone: // noted before the loader was told
+				*n = n.failed(n.Cause, n.Text)
+			case r.Record.Running == r.Record.Next:
+				*n = n.failed(mib.FailCauseOther, "given up by a command to restore the old software")
+			default:
 				*n = n.failed(mib.FailCauseBootFailed, "the boot loader went back to the old software")
 			}
 			r.Record.Next, r.Record.Fallback = r.Loader.Next, r.Loader.Next

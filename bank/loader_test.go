@@ -35,7 +35,13 @@ func (l *scriptedLoader) Load() (s LoaderState, err error) {
 	if data == nil {
 		return s, ErrLoaderLost
 	}
-	return s, json.Unmarshal(data, &s)
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, err
+	}
+	if s.Stale { // the script's own, see choose
+		return s, ErrLoaderLost
+	}
+	return s, nil
 }
 
 func (l *scriptedLoader) Store(s LoaderState) error {
@@ -70,9 +76,12 @@ func (l *scriptedLoader) script(opt Options) error {
 
 func (l *scriptedLoader) choose() error {
 	s, err := l.Load()
+	if s.Next != 0 {
+		err = nil
+	}
 	l.why = "next"
 	if err != nil {
-		s = LoaderState{Next: 1, Left: 1, Fallback: 2}
+		s = LoaderState{Next: 1, Left: 1, Fallback: 2, Stale: true}
 		l.why = WhyLost
 	}
 	l.started = s.Next

@@ -185,6 +185,14 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	if r.State != StateTrial {
 		return inOp(op, refuse(mib.FailCausePreconditionMissing, "no software is on trial"))
 	}
+	if b.opt.Loader != nil {
+		// The loader is told first, so the reason must be known before.
+		noted := b.rec
+		noted.bank(n).Cause, noted.bank(n).Text = cause, shorten(text)
+		if err := b.save(noted); err != nil {
+			b.opt.Log.Warn("the reason for giving up could not be recorded", "err", err)
+		}
+	}
 	*r = r.failed(cause, text)
 	old := other(n)
 	if old != b.running && next.bank(old).State != StateGood {

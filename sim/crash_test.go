@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/bootscript"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/mib"
 )
@@ -232,7 +234,7 @@ func crashHooks() Hooks {
 	}
 }
 
-var crashParts = []string{"bank1", "bank2", "state", "data", "work"}
+var crashParts = []string{"bank1", "bank2", "state", "data", "work", "loader"}
 
 // crashDevice makes a device on a machine.
 func crashDevice(m *crashfs.Machine, fetch procedure.Fetcher) *Device {
@@ -288,7 +290,19 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device,
 	cfg := d.agentConfig()
 	e := &ear{m: m}
 	cfg.Fronts = []agent.FrontEnd{e}
+	if _, err := m.Fs("loader").Stat("env"); err == nil {
+		board := bootscript.New(m.Fs("loader"), "env")
+		board.Broken = func(n int) bool { return !bootable(m.Fs(fmt.Sprintf("bank%d", n))) }
+		n, why, err := board.Start()
+		if err != nil {
+			return false, fmt.Errorf("boot script: %w", err)
+		}
+		cfg.Loader = board.Loader(n, why)
+	}
 	a, err := agent.New(cfg)
+	if errors.Is(err, agent.ErrWrongBank) {
+		return true, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("start: %w", err)
 	}
@@ -315,6 +329,14 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device,
 		return again, bad
 	}
 	return again, err
+}
+
+// bootable reports whether a boot loader that checks what it loads can start a bank.
+func bootable(fs afero.Fs) bool {
+	got, err := afero.ReadFile(fs, "app")
+	return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(crashImages)), func(version string) bool {
+		return bytes.Equal(got, crashSoftware(version)["app"])
+	})
 }
 
 // hear takes over the events that came. The same number is the same event, and
@@ -433,12 +455,22 @@ func optionBits(o procedure.Options) []byte {
 const sampleCuts = 24
 
 // Whatever instant the power fails at, nothing is lost.
-func TestCrash(t *testing.T) {
+func TestCrash(t *testing.T) { sweepScripts(t, crashStart(t), sampleCuts) }
+
+// TestCrashLoader is TestCrash on a board whose boot loader chooses the bank.
+func TestCrashLoader(t *testing.T) {
+	sweepScripts(t, crashStart(t).Write("loader", "env", make([]byte, bootscript.FileSize)), sampleCuts/3)
+}
+
+func sweepScripts(t *testing.T, disk *crashfs.Disk, sample int) {
 	seed := uint64(sha256.Sum256([]byte(t.Name()))[0])
 	for _, s := range scripts {
+		if _, loader := disk.Read("loader", "env"); loader && s.script[0].takesOver {
+			continue // the loader has to start the other software
+		}
 		t.Run(s.name, func(t *testing.T) {
 			sweep := crashfs.Sweep[world]{
-				Start: crashStart(t),
+				Start: disk,
 				Life:  func(m *crashfs.Machine, w *world) error { return life(s.script, m, w) },
 				Depth: 1, Seed: seed,
 			}
@@ -447,7 +479,7 @@ func TestCrash(t *testing.T) {
 			if fullCrash() {
 				sweep.Depth = 2
 			} else {
-				sweep.Sample = sampleCuts
+				sweep.Sample = sample
 			}
 			result, err := sweep.Run()
 			if err != nil {

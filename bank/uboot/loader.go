@@ -59,6 +59,9 @@ const (
 	varNext     = "iad_next"
 	varLeft     = "iad_left"
 	varFallback = "iad_fallback"
+	// varLost is set by the boot script in a state that it made for want of one, and by
+	// nobody else: it lasts until the agent stores its own.
+	varLost = "iad_lost"
 )
 
 // ScriptEnvironment is the environment that the boot script in deploy/uboot keeps: two
@@ -73,6 +76,9 @@ func ScriptEnvironment(e Environment) *Environment {
 type Script struct{}
 
 func (Script) get(v *Variables) (s bank.LoaderState, err error) {
+	if v.Get(varLost) != "" {
+		return s, errors.New("the boot script had to make a new one")
+	}
 	if s.Next, err = hex(v, varNext, 1, 2); err != nil {
 		return s, err
 	}
@@ -88,6 +94,7 @@ func (Script) get(v *Variables) (s bank.LoaderState, err error) {
 func (Script) set(v *Variables, s bank.LoaderState) {
 	v.Set(varNext, strconv.Itoa(s.Next))
 	v.Set(varFallback, strconv.Itoa(s.Fallback))
+	v.Set(varLost, "")
 	v.Set(varLeft, "")
 	if s.Left >= 0 {
 		v.Set(varLeft, strconv.FormatInt(int64(s.Left), 16))

@@ -124,7 +124,7 @@ func change(t *testing.T, e *uboot.Environment, changes []string) {
 // TestOddVariables: a state that makes no sense is a lost one, and names the variable.
 func TestOddVariables(t *testing.T) {
 	for _, c := range []struct{ scheme, variable string }{
-		{"script", "iad_next=3"}, {"script", "iad_next="}, {"script", "iad_left=many"}, {"script", "iad_left=fff"},
+		{"script", "iad_lost=1"}, {"script", "iad_next=3"}, {"script", "iad_next="}, {"script", "iad_left=many"}, {"script", "iad_left=fff"},
 		{"script", "iad_fallback=-1"}, {"rauc", "BOOT_ORDER=C A"}, {"rauc", "BOOT_B_LEFT=x"}, {"rauc", "BOOT_A_LEFT="},
 		{"bootcount", "mender_boot_part=1"}, {"bootcount", "bootlimit="}, {"bootcount", "bootcount=-1"},
 	} {
@@ -138,6 +138,9 @@ func TestOddVariables(t *testing.T) {
 		}
 		change(t, l.Environment, []string{c.variable})
 		name, _, _ := strings.Cut(c.variable, "=")
+		if name == "iad_lost" {
+			name = "boot script"
+		}
 		if s, err := l.Load(); !errors.Is(err, bank.ErrLoaderLost) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %+v, %v", c.variable, s, err)
 		}

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +12,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent/settings"
-	"example.com/iad/bank"
-	"example.com/iad/bank/uboot"
+	"example.com/iad/internal/bootscript"
 	"example.com/iad/manager"
 )
 
@@ -24,7 +20,7 @@ import (
 // does, done by the test, with the agent's own way of keeping the state.
 type loaderBoard struct {
 	*unit
-	env     *uboot.Environment
+	board   *bootscript.Board
 	cmdline string
 	starts  []string // the command lines
 }
@@ -35,7 +31,7 @@ func newLoaderBoard(t *testing.T, script string) *loaderBoard {
 	b := &loaderBoard{unit: d, cmdline: filepath.Join(d.root, "cmdline")}
 	env, reboot := filepath.Join(d.root, "env"), filepath.Join(d.root, "reboot")
 	for name, data := range map[string]string{
-		env: strings.Repeat("\xff", 0x3000),
+		env: strings.Repeat("\xff", bootscript.FileSize),
 		// The system ends every process. Until then the agent must not go on.
 		reboot: "#!/bin/sh\n" + script + "\n",
 	} {
@@ -43,13 +39,9 @@ func newLoaderBoard(t *testing.T, script string) *loaderBoard {
 			t.Fatal(err)
 		}
 	}
-	b.env = uboot.ScriptEnvironment(uboot.Environment{Size: 0x1000, Order: binary.NativeEndian})
-	b.env.Copies = []uboot.Copy{
-		uboot.File{Fs: afero.NewOsFs(), Name: env}, uboot.File{Fs: afero.NewOsFs(), Name: env, Offset: 0x2000},
-	}
+	b.board = bootscript.New(afero.NewOsFs(), env)
 	b.edit(func(s string) string {
-		return fmt.Sprintf("restart = %q\n", reboot) + strings.Replace(s, "\n[loader]\n", fmt.Sprintf(
-			"\n[loader]\nkind = 'script'\ncopies = ['%s:0', '%s:0x2000']\ncmdline = '%s'\n", env, env, b.cmdline), 1)
+		return fmt.Sprintf("restart = %q\n", reboot) + strings.Replace(s, "[loader]\n", bootscript.Settings(env, b.cmdline), 1)
 	})
 	return b
 }
@@ -58,31 +50,10 @@ func newLoaderBoard(t *testing.T, script string) *loaderBoard {
 // loader cannot load.
 func (b *loaderBoard) power(broken int) {
 	b.t.Helper()
-	n, why := 0, "next"
-	if _, _, err := b.env.Load(); err != nil {
-		why = bank.WhyLost
-	}
-	err := b.env.Update(func(v *uboot.Variables) {
-		if why == bank.WhyLost {
-			v.Set("iad_next", "1")
-			v.Set("iad_left", "1")
-			v.Set("iad_fallback", "2")
-		}
-		n, _ = strconv.Atoi(v.Get("iad_next"))
-		left, err := strconv.Atoi(v.Get("iad_left"))
-		switch fallback := v.Get("iad_fallback"); {
-		case err == nil && left > 0:
-			v.Set("iad_left", strconv.Itoa(left-1))
-		case err == nil && fallback != "0":
-			n, _ = strconv.Atoi(fallback)
-			why = "tries"
-		}
-	})
+	b.board.Broken = func(n int) bool { return n == broken }
+	n, why, err := b.board.Start()
 	if err != nil {
 		b.t.Fatal(err)
-	}
-	if n == broken {
-		n, why = 3-n, "load"
 	}
 	line := fmt.Sprintf("quiet iad.bank=%d iad.why=%s", n, why)
 	b.starts = append(b.starts, line)
@@ -186,7 +157,7 @@ func TestLoaderStartsWrongBank(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := filepath.Join(b.root, "env")
-	if err := os.WriteFile(env, bytes.Repeat([]byte{0}, 0x3000), 0o600); err != nil {
+	if err := os.WriteFile(env, make([]byte, bootscript.FileSize), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b.starts = nil
