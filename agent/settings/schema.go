@@ -12,7 +12,7 @@ import (
 // iad init writes, the reference and the errors are made: doc is the meaning, is what
 // a value must be, default what holds without one, and example a value in TOML.
 type Settings struct {
-	DeviceID  string   `toml:"device_id" doc:"Identity of the device, such as its serial number. It is part of every notification." is:"a text of 1 to 32 bytes" default:"none, it is required" example:"'IAD-0001'"`
+	DeviceID  string   `toml:"device_id" doc:"Identity of the device, such as its serial number. It is part of every notification. @FILE stands for the first line of a file, |PROGRAM for the first line that a program prints; both work for model and hardware too." is:"a text of 1 to 32 bytes" default:"none, it is required" example:"'IAD-0001'"`
 	Model     string   `toml:"model" doc:"Model that the device reports." is:"a text" default:"empty" example:"'IAD-4FXS rev. B'"`
 	Hardware  string   `toml:"hardware" doc:"Hardware model. Only images that name it are installed." is:"a text" default:"empty (no image is installed)" example:"'IAD-4FXS'"`
 	Trust     []string `toml:"trust" doc:"Public keys (minisign) that images must be signed with, one of them at least." is:"a list of file names" default:"empty (no image is installed)" example:"['keys/1-maker.pub']"`

@@ -51,6 +51,9 @@ func parse(file string, data []byte) (*Settings, error) {
 	if err := dec.Decode(s); err != nil {
 		return nil, decodeError(file, err)
 	}
+	if err := s.identify(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
