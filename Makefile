@@ -4,7 +4,7 @@
 # make test32     all tests as on a 32-bit board
 # make cover      statements that the tests reach, by package
 # make check      format, vet, staticcheck, smilint, generated files, import table
-# make cross      iad for boards, with sizes
+# make cross      iad for boards, with sizes; for one board: deploy/build
 # make bench      benchmarks
 # make fuzz       every fuzz target for FUZZTIME (1m)
 # make crash      power cut at every write, all pairs of cuts; "make test" has a sample
