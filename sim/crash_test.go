@@ -290,8 +290,7 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device,
 	cfg := d.agentConfig()
 	e := &ear{m: m}
 	cfg.Fronts = []agent.FrontEnd{e}
-	if _, err := m.Fs("loader").Stat("env"); err == nil {
-		board := bootscript.New(m.Fs("loader"), "env")
+	if board := loaderOf(m); board != nil {
 		board.Broken = func(n int) bool { return !bootable(m.Fs(fmt.Sprintf("bank%d", n))) }
 		n, why, err := board.Start()
 		if err != nil {
@@ -457,15 +456,34 @@ const sampleCuts = 24
 // Whatever instant the power fails at, nothing is lost.
 func TestCrash(t *testing.T) { sweepScripts(t, crashStart(t), sampleCuts) }
 
-// TestCrashLoader is TestCrash on a board whose boot loader chooses the bank.
+// TestCrashLoader is TestCrash on boards whose boot loader chooses the bank.
 func TestCrashLoader(t *testing.T) {
-	sweepScripts(t, crashStart(t).Write("loader", "env", make([]byte, bootscript.FileSize)), sampleCuts/3)
+	for kind := range loaders {
+		t.Run(kind, func(t *testing.T) {
+			sweepScripts(t, crashStart(t).Write("loader", kind, make([]byte, bootscript.FileSize)), sampleCuts/6)
+		})
+	}
+}
+
+// loaders make boards by the name of the file on partition loader.
+var loaders = map[string]func(afero.Fs, string) *bootscript.Board{
+	"script": bootscript.Script, "rauc": bootscript.RAUC, "bootcount": bootscript.Bootcount,
+}
+
+// loaderOf is the boot loader of a machine, nil if it has none.
+func loaderOf(m *crashfs.Machine) *bootscript.Board {
+	for kind, board := range loaders {
+		if _, err := m.Fs("loader").Stat(kind); err == nil {
+			return board(m.Fs("loader"), kind)
+		}
+	}
+	return nil
 }
 
 func sweepScripts(t *testing.T, disk *crashfs.Disk, sample int) {
 	seed := uint64(sha256.Sum256([]byte(t.Name()))[0])
 	for _, s := range scripts {
-		if _, loader := disk.Read("loader", "env"); loader && s.script[0].takesOver {
+		if loaderOf(disk.Start()) != nil && s.script[0].takesOver {
 			continue // the loader has to start the other software
 		}
 		t.Run(s.name, func(t *testing.T) {

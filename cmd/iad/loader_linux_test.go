@@ -39,7 +39,7 @@ func newLoaderBoard(t *testing.T, script string) *loaderBoard {
 			t.Fatal(err)
 		}
 	}
-	b.board = bootscript.New(afero.NewOsFs(), env)
+	b.board = bootscript.Script(afero.NewOsFs(), env)
 	b.edit(func(s string) string {
 		return fmt.Sprintf("restart = %q\n", reboot) + strings.Replace(s, "[loader]\n", bootscript.Settings(env, b.cmdline), 1)
 	})
