@@ -43,7 +43,7 @@ type Config struct {
 	Trust    []minisign.PublicKey
 	Platform Platform
 	// Protocols are iadUpgProtocolsSupported; empty means tftp and ftp.
-	Protocols []procedure.Protocol
+	Protocols []mib.Protocol
 	Transfer  transfer.Options
 	// MaxConfigFile is the greatest size of a configuration file in octets, 0
 	// for 1 MiB.
@@ -134,7 +134,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if len(cfg.Protocols) == 0 {
-		cfg.Protocols = []procedure.Protocol{procedure.TFTP, procedure.FTP}
+		cfg.Protocols = []mib.Protocol{mib.ProtocolTftp, mib.ProtocolFtp}
 	}
 	if cfg.MaxConfigFile == 0 {
 		cfg.MaxConfigFile = config.DefaultMaxFile

@@ -27,7 +27,7 @@ func (b banks) Status() procedure.BankStatus {
 		Recorded: st.Recorded, Unwritten: st.Unwritten}
 	for i, in := range st.Banks {
 		p.Banks[i] = procedure.Bank{
-			State: procedure.BankState(in.State), Running: in.Running, Next: in.Next, Fallback: in.Fallback,
+			State: in.State, Running: in.Running, Next: in.Next, Fallback: in.Fallback,
 			Version: in.Version, NeedsReset: in.NeedsReset, Cause: in.Cause, Text: in.Text,
 		}
 	}
@@ -51,8 +51,8 @@ func (b banks) Install(ctx context.Context, files procedure.Files, name string, 
 		CheckOnly: opt.CheckOnly, Version: opt.Version, ExpectSize: int64(opt.Size), ExpectDigest: opt.Digest,
 		Progress: func(p bank.InstallProgress) {
 			// Checking and connecting are steps of the procedure.
-			if ph := procedure.Phase(p.Phase); ph != procedure.Checking && ph != procedure.Connecting {
-				opt.Progress(ph, uint64(max(p.Done, 0)), uint64(max(p.Total, 0)))
+			if p.Phase != mib.OperationPhaseChecking && p.Phase != mib.OperationPhaseConnecting {
+				opt.Progress(p.Phase, uint64(max(p.Done, 0)), uint64(max(p.Total, 0)))
 			}
 		},
 	})

@@ -258,7 +258,7 @@ func (b *bench) server() {
 		num(mib.ServerAddressType, int64(mib.InetAddressTypeIpv4), 1),
 		vb(mib.ServerAddress, mib.Octets([]byte{127, 0, 0, 1}), 1),
 	}
-	for k := procedure.Software; k <= procedure.OtherData; k++ {
+	for k := mib.FileTypeSoftware; k <= mib.FileTypeOtherData; k++ {
 		vbs = append(vbs, text(mib.FileName, k.String(), uint32(k)))
 	}
 	b.must(vbs...)
@@ -316,7 +316,7 @@ func (b *bench) ended1(state mib.OperationState, cause mib.FailCause) {
 // memServer is the device's way to its file server.
 type memServer struct{ b *bench }
 
-func (m memServer) Supports(p procedure.Protocol) bool { return p != procedure.FTPS }
+func (m memServer) Supports(p mib.Protocol) bool { return p != mib.ProtocolFtps }
 
 func (m memServer) Open(ctx context.Context, _ procedure.Server) (procedure.Files, error) {
 	m.b.mu.Lock()

@@ -67,7 +67,7 @@ func TestDocumentation(t *testing.T) {
 func writeDiagram(b *bytes.Buffer) {
 	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> idle\n")
 	// Rows between the same two states make one arrow.
-	type arrow struct{ from, to procedure.State }
+	type arrow struct{ from, to mib.OperationState }
 	var order []arrow
 	labels := map[arrow][]string{}
 	for _, tr := range procedure.Transitions() {
@@ -94,13 +94,13 @@ func writePhases(b *bytes.Buffer) {
 	b.WriteString("| operation | options | phases |\n|---|---|---|\n")
 	const activate, reset = procedure.ThenActivate, procedure.ThenReset
 	for _, row := range []struct {
-		kind    procedure.Kind
+		kind    mib.OperationKind
 		options procedure.Options
 	}{
-		{procedure.BackupConfig, 0}, {procedure.DownloadSoftware, 0}, {procedure.DownloadSoftware, activate},
-		{procedure.DownloadSoftware, activate | reset}, {procedure.Activate, 0}, {procedure.Activate, reset},
-		{procedure.Reset, 0}, {procedure.RestoreOldSoftware, 0}, {procedure.RecoverConfig, 0},
-		{procedure.RecoverConfig, reset}, {procedure.ConvertConfig, 0},
+		{mib.OperationKindBackupConfig, 0}, {mib.OperationKindDownloadSoftware, 0}, {mib.OperationKindDownloadSoftware, activate},
+		{mib.OperationKindDownloadSoftware, activate | reset}, {mib.OperationKindActivate, 0}, {mib.OperationKindActivate, reset},
+		{mib.OperationKindReset, 0}, {mib.OperationKindRestoreOldSoftware, 0}, {mib.OperationKindRecoverConfig, 0},
+		{mib.OperationKindRecoverConfig, reset}, {mib.OperationKindConvertConfig, 0},
 	} {
 		var names []string
 		for _, p := range procedure.Plan(row.kind, row.options) {

@@ -16,16 +16,16 @@ import (
 
 // fetcher reaches file servers.
 type fetcher struct {
-	protocols []procedure.Protocol
+	protocols []mib.Protocol
 	options   transfer.Options
 }
 
 // NewFetcher reaches servers by package transfer.
-func NewFetcher(protocols []procedure.Protocol, options transfer.Options) procedure.Fetcher {
+func NewFetcher(protocols []mib.Protocol, options transfer.Options) procedure.Fetcher {
 	return fetcher{protocols, options}
 }
 
-func (f fetcher) Supports(p procedure.Protocol) bool { return slices.Contains(f.protocols, p) }
+func (f fetcher) Supports(p mib.Protocol) bool { return slices.Contains(f.protocols, p) }
 
 func (f fetcher) Open(_ context.Context, s procedure.Server) (procedure.Files, error) {
 	host, err := mib.ParseInetAddress(mib.InetAddressType(s.AddressType), s.Address)
@@ -36,7 +36,7 @@ func (f fetcher) Open(_ context.Context, s procedure.Server) (procedure.Files, e
 		return nil, &procedure.Failure{Code: mib.FailCauseBadRequest, Text: err.Error()}
 	}
 	c, err := transfer.New(transfer.Server{
-		Protocol: transfer.Protocol(s.Protocol), Host: host, Port: int(s.Port),
+		Protocol: s.Protocol, Host: host, Port: int(s.Port),
 		User: s.User, Password: string(s.Password), Path: s.Path,
 		Timeout: time.Duration(s.Timeout) * time.Second,
 	}, f.options)

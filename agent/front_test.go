@@ -55,12 +55,12 @@ func (idleBoard) CheckConfig(config.Set) error                   { return nil }
 func (idleBoard) ApplyConfig(context.Context, config.Generation, config.Set) (bool, error) {
 	return false, nil
 }
-func (idleBoard) Calls() int                          { return 0 }
-func (idleBoard) Capacity(int) int64                  { return 0 }
-func (idleBoard) Free(int) (int64, error)             { return 1 << 30, nil }
-func (idleBoard) DropCache(afero.File) error          { return nil }
-func (idleBoard) Kick()                               {}
-func (idleBoard) BootReason() procedure.RestartReason { return procedure.ReasonPowerOn }
+func (idleBoard) Calls() int                        { return 0 }
+func (idleBoard) Capacity(int) int64                { return 0 }
+func (idleBoard) Free(int) (int64, error)           { return 1 << 30, nil }
+func (idleBoard) DropCache(afero.File) error        { return nil }
+func (idleBoard) Kick()                             {}
+func (idleBoard) BootReason() mib.RestartReasonEnum { return mib.RestartReasonPowerOn }
 
 // runAgent provisions an agent with a front end of the test and runs it until the
 // test ends.
@@ -162,7 +162,7 @@ func TestNotifyEnableProgress(t *testing.T) {
 				})
 				op := operate(t, a, append(server1(mib.ProtocolTftp, 69, 30), bits(mib.NotifyEnable, c.enabled...),
 					num(mib.NotifyMinInterval, 0), num(mib.NotifyStep, 1), command(backupConfig))...)
-				if op.State != procedure.Succeeded {
+				if op.State != mib.OperationStateSucceeded {
 					t.Fatalf("%s: %s", op.State, op.Text)
 				}
 				synctest.Wait()

@@ -40,7 +40,7 @@ func interleave(t *testing.T, seed uint64) {
 		b.server()
 		b.image("2.0.0", 1+uint32(seed%2))
 		b.must(num(mib.ConfirmMode, 1+int64(r.IntN(2))), num(mib.ConfirmWindow, 30+int64(r.IntN(100))), num(mib.ReqRetries, int64(r.IntN(4))))
-		watch := observer{b: b, ended: map[uint32]procedure.State{}, events: map[uint32]procedure.EventType{}}
+		watch := observer{b: b, ended: map[uint32]mib.OperationState{}, events: map[uint32]mib.EventTypeEnum{}}
 		for range 8 {
 			b.random(r)
 			watch.look(fmt.Sprint("seed ", seed))
@@ -50,7 +50,7 @@ func interleave(t *testing.T, seed uint64) {
 		b.mu.Unlock()
 		time.Sleep(2 * time.Hour) // everything ends
 		watch.look(fmt.Sprint("at the end of seed ", seed))
-		if s := procedure.State(b.num(mib.OpState)); !s.Final() {
+		if s := mib.OperationState(b.num(mib.OpState)); !s.Final() {
 			t.Errorf("seed %d: operation %d is %s for ever", seed, b.num(mib.OpId), s)
 		}
 		if v := b.text(mib.SoftwareVersion); v != "1.0.0" && v != "2.0.0" {
@@ -107,8 +107,8 @@ type observer struct {
 	b      *bench
 	op     uint32
 	seq    uint32
-	ended  map[uint32]procedure.State
-	events map[uint32]procedure.EventType
+	ended  map[uint32]mib.OperationState
+	events map[uint32]mib.EventTypeEnum
 }
 
 func (o *observer) look(when string) {
@@ -130,9 +130,9 @@ func (o *observer) look(when string) {
 		}
 		o.events[ev.Seq] = ev.Type
 		switch ev.Type {
-		case procedure.EventStarted:
+		case mib.EventTypeStarted:
 			starts[ev.Op.ID]++
-		case procedure.EventCompleted, procedure.EventFailed:
+		case mib.EventTypeCompleted, mib.EventTypeFailed:
 			ends[ev.Op.ID]++
 		}
 	}
@@ -159,11 +159,11 @@ func (o *observer) look(when string) {
 			t.Errorf("%s: operation %d of %d (%s): in the history %v", when, id, s.Op.ID, s.Op.State, ended)
 		}
 	}
-	if s.Op.Percent == 100 && s.Op.State != procedure.Succeeded {
+	if s.Op.Percent == 100 && s.Op.State != mib.OperationStateSucceeded {
 		t.Errorf("%s: 100 %% in state %s", when, s.Op.State)
 	}
 	running := s.Banks.Bank(s.Banks.Running)
-	if running.State != procedure.BankGood && running.State != procedure.BankTrial && running.State != procedure.BankFailed {
+	if running.State != mib.BankStateGood && running.State != mib.BankStateTrial && running.State != mib.BankStateFailed {
 		t.Errorf("%s: bank %d runs in state %d", when, s.Banks.Running, running.State)
 	}
 	o.op, o.seq = s.Op.ID, s.Seq

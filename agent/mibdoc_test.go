@@ -19,11 +19,11 @@ import (
 	"aead.dev/minisign"
 	"github.com/pin/tftp/v3"
 
-	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank/image"
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/internal/peers"
+	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
 
@@ -167,8 +167,8 @@ func TestCommandLinesOfTheDocumentation(t *testing.T) {
 			out := sh(t, documented(t, start(t, sink), tftpPort, sink))
 			t.Log(out)
 			checkOutput(t, out)
-			for kind, name := range map[config.Kind]string{config.UserData: "user.cfg", config.PortData: "port.cfg",
-				config.ProtocolParams: "protocol.cfg", config.DefaultParams: "default.cfg", config.OtherData: "other.cfg"} {
+			for kind, name := range map[mib.FileType]string{mib.FileTypeUserData: "user.cfg", mib.FileTypePortData: "port.cfg",
+				mib.FileTypeProtocolParams: "protocol.cfg", mib.FileTypeDefaultParams: "default.cfg", mib.FileTypeOtherData: "other.cfg"} {
 				if got := server.file(name); !bytes.Equal(got, settings(1, "name")[kind]) {
 					t.Errorf("backup %s: %q", name, got)
 				}

@@ -118,11 +118,11 @@ func (a *Agent) sent(slot int, seq uint32) {
 	}
 }
 
-var notifications = map[procedure.EventType]*mib.Notification{
-	procedure.EventStarted: mib.NotifyOpAccepted, procedure.EventCompleted: mib.NotifyOpCompleted,
-	procedure.EventFailed: mib.NotifyOpFailed, procedure.EventBankSwitched: mib.NotifyBankSwitched,
-	procedure.EventRolledBack: mib.NotifyRolledBack, procedure.EventRestarting: mib.NotifyRestarting,
-	procedure.EventRestarted: mib.NotifyRestarted,
+var notifications = map[mib.EventTypeEnum]*mib.Notification{
+	mib.EventTypeStarted: mib.NotifyOpAccepted, mib.EventTypeCompleted: mib.NotifyOpCompleted,
+	mib.EventTypeFailed: mib.NotifyOpFailed, mib.EventTypeBankSwitched: mib.NotifyBankSwitched,
+	mib.EventTypeRolledBack: mib.NotifyRolledBack, mib.EventTypeRestarting: mib.NotifyRestarting,
+	mib.EventTypeRestarted: mib.NotifyRestarted,
 }
 
 // notice makes the notification of an event from what was journaled with it.

@@ -29,7 +29,7 @@ func (r *receiver) Notify(_ context.Context, n mib.Notice) error {
 	return nil
 }
 
-func eventsOf(first uint32, types ...procedure.EventType) *procedure.Snapshot {
+func eventsOf(first uint32, types ...mib.EventTypeEnum) *procedure.Snapshot {
 	s := &procedure.Snapshot{Settings: procedure.DefaultSettings()}
 	for _, typ := range types {
 		s.Events = append(s.Events, procedure.Event{Seq: first, Type: typ})
@@ -49,7 +49,7 @@ func newNotifier() *Agent {
 // did not take go out again, with the same numbers.
 func TestEventsAreSentUntilTaken(t *testing.T) {
 	a, r := newNotifier(), &receiver{fail: 12}
-	s := eventsOf(10, procedure.EventRestarted, procedure.EventStarted, procedure.EventFailed, procedure.EventStarted)
+	s := eventsOf(10, mib.EventTypeRestarted, mib.EventTypeStarted, mib.EventTypeFailed, mib.EventTypeStarted)
 	sent := uint32(9)
 	if err := a.sendEvents(t.Context(), r, s, &sent); err == nil || sent != 11 {
 		t.Errorf("error %v, %d sent", err, sent)
@@ -70,7 +70,7 @@ func TestEventsAreSentUntilTaken(t *testing.T) {
 func TestEventsAreSentOverTheWrap(t *testing.T) {
 	a, r := newNotifier(), &receiver{}
 	sent := uint32(4294967294)
-	s := eventsOf(4294967294, procedure.EventRestarted, procedure.EventStarted, procedure.EventFailed, procedure.EventStarted)
+	s := eventsOf(4294967294, mib.EventTypeRestarted, mib.EventTypeStarted, mib.EventTypeFailed, mib.EventTypeStarted)
 	if err := a.sendEvents(t.Context(), r, s, &sent); err != nil || sent != 2 {
 		t.Errorf("error %v, %d sent", err, sent)
 	}
@@ -83,8 +83,8 @@ func TestEventsAreSentOverTheWrap(t *testing.T) {
 // have their numbers and their rows all the same.
 func TestNotifyEnable(t *testing.T) {
 	a := newNotifier()
-	all := []procedure.EventType{procedure.EventStarted, procedure.EventCompleted, procedure.EventFailed, procedure.EventBankSwitched,
-		procedure.EventRolledBack, procedure.EventRestarting, procedure.EventRestarted}
+	all := []mib.EventTypeEnum{mib.EventTypeStarted, mib.EventTypeCompleted, mib.EventTypeFailed, mib.EventTypeBankSwitched,
+		mib.EventTypeRolledBack, mib.EventTypeRestarting, mib.EventTypeRestarted}
 	for i, typ := range all {
 		bit, ok := mib.NotifyEnable.Number(typ.String())
 		if !ok {

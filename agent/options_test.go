@@ -317,15 +317,15 @@ func TestBackupAndRecover(t *testing.T) {
 		b.succeeded()
 		want := settings(1, "name")
 		for _, k := range config.Kinds() {
-			if !bytes.Equal(b.files[procedure.FileKind(k).String()], want[k]) {
-				t.Errorf("%s: %q", k, b.files[procedure.FileKind(k).String()])
+			if !bytes.Equal(b.files[k.String()], want[k]) {
+				t.Errorf("%s: %q", k, b.files[k.String()])
 			}
 			sum := sha256.Sum256(want[k])
 			b.wantText(mib.FileLastDigest, string(sum[:]), uint32(k))
 			b.want(mib.FileLastFormat, 1, uint32(k))
 		}
 		before := b.text(mib.ConfigDigest)
-		b.upload("portData", config.WithHeader(config.PortData, 1, []byte("line = 3\n")))
+		b.upload("portData", config.WithHeader(mib.FileTypePortData, 1, []byte("line = 3\n")))
 		b.must(command(recoverConfig), bits(mib.ReqFiles, int(mib.FileTypePortData)-1))
 		b.succeeded()
 		if b.text(mib.ConfigDigest) == before {
@@ -407,7 +407,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		b.upgrade(2) // starts on its defaults
 		b.want(mib.ConfigGeneration, 0)
 		for k, data := range settings(2, "name") {
-			b.upload(procedure.FileKind(k).String(), data)
+			b.upload(k.String(), data)
 		}
 		refuse, inUse = true, inUse[:1]
 		b.must(command(recoverConfig))

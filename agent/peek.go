@@ -11,6 +11,7 @@ import (
 	"example.com/iad/bank"
 	"example.com/iad/bank/image"
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // Status is what the disk of a device tells.
@@ -20,7 +21,7 @@ type Status struct {
 	// progress is not.
 	Op       procedure.Operation
 	Restarts uint32
-	Reason   procedure.RestartReason
+	Reason   mib.RestartReasonEnum
 	// Findings tells what is damaged.
 	Findings []string
 }
@@ -49,7 +50,7 @@ func Peek(cfg Config) Status {
 		s.Findings = append(s.Findings, "the state is read-only: what a running device has changed since then is not shown")
 	}
 	if board, ok := cfg.Platform.(interface {
-		NotHandedOver(config.Set) []config.Kind
+		NotHandedOver(config.Set) []mib.FileType
 	}); ok && cfg.Data != nil {
 		// What cannot be read is the agent's to report.
 		if g, set, err := config.Peek(cfg.Data); err == nil {
@@ -83,7 +84,7 @@ func SetFloor(cfg Config, version string) error {
 	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log}
 	found, _ := bank.Peek(opt)
 	for _, b := range found.Banks {
-		if b.State == bank.StateTrial {
+		if b.State == mib.BankStateTrial {
 			return fmt.Errorf("the software in bank %d is on trial: let the device confirm it or give it up first", b.Number)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // Program names a program that a step runs: a payload of a software bank, or,
@@ -71,5 +71,5 @@ type Platform interface {
 	// Kick tells the watchdog that the agent is alive.
 	Kick()
 	// BootReason is what the hardware knows of the last start, 0 for nothing.
-	BootReason() procedure.RestartReason
+	BootReason() mib.RestartReasonEnum
 }

@@ -16,7 +16,7 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 	for _, as := range list {
 		if err := a.permit(caller, as); err != nil {
 			if slices.ContainsFunc(list, func(as mib.Assignment) bool {
-				return as.Object == mib.ReqCommand && as.Value.Int != int64(procedure.None)
+				return as.Object == mib.ReqCommand && as.Value.Int != int64(mib.OperationKindNone)
 			}) {
 				a.engine.Refused(refusedBecause(as.Object, err))
 			}
@@ -31,7 +31,7 @@ func (a *Agent) Test(caller mib.Caller, list []mib.Assignment) (mib.Transaction,
 			n := int32(as.Value.Int)
 			c.Lock = &n
 		case mib.ReqCommand:
-			c.Command = procedure.Kind(as.Value.Int)
+			c.Command = mib.OperationKind(as.Value.Int)
 		case mib.ReqId:
 			c.HasReqID = true
 		case mib.ReqOwner:
@@ -67,7 +67,7 @@ func guarded(o *mib.Object) bool {
 func (a *Agent) Refused(vbs []mib.Varbind, e *mib.SetError) {
 	module := a.tree.Module()
 	for _, vb := range vbs {
-		if o, _, ok := module.Lookup(vb.OID); ok && o == mib.ReqCommand && vb.Value.Int != int64(procedure.None) {
+		if o, _, ok := module.Lookup(vb.OID); ok && o == mib.ReqCommand && vb.Value.Int != int64(mib.OperationKindNone) {
 			guilty, _, _ := module.Lookup(vbs[e.Index-1].OID)
 			a.engine.Refused(refusedBecause(guilty, e))
 			return
@@ -98,7 +98,7 @@ func (a *Agent) permit(caller mib.Caller, as mib.Assignment) *mib.SetError {
 				Reason: "a password is accepted only in a message with privacy"}
 		}
 	case mib.ServerProtocol:
-		if p := procedure.Protocol(as.Value.Int); !a.fetcher.Supports(p) {
+		if p := mib.Protocol(as.Value.Int); !a.fetcher.Supports(p) {
 			return &mib.SetError{Status: mib.WrongValue, Index: as.Pos, Reason: p.String() + " is not supported"}
 		}
 	}
@@ -149,7 +149,7 @@ func assign(s *procedure.Settings, as mib.Assignment) {
 	case mib.ReqTargetOpId:
 		p.TargetOp = uint32(n)
 	case mib.ConfirmMode:
-		s.ConfirmMode = procedure.ConfirmMode(n)
+		s.ConfirmMode = mib.ConfirmModeEnum(n)
 	case mib.ConfirmWindow:
 		s.ConfirmWindow = uint32(n)
 	case mib.NotifyEnable:
@@ -173,7 +173,7 @@ func assignServer(s *procedure.Server, as mib.Assignment) {
 	case mib.ServerPort:
 		s.Port = uint16(n)
 	case mib.ServerProtocol:
-		s.Protocol = procedure.Protocol(n)
+		s.Protocol = mib.Protocol(n)
 	case mib.ServerUser:
 		s.User = text
 	case mib.ServerPassword:

@@ -43,16 +43,18 @@ func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.Co
 	}
 	files := procedure.ConfigFiles{}
 	for _, k := range kinds.Kinds() {
-		data, ok := set[config.Kind(k)]
+		data, ok := set[k]
 		if !ok {
-			data = config.WithHeader(config.Kind(k), format, nil)
+			data = config.WithHeader(k, format, nil)
 		}
 		files[k] = data
 	}
 	return files, format, nil
 }
 
-func (s store) Examine(files procedure.ConfigFiles) (uint32, error) { return toSet(files).Format() }
+func (s store) Examine(files procedure.ConfigFiles) (uint32, error) {
+	return config.Set(files).Format()
+}
 
 func (s store) HasOther() bool {
 	_, ok := s.other()
@@ -79,7 +81,7 @@ func (s store) Other(_ context.Context) (procedure.ConfigFiles, uint32, bool, er
 	if err != nil {
 		return nil, 0, false, err
 	}
-	return fromSet(set), g.Format, true, nil
+	return procedure.ConfigFiles(set), g.Format, true, nil
 }
 
 // converter finds the conversion program: one of the running software, or the
@@ -116,11 +118,11 @@ func (s store) Convert(ctx context.Context, from, to uint32, files procedure.Con
 			s.log.Warn("the folder of the conversion could not be removed", "err", e)
 		}
 	}()
-	set, err := config.Convert(ctx, runner{s.platform, program}, s.work, dir, from, to, toSet(files), s.maxFile)
+	set, err := config.Convert(ctx, runner{s.platform, program}, s.work, dir, from, to, config.Set(files), s.maxFile)
 	if err != nil {
 		return nil, err
 	}
-	return fromSet(set), nil
+	return procedure.ConfigFiles(set), nil
 }
 
 // runner runs one conversion program.
@@ -134,7 +136,7 @@ func (r runner) Convert(ctx context.Context, from, to uint32, inDir, outDir stri
 }
 
 func (s store) Check(_ context.Context, files procedure.ConfigFiles) error {
-	set := toSet(files)
+	set := config.Set(files)
 	format, err := set.Format()
 	if err != nil {
 		return err
@@ -154,7 +156,7 @@ func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsRes
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	before := s.config.InForce()
-	staged, err := s.config.Stage(toSet(files))
+	staged, err := s.config.Stage(config.Set(files))
 	if err != nil {
 		return false, err
 	}
@@ -178,11 +180,7 @@ func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsRes
 
 // alsoFailed adds to an error that the data from before are not in use either.
 func alsoFailed(err, back error) error {
-	f := &procedure.Failure{Code: mib.FailCauseConfigApplyError, Text: err.Error()}
-	var coded interface{ Cause() mib.FailCause }
-	if errors.As(err, &coded) {
-		f.Code = coded.Cause()
-	}
+	f := &procedure.Failure{Code: mib.CauseOf(err, mib.FailCauseConfigApplyError), Text: err.Error()}
 	var first, second *procedure.Failure
 	if errors.As(err, &first) {
 		f.Text = first.Text
@@ -197,8 +195,7 @@ func alsoFailed(err, back error) error {
 
 // applyError gives an error of the platform its cause.
 func applyError(err error) error {
-	var coded interface{ Cause() mib.FailCause }
-	if errors.As(err, &coded) {
+	if mib.CauseOf(err, 0) != 0 {
 		return err
 	}
 	return &procedure.Failure{Code: mib.FailCauseConfigApplyError, Text: err.Error()}
@@ -234,19 +231,3 @@ func (d *device) goBack(ctx context.Context, before config.Generation) error {
 }
 
 func (s store) MaxFile() int64 { return s.maxFile }
-
-func toSet(files procedure.ConfigFiles) config.Set {
-	set := config.Set{}
-	for k, data := range files {
-		set[config.Kind(k)] = data
-	}
-	return set
-}
-
-func fromSet(set config.Set) procedure.ConfigFiles {
-	files := procedure.ConfigFiles{}
-	for k, data := range set {
-		files[procedure.FileKind(k)] = data
-	}
-	return files
-}

@@ -13,7 +13,6 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -32,7 +31,7 @@ func TestConversionsShareNoFolder(t *testing.T) {
 				return err
 			}
 			err := work.MkdirAll(old, 0o700)
-			return errors.Join(err, afero.WriteFile(work, old+"/userData", settings(2, "old")[config.UserData], 0o600))
+			return errors.Join(err, afero.WriteFile(work, old+"/userData", settings(2, "old")[mib.FileTypeUserData], 0o600))
 		}
 	}
 	onBench(t, hooks, func(b *bench) {
@@ -80,7 +79,7 @@ func TestHandOverIsTriedAgain(t *testing.T) {
 				}
 			} else {
 				for k, data := range settings(1, "new") {
-					b.upload(procedure.FileKind(k).String(), data)
+					b.upload(k.String(), data)
 				}
 				b.must(command(recoverConfig))
 				b.failed(mib.FailCauseConfigApplyError)
@@ -110,7 +109,7 @@ func TestConvertConfigAfterGoingBack(t *testing.T) {
 		b.must(command(downloadSoftware), options(thenActivate, thenReset))
 		b.succeeded()
 		for k, data := range settings(1, "new") {
-			b.upload(procedure.FileKind(k).String(), data)
+			b.upload(k.String(), data)
 		}
 		b.must(command(recoverConfig))
 		b.succeeded()

@@ -10,7 +10,6 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/peers"
 	"example.com/iad/mib"
 	"example.com/iad/transfer/tftp"
@@ -26,7 +25,7 @@ func TestUploadInSmallerBlocks(t *testing.T) {
 	s := &narrowServer{files: map[string][]byte{}}
 	a := runAgentWith(t, large(), func(*agent.Config) {})
 	op := operate(t, a, append(server1(mib.ProtocolTftp, s.start(t), 30), command(backupConfig))...)
-	if op.State != procedure.Succeeded {
+	if op.State != mib.OperationStateSucceeded {
 		t.Fatalf("%s: %s (%s)", op.State, op.Cause, op.Text)
 	}
 	s.mu.Lock()
@@ -58,7 +57,7 @@ func TestUploadWithoutRenaming(t *testing.T) {
 	addr := peers.Vsftpd(t, root, "anon_other_write_enable=NO")
 	a := runAgentWith(t, large(), func(*agent.Config) {})
 	op := operate(t, a, append(server1(mib.ProtocolFtp, addr.Port, 30), text(mib.ServerPath, "upload", 1), command(backupConfig))...)
-	if op.State != procedure.Succeeded {
+	if op.State != mib.OperationStateSucceeded {
 		t.Errorf("%s: %s (%s)", op.State, op.Cause, op.Text)
 	}
 	list, err := os.ReadDir(upload)

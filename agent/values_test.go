@@ -144,7 +144,7 @@ func TestValues(t *testing.T) {
 	}
 	digests := map[string]string{
 		sum(oldManifest): "old manifest", sum(newManifest): "new manifest", sum(img): "image",
-		sum(all...): "all data", sum(set[config.UserData]): "user data",
+		sum(all...): "all data", sum(set[mib.FileTypeUserData]): "user data",
 	}
 	const never = "0000000000000000"
 	want := map[*mib.Object]instants{

@@ -191,7 +191,7 @@ func (v *view) requestValue(o *mib.Object) (mib.Value, bool) {
 	case mib.ReqTargetOpId:
 		return mib.Uint32(p.TargetOp), true
 	case mib.ReqCommand:
-		return enum(procedure.None), true
+		return enum(mib.OperationKindNone), true
 	case mib.ReqRefusal:
 		return enum(v.s.Refusal), true
 	case mib.ReqRefusalText:
@@ -274,7 +274,7 @@ func bitsOf(set uint) []byte {
 	return mib.Bits(list...)
 }
 
-func protocolBits(protocols []procedure.Protocol) []byte {
+func protocolBits(protocols []mib.Protocol) []byte {
 	var list []int
 	for _, p := range protocols {
 		list = append(list, int(p)-1)

@@ -8,6 +8,7 @@ import (
 
 	"example.com/iad/bank/image"
 	"example.com/iad/internal/imagetest"
+	"example.com/iad/mib"
 )
 
 // TestDamagedIsFetchedAgain: software that is said to be there is there whole, and
@@ -82,7 +83,7 @@ func TestProgressOverOtherSoftware(t *testing.T) {
 	var last int64
 	_, err := b.Install(context.Background(), serve("fw.iad", imagetest.TakeApart(t, "3.0.0").Tar()), "fw.iad", InstallOptions{
 		Progress: func(p InstallProgress) {
-			if p.Phase != PhaseTransferring {
+			if p.Phase != mib.OperationPhaseTransferring {
 				return
 			}
 			if p.Done < last {

@@ -114,7 +114,7 @@ func TestUpgrade(t *testing.T) {
 		t.Fatalf("boot after confirmation: %+v", report)
 	}
 	s := b.Status()
-	if s.Running != 2 || s.Next != 2 || s.Fallback != 1 || s.Banks[1].State != StateGood || s.Banks[1].Version != "2.0.0" {
+	if s.Running != 2 || s.Next != 2 || s.Fallback != 1 || s.Banks[1].State != mib.BankStateGood || s.Banks[1].Version != "2.0.0" {
 		t.Fatalf("status: %+v", s)
 	}
 	for range 2 {
@@ -146,7 +146,7 @@ func TestTriesUsedUp(t *testing.T) {
 	if report.Bank != 1 || report.RolledBack != 2 || report.Cause != mib.FailCauseBootFailed {
 		t.Fatalf("%+v", report)
 	}
-	if s := b.Status(); s.Banks[1].State != StateFailed || s.Fallback != 1 {
+	if s := b.Status(); s.Banks[1].State != mib.BankStateFailed || s.Fallback != 1 {
 		t.Fatalf("%+v", s)
 	}
 }
@@ -183,3 +183,6 @@ func sha(data []byte) []byte {
 	sum := sha256.Sum256(data)
 	return sum[:]
 }
+
+// causeOf is the cause that an error carries, mib.FailCauseOther if it carries none.
+func causeOf(err error) mib.FailCause { return mib.CauseOf(err, mib.FailCauseOther) }

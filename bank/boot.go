@@ -168,7 +168,7 @@ func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 }
 
 // written reports whether a bank in state s holds software that was synced.
-func written(s State) bool { return s >= StateReady && s <= StateFailed }
+func written(s mib.BankStateEnum) bool { return s >= mib.BankStateReady && s <= mib.BankStateFailed }
 
 func syncBank(fs afero.Fs, m *image.Manifest) error {
 	names := []string{image.ManifestName, image.SignatureName}
@@ -212,11 +212,11 @@ func withoutTrial(d Decision, checks [2]CheckResult) Decision {
 // damage tells which banks the decision found corrupt, and which no longer.
 func damage(before, after Record) (findings []string) {
 	for n := 1; n <= 2; n++ {
-		was, is := before.bank(n).State == StateCorrupt, after.bank(n).State == StateCorrupt
+		was, is := before.bank(n).State == mib.BankStateCorrupt, after.bank(n).State == mib.BankStateCorrupt
 		switch {
 		case is && !was:
 			findings = append(findings, fmt.Sprintf("bank %d is corrupt: %s", n, after.bank(n).Text))
-		case was && after.bank(n).State == StateGood:
+		case was && after.bank(n).State == mib.BankStateGood:
 			findings = append(findings, fmt.Sprintf("bank %d is no longer corrupt", n))
 		}
 	}

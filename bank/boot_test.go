@@ -104,10 +104,10 @@ func TestPeek(t *testing.T) {
 	opt := mount(m, nil)
 	s, findings := Peek(opt)
 	if len(m.Ops()) != 0 || len(findings) != 0 || s.Running != 1 || s.Next != 2 || s.Fallback != 1 ||
-		s.Banks[1].State != StateTrial || s.Banks[1].Version != "2.0.0" || !s.Bank(1).Running {
+		s.Banks[1].State != mib.BankStateTrial || s.Banks[1].Version != "2.0.0" || !s.Bank(1).Running {
 		t.Errorf("%+v %v %v", s, findings, m.Ops())
 	}
-	if s, findings := Peek(mount(blank().Start(), nil)); s.Next != 0 || len(findings) != 0 || s.Banks[0].State != StateEmpty {
+	if s, findings := Peek(mount(blank().Start(), nil)); s.Next != 0 || len(findings) != 0 || s.Banks[0].State != mib.BankStateEmpty {
 		t.Errorf("%+v %v", s, findings)
 	}
 	if _, findings := Peek(mount(nonsense(onTrial(t)).Start(), nil)); len(findings) != 2 { // one for each copy

@@ -26,7 +26,7 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 	if err := b.checkOther(n); err != nil {
 		return err
 	}
-	if s := b.rec.bank(n).State; s != StateReady && s != StateGood && s != StateTrial {
+	if s := b.rec.bank(n).State; s != mib.BankStateReady && s != mib.BankStateGood && s != mib.BankStateTrial {
 		return refuse(mib.FailCauseBankUnavailable, "the bank is %s: download software into it first", s)
 	}
 	h, err := b.checkContent(n)
@@ -60,7 +60,7 @@ func (b *Banks) checkFallback() (int, error) {
 		return b.running, nil
 	}
 	old := other(b.running)
-	if s := b.rec.bank(old).State; s != StateGood {
+	if s := b.rec.bank(old).State; s != mib.BankStateGood {
 		return 0, refuse(mib.FailCauseNoFallback, "bank %d is %s: no software to go back to", old, s)
 	}
 	if _, err := b.checkContent(old); err != nil {

@@ -61,9 +61,11 @@ type choice struct {
 	pick   int
 }
 
-func (b *choice) found(n int) Found        { return b.checks[n-1].Found }
-func (b *choice) complete(n int) bool      { return b.found(n) == FoundComplete }
-func (b *choice) is(n int, s State) bool   { return b.Record.bank(n).State == s && b.complete(n) }
+func (b *choice) found(n int) Found   { return b.checks[n-1].Found }
+func (b *choice) complete(n int) bool { return b.found(n) == FoundComplete }
+func (b *choice) is(n int, s mib.BankStateEnum) bool {
+	return b.Record.bank(n).State == s && b.complete(n)
+}
 func (b *choice) record(n int) *BankRecord { return b.Record.bank(n) }
 
 // choose sets pick to the first of n and o for which ok holds.
@@ -86,8 +88,8 @@ func (b *choice) start(n int) {
 // try starts n on trial, which costs a try if there is one left.
 func (b *choice) try(n int) {
 	r := b.record(n)
-	if r.State != StateTrial {
-		*r = BankRecord{State: StateTrial, TriesLeft: Tries, Digest: b.checks[n-1].Digest,
+	if r.State != mib.BankStateTrial {
+		*r = BankRecord{State: mib.BankStateTrial, TriesLeft: Tries, Digest: b.checks[n-1].Digest,
 			Generation: r.Generation, Written: r.Written, Cause: mib.FailCauseNone}
 	}
 	if r.TriesLeft > 0 {
@@ -99,7 +101,7 @@ func (b *choice) try(n int) {
 
 // usedUp marks bank n, if it is on trial, as failed.
 func (b *choice) usedUp(n int) {
-	if r := b.record(n); r.State == StateTrial {
+	if r := b.record(n); r.State == mib.BankStateTrial {
 		*r = r.failed(mib.FailCauseBootFailed, fmt.Sprintf("started %d times without passing its self-test", Tries))
 	}
 }
@@ -122,8 +124,8 @@ func (b *choice) fallBack() {
 // recorded: what cannot be read now may be read at the next start.
 func (b *choice) rescue() {
 	if b.Record.lost() {
-		b.adopt(1, StateCorrupt)
-		b.adopt(2, StateCorrupt)
+		b.adopt(1, mib.BankStateCorrupt)
+		b.adopt(2, mib.BankStateCorrupt)
 		b.Record.Next = 1
 	}
 	b.Record.Running, b.Record.Fallback = 0, 0
@@ -141,8 +143,8 @@ var preRules = []Rule{
 			if image.Older(b.checks[0].Version, b.checks[1].Version) {
 				next = 2
 			}
-			b.adopt(next, StateTrial)
-			b.adopt(other(next), StateGood)
+			b.adopt(next, mib.BankStateTrial)
+			b.adopt(other(next), mib.BankStateGood)
 			b.Record.Next, b.Record.Fallback = next, other(next)
 			b.Record.Floor = b.checks[other(next)-1].Floor
 		},
@@ -157,8 +159,8 @@ var preRules = []Rule{
 			if b.whole(2) {
 				next = 2
 			}
-			b.adopt(next, StateGood)
-			b.adopt(other(next), StateCorrupt)
+			b.adopt(next, mib.BankStateGood)
+			b.adopt(other(next), mib.BankStateCorrupt)
 			b.Record.Next = next
 			b.Record.Floor = b.checks[next-1].Floor
 		},
@@ -174,7 +176,7 @@ var preRules = []Rule{
 					continue
 				}
 				r := b.record(n)
-				r.State, r.TriesLeft = StateCorrupt, 0
+				r.State, r.TriesLeft = mib.BankStateCorrupt, 0
 				r.Cause, r.Text = mib.FailCauseDigestMismatch, shorten(b.checks[n-1].Text)
 				if b.Record.Fallback == n {
 					b.Record.Fallback = 0
@@ -193,7 +195,7 @@ var preRules = []Rule{
 					continue
 				}
 				r := b.record(n)
-				r.State, r.Cause, r.Text = StateGood, mib.FailCauseNone, ""
+				r.State, r.Cause, r.Text = mib.BankStateGood, mib.FailCauseNone, ""
 				if b.Record.Fallback == 0 && b.Record.Next != n {
 					b.Record.Fallback = n
 				}
@@ -203,30 +205,30 @@ var preRules = []Rule{
 }
 
 // recovered reports whether bank n was good, was then found damaged, and is whole.
-func (b *choice) recovered(n int) bool { return b.is(n, StateCorrupt) && b.record(n).Confirmed }
+func (b *choice) recovered(n int) bool { return b.is(n, mib.BankStateCorrupt) && b.record(n).Confirmed }
 
 // whole reports whether bank n is complete, recorded or not.
 func (b *choice) whole(n int) bool { return b.found(n) >= FoundForeign }
 
 // broken reports whether bank n is less than its record claims.
-func (b *choice) broken(n int) bool { return b.record(n).State.whole() && !b.complete(n) }
+func (b *choice) broken(n int) bool { return claimsWhole(b.record(n).State) && !b.complete(n) }
 
 // adopt records what was found in a bank of which nothing is known.
-func (b *choice) adopt(n int, s State) {
+func (b *choice) adopt(n int, s mib.BankStateEnum) {
 	c := &b.checks[n-1]
 	r := BankRecord{State: s, Digest: c.Digest, Cause: mib.FailCauseNone}
 	switch {
 	case c.Found == FoundNothing:
-		r.State = StateEmpty
+		r.State = mib.BankStateEmpty
 	case c.Found == FoundForeign:
 		c.Found = FoundComplete
 	case c.Found == FoundDamaged:
 		r.Cause, r.Text = mib.FailCauseDigestMismatch, shorten(c.Text)
 	}
 	switch r.State {
-	case StateTrial:
+	case mib.BankStateTrial:
 		r.TriesLeft = Tries
-	case StateGood:
+	case mib.BankStateGood:
 		r.Confirmed = true
 	}
 	*b.record(n) = r
@@ -245,28 +247,28 @@ var rules = []Rule{
 		Name: "trial",
 		When: "the next bank is on trial, complete, and has tries left",
 		Then: "it starts, with one try less",
-		when: func(b *choice) bool { return b.is(b.n, StateTrial) && b.record(b.n).TriesLeft > 0 },
+		when: func(b *choice) bool { return b.is(b.n, mib.BankStateTrial) && b.record(b.n).TriesLeft > 0 },
 		then: func(b *choice) { b.try(b.n) },
 	},
 	{
 		Name: "good",
 		When: "the next bank is good and complete",
 		Then: "it starts",
-		when: func(b *choice) bool { return b.is(b.n, StateGood) },
+		when: func(b *choice) bool { return b.is(b.n, mib.BankStateGood) },
 		then: func(b *choice) { b.start(b.n) },
 	},
 	{
 		Name: "tries used up",
 		When: "the next bank is on trial, complete, without tries left; the other one is good and complete",
 		Then: "the next bank has failed; the other one starts",
-		when: func(b *choice) bool { return b.is(b.n, StateTrial) && b.is(b.o, StateGood) },
+		when: func(b *choice) bool { return b.is(b.n, mib.BankStateTrial) && b.is(b.o, mib.BankStateGood) },
 		then: func(b *choice) { b.fallBack() },
 	},
 	{
 		Name: "fallback",
 		When: "the next bank cannot start; the other one is good and complete",
 		Then: "the other one starts",
-		when: func(b *choice) bool { return b.is(b.o, StateGood) },
+		when: func(b *choice) bool { return b.is(b.o, mib.BankStateGood) },
 		then: func(b *choice) { b.fallBack() },
 	},
 	{
@@ -275,7 +277,7 @@ var rules = []Rule{
 		Then: "it starts on trial, without a fallback",
 		when: func(b *choice) bool {
 			return b.choose(func(n int) bool {
-				return b.is(n, StateReady) || b.is(n, StateTrial) && b.record(n).TriesLeft > 0
+				return b.is(n, mib.BankStateReady) || b.is(n, mib.BankStateTrial) && b.record(n).TriesLeft > 0
 			})
 		},
 		then: func(b *choice) { b.desperate() },
@@ -285,7 +287,7 @@ var rules = []Rule{
 		When: "no bank is in a state to start; one (the next one first) is complete in itself, and has neither failed nor used up its tries",
 		Then: "it starts on trial, without a fallback",
 		when: func(b *choice) bool {
-			return b.choose(func(n int) bool { return b.whole(n) && !b.is(n, StateFailed) && !b.is(n, StateTrial) })
+			return b.choose(func(n int) bool { return b.whole(n) && !b.is(n, mib.BankStateFailed) && !b.is(n, mib.BankStateTrial) })
 		},
 		then: func(b *choice) { b.desperate() },
 	},

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // bankIs makes the record of a bank by what it is and what is found in it.
 type bankIs struct {
-	state State
+	state mib.BankStateEnum
 	tries int
 	found Found
 }
@@ -43,11 +43,11 @@ func given(next, fallback int, banks [2]bankIs) (Record, [2]CheckResult) {
 
 // TestDecide goes through the table; every rule is met.
 func TestDecide(t *testing.T) {
-	good := bankIs{StateGood, 0, FoundComplete}
-	bad := bankIs{StateGood, 0, FoundDamaged}
-	empty := bankIs{StateEmpty, 0, FoundNothing}
-	is := func(s State, found Found) bankIs { return bankIs{s, 0, found} }
-	trial := func(tries int) bankIs { return bankIs{StateTrial, tries, FoundComplete} }
+	good := bankIs{mib.BankStateGood, 0, FoundComplete}
+	bad := bankIs{mib.BankStateGood, 0, FoundDamaged}
+	empty := bankIs{mib.BankStateEmpty, 0, FoundNothing}
+	is := func(s mib.BankStateEnum, found Found) bankIs { return bankIs{s, 0, found} }
+	trial := func(tries int) bankIs { return bankIs{mib.BankStateTrial, tries, FoundComplete} }
 	whole := bankIs{0, 0, FoundComplete}
 
 	met := make(map[string]bool)
@@ -60,37 +60,37 @@ func TestDecide(t *testing.T) {
 		trial          bool
 		rolledBack     int
 		cause          mib.FailCause
-		states         [2]State
+		states         [2]mib.BankStateEnum
 		newFallback    int
 	}{
-		{"ordinary", 1, 0, [2]bankIs{good, empty}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateEmpty}, 0},
-		{"ready one waits", 1, 1, [2]bankIs{good, is(StateReady, FoundComplete)}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateReady}, 1},
-		{"interrupted download", 1, 1, [2]bankIs{good, is(StateWriting, FoundDamaged)}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateWriting}, 1},
-		{"trial", 2, 1, [2]bankIs{good, trial(3)}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateGood, StateTrial}, 1},
-		{"last trial", 2, 1, [2]bankIs{good, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateGood, StateTrial}, 1},
-		{"trial without fallback", 2, 1, [2]bankIs{bad, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateTrial}, 0},
-		{"tries used up", 2, 1, [2]bankIs{good, trial(0)}, "tries used up", 1, false, 2, mib.FailCauseBootFailed, [2]State{StateGood, StateFailed}, 1},
-		{"trial damaged", 2, 1, [2]bankIs{good, {StateTrial, 2, FoundDamaged}}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
-		{"good damaged", 2, 1, [2]bankIs{good, bad}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
-		{"good is another", 2, 1, [2]bankIs{good, is(StateGood, FoundForeign)}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]State{StateGood, StateCorrupt}, 1},
-		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(StateReady, FoundComplete)}, "unproven", 2, true, 1, mib.FailCauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
-		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateFailed}, 0},
-		{"no tries, ready left", 2, 0, [2]bankIs{is(StateReady, FoundComplete), trial(0)}, "unproven", 1, true, 2, mib.FailCauseBootFailed, [2]State{StateTrial, StateFailed}, 0},
-		{"only a failed one", 1, 1, [2]bankIs{bad, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateFailed}, 0},
-		{"failed without fallback", 2, 0, [2]bankIs{empty, is(StateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateEmpty, StateFailed}, 0},
-		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(StateVerifying, FoundComplete)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
-		{"only another one", 1, 2, [2]bankIs{bad, is(StateGood, FoundForeign)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]State{StateCorrupt, StateTrial}, 0},
-		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(StateCorrupt, FoundComplete)}, "better than nothing", 2, true, 0, mib.FailCauseNone, [2]State{StateEmpty, StateTrial}, 0},
-		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]State{StateCorrupt, StateCorrupt}, 0},
-		{"record lost, both", 0, 0, [2]bankIs{whole, whole}, "trial", 2, true, 0, mib.FailCauseNone, [2]State{StateGood, StateTrial}, 1},
-		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, FoundDamaged}}, "good", 1, false, 0, mib.FailCauseNone, [2]State{StateGood, StateCorrupt}, 0},
-		{"record lost, second", 0, 0, [2]bankIs{{0, 0, FoundNothing}, whole}, "good", 2, false, 0, mib.FailCauseNone, [2]State{StateEmpty, StateGood}, 0},
-		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, mib.FailCauseNone, [2]State{StateEmpty, StateCorrupt}, 0},
+		{"ordinary", 1, 0, [2]bankIs{good, empty}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateEmpty}, 0},
+		{"ready one waits", 1, 1, [2]bankIs{good, is(mib.BankStateReady, FoundComplete)}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateReady}, 1},
+		{"interrupted download", 1, 1, [2]bankIs{good, is(mib.BankStateWriting, FoundDamaged)}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateWriting}, 1},
+		{"trial", 2, 1, [2]bankIs{good, trial(3)}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, 1},
+		{"last trial", 2, 1, [2]bankIs{good, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, 1},
+		{"trial without fallback", 2, 1, [2]bankIs{bad, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
+		{"tries used up", 2, 1, [2]bankIs{good, trial(0)}, "tries used up", 1, false, 2, mib.FailCauseBootFailed, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}, 1},
+		{"trial damaged", 2, 1, [2]bankIs{good, {mib.BankStateTrial, 2, FoundDamaged}}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
+		{"good damaged", 2, 1, [2]bankIs{good, bad}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
+		{"good is another", 2, 1, [2]bankIs{good, is(mib.BankStateGood, FoundForeign)}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
+		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(mib.BankStateReady, FoundComplete)}, "unproven", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
+		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateFailed}, 0},
+		{"no tries, ready left", 2, 0, [2]bankIs{is(mib.BankStateReady, FoundComplete), trial(0)}, "unproven", 1, true, 2, mib.FailCauseBootFailed, [2]mib.BankStateEnum{mib.BankStateTrial, mib.BankStateFailed}, 0},
+		{"only a failed one", 1, 1, [2]bankIs{bad, is(mib.BankStateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateFailed}, 0},
+		{"failed without fallback", 2, 0, [2]bankIs{empty, is(mib.BankStateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateFailed}, 0},
+		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(mib.BankStateVerifying, FoundComplete)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
+		{"only another one", 1, 2, [2]bankIs{bad, is(mib.BankStateGood, FoundForeign)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
+		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(mib.BankStateCorrupt, FoundComplete)}, "better than nothing", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateTrial}, 0},
+		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateCorrupt}, 0},
+		{"record lost, both", 0, 0, [2]bankIs{whole, whole}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, 1},
+		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, FoundDamaged}}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 0},
+		{"record lost, second", 0, 0, [2]bankIs{{0, 0, FoundNothing}, whole}, "good", 2, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateGood}, 0},
+		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateCorrupt}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := decideFor(test.next, test.fallback, test.banks)
 			met[d.Rule] = true
-			states := [2]State{d.Record.Banks[0].State, d.Record.Banks[1].State}
+			states := [2]mib.BankStateEnum{d.Record.Banks[0].State, d.Record.Banks[1].State}
 			if d.Rule != test.rule || d.Bank != test.bank || d.Trial != test.trial || d.RolledBack != test.rolledBack ||
 				d.Cause != test.cause || states != test.states || d.Record.Fallback != test.newFallback {
 				t.Errorf("%+v", d)
@@ -108,24 +108,24 @@ func TestDecide(t *testing.T) {
 // TestDecideRecovered: a good bank that was found damaged and is whole is good again.
 func TestDecideRecovered(t *testing.T) {
 	for _, next := range []int{1, 2} {
-		rec := decideFor(next, 0, [2]bankIs{{StateGood, 0, FoundComplete}, {StateGood, 0, FoundComplete}}).Record
+		rec := decideFor(next, 0, [2]bankIs{{mib.BankStateGood, 0, FoundComplete}, {mib.BankStateGood, 0, FoundComplete}}).Record
 		var checks [2]CheckResult
 		for i := range rec.Banks {
 			rec.Banks[i].Confirmed = true
 			checks[i] = CheckResult{Found: FoundComplete, Digest: rec.Banks[i].Digest, Version: "1.0.0"}
 		}
 		bank2 := rec.bank(2)
-		bank2.State, bank2.Cause, bank2.Text = StateCorrupt, mib.FailCauseDigestMismatch, "input/output error"
+		bank2.State, bank2.Cause, bank2.Text = mib.BankStateCorrupt, mib.FailCauseDigestMismatch, "input/output error"
 		d := Decide(rec, checks)
-		if want := map[int]int{1: 2, 2: 0}[next]; d.Bank != next || d.Record.bank(2).State != StateGood || d.Record.Fallback != want {
+		if want := map[int]int{1: 2, 2: 0}[next]; d.Bank != next || d.Record.bank(2).State != mib.BankStateGood || d.Record.Fallback != want {
 			t.Errorf("next %d: %+v", next, d)
 		}
 		checks[1].Found = FoundForeign
-		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != StateCorrupt {
+		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != mib.BankStateCorrupt {
 			t.Errorf("next %d, other software: %+v", next, d)
 		}
 		bank2.Confirmed, checks[1].Found = false, FoundComplete
-		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != StateCorrupt {
+		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != mib.BankStateCorrupt {
 			t.Errorf("next %d, never confirmed: %+v", next, d)
 		}
 	}
@@ -134,15 +134,15 @@ func TestDecideRecovered(t *testing.T) {
 // TestDecideAlways checks what must hold for every record and every finding.
 func TestDecideAlways(t *testing.T) {
 	var all []bankIs
-	for s := StateEmpty; s <= StateCorrupt; s++ {
+	for s := mib.BankStateEmpty; s <= mib.BankStateCorrupt; s++ {
 		for f := FoundNothing; f <= FoundComplete; f++ {
 			all = append(all, bankIs{s, 0, f})
-			if s == StateTrial {
+			if s == mib.BankStateTrial {
 				all = append(all, bankIs{s, 1, f}, bankIs{s, Tries, f})
 			}
 		}
 	}
-	startable := func(b bankIs) bool { return b.found == FoundComplete && b.state == StateGood }
+	startable := func(b bankIs) bool { return b.found == FoundComplete && b.state == mib.BankStateGood }
 	for next := 1; next <= 2; next++ {
 		for fallback := 0; fallback <= 2; fallback++ {
 			for _, b1 := range all {
@@ -155,7 +155,7 @@ func TestDecideAlways(t *testing.T) {
 					}
 					// What was given up does not start again.
 					usable := func(b bankIs) bool {
-						over := b.state == StateFailed || b.state == StateTrial && b.tries == 0
+						over := b.state == mib.BankStateFailed || b.state == mib.BankStateTrial && b.tries == 0
 						return b.found >= FoundForeign && !(over && b.found == FoundComplete)
 					}
 					switch {
@@ -172,7 +172,7 @@ func TestDecideAlways(t *testing.T) {
 						bad("an incomplete bank starts")
 					case startable(banks[next-1]) && d.Bank != next:
 						bad("good software does not start")
-					case !startable(banks[d.Bank-1]) && banks[d.Bank-1].state != StateTrial && (startable(b1) || startable(b2)):
+					case !startable(banks[d.Bank-1]) && banks[d.Bank-1].state != mib.BankStateTrial && (startable(b1) || startable(b2)):
 						bad("good software is passed over")
 					case d.Record.check() != nil:
 						bad(d.Record.check().Error())

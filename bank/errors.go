@@ -63,15 +63,6 @@ func refusal(err error) mib.FailCause {
 	return 0
 }
 
-// causeOf is the cause that an error carries, mib.FailCauseOther if it carries none.
-func causeOf(err error) mib.FailCause {
-	var c interface{ Cause() mib.FailCause }
-	if errors.As(err, &c) {
-		return c.Cause()
-	}
-	return mib.FailCauseOther
-}
-
 // maxText is the size of the MIB's texts for humans in octets.
 const maxText = 128
 

@@ -52,7 +52,7 @@ func TestBadFlash(t *testing.T) {
 				t.Errorf("%v at %d: %v", fault.err, skip, err)
 			}
 			// Nothing is noted with a bank that was not touched.
-			if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady || s.Banks[1].State != StateEmpty && s.Banks[1].Cause != causeOf(err) {
+			if s := b.Status(); s.Next != 1 || s.Banks[1].State >= mib.BankStateReady || s.Banks[1].State != mib.BankStateEmpty && s.Banks[1].Cause != causeOf(err) {
 				t.Errorf("%v at %d: %+v", fault.err, skip, s)
 			}
 			// The next attempt succeeds, and what it leaves lasts.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 )
 
 // framed wraps the content of a boot record as it lies on the medium.
@@ -13,8 +14,8 @@ func framed(payload []byte) []byte {
 
 // FuzzBootRecord: what is accepted is within its ranges and decides without harm.
 func FuzzBootRecord(f *testing.F) {
-	f.Add(encodeRecord(Record{Next: 1, Banks: [2]BankRecord{{State: StateGood}, {State: StateEmpty}}}))
-	f.Add(encodeRecord(Record{Next: 2, Running: 1, Fallback: 1, Floor: "1.0.0", Banks: [2]BankRecord{{State: StateGood}, {State: StateTrial, TriesLeft: 3}}}))
+	f.Add(encodeRecord(Record{Next: 1, Banks: [2]BankRecord{{State: mib.BankStateGood}, {State: mib.BankStateEmpty}}}))
+	f.Add(encodeRecord(Record{Next: 2, Running: 1, Fallback: 1, Floor: "1.0.0", Banks: [2]BankRecord{{State: mib.BankStateGood}, {State: mib.BankStateTrial, TriesLeft: 3}}}))
 	f.Add([]byte(`{"next":7}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := decodeRecord(data)

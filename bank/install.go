@@ -12,22 +12,9 @@ import (
 	"example.com/iad/mib"
 )
 
-// Phase is what Install is doing, by the number that IadUpgOperationPhase gives to
-// it.
-type Phase uint8
-
-// The phases of Install, in their order.
-const (
-	PhaseChecking     Phase = 2
-	PhaseConnecting   Phase = 4
-	PhaseErasing      Phase = 7
-	PhaseTransferring Phase = 5
-	PhaseVerifying    Phase = 6
-)
-
 // InstallProgress tells how far Install is.
 type InstallProgress struct {
-	Phase Phase
+	Phase mib.OperationPhase
 	Done  int64 // octets of this phase
 	Total int64 // octets of this phase, 0 if not known
 }
@@ -86,7 +73,7 @@ func (b *Banks) Install(ctx context.Context, src image.Source, name string, opt 
 	if opt.Progress == nil {
 		opt.Progress = func(InstallProgress) {}
 	}
-	opt.Progress(InstallProgress{Phase: PhaseChecking})
+	opt.Progress(InstallProgress{Phase: mib.OperationPhaseChecking})
 	f := image.NewReader(ctx, src, name)
 	defer f.Close()
 	res, err := b.install(ctx, f, n, opt)
@@ -108,9 +95,9 @@ func (b *Banks) reserve(n int) (int, error) {
 		return 0, &Error{Code: mib.FailCauseBankUnavailable, Text: "the bank is not there", Err: err}
 	}
 	switch s := b.rec.bank(b.running).State; {
-	case s == StateTrial && b.rec.Fallback != 0:
+	case s == mib.BankStateTrial && b.rec.Fallback != 0:
 		return 0, refuse(mib.FailCauseBankUnavailable, "the bank holds the only fallback of the software on trial: confirm it or restore the old one first")
-	case b.running != 0 && s != StateGood && b.rec.Next != b.running:
+	case b.running != 0 && s != mib.BankStateGood && b.rec.Next != b.running:
 		return 0, refuse(mib.FailCauseBankUnavailable, "the bank holds the software to go back to: restart first")
 	}
 	b.setInstalling(true)
@@ -119,7 +106,7 @@ func (b *Banks) reserve(n int) (int, error) {
 
 // absent returns the error of a bank that is not there.
 func absent(fs afero.Fs) error {
-	if _, err := fs.Stat("."); causeOf(err) == mib.FailCauseBankUnavailable {
+	if _, err := fs.Stat("."); mib.CauseOf(err, 0) == mib.FailCauseBankUnavailable {
 		return err
 	}
 	return nil
@@ -134,9 +121,9 @@ func (r *Record) spare(running int, intact [2]int) int {
 	}
 	loss := func(n int) int {
 		switch s := r.bank(n).State; {
-		case s == StateWriting && intact[n-1] <= image.MaxPayloads:
+		case s == mib.BankStateWriting && intact[n-1] <= image.MaxPayloads:
 			return -1
-		case s >= StateReady && s <= StateGood:
+		case s >= mib.BankStateReady && s <= mib.BankStateGood:
 			return image.MaxPayloads + 2
 		}
 		return intact[n-1]
@@ -155,7 +142,7 @@ func (b *Banks) release() {
 }
 
 func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt InstallOptions) (InstallResult, error) {
-	opt.Progress(InstallProgress{Phase: PhaseConnecting})
+	opt.Progress(InstallProgress{Phase: mib.OperationPhaseConnecting})
 	if err := f.ReadHead(); err != nil {
 		return InstallResult{}, err
 	}
@@ -213,7 +200,7 @@ func (b *Banks) admit(f *image.Reader, n int, opt InstallOptions) (already bool,
 	if opt.Force {
 		return false, nil
 	}
-	if s := b.rec.bank(n).State; s != StateReady && s != StateGood || b.rec.bank(n).Digest != f.Head.Digest {
+	if s := b.rec.bank(n).State; s != mib.BankStateReady && s != mib.BankStateGood || b.rec.bank(n).Digest != f.Head.Digest {
 		return false, nil
 	}
 	// What is found damaged now is written again.
@@ -277,7 +264,7 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 	if opt.Force && !b.interrupted(n) {
 		keep = nil // all of it is wanted once more
 	}
-	opt.Progress(InstallProgress{Phase: PhaseErasing})
+	opt.Progress(InstallProgress{Phase: mib.OperationPhaseErasing})
 	if err := w.probe(); err != nil {
 		return err
 	}
@@ -309,7 +296,7 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 func (b *Banks) interrupted(n int) bool {
 	b.ops.Lock()
 	defer b.ops.Unlock()
-	return b.rec.bank(n).State == StateWriting
+	return b.rec.bank(n).State == mib.BankStateWriting
 }
 
 // markWriting records that the running bank is next and bank n not bootable. Without a
@@ -319,8 +306,8 @@ func (b *Banks) markWriting(n int, h *image.Head) error {
 	defer b.ops.Unlock()
 	next := b.rec
 	next.Next, next.Fallback = cmp.Or(b.running, n), b.running
-	if r := next.bank(n); r.State != StateWriting || r.Digest != h.Digest {
-		*r = BankRecord{State: StateWriting, Digest: h.Digest, Cause: mib.FailCauseNone}
+	if r := next.bank(n); r.State != mib.BankStateWriting || r.Digest != h.Digest {
+		*r = BankRecord{State: mib.BankStateWriting, Digest: h.Digest, Cause: mib.FailCauseNone}
 	}
 	if err := b.save(next); err != nil {
 		return err
@@ -340,7 +327,7 @@ func (b *Banks) markReady(n int) error {
 	defer b.ops.Unlock()
 	next := b.rec
 	r := next.bank(n)
-	r.State, r.Cause, r.Text = StateReady, mib.FailCauseNone, ""
+	r.State, r.Cause, r.Text = mib.BankStateReady, mib.FailCauseNone, ""
 	r.Written = b.opt.Now().Unix()
 	if err := b.save(next); err != nil {
 		return err
@@ -356,10 +343,10 @@ func (b *Banks) noteFailure(n int, err error) {
 	defer b.ops.Unlock()
 	next := b.rec
 	r := next.bank(n)
-	if r.State != StateWriting {
+	if r.State != mib.BankStateWriting {
 		return
 	}
-	r.Cause, r.Text = causeOf(err), shorten(err.Error())
+	r.Cause, r.Text = mib.CauseOf(err, mib.FailCauseOther), shorten(err.Error())
 	if err := b.save(next); err != nil {
 		b.opt.Log.Warn("failure of a download could not be recorded", "bank", n, "err", err)
 	}

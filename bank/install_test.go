@@ -113,7 +113,7 @@ func TestAccepted(t *testing.T) {
 					t.Errorf("%s: %+v", form, res)
 				}
 				info := b.Status().Banks[1]
-				if info.State != StateReady || info.Version != test.version || info.Size != p.Head.StoredSize() ||
+				if info.State != mib.BankStateReady || info.Version != test.version || info.Size != p.Head.StoredSize() ||
 					!bytes.Equal(info.Digest, sha(p.Head.Raw)) || info.Written.Unix() != 1_800_000_000 || !info.NeedsReset {
 					t.Errorf("%s: %+v", form, info)
 				}
@@ -187,7 +187,7 @@ func TestResumeMendsWhatWasSpoilt(t *testing.T) {
 			if _, err := b.Install(context.Background(), src, form, InstallOptions{}); !errors.Is(err, errBroken) {
 				t.Fatal(err)
 			}
-			if info := b.Status().Banks[1]; info.State != StateWriting || info.Cause != mib.FailCauseOther || !strings.Contains(info.Text, "connection lost") {
+			if info := b.Status().Banks[1]; info.State != mib.BankStateWriting || info.Cause != mib.FailCauseOther || !strings.Contains(info.Text, "connection lost") {
 				t.Errorf("%s: %+v", form, info)
 			}
 			f, err := opt.Banks[1].OpenFile("app", os.O_RDWR, 0)
@@ -223,7 +223,7 @@ func TestWrongExpectedDigest(t *testing.T) {
 		if !errors.As(err, &e) || e.Code != mib.FailCauseDigestMismatch {
 			t.Errorf("%s: %v", form, err)
 		}
-		if s := b.Status().Banks[1].State; s >= StateReady {
+		if s := b.Status().Banks[1].State; s >= mib.BankStateReady {
 			t.Errorf("%s: %s", form, s)
 		}
 	}
@@ -232,7 +232,7 @@ func TestWrongExpectedDigest(t *testing.T) {
 func TestProgress(t *testing.T) {
 	b, _ := boot(t, device(t))
 	img := imagetest.TakeApart(t, "2.0.0").Tar()
-	var phases []Phase
+	var phases []mib.OperationPhase
 	last := InstallProgress{}
 	_, err := b.Install(context.Background(), serve("fw.iad", img), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
 		if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
@@ -240,17 +240,17 @@ func TestProgress(t *testing.T) {
 		} else if p.Done < last.Done || p.Total != last.Total || p.Done > p.Total {
 			t.Errorf("%+v after %+v", p, last)
 		}
-		if p.Phase == PhaseTransferring && p.Total != int64(len(img)) {
+		if p.Phase == mib.OperationPhaseTransferring && p.Total != int64(len(img)) {
 			t.Errorf("total %d of %d", p.Total, len(img))
 		}
-		if last = p; p.Phase == PhaseVerifying && b.Status().Banks[1].State != StateVerifying {
+		if last = p; p.Phase == mib.OperationPhaseVerifying && b.Status().Banks[1].State != mib.BankStateVerifying {
 			t.Errorf("state %s", b.Status().Banks[1].State)
 		}
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Phase{PhaseChecking, PhaseConnecting, PhaseErasing, PhaseTransferring, PhaseVerifying}
+	want := []mib.OperationPhase{mib.OperationPhaseChecking, mib.OperationPhaseConnecting, mib.OperationPhaseErasing, mib.OperationPhaseTransferring, mib.OperationPhaseVerifying}
 	if !slices.Equal(phases, want) || last.Done != last.Total {
 		t.Errorf("phases %v, last %+v", phases, last)
 	}
@@ -262,14 +262,14 @@ func TestCancelled(t *testing.T) {
 	reason := errors.New("aborted by the manager")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	_, err := b.Install(ctx, serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
-		if p.Phase == PhaseTransferring && p.Done > 30_000 {
+		if p.Phase == mib.OperationPhaseTransferring && p.Done > 30_000 {
 			cancel(reason)
 		}
 	}})
 	if !errors.Is(err, reason) {
 		t.Error(err)
 	}
-	if s := b.Status(); s.Next != 1 || s.Banks[1].State != StateWriting {
+	if s := b.Status(); s.Next != 1 || s.Banks[1].State != mib.BankStateWriting {
 		t.Errorf("%+v", s)
 	}
 }
@@ -279,7 +279,7 @@ func TestBusy(t *testing.T) {
 	b, _ := boot(t, device(t))
 	tried := false
 	_, err := b.Install(context.Background(), serve("fw.iad", imagetest.TakeApart(t, "2.0.0").Tar()), "fw.iad", InstallOptions{Progress: func(p InstallProgress) {
-		if p.Phase != PhaseTransferring || tried {
+		if p.Phase != mib.OperationPhaseTransferring || tried {
 			return
 		}
 		tried = true

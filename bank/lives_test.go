@@ -64,11 +64,11 @@ func upgrade(opt Options, to string, w *told) error {
 	s := b.Status()
 	n := other(1)
 	switch target := s.Bank(n); {
-	case w.confirmed && (version(b) != to || target.State != StateGood):
+	case w.confirmed && (version(b) != to || target.State != mib.BankStateGood):
 		return fmt.Errorf("confirmed software is lost: %+v", s)
 	case w.activated && version(b) != to:
 		return fmt.Errorf("activated software does not start: %+v, %+v", report, s)
-	case w.ready && (target.Version != to || target.State < StateReady || target.State > StateGood):
+	case w.ready && (target.Version != to || target.State < mib.BankStateReady || target.State > mib.BankStateGood):
 		return fmt.Errorf("downloaded software is lost: %+v", s)
 	case report.RolledBack != 0:
 		return fmt.Errorf("rolled back for no reason: %+v", report)
@@ -93,7 +93,7 @@ func upgrade(opt Options, to string, w *told) error {
 		return err
 	}
 	w.confirmed = true
-	if s := b.Status(); s.Bank(n).State != StateGood || s.Fallback != other(n) {
+	if s := b.Status(); s.Bank(n).State != mib.BankStateGood || s.Fallback != other(n) {
 		return fmt.Errorf("after confirmation: %+v", s)
 	}
 	return nil
@@ -127,7 +127,7 @@ func provisionLife(opt Options, w *told) error {
 	if err != nil {
 		return err
 	}
-	if s := b.Status(); s.Running != 1 || s.Banks[0].State != StateGood || s.Banks[1].State == StateGood {
+	if s := b.Status(); s.Running != 1 || s.Banks[0].State != mib.BankStateGood || s.Banks[1].State == mib.BankStateGood {
 		return fmt.Errorf("provisioned device: %+v", s)
 	}
 	return nil
@@ -148,7 +148,7 @@ func restoreLife(opt Options, w *told) error {
 	if b, _, err = start(opt); err != nil {
 		return err
 	}
-	if version(b) != "1.0.0" || b.Status().Banks[0].State != StateGood {
+	if version(b) != "1.0.0" || b.Status().Banks[0].State != mib.BankStateGood {
 		return fmt.Errorf("after restore: %+v", b.Status())
 	}
 	return nil
@@ -171,7 +171,7 @@ func giveUpLife(opt Options, w *told) error {
 			return err
 		}
 	}
-	if s := b.Status(); version(b) != "1.0.0" || s.Banks[1].State != StateFailed {
+	if s := b.Status(); version(b) != "1.0.0" || s.Banks[1].State != mib.BankStateFailed {
 		return fmt.Errorf("after giving up: %+v", s)
 	}
 	return nil
@@ -195,7 +195,7 @@ func changedMindLife(opt Options, w *told) error {
 			return err
 		}
 	}
-	if s := b.Status(); s.Banks[1].State == StateEmpty {
+	if s := b.Status(); s.Banks[1].State == mib.BankStateEmpty {
 		if err := fetchInto(b, "2.0.0", false); err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func changedMindLife(opt Options, w *told) error {
 		return err
 	}
 	w.ready = true
-	if s := b.Status(); s.Next != 1 || s.Banks[1].Version != "1.5.0" || s.Banks[1].State != StateReady {
+	if s := b.Status(); s.Next != 1 || s.Banks[1].Version != "1.5.0" || s.Banks[1].State != mib.BankStateReady {
 		return fmt.Errorf("after the second download: %+v", s)
 	}
 	return nil
@@ -225,7 +225,7 @@ func neverConfirmedLife(opt Options, _ *told) error {
 		case report.Trial:
 			continue
 		}
-		if s := b.Status(); s.Running != 1 || s.Banks[1].State != StateFailed {
+		if s := b.Status(); s.Running != 1 || s.Banks[1].State != mib.BankStateFailed {
 			return fmt.Errorf("after the tries: %+v", s)
 		}
 		if n, err := b.Restore(); n != 1 || err != nil {
@@ -249,7 +249,7 @@ func splitLife(opt Options, w *told) error {
 		return err
 	}
 	w.ready = true
-	if s := b.Status(); s.Next != 1 || s.Banks[1].Version != "2.0.0" || s.Banks[1].State != StateReady {
+	if s := b.Status(); s.Next != 1 || s.Banks[1].Version != "2.0.0" || s.Banks[1].State != mib.BankStateReady {
 		return fmt.Errorf("after the download: %+v", s)
 	}
 	return nil
@@ -298,7 +298,7 @@ func takeOverLife(opt Options, w *told) error {
 		return err
 	}
 	w.confirmed = true
-	if s := b.Status(); s.Running != 2 || s.Banks[1].State != StateGood {
+	if s := b.Status(); s.Running != 2 || s.Banks[1].State != mib.BankStateGood {
 		return fmt.Errorf("after taking over: %+v", s)
 	}
 	return nil

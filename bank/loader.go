@@ -54,10 +54,10 @@ const WhyLost = "lost"
 // loader is the state that makes a boot loader do what the record says.
 func (r *Record) loader() LoaderState {
 	s := LoaderState{Next: r.Next, Left: Uncounted}
-	if n := r.bank(r.Next); n.State == StateTrial {
+	if n := r.bank(r.Next); n.State == mib.BankStateTrial {
 		s.Left = n.TriesLeft
 	}
-	if f := r.Fallback; f != 0 && f != r.Next && r.bank(f).State == StateGood {
+	if f := r.Fallback; f != 0 && f != r.Next && r.bank(f).State == mib.BankStateGood {
 		s.Fallback = f
 	}
 	return s
@@ -107,18 +107,18 @@ func (r *reconciliation) counted() int {
 
 // rebuild makes a record of which bank n is next. The floor is the fallback's, if there is
 // one.
-func (r *reconciliation) rebuild(n int, state State, fallback bool) {
+func (r *reconciliation) rebuild(n int, state mib.BankStateEnum, fallback bool) {
 	o := other(n)
 	r.adopt(n, state)
 	r.Record.Next, r.Record.Floor = n, r.checks[n-1].Floor
 	switch {
 	case !r.whole(o):
-		r.adopt(o, StateCorrupt)
+		r.adopt(o, mib.BankStateCorrupt)
 	case fallback:
-		r.adopt(o, StateGood)
+		r.adopt(o, mib.BankStateGood)
 		r.Record.Fallback, r.Record.Floor = o, r.checks[o-1].Floor
 	default:
-		r.adopt(o, StateGood)
+		r.adopt(o, mib.BankStateGood)
 	}
 }
 
@@ -136,7 +136,7 @@ var loaderRules = []loaderRule{
 		when: func(r *reconciliation) bool {
 			return r.lost && r.Record.lost() && r.started != 0 && r.whole(r.started)
 		},
-		then: func(r *reconciliation) { r.rebuild(r.started, StateGood, true) },
+		then: func(r *reconciliation) { r.rebuild(r.started, mib.BankStateGood, true) },
 	},
 	{
 		Rule: Rule{Name: "loader lost", When: "the loader had lost its state, or no copy of it is good",
@@ -149,11 +149,11 @@ var loaderRules = []loaderRule{
 			Then: "that bank is next: on trial if the loader counts its starts, else good; the other one, if it is complete, is good and the fallback unless the loader says that there is none"},
 		when: func(r *reconciliation) bool { return r.Record.lost() && r.whole(r.Loader.Next) },
 		then: func(r *reconciliation) {
-			state := StateGood
+			state := mib.BankStateGood
 			if r.Loader.Left >= 0 {
-				state = StateTrial
+				state = mib.BankStateTrial
 			}
-			if r.rebuild(r.Loader.Next, state, r.Loader.Fallback != 0); state == StateTrial {
+			if r.rebuild(r.Loader.Next, state, r.Loader.Fallback != 0); state == mib.BankStateTrial {
 				r.next().TriesLeft = r.counted()
 			}
 		},
@@ -169,11 +169,11 @@ var loaderRules = []loaderRule{
 			Then: "that bank is next and on trial, with the loader's number of starts left: it was activated, counted or tested after the record was written"},
 		when: func(r *reconciliation) bool {
 			s := r.next().State
-			return r.Loader.Left >= 0 && (s == StateReady || s == StateGood || s == StateTrial)
+			return r.Loader.Left >= 0 && (s == mib.BankStateReady || s == mib.BankStateGood || s == mib.BankStateTrial)
 		},
 		then: func(r *reconciliation) {
 			n := r.next()
-			n.State, n.TriesLeft = StateTrial, r.counted()
+			n.State, n.TriesLeft = mib.BankStateTrial, r.counted()
 			if r.Record.Next != r.Loader.Next {
 				r.Record.Next, r.Record.Fallback = r.Loader.Next, other(r.Loader.Next)
 			}
@@ -183,7 +183,7 @@ var loaderRules = []loaderRule{
 		Rule: Rule{Name: "confirmed", When: "the next bank is the same; it is on trial in the record, and the loader does not count its starts",
 			Then: "it is good, and its manifest raises the version floor: it was confirmed after the record was written"},
 		when: func(r *reconciliation) bool {
-			return r.Loader.Left < 0 && r.Record.Next == r.Loader.Next && r.next().State == StateTrial
+			return r.Loader.Left < 0 && r.Record.Next == r.Loader.Next && r.next().State == mib.BankStateTrial
 		},
 		then: func(r *reconciliation) {
 			r.Record.confirm(r.Loader.Next, r.heads[r.Loader.Next-1])
@@ -193,7 +193,7 @@ var loaderRules = []loaderRule{
 		Rule: Rule{Name: "gone back", When: "the loader's next bank is another one, and it does not count its starts; the record's next bank is on trial, and was started or the loader keeps no fallback",
 			Then: "the record's next bank has failed, for the reason noted before the loader was told; the loader's is next"},
 		when: func(r *reconciliation) bool {
-			return r.Loader.Left < 0 && r.Record.Next != r.Loader.Next && r.record(r.Record.Next).State == StateTrial &&
+			return r.Loader.Left < 0 && r.Record.Next != r.Loader.Next && r.record(r.Record.Next).State == mib.BankStateTrial &&
 				(r.Record.Running == r.Record.Next || r.Loader.Fallback == FallbackNotKept)
 		},
 		then: func(r *reconciliation) {
@@ -256,7 +256,7 @@ func LoaderTable() []Rule {
 // confirm makes bank n good and raises the floor if the manifest in its head says so.
 func (r *Record) confirm(n int, h *image.Head) {
 	b := r.bank(n)
-	b.State, b.TriesLeft, b.Confirmed = StateGood, 0, true
+	b.State, b.TriesLeft, b.Confirmed = mib.BankStateGood, 0, true
 	b.Cause, b.Text = mib.FailCauseNone, ""
 	if h != nil && h.Manifest != nil {
 		r.Floor = higher(r.Floor, h.Manifest.Floor)
@@ -266,12 +266,12 @@ func (r *Record) confirm(n int, h *image.Head) {
 // notStarted makes bank n, if it is on trial, what it was before it was activated.
 func (r *Record) notStarted(n int) {
 	b := r.bank(n)
-	if b.State != StateTrial {
+	if b.State != mib.BankStateTrial {
 		return
 	}
-	b.State, b.TriesLeft = StateReady, 0
+	b.State, b.TriesLeft = mib.BankStateReady, 0
 	if b.Confirmed {
-		b.State = StateGood
+		b.State = mib.BankStateGood
 	}
 }
 
@@ -280,7 +280,7 @@ func (r *Record) notStarted(n int) {
 // the bank that was decided.
 func mustRestart(d Decision, v loaderView) bool {
 	n := v.started
-	return n != 0 && d.Bank != 0 && n != d.Bank && d.Record.bank(n).State != StateGood &&
+	return n != 0 && d.Bank != 0 && n != d.Bank && d.Record.bank(n).State != mib.BankStateGood &&
 		(v.lost || !v.Loader.matches(d.Record.loader()))
 }
 
@@ -301,16 +301,16 @@ func elsewhere(d Decision, v loaderView) Decision {
 		if d.RolledBack, d.Cause, d.Text = d.Bank, mib.FailCauseBootFailed, text; v.lost {
 			d.Cause = mib.FailCauseBootFlagError
 		}
-		if was.State == StateTrial {
+		if was.State == mib.BankStateTrial {
 			*was = was.failed(d.Cause, text)
 		}
 	}
-	d.Rule, d.Bank, d.Trial = "started by the loader", n, s.State == StateTrial
+	d.Rule, d.Bank, d.Trial = "started by the loader", n, s.State == mib.BankStateTrial
 	d.Record.Next, d.Record.Running = n, n
-	if f := d.Record.Fallback; f == n || d.Record.bank(f).State != StateGood {
+	if f := d.Record.Fallback; f == n || d.Record.bank(f).State != mib.BankStateGood {
 		d.Record.Fallback = 0
 	}
-	if o := other(n); d.Record.bank(o).State == StateGood {
+	if o := other(n); d.Record.bank(o).State == mib.BankStateGood {
 		d.Record.Fallback = o
 	}
 	return d

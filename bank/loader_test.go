@@ -212,7 +212,7 @@ func loaderLostLife(opt Options, w *told) error {
 		return fmt.Errorf("activated software does not start: %+v", b.Status())
 	}
 	if s := b.Status(); s.Running == 1 {
-		if s.Banks[1].State != StateGood && s.Banks[1].State != StateTrial || s.Fallback != 2 && !w.activated {
+		if s.Banks[1].State != mib.BankStateGood && s.Banks[1].State != mib.BankStateTrial || s.Fallback != 2 && !w.activated {
 			return fmt.Errorf("the software of bank 2 is lost: %+v", s)
 		}
 		if err := b.Activate(2); err != nil {
@@ -276,9 +276,9 @@ func TestReconcile(t *testing.T) {
 		return CheckResult{Found: FoundComplete, Version: version, Digest: version}
 	}
 	both := [2]CheckResult{complete("1.0.0"), complete("2.0.0")}
-	good := BankRecord{State: StateGood, Confirmed: true, Cause: mib.FailCauseNone}
-	ready := BankRecord{State: StateReady, Cause: mib.FailCauseNone}
-	trial := BankRecord{State: StateTrial, TriesLeft: 3, Cause: mib.FailCauseNone}
+	good := BankRecord{State: mib.BankStateGood, Confirmed: true, Cause: mib.FailCauseNone}
+	ready := BankRecord{State: mib.BankStateReady, Cause: mib.FailCauseNone}
+	trial := BankRecord{State: mib.BankStateTrial, TriesLeft: 3, Cause: mib.FailCauseNone}
 	on := func(next, running, fallback int, one, two BankRecord) Record {
 		return Record{Next: next, Running: running, Fallback: fallback, Banks: [2]BankRecord{one, two}}
 	}
@@ -291,37 +291,37 @@ func TestReconcile(t *testing.T) {
 		checks         [2]CheckResult
 		rule           string
 		next, fallback int
-		states         [2]State
+		states         [2]mib.BankStateEnum
 		tries          int // of next
 	}{
 		{name: "nothing happened", rec: on(1, 1, 2, good, good), loader: LoaderState{1, Uncounted, 2, false}, started: 1,
-			rule: "", next: 1, fallback: 2, states: [2]State{StateGood, StateGood}},
+			rule: "", next: 1, fallback: 2, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "cut after the loader was told of an activation", rec: on(1, 1, 0, good, ready), loader: LoaderState{2, 2, 1, false}, started: 2,
-			rule: "on trial", next: 2, fallback: 1, states: [2]State{StateGood, StateTrial}, tries: 3},
+			rule: "on trial", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 3},
 		{name: "three starts that did not get as far as the record", rec: on(1, 1, 0, good, ready), loader: LoaderState{2, 0, 1, false}, started: 1, why: "tries",
-			rule: "on trial", next: 2, fallback: 1, states: [2]State{StateGood, StateTrial}, tries: 0},
+			rule: "on trial", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 0},
 		{name: "last start", rec: on(2, 2, 1, good, trial), loader: LoaderState{2, 0, 1, false}, started: 2,
-			rule: "on trial", next: 2, fallback: 1, states: [2]State{StateGood, StateTrial}, tries: 1},
+			rule: "on trial", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 1},
 		{name: "cut after the loader was told of a confirmation", rec: on(2, 2, 1, good, trial), loader: LoaderState{2, Uncounted, 1, false}, started: 2,
-			rule: "confirmed", next: 2, fallback: 1, states: [2]State{StateGood, StateGood}},
+			rule: "confirmed", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "cut after the loader was told to go back", rec: on(2, 2, 1, good, trial), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
-			rule: "gone back", next: 1, fallback: 1, states: [2]State{StateGood, StateFailed}},
+			rule: "gone back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}},
 		{name: "U-Boot's altbootcmd went back", rec: on(2, 1, 1, good, trial), loader: LoaderState{1, Uncounted, FallbackNotKept, false}, started: 1,
-			rule: "gone back", next: 1, fallback: 1, states: [2]State{StateGood, StateFailed}},
+			rule: "gone back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}},
 		{name: "cut after the loader was told that an activation is taken back", rec: on(2, 1, 1, good, trial), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
-			rule: "taken back", next: 1, fallback: 1, states: [2]State{StateGood, StateReady}},
+			rule: "taken back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateReady}},
 		{name: "cut after the loader was told to restore old software", rec: on(2, 2, 1, good, good), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
-			rule: "taken back", next: 1, fallback: 1, states: [2]State{StateGood, StateGood}},
+			rule: "taken back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "cut after the loader was told of a download", rec: on(2, 2, 1, good, good), loader: LoaderState{2, Uncounted, 0, false}, started: 2,
-			rule: "no fallback", next: 2, fallback: 0, states: [2]State{StateGood, StateGood}},
+			rule: "no fallback", next: 2, fallback: 0, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "loader lost", rec: on(2, 2, 1, good, good), loader: LoaderState{1, 0, 2, false}, started: 1, why: WhyLost,
-			rule: "loader lost", next: 2, fallback: 1, states: [2]State{StateGood, StateGood}},
+			rule: "loader lost", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "both lost", loader: LoaderState{1, 0, 2, false}, started: 1, why: WhyLost,
-			rule: "both lost", next: 1, fallback: 2, states: [2]State{StateGood, StateGood}},
+			rule: "both lost", next: 1, fallback: 2, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "record lost", loader: LoaderState{2, Uncounted, 1, false}, started: 2,
-			rule: "record lost", next: 2, fallback: 1, states: [2]State{StateGood, StateGood}},
+			rule: "record lost", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "record lost on trial", loader: LoaderState{2, 1, 1, false}, started: 2,
-			rule: "record lost", next: 2, fallback: 1, states: [2]State{StateGood, StateTrial}, tries: 2},
+			rule: "record lost", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 2},
 		{name: "record lost, nothing to follow", loader: LoaderState{2, Uncounted, 1, false}, started: 1, why: "load",
 			checks: [2]CheckResult{complete("1.0.0"), {Found: FoundDamaged}}, rule: "nothing to follow"},
 	} {

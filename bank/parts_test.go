@@ -58,7 +58,7 @@ func refused(t *testing.T, src *server, name string, want mib.FailCause, before 
 			t.Errorf("the running bank was changed: %s", name)
 		}
 	}
-	if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
+	if s := b.Status(); s.Next != 1 || s.Banks[1].State >= mib.BankStateReady {
 		t.Errorf("after the refusal: %+v", s)
 	}
 	if err := b.Activate(2); err == nil {

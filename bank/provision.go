@@ -73,8 +73,8 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	b.store = store
 	return b.save(Record{
 		Banks: [2]BankRecord{
-			{State: StateGood, Confirmed: true, Digest: f.Head.Digest, Generation: generation, Written: opt.Now().Unix(), Cause: mib.FailCauseNone},
-			{State: StateEmpty, Cause: mib.FailCauseNone},
+			{State: mib.BankStateGood, Confirmed: true, Digest: f.Head.Digest, Generation: generation, Written: opt.Now().Unix(), Cause: mib.FailCauseNone},
+			{State: mib.BankStateEmpty, Cause: mib.FailCauseNone},
 		},
 		Next:  1,
 		Floor: f.Head.Manifest.Floor,
@@ -86,7 +86,7 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 // both are damaged, the record was written more than that.
 func hasStarted(opt Options) bool {
 	rec, findings := peekRecord(opt.State)
-	rescue := !rec.lost() && rec.Banks[0].State != StateGood && rec.Banks[1].State != StateGood
+	rescue := !rec.lost() && rec.Banks[0].State != mib.BankStateGood && rec.Banks[1].State != mib.BankStateGood
 	if rec.Running == 0 && !rescue && len(findings) < 2 {
 		return false
 	}

@@ -16,33 +16,10 @@ import (
 	"example.com/iad/mib"
 )
 
-// State is what a bank holds, by the number that iadUpgBankState gives to it.
-type State uint8
-
-// The states of a bank.
-const (
-	StateEmpty     State = 1 // nothing
-	StateWriting   State = 2 // being erased or written; not bootable
-	StateVerifying State = 3 // written, being checked; not bootable
-	StateReady     State = 4 // checked, never started
-	StateTrial     State = 5 // started or about to start, not yet confirmed
-	StateGood      State = 6 // started and confirmed
-	StateFailed    State = 7 // was started and given up; kept for inspection
-	StateCorrupt   State = 8 // checked and found damaged
-)
-
-var stateNames = [...]string{"", "empty", "writing", "verifying", "ready", "trial", "good", "failed", "corrupt"}
-
-// String is the name of the state in the MIB.
-func (s State) String() string {
-	if s < StateEmpty || s > StateCorrupt {
-		return fmt.Sprintf("state(%d)", uint8(s))
-	}
-	return stateNames[s]
+// claimsWhole reports whether s claims a complete content.
+func claimsWhole(s mib.BankStateEnum) bool {
+	return s >= mib.BankStateReady && s <= mib.BankStateFailed
 }
-
-// whole reports whether the state claims a complete content.
-func (s State) whole() bool { return s >= StateReady && s <= StateFailed }
 
 // Tries is how many starts in succession software on trial gets to pass its self-test,
 // see Banks.Tested.
@@ -60,9 +37,9 @@ type Record struct {
 
 // A BankRecord is what the device remembers about one bank.
 type BankRecord struct {
-	State     State `json:"state"`
-	TriesLeft int   `json:"tries"`     // starts left to pass the self-test while on trial, else 0
-	Confirmed bool  `json:"confirmed"` // has been good since it was written
+	State     mib.BankStateEnum `json:"state"`
+	TriesLeft int               `json:"tries"`     // starts left to pass the self-test while on trial, else 0
+	Confirmed bool              `json:"confirmed"` // has been good since it was written
 	// Digest is the SHA-256 of the manifest, in lower-case hexadecimal, of the
 	// software that the bank holds or that is being written; "" none.
 	Digest     string        `json:"digest"`
@@ -74,7 +51,7 @@ type BankRecord struct {
 
 // failed is the record of a bank that is given up.
 func (b BankRecord) failed(cause mib.FailCause, text string) BankRecord {
-	b.State, b.TriesLeft, b.Confirmed = StateFailed, 0, false
+	b.State, b.TriesLeft, b.Confirmed = mib.BankStateFailed, 0, false
 	b.Cause, b.Text = cause, shorten(text)
 	return b
 }
@@ -94,7 +71,7 @@ func (r *Record) ready() int {
 		return 0
 	}
 	for _, n := range [2]int{r.Next, other(r.Next)} {
-		if s := r.bank(n).State; s >= StateReady && s <= StateGood {
+		if s := r.bank(n).State; s >= mib.BankStateReady && s <= mib.BankStateGood {
 			return n
 		}
 	}
@@ -152,10 +129,10 @@ func (r *Record) check() error {
 		}
 	}
 	for i, b := range r.Banks {
-		if b.State < StateEmpty || b.State > StateCorrupt {
+		if b.State < mib.BankStateEmpty || b.State > mib.BankStateCorrupt {
 			return fmt.Errorf("bank %d: no such state: %d", i+1, b.State)
 		}
-		if b.TriesLeft < 0 || b.TriesLeft > 255 || b.State != StateTrial && b.TriesLeft != 0 {
+		if b.TriesLeft < 0 || b.TriesLeft > 255 || b.State != mib.BankStateTrial && b.TriesLeft != 0 {
 			return fmt.Errorf("bank %d: %d tries in state %s", i+1, b.TriesLeft, b.State)
 		}
 		if len(b.Text) > maxText || !utf8.ValidString(b.Text) {

@@ -33,7 +33,7 @@ func rescueLife(opt Options, w *told) error {
 		}
 	}
 	switch {
-	case w.confirmed && (version(b) != "2.0.0" || s.Bank(s.Running).State != StateGood):
+	case w.confirmed && (version(b) != "2.0.0" || s.Bank(s.Running).State != mib.BankStateGood):
 		return fmt.Errorf("confirmed software is lost: %+v", s)
 	case w.activated && version(b) != "2.0.0":
 		return fmt.Errorf("activated software does not start: %+v", s)
@@ -148,7 +148,7 @@ func TestRescue(t *testing.T) {
 	if res, err := b.Install(t.Context(), src, "fw.iad", InstallOptions{}); err != nil || res.Bank != 2 || src.opened[1] < 70_000 {
 		t.Fatalf("%+v, %v, opened at %v", res, err, src.opened)
 	}
-	if s := b.Status(); s.Next != 2 || s.Spare != 1 || s.Banks[1].State != StateReady {
+	if s := b.Status(); s.Next != 2 || s.Spare != 1 || s.Banks[1].State != mib.BankStateReady {
 		t.Errorf("%+v", s)
 	}
 	if err := b.Activate(2); err != nil {
@@ -196,7 +196,7 @@ func TestRescueEnds(t *testing.T) {
 	for range 2 {
 		b = inRescue(t, opt, 1)
 	}
-	if in := b.Status().Banks[1]; in.State != StateFailed || in.Cause != mib.FailCauseBootFailed {
+	if in := b.Status().Banks[1]; in.State != mib.BankStateFailed || in.Cause != mib.FailCauseBootFailed {
 		t.Errorf("%+v", in)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Info tells about one bank what iadUpgBankTable shows.
 type Info struct {
 	Number                  int // 1 or 2
-	State                   State
+	State                   mib.BankStateEnum
 	Running, Next, Fallback bool
 	Version                 string // "" if not known
 	ConfigFormat            uint32 // 0 if not known
@@ -58,7 +58,7 @@ func (b *Banks) Status() Status {
 	s := describeBanks(&b.opt, b.rec, b.heads, b.running)
 	s.Spare = b.rec.spare(b.running, b.intact)
 	if b.verifying != 0 {
-		s.Bank(b.verifying).State = StateVerifying
+		s.Bank(b.verifying).State = mib.BankStateVerifying
 	}
 	if b.disk.Next != b.rec.Next {
 		s.Recorded = b.disk.Next
@@ -90,7 +90,7 @@ func describeBanks(opt *Options, rec Record, heads [2]*image.Head, running int) 
 	for i := range s.Banks {
 		n, r, info := i+1, rec.Banks[i], &s.Banks[i]
 		*info = Info{
-			Number: n, State: max(r.State, StateEmpty),
+			Number: n, State: max(r.State, mib.BankStateEmpty),
 			Running: running == n, Next: rec.Next == n, Fallback: rec.Fallback == n,
 			Capacity: opt.capacity(n), TriesLeft: r.TriesLeft,
 			Cause: max(r.Cause, mib.FailCauseNone), Text: r.Text, Generation: r.Generation,

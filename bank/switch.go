@@ -24,14 +24,14 @@ func (b *Banks) activate(n int) error {
 		return err
 	}
 	running := b.rec.bank(b.running)
-	if running.State == StateTrial {
+	if running.State == mib.BankStateTrial {
 		return refuse(mib.FailCauseBankUnavailable, "the running software is on trial: confirm it or restore the old one first")
 	}
 	r := b.rec.bank(n)
 	switch {
-	case r.State == StateTrial && b.rec.Next == n:
+	case r.State == mib.BankStateTrial && b.rec.Next == n:
 		return nil
-	case r.State != StateReady && r.State != StateGood:
+	case r.State != mib.BankStateReady && r.State != mib.BankStateGood:
 		return refuse(mib.FailCauseBankUnavailable, "the bank is %s: download software into it first", r.State)
 	}
 	h, err := b.checkContent(n)
@@ -43,7 +43,7 @@ func (b *Banks) activate(n int) error {
 	}
 	next := b.rec
 	next.Next, next.Fallback = n, b.running
-	next.bank(n).State, next.bank(n).TriesLeft = StateTrial, Tries
+	next.bank(n).State, next.bank(n).TriesLeft = mib.BankStateTrial, Tries
 	return b.save(next)
 }
 
@@ -57,7 +57,7 @@ func (b *Banks) checkContent(n int) (*image.Head, error) {
 	}
 	bad := b.rec
 	r := bad.bank(n)
-	r.State, r.TriesLeft, r.Cause, r.Text = StateCorrupt, 0, mib.FailCauseDigestMismatch, shorten(c.Text)
+	r.State, r.TriesLeft, r.Cause, r.Text = mib.BankStateCorrupt, 0, mib.FailCauseDigestMismatch, shorten(c.Text)
 	if bad.Fallback == n {
 		bad.Fallback = 0
 	}
@@ -125,7 +125,7 @@ func (b *Banks) restore() (int, error) {
 		return old, b.keep(next)
 	}
 	next.Next, next.Fallback = old, old
-	if r := next.bank(b.running); r.State == StateTrial {
+	if r := next.bank(b.running); r.State == mib.BankStateTrial {
 		*r = r.failed(mib.FailCauseOther, "given up by a command to restore the old software")
 	}
 	return old, b.keep(next)
@@ -138,7 +138,7 @@ func (b *Banks) Confirm() error {
 	defer b.ops.Unlock()
 	next := b.rec
 	r := next.bank(b.running)
-	if r.State != StateTrial {
+	if r.State != mib.BankStateTrial {
 		return nil
 	}
 	next.confirm(b.running, b.head(b.running))
@@ -153,7 +153,7 @@ func (b *Banks) Tested() error {
 	defer b.ops.Unlock()
 	next := b.rec
 	r := next.bank(b.running)
-	if r.State != StateTrial {
+	if r.State != mib.BankStateTrial {
 		return nil
 	}
 	r.TriesLeft = Tries
@@ -178,11 +178,11 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	const op = "give up the software on trial"
 	next := b.rec
 	n := b.running
-	if n != 0 && next.bank(n).State != StateTrial {
+	if n != 0 && next.bank(n).State != mib.BankStateTrial {
 		n = other(n)
 	}
 	r := next.bank(n)
-	if r.State != StateTrial {
+	if r.State != mib.BankStateTrial {
 		return inOp(op, refuse(mib.FailCausePreconditionMissing, "no software is on trial"))
 	}
 	if b.opt.Loader != nil {
@@ -195,7 +195,7 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	}
 	*r = r.failed(cause, text)
 	old := other(n)
-	if old != b.running && next.bank(old).State != StateGood {
+	if old != b.running && next.bank(old).State != mib.BankStateGood {
 		if err := b.keep(next); err != nil {
 			return inOp(op, err)
 		}
@@ -219,7 +219,7 @@ func (b *Banks) TakeOver(n int) error {
 		return inOp(op, refuse(mib.FailCauseBankUnavailable, "bank %d is the next one", next.Next))
 	}
 	next.Running = n
-	if r := next.bank(n); r.State == StateTrial && r.TriesLeft > 0 {
+	if r := next.bank(n); r.State == mib.BankStateTrial && r.TriesLeft > 0 {
 		r.TriesLeft--
 	}
 	if err := b.save(next); err != nil {

@@ -3,7 +3,6 @@ package bank
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"strings"
@@ -46,17 +45,17 @@ func TestActivateRefusals(t *testing.T) {
 		before func(t *testing.T, opt *Options, b *Banks)
 		bank   int
 		want   mib.FailCause
-		state  State // of bank 2 afterwards
+		state  mib.BankStateEnum // of bank 2 afterwards
 	}{
-		{"no such bank", nil, 0, mib.FailCauseBadRequest, StateReady},
-		{"running bank", nil, 1, mib.FailCauseBankUnavailable, StateReady},
-		{"flipped bit", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], "app") }, 2, mib.FailCauseDigestMismatch, StateCorrupt},
-		{"flipped bit in the manifest", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], image.ManifestName) }, 2, mib.FailCauseDigestMismatch, StateCorrupt},
+		{"no such bank", nil, 0, mib.FailCauseBadRequest, mib.BankStateReady},
+		{"running bank", nil, 1, mib.FailCauseBankUnavailable, mib.BankStateReady},
+		{"flipped bit", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], "app") }, 2, mib.FailCauseDigestMismatch, mib.BankStateCorrupt},
+		{"flipped bit in the manifest", func(t *testing.T, opt *Options, b *Banks) { spoil(t, opt.Banks[1], image.ManifestName) }, 2, mib.FailCauseDigestMismatch, mib.BankStateCorrupt},
 		{"missing payload", func(t *testing.T, opt *Options, b *Banks) {
 			if err := opt.Banks[1].Remove("selftest"); err != nil {
 				t.Fatal(err)
 			}
-		}, 2, mib.FailCauseDigestMismatch, StateCorrupt},
+		}, 2, mib.FailCauseDigestMismatch, mib.BankStateCorrupt},
 		{"flipped bit in the signature", func(t *testing.T, opt *Options, b *Banks) {
 			data, err := afero.ReadFile(opt.Banks[1], image.SignatureName)
 			if err == nil {
@@ -66,15 +65,15 @@ func TestActivateRefusals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		}, 2, mib.FailCauseSignatureInvalid, StateReady},
-		{"key no longer trusted", func(t *testing.T, opt *Options, b *Banks) { b.opt.Trust = nil }, 2, mib.FailCauseSignerUntrusted, StateReady},
-		{"other hardware", func(t *testing.T, opt *Options, b *Banks) { b.opt.Hardware = "IAD-2FXS" }, 2, mib.FailCauseIncompatibleHardware, StateReady},
+		}, 2, mib.FailCauseSignatureInvalid, mib.BankStateReady},
+		{"key no longer trusted", func(t *testing.T, opt *Options, b *Banks) { b.opt.Trust = nil }, 2, mib.FailCauseSignerUntrusted, mib.BankStateReady},
+		{"other hardware", func(t *testing.T, opt *Options, b *Banks) { b.opt.Hardware = "IAD-2FXS" }, 2, mib.FailCauseIncompatibleHardware, mib.BankStateReady},
 		{"below the floor", func(t *testing.T, opt *Options, b *Banks) {
 			if err := b.SetFloor("2.0.1"); err != nil {
 				t.Fatal(err)
 			}
-		}, 2, mib.FailCauseDowngradeRefused, StateReady},
-		{"state not writable", func(t *testing.T, opt *Options, b *Banks) { b.store = nil }, 2, mib.FailCauseBootFlagError, StateReady},
+		}, 2, mib.FailCauseDowngradeRefused, mib.BankStateReady},
+		{"state not writable", func(t *testing.T, opt *Options, b *Banks) { b.store = nil }, 2, mib.FailCauseBootFlagError, mib.BankStateReady},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			opt, b := readyDevice(t)
@@ -148,7 +147,7 @@ func TestRestore(t *testing.T) {
 		if n, err := b.Restore(); n != 1 || err != nil {
 			t.Error(n, err)
 		}
-		if b, report := boot(t, opt); report.Bank != 1 || b.Status().Banks[1].State != StateReady {
+		if b, report := boot(t, opt); report.Bank != 1 || b.Status().Banks[1].State != mib.BankStateReady {
 			t.Errorf("%+v", report)
 		}
 	})
@@ -162,7 +161,7 @@ func TestRestore(t *testing.T) {
 		if _, err := b.Restore(); causeOf(err) != mib.FailCauseNoFallback {
 			t.Error(err)
 		}
-		if s := b.Status(); s.Banks[0].State != StateCorrupt || s.Fallback != 0 || s.Next != 2 {
+		if s := b.Status(); s.Banks[0].State != mib.BankStateCorrupt || s.Fallback != 0 || s.Next != 2 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -175,7 +174,7 @@ func TestRestore(t *testing.T) {
 		if n, err := b.Restore(); n != 1 || err != nil {
 			t.Error(n, err)
 		}
-		if s := b.Status(); s.Banks[1].State != StateFailed || s.Banks[1].Text == "" {
+		if s := b.Status(); s.Banks[1].State != mib.BankStateFailed || s.Banks[1].Text == "" {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -190,7 +189,7 @@ func TestUnselect(t *testing.T) {
 		if err := b.Unselect(); err != nil {
 			t.Fatal(err)
 		}
-		if s := b.Status(); s.Next != 1 || s.Banks[1].State != StateReady || s.Banks[1].TriesLeft != 0 {
+		if s := b.Status(); s.Next != 1 || s.Banks[1].State != mib.BankStateReady || s.Banks[1].TriesLeft != 0 {
 			t.Errorf("%+v", s)
 		}
 	}
@@ -216,13 +215,13 @@ func TestUnselectGood(t *testing.T) {
 	if err := b.Activate(2); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.Status(); s.Banks[1].State != StateTrial {
+	if s := b.Status(); s.Banks[1].State != mib.BankStateTrial {
 		t.Errorf("%+v", s)
 	}
 	if err := b.Unselect(); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.Status(); s.Banks[1].State != StateGood {
+	if s := b.Status(); s.Banks[1].State != mib.BankStateGood {
 		t.Errorf("%+v", s)
 	}
 }
@@ -240,7 +239,7 @@ func TestGiveUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := b.Status().Banks[1]
-	if info.State != StateFailed || info.Cause != 62 || len(info.Text) != 128 {
+	if info.State != mib.BankStateFailed || info.Cause != 62 || len(info.Text) != 128 {
 		t.Errorf("%+v", info)
 	}
 	b, report := boot(t, opt)
@@ -266,7 +265,7 @@ func TestGiveUpWithoutFallback(t *testing.T) {
 		t.Error(err)
 	}
 	b, report = Boot(opt)
-	if report.Bank != 0 || b.Status().Banks[1].State != StateFailed {
+	if report.Bank != 0 || b.Status().Banks[1].State != mib.BankStateFailed {
 		t.Errorf("%+v", report)
 	}
 	// The remedy: new software over the corrupt bank.
@@ -357,7 +356,7 @@ func TestTakeOver(t *testing.T) {
 	if err := b.TakeOver(1); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.Status(); s.Running != 1 || s.Next != 1 || s.Banks[1].State != StateFailed {
+	if s := b.Status(); s.Running != 1 || s.Next != 1 || s.Banks[1].State != mib.BankStateFailed {
 		t.Errorf("%+v", s)
 	}
 	if _, report := boot(t, opt); report.Bank != 1 {
@@ -422,12 +421,6 @@ func TestConcurrentUse(t *testing.T) {
 	all.Wait()
 }
 
-func TestStateNames(t *testing.T) {
-	if got := fmt.Sprint(StateEmpty, StateCorrupt, State(0), State(9)); got != "empty corrupt state(0) state(9)" {
-		t.Error(got)
-	}
-}
-
 // TestCheck judges what Activate would, and changes nothing but the state of a
 // damaged bank.
 func TestCheck(t *testing.T) {
@@ -460,7 +453,7 @@ func TestCheck(t *testing.T) {
 		t.Error("something was changed")
 	}
 	spoil(t, opt.Banks[1], "app")
-	if err := b.Check(2, false); causeOf(err) != mib.FailCauseDigestMismatch || b.Status().Banks[1].State != StateCorrupt {
+	if err := b.Check(2, false); causeOf(err) != mib.FailCauseDigestMismatch || b.Status().Banks[1].State != mib.BankStateCorrupt {
 		t.Error(err, b.Status().Banks[1].State)
 	}
 
@@ -483,7 +476,7 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	spoil(t, opt.Banks[0], "app")
-	if _, err := b.CheckFallback(); causeOf(err) != mib.FailCauseNoFallback || b.Status().Banks[0].State != StateCorrupt {
+	if _, err := b.CheckFallback(); causeOf(err) != mib.FailCauseNoFallback || b.Status().Banks[0].State != mib.BankStateCorrupt {
 		t.Error(err, b.Status().Banks[0].State)
 	}
 	if err := b.Check(1, true); causeOf(err) != mib.FailCauseBankUnavailable {

@@ -339,7 +339,7 @@ func TestEveryFlippedBit(t *testing.T) {
 		if int64(at) >= p.Offset(0) && e.Code != mib.FailCauseDigestMismatch && e.Code != mib.FailCauseBadFormat {
 			t.Errorf("octet %d: %v", at, err)
 		}
-		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
+		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= mib.BankStateReady {
 			t.Errorf("octet %d: %+v", at, s)
 		}
 	}
@@ -358,7 +358,7 @@ func TestEveryTruncation(t *testing.T) {
 		if !errors.As(err, &e) || e.Code != mib.FailCauseSizeMismatch {
 			t.Errorf("cut to %d octets: %v", n, err)
 		}
-		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= StateReady {
+		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= mib.BankStateReady {
 			t.Errorf("cut to %d octets: %+v", n, s)
 		}
 	}

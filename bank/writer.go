@@ -137,7 +137,7 @@ func (w *writer) countFraming(i int) {
 }
 
 func (w *writer) report() {
-	w.progress(InstallProgress{Phase: PhaseTransferring, Done: w.done, Total: w.fetch.TotalSize()})
+	w.progress(InstallProgress{Phase: mib.OperationPhaseTransferring, Done: w.done, Total: w.fetch.TotalSize()})
 }
 
 // payload stores payload i, continuing what the bank holds of it.
@@ -294,7 +294,7 @@ func (w *writer) readBack() error {
 	var done int64
 	step := func(n int64) {
 		done += n
-		w.progress(InstallProgress{Phase: PhaseVerifying, Done: done, Total: h.StoredSize()})
+		w.progress(InstallProgress{Phase: mib.OperationPhaseVerifying, Done: done, Total: h.StoredSize()})
 	}
 	step(0)
 	for _, f := range []struct {

@@ -52,7 +52,7 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 	}{
 		{"unchanged", func(*testing.T, afero.Fs) string { return made.Folder }, ""},
 		{"a stranger's file beside", func(t *testing.T, store afero.Fs) string {
-			data := config.WithHeader(config.UserData, 1, []byte("name = stranger\n"))
+			data := config.WithHeader(mib.FileTypeUserData, 1, []byte("name = stranger\n"))
 			if err := afero.WriteFile(store, made.Folder+"/userData~1.cfg", data, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +124,7 @@ func TestBackupChangedBeforeRecovery(t *testing.T) {
 	_, err := manager.Upgrade(l.ctx, l.plan(l.image("2.0.0", 2)), operator, func(u manager.Update) {
 		if u.Step == 150 && u.Kind == manager.StepBegins {
 			folder := must(files.Backups(l.store, "TEST-0001"))[0]
-			data := config.WithHeader(config.UserData, 1, []byte("name = stranger\n"))
+			data := config.WithHeader(mib.FileTypeUserData, 1, []byte("name = stranger\n"))
 			if err := afero.WriteFile(l.store, folder+"/userData.cfg", data, 0o600); err != nil {
 				t.Error(err)
 			}

@@ -13,13 +13,13 @@ import (
 
 	"aead.dev/minisign"
 
-	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
 	"example.com/iad/manager/batch"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
+	"example.com/iad/mib"
 	"example.com/iad/sim"
 	"example.com/iad/transfer/tftp"
 )
@@ -75,7 +75,7 @@ func TestFleetAtFullServer(t *testing.T) {
 	l := &lab{t: t, key: private, images: disk}
 	software := l.build("1.0.0", 1, false)
 	set := configuration(1)
-	set[config.UserData] = append(set[config.UserData], strings.Repeat("line = 1\n", 1500)...)
+	set[mib.FileTypeUserData] = append(set[mib.FileTypeUserData], strings.Repeat("line = 1\n", 1500)...)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	defer running.Wait()

@@ -105,7 +105,7 @@ func leavesByZone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c, err := transfer.New(transfer.Server{Protocol: transfer.TFTP, Host: managerHost + "%" + deviceEnd, Port: conn.LocalAddr().(*net.UDPAddr).Port}, transfer.Options{})
+	c, err := transfer.New(transfer.Server{Protocol: mib.ProtocolTftp, Host: managerHost + "%" + deviceEnd, Port: conn.LocalAddr().(*net.UDPAddr).Port}, transfer.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,8 +219,8 @@ func linkLocalNoZone(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Cause != mib.FailCauseBadRequest || !strings.Contains(err.Error(), "ipv6z") {
 		t.Errorf("%v, want badRequest and what to write instead", err)
 	}
-	fetcher := agent.NewFetcher([]procedure.Protocol{procedure.TFTP}, transfer.Options{})
-	server := procedure.Server{AddressType: uint8(mib.InetAddressTypeIpv6), Address: netip.MustParseAddr(managerHost).AsSlice(), Protocol: procedure.TFTP, Timeout: 1}
+	fetcher := agent.NewFetcher([]mib.Protocol{mib.ProtocolTftp}, transfer.Options{})
+	server := procedure.Server{AddressType: uint8(mib.InetAddressTypeIpv6), Address: netip.MustParseAddr(managerHost).AsSlice(), Protocol: mib.ProtocolTftp, Timeout: 1}
 	open := func() error {
 		list, err := fetcher.Open(t.Context(), server)
 		if err == nil {
@@ -246,7 +246,7 @@ func linkLocalNoZone(t *testing.T) {
 func routesRefuse(t *testing.T) {
 	for kind, want := range map[string]string{"prohibit": "refuses", "blackhole": "no way", "unreachable": "no route"} {
 		ip(t, "route add "+kind+" 2001:db8::1")
-		for _, p := range []transfer.Protocol{transfer.TFTP, transfer.FTP} {
+		for _, p := range []mib.Protocol{mib.ProtocolTftp, mib.ProtocolFtp} {
 			c, err := transfer.New(transfer.Server{Protocol: p, Host: "2001:db8::1", Timeout: 5 * time.Second}, transfer.Options{})
 			if err != nil {
 				t.Fatal(err)

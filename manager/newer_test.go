@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/afero"
 
-	"example.com/iad/agent/config"
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
@@ -45,7 +44,7 @@ func (l *lab) inForce() string {
 		l.t.Fatal(err)
 	}
 	folder := result.Folder[strings.Index(result.Folder, "backup/"):]
-	data, err := afero.ReadFile(l.store, path.Join(folder, config.UserData.String()+".cfg"))
+	data, err := afero.ReadFile(l.store, path.Join(folder, mib.FileTypeUserData.String()+".cfg"))
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func TestParts(t *testing.T) {
 	// An operator edits a backup and gives it back.
 	edited := path.Join(path.Dir(folders[0]), "edited")
 	copyBackup(t, l.store, folders[0], edited)
-	if err := afero.WriteFile(l.store, path.Join(edited, "userData.cfg"), config.WithHeader(config.UserData, 1, []byte("name = edited\n")), 0o600); err != nil {
+	if err := afero.WriteFile(l.store, path.Join(edited, "userData.cfg"), config.WithHeader(mib.FileTypeUserData, 1, []byte("name = edited\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	list, err := files.ReadBackup(l.store, edited)

@@ -10,6 +10,7 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 // spoilt is a file system that does not do all it is told: without sync of files or
@@ -51,9 +52,9 @@ func (unsynced) Sync() error { return nil }
 // TestBrokenWriters shows that the sweep of the whole device finds what it is there to
 // find.
 func TestBrokenWriters(t *testing.T) {
-	recovery := []command{{kind: procedure.RecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}
+	recovery := []command{{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}
 	update := []command{
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
 	}
 	for _, broken := range []struct {
 		name   string

@@ -95,7 +95,7 @@ type world struct {
 
 // command is one step of a script.
 type command struct {
-	kind    procedure.Kind
+	kind    mib.OperationKind
 	options procedure.Options
 	file    string // version of the software on the server
 	who     string // configuration data on the server; "" for the backup
@@ -126,9 +126,9 @@ func (c *command) late() bool { return c.cause == mib.FailCauseConfirmTimeout }
 // ended reports whether an operation ended as the step wants it to.
 func (c *command) ended(op procedure.Operation) bool {
 	if c.cause == 0 {
-		return op.State == procedure.Succeeded
+		return op.State == mib.OperationStateSucceeded
 	}
-	return op.State == procedure.Failed && op.Cause == c.cause
+	return op.State == mib.OperationStateFailed && op.Cause == c.cause
 }
 
 // memoryFiles is a file server in memory.
@@ -138,7 +138,7 @@ type memoryFiles struct {
 	clock *hastyClock
 }
 
-func (f memoryFiles) Supports(procedure.Protocol) bool { return true }
+func (f memoryFiles) Supports(mib.Protocol) bool { return true }
 func (f memoryFiles) Open(context.Context, procedure.Server) (procedure.Files, error) {
 	return f, nil
 }
@@ -153,7 +153,7 @@ func (f memoryFiles) Get(ctx context.Context, name string, offset int64) (io.Rea
 	var data []byte
 	if k, ok := config.ParseKind(name); ok {
 		data = crashSet(f.c.format, f.c.who)[k]
-		if f.c.kind == procedure.BackupConfig {
+		if f.c.kind == mib.OperationKindBackupConfig {
 			_, rest, _ := strings.Cut(f.w.backup, "<"+name+">")
 			text, _, _ := strings.Cut(rest, "</>")
 			data = []byte(text)
@@ -309,7 +309,7 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device,
 	if err := checkDevice(a, m); err != nil {
 		return false, err
 	}
-	if s := a.Engine().Snapshot().Settings; w.window != 0 && (s.ConfirmWindow != uint32(w.window) || s.ConfirmMode != procedure.ConfirmByManager) {
+	if s := a.Engine().Snapshot().Settings; w.window != 0 && (s.ConfirmWindow != uint32(w.window) || s.ConfirmMode != mib.ConfirmModeManager) {
 		return false, fmt.Errorf("a confirm window of %d s was set and is forgotten: %+v", w.window, s)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -417,7 +417,7 @@ func start(a *agent.Agent, m *crashfs.Machine, c *command, w *world) error {
 		{OID: module.OID(mib.ReqRetries, 0), Value: mib.Uint32(0)},
 		{OID: module.OID(mib.ReqCommand, 0), Value: mib.Int32(int64(c.kind))},
 	}
-	for k := procedure.Software; k <= procedure.OtherData; k++ {
+	for k := mib.FileTypeSoftware; k <= mib.FileTypeOtherData; k++ {
 		vbs = append(vbs, mib.Varbind{OID: module.OID(mib.FileName, uint32(k)), Value: mib.Str(k.String())})
 	}
 	w.backup = ""

@@ -26,9 +26,9 @@ import (
 // with the third set of its configuration data, 1.0.0 is in bank 1.
 var settled = sync.OnceValues(func() (*crashfs.Disk, error) {
 	script := []command{
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
-		{kind: procedure.RecoverConfig, format: 2, who: "second", version: "2.0.0", data: "second"},
-		{kind: procedure.RecoverConfig, format: 2, who: "third", version: "2.0.0", data: "third"},
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: mib.OperationKindRecoverConfig, format: 2, who: "second", version: "2.0.0", data: "second"},
+		{kind: mib.OperationKindRecoverConfig, format: 2, who: "third", version: "2.0.0", data: "third"},
 	}
 	m := crashfs.NewDisk(crashParts...).Start()
 	if err := crashDevice(m, nil).Provision(bytes.NewReader(crashImages["1.0.0"]), crashSet(1, "old")); err != nil {
@@ -171,7 +171,7 @@ func (d *live) owner() (string, error) {
 func (d *live) told() string {
 	events := d.Engine().Snapshot().Events
 	for _, ev := range slices.Backward(events) {
-		if ev.Type == procedure.EventRestarted {
+		if ev.Type == mib.EventTypeRestarted {
 			return ev.Text
 		}
 	}
@@ -185,12 +185,12 @@ func (d *live) usable() error {
 	}
 	file := map[string]string{"1.0.0": "2.0.0", "2.0.0": "1.0.0"}[d.version()]
 	for _, c := range []command{
-		{kind: procedure.RecoverConfig, format: crashFormats[d.version()], who: "fresh"},
-		{kind: procedure.DownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: file},
-		{kind: procedure.BackupConfig},
+		{kind: mib.OperationKindRecoverConfig, format: crashFormats[d.version()], who: "fresh"},
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: file},
+		{kind: mib.OperationKindBackupConfig},
 	} {
 		op, err := d.carryOut(c)
-		if err != nil || op.State != procedure.Succeeded {
+		if err != nil || op.State != mib.OperationStateSucceeded {
 			return fmt.Errorf("%s: %s %d %s: %w", c.kind, op.State, op.Cause, op.Text, err)
 		}
 	}

@@ -42,7 +42,7 @@ type Config struct {
 	AgentX         *agentx.Config
 	Root           mib.OID
 	Transfer       transfer.Options
-	Protocols      []procedure.Protocol
+	Protocols      []mib.Protocol
 	PlainPasswords bool
 	Fetcher        procedure.Fetcher // nil: package transfer
 	Clock          clock.Clock       // nil: the system's
@@ -52,7 +52,7 @@ type Config struct {
 	RestartTime time.Duration
 	Log         *slog.Logger
 
-	cutAt procedure.Phase // see Afflict
+	cutAt mib.OperationPhase // see Afflict
 }
 
 // Device is a virtual IAD.
@@ -84,7 +84,7 @@ func New(cfg Config) *Device {
 	return &Device{
 		cfg: cfg, powered: true, changed: make(chan struct{}),
 		platform: &platform{
-			disk: cfg.Disk, hooks: cfg.Hooks, bankSize: cfg.BankSize, noReset: cfg.NoReset, reason: procedure.ReasonPowerOn,
+			disk: cfg.Disk, hooks: cfg.Hooks, bankSize: cfg.BankSize, noReset: cfg.NoReset, reason: mib.RestartReasonPowerOn,
 		},
 	}
 }
@@ -154,7 +154,7 @@ func (d *Device) boot(parent context.Context) error {
 		d.platform.reason, d.carried = 0, a.Unwritten()
 		return d.rest(parent)
 	case errors.Is(context.Cause(ctx), errPower):
-		d.platform.reason = procedure.ReasonPowerOn
+		d.platform.reason = mib.RestartReasonPowerOn
 		return nil
 	}
 	return err

@@ -88,10 +88,10 @@ func TestStartWithoutSocket(t *testing.T) {
 	m := settledDisk(t).Start()
 	d := on(t, m)
 	for _, c := range []command{
-		{kind: procedure.DownloadSoftware, options: procedure.AllowDowngrade, file: "1.1.0"},
-		{kind: procedure.Activate, options: procedure.AllowDowngrade},
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.AllowDowngrade, file: "1.1.0"},
+		{kind: mib.OperationKindActivate, options: procedure.AllowDowngrade},
 	} {
-		if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+		if op, err := d.carryOut(c); err != nil || op.State != mib.OperationStateSucceeded {
 			t.Fatal(op.State, op.Text, err)
 		}
 	}
@@ -132,7 +132,7 @@ func TestStartWithBrokenState(t *testing.T) {
 			if d.version() != version || who != owner || err != nil {
 				t.Errorf("%s runs with the data of %q: %v", d.version(), who, err)
 			}
-			if op, err := d.carryOut(command{kind: procedure.BackupConfig}); err == nil && op.State != procedure.Succeeded {
+			if op, err := d.carryOut(command{kind: mib.OperationKindBackupConfig}); err == nil && op.State != mib.OperationStateSucceeded {
 				t.Errorf("%s %d %s", op.State, op.Cause, op.Text)
 			} else if bad.name != full.name && err == nil {
 				t.Error("an operation was accepted that could not be journaled")
@@ -155,24 +155,24 @@ func TestBackOnFullPartitions(t *testing.T) {
 	full.come(m, "data")
 	d := on(t, m)
 	for i, version := range []string{"1.0.0", "1.0.0"} {
-		c := command{kind: procedure.RestoreOldSoftware}
+		c := command{kind: mib.OperationKindRestoreOldSoftware}
 		if i == 0 {
 			d = restart(t, d, c)
-		} else if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+		} else if op, err := d.carryOut(c); err != nil || op.State != mib.OperationStateSucceeded {
 			t.Fatalf("again: %s %d %s %v", op.State, op.Cause, op.Text, err)
 		}
 		if err := d.wait(func(s *procedure.Snapshot) bool { return s.Op.State.Final() && s.Sent == s.Seq }); err != nil {
 			t.Fatal(err)
 		}
 		op := d.Engine().Snapshot().Op
-		if op.Kind != procedure.RestoreOldSoftware || op.State != procedure.Succeeded {
+		if op.Kind != mib.OperationKindRestoreOldSoftware || op.State != mib.OperationStateSucceeded {
 			t.Errorf("operation %d %s: %s %d %s", op.ID, op.Kind, op.State, op.Cause, op.Text)
 		}
 		if who, err := d.owner(); d.version() != version || who != "old" || err != nil {
 			t.Errorf("%s runs with the data of %q: %v", d.version(), who, err)
 		}
 	}
-	d = restart(t, d, command{kind: procedure.Reset})
+	d = restart(t, d, command{kind: mib.OperationKindReset})
 	if who, err := d.owner(); d.version() != "1.0.0" || who != "old" || err != nil {
 		t.Errorf("after a reset %s runs with the data of %q: %v", d.version(), who, err)
 	}
@@ -192,19 +192,19 @@ func TestBackWithoutBootRecord(t *testing.T) {
 			m := settledDisk(t).Start()
 			d := on(t, m)
 			bad.come(m, "state")
-			op, err := d.carryOut(command{kind: procedure.RestoreOldSoftware})
+			op, err := d.carryOut(command{kind: mib.OperationKindRestoreOldSoftware})
 			if err != nil || op.Cause != mib.FailCauseBootFlagError || !strings.Contains(op.Text, "survive the restart") || d.version() != "2.0.0" {
 				t.Errorf("%s %d %s, %v", op.State, op.Cause, op.Text, err)
 			}
 			m.Heal()
-			if d := restart(t, d, command{kind: procedure.RestoreOldSoftware}); d.version() != "1.0.0" {
+			if d := restart(t, d, command{kind: mib.OperationKindRestoreOldSoftware}); d.version() != "1.0.0" {
 				t.Errorf("healed, %s runs", d.version())
 			}
 		})
 		t.Run(bad.name+" in a trial", func(t *testing.T) {
 			m := crashStart(t).Start()
 			d := on(t, m)
-			d = restart(t, d, command{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0"})
+			d = restart(t, d, command{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0"})
 			// 3.0.0 does not pass its self-test and is given up.
 			bad.come(m, "state")
 			if err := d.wait(func(s *procedure.Snapshot) bool { return false }); !errors.As(err, new(*procedure.RestartError)) {
@@ -254,15 +254,15 @@ func TestDownloadIntoBrokenBank(t *testing.T) {
 			m := start.Start()
 			d := on(t, m)
 			bad.come(m, "bank1")
-			c := command{kind: procedure.DownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: "3.0.0"}
+			c := command{kind: mib.OperationKindDownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: "3.0.0"}
 			op, err := d.carryOut(c)
-			if err != nil || op.State != procedure.Failed || op.Cause != bad.want {
+			if err != nil || op.State != mib.OperationStateFailed || op.Cause != bad.want {
 				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, bad.want)
 			}
 			samePart(t, "bank2", start, m.Settled())
 			if bad.name == readOnly.name {
 				samePart(t, "bank1", start, m.Settled())
-				if n := d.Engine().Snapshot().Banks; n.Banks[0].State != procedure.BankGood || n.Fallback != 1 {
+				if n := d.Engine().Snapshot().Banks; n.Banks[0].State != mib.BankStateGood || n.Fallback != 1 {
 					t.Errorf("the old software is lost: %+v", n)
 				}
 			}
@@ -272,7 +272,7 @@ func TestDownloadIntoBrokenBank(t *testing.T) {
 				t.Errorf("%s runs", d.version())
 			} else {
 				m.Heal()
-				if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+				if op, err := d.carryOut(c); err != nil || op.State != mib.OperationStateSucceeded {
 					t.Errorf("healed: %s %d %s, %v", op.State, op.Cause, op.Text, err)
 				}
 			}
@@ -313,13 +313,13 @@ func TestReadErrorsOfBanks(t *testing.T) {
 		m.Heal()
 		d = on(t, m)
 		if part == "bank2" { // the fallback took over
-			d = restart(t, d, command{kind: procedure.Activate, options: procedure.ThenReset})
+			d = restart(t, d, command{kind: mib.OperationKindActivate, options: procedure.ThenReset})
 			if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.Tries() }); err != nil {
 				t.Fatal(err)
 			}
 		}
 		s := d.Engine().Snapshot()
-		if b := s.Banks; d.version() != "2.0.0" || b.Banks[0].State != procedure.BankGood || b.Banks[1].State != procedure.BankGood || b.Fallback == 0 {
+		if b := s.Banks; d.version() != "2.0.0" || b.Banks[0].State != mib.BankStateGood || b.Banks[1].State != mib.BankStateGood || b.Fallback == 0 {
 			t.Errorf("%s could not be read: later %s runs, %+v", part, d.version(), b)
 		}
 		if part == "bank1" && !strings.Contains(d.told(), "bank 1 is no longer corrupt") {
@@ -371,7 +371,7 @@ func TestNothingErasedInVain(t *testing.T) {
 			if test.come != nil {
 				test.come(m)
 			}
-			op, err := d.carryOut(command{kind: procedure.DownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: "3.0.0"})
+			op, err := d.carryOut(command{kind: mib.OperationKindDownloadSoftware, options: procedure.Force | procedure.AllowDowngrade, file: "3.0.0"})
 			if err != nil || op.Cause != test.want {
 				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, test.want)
 			}
@@ -384,7 +384,7 @@ func TestNothingErasedInVain(t *testing.T) {
 				}
 			}
 			samePart(t, "bank1", start, m.Settled())
-			if _, err := d.carryOut(command{kind: procedure.BackupConfig}); err != nil {
+			if _, err := d.carryOut(command{kind: mib.OperationKindBackupConfig}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -411,9 +411,9 @@ func TestImportWithBrokenData(t *testing.T) {
 			m := settledDisk(t).Start()
 			d := on(t, m)
 			bad.come(m, "data")
-			c := command{kind: procedure.RecoverConfig, format: 2, who: "fourth"}
+			c := command{kind: mib.OperationKindRecoverConfig, format: 2, who: "fourth"}
 			op, err := d.carryOut(c)
-			if err != nil || op.State != procedure.Failed || !slices.Contains(bad.want, op.Cause) {
+			if err != nil || op.State != mib.OperationStateFailed || !slices.Contains(bad.want, op.Cause) {
 				t.Errorf("%s %d %s, %v; want cause %d", op.State, op.Cause, op.Text, err, bad.want)
 			}
 			d.powerOff()
@@ -430,7 +430,7 @@ func TestImportWithBrokenData(t *testing.T) {
 			if who, err := d.owner(); who != "third" || err != nil {
 				t.Errorf("healed, the data of %q are in force: %v", who, err)
 			}
-			if op, err := d.carryOut(c); err != nil || op.State != procedure.Succeeded {
+			if op, err := d.carryOut(c); err != nil || op.State != mib.OperationStateSucceeded {
 				t.Errorf("healed: %s %d %s, %v", op.State, op.Cause, op.Text, err)
 			}
 		})
@@ -449,8 +449,8 @@ func TestStartWithoutData(t *testing.T) {
 	if text := d.told(); d.version() != "2.0.0" || !strings.Contains(text, "configuration data") {
 		t.Errorf("%s runs; event: %s", d.version(), text)
 	}
-	op, err := d.carryOut(command{kind: procedure.RecoverConfig, format: 2, who: "fourth"})
-	if err != nil || op.State != procedure.Failed {
+	op, err := d.carryOut(command{kind: mib.OperationKindRecoverConfig, format: 2, who: "fourth"})
+	if err != nil || op.State != mib.OperationStateFailed {
 		t.Errorf("%s %d %s, %v", op.State, op.Cause, op.Text, err)
 	}
 	d.powerOff()
@@ -472,8 +472,8 @@ func TestConfigurationUnreadableOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op, err := d.carryOut(command{kind: procedure.RecoverConfig, format: 2, who: "fourth"})
-	if err != nil || op.State != procedure.Succeeded {
+	op, err := d.carryOut(command{kind: mib.OperationKindRecoverConfig, format: 2, who: "fourth"})
+	if err != nil || op.State != mib.OperationStateSucceeded {
 		t.Fatalf("%v: %s, %v", op.State, op.Text, err)
 	}
 	d.powerOff()

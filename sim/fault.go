@@ -15,14 +15,14 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
-	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // Fault is a misfortune that comes to some devices.
 type Fault struct {
 	Kind FaultKind
 	// Phase is when the power fails, for PowerCut.
-	Phase procedure.Phase
+	Phase mib.OperationPhase
 	// Percent of the devices that it comes to, 0 to 100.
 	Percent int
 }
@@ -62,7 +62,7 @@ func ParseFault(s string) (Fault, error) {
 	if at != (f.Kind == PowerCut) {
 		return f, fmt.Errorf("fault %q: a phase goes with powercut, as in powercut@transferring:5", s)
 	}
-	for p := procedure.Checking; at && p <= procedure.Cleaning; p++ {
+	for p := mib.OperationPhaseChecking; at && p <= mib.OperationPhaseCleaning; p++ {
 		if p.String() == phase {
 			f.Phase = p
 			return f, nil
@@ -102,7 +102,7 @@ func (c *Config) Afflict(faults []Fault) {
 			if c.Fetcher == nil {
 				protocols := c.Protocols
 				if len(protocols) == 0 {
-					protocols = []procedure.Protocol{procedure.TFTP, procedure.FTP}
+					protocols = []mib.Protocol{mib.ProtocolTftp, mib.ProtocolFtp}
 				}
 				c.Fetcher = agent.NewFetcher(protocols, c.Transfer)
 			}

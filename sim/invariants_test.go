@@ -11,7 +11,6 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/mib"
 )
@@ -94,10 +93,10 @@ func checkOutcome(a *agent.Agent, m *crashfs.Machine, c *command) error {
 		want = crashSet(crashFormats[c.version], c.data)
 	}
 	if !bytes.Equal(set.Digest(), want.Digest()) {
-		return fmt.Errorf("after %s the data in force are %q", c.kind, set[config.UserData])
+		return fmt.Errorf("after %s the data in force are %q", c.kind, set[mib.FileTypeUserData])
 	}
 	st := a.Engine().Snapshot().Banks
-	if old := 3 - st.Running; c.givesUp() && (st.Bank(old).State != procedure.BankFailed || st.Fallback == old) {
+	if old := 3 - st.Running; c.givesUp() && (st.Bank(old).State != mib.BankStateFailed || st.Fallback == old) {
 		return fmt.Errorf("after %s the software that was given up is in state %d, the fallback is %d", c.kind, st.Bank(old).State, st.Fallback)
 	}
 	return nil

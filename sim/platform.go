@@ -15,7 +15,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // Hooks replace what a device does by itself. A nil hook leaves the usual.
@@ -40,7 +40,7 @@ type platform struct {
 	bankSize int64
 	noReset  bool
 	calls    atomic.Int64
-	reason   procedure.RestartReason
+	reason   mib.RestartReasonEnum
 }
 
 var _ agent.Platform = (*platform)(nil)
@@ -180,6 +180,6 @@ func (p *platform) OnBank(n int) agent.Parts {
 	return p.disk.root.OnBank(n)
 }
 
-func (p *platform) DropCache(f afero.File) error        { return board.DropCache(f) }
-func (p *platform) Kick()                               {}
-func (p *platform) BootReason() procedure.RestartReason { return p.reason }
+func (p *platform) DropCache(f afero.File) error      { return board.DropCache(f) }
+func (p *platform) Kick()                             {}
+func (p *platform) BootReason() mib.RestartReasonEnum { return p.reason }

@@ -80,7 +80,7 @@ func (p *patient) inRescue() {
 	if v := p.version(); v != "" {
 		p.t.Fatalf("%q runs", v)
 	}
-	if r := procedure.RestartReason(p.value(mib.RestartReason, 0).Int); r != procedure.ReasonFault {
+	if r := mib.RestartReasonEnum(p.value(mib.RestartReason, 0).Int); r != mib.RestartReasonFault {
 		p.t.Errorf("restart reason %s", r)
 	}
 	for n := uint32(1); n <= 2; n++ {
@@ -116,20 +116,20 @@ func TestRescue(t *testing.T) {
 			defer func() { p.powerOff() }()
 			<-kick
 			p.inRescue()
-			for kind, why := range map[procedure.Kind]mib.FailCause{
-				procedure.RestoreOldSoftware: mib.FailCauseNoFallback, procedure.Activate: mib.FailCausePreconditionMissing,
-				procedure.RecoverConfig: mib.FailCausePreconditionMissing, procedure.ConvertConfig: mib.FailCausePreconditionMissing,
+			for kind, why := range map[mib.OperationKind]mib.FailCause{
+				mib.OperationKindRestoreOldSoftware: mib.FailCauseNoFallback, mib.OperationKindActivate: mib.FailCausePreconditionMissing,
+				mib.OperationKindRecoverConfig: mib.FailCausePreconditionMissing, mib.OperationKindConvertConfig: mib.FailCausePreconditionMissing,
 			} {
 				err := start(p.Agent, p.m, &command{kind: kind}, &p.world)
 				s := p.Engine().Snapshot()
-				if err == nil || s.Refusal != why || kind != procedure.Activate && !strings.Contains(s.RefusalText, "rescue mode") {
+				if err == nil || s.Refusal != why || kind != mib.OperationKindActivate && !strings.Contains(s.RefusalText, "rescue mode") {
 					t.Errorf("%s: %v, refused because of %d, %q", kind, err, s.Refusal, s.RefusalText)
 				}
 			}
-			if op := p.do(command{kind: procedure.BackupConfig}); op.State != procedure.Succeeded || p.world.backup == "" {
+			if op := p.do(command{kind: mib.OperationKindBackupConfig}); op.State != mib.OperationStateSucceeded || p.world.backup == "" {
 				t.Errorf("backup: %+v", op)
 			}
-			if op := p.do(command{kind: procedure.Reset}); op.State != procedure.Succeeded {
+			if op := p.do(command{kind: mib.OperationKindReset}); op.State != mib.OperationStateSucceeded {
 				t.Errorf("reset: %+v", op)
 			}
 			p.inRescue()
@@ -138,8 +138,8 @@ func TestRescue(t *testing.T) {
 			if takesOver {
 				options = procedure.ThenActivate
 			}
-			op := p.do(command{kind: procedure.DownloadSoftware, options: options, file: "3.0.0"})
-			if op.State != procedure.Failed || op.Cause != mib.FailCauseSelfTestFailed {
+			op := p.do(command{kind: mib.OperationKindDownloadSoftware, options: options, file: "3.0.0"})
+			if op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseSelfTestFailed {
 				t.Errorf("sick software: %+v", op)
 			}
 			failed := op.Bank
@@ -149,8 +149,8 @@ func TestRescue(t *testing.T) {
 				p.start(p.m)
 			}
 			p.inRescue()
-			op = p.do(command{kind: procedure.DownloadSoftware, options: options, file: "2.0.0"})
-			if op.State != procedure.Succeeded || p.version() != "2.0.0" || op.Bank == failed {
+			op = p.do(command{kind: mib.OperationKindDownloadSoftware, options: options, file: "2.0.0"})
+			if op.State != mib.OperationStateSucceeded || p.version() != "2.0.0" || op.Bank == failed {
 				t.Errorf("%q runs: %+v", p.version(), op)
 			}
 			if who, err := p.owner(); err != nil || who != "third" {
@@ -166,20 +166,20 @@ func TestRescue(t *testing.T) {
 // Software that is in a bank and not activated starts at the next restart: there is
 // nothing better. It is what activate means without a bank.
 func TestRescueInSteps(t *testing.T) {
-	for _, kind := range []procedure.Kind{procedure.Reset, procedure.Activate} {
+	for _, kind := range []mib.OperationKind{mib.OperationKindReset, mib.OperationKindActivate} {
 		p := &patient{t: t}
 		p.start(damagedDisk(t).Start())
-		if op := p.do(command{kind: procedure.DownloadSoftware, file: "2.0.0"}); op.State != procedure.Succeeded {
+		if op := p.do(command{kind: mib.OperationKindDownloadSoftware, file: "2.0.0"}); op.State != mib.OperationStateSucceeded {
 			t.Errorf("%+v", op)
 		}
 		if p.value(mib.ResetRequired, 0).Int != int64(mib.TruthValueTrue) {
 			t.Error("no reset is required")
 		}
 		c := command{kind: kind}
-		if kind == procedure.Activate {
+		if kind == mib.OperationKindActivate {
 			c.options = procedure.ThenReset
 		}
-		if op := p.do(c); op.State != procedure.Succeeded || p.version() != "2.0.0" {
+		if op := p.do(c); op.State != mib.OperationStateSucceeded || p.version() != "2.0.0" {
 			t.Errorf("%q runs: %+v", p.version(), op)
 		}
 		if err := p.usable(); err != nil {

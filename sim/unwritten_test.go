@@ -24,7 +24,7 @@ func carrying(from *live) func(*agent.Config) {
 }
 
 // carried carries an operation out over the restart that it makes, to its success.
-func carried(t *testing.T, d *live, kind procedure.Kind) (*live, procedure.Operation) {
+func carried(t *testing.T, d *live, kind mib.OperationKind) (*live, procedure.Operation) {
 	t.Helper()
 	_, err := d.carryOut(command{kind: kind})
 	if !errors.As(err, new(*procedure.RestartError)) {
@@ -36,7 +36,7 @@ func carried(t *testing.T, d *live, kind procedure.Kind) (*live, procedure.Opera
 		t.Fatal(err)
 	}
 	op := next.Engine().Snapshot().Op
-	if op.ID != id || op.Kind != kind || op.State != procedure.Succeeded {
+	if op.ID != id || op.Kind != kind || op.State != mib.OperationStateSucceeded {
 		t.Fatalf("operation %d, %s, is %s: %d %s; want %d, %s, succeeded", op.ID, op.Kind, op.State, op.Cause, op.Text, id, kind)
 	}
 	return next, op
@@ -75,13 +75,13 @@ func TestBackWithoutState(t *testing.T) {
 				}
 			}
 			var op procedure.Operation
-			d, op = carried(t, d, procedure.Reset)
+			d, op = carried(t, d, mib.OperationKindReset)
 			check(op, "2.0.0", "third", "a power cut makes the device forget this")
-			d, op = carried(t, d, procedure.RestoreOldSoftware)
+			d, op = carried(t, d, mib.OperationKindRestoreOldSoftware)
 			check(op, "1.0.0", "old", "a power cut brings bank 2 back")
-			d, op = carried(t, d, procedure.Reset)
+			d, op = carried(t, d, mib.OperationKindReset)
 			check(op, "1.0.0", "old", "a power cut brings bank 2 back")
-			if _, err := d.carryOut(command{kind: procedure.BackupConfig}); err == nil {
+			if _, err := d.carryOut(command{kind: mib.OperationKindBackupConfig}); err == nil {
 				t.Error("an operation was accepted that could not be journaled")
 			}
 			d.powerOff()
@@ -110,7 +110,7 @@ func TestStateWritableAgain(t *testing.T) {
 			}
 			d := begin(t, m, hasty(nil))
 			readOnly.come(m, "state")
-			if _, err := d.carryOut(command{kind: procedure.RestoreOldSoftware}); !errors.As(err, new(*procedure.RestartError)) {
+			if _, err := d.carryOut(command{kind: mib.OperationKindRestoreOldSoftware}); !errors.As(err, new(*procedure.RestartError)) {
 				t.Fatal(err)
 			}
 			if restarts {
@@ -120,7 +120,7 @@ func TestStateWritableAgain(t *testing.T) {
 			if err := d.wait(func(s *procedure.Snapshot) bool { return s.Op.State.Final() && s.Sent == s.Seq }); err != nil {
 				t.Fatal(err)
 			}
-			if op := d.Engine().Snapshot().Op; op.State != procedure.Succeeded || (op.Text == "") != restarts {
+			if op := d.Engine().Snapshot().Op; op.State != mib.OperationStateSucceeded || (op.Text == "") != restarts {
 				t.Errorf("%s %q", op.State, op.Text)
 			}
 			if !restarts {
@@ -139,7 +139,7 @@ func TestStateWritableAgain(t *testing.T) {
 			}
 			d = begin(t, m.Settled().Start(), nil)
 			op := d.Engine().Snapshot().Op
-			if who, err := d.owner(); d.version() != "1.0.0" || who != "old" || err != nil || op.Kind != procedure.RestoreOldSoftware {
+			if who, err := d.owner(); d.version() != "1.0.0" || who != "old" || err != nil || op.Kind != mib.OperationKindRestoreOldSoftware {
 				t.Errorf("after a power cut %s runs with the data of %q, %v; the last operation was %s", d.version(), who, err, op.Kind)
 			}
 		})
@@ -152,7 +152,7 @@ func TestCarriedNonsense(t *testing.T) {
 	for _, text := range []string{"", "nonsense", "{}", `{"boot":{"next":7},"journal":{"seq":-1}}`, `{"boot":"x","journal":[]}`, `{"boot":{"banks":[]}}`} {
 		m := settledDisk(t).Start()
 		d := begin(t, m, func(c *agent.Config) { c.Carries, c.Unwritten = true, []byte(text) })
-		if s := d.Engine().Snapshot(); d.version() != "2.0.0" || s.Op.Kind != procedure.RecoverConfig {
+		if s := d.Engine().Snapshot(); d.version() != "2.0.0" || s.Op.Kind != mib.OperationKindRecoverConfig {
 			t.Errorf("%q: %s runs, the last operation was %s", text, d.version(), s.Op.Kind)
 		}
 		d.powerOff()
@@ -166,7 +166,7 @@ func TestCarriedNonsense(t *testing.T) {
 func TestGivenUpWithoutState(t *testing.T) {
 	m := crashStart(t).Start()
 	d := begin(t, m, carrying(nil))
-	_, err := d.carryOut(command{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0"})
+	_, err := d.carryOut(command{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "3.0.0"})
 	if !errors.As(err, new(*procedure.RestartError)) {
 		t.Fatal(err)
 	}
@@ -180,8 +180,8 @@ func TestGivenUpWithoutState(t *testing.T) {
 	}
 	d = begin(t, m, carrying(d))
 	s := d.Engine().Snapshot()
-	if d.version() != "1.0.0" || s.Op.State != procedure.Failed || s.Op.Cause != mib.FailCauseStorageFull ||
-		s.Banks.Bank(2).State != procedure.BankFailed || s.Banks.Bank(2).Cause != mib.FailCauseStorageFull || s.Reason != procedure.ReasonRollback {
+	if d.version() != "1.0.0" || s.Op.State != mib.OperationStateFailed || s.Op.Cause != mib.FailCauseStorageFull ||
+		s.Banks.Bank(2).State != mib.BankStateFailed || s.Banks.Bank(2).Cause != mib.FailCauseStorageFull || s.Reason != mib.RestartReasonRollback {
 		t.Errorf("%s runs, the operation is %s %d %s, bank 2 %+v", d.version(), s.Op.State, s.Op.Cause, s.Op.Text, s.Banks.Bank(2))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -18,11 +19,11 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // holds them. Progress and time write nothing.
 func TestWear(t *testing.T) {
 	whole := []command{
-		{kind: procedure.BackupConfig, version: "1.0.0", data: "old"},
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
-		{kind: procedure.RecoverConfig, options: procedure.ConvertFirst, format: 1, who: "old", version: "2.0.0", data: "old"},
-		{kind: procedure.Reset, version: "2.0.0", data: "old"},
-		{kind: procedure.RestoreOldSoftware, version: "1.0.0", data: "old"},
+		{kind: mib.OperationKindBackupConfig, version: "1.0.0", data: "old"},
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: mib.OperationKindRecoverConfig, options: procedure.ConvertFirst, format: 1, who: "old", version: "2.0.0", data: "old"},
+		{kind: mib.OperationKindReset, version: "2.0.0", data: "old"},
+		{kind: mib.OperationKindRestoreOldSoftware, version: "1.0.0", data: "old"},
 	}
 	// The first start of all creates the records and notes that it was.
 	m := crashStart(t).Start()

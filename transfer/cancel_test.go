@@ -25,11 +25,11 @@ func TestCancel(t *testing.T) {
 	}
 	defer silentTCP.Close()
 	silentUDP := scriptTFTP(t, func(s *scripted) {})
-	ftp := transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: silentTCP.Addr().(*net.TCPAddr).Port, Timeout: time.Minute}
+	ftp := transfer.Server{Protocol: mib.ProtocolFtp, Host: "127.0.0.1", Port: silentTCP.Addr().(*net.TCPAddr).Port, Timeout: time.Minute}
 	tftp := silentUDP.Server
 	tftp.Timeout = time.Minute
 	ftps := ftp
-	ftps.Protocol = transfer.FTPS
+	ftps.Protocol = mib.ProtocolFtps
 	for _, server := range []transfer.Server{ftp, ftps, tftp} {
 		for _, op := range []string{"get", "put"} {
 			t.Run(fmt.Sprint(server.Protocol, " ", op), func(t *testing.T) {

@@ -29,7 +29,7 @@ const (
 
 // replyError is a refusal in the server's own words.
 type replyError struct {
-	protocol Protocol      // TFTP, or FTP for FTPS as well
+	protocol mib.Protocol  // TFTP, or FTP for FTPS as well
 	code     int           // TFTP error code or FTP reply code
 	text     string        // as received
 	doing    direction     // either while connecting and logging in
@@ -37,7 +37,7 @@ type replyError struct {
 }
 
 func (e *replyError) Error() string {
-	if e.protocol == TFTP {
+	if e.protocol == mib.ProtocolTftp {
 		return fmt.Sprintf("TFTP error %d: %s", e.code, e.text)
 	}
 	return fmt.Sprintf("%d %s", e.code, e.text)
@@ -54,7 +54,7 @@ func (e *causeError) Unwrap() error { return e.err }
 
 // replyRule maps replies to a cause. The first rule that fits counts.
 type replyRule struct {
-	protocol    Protocol
+	protocol    mib.Protocol
 	first, last int       // codes
 	doing       direction // either: both
 	words       []string  // one of these is in the text, in any case; nil: any text
@@ -78,40 +78,40 @@ var (
 // replyRules is the table of what servers say. Tests hold it against real
 // servers (matrix_test.go).
 var replyRules = []replyRule{
-	{TFTP, 3, 3, either, nil, mib.FailCauseRemoteStorageFull},
-	{TFTP, 6, 6, either, nil, mib.FailCauseRemoteFileExists},
-	{TFTP, 0, 2, either, wordsFull, mib.FailCauseRemoteStorageFull},
-	{TFTP, 0, 2, either, wordsNotFound, mib.FailCauseFileNotFound},
-	{TFTP, 0, 2, either, wordsExists, mib.FailCauseRemoteFileExists},
-	{TFTP, 0, 2, either, wordsDenied, mib.FailCauseAccessDenied},
-	{TFTP, 0, 0, either, wordsBusy, mib.FailCauseServerBusy},
-	{TFTP, 0, 0, either, wordsStalled, mib.FailCauseTransferTimeout},
-	{TFTP, 1, 1, either, nil, mib.FailCauseFileNotFound},
-	{TFTP, 2, 2, either, nil, mib.FailCauseAccessDenied},
-	{TFTP, 0, 65535, either, nil, mib.FailCauseProtocolError},
+	{mib.ProtocolTftp, 3, 3, either, nil, mib.FailCauseRemoteStorageFull},
+	{mib.ProtocolTftp, 6, 6, either, nil, mib.FailCauseRemoteFileExists},
+	{mib.ProtocolTftp, 0, 2, either, wordsFull, mib.FailCauseRemoteStorageFull},
+	{mib.ProtocolTftp, 0, 2, either, wordsNotFound, mib.FailCauseFileNotFound},
+	{mib.ProtocolTftp, 0, 2, either, wordsExists, mib.FailCauseRemoteFileExists},
+	{mib.ProtocolTftp, 0, 2, either, wordsDenied, mib.FailCauseAccessDenied},
+	{mib.ProtocolTftp, 0, 0, either, wordsBusy, mib.FailCauseServerBusy},
+	{mib.ProtocolTftp, 0, 0, either, wordsStalled, mib.FailCauseTransferTimeout},
+	{mib.ProtocolTftp, 1, 1, either, nil, mib.FailCauseFileNotFound},
+	{mib.ProtocolTftp, 2, 2, either, nil, mib.FailCauseAccessDenied},
+	{mib.ProtocolTftp, 0, 65535, either, nil, mib.FailCauseProtocolError},
 
-	{FTP, 400, 599, either, wordsFull, mib.FailCauseRemoteStorageFull},
-	{FTP, 452, 452, either, nil, mib.FailCauseRemoteStorageFull},
-	{FTP, 552, 552, either, nil, mib.FailCauseRemoteStorageFull},
-	{FTP, 400, 599, either, wordsTLS, mib.FailCauseTlsFailed},
-	{FTP, 421, 421, either, nil, mib.FailCauseServerBusy},
-	{FTP, 430, 430, either, nil, mib.FailCauseAuthFailed},
-	{FTP, 530, 532, either, nil, mib.FailCauseAuthFailed},
-	{FTP, 332, 332, either, nil, mib.FailCauseAuthFailed},
-	{FTP, 522, 522, either, nil, mib.FailCauseTlsFailed},
-	{FTP, 534, 536, either, nil, mib.FailCauseTlsFailed},
-	{FTP, 426, 426, either, nil, mib.FailCauseConnectionLost},
-	{FTP, 451, 451, putting, wordsUnwritten, mib.FailCauseRemoteStorageFull},
-	{FTP, 451, 451, either, nil, mib.FailCauseConnectionLost},
-	{FTP, 425, 425, either, nil, mib.FailCauseProtocolError},
-	{FTP, 450, 450, either, wordsNotFound, mib.FailCauseFileNotFound},
-	{FTP, 450, 450, either, nil, mib.FailCauseServerBusy},
-	{FTP, 500, 599, either, wordsNotFound, mib.FailCauseFileNotFound},
-	{FTP, 500, 599, putting, wordsExists, mib.FailCauseRemoteFileExists},
-	{FTP, 550, 553, either, wordsDenied, mib.FailCauseAccessDenied},
-	{FTP, 550, 550, getting, nil, mib.FailCauseFileNotFound},
-	{FTP, 550, 553, putting, nil, mib.FailCauseAccessDenied},
-	{FTP, 100, 999, either, nil, mib.FailCauseProtocolError},
+	{mib.ProtocolFtp, 400, 599, either, wordsFull, mib.FailCauseRemoteStorageFull},
+	{mib.ProtocolFtp, 452, 452, either, nil, mib.FailCauseRemoteStorageFull},
+	{mib.ProtocolFtp, 552, 552, either, nil, mib.FailCauseRemoteStorageFull},
+	{mib.ProtocolFtp, 400, 599, either, wordsTLS, mib.FailCauseTlsFailed},
+	{mib.ProtocolFtp, 421, 421, either, nil, mib.FailCauseServerBusy},
+	{mib.ProtocolFtp, 430, 430, either, nil, mib.FailCauseAuthFailed},
+	{mib.ProtocolFtp, 530, 532, either, nil, mib.FailCauseAuthFailed},
+	{mib.ProtocolFtp, 332, 332, either, nil, mib.FailCauseAuthFailed},
+	{mib.ProtocolFtp, 522, 522, either, nil, mib.FailCauseTlsFailed},
+	{mib.ProtocolFtp, 534, 536, either, nil, mib.FailCauseTlsFailed},
+	{mib.ProtocolFtp, 426, 426, either, nil, mib.FailCauseConnectionLost},
+	{mib.ProtocolFtp, 451, 451, putting, wordsUnwritten, mib.FailCauseRemoteStorageFull},
+	{mib.ProtocolFtp, 451, 451, either, nil, mib.FailCauseConnectionLost},
+	{mib.ProtocolFtp, 425, 425, either, nil, mib.FailCauseProtocolError},
+	{mib.ProtocolFtp, 450, 450, either, wordsNotFound, mib.FailCauseFileNotFound},
+	{mib.ProtocolFtp, 450, 450, either, nil, mib.FailCauseServerBusy},
+	{mib.ProtocolFtp, 500, 599, either, wordsNotFound, mib.FailCauseFileNotFound},
+	{mib.ProtocolFtp, 500, 599, putting, wordsExists, mib.FailCauseRemoteFileExists},
+	{mib.ProtocolFtp, 550, 553, either, wordsDenied, mib.FailCauseAccessDenied},
+	{mib.ProtocolFtp, 550, 550, getting, nil, mib.FailCauseFileNotFound},
+	{mib.ProtocolFtp, 550, 553, putting, nil, mib.FailCauseAccessDenied},
+	{mib.ProtocolFtp, 100, 999, either, nil, mib.FailCauseProtocolError},
 }
 
 func (e *replyError) cause() mib.FailCause {
@@ -209,9 +209,8 @@ func classify(err error) *Error {
 	if errors.As(err, &known) {
 		return &Error{Code: known.cause, Err: err}
 	}
-	var other interface{ Cause() mib.FailCause }
-	if errors.As(err, &other) {
-		return &Error{Code: other.Cause(), Err: err}
+	if cause := mib.CauseOf(err, 0); cause != 0 {
+		return &Error{Code: cause, Err: err}
 	}
 	for _, r := range localRules {
 		if r.fits(err) {

@@ -65,7 +65,7 @@ func New(server Server, options Options) (*Client, error) {
 	options.Log = options.Log.With("server", server.String())
 	c := &Client{server: server, options: options}
 	switch server.Protocol {
-	case TFTP:
+	case mib.ProtocolTftp:
 		s, err := newTFTP(server, options)
 		if err != nil {
 			return nil, c.fail("connect", "", err)

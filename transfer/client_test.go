@@ -14,11 +14,11 @@ import (
 
 func TestParseURL(t *testing.T) {
 	for url, want := range map[string]transfer.Server{
-		"tftp://192.0.2.1":                    {Protocol: transfer.TFTP, Host: "192.0.2.1"},
-		"tftp://192.0.2.1/fw/":                {Protocol: transfer.TFTP, Host: "192.0.2.1", Path: "fw"},
-		"tftp://h//srv/tftp":                  {Protocol: transfer.TFTP, Host: "h", Path: "/srv/tftp"},
-		"ftp://iad:p%40ss@[2001:db8::1]:2121": {Protocol: transfer.FTP, Host: "2001:db8::1", Port: 2121, User: "iad", Password: "p@ss"},
-		"ftps://h/a%20b":                      {Protocol: transfer.FTPS, Host: "h", Path: "a b"},
+		"tftp://192.0.2.1":                    {Protocol: mib.ProtocolTftp, Host: "192.0.2.1"},
+		"tftp://192.0.2.1/fw/":                {Protocol: mib.ProtocolTftp, Host: "192.0.2.1", Path: "fw"},
+		"tftp://h//srv/tftp":                  {Protocol: mib.ProtocolTftp, Host: "h", Path: "/srv/tftp"},
+		"ftp://iad:p%40ss@[2001:db8::1]:2121": {Protocol: mib.ProtocolFtp, Host: "2001:db8::1", Port: 2121, User: "iad", Password: "p@ss"},
+		"ftps://h/a%20b":                      {Protocol: mib.ProtocolFtps, Host: "h", Path: "a b"},
 	} {
 		got, err := transfer.ParseURL(url)
 		if err != nil || got != want {
@@ -38,7 +38,7 @@ func TestParseURL(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	good := transfer.Server{Protocol: transfer.FTP, Host: "h"}
+	good := transfer.Server{Protocol: mib.ProtocolFtp, Host: "h"}
 	for name, x := range map[string]struct {
 		change func(s *transfer.Server, o *transfer.Options)
 		want   mib.FailCause
@@ -50,8 +50,8 @@ func TestNewRefuses(t *testing.T) {
 		"password": {func(s *transfer.Server, _ *transfer.Options) { s.Password = "x\ny" }, mib.FailCauseBadRequest},
 		"path":     {func(s *transfer.Server, _ *transfer.Options) { s.Path = "a/../.." }, mib.FailCauseBadRequest},
 		"time-out": {func(s *transfer.Server, _ *transfer.Options) { s.Timeout = -1 }, mib.FailCauseBadRequest},
-		"block":    {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.BlockSize = transfer.TFTP, 7 }, mib.FailCauseBadRequest},
-		"window":   {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.Window = transfer.TFTP, 65536 }, mib.FailCauseBadRequest},
+		"block":    {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.BlockSize = mib.ProtocolTftp, 7 }, mib.FailCauseBadRequest},
+		"window":   {func(s *transfer.Server, o *transfer.Options) { s.Protocol, o.Window = mib.ProtocolTftp, 65536 }, mib.FailCauseBadRequest},
 	} {
 		server, options := good, transfer.Options{}
 		x.change(&server, &options)
@@ -62,7 +62,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestNameNotResolved(t *testing.T) {
-	for _, p := range []transfer.Protocol{transfer.TFTP, transfer.FTP} {
+	for _, p := range []mib.Protocol{mib.ProtocolTftp, mib.ProtocolFtp} {
 		r := &running{Server: transfer.Server{Protocol: p, Host: "no-such-host.invalid"}}
 		_, _, err := fetch(testContext(t), r.client(t), "file")
 		wantCause(t, err, mib.FailCauseNameNotResolved)

@@ -77,7 +77,7 @@ func TestNoPermission(t *testing.T) {
 func TestBadPassword(t *testing.T) {
 	t.Parallel()
 	for _, s := range realServers {
-		if s.protocol == transfer.TFTP {
+		if s.protocol == mib.ProtocolTftp {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestResume(t *testing.T) {
 		c := r.client(t)
 		for _, offset := range []int64{1, 1 << 20, 3<<20 - 1, 3 << 20} {
 			in, size, err := c.Get(testContext(t), "file", offset)
-			if s.protocol == transfer.TFTP {
+			if s.protocol == mib.ProtocolTftp {
 				if !errors.Is(err, transfer.ErrNoResume) {
 					t.Errorf("offset %d: %v, want ErrNoResume", offset, err)
 				}
@@ -195,7 +195,7 @@ func TestResume(t *testing.T) {
 				t.Errorf("offset %d: %d octets of a file of %d, %v", offset, len(got), size, err)
 			}
 		}
-		if s.protocol != transfer.TFTP {
+		if s.protocol != mib.ProtocolTftp {
 			if _, _, err := c.Get(testContext(t), "file", 3<<20+1); !errors.Is(err, transfer.ErrNoResume) {
 				t.Errorf("offset after the end: %v, want ErrNoResume", err)
 			}

@@ -178,13 +178,7 @@ type sourceError struct{ err error }
 func (e *sourceError) Error() string { return "reading the source: " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-func (e *sourceError) Cause() mib.FailCause {
-	var c interface{ Cause() mib.FailCause }
-	if errors.As(e.err, &c) {
-		return c.Cause()
-	}
-	return mib.FailCauseOther
-}
+func (e *sourceError) Cause() mib.FailCause { return mib.CauseOf(e.err, mib.FailCauseOther) }
 
 // onEnd runs f when the context ends. The returned function gives that up; once
 // it has returned f is not running and will not run.

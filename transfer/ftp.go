@@ -33,7 +33,7 @@ type ftpSession struct {
 
 func newFTP(server Server, options Options) *ftpSession {
 	s := &ftpSession{server: server, options: options}
-	if server.Protocol == FTPS {
+	if server.Protocol == mib.ProtocolFtps {
 		s.tls = newTLSSettings(server, options)
 	}
 	return s
@@ -109,7 +109,7 @@ func (s *ftpSession) replied(err error, doing direction) error {
 	case err == nil, errors.As(err, &source), errors.As(err, &ours):
 		return err
 	case errors.As(err, &reply):
-		return &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, doing: doing}
+		return &replyError{protocol: mib.ProtocolFtp, code: reply.Code, text: reply.Msg, doing: doing}
 	case classify(err).Code == mib.FailCauseOther && s.ctx.Err() == nil:
 		// The library could not make sense of what came, perhaps because it was
 		// only half of a reply.
@@ -175,7 +175,7 @@ func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, err
 		return nil, 0, &causeError{mib.FailCauseProtocolError, fmt.Errorf("%w: %d %s", ErrNoResume, reply.Code, reply.Msg)}
 	case errors.As(err, &reply) && reply.Code == 550 && size >= 0:
 		// It exists: it may not be read. vsftpd has the same words for both.
-		return nil, 0, &replyError{protocol: FTP, code: reply.Code, text: reply.Msg, hint: mib.FailCauseAccessDenied}
+		return nil, 0, &replyError{protocol: mib.ProtocolFtp, code: reply.Code, text: reply.Msg, hint: mib.FailCauseAccessDenied}
 	}
 	return nil, 0, err
 }

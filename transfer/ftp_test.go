@@ -217,7 +217,7 @@ func TestFTPNeverGreets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, p := range []transfer.Protocol{transfer.FTP, transfer.FTPS} {
+	for _, p := range []mib.Protocol{mib.ProtocolFtp, mib.ProtocolFtps} {
 		r := &running{Server: transfer.Server{Protocol: p, Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: 300 * time.Millisecond}}
 		_, _, err = fetch(testContext(t), r.client(t), "file")
 		wantCause(t, err, mib.FailCauseServerUnreachable)
@@ -315,7 +315,7 @@ func TestFTPSRefused(t *testing.T) {
 				}
 			}
 			r := f.start(t)
-			r.Protocol = transfer.FTPS
+			r.Protocol = mib.ProtocolFtps
 			_, _, err := fetch(testContext(t), r.client(t), "file")
 			wantCause(t, err, mib.FailCauseTlsFailed)
 			if len(f.said("PASS")) > 0 {

@@ -106,7 +106,7 @@ func (s *ftpSession) secure(raw net.Conn) error {
 	if _, _, err := r.ReadResponse(234); err != nil {
 		var refused *textproto.Error
 		if errors.As(err, &refused) {
-			return &replyError{protocol: FTP, code: refused.Code, text: refused.Msg, hint: mib.FailCauseTlsFailed}
+			return &replyError{protocol: mib.ProtocolFtp, code: refused.Code, text: refused.Msg, hint: mib.FailCauseTlsFailed}
 		}
 		return err
 	}
@@ -153,7 +153,7 @@ func (s *ftpSession) loginError(err error) error {
 		return s.replied(err, either)
 	}
 	if code, text := s.control.Last(); code >= 300 {
-		return &replyError{protocol: FTP, code: code, text: text}
+		return &replyError{protocol: mib.ProtocolFtp, code: code, text: text}
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
 
@@ -84,7 +85,7 @@ func (f *fakeFTP) start(t testing.TB) *running {
 			}()
 		}
 	}()
-	return &running{Server: transfer.Server{Protocol: transfer.FTP, Host: f.host, Port: l.Addr().(*net.TCPAddr).Port, Timeout: 20 * time.Second}}
+	return &running{Server: transfer.Server{Protocol: mib.ProtocolFtp, Host: f.host, Port: l.Addr().(*net.TCPAddr).Port, Timeout: 20 * time.Second}}
 }
 
 func (c *fakeConn) reply(format string, args ...any) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/iad/transfer"
+	"example.com/iad/mib"
 )
 
 // A server that is slower than the client still gets the whole upload: the socket is
@@ -55,7 +55,7 @@ func TestFTPSWaitsForClose(t *testing.T) {
 		c.reply("226 done")
 	}
 	r := f.start(t)
-	r.Protocol, r.Timeout, r.pin = transfer.FTPS, 2*time.Second, pin
+	r.Protocol, r.Timeout, r.pin = mib.ProtocolFtps, 2*time.Second, pin
 	if err := put(t, r.client(t), "file", content); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/iad/mib"
 )
 
 // FuzzFTPServer: a server that says anything gets no more out of the client
@@ -38,7 +40,7 @@ func FuzzFTPServer(f *testing.F) {
 			_ = c.(*net.TCPConn).CloseWrite()
 			_, _ = io.Copy(io.Discard, c)
 		}()
-		c, err := New(Server{Protocol: FTP, Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Second}, Options{})
+		c, err := New(Server{Protocol: mib.ProtocolFtp, Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Second}, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +89,7 @@ func FuzzParseURL(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if server.Host == "" || server.Protocol < TFTP || server.Protocol > FTPS {
+		if server.Host == "" || server.Protocol < mib.ProtocolTftp || server.Protocol > mib.ProtocolFtps {
 			t.Errorf("%q is %+v", s, server)
 		}
 		if server.check() != nil {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"example.com/iad/mib"
-	"example.com/iad/transfer"
 )
 
 // tcpRelay relays FTP to a server: control connections, and the data connections
@@ -160,7 +159,7 @@ func TestBadLineFTP(t *testing.T) {
 	t.Parallel()
 	const size = 256 << 10
 	for _, s := range realServers {
-		if s.protocol != transfer.FTP {
+		if s.protocol != mib.ProtocolFtp {
 			continue
 		}
 		for _, x := range []struct {

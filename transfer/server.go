@@ -13,36 +13,13 @@ import (
 	"example.com/iad/mib"
 )
 
-// Protocol is a file transfer protocol: a number of IadUpgProtocol.
-type Protocol uint8
-
-// The protocols.
-const (
-	TFTP Protocol = 1
-	FTP  Protocol = 2
-	FTPS Protocol = 3 // FTP with explicit TLS for control and data (RFC 4217)
-)
-
-// String returns the protocol's URL scheme.
-func (p Protocol) String() string {
-	switch p {
-	case TFTP:
-		return "tftp"
-	case FTP:
-		return "ftp"
-	case FTPS:
-		return "ftps"
-	}
-	return "protocol(" + strconv.Itoa(int(p)) + ")"
-}
-
 // DefaultTimeout is the stall time-out of a server that names none
 // (iadUpgServerTimeout).
 const DefaultTimeout = 30 * time.Second
 
 // Server says where files are and how to get at them.
 type Server struct {
-	Protocol Protocol
+	Protocol mib.Protocol
 	Host     string        // name or address; an IPv6 address without brackets
 	Port     int           // 0 for the protocol's usual one
 	User     string        // FTP; "" for anonymous
@@ -72,7 +49,7 @@ func (s Server) String() string {
 }
 
 func (s Server) usualPort() int {
-	if s.Protocol == TFTP {
+	if s.Protocol == mib.ProtocolTftp {
 		return 69
 	}
 	return 21
@@ -88,7 +65,7 @@ func (s Server) address() string {
 }
 
 func (s Server) check() error {
-	if s.Protocol < TFTP || s.Protocol > FTPS {
+	if s.Protocol < mib.ProtocolTftp || s.Protocol > mib.ProtocolFtps {
 		return &Error{Op: "connect", Server: s.String(), Code: mib.FailCauseUnsupportedProtocol,
 			Err: fmt.Errorf("%s is not known", s.Protocol)}
 	}
@@ -134,11 +111,11 @@ func ParseURL(s string) (Server, error) {
 	var srv Server
 	switch u.Scheme {
 	case "tftp":
-		srv.Protocol = TFTP
+		srv.Protocol = mib.ProtocolTftp
 	case "ftp":
-		srv.Protocol = FTP
+		srv.Protocol = mib.ProtocolFtp
 	case "ftps":
-		srv.Protocol = FTPS
+		srv.Protocol = mib.ProtocolFtps
 	default:
 		return Server{}, fmt.Errorf("server URL: scheme %.20q: use tftp, ftp or ftps", u.Scheme)
 	}

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"example.com/iad/internal/peers"
+	"example.com/iad/mib"
 	"example.com/iad/transfer"
 	"example.com/iad/transfer/tftp"
 )
@@ -37,7 +38,7 @@ const (
 // the loopback network, serving one folder.
 type realServer struct {
 	name     string
-	protocol transfer.Protocol
+	protocol mib.Protocol
 	readOnly bool // it takes no uploads
 	windows  bool // it knows windowsize
 	start    func(t testing.TB, root string) *running
@@ -53,14 +54,14 @@ type running struct {
 }
 
 var realServers = []realServer{
-	{name: "tftpd-hpa", protocol: transfer.TFTP, start: startHPA},
-	{name: "atftpd", protocol: transfer.TFTP, windows: true, start: startATFTPD},
-	{name: "dnsmasq", protocol: transfer.TFTP, readOnly: true, start: startDnsmasq},
-	{name: "vsftpd", protocol: transfer.FTP, start: startVsftpd},
-	{name: "vsftpd-tls", protocol: transfer.FTPS, start: startVsftpdTLS},
-	{name: "proftpd", protocol: transfer.FTP, start: startProftpd},
-	{name: "pure-ftpd", protocol: transfer.FTP, start: startPureFTPd},
-	{name: "pure-ftpd-tls", protocol: transfer.FTPS, start: startPureFTPdTLS},
+	{name: "tftpd-hpa", protocol: mib.ProtocolTftp, start: startHPA},
+	{name: "atftpd", protocol: mib.ProtocolTftp, windows: true, start: startATFTPD},
+	{name: "dnsmasq", protocol: mib.ProtocolTftp, readOnly: true, start: startDnsmasq},
+	{name: "vsftpd", protocol: mib.ProtocolFtp, start: startVsftpd},
+	{name: "vsftpd-tls", protocol: mib.ProtocolFtps, start: startVsftpdTLS},
+	{name: "proftpd", protocol: mib.ProtocolFtp, start: startProftpd},
+	{name: "pure-ftpd", protocol: mib.ProtocolFtp, start: startPureFTPd},
+	{name: "pure-ftpd-tls", protocol: mib.ProtocolFtps, start: startPureFTPdTLS},
 }
 
 // needRoot skips a test of servers that want to change user or root folder.
@@ -239,7 +240,7 @@ func startHPA(t testing.TB, root string) *running {
 	port := freePort(t, "udp")
 	r := launch(t, peers.Find(t, "in.tftpd"), "--foreground", "--listen", "--address", fmt.Sprintf("127.0.0.1:%d", port),
 		"--user", "nobody", "--create", "--secure", root)
-	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: "127.0.0.1", Port: port}
+	r.Server = transfer.Server{Protocol: mib.ProtocolTftp, Host: "127.0.0.1", Port: port}
 	return r.awaitTFTP(t)
 }
 
@@ -248,7 +249,7 @@ func startATFTPD(t testing.TB, root string) *running {
 	port := freePort(t, "udp")
 	r := launch(t, peers.Find(t, "atftpd"), "--daemon", "--no-fork", "--bind-address", "127.0.0.1", "--port", fmt.Sprint(port),
 		"--user", "nobody.nogroup", "--logfile", "-", root)
-	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: "127.0.0.1", Port: port}
+	r.Server = transfer.Server{Protocol: mib.ProtocolTftp, Host: "127.0.0.1", Port: port}
 	return r.awaitTFTP(t)
 }
 
@@ -259,7 +260,7 @@ func startDnsmasq(t testing.TB, root string) *running {
 	host := fmt.Sprintf("127.%d.%d.%d", 64+nextPort.Add(1)%64, pid>>8&0xff, pid&0xff|1)
 	r := launch(t, peers.Find(t, "dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--port=0", "--user=nobody", "--group=nogroup",
 		"--listen-address="+host, "--bind-interfaces", "--enable-tftp", "--tftp-root="+root, "--log-facility=-")
-	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: host}
+	r.Server = transfer.Server{Protocol: mib.ProtocolTftp, Host: host}
 	probe := *r
 	probe.Port = 69
 	probe.awaitTFTP(t)
@@ -297,9 +298,9 @@ func vsftpd(t testing.TB, root string, secure bool, more ...string) *running {
 	conf := writeFile(t, filepath.Join(dir, "vsftpd.conf"), strings.Join(append(settings, more...), "\n")+"\n")
 	r := launch(t, peers.Find(t, "vsftpd"), conf)
 	r.conf = conf
-	r.Server = transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: port, Path: filepath.Base(root)}
+	r.Server = transfer.Server{Protocol: mib.ProtocolFtp, Host: "127.0.0.1", Port: port, Path: filepath.Base(root)}
 	if r.pin = pin; secure {
-		r.Protocol = transfer.FTPS
+		r.Protocol = mib.ProtocolFtps
 	}
 	return r.awaitFTP(t)
 }
@@ -330,7 +331,7 @@ func startProftpd(t testing.TB, root string) *running {
 		"SystemLog " + filepath.Join(dir, "log"), "TransferLog none", "DelayEngine off",
 	}, "\n")+"\n")
 	r := launch(t, peers.Find(t, "proftpd"), "--nodaemon", "--config", conf)
-	r.Server = transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: port, User: testUser, Password: testPassword}
+	r.Server = transfer.Server{Protocol: mib.ProtocolFtp, Host: "127.0.0.1", Port: port, User: testUser, Password: testPassword}
 	return r.awaitFTP(t)
 }
 
@@ -355,9 +356,9 @@ func pureFTPd(t testing.TB, root string, secure bool) *running {
 		args = append(args, "--tls", "2", "--certfile", file)
 	}
 	r := launch(t, peers.Find(t, "pure-ftpd"), args...)
-	r.Server = transfer.Server{Protocol: transfer.FTP, Host: "127.0.0.1", Port: port, User: testUser, Password: testPassword}
+	r.Server = transfer.Server{Protocol: mib.ProtocolFtp, Host: "127.0.0.1", Port: port, User: testUser, Password: testPassword}
 	if r.pin = pin; secure {
-		r.Protocol = transfer.FTPS
+		r.Protocol = mib.ProtocolFtps
 	}
 	return r.awaitFTP(t)
 }

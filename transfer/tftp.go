@@ -240,7 +240,7 @@ func optionsRefused(err error) error {
 func inWords(err error) error {
 	var p *tftp.ErrorPacket
 	if errors.As(err, &p) {
-		return &replyError{protocol: TFTP, code: int(p.Code), text: p.Message}
+		return &replyError{protocol: mib.ProtocolTftp, code: int(p.Code), text: p.Message}
 	}
 	return err
 }

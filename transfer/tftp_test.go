@@ -60,7 +60,7 @@ func scriptTFTP(t testing.TB, script func(s *scripted)) *running {
 		}
 	}()
 	r := &running{log: &syncBuffer{}}
-	r.Server = transfer.Server{Protocol: transfer.TFTP, Host: "127.0.0.1", Port: main.LocalAddr().(*net.UDPAddr).Port, Timeout: 5 * time.Second}
+	r.Server = transfer.Server{Protocol: mib.ProtocolTftp, Host: "127.0.0.1", Port: main.LocalAddr().(*net.UDPAddr).Port, Timeout: 5 * time.Second}
 	return r
 }
 
@@ -463,6 +463,6 @@ func TestTFTPIPv6(t *testing.T) {
 		}
 		_, _ = main.WriteToUDPAddrPort(append(tftp.AppendDataHeader(nil, 1), "six"...), from)
 	}()
-	r := &running{Server: transfer.Server{Protocol: transfer.TFTP, Host: "::1", Port: main.LocalAddr().(*net.UDPAddr).Port}}
+	r := &running{Server: transfer.Server{Protocol: mib.ProtocolTftp, Host: "::1", Port: main.LocalAddr().(*net.UDPAddr).Port}}
 	wantFile(t, r.client(t), []byte("six"))
 }

@@ -175,7 +175,7 @@ func (s *slowServer) wait(t *testing.T, n int64) {
 	}
 }
 
-func (s *slowServer) Supports(p procedure.Protocol) bool { return p != procedure.FTPS }
+func (s *slowServer) Supports(p mib.Protocol) bool { return p != mib.ProtocolFtps }
 
 func (s *slowServer) Open(context.Context, procedure.Server) (procedure.Files, error) { return s, nil }
 

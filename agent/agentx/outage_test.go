@@ -94,9 +94,9 @@ func awayInDownload(t *testing.T, enable byte, outages ...func(*agentx.Snmpd) (b
 		log.await(t, lost, before)
 		back()
 		log.await(t, registered, beforeReg)
-		want := procedure.Running
+		want := mib.OperationStateRunning
 		if last {
-			want = procedure.Succeeded
+			want = mib.OperationStateSucceeded
 		}
 		res, err := m.Get([]string{name(mib.OpState, 0)})
 		if err != nil || res.Variables[0].Value != int(want) {

@@ -214,7 +214,7 @@ func (d *iad) upgrade(t *testing.T) {
 	}
 	tx.Done()
 	d.await(2, "upgrade", func(s *procedure.Snapshot) bool {
-		return s.Op.State == procedure.Succeeded && s.Banks.Running == 2 && !s.Banks.Tries()
+		return s.Op.State == mib.OperationStateSucceeded && s.Banks.Running == 2 && !s.Banks.Tries()
 	})
 	d.files.upload("software", build(t, "3.0.0"))
 }
@@ -265,7 +265,7 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 			for _, f := range []front{behindSnmpd, embedded} {
-				f.await(2, "abort", func(s *procedure.Snapshot) bool { return s.Op.State == procedure.Aborted })
+				f.await(2, "abort", func(s *procedure.Snapshot) bool { return s.Op.State == mib.OperationStateAborted })
 			}
 			if diff := cmp.Diff(behindSnmpd.settings(t), embedded.settings(t)); diff != "" {
 				t.Errorf("settings: -snmpd +embedded\n%s", diff)

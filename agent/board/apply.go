@@ -159,7 +159,7 @@ func holds(name string, data []byte) bool {
 
 // NotHandedOver returns the kinds of set whose copy in Applied is missing or
 // different.
-func (p *Platform) NotHandedOver(set config.Set) (kinds []config.Kind) {
+func (p *Platform) NotHandedOver(set config.Set) (kinds []mib.FileType) {
 	for _, k := range set.Kinds() {
 		if !holds(filepath.Join(p.Applied, k.String()), set[k]) {
 			kinds = append(kinds, k)

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"example.com/iad/agent/config"
+	"example.com/iad/mib"
 )
 
 // large is configuration data of which one file is large.
 func large() config.Set {
 	set := settings(1)
-	set[config.PortData] = config.WithHeader(config.PortData, 1, []byte("new = 1\n"))
-	set[config.UserData] = config.WithHeader(config.UserData, 1, bytes.Repeat([]byte("a = b\n"), 13500))
+	set[mib.FileTypePortData] = config.WithHeader(mib.FileTypePortData, 1, []byte("new = 1\n"))
+	set[mib.FileTypeUserData] = config.WithHeader(mib.FileTypeUserData, 1, bytes.Repeat([]byte("a = b\n"), 13500))
 	return set
 }
 

@@ -326,8 +326,8 @@ done`)
 			}
 		}
 	}
-	old := func(k config.Kind) []byte { return config.WithHeader(k, 1, []byte("a = b\n")) }
-	set := config.Set{config.UserData: old(config.UserData), config.PortData: old(config.PortData)}
+	old := func(k mib.FileType) []byte { return config.WithHeader(k, 1, []byte("a = b\n")) }
+	set := config.Set{mib.FileTypeUserData: old(mib.FileTypeUserData), mib.FileTypePortData: old(mib.FileTypePortData)}
 	convert := func(from, to uint32) (config.Set, error) {
 		return config.Convert(t.Context(), board.Converter{Command: command}, afero.NewOsFs(), t.TempDir(), from, to, set, 0)
 	}
@@ -342,17 +342,16 @@ done`)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	var carrier interface{ Cause() mib.FailCause }
-	if _, err := convert(1, 3); !errors.As(err, &carrier) || carrier.Cause() != mib.FailCauseConvertFailed ||
+	if _, err := convert(1, 3); mib.CauseOf(err, 0) != mib.FailCauseConvertFailed ||
 		!strings.Contains(err.Error(), "cannot convert 1 to 3") {
 		t.Errorf("failed conversion: %v", err)
 	}
 	command.Path = "/nowhere/convert"
-	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != mib.FailCauseConvertToolMissing {
+	if _, err := convert(1, 2); mib.CauseOf(err, 0) != mib.FailCauseConvertToolMissing {
 		t.Errorf("missing program: %v", err)
 	}
 	command = board.Command{Path: program(t, "exec sleep 300"), Limit: 1}
-	if _, err := convert(1, 2); !errors.As(err, &carrier) || carrier.Cause() != mib.FailCauseConvertTimeout {
+	if _, err := convert(1, 2); mib.CauseOf(err, 0) != mib.FailCauseConvertTimeout {
 		t.Errorf("time limit: %v", err)
 	}
 }

@@ -37,8 +37,7 @@ func boardFault(err error, payload string, user *User) error {
 // refusedData gives the verdict of a program that ran its cause: the data are to
 // blame. One that did not end in time has judged nothing.
 func refusedData(err error) error {
-	var coded interface{ Cause() mib.FailCause }
-	if err == nil || errors.As(err, &coded) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || mib.CauseOf(err, 0) != 0 || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return &procedure.Failure{Code: mib.FailCauseConfigParseError, Text: err.Error()}

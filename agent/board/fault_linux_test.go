@@ -1,7 +1,6 @@
 package board_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,11 +14,7 @@ import (
 
 // cause is the failure cause that an error carries, 0 for none.
 func cause(err error) mib.FailCause {
-	var coded interface{ Cause() mib.FailCause }
-	if errors.As(err, &coded) {
-		return coded.Cause()
-	}
-	return 0
+	return mib.CauseOf(err, 0)
 }
 
 // What the board cannot do is not the software's fault.
@@ -132,7 +127,7 @@ func TestAppliedFilesAreReadOnly(t *testing.T) {
 	}
 	left, err := os.ReadDir(p.Applied)
 	data, rerr := os.ReadFile(filepath.Join(p.Applied, "userData"))
-	if err != nil || rerr != nil || len(left) != 2 || string(data) != string(settings(1)[config.UserData]) {
+	if err != nil || rerr != nil || len(left) != 2 || string(data) != string(settings(1)[mib.FileTypeUserData]) {
 		t.Errorf("%v, %q: %v, %v", left, data, err, rerr)
 	}
 }

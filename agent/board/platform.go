@@ -17,7 +17,7 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
+	"example.com/iad/mib"
 )
 
 // Platform is a device that runs Linux: banks are folders, usually the mounts
@@ -61,7 +61,7 @@ type Platform struct {
 	// Dog is kicked while the agent is alive; it may be nil.
 	Dog *Watchdog
 	// Reason is why the hardware says that the device started.
-	Reason procedure.RestartReason
+	Reason mib.RestartReasonEnum
 
 	// absent are the banks that are not mounted, set by Root.Use.
 	absent [2]*AbsentError
@@ -167,4 +167,4 @@ func (p *Platform) DropCache(f afero.File) error { return DropCache(f) }
 func (p *Platform) Kick() { _ = p.Dog.Kick() }
 
 // BootReason is Reason.
-func (p *Platform) BootReason() procedure.RestartReason { return p.Reason }
+func (p *Platform) BootReason() mib.RestartReasonEnum { return p.Reason }

@@ -14,7 +14,6 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/config"
-	"example.com/iad/agent/procedure"
 	"example.com/iad/mib"
 )
 
@@ -43,7 +42,7 @@ func payload(t *testing.T, p *board.Platform, bank int, name, script string) age
 
 func settings(format uint32) config.Set {
 	set := config.Set{}
-	for _, k := range []config.Kind{config.UserData, config.PortData} {
+	for _, k := range []mib.FileType{mib.FileTypeUserData, mib.FileTypePortData} {
 		set[k] = config.WithHeader(k, format, []byte("a = b\n"))
 	}
 	return set
@@ -192,7 +191,7 @@ func TestPlatformConverts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := os.WriteFile(filepath.Join(p.Work, "in", "userData"), settings(1)[config.UserData], 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(p.Work, "in", "userData"), settings(1)[mib.FileTypeUserData], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		c.From, c.To, c.InDir, c.OutDir = 1, 2, "in", "out"
@@ -200,7 +199,7 @@ func TestPlatformConverts(t *testing.T) {
 		got, _ := os.ReadFile(filepath.Join(p.Work, "out", "userData"))
 		return string(got), err
 	}
-	want := string(settings(2)[config.UserData])
+	want := string(settings(2)[mib.FileTypeUserData])
 	if got, err := run(agent.Conversion{Program: payload(t, p, 2, "convert", script)}); err != nil || got != want {
 		t.Errorf("the software's program: %q, %v", got, err)
 	}
@@ -222,7 +221,7 @@ func TestCheckConfig(t *testing.T) {
 	if err := p.CheckConfig(settings(1)); err != nil {
 		t.Errorf("good data: %v", err)
 	}
-	bad := config.Set{config.UserData: config.WithHeader(config.UserData, 1, nil)}
+	bad := config.Set{mib.FileTypeUserData: config.WithHeader(mib.FileTypeUserData, 1, nil)}
 	if err := p.CheckConfig(bad); cause(err) != mib.FailCauseConfigParseError || !strings.Contains(err.Error(), "port 1 unknown") {
 		t.Errorf("bad data: %v", err)
 	}
@@ -244,10 +243,10 @@ func TestApplyConfig(t *testing.T) {
 		t.Errorf("applied at once: %t, %v", reset, err)
 	}
 	// What is not in the new set must be gone.
-	if reset, err := apply(config.Set{config.UserData: settings(1)[config.UserData]}); !reset || err != nil {
+	if reset, err := apply(config.Set{mib.FileTypeUserData: settings(1)[mib.FileTypeUserData]}); !reset || err != nil {
 		t.Errorf("applied by a restart: %t, %v", reset, err)
 	}
-	refused := config.Set{config.PortData: config.WithHeader(config.PortData, 1, nil)}
+	refused := config.Set{mib.FileTypePortData: config.WithHeader(mib.FileTypePortData, 1, nil)}
 	if _, err := apply(refused); err == nil || !strings.Contains(err.Error(), "port 1 refused") {
 		t.Errorf("refused: %v", err)
 	}
@@ -323,8 +322,8 @@ func TestPlatformSpaceAndWatchdog(t *testing.T) {
 	if p.TakesOver() || p.BootReason() != 0 {
 		t.Error("a board that says nothing takes over software, or knows why it started")
 	}
-	p.NoReset, p.Reason = true, procedure.ReasonWatchdog
-	if !p.TakesOver() || p.BootReason() != procedure.ReasonWatchdog {
+	p.NoReset, p.Reason = true, mib.RestartReasonWatchdog
+	if !p.TakesOver() || p.BootReason() != mib.RestartReasonWatchdog {
 		t.Error("settings ignored")
 	}
 	device := filepath.Join(t.TempDir(), "watchdog")

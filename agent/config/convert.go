@@ -65,11 +65,11 @@ func Convert(ctx context.Context, r Runner, fs afero.Fs, dir string, from, to ui
 func convertCause(err error) mib.FailCause {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return causeOf(err, mib.FailCauseConvertTimeout)
+		return mib.CauseOf(err, mib.FailCauseConvertTimeout)
 	case errors.Is(err, iofs.ErrNotExist):
-		return causeOf(err, mib.FailCauseConvertToolMissing)
+		return mib.CauseOf(err, mib.FailCauseConvertToolMissing)
 	}
-	return causeOf(err, mib.FailCauseConvertFailed)
+	return mib.CauseOf(err, mib.FailCauseConvertFailed)
 }
 
 // writeCopy writes files that nobody needs after the conversion: they need not

@@ -34,7 +34,7 @@ func (s swapping) LstatIfPossible(name string) (os.FileInfo, bool, error) {
 // looked at is not read.
 func TestConvertReadsWhatItLookedAt(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, config.WithHeader(config.UserData, 2, []byte("secret\n")), 0o600); err != nil {
+	if err := os.WriteFile(secret, config.WithHeader(mib.FileTypeUserData, 2, []byte("secret\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, make := range map[string]func(name string) error{
@@ -47,7 +47,7 @@ func TestConvertReadsWhatItLookedAt(t *testing.T) {
 			}
 			return make(name)
 		}}
-		got, err := config.Convert(t.Context(), rewrite(fs, nil), fs, t.TempDir(), 1, 2, files(1, "text", config.UserData), 0)
+		got, err := config.Convert(t.Context(), rewrite(fs, nil), fs, t.TempDir(), 1, 2, files(1, "text", mib.FileTypeUserData), 0)
 		if cause(err) != mib.FailCauseConvertFailed || got != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
@@ -57,7 +57,7 @@ func TestConvertReadsWhatItLookedAt(t *testing.T) {
 // A link in the place of the directory of results is not followed.
 func TestConvertRefusesLinkedResults(t *testing.T) {
 	elsewhere := t.TempDir()
-	for kind, data := range files(2, "secret", config.UserData) {
+	for kind, data := range files(2, "secret", mib.FileTypeUserData) {
 		if err := os.WriteFile(filepath.Join(elsewhere, kind.String()), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,7 @@ func TestConvertRefusesLinkedResults(t *testing.T) {
 	program := runner(func(_ context.Context, _, _ uint32, _, out string) error {
 		return errors.Join(os.Remove(out), os.Symlink(elsewhere, out))
 	})
-	got, err := config.Convert(t.Context(), program, afero.NewOsFs(), t.TempDir(), 1, 2, files(1, "text", config.UserData), 0)
+	got, err := config.Convert(t.Context(), program, afero.NewOsFs(), t.TempDir(), 1, 2, files(1, "text", mib.FileTypeUserData), 0)
 	if cause(err) != mib.FailCauseConvertFailed || got != nil {
 		t.Errorf("%v, %v", got, err)
 	}

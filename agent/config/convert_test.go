@@ -65,36 +65,36 @@ func TestConvert(t *testing.T) {
 	if err := mem.Mkdir("work", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	given := files(1, "text", config.UserData, config.PortData)
-	extra := config.WithHeader(config.OtherData, 2, []byte("made by the conversion\n"))
-	got, err := config.Convert(t.Context(), rewrite(mem, config.Set{config.OtherData: extra}), mem, "work", 1, 2, given, 0)
+	given := files(1, "text", mib.FileTypeUserData, mib.FileTypePortData)
+	extra := config.WithHeader(mib.FileTypeOtherData, 2, []byte("made by the conversion\n"))
+	got, err := config.Convert(t.Context(), rewrite(mem, config.Set{mib.FileTypeOtherData: extra}), mem, "work", 1, 2, given, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := files(2, "text", config.UserData, config.PortData)
-	want[config.OtherData] = extra
+	want := files(2, "text", mib.FileTypeUserData, mib.FileTypePortData)
+	want[mib.FileTypeOtherData] = extra
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(files(1, "text", config.UserData, config.PortData), given); diff != "" {
+	if diff := cmp.Diff(files(1, "text", mib.FileTypeUserData, mib.FileTypePortData), given); diff != "" {
 		t.Errorf("what was given changed: %s", diff)
 	}
 }
 
 func TestConvertRefusesResults(t *testing.T) {
 	for name, change := range map[string]config.Set{
-		"kind missing":  {config.PortData: nil},
-		"old format":    {config.UserData: files(1, "x")[config.UserData]},
-		"third format":  {config.UserData: files(3, "x")[config.UserData], config.PortData: files(3, "x")[config.PortData]},
-		"no header":     {config.PortData: []byte("port = 1\n")},
-		"other kind":    {config.PortData: files(2, "x")[config.UserData]},
-		"empty file":    {config.PortData: []byte{}},
-		"too large":     {config.PortData: config.WithHeader(config.PortData, 2, make([]byte, 5000))},
-		"extra invalid": {config.OtherData: []byte("x")},
+		"kind missing":  {mib.FileTypePortData: nil},
+		"old format":    {mib.FileTypeUserData: files(1, "x")[mib.FileTypeUserData]},
+		"third format":  {mib.FileTypeUserData: files(3, "x")[mib.FileTypeUserData], mib.FileTypePortData: files(3, "x")[mib.FileTypePortData]},
+		"no header":     {mib.FileTypePortData: []byte("port = 1\n")},
+		"other kind":    {mib.FileTypePortData: files(2, "x")[mib.FileTypeUserData]},
+		"empty file":    {mib.FileTypePortData: []byte{}},
+		"too large":     {mib.FileTypePortData: config.WithHeader(mib.FileTypePortData, 2, make([]byte, 5000))},
+		"extra invalid": {mib.FileTypeOtherData: []byte("x")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mem := afero.NewMemMapFs()
-			set, err := config.Convert(t.Context(), rewrite(mem, change), mem, "", 1, 2, files(1, "text", config.UserData, config.PortData), 4096)
+			set, err := config.Convert(t.Context(), rewrite(mem, change), mem, "", 1, 2, files(1, "text", mib.FileTypeUserData, mib.FileTypePortData), 4096)
 			if cause(err) != mib.FailCauseConvertFailed || set != nil {
 				t.Errorf("%v, %v; want convertFailed", set, err)
 			}
@@ -150,13 +150,13 @@ func TestConvertGivesWholeCopy(t *testing.T) {
 func TestConvertDoesNotFollowLinks(t *testing.T) {
 	dir := t.TempDir()
 	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, config.WithHeader(config.UserData, 2, []byte("secret\n")), 0o600); err != nil {
+	if err := os.WriteFile(secret, config.WithHeader(mib.FileTypeUserData, 2, []byte("secret\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	program := runner(func(_ context.Context, _, _ uint32, _, out string) error {
 		return os.Symlink(secret, filepath.Join(out, "userData"))
 	})
-	set, err := config.Convert(t.Context(), program, afero.NewOsFs(), dir, 1, 2, files(1, "x", config.UserData), 0)
+	set, err := config.Convert(t.Context(), program, afero.NewOsFs(), dir, 1, 2, files(1, "x", mib.FileTypeUserData), 0)
 	if cause(err) != mib.FailCauseConvertFailed {
 		t.Errorf("%q, %v", set, err)
 	}

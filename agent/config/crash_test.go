@@ -10,6 +10,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/mib"
 )
 
 // told is what lies outside the store: what the software banks remember, in the
@@ -40,7 +41,7 @@ func steps() []step {
 		return all
 	}
 	a, b, c, d := files(1, "a"), files(1, "b"), files(1, "c"), files(2, "d")
-	part := files(1, "part", config.UserData, config.OtherData)
+	part := files(1, "part", mib.FileTypeUserData, mib.FileTypeOtherData)
 	return []step{
 		{format: 1, give: a, before: config.Set{}, after: a},
 		{format: 1, give: b, before: a, after: b},

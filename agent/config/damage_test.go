@@ -70,7 +70,7 @@ func TestDamageIsSetAside(t *testing.T) {
 			if g := boot(t, s, 1, 0); g.Number != c.want {
 				t.Fatalf("generation %d in force, want %d", g.Number, c.want)
 			}
-			if !bytes.Contains(read(t, s, c.want)[config.UserData], fmt.Append(nil, c.want)) {
+			if !bytes.Contains(read(t, s, c.want)[mib.FileTypeUserData], fmt.Append(nil, c.want)) {
 				t.Error("data of another generation")
 			}
 			s = open(t, fs) // speaks once
@@ -111,7 +111,7 @@ func TestReadDamagedLater(t *testing.T) {
 	if _, err := s.Read(1); cause(err) != mib.FailCauseConfigReadError {
 		t.Errorf("read: %v", err)
 	}
-	if _, err := s.Stage(files(1, "y", config.PortData)); cause(err) != mib.FailCauseConfigReadError {
+	if _, err := s.Stage(files(1, "y", mib.FileTypePortData)); cause(err) != mib.FailCauseConfigReadError {
 		t.Errorf("stage on damaged data: %v", err)
 	}
 	if _, err := s.Read(9); cause(err) != mib.FailCauseConfigReadError {
@@ -299,8 +299,8 @@ func TestReadErrorOfOneStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	boot(t, s, 1, 2)
-	g := put(t, s, files(1, "3", config.PortData))
-	if g.Number != 3 || s.StandsIn() || s.InForce().Number != 3 || !bytes.Contains(read(t, s, 3)[config.UserData], []byte("1\n")) {
+	g := put(t, s, files(1, "3", mib.FileTypePortData))
+	if g.Number != 3 || s.StandsIn() || s.InForce().Number != 3 || !bytes.Contains(read(t, s, 3)[mib.FileTypeUserData], []byte("1\n")) {
 		t.Errorf("after the import: generation %d, %+v, stands in: %t", g.Number, s.InForce(), s.StandsIn())
 	}
 	fs.match = ""

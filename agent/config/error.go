@@ -45,13 +45,3 @@ func failWrite(code mib.FailCause, subject string, err error) error {
 	}
 	return fail(code, subject, err)
 }
-
-// causeOf returns the failure cause that err carries, or otherwise if it
-// carries none.
-func causeOf(err error, otherwise mib.FailCause) mib.FailCause {
-	var carrier interface{ Cause() mib.FailCause }
-	if errors.As(err, &carrier) {
-		return carrier.Cause()
-	}
-	return otherwise
-}

@@ -12,46 +12,15 @@ import (
 	"example.com/iad/mib"
 )
 
-// Kind is a kind of configuration data; the numbers are those of
-// IadUpgFileType, of which 1 is software.
-type Kind uint8
-
-// Kinds of configuration data.
-const (
-	UserData       Kind = 2
-	PortData       Kind = 3
-	ProtocolParams Kind = 4
-	DefaultParams  Kind = 5
-	OtherData      Kind = 6
-)
-
-var kindNames = map[Kind]string{
-	UserData: "userData", PortData: "portData", ProtocolParams: "protocolParams",
-	DefaultParams: "defaultParams", OtherData: "otherData",
-}
-
 // Kinds returns all kinds in the order of their numbers.
-func Kinds() []Kind {
-	return []Kind{UserData, PortData, ProtocolParams, DefaultParams, OtherData}
+func Kinds() []mib.FileType {
+	return []mib.FileType{mib.FileTypeUserData, mib.FileTypePortData, mib.FileTypeProtocolParams, mib.FileTypeDefaultParams, mib.FileTypeOtherData}
 }
 
-// String returns the kind's name in IadUpgFileType, or its number if it has
-// none.
-func (k Kind) String() string {
-	if name, ok := kindNames[k]; ok {
-		return name
-	}
-	return strconv.Itoa(int(k))
-}
-
-// ParseKind returns the kind with that name in IadUpgFileType.
-func ParseKind(name string) (Kind, bool) {
-	for k, n := range kindNames {
-		if n == name {
-			return k, true
-		}
-	}
-	return 0, false
+// ParseKind returns the kind of configuration data with that name in IadUpgFileType.
+func ParseKind(name string) (mib.FileType, bool) {
+	k, ok := mib.ParseFileType(name)
+	return k, ok && k != mib.FileTypeSoftware
 }
 
 const (
@@ -66,7 +35,7 @@ const (
 // 4294967295. Words are separated by blanks or tabs; the line may end with CR
 // LF. A byte order mark is refused: the software gets the file byte for byte, and
 // may not know the mark. The error is an *Error with mib.FailCauseConfigParseError.
-func ParseHeader(data []byte) (Kind, uint32, error) {
+func ParseHeader(data []byte) (mib.FileType, uint32, error) {
 	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
 		if bytes.HasPrefix(data, []byte(mark)) {
 			return 0, 0, parseError("the file begins with a byte order mark (% x); save it as UTF-8 without one", mark)
@@ -93,7 +62,7 @@ func ParseHeader(data []byte) (Kind, uint32, error) {
 
 // WithHeader returns a configuration file: the first line for kind and
 // format, then body.
-func WithHeader(kind Kind, format uint32, body []byte) []byte {
+func WithHeader(kind mib.FileType, format uint32, body []byte) []byte {
 	return append(fmt.Appendf(nil, "%s %s %d\n", headerWord, kind, format), body...)
 }
 
@@ -106,10 +75,10 @@ func Body(data []byte) []byte {
 
 // Set is configuration data: the complete file, first line included, of each
 // kind that there is. A kind that is missing is at the software's defaults.
-type Set map[Kind][]byte
+type Set map[mib.FileType][]byte
 
 // Kinds returns the kinds in the set in the order of their numbers.
-func (s Set) Kinds() []Kind {
+func (s Set) Kinds() []mib.FileType {
 	return slices.Sorted(maps.Keys(s))
 }
 

@@ -3,7 +3,6 @@ package config_test
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,24 +13,20 @@ import (
 
 // cause returns the failure cause that err carries, 0 if it carries none.
 func cause(err error) mib.FailCause {
-	var carrier interface{ Cause() mib.FailCause }
-	if errors.As(err, &carrier) {
-		return carrier.Cause()
-	}
-	return 0
+	return mib.CauseOf(err, 0)
 }
 
 func TestParseHeader(t *testing.T) {
 	for _, c := range []struct {
 		data   string
-		kind   config.Kind
+		kind   mib.FileType
 		format uint32
 	}{
-		{"iad-config userData 1\nname = x\n", config.UserData, 1},
-		{"iad-config portData 2\r\nport 1\r\n", config.PortData, 2},
-		{"iad-config protocolParams 4294967295", config.ProtocolParams, 1<<32 - 1},
-		{" iad-config\tdefaultParams  7 \n\n", config.DefaultParams, 7},
-		{"iad-config otherData 3\n", config.OtherData, 3},
+		{"iad-config userData 1\nname = x\n", mib.FileTypeUserData, 1},
+		{"iad-config portData 2\r\nport 1\r\n", mib.FileTypePortData, 2},
+		{"iad-config protocolParams 4294967295", mib.FileTypeProtocolParams, 1<<32 - 1},
+		{" iad-config\tdefaultParams  7 \n\n", mib.FileTypeDefaultParams, 7},
+		{"iad-config otherData 3\n", mib.FileTypeOtherData, 3},
 	} {
 		kind, format, err := config.ParseHeader([]byte(c.data))
 		if err != nil || kind != c.kind || format != c.format {
@@ -56,7 +51,7 @@ func TestParseHeader(t *testing.T) {
 }
 
 func TestHeaderAndBody(t *testing.T) {
-	file := config.WithHeader(config.PortData, 12, []byte("a\nb\n"))
+	file := config.WithHeader(mib.FileTypePortData, 12, []byte("a\nb\n"))
 	if want := "iad-config portData 12\na\nb\n"; string(file) != want {
 		t.Fatalf("%q, want %q", file, want)
 	}
@@ -77,14 +72,14 @@ func TestKindNames(t *testing.T) {
 			t.Errorf("%v is parsed as %v", k, back)
 		}
 	}
-	if s := config.Kind(1).String(); s != "1" {
-		t.Errorf("a kind without name is called %q", s)
+	if k, ok := config.ParseKind("software"); ok {
+		t.Errorf("%v is accepted as a kind of configuration data", k)
 	}
 }
 
 func TestSetFormat(t *testing.T) {
 	user := []byte("iad-config userData 2\n")
-	if f, err := (config.Set{config.UserData: user, config.PortData: []byte("iad-config portData 2\nx")}).Format(); f != 2 || err != nil {
+	if f, err := (config.Set{mib.FileTypeUserData: user, mib.FileTypePortData: []byte("iad-config portData 2\nx")}).Format(); f != 2 || err != nil {
 		t.Errorf("format %d, %v", f, err)
 	}
 	for name, c := range map[string]struct {
@@ -92,9 +87,9 @@ func TestSetFormat(t *testing.T) {
 		want mib.FailCause
 	}{
 		"empty":      {config.Set{}, mib.FailCauseConfigReadError},
-		"mixed":      {config.Set{config.UserData: user, config.PortData: []byte("iad-config portData 1\n")}, mib.FailCauseConfigFormatMismatch},
-		"wrong kind": {config.Set{config.PortData: user}, mib.FailCauseConfigParseError},
-		"no header":  {config.Set{config.PortData: []byte("port = 1\n")}, mib.FailCauseConfigParseError},
+		"mixed":      {config.Set{mib.FileTypeUserData: user, mib.FileTypePortData: []byte("iad-config portData 1\n")}, mib.FailCauseConfigFormatMismatch},
+		"wrong kind": {config.Set{mib.FileTypePortData: user}, mib.FailCauseConfigParseError},
+		"no header":  {config.Set{mib.FileTypePortData: []byte("port = 1\n")}, mib.FailCauseConfigParseError},
 	} {
 		if _, err := c.set.Format(); cause(err) != c.want {
 			t.Errorf("%s: %v, want cause %d", name, err, c.want)
@@ -103,7 +98,7 @@ func TestSetFormat(t *testing.T) {
 }
 
 func TestSetDigest(t *testing.T) {
-	set := config.Set{config.OtherData: []byte("last"), config.UserData: []byte("first"), config.ProtocolParams: []byte("middle")}
+	set := config.Set{mib.FileTypeOtherData: []byte("last"), mib.FileTypeUserData: []byte("first"), mib.FileTypeProtocolParams: []byte("middle")}
 	want := sha256.Sum256([]byte("firstmiddlelast"))
 	if got := set.Digest(); !bytes.Equal(got, want[:]) {
 		t.Errorf("digest %x, want %x", got, want)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"example.com/iad/mib"
 )
 
 // Contents of the frames on disk, as JSON. Unknown members are ignored, so that
@@ -68,7 +70,7 @@ func decodeDescription(payload []byte) (description, error) {
 	if d.Number == 0 || d.Format == 0 || len(d.Files) == 0 {
 		return description{}, fmt.Errorf("description of a generation: number, format or files missing")
 	}
-	var last Kind
+	var last mib.FileType
 	for _, f := range d.Files {
 		kind, ok := ParseKind(f.Kind)
 		if !ok || kind <= last {

@@ -73,7 +73,7 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 		if err != nil {
 			return nil, 0, fail(mib.FailCauseConfigReadError, "", fmt.Errorf("configuration data in force: %w", err))
 		}
-		maps.DeleteFunc(held, func(k Kind, _ []byte) bool { _, given := set[k]; return given })
+		maps.DeleteFunc(held, func(k mib.FileType, _ []byte) bool { _, given := set[k]; return given })
 		maps.Copy(set, held)
 	}
 	for kind, data := range set {
@@ -84,7 +84,7 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 	}
 	if s.opt.Check != nil {
 		if err := s.opt.Check(set); err != nil {
-			return nil, 0, fail(causeOf(err, mib.FailCauseConfigParseError), "", err)
+			return nil, 0, fail(mib.CauseOf(err, mib.FailCauseConfigParseError), "", err)
 		}
 	}
 	return set, format, nil

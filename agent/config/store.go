@@ -58,7 +58,7 @@ type Generation struct {
 	// is not in force.
 	Applied time.Time
 	// Kinds are the kinds of data it has, in the order of their numbers.
-	Kinds []Kind
+	Kinds []mib.FileType
 	// Bare is true if its files hold nothing but their first lines (see
 	// Set.Bare).
 	Bare bool

@@ -32,7 +32,7 @@ func open(t *testing.T, fs afero.Fs) *config.Store {
 }
 
 // files returns a set of the given kinds with text in each.
-func files(format uint32, text string, kinds ...config.Kind) config.Set {
+func files(format uint32, text string, kinds ...mib.FileType) config.Set {
 	if len(kinds) == 0 {
 		kinds = config.Kinds()
 	}
@@ -114,16 +114,16 @@ func TestPartialImportIsCompleted(t *testing.T) {
 	fs := afero.NewMemMapFs()
 	s := open(t, fs)
 	boot(t, s, 1, 0)
-	put(t, s, files(1, "old", config.UserData, config.PortData))
-	g := put(t, s, files(1, "new", config.PortData, config.OtherData))
-	want := files(1, "old", config.UserData)
-	for k, v := range files(1, "new", config.PortData, config.OtherData) {
+	put(t, s, files(1, "old", mib.FileTypeUserData, mib.FileTypePortData))
+	g := put(t, s, files(1, "new", mib.FileTypePortData, mib.FileTypeOtherData))
+	want := files(1, "old", mib.FileTypeUserData)
+	for k, v := range files(1, "new", mib.FileTypePortData, mib.FileTypeOtherData) {
 		want[k] = v
 	}
 	if diff := cmp.Diff(want, read(t, s, g.Number)); diff != "" {
 		t.Error(diff)
 	}
-	if want := []config.Kind{config.UserData, config.PortData, config.OtherData}; !slices.Equal(g.Kinds, want) {
+	if want := []mib.FileType{mib.FileTypeUserData, mib.FileTypePortData, mib.FileTypeOtherData}; !slices.Equal(g.Kinds, want) {
 		t.Errorf("kinds %v, want %v", g.Kinds, want)
 	}
 }
@@ -209,10 +209,10 @@ func TestStageRefuses(t *testing.T) {
 		want  mib.FailCause
 	}{
 		"nothing":       {set: config.Set{}, want: mib.FailCauseConfigReadError},
-		"bad header":    {set: config.Set{config.UserData: []byte("x")}, want: mib.FailCauseConfigParseError},
-		"two formats":   {set: config.Set{config.UserData: files(1, "x")[config.UserData], config.PortData: files(2, "x")[config.PortData]}, want: mib.FailCauseConfigFormatMismatch},
+		"bad header":    {set: config.Set{mib.FileTypeUserData: []byte("x")}, want: mib.FailCauseConfigParseError},
+		"two formats":   {set: config.Set{mib.FileTypeUserData: files(1, "x")[mib.FileTypeUserData], mib.FileTypePortData: files(2, "x")[mib.FileTypePortData]}, want: mib.FailCauseConfigFormatMismatch},
 		"other format":  {set: files(2, "x"), want: mib.FailCauseConfigFormatMismatch},
-		"too large":     {set: files(1, strings.Repeat("x", 5000), config.UserData), want: mib.FailCauseFileTooLarge},
+		"too large":     {set: files(1, strings.Repeat("x", 5000), mib.FileTypeUserData), want: mib.FailCauseFileTooLarge},
 		"check":         {set: files(1, "x"), check: checked, want: mib.FailCauseConfigParseError},
 		"check's cause": {set: files(1, "x"), check: &config.Error{Code: mib.FailCauseStorageFull, Err: checked}, want: mib.FailCauseStorageFull},
 	} {

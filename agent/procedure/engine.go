@@ -37,7 +37,7 @@ type Config struct {
 	Findings []string
 	// BootReason is what the hardware knows of the reason for this start, 0
 	// for nothing.
-	BootReason RestartReason
+	BootReason mib.RestartReasonEnum
 	// Grace is how long a restart waits at most for events to leave; 3 s if
 	// 0.
 	Grace time.Duration
@@ -46,7 +46,7 @@ type Config struct {
 }
 
 // RestartError is what Run returns when the device must restart.
-type RestartError struct{ Reason RestartReason }
+type RestartError struct{ Reason mib.RestartReasonEnum }
 
 func (e *RestartError) Error() string { return "restart: " + e.Reason.String() }
 
@@ -200,7 +200,7 @@ func (e *Engine) alarms() (list []alarm) {
 		if e.stoppable() {
 			list = append(list, alarm{e.deadline(), e.expire})
 		}
-		if e.j.Op.State == Waiting {
+		if e.j.Op.State == mib.OperationStateWaiting {
 			list = append(list, alarm{e.pause, e.resumeWaiting})
 		}
 		list = append(list, alarm{e.progress.due(e), e.progressDue})

@@ -23,18 +23,18 @@ func TestEveryTransitionIsTaken(t *testing.T) {
 	}
 	later := func(p *procedure.Params) { p.Delay, p.TimeLimit = 60, 120 }
 	delayed := func(l *lab) {
-		if err := l.request(procedure.BackupConfig, later); err != nil {
+		if err := l.request(mib.OperationKindBackupConfig, later); err != nil {
 			t.Fatal(err)
 		}
 	}
-	checkOnly := func(l *lab) { l.begin(procedure.BackupConfig, procedure.CheckOnly) }
+	checkOnly := func(l *lab) { l.begin(mib.OperationKindBackupConfig, procedure.CheckOnly) }
 	fail := func(l *lab) {
 		l.failing("collect", coded(mib.FailCauseConfigReadError))
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 	}
 	abort := func(l *lab) {
 		delayed(l)
-		l.begin(procedure.Abort, 0)
+		l.begin(mib.OperationKindAbort, 0)
 	}
 	for _, before := range []func(*lab){func(*lab) {}, checkOnly, fail, abort} {
 		scenario(func(l *lab) {
@@ -49,7 +49,7 @@ func TestEveryTransitionIsTaken(t *testing.T) {
 	}
 	scenario(func(l *lab) { // one attempt fails, another one succeeds
 		l.failing("connect", coded(mib.FailCauseServerBusy))
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		time.Sleep(time.Minute)
 	})
 	scenario(func(l *lab) { // the trial ends while an operation waits
@@ -59,20 +59,20 @@ func TestEveryTransitionIsTaken(t *testing.T) {
 		l.restart(nil)
 	})
 	scenario(func(l *lab) { delayed(l); l.cut(nil) })
-	scenario(func(l *lab) { l.hold("connect"); l.begin(procedure.BackupConfig, 0); l.cut(nil) })
+	scenario(func(l *lab) { l.hold("connect"); l.begin(mib.OperationKindBackupConfig, 0); l.cut(nil) })
 	scenario(func(l *lab) {
 		l.hold("connect")
-		l.begin(procedure.BackupConfig, 0)
-		l.begin(procedure.Abort, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
+		l.begin(mib.OperationKindAbort, 0)
 	})
 	scenario(func(l *lab) {
 		l.stop()
 		l.journal.data = []byte(`{"op":{"id":7,"kind":2,"state":5,"phase":4,"attempt":1,"cause":1}}`)
 		l.start()
 	})
-	scenario(func(l *lab) { l.begin(procedure.Reset, 0); l.restart(nil) })
-	scenario(func(l *lab) { l.begin(procedure.Activate, procedure.ThenReset); l.restart(nil) })
-	scenario(func(l *lab) { l.begin(procedure.Activate, procedure.ThenReset); l.restart(fellBack) })
+	scenario(func(l *lab) { l.begin(mib.OperationKindReset, 0); l.restart(nil) })
+	scenario(func(l *lab) { l.begin(mib.OperationKindActivate, procedure.ThenReset); l.restart(nil) })
+	scenario(func(l *lab) { l.begin(mib.OperationKindActivate, procedure.ThenReset); l.restart(fellBack) })
 	for _, tr := range procedure.Transitions() {
 		tr.Why = ""
 		if !taken[tr] {

@@ -92,12 +92,12 @@ func run(t *testing.T, f func(l *lab)) {
 			config: procedure.ConfigStatus{Generation: 1, Format: 1},
 		}
 		l.banks = procedure.BankStatus{Running: 1, Next: 1, Fallback: 1, Banks: [2]procedure.Bank{
-			{State: procedure.BankGood, Version: "1.0.0", NeedsReset: true, Cause: mib.FailCauseNone},
-			{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: mib.FailCauseNone},
+			{State: mib.BankStateGood, Version: "1.0.0", NeedsReset: true, Cause: mib.FailCauseNone},
+			{State: mib.BankStateReady, Version: "2.0.0", NeedsReset: true, Cause: mib.FailCauseNone},
 		}}
 		s := procedure.DefaultSettings()
 		s.Servers[0].AddressType, s.Servers[0].Address = 1, []byte{127, 0, 0, 1}
-		for k := procedure.Software; k <= procedure.OtherData; k++ {
+		for k := mib.FileTypeSoftware; k <= mib.FileTypeOtherData; k++ {
 			s.Files[k-1].Name = k.String()
 			l.remote[k.String()] = configFile(k, 1)
 		}
@@ -109,7 +109,7 @@ func run(t *testing.T, f func(l *lab)) {
 	})
 }
 
-func configFile(k procedure.FileKind, format int) []byte {
+func configFile(k mib.FileType, format int) []byte {
 	return []byte(k.String() + " " + string(rune('0'+format)) + strings.Repeat(".", 300))
 }
 
@@ -146,7 +146,7 @@ func (l *lab) stop() {
 
 // restart waits for a commanded restart and starts the device again, with the
 // bank that boot leaves running.
-func (l *lab) restart(boot func(*procedure.BankStatus)) procedure.RestartReason {
+func (l *lab) restart(boot func(*procedure.BankStatus)) mib.RestartReasonEnum {
 	l.t.Helper()
 	err := <-l.ended
 	l.cancel()
@@ -180,7 +180,7 @@ func (l *lab) boot(boot func(*procedure.BankStatus)) {
 
 // fellBack is what a boot leaves that gave software on trial up.
 func fellBack(b *procedure.BankStatus) {
-	b.Banks[1].State, b.Banks[1].Cause, b.Banks[1].Text = procedure.BankFailed, mib.FailCauseBootFailed, "did not start"
+	b.Banks[1].State, b.Banks[1].Cause, b.Banks[1].Text = mib.BankStateFailed, mib.FailCauseBootFailed, "did not start"
 	b.Running, b.Next, b.Fallback = 1, 1, 1
 }
 
@@ -267,7 +267,7 @@ func (l *lab) settings(edit func(*procedure.Settings)) {
 }
 
 // request makes a SET with a command.
-func (l *lab) request(k procedure.Kind, params func(*procedure.Params)) error {
+func (l *lab) request(k mib.OperationKind, params func(*procedure.Params)) error {
 	return l.do(procedure.Change{Command: k, Edit: func(s *procedure.Settings) error {
 		if params != nil {
 			params(&s.Params)
@@ -277,7 +277,7 @@ func (l *lab) request(k procedure.Kind, params func(*procedure.Params)) error {
 }
 
 // begin is request, which has to be accepted.
-func (l *lab) begin(k procedure.Kind, options procedure.Options) {
+func (l *lab) begin(k mib.OperationKind, options procedure.Options) {
 	l.t.Helper()
 	if err := l.request(k, func(p *procedure.Params) { p.Options = options }); err != nil {
 		l.t.Fatalf("%s: %v", k, err)
@@ -291,7 +291,7 @@ func (l *lab) now() *procedure.Snapshot {
 }
 
 // expect checks the operation.
-func (l *lab) expect(s procedure.State, p procedure.Phase, c mib.FailCause) procedure.Operation {
+func (l *lab) expect(s mib.OperationState, p mib.OperationPhase, c mib.FailCause) procedure.Operation {
 	l.t.Helper()
 	op := l.now().Op
 	if op.State != s || op.Phase != p || op.Cause != c {
@@ -314,7 +314,7 @@ func (l *lab) refused(err error, v procedure.Verdict, c mib.FailCause) *procedur
 }
 
 // events are the types of the events from number seq on.
-func (l *lab) events(from uint32) (types []procedure.EventType) {
+func (l *lab) events(from uint32) (types []mib.EventTypeEnum) {
 	for _, ev := range l.now().Events {
 		if ev.Seq >= from {
 			types = append(types, ev.Type)
@@ -323,7 +323,7 @@ func (l *lab) events(from uint32) (types []procedure.EventType) {
 	return types
 }
 
-func (l *lab) wantEvents(from uint32, want ...procedure.EventType) {
+func (l *lab) wantEvents(from uint32, want ...mib.EventTypeEnum) {
 	l.t.Helper()
 	if got := l.events(from); !slices.Equal(got, want) {
 		l.t.Errorf("events from %d on are %v, want %v", from, got, want)
@@ -346,7 +346,7 @@ func (r recorder) Handle(_ context.Context, rec slog.Record) error {
 	var tr procedure.Transition
 	rec.Attrs(func(a slog.Attr) bool {
 		switch v := a.Value.Any().(type) {
-		case procedure.State:
+		case mib.OperationState:
 			if a.Key == "from" {
 				tr.From = v
 			} else {

@@ -16,7 +16,7 @@ type noFetcher struct{ Fetcher }
 func (noFetcher) Open(context.Context, Server) (Files, error) {
 	return nil, failure(mib.FailCauseServerUnreachable, "none")
 }
-func (noFetcher) Supports(Protocol) bool        { return true }
+func (noFetcher) Supports(mib.Protocol) bool    { return true }
 func (noStore) HasOther() bool                  { return false }
 func (noDevice) Calls() int                     { return 0 }
 func (noDevice) TakesOver() bool                { return false }
@@ -35,13 +35,13 @@ func bootWith(t *testing.T, journal, settings []byte) {
 	if s.Seq == 0 || len(s.Events) == 0 || s.Events[len(s.Events)-1].Seq != s.Seq {
 		t.Errorf("event %d of %d is missing", s.Seq, len(s.Events))
 	}
-	if !s.Op.State.Final() && (s.Op.State != Running || s.Op.Phase != Trying) {
+	if !s.Op.State.Final() && (s.Op.State != mib.OperationStateRunning || s.Op.Phase != mib.OperationPhaseTrying) {
 		t.Errorf("operation in state %s, phase %s after a start", s.Op.State, s.Op.Phase)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
-	if r, err := e.Test(Change{Command: BackupConfig}); err == nil {
+	if r, err := e.Test(Change{Command: mib.OperationKindBackupConfig}); err == nil {
 		r.Done()
 	}
 	e.Sync()
@@ -58,9 +58,9 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte(`{"op":{"kind":1,"state":1,"phase":1},"seq":1,"events":[{"seq":1,"type":2,"op":{"kind":1,"state":1,"phase":1}}]}`))
 	f.Add([]byte(`{"op":{"kind":1,"state":1,"phase":1},"trial":{"bank":2}}`))
 	j := newJournal()
-	j.Op = Operation{ID: 3, Kind: Activate, State: Running, Phase: Trying, Bank: 2, Cause: mib.FailCauseNone}
-	j.addHistory(Operation{ID: 2, Kind: Reset, State: Succeeded, Phase: PhaseRestarting, Cause: mib.FailCauseNone})
-	j.addEvent(Event{Type: EventStarted, Op: j.Op, Cause: mib.FailCauseNone})
+	j.Op = Operation{ID: 3, Kind: mib.OperationKindActivate, State: mib.OperationStateRunning, Phase: mib.OperationPhaseTrying, Bank: 2, Cause: mib.FailCauseNone}
+	j.addHistory(Operation{ID: 2, Kind: mib.OperationKindReset, State: mib.OperationStateSucceeded, Phase: mib.OperationPhaseRestarting, Cause: mib.FailCauseNone})
+	j.addEvent(Event{Type: mib.EventTypeStarted, Op: j.Op, Cause: mib.FailCauseNone})
 	data, _ := json.Marshal(&j)
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {

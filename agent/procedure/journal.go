@@ -12,14 +12,14 @@ import (
 // Operation is the running operation or else the last one, as journaled. Times
 // are zero if the device did not know the time.
 type Operation struct {
-	ID      uint32    `json:"id"`
-	Kind    Kind      `json:"kind"`
-	State   State     `json:"state"`
-	Phase   Phase     `json:"phase"`
-	Params  Params    `json:"params"`
-	Limit   uint32    `json:"limit"` // seconds
-	Started time.Time `json:"started"`
-	Ended   time.Time `json:"ended"`
+	ID      uint32             `json:"id"`
+	Kind    mib.OperationKind  `json:"kind"`
+	State   mib.OperationState `json:"state"`
+	Phase   mib.OperationPhase `json:"phase"`
+	Params  Params             `json:"params"`
+	Limit   uint32             `json:"limit"` // seconds
+	Started time.Time          `json:"started"`
+	Ended   time.Time          `json:"ended"`
 	// Elapsed is how long it went on until this was written, in seconds.
 	Elapsed    uint32        `json:"elapsed"`
 	Attempt    uint32        `json:"attempt"` // the last one that began, 0: none
@@ -36,7 +36,7 @@ type Operation struct {
 
 // Advice is the advice on trying again.
 func (o *Operation) Advice() mib.RetryAdvice {
-	if o.State == Succeeded {
+	if o.State == mib.OperationStateSucceeded {
 		return mib.RetryAdviceNotApplicable
 	}
 	return o.Cause.Advice()
@@ -53,9 +53,9 @@ type FileResult struct {
 
 // Event is a row of iadUpgEventTable with what its notification carries.
 type Event struct {
-	Seq  uint32    `json:"seq"`
-	Type EventType `json:"type"`
-	Time time.Time `json:"time"`
+	Seq  uint32            `json:"seq"`
+	Type mib.EventTypeEnum `json:"type"`
+	Time time.Time         `json:"time"`
 	// Op is the operation as it was then; only Op.ID counts in the table, 0
 	// for none.
 	Op       Operation     `json:"op"`
@@ -63,13 +63,13 @@ type Event struct {
 	Cause    mib.FailCause `json:"cause"`
 	Text     string        `json:"text"`
 	// Bank is the bank that bankSwitched and rolledBack tell of.
-	Bank          int           `json:"bank,omitempty"`
-	BankInfo      Bank          `json:"bank_info"`
-	Software      string        `json:"software,omitempty"`
-	ConfigFormat  uint32        `json:"config_format,omitempty"`
-	ResetRequired bool          `json:"reset_required,omitempty"`
-	Reason        RestartReason `json:"reason,omitempty"`
-	Restarts      uint32        `json:"restarts,omitempty"`
+	Bank          int                   `json:"bank,omitempty"`
+	BankInfo      Bank                  `json:"bank_info"`
+	Software      string                `json:"software,omitempty"`
+	ConfigFormat  uint32                `json:"config_format,omitempty"`
+	ResetRequired bool                  `json:"reset_required,omitempty"`
+	Reason        mib.RestartReasonEnum `json:"reason,omitempty"`
+	Restarts      uint32                `json:"restarts,omitempty"`
 }
 
 // trial is what the journal knows of software on trial.
@@ -77,8 +77,8 @@ type trial struct {
 	Bank int    `json:"bank"`
 	OpID uint32 `json:"op"`
 	// ReqID and Kind belong to the operation, which may have ended since.
-	ReqID uint32 `json:"req_id"`
-	Kind  Kind   `json:"kind"`
+	ReqID uint32            `json:"req_id"`
+	Kind  mib.OperationKind `json:"kind"`
 	// Left is what is left of the confirm window at the next start in seconds, 1
 	// if that is nothing, 0 if the software has not run yet.
 	Left uint32 `json:"left,omitempty"`
@@ -92,8 +92,8 @@ type journal struct {
 	Seq      uint32                `json:"seq"`     // of the last event
 	Sent     uint32                `json:"sent"`    // last event known to have been handed over
 	Restarts uint32                `json:"restarts"`
-	Reason   RestartReason         `json:"reason"`  // of the last start
-	Planned  RestartReason         `json:"planned"` // reason of the restart under way, 0: none
+	Reason   mib.RestartReasonEnum `json:"reason"`  // of the last start
+	Planned  mib.RestartReasonEnum `json:"planned"` // reason of the restart under way, 0: none
 	Trial    trial                 `json:"trial"`
 	Files    [FileKinds]FileResult `json:"files"`
 	// Expected is the bank that the planned restart is to start, 0: not known.
@@ -103,7 +103,7 @@ type journal struct {
 }
 
 func newJournal() journal {
-	j := journal{Op: Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: mib.FailCauseNone}, Reason: ReasonUnknown}
+	j := journal{Op: Operation{Kind: mib.OperationKindNone, State: mib.OperationStateIdle, Phase: mib.OperationPhaseNone, Cause: mib.FailCauseNone}, Reason: mib.RestartReasonUnknown}
 	for i := range j.Files {
 		j.Files[i].Result = mib.FailCauseNone
 	}
@@ -131,7 +131,7 @@ func (j *journal) addEvent(e Event) {
 	e.Seq = j.Seq
 	if len(j.Events) >= EventsMax {
 		drop := 0
-		restarted := func(e Event) bool { return e.Type == EventRestarted }
+		restarted := func(e Event) bool { return e.Type == mib.EventTypeRestarted }
 		if first := slices.IndexFunc(j.Events, restarted); j.unsent(j.Events[0]) && first >= 0 &&
 			(restarted(e) || slices.ContainsFunc(j.Events[first+1:], restarted)) {
 			drop = first
@@ -215,7 +215,7 @@ func (j *journal) validate() error {
 	if err := j.Op.validate(); err != nil {
 		return err
 	}
-	if j.Op.State == Restarting && !mayRestart(j.Op.Kind) {
+	if j.Op.State == mib.OperationStateRestarting && !mayRestart(j.Op.Kind) {
 		return fmt.Errorf("%s restarts the device", j.Op.Kind)
 	}
 	if len(j.History) > HistoryMax || len(j.Events) > EventsMax {
@@ -226,7 +226,7 @@ func (j *journal) validate() error {
 		if err := op.validate(); err != nil {
 			return err
 		}
-		if op.State < Succeeded || op.ID == 0 {
+		if op.State < mib.OperationStateSucceeded || op.ID == 0 {
 			return fmt.Errorf("operation %d in the history is %s", op.ID, op.State)
 		}
 	}
@@ -240,7 +240,7 @@ func (j *journal) validate() error {
 		if last := i+1 == len(j.Events); ev.Seq == 0 || last && ev.Seq != following || int32(following-ev.Seq) < 0 {
 			return fmt.Errorf("event %d in the place of %d or one before", ev.Seq, following)
 		}
-		if int(ev.Type) >= len(eventNames) || eventNames[ev.Type] == "" || ev.Bank < 0 || ev.Bank > 2 {
+		if !known(ev.Type) || ev.Bank < 0 || ev.Bank > 2 {
 			return fmt.Errorf("event %d of type %d about bank %d", ev.Seq, ev.Type, ev.Bank)
 		}
 		if err := ev.Op.validate(); err != nil {
@@ -254,20 +254,25 @@ func (j *journal) validate() error {
 		return fmt.Errorf("a restart with bank %d", j.Expected)
 	case int32(j.Seq-j.Sent) < 0:
 		return fmt.Errorf("event %d was sent, %d is the last", j.Sent, j.Seq)
-	case j.Reason > ReasonLocal || j.Planned > ReasonLocal:
+	case j.Reason > mib.RestartReasonLocal || j.Planned > mib.RestartReasonLocal:
 		return fmt.Errorf("restart reasons %d and %d", j.Reason, j.Planned)
 	}
 	return nil
 }
 
+// known reports whether the module has this type of event.
+func known(t mib.EventTypeEnum) bool {
+	return slices.ContainsFunc(mib.EventType.Enums, func(n mib.Named) bool { return n.Number == int64(t) })
+}
+
 // validate checks what the engine counts on and the module's enumerations.
 func (o *Operation) validate() error {
 	switch {
-	case o.State < Idle || o.State > Aborted:
+	case o.State < mib.OperationStateIdle || o.State > mib.OperationStateAborted:
 		return fmt.Errorf("operation state %d", o.State)
-	case o.Kind < None || o.Kind > ConvertConfig || (o.Kind == None) != (o.State == Idle):
+	case o.Kind < mib.OperationKindNone || o.Kind > mib.OperationKindConvertConfig || (o.Kind == mib.OperationKindNone) != (o.State == mib.OperationStateIdle):
 		return fmt.Errorf("operation kind %d in state %s", o.Kind, o.State)
-	case o.Phase < PhaseNone || o.Phase > Cleaning:
+	case o.Phase < mib.OperationPhaseNone || o.Phase > mib.OperationPhaseCleaning:
 		return fmt.Errorf("operation phase %d", o.Phase)
 	case o.Bank < 0 || o.Bank > 2 || !o.Params.valid():
 		return fmt.Errorf("operation parameters out of range, bank %d", o.Bank)
@@ -278,9 +283,9 @@ func (o *Operation) validate() error {
 }
 
 // mayRestart reports whether a restart can be part of an operation.
-func mayRestart(k Kind) bool {
+func mayRestart(k mib.OperationKind) bool {
 	switch k {
-	case DownloadSoftware, Activate, Reset, RestoreOldSoftware, RecoverConfig:
+	case mib.OperationKindDownloadSoftware, mib.OperationKindActivate, mib.OperationKindReset, mib.OperationKindRestoreOldSoftware, mib.OperationKindRecoverConfig:
 		return true
 	}
 	return false
@@ -291,7 +296,7 @@ type Last struct {
 	Op       Operation
 	Seq      uint32 // of the last event
 	Restarts uint32
-	Reason   RestartReason
+	Reason   mib.RestartReasonEnum
 }
 
 // ReadJournal reads the contents of a journal record.

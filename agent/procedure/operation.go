@@ -11,7 +11,7 @@ import (
 )
 
 // accept makes the request the present operation. Its work starts later.
-func (e *Engine) accept(kind Kind, p Params) {
+func (e *Engine) accept(kind mib.OperationKind, p Params) {
 	now := e.clock.Now()
 	limit := p.TimeLimit
 	if limit == 0 {
@@ -23,7 +23,7 @@ func (e *Engine) accept(kind Kind, p Params) {
 		on, attempt = OnDelay, 0
 	}
 	e.j.Op = Operation{
-		ID: next(e.j.Op.ID), Kind: kind, State: e.j.Op.State, Phase: PhaseNone, Params: p, Limit: limit,
+		ID: next(e.j.Op.ID), Kind: kind, State: e.j.Op.State, Phase: mib.OperationPhaseNone, Params: p, Limit: limit,
 		Started: wall(now), Attempt: attempt, Cause: mib.FailCauseNone,
 	}
 	e.fire(on)
@@ -45,9 +45,9 @@ func (e *Engine) starting() bool {
 func (e *Engine) start() {
 	op := &e.j.Op
 	e.log.Info("operation accepted", "id", op.ID, "kind", op.Kind, "owner", op.Params.Owner, "options", op.Params.Options)
-	e.event(EventStarted, func(ev *Event) { ev.TimeLeft = op.Limit })
+	e.event(mib.EventTypeStarted, func(ev *Event) { ev.TimeLeft = op.Limit })
 	_ = e.persist()
-	if op.State == Waiting {
+	if op.State == mib.OperationStateWaiting {
 		e.pause = e.clock.Now().Add(time.Duration(op.Params.Delay) * time.Second)
 		return
 	}
@@ -57,7 +57,7 @@ func (e *Engine) start() {
 // begin starts an attempt in state running.
 func (e *Engine) begin() {
 	op := &e.j.Op
-	op.Percent, op.Done, op.Total, op.Phase = 0, 0, 0, PhaseNone
+	op.Percent, op.Done, op.Total, op.Phase = 0, 0, 0, mib.OperationPhaseNone
 	op.Cause, op.Text = mib.FailCauseNone, ""
 	e.unknown = false
 	e.run(e.newTask(), 0)
@@ -94,7 +94,7 @@ func (e *Engine) finished(t *task, err error) {
 	e.takeLive(t)
 	var again *restartWanted
 	switch {
-	case op.State == Aborting:
+	case op.State == mib.OperationStateAborting:
 		op.Cause, op.Text = t.stop.Code, t.stop.Text
 		e.end(OnStopped)
 	case err == nil:
@@ -135,8 +135,8 @@ func (e *Engine) attemptFailed(f *Failure) {
 
 // transferPhase reports whether a failure in this phase is one of a transfer,
 // which is what iadUpgReqRetries is about.
-func transferPhase(p Phase) bool {
-	return p == Connecting || p == Erasing || p == Transferring || p == Verifying
+func transferPhase(p mib.OperationPhase) bool {
+	return p == mib.OperationPhaseConnecting || p == mib.OperationPhaseErasing || p == mib.OperationPhaseTransferring || p == mib.OperationPhaseVerifying
 }
 
 // pauseAfter grows exponentially with the attempts and is jittered, so that
@@ -192,9 +192,9 @@ func (e *Engine) end(on Trigger) {
 	op.Ended = wall(e.clock.Now())
 	e.pause = time.Time{}
 	e.j.addHistory(*op)
-	typ := EventFailed
-	if op.State == Succeeded {
-		typ = EventCompleted
+	typ := mib.EventTypeFailed
+	if op.State == mib.OperationStateSucceeded {
+		typ = mib.EventTypeCompleted
 	}
 	e.event(typ, func(ev *Event) {
 		ev.Cause, ev.Text = op.Cause, op.Text
@@ -204,7 +204,7 @@ func (e *Engine) end(on Trigger) {
 }
 
 // event adds an event with the operation as it is now.
-func (e *Engine) event(typ EventType, fill func(*Event)) {
+func (e *Engine) event(typ mib.EventTypeEnum, fill func(*Event)) {
 	ev := Event{Type: typ, Time: wall(e.clock.Now()), Op: e.j.Op, Cause: mib.FailCauseNone}
 	if fill != nil {
 		fill(&ev)
@@ -217,9 +217,9 @@ func (e *Engine) event(typ EventType, fill func(*Event)) {
 // point of no return, and was not told to stop before.
 func (e *Engine) stoppable() bool {
 	switch e.j.Op.State {
-	case Waiting:
+	case mib.OperationStateWaiting:
 		return true
-	case Running:
+	case mib.OperationStateRunning:
 		return e.work != nil && !e.work.past && e.work.stop == nil
 	}
 	return false
@@ -230,7 +230,7 @@ func (e *Engine) abort(why *Failure) {
 	op := &e.j.Op
 	switch {
 	case !e.stoppable():
-	case op.State == Waiting:
+	case op.State == mib.OperationStateWaiting:
 		op.Cause, op.Text = why.Code, why.Text
 		e.end(OnAbort)
 	default:
@@ -243,7 +243,7 @@ func (e *Engine) abort(why *Failure) {
 // can be stopped.
 func (e *Engine) expire() {
 	why := failure(mib.FailCauseDeadlineExceeded, fmt.Sprintf("not ended in its time limit of %d s", e.j.Op.Limit))
-	if e.j.Op.State == Waiting {
+	if e.j.Op.State == mib.OperationStateWaiting {
 		e.fail(why)
 		return
 	}

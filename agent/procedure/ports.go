@@ -10,7 +10,7 @@ import (
 
 // Bank is what the engine knows of a software bank.
 type Bank struct {
-	State      BankState
+	State      mib.BankStateEnum
 	Running    bool
 	Next       bool
 	Fallback   bool
@@ -54,7 +54,9 @@ func (s BankStatus) Other(write bool) int {
 }
 
 // Tries reports whether the running software is on trial.
-func (s BankStatus) Tries() bool { return s.Running != 0 && s.Bank(s.Running).State == BankTrial }
+func (s BankStatus) Tries() bool {
+	return s.Running != 0 && s.Bank(s.Running).State == mib.BankStateTrial
+}
 
 // Banks are the two software banks. Errors carry a cause (see Failure).
 type Banks interface {
@@ -94,7 +96,7 @@ type Install struct {
 	Version   string // that it must have, "" for any
 	Size      uint32 // that the file must have, 0 for any
 	Digest    []byte // SHA-256 that the file must have, empty for any
-	Progress  func(phase Phase, done, total uint64)
+	Progress  func(phase mib.OperationPhase, done, total uint64)
 	CheckOnly bool
 }
 
@@ -120,13 +122,13 @@ type Files interface {
 // Fetcher reaches file servers.
 type Fetcher interface {
 	// Supports reports whether a protocol can be used.
-	Supports(Protocol) bool
+	Supports(mib.Protocol) bool
 	// Open connects to a server.
 	Open(ctx context.Context, s Server) (Files, error)
 }
 
 // ConfigFiles are configuration files by their kind.
-type ConfigFiles map[FileKind][]byte
+type ConfigFiles map[mib.FileType][]byte
 
 // ConfigStatus is what the engine knows of the configuration data in force.
 type ConfigStatus struct {

@@ -24,14 +24,14 @@ func (b fakeBanks) Status() procedure.BankStatus {
 }
 
 func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name string, opt procedure.Install) (procedure.Installed, error) {
-	opt.Progress(procedure.Erasing, 0, 0)
+	opt.Progress(mib.OperationPhaseErasing, 0, 0)
 	if err := b.l.at(ctx, "erase"); err != nil {
 		return procedure.Installed{}, err
 	}
 	if !opt.CheckOnly {
 		b.l.set(func() {
 			s := &b.l.banks
-			s.Banks[1], s.Next, s.Fallback = procedure.Bank{State: procedure.BankWriting, Cause: mib.FailCauseNone}, s.Running, s.Running
+			s.Banks[1], s.Next, s.Fallback = procedure.Bank{State: mib.BankStateWriting, Cause: mib.FailCauseNone}, s.Running, s.Running
 		})
 	}
 	r, size, err := files.Get(ctx, name, 0)
@@ -39,12 +39,12 @@ func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name stri
 		return procedure.Installed{}, err
 	}
 	defer r.Close()
-	opt.Progress(procedure.Transferring, 0, uint64(max(size, 0)))
+	opt.Progress(mib.OperationPhaseTransferring, 0, uint64(max(size, 0)))
 	var done uint64
 	for buf := make([]byte, b.l.chunk); ; {
 		n, err := r.Read(buf)
 		done += uint64(n)
-		opt.Progress(procedure.Transferring, done, uint64(max(size, 0)))
+		opt.Progress(mib.OperationPhaseTransferring, done, uint64(max(size, 0)))
 		if err == io.EOF {
 			break
 		}
@@ -53,7 +53,7 @@ func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name stri
 		}
 	}
 	for part := uint64(0); part <= 4; part++ {
-		opt.Progress(procedure.Verifying, part, 4)
+		opt.Progress(mib.OperationPhaseVerifying, part, 4)
 		time.Sleep(b.l.pace) //bubble: that of run, in fakes_test.go
 	}
 	if err := b.l.at(ctx, "verify"); err != nil {
@@ -62,7 +62,7 @@ func (b fakeBanks) Install(ctx context.Context, files procedure.Files, name stri
 	b.l.mu.Lock()
 	defer b.l.mu.Unlock()
 	if !opt.CheckOnly {
-		b.l.banks.Banks[1] = procedure.Bank{State: procedure.BankReady, Version: "2.0.0", NeedsReset: true, Cause: mib.FailCauseNone}
+		b.l.banks.Banks[1] = procedure.Bank{State: mib.BankStateReady, Version: "2.0.0", NeedsReset: true, Cause: mib.FailCauseNone}
 	}
 	return procedure.Installed{Bank: 2, Version: "2.0.0", Size: done, Digest: make([]byte, 32)}, nil
 }
@@ -81,7 +81,7 @@ func (b fakeBanks) change(step string, f func(*procedure.BankStatus)) error {
 
 func (b fakeBanks) Activate(n int) error {
 	return b.change("activate", func(s *procedure.BankStatus) {
-		s.Banks[n-1].State, s.Next, s.Fallback = procedure.BankTrial, n, s.Running
+		s.Banks[n-1].State, s.Next, s.Fallback = mib.BankStateTrial, n, s.Running
 	})
 }
 
@@ -90,7 +90,7 @@ func (b fakeBanks) CheckFallback() (int, error) {
 	if s.Fallback == s.Running {
 		return s.Running, nil
 	}
-	if old := 3 - s.Running; s.Bank(old).State == procedure.BankGood {
+	if old := 3 - s.Running; s.Bank(old).State == mib.BankStateGood {
 		return old, nil
 	}
 	return 0, coded(mib.FailCauseNoFallback)
@@ -101,11 +101,11 @@ func (b fakeBanks) Restore() (n int, err error) {
 		return 0, err
 	}
 	return n, b.change("restore", func(s *procedure.BankStatus) {
-		if r := &s.Banks[s.Running-1]; n != s.Running && r.State == procedure.BankTrial {
-			r.State = procedure.BankFailed
+		if r := &s.Banks[s.Running-1]; n != s.Running && r.State == mib.BankStateTrial {
+			r.State = mib.BankStateFailed
 		}
-		if o := &s.Banks[2-n]; o.State == procedure.BankTrial {
-			o.State = procedure.BankReady
+		if o := &s.Banks[2-n]; o.State == mib.BankStateTrial {
+			o.State = mib.BankStateReady
 		}
 		s.Next, s.Fallback = n, n
 	})
@@ -114,13 +114,13 @@ func (b fakeBanks) Restore() (n int, err error) {
 func (b fakeBanks) Tested() error { return b.change("tested", func(*procedure.BankStatus) {}) }
 
 func (b fakeBanks) Confirm() error {
-	return b.change("confirm", func(s *procedure.BankStatus) { s.Banks[s.Running-1].State = procedure.BankGood })
+	return b.change("confirm", func(s *procedure.BankStatus) { s.Banks[s.Running-1].State = mib.BankStateGood })
 }
 
 func (b fakeBanks) GiveUp(c mib.FailCause, text string) error {
 	return b.change("giveup", func(s *procedure.BankStatus) {
 		r := &s.Banks[s.Running-1]
-		r.State, r.Cause, r.Text = procedure.BankFailed, c, text
+		r.State, r.Cause, r.Text = mib.BankStateFailed, c, text
 		s.Next, s.Fallback = 3-s.Running, 3-s.Running
 	})
 }
@@ -136,7 +136,7 @@ func (b fakeBanks) Settle() error {
 // fakeFetcher is one server that takes part in a transfer chunk by chunk.
 type fakeFetcher struct{ l *lab }
 
-func (f fakeFetcher) Supports(p procedure.Protocol) bool { return p != procedure.FTPS }
+func (f fakeFetcher) Supports(p mib.Protocol) bool { return p != mib.ProtocolFtps }
 func (f fakeFetcher) Open(ctx context.Context, _ procedure.Server) (procedure.Files, error) {
 	return f, f.l.at(ctx, "connect")
 }
@@ -220,7 +220,7 @@ func (s fakeStore) Examine(files procedure.ConfigFiles) (uint32, error) {
 
 func (s fakeStore) HasOther() bool { return s.l.other }
 func (s fakeStore) Other(ctx context.Context) (procedure.ConfigFiles, uint32, bool, error) {
-	return procedure.ConfigFiles{procedure.UserData: configFile(procedure.UserData, 2), procedure.PortData: configFile(procedure.PortData, 2)},
+	return procedure.ConfigFiles{mib.FileTypeUserData: configFile(mib.FileTypeUserData, 2), mib.FileTypePortData: configFile(mib.FileTypePortData, 2)},
 		2, s.l.other, s.l.at(ctx, "other")
 }
 

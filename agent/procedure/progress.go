@@ -1,6 +1,10 @@
 package procedure
 
-import "time"
+import (
+	"time"
+
+	"example.com/iad/mib"
+)
 
 // progressState decides when an iadUpgOpProgress is due (iadUpgNotifyStep,
 // iadUpgNotifyMinInterval, iadUpgNotifyMaxInterval).
@@ -8,23 +12,23 @@ type progressState struct {
 	sent  time.Time // when the last one became due, of whatever operation
 	since time.Time // when this operation began
 	// What the last one of this operation told.
-	phase   Phase
+	phase   mib.OperationPhase
 	percent uint8
-	state   State
+	state   mib.OperationState
 	count   uint64
 }
 
 // begin is called for a new operation.
 func (p *progressState) begin(now time.Time) {
 	p.since = now
-	p.phase, p.percent, p.state = PhaseNone, 0, 0
+	p.phase, p.percent, p.state = mib.OperationPhaseNone, 0, 0
 }
 
 // wanted reports whether there is something to report.
 func (p *progressState) wanted(e *Engine) bool {
 	op := &e.j.Op
-	if op.Phase == PhaseNone {
-		return op.State != Running && op.State != p.state // its first phase is about to come
+	if op.Phase == mib.OperationPhaseNone {
+		return op.State != mib.OperationStateRunning && op.State != p.state // its first phase is about to come
 	}
 	return op.Phase != p.phase || op.State != p.state || op.Percent >= p.percent+e.s.Notify.Step || op.Percent < p.percent
 }

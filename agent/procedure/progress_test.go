@@ -16,7 +16,7 @@ func (l *lab) slow(notify procedure.Notify) {
 
 // follow runs a slow operation and returns the snapshots with progress that
 // became due, as a front end sees them.
-func (l *lab) follow(k procedure.Kind, params func(*procedure.Params)) (list []procedure.Snapshot) {
+func (l *lab) follow(k mib.OperationKind, params func(*procedure.Params)) (list []procedure.Snapshot) {
 	l.t.Helper()
 	changed, stop := l.e.Watch()
 	defer stop()
@@ -42,9 +42,9 @@ func TestProgressStep(t *testing.T) {
 	run(t, func(l *lab) {
 		l.slow(procedure.Notify{Enable: 0xff, Step: 10})
 		l.pace = time.Second
-		list := l.follow(procedure.DownloadSoftware, nil)
+		list := l.follow(mib.OperationKindDownloadSoftware, nil)
 		last := procedure.Snapshot{}
-		phases := map[procedure.Phase]bool{}
+		phases := map[mib.OperationPhase]bool{}
 		for i, s := range list {
 			if i > 0 && s.Op.Phase == last.Op.Phase && s.Op.State == last.Op.State && s.Op.Percent < last.Op.Percent+10 {
 				t.Errorf("%d %% in phase %s after %d %% in phase %s", s.Op.Percent, s.Op.Phase, last.Op.Percent, last.Op.Phase)
@@ -55,7 +55,7 @@ func TestProgressStep(t *testing.T) {
 			phases[s.Op.Phase] = true
 			last = s
 		}
-		for _, p := range []procedure.Phase{procedure.Transferring, procedure.Verifying} {
+		for _, p := range []mib.OperationPhase{mib.OperationPhaseTransferring, mib.OperationPhaseVerifying} {
 			if !phases[p] {
 				t.Errorf("none in phase %s", p)
 			}
@@ -79,7 +79,7 @@ func TestProgressIntervals(t *testing.T) {
 		for range 2 {
 			changed, stop := l.e.Watch()
 			count := l.e.Snapshot().Progress
-			l.begin(procedure.DownloadSoftware, 0)
+			l.begin(mib.OperationKindDownloadSoftware, 0)
 			for !l.e.Snapshot().Op.State.Final() {
 				<-changed
 				if n := l.e.Snapshot().Progress; n != count {
@@ -101,7 +101,7 @@ func TestProgressIntervals(t *testing.T) {
 		})
 		l.hold("connect")
 		count := l.now().Progress
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		for minute := range uint64(4) {
 			time.Sleep(time.Minute - time.Second)
 			if n := l.now().Progress - count; n != minute+2 && minute > 0 {
@@ -126,14 +126,14 @@ func TestProgressUnknown(t *testing.T) {
 		l.slow(procedure.Notify{Enable: 0xff, Step: 10})
 		l.sizes = false
 		l.pace = time.Second
-		l.begin(procedure.DownloadSoftware, 0)
+		l.begin(mib.OperationKindDownloadSoftware, 0)
 		time.Sleep(10*time.Second + 500*time.Millisecond)
 		s := l.now()
 		if s.Op.Percent != procedure.PercentUnknown || s.Op.Done != 1000 || s.Op.Total != 0 || s.SinceChange() != 0 {
 			t.Errorf("%d %%, %d of %d octets, changed %d s ago", s.Op.Percent, s.Op.Done, s.Op.Total, s.SinceChange())
 		}
 		time.Sleep(2 * time.Minute)
-		if op := l.now().Op; op.State != procedure.Succeeded || op.Percent != 100 || op.Done != 10000 {
+		if op := l.now().Op; op.State != mib.OperationStateSucceeded || op.Percent != 100 || op.Done != 10000 {
 			t.Errorf("%s, %d %%, %d octets", op.State, op.Percent, op.Done)
 		}
 	})
@@ -145,7 +145,7 @@ func TestProgressBetween(t *testing.T) {
 	run(t, func(l *lab) {
 		l.slow(procedure.Notify{Enable: 0xff, Step: 100})
 		l.pace = time.Second
-		l.begin(procedure.DownloadSoftware, 0)
+		l.begin(mib.OperationKindDownloadSoftware, 0)
 		time.Sleep(1500 * time.Millisecond)
 		before := l.now()
 		time.Sleep(time.Second)
@@ -158,8 +158,8 @@ func TestProgressBetween(t *testing.T) {
 		if n := l.now().SinceChange(); n < 28 || n > 30 {
 			t.Errorf("last change %d s ago", n)
 		}
-		l.begin(procedure.Abort, 0)
-		if op := l.now().Op; op.State != procedure.Aborted || op.Percent == 100 || op.Percent == procedure.PercentUnknown {
+		l.begin(mib.OperationKindAbort, 0)
+		if op := l.now().Op; op.State != mib.OperationStateAborted || op.Percent == 100 || op.Percent == procedure.PercentUnknown {
 			t.Errorf("%s, %d %%", op.State, op.Percent)
 		}
 	})
@@ -170,16 +170,16 @@ func TestProgressOfAttempts(t *testing.T) {
 	run(t, func(l *lab) {
 		l.slow(procedure.Notify{Enable: 0xff, Step: 10})
 		l.pace = time.Second
-		l.begin(procedure.DownloadSoftware, 0)
+		l.begin(mib.OperationKindDownloadSoftware, 0)
 		time.Sleep(50*time.Second + 500*time.Millisecond)
 		l.failing("read", coded(mib.FailCauseConnectionLost))
 		time.Sleep(600 * time.Millisecond)
-		op := l.expect(procedure.Waiting, procedure.Transferring, mib.FailCauseConnectionLost)
+		op := l.expect(mib.OperationStateWaiting, mib.OperationPhaseTransferring, mib.FailCauseConnectionLost)
 		if op.Percent < 30 {
 			t.Errorf("%d %%", op.Percent)
 		}
 		time.Sleep(1500 * time.Millisecond)
-		if now := l.now().Op; now.State != procedure.Running || now.Percent >= op.Percent || now.Cause != mib.FailCauseNone {
+		if now := l.now().Op; now.State != mib.OperationStateRunning || now.Percent >= op.Percent || now.Cause != mib.FailCauseNone {
 			t.Errorf("%s, %d %%, cause %s", now.State, now.Percent, now.Cause)
 		}
 	})
@@ -195,17 +195,17 @@ func TestProgressOfConfiguration(t *testing.T) {
 				s.Files[i].Size = uint32(len(l.remote[s.Files[i].Name]))
 			}
 		})
-		l.begin(procedure.RecoverConfig, 0)
+		l.begin(mib.OperationKindRecoverConfig, 0)
 		last := uint8(0)
 		for range 15 {
 			time.Sleep(time.Second)
 			op := l.now().Op
-			if op.State == procedure.Running && (op.Percent < last || op.Percent == procedure.PercentUnknown || op.Phase == procedure.Transferring && op.Total < 1500) {
+			if op.State == mib.OperationStateRunning && (op.Percent < last || op.Percent == procedure.PercentUnknown || op.Phase == mib.OperationPhaseTransferring && op.Total < 1500) {
 				t.Errorf("%d %% after %d %%, %d of %d octets of %s", op.Percent, last, op.Done, op.Total, op.File)
 			}
 			last = op.Percent
 		}
 		time.Sleep(time.Minute)
-		l.expect(procedure.Succeeded, procedure.Applying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseApplying, mib.FailCauseNone)
 	})
 }

@@ -21,7 +21,7 @@ func TestFullDisk(t *testing.T) {
 				l.settings(func(s *procedure.Settings) { s.Params.Owner = "me" }) // so that settings must be written
 				full(l).full = true
 				before := l.now()
-				err := l.request(procedure.BackupConfig, nil)
+				err := l.request(mib.OperationKindBackupConfig, nil)
 				if err == nil {
 					t.Fatal("accepted")
 				}
@@ -33,8 +33,8 @@ func TestFullDisk(t *testing.T) {
 					t.Errorf("refusal %s %q", s.Refusal, s.RefusalText)
 				}
 				full(l).full = false
-				l.begin(procedure.BackupConfig, 0)
-				l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
+				l.begin(mib.OperationKindBackupConfig, 0)
+				l.expect(mib.OperationStateSucceeded, mib.OperationPhaseVerifying, mib.FailCauseNone)
 			})
 		})
 	}
@@ -55,15 +55,15 @@ func TestFullDiskWayOut(t *testing.T) {
 	full := func(l *lab) { l.journal.full, l.setting.full = true, true }
 	run(t, func(l *lab) {
 		full(l)
-		l.begin(procedure.Reset, 0)
-		if r := l.restart(nil); r != procedure.ReasonCommanded {
+		l.begin(mib.OperationKindReset, 0)
+		if r := l.restart(nil); r != mib.RestartReasonCommanded {
 			t.Errorf("reason %s", r)
 		}
 	})
 	run(t, func(l *lab) {
 		l.old()
 		full(l)
-		l.begin(procedure.RestoreOldSoftware, 0)
+		l.begin(mib.OperationKindRestoreOldSoftware, 0)
 		l.restart(nil)
 		if l.now().Banks.Running != 1 {
 			t.Error("not restored")
@@ -71,25 +71,25 @@ func TestFullDiskWayOut(t *testing.T) {
 	})
 	run(t, func(l *lab) {
 		l.hold("connect")
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		full(l)
-		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborted, procedure.Connecting, mib.FailCauseAbortedByManager)
+		l.begin(mib.OperationKindAbort, 0)
+		l.expect(mib.OperationStateAborted, mib.OperationPhaseConnecting, mib.FailCauseAbortedByManager)
 	})
 	run(t, func(l *lab) {
 		l.trial()
 		full(l)
-		l.begin(procedure.Confirm, 0)
-		if l.now().Banks.Banks[1].State != procedure.BankGood {
+		l.begin(mib.OperationKindConfirm, 0)
+		if l.now().Banks.Banks[1].State != mib.BankStateGood {
 			t.Error("not confirmed")
 		}
 	})
 	run(t, func(l *lab) { // but nothing is switched that a restart would not know of
 		l.hold("check")
-		l.begin(procedure.Activate, 0)
+		l.begin(mib.OperationKindActivate, 0)
 		full(l)
 		l.release("check")
-		l.expect(procedure.Failed, procedure.Switching, mib.FailCauseStorageFull)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseSwitching, mib.FailCauseStorageFull)
 		if l.calls["activate"] != 0 {
 			t.Error("switched all the same")
 		}
@@ -101,7 +101,7 @@ func TestRings(t *testing.T) {
 	run(t, func(l *lab) {
 		const n = procedure.HistoryMax + 8
 		for range n {
-			l.begin(procedure.BackupConfig, procedure.CheckOnly)
+			l.begin(mib.OperationKindBackupConfig, procedure.CheckOnly)
 		}
 		check := func(newest uint32) {
 			t.Helper()
@@ -110,7 +110,7 @@ func TestRings(t *testing.T) {
 				t.Fatalf("%d operations, %d events", len(s.History), len(s.Events))
 			}
 			for i, op := range s.History {
-				if want := newest - procedure.HistoryMax + 1 + uint32(i); op.ID != want || op.State != procedure.Succeeded {
+				if want := newest - procedure.HistoryMax + 1 + uint32(i); op.ID != want || op.State != mib.OperationStateSucceeded {
 					t.Errorf("row %d is operation %d, %s", i, op.ID, op.State)
 				}
 			}
@@ -123,7 +123,7 @@ func TestRings(t *testing.T) {
 		check(n)
 		l.cut(nil)
 		check(n)
-		l.begin(procedure.BackupConfig, procedure.CheckOnly)
+		l.begin(mib.OperationKindBackupConfig, procedure.CheckOnly)
 		check(n + 1)
 	})
 }
@@ -141,7 +141,7 @@ func TestRingOfRestarts(t *testing.T) {
 		}
 		s := l.now()
 		others := slices.DeleteFunc(slices.Clone(s.Events), restarted)
-		if n := len(before); len(s.Events) != procedure.EventsMax || len(others) != n+1 || others[n].Type != procedure.EventRolledBack {
+		if n := len(before); len(s.Events) != procedure.EventsMax || len(others) != n+1 || others[n].Type != mib.EventTypeRolledBack {
 			t.Fatalf("%d events, besides restarts %v", len(s.Events), others)
 		}
 		for i := range before {
@@ -154,14 +154,14 @@ func TestRingOfRestarts(t *testing.T) {
 		}
 		// What was sent makes room first.
 		l.e.Sent(others[len(others)-1].Seq - 1)
-		l.begin(procedure.BackupConfig, procedure.CheckOnly)
+		l.begin(mib.OperationKindBackupConfig, procedure.CheckOnly)
 		if s := l.now(); s.Events[0].Seq != others[2].Seq {
 			t.Errorf("event %d is the oldest, not %d", s.Events[0].Seq, others[2].Seq)
 		}
 	})
 }
 
-func restarted(e procedure.Event) bool { return e.Type == procedure.EventRestarted }
+func restarted(e procedure.Event) bool { return e.Type == mib.EventTypeRestarted }
 
 // An event is in the journal before anybody can see it.
 func TestEventsAreStoredFirst(t *testing.T) {
@@ -182,8 +182,8 @@ func TestEventsAreStoredFirst(t *testing.T) {
 				}
 			}
 		}()
-		l.begin(procedure.BackupConfig, 0)
-		l.begin(procedure.RecoverConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
+		l.begin(mib.OperationKindRecoverConfig, 0)
 		<-done
 	})
 }
@@ -191,7 +191,7 @@ func TestEventsAreStoredFirst(t *testing.T) {
 // What each file was last used for is kept.
 func TestFileResults(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		s := l.now()
 		for _, k := range procedure.AllConfig.Kinds() {
 			r := s.Files[k-1]
@@ -203,17 +203,17 @@ func TestFileResults(t *testing.T) {
 			t.Errorf("software: %+v", r)
 		}
 		delete(l.remote, "portData")
-		l.begin(procedure.RecoverConfig, 0)
-		l.expect(procedure.Failed, procedure.Transferring, mib.FailCauseFileNotFound)
+		l.begin(mib.OperationKindRecoverConfig, 0)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseTransferring, mib.FailCauseFileNotFound)
 		l.cut(nil)
 		s = l.now()
-		if r := s.Files[procedure.UserData-1]; r.OpID != 2 || r.Result != mib.FailCauseNone {
+		if r := s.Files[mib.FileTypeUserData-1]; r.OpID != 2 || r.Result != mib.FailCauseNone {
 			t.Errorf("userData: %+v", r)
 		}
-		if r := s.Files[procedure.PortData-1]; r.OpID != 2 || r.Result != mib.FailCauseFileNotFound {
+		if r := s.Files[mib.FileTypePortData-1]; r.OpID != 2 || r.Result != mib.FailCauseFileNotFound {
 			t.Errorf("portData: %+v", r)
 		}
-		if r := s.Files[procedure.OtherData-1]; r.OpID != 1 {
+		if r := s.Files[mib.FileTypeOtherData-1]; r.OpID != 1 {
 			t.Errorf("otherData: %+v", r)
 		}
 	})
@@ -223,15 +223,15 @@ func TestFileResults(t *testing.T) {
 func TestSettingsAreKept(t *testing.T) {
 	run(t, func(l *lab) {
 		l.settings(func(s *procedure.Settings) {
-			s.Servers[3] = procedure.Server{AddressType: 2, Address: make([]byte, 16), Port: 99, Protocol: procedure.FTP,
+			s.Servers[3] = procedure.Server{AddressType: 2, Address: make([]byte, 16), Port: 99, Protocol: mib.ProtocolFtp,
 				User: "u", Password: []byte("p"), Path: "/x", Timeout: 7}
 			s.Files[2].Size, s.Files[2].Digest = 5, make([]byte, 32)
 			s.Params = procedure.Params{ReqID: 1, Owner: "o", Server: 3, Files: procedure.AllConfig, Bank: 2, Version: "v",
 				Options: procedure.Force, TimeLimit: 11, Retries: 9, Delay: 3, TargetOp: 4}
-			s.ConfirmMode, s.ConfirmWindow = procedure.ConfirmByManager, 31
+			s.ConfirmMode, s.ConfirmWindow = mib.ConfirmModeManager, 31
 			s.Notify = procedure.Notify{Enable: 1, Step: 2, MinInterval: 3, MaxInterval: 5}
 		})
-		l.refused(l.request(procedure.Abort, nil), procedure.Inconsistent, mib.FailCauseBadRequest)
+		l.refused(l.request(mib.OperationKindAbort, nil), procedure.Inconsistent, mib.FailCauseBadRequest)
 		before := l.now().Settings
 		l.cut(nil)
 		after := l.now()
@@ -249,14 +249,14 @@ func TestSettingsAreKept(t *testing.T) {
 // does.
 func TestUnknownTime(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		if op := l.now().Op; op.Started.IsZero() || op.Ended.IsZero() {
 			t.Errorf("started %v, ended %v", op.Started, op.Ended)
 		}
 		l.cfg.Clock = oldClock{}
 		l.cut(nil)
-		l.begin(procedure.BackupConfig, 0)
-		if op := l.now().Op; !op.Started.IsZero() || !op.Ended.IsZero() || op.State != procedure.Succeeded {
+		l.begin(mib.OperationKindBackupConfig, 0)
+		if op := l.now().Op; !op.Started.IsZero() || !op.Ended.IsZero() || op.State != mib.OperationStateSucceeded {
 			t.Errorf("started %v, ended %v", op.Started, op.Ended)
 		}
 		if ev := l.now().Events; !ev[len(ev)-1].Time.IsZero() {
@@ -274,18 +274,18 @@ func (oldClock) Now() time.Time { return time.Now().AddDate(-27, 0, 0) }
 // about: it is written once, when the transfer begins, and never for progress.
 func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 	for _, c := range []struct {
-		kind  procedure.Kind
+		kind  mib.OperationKind
 		step  string
-		phase procedure.Phase
+		phase mib.OperationPhase
 		bank  int
-		file  procedure.FileKind
+		file  mib.FileType
 		when  string
 	}{
-		{procedure.DownloadSoftware, "erase", procedure.Transferring, 2, procedure.Software, "erasing, transferring or verifying"},
-		{procedure.DownloadSoftware, "read", procedure.Transferring, 2, procedure.Software, "erasing, transferring or verifying"},
-		{procedure.DownloadSoftware, "verify", procedure.Transferring, 2, procedure.Software, "erasing, transferring or verifying"},
-		{procedure.BackupConfig, "put", procedure.Transferring, 0, procedure.UserData, "transferring or verifying"},
-		{procedure.RecoverConfig, "read", procedure.Transferring, 0, procedure.UserData, "transferring, verifying or converting"},
+		{mib.OperationKindDownloadSoftware, "erase", mib.OperationPhaseTransferring, 2, mib.FileTypeSoftware, "erasing, transferring or verifying"},
+		{mib.OperationKindDownloadSoftware, "read", mib.OperationPhaseTransferring, 2, mib.FileTypeSoftware, "erasing, transferring or verifying"},
+		{mib.OperationKindDownloadSoftware, "verify", mib.OperationPhaseTransferring, 2, mib.FileTypeSoftware, "erasing, transferring or verifying"},
+		{mib.OperationKindBackupConfig, "put", mib.OperationPhaseTransferring, 0, mib.FileTypeUserData, "transferring or verifying"},
+		{mib.OperationKindRecoverConfig, "read", mib.OperationPhaseTransferring, 0, mib.FileTypeUserData, "transferring, verifying or converting"},
 	} {
 		t.Run(c.kind.String()+" "+c.step, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -301,7 +301,7 @@ func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 				}
 				time.Sleep(20 * time.Second)
 				l.cut(nil)
-				op := l.expect(procedure.Failed, c.phase, mib.FailCauseInterrupted)
+				op := l.expect(mib.OperationStateFailed, c.phase, mib.FailCauseInterrupted)
 				if op.Bank != c.bank || op.File != c.file.String() || op.Elapsed != 5 || op.Attempt != 1 {
 					t.Errorf("bank %d, file %q, elapsed %d s, attempt %d", op.Bank, op.File, op.Elapsed, op.Attempt)
 				}
@@ -325,17 +325,17 @@ func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 func TestFilesOfAnInterruptedOperation(t *testing.T) {
 	run(t, func(l *lab) {
 		l.hold("apply") // behind the point of no return, which is journaled
-		l.begin(procedure.RecoverConfig, 0)
+		l.begin(mib.OperationKindRecoverConfig, 0)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.Applying, mib.FailCauseInterrupted)
-		if r := l.now().Files[procedure.UserData-1]; r.OpID != 1 || r.Result != mib.FailCauseNone || len(r.Digest) != 32 {
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseApplying, mib.FailCauseInterrupted)
+		if r := l.now().Files[mib.FileTypeUserData-1]; r.OpID != 1 || r.Result != mib.FailCauseNone || len(r.Digest) != 32 {
 			t.Errorf("file %+v", r)
 		}
 		l.hold("connect")
-		l.begin(procedure.RecoverConfig, 0)
+		l.begin(mib.OperationKindRecoverConfig, 0)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.PhaseNone, mib.FailCauseInterrupted)
-		if r := l.now().Files[procedure.UserData-1]; r.OpID != 1 {
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseNone, mib.FailCauseInterrupted)
+		if r := l.now().Files[mib.FileTypeUserData-1]; r.OpID != 1 {
 			t.Errorf("file %+v", r)
 		}
 	})
@@ -345,9 +345,9 @@ func TestFilesOfAnInterruptedOperation(t *testing.T) {
 func TestFullDiskInADownload(t *testing.T) {
 	run(t, func(l *lab) {
 		l.hold("connect")
-		l.begin(procedure.DownloadSoftware, 0)
+		l.begin(mib.OperationKindDownloadSoftware, 0)
 		l.journal.full = true
 		l.release("connect")
-		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseVerifying, mib.FailCauseNone)
 	})
 }

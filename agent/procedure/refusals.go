@@ -4,19 +4,19 @@ import "example.com/iad/mib"
 
 // checkCommand refuses what can be seen to be impossible before any work (see
 // iadUpgReqCommand). What needs the server or the file is found out later.
-func (e *Engine) checkCommand(kind Kind, s *Settings) *Refusal {
+func (e *Engine) checkCommand(kind mib.OperationKind, s *Settings) *Refusal {
 	p := &s.Params
 	switch {
-	case kind > Confirm:
+	case kind > mib.OperationKindConfirm:
 		return refuse(WrongValue, mib.FailCauseUnsupported, "there is no operation %d", kind)
-	case kind == Abort:
+	case kind == mib.OperationKindAbort:
 		return e.checkAbort(p)
-	case kind == Confirm:
+	case kind == mib.OperationKindConfirm:
 		return e.checkConfirm()
 	case !e.j.Op.State.Final():
 		return refuse(Inconsistent, mib.FailCauseBusy, "operation %d (%s) is %s", e.j.Op.ID, e.j.Op.Kind, e.j.Op.State)
 	}
-	for _, check := range []func(Kind, *Settings) *Refusal{e.checkOptions, e.checkFiles, e.checkServer, e.checkBank} {
+	for _, check := range []func(mib.OperationKind, *Settings) *Refusal{e.checkOptions, e.checkFiles, e.checkServer, e.checkBank} {
 		if r := check(kind, s); r != nil {
 			return r
 		}
@@ -29,7 +29,7 @@ func (e *Engine) checkAbort(p *Params) *Refusal {
 	switch {
 	case p.TargetOp != 0 && p.TargetOp != op.ID:
 		return refuse(Inconsistent, mib.FailCauseBadRequest, "the last operation is %d, not %d", op.ID, p.TargetOp)
-	case op.State.Final() || op.State == Aborting:
+	case op.State.Final() || op.State == mib.OperationStateAborting:
 		return nil
 	case !e.stoppable():
 		return refuse(Inconsistent, mib.FailCauseNotPermitted, "operation %d is %s: too late to abort", op.ID, op.Phase)
@@ -42,29 +42,29 @@ func (e *Engine) checkConfirm() *Refusal {
 	switch {
 	case st.Tries() && !e.tested:
 		return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the self-test of the software on trial has not passed yet")
-	case !st.Tries() && st.Next != st.Running && st.Bank(st.Next).State == BankTrial:
+	case !st.Tries() && st.Next != st.Running && st.Bank(st.Next).State == mib.BankStateTrial:
 		return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the software on trial has not started yet: reset first")
 	}
 	return nil
 }
 
 // allowedOptions are the options that mean something to a kind of operation.
-var allowedOptions = map[Kind]Options{
-	BackupConfig:       CheckOnly,
-	DownloadSoftware:   Force | AllowDowngrade | ThenActivate | ThenReset | CheckOnly,
-	Activate:           Force | AllowDowngrade | ThenReset | CheckOnly,
-	Reset:              Force | CheckOnly,
-	RestoreOldSoftware: Force | CheckOnly,
-	RecoverConfig:      Force | ThenReset | ConvertFirst | CheckOnly,
-	ConvertConfig:      CheckOnly,
+var allowedOptions = map[mib.OperationKind]Options{
+	mib.OperationKindBackupConfig:       CheckOnly,
+	mib.OperationKindDownloadSoftware:   Force | AllowDowngrade | ThenActivate | ThenReset | CheckOnly,
+	mib.OperationKindActivate:           Force | AllowDowngrade | ThenReset | CheckOnly,
+	mib.OperationKindReset:              Force | CheckOnly,
+	mib.OperationKindRestoreOldSoftware: Force | CheckOnly,
+	mib.OperationKindRecoverConfig:      Force | ThenReset | ConvertFirst | CheckOnly,
+	mib.OperationKindConvertConfig:      CheckOnly,
 }
 
-func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
+func (e *Engine) checkOptions(kind mib.OperationKind, s *Settings) *Refusal {
 	o := s.Params.Options
 	if bad := o &^ allowedOptions[kind]; bad != 0 {
 		return refuse(Inconsistent, mib.FailCauseBadRequest, "the option %s means nothing to %s", bad, kind)
 	}
-	if kind == DownloadSoftware && o.Has(ThenReset) && !o.Has(ThenActivate) {
+	if kind == mib.OperationKindDownloadSoftware && o.Has(ThenReset) && !o.Has(ThenActivate) {
 		return refuse(Inconsistent, mib.FailCauseBadRequest, "thenReset needs thenActivate")
 	}
 	if l := s.Params.TimeLimit; l != 0 && l <= s.Params.Delay {
@@ -80,27 +80,27 @@ func (e *Engine) checkOptions(kind Kind, s *Settings) *Refusal {
 
 // restartsAtOnce reports whether an operation restarts the device soon after its
 // start.
-func (e *Engine) restartsAtOnce(kind Kind, o Options) bool {
+func (e *Engine) restartsAtOnce(kind mib.OperationKind, o Options) bool {
 	switch kind {
-	case Reset:
+	case mib.OperationKindReset:
 		return !o.Has(CheckOnly)
-	case RestoreOldSoftware:
+	case mib.OperationKindRestoreOldSoftware:
 		n, err := e.cfg.Banks.CheckFallback()
 		return err == nil && n != e.cfg.Banks.Status().Running && !o.Has(CheckOnly)
-	case Activate:
+	case mib.OperationKindActivate:
 		return o.Has(ThenReset) && !o.Has(CheckOnly)
 	}
 	return false
 }
 
-func (e *Engine) checkFiles(kind Kind, s *Settings) *Refusal {
+func (e *Engine) checkFiles(kind mib.OperationKind, s *Settings) *Refusal {
 	files := s.Params.Files
 	switch kind {
-	case DownloadSoftware:
-		if files&^SetOf(Software) != 0 {
+	case mib.OperationKindDownloadSoftware:
+		if files&^SetOf(mib.FileTypeSoftware) != 0 {
 			return refuse(Inconsistent, mib.FailCauseBadRequest, "downloadSoftware is for software only")
 		}
-	case BackupConfig, RecoverConfig, ConvertConfig:
+	case mib.OperationKindBackupConfig, mib.OperationKindRecoverConfig, mib.OperationKindConvertConfig:
 		if files&^AllConfig != 0 {
 			return refuse(Inconsistent, mib.FailCauseBadRequest, "%s is for configuration data only", kind)
 		}
@@ -114,9 +114,9 @@ func (e *Engine) checkFiles(kind Kind, s *Settings) *Refusal {
 	return nil
 }
 
-func (e *Engine) checkServer(kind Kind, s *Settings) *Refusal {
+func (e *Engine) checkServer(kind mib.OperationKind, s *Settings) *Refusal {
 	switch kind {
-	case BackupConfig, DownloadSoftware, RecoverConfig:
+	case mib.OperationKindBackupConfig, mib.OperationKindDownloadSoftware, mib.OperationKindRecoverConfig:
 	default:
 		return nil
 	}
@@ -133,27 +133,27 @@ func (e *Engine) checkServer(kind Kind, s *Settings) *Refusal {
 	return nil
 }
 
-func (e *Engine) checkBank(kind Kind, s *Settings) *Refusal {
+func (e *Engine) checkBank(kind mib.OperationKind, s *Settings) *Refusal {
 	st := e.cfg.Banks.Status()
 	n := int(s.Params.Bank)
 	if n == 0 {
-		n = st.Other(kind == DownloadSoftware)
+		n = st.Other(kind == mib.OperationKindDownloadSoftware)
 	}
 	switch kind {
-	case RecoverConfig, ConvertConfig:
+	case mib.OperationKindRecoverConfig, mib.OperationKindConvertConfig:
 		if st.Running == 0 {
 			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "rescue mode, no software runs that %s could be for: install software with downloadSoftware", kind)
 		}
 	}
 	switch kind {
-	case DownloadSoftware:
+	case mib.OperationKindDownloadSoftware:
 		if n == st.Running {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "bank %d is running", n)
 		}
 		if st.Tries() {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "the software in bank %d is on trial, bank %d is its fallback", st.Running, n)
 		}
-	case Activate:
+	case mib.OperationKindActivate:
 		if n == st.Running {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "bank %d is running already", n)
 		}
@@ -161,15 +161,15 @@ func (e *Engine) checkBank(kind Kind, s *Settings) *Refusal {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "the software in bank %d is on trial: confirm it first, or restoreOldSoftware", st.Running)
 		}
 		switch b := st.Bank(n); b.State {
-		case BankReady, BankGood, BankTrial:
+		case mib.BankStateReady, mib.BankStateGood, mib.BankStateTrial:
 		default:
 			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "bank %d holds no software that is ready to be activated", n)
 		}
-	case RestoreOldSoftware:
+	case mib.OperationKindRestoreOldSoftware:
 		if _, err := e.cfg.Banks.CheckFallback(); err != nil {
 			return refuse(Inconsistent, mib.FailCauseNoFallback, "%s", err)
 		}
-	case ConvertConfig:
+	case mib.OperationKindConvertConfig:
 		if !e.cfg.Store.HasOther() {
 			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the device holds no configuration data in another format")
 		}

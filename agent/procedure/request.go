@@ -21,7 +21,7 @@ type Change struct {
 	// does.
 	Guarded bool
 	// Command is the value written to iadUpgReqCommand, 0 if it was not.
-	Command Kind
+	Command mib.OperationKind
 	// HasReqID and HasOwner tell whether the SET itself carries iadUpgReqId
 	// and iadUpgReqOwner.
 	HasReqID, HasOwner bool
@@ -78,7 +78,7 @@ const reservedFor = 10 * time.Second
 // must call one of them in the end.
 type Reservation struct {
 	e         *Engine
-	command   Kind
+	command   mib.OperationKind
 	repeat    bool
 	lock      bool
 	owner     string
@@ -97,7 +97,7 @@ type Reservation struct {
 // error is a *Refusal, or what Edit returned, or ErrStopped.
 func (e *Engine) Test(c Change) (r *Reservation, err error) {
 	inUse := 0
-	if c.Command == Reset || c.Command == RestoreOldSoftware || c.Command == Activate {
+	if c.Command == mib.OperationKindReset || c.Command == mib.OperationKindRestoreOldSoftware || c.Command == mib.OperationKindActivate {
 		inUse = e.cfg.Device.Calls() // may take a moment: not in Run's goroutine
 	}
 	if stopped := e.call(func() {
@@ -111,7 +111,7 @@ func (e *Engine) Test(c Change) (r *Reservation, err error) {
 }
 
 func (e *Engine) test(c Change) (*Reservation, error) {
-	wanted := c.Command > None
+	wanted := c.Command > mib.OperationKindNone
 	fail := func(r *Refusal) (*Reservation, error) {
 		if wanted {
 			e.refusal = r.Failure
@@ -182,7 +182,7 @@ func (e *Engine) earlier(c Change, p *Params) *Operation {
 
 // from reports whether a request is the one that the operation came from.
 func (o *Operation) from(c Change, p *Params) bool {
-	return c.Command != Abort && c.Command != Confirm && c.HasReqID && c.HasOwner && p.ReqID != 0 &&
+	return c.Command != mib.OperationKindAbort && c.Command != mib.OperationKindConfirm && c.HasReqID && c.HasOwner && p.ReqID != 0 &&
 		p.ReqID == o.Params.ReqID && p.Owner == o.Params.Owner && c.Command == o.Kind
 }
 
@@ -210,19 +210,19 @@ func (e *Engine) checkRows(s *Settings) *Refusal {
 
 // usedRows returns the rows of the server and file tables that an operation
 // reads.
-func usedRows(kind Kind, p *Params) (server int, files FileSet) {
+func usedRows(kind mib.OperationKind, p *Params) (server int, files FileSet) {
 	switch kind {
-	case BackupConfig, RecoverConfig, DownloadSoftware:
+	case mib.OperationKindBackupConfig, mib.OperationKindRecoverConfig, mib.OperationKindDownloadSoftware:
 		return int(p.Server), filesOf(kind, p)
 	}
 	return 0, 0
 }
 
 // filesOf resolves the empty set, see iadUpgReqFiles.
-func filesOf(kind Kind, p *Params) FileSet {
+func filesOf(kind mib.OperationKind, p *Params) FileSet {
 	switch {
-	case kind == DownloadSoftware && p.Files == 0:
-		return SetOf(Software)
+	case kind == mib.OperationKindDownloadSoftware && p.Files == 0:
+		return SetOf(mib.FileTypeSoftware)
 	case p.Files == 0:
 		return AllConfig
 	}
@@ -255,10 +255,10 @@ func (r *Reservation) commit() error {
 		return errors.New("procedure: the device has begun to restart")
 	}
 	// The way back and the way to stop must not need room for a file.
-	must := r.command == RestoreOldSoftware || r.command == Reset || r.command == Abort || r.command == Confirm
+	must := r.command == mib.OperationKindRestoreOldSoftware || r.command == mib.OperationKindReset || r.command == mib.OperationKindAbort || r.command == mib.OperationKindConfirm
 	s := r.settings
 	params := s.Params
-	if r.command > None {
+	if r.command > mib.OperationKindNone {
 		s.Params = defaultParams
 	}
 	if !s.equal(&e.s) {
@@ -284,7 +284,7 @@ func (r *Reservation) commit() error {
 
 // accepts reports whether the SET starts an operation.
 func (r *Reservation) accepts() bool {
-	return !r.repeat && r.command >= BackupConfig && r.command <= ConvertConfig
+	return !r.repeat && r.command >= mib.OperationKindBackupConfig && r.command <= mib.OperationKindConvertConfig
 }
 
 // expire ends a SET that was tested and then forgotten.
@@ -300,8 +300,8 @@ func (r *Reservation) end() {
 }
 
 // notStored notes why a command could not be accepted.
-func (e *Engine) notStored(command Kind, err error) error {
-	if command > None {
+func (e *Engine) notStored(command mib.OperationKind, err error) error {
+	if command > mib.OperationKindNone {
 		e.refusal = Failure{Code: mib.FailCauseStorageFull, Text: cut(err.Error())}
 	}
 	return err
@@ -366,10 +366,10 @@ func (r *Reservation) Done() {
 		e.windowChanged(r.oldSettings.ConfirmWindow)
 		e.confirmIfDue() // the mode may have changed
 		switch r.command {
-		case 0, None:
-		case Abort:
+		case 0, mib.OperationKindNone:
+		case mib.OperationKindAbort:
 			e.abort(failure(mib.FailCauseAbortedByManager, "aborted by "+owner(r.owner)))
-		case Confirm:
+		case mib.OperationKindConfirm:
 			e.confirm()
 		default:
 			if !e.j.Op.State.Final() { // the end of a trial may have come between

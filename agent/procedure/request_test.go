@@ -16,10 +16,10 @@ import (
 func TestNewDevice(t *testing.T) {
 	run(t, func(l *lab) {
 		s := l.now()
-		if s.Op.ID != 0 || s.Op.State != procedure.Idle || s.Op.Kind != procedure.None || s.Refusal != mib.FailCauseNone {
+		if s.Op.ID != 0 || s.Op.State != mib.OperationStateIdle || s.Op.Kind != mib.OperationKindNone || s.Refusal != mib.FailCauseNone {
 			t.Errorf("operation %+v, refusal %s", s.Op, s.Refusal)
 		}
-		if s.Restarts != 1 || s.Seq != 1 || s.Events[0].Type != procedure.EventRestarted || s.Reason != procedure.ReasonPowerOn {
+		if s.Restarts != 1 || s.Seq != 1 || s.Events[0].Type != mib.EventTypeRestarted || s.Reason != mib.RestartReasonPowerOn {
 			t.Errorf("restarts %d, events %v, reason %s", s.Restarts, l.events(1), s.Reason)
 		}
 		if s.TimeLeft() != 0 || s.Elapsed() != 0 || s.ConfirmLeft() != 0 || s.ResetRequired() {
@@ -31,28 +31,28 @@ func TestNewDevice(t *testing.T) {
 // Each kind of operation is carried out in its phases, and ends once.
 func TestOperationsSucceed(t *testing.T) {
 	for _, c := range []struct {
-		kind    procedure.Kind
+		kind    mib.OperationKind
 		options procedure.Options
 		prepare func(*lab)
-		phase   procedure.Phase // of the end
+		phase   mib.OperationPhase // of the end
 		bank    int
 	}{
-		{kind: procedure.BackupConfig, phase: procedure.Verifying},
-		{kind: procedure.BackupConfig, options: procedure.CheckOnly, phase: procedure.Verifying},
-		{kind: procedure.DownloadSoftware, phase: procedure.Verifying, bank: 2},
-		{kind: procedure.DownloadSoftware, options: procedure.CheckOnly | procedure.ThenActivate, phase: procedure.Verifying},
-		{kind: procedure.DownloadSoftware, options: procedure.ThenActivate, phase: procedure.Switching, bank: 2},
-		{kind: procedure.Activate, phase: procedure.Switching, bank: 2},
-		{kind: procedure.Activate, options: procedure.CheckOnly, phase: procedure.Checking},
-		{kind: procedure.Reset, options: procedure.CheckOnly, phase: procedure.Checking},
-		{kind: procedure.RestoreOldSoftware, phase: procedure.Switching, bank: 1},
-		{kind: procedure.RestoreOldSoftware, options: procedure.CheckOnly, phase: procedure.Checking},
-		{kind: procedure.RecoverConfig, phase: procedure.Applying},
-		{kind: procedure.RecoverConfig, options: procedure.CheckOnly, phase: procedure.Applying},
-		{kind: procedure.RecoverConfig, options: procedure.ConvertFirst, phase: procedure.Applying,
+		{kind: mib.OperationKindBackupConfig, phase: mib.OperationPhaseVerifying},
+		{kind: mib.OperationKindBackupConfig, options: procedure.CheckOnly, phase: mib.OperationPhaseVerifying},
+		{kind: mib.OperationKindDownloadSoftware, phase: mib.OperationPhaseVerifying, bank: 2},
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.CheckOnly | procedure.ThenActivate, phase: mib.OperationPhaseVerifying},
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate, phase: mib.OperationPhaseSwitching, bank: 2},
+		{kind: mib.OperationKindActivate, phase: mib.OperationPhaseSwitching, bank: 2},
+		{kind: mib.OperationKindActivate, options: procedure.CheckOnly, phase: mib.OperationPhaseChecking},
+		{kind: mib.OperationKindReset, options: procedure.CheckOnly, phase: mib.OperationPhaseChecking},
+		{kind: mib.OperationKindRestoreOldSoftware, phase: mib.OperationPhaseSwitching, bank: 1},
+		{kind: mib.OperationKindRestoreOldSoftware, options: procedure.CheckOnly, phase: mib.OperationPhaseChecking},
+		{kind: mib.OperationKindRecoverConfig, phase: mib.OperationPhaseApplying},
+		{kind: mib.OperationKindRecoverConfig, options: procedure.CheckOnly, phase: mib.OperationPhaseApplying},
+		{kind: mib.OperationKindRecoverConfig, options: procedure.ConvertFirst, phase: mib.OperationPhaseApplying,
 			prepare: func(l *lab) { l.config.Format = 2 }},
-		{kind: procedure.ConvertConfig, phase: procedure.Applying, prepare: func(l *lab) { l.other = true }},
-		{kind: procedure.ConvertConfig, options: procedure.CheckOnly, phase: procedure.Applying, prepare: func(l *lab) { l.other = true }},
+		{kind: mib.OperationKindConvertConfig, phase: mib.OperationPhaseApplying, prepare: func(l *lab) { l.other = true }},
+		{kind: mib.OperationKindConvertConfig, options: procedure.CheckOnly, phase: mib.OperationPhaseApplying, prepare: func(l *lab) { l.other = true }},
 	} {
 		t.Run(c.kind.String()+" "+c.options.String(), func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -60,16 +60,16 @@ func TestOperationsSucceed(t *testing.T) {
 					c.prepare(l)
 				}
 				l.begin(c.kind, c.options)
-				op := l.expect(procedure.Succeeded, c.phase, mib.FailCauseNone)
+				op := l.expect(mib.OperationStateSucceeded, c.phase, mib.FailCauseNone)
 				if op.ID != 1 || op.Percent != 100 || op.Attempt != 1 || op.Bank != c.bank || op.Advice() != mib.RetryAdviceNotApplicable {
 					t.Errorf("operation %+v, advice %s", op, op.Advice())
 				}
 				s := l.now()
-				if len(s.History) != 1 || s.History[0].ID != 1 || s.History[0].State != procedure.Succeeded {
+				if len(s.History) != 1 || s.History[0].ID != 1 || s.History[0].State != mib.OperationStateSucceeded {
 					t.Errorf("history %+v", s.History)
 				}
 				types := l.events(2)
-				if types[0] != procedure.EventStarted || types[len(types)-1] != procedure.EventCompleted {
+				if types[0] != mib.EventTypeStarted || types[len(types)-1] != mib.EventTypeCompleted {
 					t.Errorf("events %v", types)
 				}
 				if c.options.Has(procedure.CheckOnly) && (l.calls["activate"] != 0 || l.calls["put"] != 0 || l.calls["apply"] != 0 || l.calls["restore"] != 0) {
@@ -84,8 +84,8 @@ func TestOperationsSucceed(t *testing.T) {
 func TestParametersGoBackToDefault(t *testing.T) {
 	run(t, func(l *lab) {
 		l.settings(func(s *procedure.Settings) { s.Params.Version, s.Params.Retries = "9.9.9", 0 })
-		err := l.request(procedure.BackupConfig, func(p *procedure.Params) {
-			p.ReqID, p.Owner, p.Files, p.TimeLimit = 7, "ems", procedure.SetOf(procedure.UserData), 100
+		err := l.request(mib.OperationKindBackupConfig, func(p *procedure.Params) {
+			p.ReqID, p.Owner, p.Files, p.TimeLimit = 7, "ems", procedure.SetOf(mib.FileTypeUserData), 100
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func TestUndo(t *testing.T) {
 	run(t, func(l *lab) {
 		before := l.now()
 		lock := before.Lock
-		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig, Lock: &lock,
+		r, err := l.e.Test(procedure.Change{Command: mib.OperationKindBackupConfig, Lock: &lock,
 			Edit: func(s *procedure.Settings) error { s.ConfirmWindow = 99; return nil }})
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +113,7 @@ func TestUndo(t *testing.T) {
 		if err := r.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		if op := l.now().Op; op.ID != 1 || op.State != procedure.Running {
+		if op := l.now().Op; op.ID != 1 || op.State != mib.OperationStateRunning {
 			t.Errorf("after Commit: %+v", op)
 		}
 		time.Sleep(24 * time.Hour) // the operation has not begun: no time limit
@@ -133,7 +133,7 @@ func TestUndo(t *testing.T) {
 		if l.now().Op.ID != 0 {
 			t.Error("the operation is there after a restart")
 		}
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		if l.now().Op.ID != 1 {
 			t.Errorf("operation %d", l.now().Op.ID)
 		}
@@ -143,7 +143,7 @@ func TestUndo(t *testing.T) {
 // Done without Commit releases the engine.
 func TestDoneAlone(t *testing.T) {
 	run(t, func(l *lab) {
-		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+		r, err := l.e.Test(procedure.Change{Command: mib.OperationKindBackupConfig})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestDoneAlone(t *testing.T) {
 		if l.now().Op.ID != 0 {
 			t.Error("started without Commit")
 		}
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 	})
 }
 
@@ -160,35 +160,35 @@ func TestRefusals(t *testing.T) {
 	type p = procedure.Params
 	for _, c := range []struct {
 		name    string
-		kind    procedure.Kind
+		kind    mib.OperationKind
 		params  func(*p)
 		prepare func(*lab)
 		verdict procedure.Verdict
 		cause   mib.FailCause
 	}{
-		{"unknown kind", procedure.Confirm + 1, nil, nil, procedure.WrongValue, mib.FailCauseUnsupported},
-		{"option of another kind", procedure.Reset, func(p *p) { p.Options = procedure.ThenActivate }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"thenReset without thenActivate", procedure.DownloadSoftware, func(p *p) { p.Options = procedure.ThenReset }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"limit within the delay", procedure.BackupConfig, func(p *p) { p.TimeLimit, p.Delay = 10, 10 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"configuration with download", procedure.DownloadSoftware, func(p *p) { p.Files = procedure.AllConfig }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"software with backup", procedure.BackupConfig, func(p *p) { p.Files = procedure.SetOf(procedure.Software) }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"no file name", procedure.DownloadSoftware, nil, func(l *lab) {
+		{"unknown kind", mib.OperationKindConfirm + 1, nil, nil, procedure.WrongValue, mib.FailCauseUnsupported},
+		{"option of another kind", mib.OperationKindReset, func(p *p) { p.Options = procedure.ThenActivate }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"thenReset without thenActivate", mib.OperationKindDownloadSoftware, func(p *p) { p.Options = procedure.ThenReset }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"limit within the delay", mib.OperationKindBackupConfig, func(p *p) { p.TimeLimit, p.Delay = 10, 10 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"configuration with download", mib.OperationKindDownloadSoftware, func(p *p) { p.Files = procedure.AllConfig }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"software with backup", mib.OperationKindBackupConfig, func(p *p) { p.Files = procedure.SetOf(mib.FileTypeSoftware) }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"no file name", mib.OperationKindDownloadSoftware, nil, func(l *lab) {
 			l.settings(func(s *procedure.Settings) { s.Files[0].Name = "" })
 		}, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"no server", procedure.BackupConfig, func(p *p) { p.Server = 0 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"unused server", procedure.BackupConfig, func(p *p) { p.Server = 4 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"protocol", procedure.BackupConfig, nil, func(l *lab) {
-			l.settings(func(s *procedure.Settings) { s.Servers[0].Protocol = procedure.FTPS })
+		{"no server", mib.OperationKindBackupConfig, func(p *p) { p.Server = 0 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"unused server", mib.OperationKindBackupConfig, func(p *p) { p.Server = 4 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"protocol", mib.OperationKindBackupConfig, nil, func(l *lab) {
+			l.settings(func(s *procedure.Settings) { s.Servers[0].Protocol = mib.ProtocolFtps })
 		}, procedure.Inconsistent, mib.FailCauseUnsupportedProtocol},
-		{"running bank", procedure.DownloadSoftware, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, mib.FailCauseBankUnavailable},
-		{"activate the running bank", procedure.Activate, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, mib.FailCauseBankUnavailable},
-		{"activate nothing", procedure.Activate, nil, func(l *lab) { l.banks.Banks[1].State = procedure.BankEmpty }, procedure.Inconsistent, mib.FailCausePreconditionMissing},
-		{"no fallback", procedure.RestoreOldSoftware, nil, func(l *lab) { l.banks.Fallback = 0 }, procedure.Inconsistent, mib.FailCauseNoFallback},
-		{"nothing to convert", procedure.ConvertConfig, nil, nil, procedure.Inconsistent, mib.FailCausePreconditionMissing},
-		{"calls in progress", procedure.Reset, nil, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, mib.FailCauseServiceInUse},
-		{"calls in progress, activate", procedure.Activate, func(p *p) { p.Options = procedure.ThenReset }, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, mib.FailCauseServiceInUse},
-		{"another operation", procedure.Abort, func(p *p) { p.TargetOp = 4 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
-		{"trial not started", procedure.Confirm, nil, func(l *lab) { l.begin(procedure.Activate, 0) }, procedure.Inconsistent, mib.FailCausePreconditionMissing},
+		{"running bank", mib.OperationKindDownloadSoftware, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, mib.FailCauseBankUnavailable},
+		{"activate the running bank", mib.OperationKindActivate, func(p *p) { p.Bank = 1 }, nil, procedure.Inconsistent, mib.FailCauseBankUnavailable},
+		{"activate nothing", mib.OperationKindActivate, nil, func(l *lab) { l.banks.Banks[1].State = mib.BankStateEmpty }, procedure.Inconsistent, mib.FailCausePreconditionMissing},
+		{"no fallback", mib.OperationKindRestoreOldSoftware, nil, func(l *lab) { l.banks.Fallback = 0 }, procedure.Inconsistent, mib.FailCauseNoFallback},
+		{"nothing to convert", mib.OperationKindConvertConfig, nil, nil, procedure.Inconsistent, mib.FailCausePreconditionMissing},
+		{"calls in progress", mib.OperationKindReset, nil, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, mib.FailCauseServiceInUse},
+		{"calls in progress, activate", mib.OperationKindActivate, func(p *p) { p.Options = procedure.ThenReset }, func(l *lab) { l.inUse = 3 }, procedure.Unavailable, mib.FailCauseServiceInUse},
+		{"another operation", mib.OperationKindAbort, func(p *p) { p.TargetOp = 4 }, nil, procedure.Inconsistent, mib.FailCauseBadRequest},
+		{"trial not started", mib.OperationKindConfirm, nil, func(l *lab) { l.begin(mib.OperationKindActivate, 0) }, procedure.Inconsistent, mib.FailCausePreconditionMissing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -204,7 +204,7 @@ func TestRefusals(t *testing.T) {
 				if after.Seq != before.Seq || after.Op.ID != before.Op.ID || after.Settings.Params != before.Settings.Params {
 					t.Error("the refused request changed something")
 				}
-				if err := l.request(procedure.Abort, nil); err != nil || l.now().Refusal != mib.FailCauseNone {
+				if err := l.request(mib.OperationKindAbort, nil); err != nil || l.now().Refusal != mib.FailCauseNone {
 					t.Errorf("abort of nothing: %v, refusal %s", err, l.now().Refusal)
 				}
 			})
@@ -216,7 +216,7 @@ func TestRefusals(t *testing.T) {
 func TestEditError(t *testing.T) {
 	run(t, func(l *lab) {
 		bad := errors.New("no address")
-		err := l.do(procedure.Change{Command: procedure.Reset, Edit: func(*procedure.Settings) error { return bad }})
+		err := l.do(procedure.Change{Command: mib.OperationKindReset, Edit: func(*procedure.Settings) error { return bad }})
 		if !errors.Is(err, bad) || l.now().Refusal != mib.FailCauseBadRequest || l.now().RefusalText != "no address" {
 			t.Errorf("error %v, refusal %s", err, l.now().Refusal)
 		}
@@ -227,7 +227,7 @@ func TestEditError(t *testing.T) {
 func TestRowsInUse(t *testing.T) {
 	run(t, func(l *lab) {
 		l.hold("connect")
-		if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.Files = procedure.SetOf(procedure.PortData) }); err != nil {
+		if err := l.request(mib.OperationKindBackupConfig, func(p *procedure.Params) { p.Files = procedure.SetOf(mib.FileTypePortData) }); err != nil {
 			t.Fatal(err)
 		}
 		edit := func(f func(*procedure.Settings)) error {
@@ -237,13 +237,13 @@ func TestRowsInUse(t *testing.T) {
 		if r.Subject != procedure.SubjectServer || r.Row != 1 {
 			t.Errorf("subject %d, row %d", r.Subject, r.Row)
 		}
-		r = l.refused(edit(func(s *procedure.Settings) { s.Files[procedure.PortData-1].Size = 1 }), procedure.Inconsistent, mib.FailCauseBusy)
-		if r.Subject != procedure.SubjectFile || r.Row != int(procedure.PortData) {
+		r = l.refused(edit(func(s *procedure.Settings) { s.Files[mib.FileTypePortData-1].Size = 1 }), procedure.Inconsistent, mib.FailCauseBusy)
+		if r.Subject != procedure.SubjectFile || r.Row != int(mib.FileTypePortData) {
 			t.Errorf("subject %d, row %d", r.Subject, r.Row)
 		}
 		if err := edit(func(s *procedure.Settings) {
 			s.Servers[0].Password = []byte{} // as it was
-			s.Servers[1].Port, s.Files[procedure.UserData-1].Name = 1, "x"
+			s.Servers[1].Port, s.Files[mib.FileTypeUserData-1].Name = 1, "x"
 		}); err != nil {
 			t.Errorf("change of other rows: %v", err)
 		}
@@ -261,19 +261,19 @@ func TestRowsInUse(t *testing.T) {
 func TestBusy(t *testing.T) {
 	run(t, func(l *lab) {
 		l.hold("connect")
-		l.begin(procedure.BackupConfig, 0)
-		for k := procedure.BackupConfig; k <= procedure.ConvertConfig; k++ {
+		l.begin(mib.OperationKindBackupConfig, 0)
+		for k := mib.OperationKindBackupConfig; k <= mib.OperationKindConvertConfig; k++ {
 			l.refused(l.request(k, nil), procedure.Inconsistent, mib.FailCauseBusy)
 		}
 		l.release("connect")
-		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseVerifying, mib.FailCauseNone)
 	})
 }
 
 // Identifiers wrap to 1, never to 0.
 func TestNumbersWrap(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		l.stop()
 		l.journal.data = []byte(`{"op":{"id":4294967295,"kind":2,"state":6,"phase":6,"attempt":1,"cause":1},
 			"seq":4294967294,"sent":4294967294,"restarts":4294967295,"events":[],"history":[]}`)
@@ -281,7 +281,7 @@ func TestNumbersWrap(t *testing.T) {
 		if s := l.now(); s.Restarts != 1 || s.Seq != 4294967295 {
 			t.Errorf("restarts %d, event %d", s.Restarts, s.Seq)
 		}
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		s := l.now()
 		if s.Op.ID != 1 || s.Seq != 2 {
 			t.Errorf("operation %d, event %d", s.Op.ID, s.Seq)
@@ -328,16 +328,16 @@ func TestStopped(t *testing.T) {
 func TestForgottenReservation(t *testing.T) {
 	run(t, func(l *lab) {
 		l.hold("connect")
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		forgotten, err := l.e.Test(procedure.Change{Edit: func(s *procedure.Settings) error { s.ConfirmWindow = 99; return nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(9 * time.Second)
-		l.refused(l.request(procedure.Abort, nil), procedure.Unavailable, mib.FailCauseBusy)
+		l.refused(l.request(mib.OperationKindAbort, nil), procedure.Unavailable, mib.FailCauseBusy)
 		time.Sleep(time.Second)
-		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborted, procedure.Connecting, mib.FailCauseAbortedByManager)
+		l.begin(mib.OperationKindAbort, 0)
+		l.expect(mib.OperationStateAborted, mib.OperationPhaseConnecting, mib.FailCauseAbortedByManager)
 		if err := forgotten.Commit(); err == nil {
 			t.Error("committed after it has expired")
 		}
@@ -351,17 +351,17 @@ func TestForgottenReservation(t *testing.T) {
 	})
 	run(t, func(l *lab) { // it is not in the way of the point of no return either
 		l.hold("check")
-		l.begin(procedure.Activate, 0)
-		if _, err := l.e.Test(procedure.Change{Command: procedure.Abort}); err != nil {
+		l.begin(mib.OperationKindActivate, 0)
+		if _, err := l.e.Test(procedure.Change{Command: mib.OperationKindAbort}); err != nil {
 			t.Fatal(err)
 		}
 		l.release("check")
-		l.expect(procedure.Running, procedure.Switching, mib.FailCauseNone)
+		l.expect(mib.OperationStateRunning, mib.OperationPhaseSwitching, mib.FailCauseNone)
 		time.Sleep(10 * time.Second)
-		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseSwitching, mib.FailCauseNone)
 	})
 	run(t, func(l *lab) { // what was committed waits: the work begins when its front end says so
-		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+		r, err := l.e.Test(procedure.Change{Command: mib.OperationKindBackupConfig})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -374,7 +374,7 @@ func TestForgottenReservation(t *testing.T) {
 			t.Error("the work began by itself")
 		}
 		r.Done()
-		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseVerifying, mib.FailCauseNone)
 	})
 }
 
@@ -385,7 +385,7 @@ func TestRefusalNamesTheServer(t *testing.T) {
 			0: "iadUpgReqServer is 0: name a server",
 			4: "server 4 has no address: write iadUpgServerAddress.4",
 		} {
-			err := l.request(procedure.DownloadSoftware, func(p *procedure.Params) { p.Server = n })
+			err := l.request(mib.OperationKindDownloadSoftware, func(p *procedure.Params) { p.Server = n })
 			if r := l.refused(err, procedure.Inconsistent, mib.FailCauseBadRequest); r.Text != want {
 				t.Errorf("server %d: %q", n, r.Text)
 			}

@@ -9,15 +9,15 @@ import (
 )
 
 // restart makes Run return a RestartError once the events have left.
-func (e *Engine) restart(reason RestartReason) {
+func (e *Engine) restart(reason mib.RestartReasonEnum) {
 	op := &e.j.Op
-	if op.State == Running {
+	if op.State == mib.OperationStateRunning {
 		e.fire(OnRestart)
-		op.Phase = PhaseRestarting
+		op.Phase = mib.OperationPhaseRestarting
 	}
 	e.j.Planned, e.j.Expected = reason, e.cfg.Banks.Status().Next
 	left := e.deadline().Sub(e.clock.Now())
-	e.event(EventRestarting, func(ev *Event) {
+	e.event(mib.EventTypeRestarting, func(ev *Event) {
 		if op.State.Final() {
 			ev.Op = noOperation
 			return
@@ -48,20 +48,20 @@ func (e *Engine) boot() {
 	rolledBack := false
 	if n := j.Trial.Bank; n != 0 {
 		b := st.Bank(n)
-		rolledBack = n != st.Running && (b.State == BankFailed || b.State == BankCorrupt)
+		rolledBack = n != st.Running && (b.State == mib.BankStateFailed || b.State == mib.BankStateCorrupt)
 	}
 	j.Restarts = next(j.Restarts)
 	switch {
 	case st.Running == 0:
-		j.Reason = ReasonFault // rescue mode
+		j.Reason = mib.RestartReasonFault // rescue mode
 	case rolledBack:
-		j.Reason = ReasonRollback
+		j.Reason = mib.RestartReasonRollback
 	case j.Planned != 0:
 		j.Reason = j.Planned
 	case e.cfg.BootReason != 0:
 		j.Reason = e.cfg.BootReason
 	default:
-		j.Reason = ReasonPowerOn
+		j.Reason = mib.RestartReasonPowerOn
 	}
 	expected := j.Expected
 	if expected == 0 && rolledBack {
@@ -71,7 +71,7 @@ func (e *Engine) boot() {
 	if rolledBack {
 		e.rolledBack(j.Trial.Bank)
 	}
-	e.event(EventRestarted, func(ev *Event) {
+	e.event(mib.EventTypeRestarted, func(ev *Event) {
 		if j.Op.State.Final() {
 			ev.Op = noOperation
 		}
@@ -83,11 +83,11 @@ func (e *Engine) boot() {
 		ev.ConfigFormat = e.cfg.Store.Status().Format
 	})
 	e.resume(st, expected)
-	if n := j.Trial.Bank; n != 0 && st.Bank(n).State != BankTrial {
+	if n := j.Trial.Bank; n != 0 && st.Bank(n).State != mib.BankStateTrial {
 		// Confirmed, or never activated: a cut came before this was noted.
 		// Or a download took it back, and that was not told yet.
-		if n == st.Running && st.Bank(n).State == BankGood || n != st.Next && st.Bank(n).State == BankWriting {
-			e.event(EventBankSwitched, e.aboutBank(st.Next))
+		if n == st.Running && st.Bank(n).State == mib.BankStateGood || n != st.Next && st.Bank(n).State == mib.BankStateWriting {
+			e.event(mib.EventTypeBankSwitched, e.aboutBank(st.Next))
 		}
 		j.Trial = trial{}
 	}
@@ -107,13 +107,13 @@ func (e *Engine) boot() {
 // expected is the bank that was to start, 0 if that is not known.
 func (e *Engine) resume(st BankStatus, expected int) {
 	op := &e.j.Op
-	planned := op.State == Restarting
-	late := op.State == Running && (op.Phase == Switching || op.Phase == PhaseRestarting || op.Phase == Trying)
+	planned := op.State == mib.OperationStateRestarting
+	late := op.State == mib.OperationStateRunning && (op.Phase == mib.OperationPhaseSwitching || op.Phase == mib.OperationPhaseRestarting || op.Phase == mib.OperationPhaseTrying)
 	switch {
 	case op.State.Final():
-	case planned && op.Kind == RecoverConfig, (planned || late) && op.Kind == Reset:
+	case planned && op.Kind == mib.OperationKindRecoverConfig, (planned || late) && op.Kind == mib.OperationKindReset:
 		e.resumeRestart(st, expected)
-	case (planned || late) && (op.Kind == DownloadSoftware || op.Kind == Activate || op.Kind == RestoreOldSoftware):
+	case (planned || late) && (op.Kind == mib.OperationKindDownloadSoftware || op.Kind == mib.OperationKindActivate || op.Kind == mib.OperationKindRestoreOldSoftware):
 		e.resumeSwitch(st, planned)
 	default:
 		e.interrupted()
@@ -150,23 +150,23 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 	op := &e.j.Op
 	target := st.Bank(max(op.Bank, 1))
 	switch {
-	case op.Bank == st.Running && (target.State == BankTrial || target.State == BankGood):
-		tries := op.Kind == RestoreOldSoftware || op.Params.Options.Has(ThenReset) || e.cfg.Device.TakesOver() && !target.NeedsReset
-		if !tries || target.State == BankGood && op.Kind != RestoreOldSoftware {
+	case op.Bank == st.Running && (target.State == mib.BankStateTrial || target.State == mib.BankStateGood):
+		tries := op.Kind == mib.OperationKindRestoreOldSoftware || op.Params.Options.Has(ThenReset) || e.cfg.Device.TakesOver() && !target.NeedsReset
+		if !tries || target.State == mib.BankStateGood && op.Kind != mib.OperationKindRestoreOldSoftware {
 			e.succeed()
 			return
 		}
-		if op.State == Restarting {
+		if op.State == mib.OperationStateRestarting {
 			e.fire(OnTrial)
 		}
-		op.Phase, op.Cause, op.Text = Trying, mib.FailCauseNone, ""
-	case target.State == BankFailed || target.State == BankCorrupt:
+		op.Phase, op.Cause, op.Text = mib.OperationPhaseTrying, mib.FailCauseNone, ""
+	case target.State == mib.BankStateFailed || target.State == mib.BankStateCorrupt:
 		f := failure(op.Cause, op.Text) // noted when it was given up
 		if f.Code <= mib.FailCauseNone {
 			f = e.givenUp(target)
 		}
 		e.fail(f)
-	case planned && op.Kind == RestoreOldSoftware:
+	case planned && op.Kind == mib.OperationKindRestoreOldSoftware:
 		e.fail(failure(mib.FailCauseRollbackFailed, "the device runs other software than it was to go back to"))
 	case planned:
 		e.fail(failure(mib.FailCauseBootFailed, "the device runs other software than it was to start"))
@@ -181,14 +181,14 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 func (e *Engine) interrupted() {
 	op := &e.j.Op
 	when := "before a transfer or a change"
-	if op.Phase != PhaseNone {
+	if op.Phase != mib.OperationPhaseNone {
 		when = "while " + either(possiblePhases(op))
-		if op.Phase == Erasing {
-			op.Phase = Transferring
+		if op.Phase == mib.OperationPhaseErasing {
+			op.Phase = mib.OperationPhaseTransferring
 		}
 	}
 	op.Cause, op.Text = mib.FailCauseInterrupted, cut("power loss or an unexpected restart "+when)
-	if _, files := usedRows(op.Kind, &op.Params); op.Phase >= Transferring {
+	if _, files := usedRows(op.Kind, &op.Params); op.Phase >= mib.OperationPhaseTransferring {
 		for _, k := range files.Kinds() {
 			if r := &e.j.Files[k-1]; r.OpID != op.ID || r.Result != mib.FailCauseNone {
 				*r = FileResult{OpID: op.ID, Result: mib.FailCauseInterrupted}
@@ -199,16 +199,16 @@ func (e *Engine) interrupted() {
 }
 
 // possiblePhases are those that an operation can have been in whose journal has op.Phase.
-func possiblePhases(op *Operation) []Phase {
+func possiblePhases(op *Operation) []mib.OperationPhase {
 	plan := planFor(op)
 	i := indexOf(plan, op.Phase)
 	if i == len(plan) {
-		return []Phase{op.Phase}
+		return []mib.OperationPhase{op.Phase}
 	}
-	phases := []Phase{op.Phase}
+	phases := []mib.OperationPhase{op.Phase}
 	for _, s := range plan[i+1:] {
 		switch s.phase {
-		case Switching, Applying, PhaseRestarting, Trying:
+		case mib.OperationPhaseSwitching, mib.OperationPhaseApplying, mib.OperationPhaseRestarting, mib.OperationPhaseTrying:
 			return phases // journaled
 		}
 		phases = append(phases, s.phase)
@@ -217,7 +217,7 @@ func possiblePhases(op *Operation) []Phase {
 }
 
 // either joins the names of phases as alternatives.
-func either(phases []Phase) string {
+func either(phases []mib.OperationPhase) string {
 	names := make([]string, len(phases))
 	for i, p := range phases {
 		names[i] = p.String()
@@ -233,11 +233,11 @@ func either(phases []Phase) string {
 func (e *Engine) startTrial() {
 	op := &e.j.Op
 	running := e.cfg.Banks.Status().Tries()
-	if op.State == Running && op.Phase == Trying {
+	if op.State == mib.OperationStateRunning && op.Phase == mib.OperationPhaseTrying {
 		t := e.newTask()
 		t.past = true
-		t.live = live{phase: Trying, file: op.File, done: op.Done, total: op.Total}
-		e.run(t, indexOf(t.plan, Trying))
+		t.live = live{phase: mib.OperationPhaseTrying, file: op.File, done: op.Done, total: op.Total}
+		e.run(t, indexOf(t.plan, mib.OperationPhaseTrying))
 		return
 	}
 	if !running {
@@ -321,7 +321,7 @@ func (e *Engine) windowChanged(before uint32) {
 // tries reports whether the operation is the one that tries the running software.
 func (e *Engine) tries() bool {
 	st, op := e.cfg.Banks.Status(), &e.j.Op
-	return st.Tries() && op.State == Running && op.Phase == Trying && op.Bank == st.Running
+	return st.Tries() && op.State == mib.OperationStateRunning && op.Phase == mib.OperationPhaseTrying && op.Bank == st.Running
 }
 
 // trialPassed is called when the self-test of the running software has passed.
@@ -346,7 +346,7 @@ func (e *Engine) passed() {
 
 // confirmIfDue accepts the software on trial if that is up to the device.
 func (e *Engine) confirmIfDue() {
-	if e.tested && e.s.ConfirmMode == ConfirmAutomatic {
+	if e.tested && e.s.ConfirmMode == mib.ConfirmModeAutomatic {
 		e.confirm()
 	}
 }
@@ -368,7 +368,7 @@ func (e *Engine) confirm() {
 		return
 	}
 	e.endWindow()
-	e.event(EventBankSwitched, e.aboutTrial(n))
+	e.event(mib.EventTypeBankSwitched, e.aboutTrial(n))
 	e.j.Trial = trial{}
 	_ = e.persist()
 }
@@ -410,7 +410,7 @@ func (e *Engine) abandon(f *Failure) {
 	}
 	old := st.Fallback
 	if old == 0 || old == st.Running || !e.cfg.Device.TakesOver() || st.Bank(old).NeedsReset {
-		e.restart(ReasonRollback)
+		e.restart(mib.RestartReasonRollback)
 		return
 	}
 	e.handover = true
@@ -426,7 +426,7 @@ func (e *Engine) tookOver(n int, err error) {
 	op := &e.j.Op
 	if err != nil {
 		e.log.Error("the old software could not be put to use without a restart", "err", err)
-		e.restart(ReasonRollback)
+		e.restart(mib.RestartReasonRollback)
 		return
 	}
 	e.rolledBack(n)
@@ -441,7 +441,7 @@ func (e *Engine) tookOver(n int, err error) {
 // rolledBack tells that the old software runs again in the place of bank n's.
 func (e *Engine) rolledBack(n int) {
 	f := e.givenUp(e.cfg.Banks.Status().Bank(n))
-	e.event(EventRolledBack, func(ev *Event) {
+	e.event(mib.EventTypeRolledBack, func(ev *Event) {
 		e.aboutTrial(n)(ev)
 		ev.Cause, ev.Text = f.Code, f.Text
 		ev.BankInfo.Cause, ev.BankInfo.Text = f.Code, f.Text
@@ -454,14 +454,14 @@ func (e *Engine) givenUp(b Bank) *Failure {
 	switch {
 	case b.Cause <= mib.FailCauseNone:
 		return failure(mib.FailCauseBootFailed, "the new software did not start")
-	case b.Cause == mib.FailCauseBootFailed && e.cfg.BootReason == ReasonWatchdog:
+	case b.Cause == mib.FailCauseBootFailed && e.cfg.BootReason == mib.RestartReasonWatchdog:
 		return failure(mib.FailCauseWatchdogReset, "restarted by the watchdog while on trial")
 	}
 	return failure(b.Cause, b.Text)
 }
 
 // noOperation stands in an event that belongs to none.
-var noOperation = Operation{Kind: None, State: Idle, Phase: PhaseNone, Cause: mib.FailCauseNone}
+var noOperation = Operation{Kind: mib.OperationKindNone, State: mib.OperationStateIdle, Phase: mib.OperationPhaseNone, Cause: mib.FailCauseNone}
 
 // aboutBank fills in an event about a bank.
 func (e *Engine) aboutBank(n int) func(*Event) {
@@ -482,7 +482,7 @@ func (e *Engine) aboutTrial(n int) func(*Event) {
 		if tr := e.j.Trial; tr.Bank == n && tr.OpID == 0 {
 			ev.Op = noOperation
 		} else if tr.Bank == n && tr.OpID != ev.Op.ID {
-			ev.Op = Operation{ID: tr.OpID, Kind: tr.Kind, State: Succeeded, Phase: PhaseNone, Cause: mib.FailCauseNone, Params: Params{ReqID: tr.ReqID}}
+			ev.Op = Operation{ID: tr.OpID, Kind: tr.Kind, State: mib.OperationStateSucceeded, Phase: mib.OperationPhaseNone, Cause: mib.FailCauseNone, Params: Params{ReqID: tr.ReqID}}
 		}
 	}
 }

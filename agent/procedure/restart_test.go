@@ -29,22 +29,22 @@ func TestInterrupted(t *testing.T) {
 				seq := l.now().Seq
 				l.cut(nil)
 				op := l.now().Op
-				if c.kind == procedure.RestoreOldSoftware {
-					l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone) // it runs: that goes on
+				if c.kind == mib.OperationKindRestoreOldSoftware {
+					l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone) // it runs: that goes on
 					return
 				}
-				if op.State != procedure.Failed || op.Cause != mib.FailCauseInterrupted || op.Advice() != mib.RetryAdviceRetryNow {
+				if op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseInterrupted || op.Advice() != mib.RetryAdviceRetryNow {
 					t.Errorf("%s, cause %s", op.State, op.Cause)
 				}
-				l.wantEvents(seq+1, procedure.EventRestarted, procedure.EventFailed)
+				l.wantEvents(seq+1, mib.EventTypeRestarted, mib.EventTypeFailed)
 				l.cut(nil)
 				s := l.now()
 				if len(s.History) != 1 || s.Op.ID != 1 {
 					t.Errorf("history %+v", s.History)
 				}
-				l.wantEvents(seq+3, procedure.EventRestarted)
+				l.wantEvents(seq+3, mib.EventTypeRestarted)
 				l.begin(c.kind, c.options)
-				if op := l.now().Op; op.ID != 2 || op.State != procedure.Succeeded {
+				if op := l.now().Op; op.ID != 2 || op.State != mib.OperationStateSucceeded {
 					t.Errorf("commanded again: %s, cause %s", op.State, op.Cause)
 				}
 			})
@@ -54,12 +54,12 @@ func TestInterrupted(t *testing.T) {
 
 func TestInterruptedWhileWaiting(t *testing.T) {
 	run(t, func(l *lab) {
-		if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.Delay = 60 }); err != nil {
+		if err := l.request(mib.OperationKindBackupConfig, func(p *procedure.Params) { p.Delay = 60 }); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(30 * time.Second)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.PhaseNone, mib.FailCauseInterrupted)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseNone, mib.FailCauseInterrupted)
 	})
 }
 
@@ -69,12 +69,12 @@ func TestInterruptedWhileAborting(t *testing.T) {
 		l.trial()
 		l.deaf = true
 		l.hold("connect")
-		l.begin(procedure.BackupConfig, 0)
-		l.begin(procedure.Abort, 0)
-		l.expect(procedure.Aborting, procedure.Connecting, mib.FailCauseNone)
-		l.begin(procedure.Confirm, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
+		l.begin(mib.OperationKindAbort, 0)
+		l.expect(mib.OperationStateAborting, mib.OperationPhaseConnecting, mib.FailCauseNone)
+		l.begin(mib.OperationKindConfirm, 0)
 		l.cut(nil)
-		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseInterrupted)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseConnecting, mib.FailCauseInterrupted)
 	})
 }
 
@@ -82,47 +82,47 @@ func TestInterruptedWhileAborting(t *testing.T) {
 func TestVerdictAfterRestart(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		kind    procedure.Kind
+		kind    mib.OperationKind
 		options procedure.Options
 		boot    func(*procedure.BankStatus)
-		state   procedure.State
-		phase   procedure.Phase
+		state   mib.OperationState
+		phase   mib.OperationPhase
 		cause   mib.FailCause
-		reason  procedure.RestartReason // of the restart
-		shown   procedure.RestartReason // after it
+		reason  mib.RestartReasonEnum // of the restart
+		shown   mib.RestartReasonEnum // after it
 	}{
-		{"download", procedure.DownloadSoftware, thenAll, nil,
-			procedure.Succeeded, procedure.Trying, mib.FailCauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
-		{"activate", procedure.Activate, procedure.ThenReset, nil,
-			procedure.Succeeded, procedure.Trying, mib.FailCauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
-		{"activate, boot fails", procedure.Activate, procedure.ThenReset, fellBack,
-			procedure.Failed, procedure.PhaseRestarting, mib.FailCauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
-		{"activate, no reason known", procedure.Activate, procedure.ThenReset,
+		{"download", mib.OperationKindDownloadSoftware, thenAll, nil,
+			mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone, mib.RestartReasonActivation, mib.RestartReasonActivation},
+		{"activate", mib.OperationKindActivate, procedure.ThenReset, nil,
+			mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone, mib.RestartReasonActivation, mib.RestartReasonActivation},
+		{"activate, boot fails", mib.OperationKindActivate, procedure.ThenReset, fellBack,
+			mib.OperationStateFailed, mib.OperationPhaseRestarting, mib.FailCauseBootFailed, mib.RestartReasonActivation, mib.RestartReasonRollback},
+		{"activate, no reason known", mib.OperationKindActivate, procedure.ThenReset,
 			func(b *procedure.BankStatus) {
 				fellBack(b)
 				b.Banks[1].Cause = 0
 			},
-			procedure.Failed, procedure.PhaseRestarting, mib.FailCauseBootFailed, procedure.ReasonActivation, procedure.ReasonRollback},
-		{"activate, other bank runs", procedure.Activate, procedure.ThenReset,
-			func(b *procedure.BankStatus) { b.Running, b.Next, b.Banks[1].State = 1, 1, procedure.BankReady },
-			procedure.Failed, procedure.PhaseRestarting, mib.FailCauseBootFailed, procedure.ReasonActivation, procedure.ReasonActivation},
-		{"activate, confirmed before", procedure.Activate, procedure.ThenReset,
-			func(b *procedure.BankStatus) { b.Banks[1].State = procedure.BankGood },
-			procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone, procedure.ReasonActivation, procedure.ReasonActivation},
-		{"reset", procedure.Reset, 0, nil,
-			procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
-		{"recover", procedure.RecoverConfig, procedure.ThenReset, nil,
-			procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone, procedure.ReasonCommanded, procedure.ReasonCommanded},
+			mib.OperationStateFailed, mib.OperationPhaseRestarting, mib.FailCauseBootFailed, mib.RestartReasonActivation, mib.RestartReasonRollback},
+		{"activate, other bank runs", mib.OperationKindActivate, procedure.ThenReset,
+			func(b *procedure.BankStatus) { b.Running, b.Next, b.Banks[1].State = 1, 1, mib.BankStateReady },
+			mib.OperationStateFailed, mib.OperationPhaseRestarting, mib.FailCauseBootFailed, mib.RestartReasonActivation, mib.RestartReasonActivation},
+		{"activate, confirmed before", mib.OperationKindActivate, procedure.ThenReset,
+			func(b *procedure.BankStatus) { b.Banks[1].State = mib.BankStateGood },
+			mib.OperationStateSucceeded, mib.OperationPhaseRestarting, mib.FailCauseNone, mib.RestartReasonActivation, mib.RestartReasonActivation},
+		{"reset", mib.OperationKindReset, 0, nil,
+			mib.OperationStateSucceeded, mib.OperationPhaseRestarting, mib.FailCauseNone, mib.RestartReasonCommanded, mib.RestartReasonCommanded},
+		{"recover", mib.OperationKindRecoverConfig, procedure.ThenReset, nil,
+			mib.OperationStateSucceeded, mib.OperationPhaseRestarting, mib.FailCauseNone, mib.RestartReasonCommanded, mib.RestartReasonCommanded},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(l *lab) {
 				l.begin(c.kind, c.options)
-				op := l.expect(procedure.Restarting, procedure.PhaseRestarting, mib.FailCauseNone)
+				op := l.expect(mib.OperationStateRestarting, mib.OperationPhaseRestarting, mib.FailCauseNone)
 				if op.Percent == 100 {
 					t.Error("100 percent before the end")
 				}
 				events := l.now().Events
-				if last := events[len(events)-1]; last.Type != procedure.EventRestarting || last.Op.ID != 1 || last.TimeLeft == 0 {
+				if last := events[len(events)-1]; last.Type != mib.EventTypeRestarting || last.Op.ID != 1 || last.TimeLeft == 0 {
 					t.Errorf("event %+v", last)
 				}
 				seq := l.now().Seq
@@ -135,7 +135,7 @@ func TestVerdictAfterRestart(t *testing.T) {
 					t.Errorf("reason %s, history %d, restarts %d", s.Reason, len(s.History), s.Restarts)
 				}
 				types := l.events(seq + 1)
-				if i := slices.Index(types, procedure.EventRestarted); i < 0 || (types[0] == procedure.EventRolledBack) != (c.shown == procedure.ReasonRollback) {
+				if i := slices.Index(types, mib.EventTypeRestarted); i < 0 || (types[0] == mib.EventTypeRolledBack) != (c.shown == mib.RestartReasonRollback) {
 					t.Errorf("events %v", types)
 				}
 			})
@@ -148,12 +148,12 @@ func TestCutBehindTheSwitch(t *testing.T) {
 	for _, options := range []procedure.Options{0, procedure.ThenReset} {
 		run(t, func(l *lab) {
 			l.hold("activate")
-			l.begin(procedure.Activate, options)
+			l.begin(mib.OperationKindActivate, options)
 			l.cut(func(b *procedure.BankStatus) {
-				b.Banks[1].State, b.Running, b.Next, b.Fallback = procedure.BankTrial, 2, 2, 1
+				b.Banks[1].State, b.Running, b.Next, b.Fallback = mib.BankStateTrial, 2, 2, 1
 			})
 			op := l.now().Op
-			if op.State != procedure.Succeeded || l.now().Banks.Banks[1].State != procedure.BankGood || l.calls["selftest"] != 1 {
+			if op.State != mib.OperationStateSucceeded || l.now().Banks.Banks[1].State != mib.BankStateGood || l.calls["selftest"] != 1 {
 				t.Errorf("options %s: %s in phase %s, self-tests %d", options, op.State, op.Phase, l.calls["selftest"])
 			}
 		})
@@ -163,83 +163,83 @@ func TestCutBehindTheSwitch(t *testing.T) {
 // A cut during the trial: it is taken up again.
 func TestCutDuringTheTrial(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.Activate, procedure.ThenReset)
+		l.begin(mib.OperationKindActivate, procedure.ThenReset)
 		l.hold("selftest")
 		<-l.ended
 		l.banks.Running = 2
 		l.start()
-		l.expect(procedure.Running, procedure.Trying, mib.FailCauseNone)
+		l.expect(mib.OperationStateRunning, mib.OperationPhaseTrying, mib.FailCauseNone)
 		l.cut(nil)
-		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
 	})
 }
 
 // A reset that was about to come took place by the power cut.
 func TestResetByPowerCut(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.Reset, 0)
+		l.begin(mib.OperationKindReset, 0)
 		l.cut(nil)
-		l.expect(procedure.Succeeded, procedure.PhaseRestarting, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseRestarting, mib.FailCauseNone)
 	})
 }
 
 // old makes the device run confirmed software 2.0.0 with 1.0.0 to go back to.
 func (l *lab) old() {
-	l.banks.Banks[1].State = procedure.BankGood
+	l.banks.Banks[1].State = mib.BankStateGood
 	l.banks.Running, l.banks.Next, l.banks.Fallback = 2, 2, 1
 }
 
 func TestRestoreOldSoftware(t *testing.T) {
 	run(t, func(l *lab) {
 		l.old()
-		l.begin(procedure.RestoreOldSoftware, 0)
-		l.expect(procedure.Restarting, procedure.PhaseRestarting, mib.FailCauseNone)
-		if r := l.restart(nil); r != procedure.ReasonRollback {
+		l.begin(mib.OperationKindRestoreOldSoftware, 0)
+		l.expect(mib.OperationStateRestarting, mib.OperationPhaseRestarting, mib.FailCauseNone)
+		if r := l.restart(nil); r != mib.RestartReasonRollback {
 			t.Errorf("reason %s", r)
 		}
-		op := l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
+		op := l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
 		if op.Bank != 1 || op.OldVersion != "2.0.0" || op.NewVersion != "1.0.0" || l.calls["selftest"] != 1 {
 			t.Errorf("operation %+v", op)
 		}
-		l.begin(procedure.RestoreOldSoftware, 0) // it runs already
-		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
+		l.begin(mib.OperationKindRestoreOldSoftware, 0) // it runs already
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseSwitching, mib.FailCauseNone)
 	})
 	run(t, func(l *lab) { // the old software is not healthy either
 		l.old()
 		l.failing("selftest", coded(mib.FailCauseSelfTestFailed))
-		l.begin(procedure.RestoreOldSoftware, 0)
+		l.begin(mib.OperationKindRestoreOldSoftware, 0)
 		l.restart(nil)
-		l.expect(procedure.Failed, procedure.Trying, mib.FailCauseSelfTestFailed)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseTrying, mib.FailCauseSelfTestFailed)
 		if l.now().Banks.Running != 1 {
 			t.Error("left the old software")
 		}
 	})
 	run(t, func(l *lab) { // the boot loader chose otherwise
 		l.old()
-		l.begin(procedure.RestoreOldSoftware, 0)
+		l.begin(mib.OperationKindRestoreOldSoftware, 0)
 		l.restart(func(b *procedure.BankStatus) { b.Running = 2 })
-		l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseRollbackFailed)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseRestarting, mib.FailCauseRollbackFailed)
 	})
 	run(t, func(l *lab) { // nothing to go back to, found out late
 		l.old()
-		if err := l.request(procedure.RestoreOldSoftware, func(p *procedure.Params) { p.Delay = 10 }); err != nil {
+		if err := l.request(mib.OperationKindRestoreOldSoftware, func(p *procedure.Params) { p.Delay = 10 }); err != nil {
 			t.Fatal(err)
 		}
-		l.set(func() { l.banks.Banks[0].State = procedure.BankCorrupt })
+		l.set(func() { l.banks.Banks[0].State = mib.BankStateCorrupt })
 		time.Sleep(time.Minute)
-		l.expect(procedure.Failed, procedure.Checking, mib.FailCauseNoFallback)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseChecking, mib.FailCauseNoFallback)
 	})
 }
 
 // The device tells who the restart was by; the hardware knows of its own.
 func TestRestartReason(t *testing.T) {
 	run(t, func(l *lab) {
-		l.cfg.BootReason = procedure.ReasonWatchdog
+		l.cfg.BootReason = mib.RestartReasonWatchdog
 		l.cfg.Findings = []string{"journal: copy 1 is corrupt"}
 		l.cut(nil)
 		s := l.now()
 		ev := s.Events[len(s.Events)-1]
-		if s.Reason != procedure.ReasonWatchdog || ev.Reason != procedure.ReasonWatchdog || ev.Text != l.cfg.Findings[0] || ev.Restarts != 2 || ev.Software != "1.0.0" {
+		if s.Reason != mib.RestartReasonWatchdog || ev.Reason != mib.RestartReasonWatchdog || ev.Text != l.cfg.Findings[0] || ev.Restarts != 2 || ev.Software != "1.0.0" {
 			t.Errorf("reason %s, event %+v", s.Reason, ev)
 		}
 	})
@@ -272,7 +272,7 @@ func TestManyFindings(t *testing.T) {
 func TestElapsedOverRestart(t *testing.T) {
 	run(t, func(l *lab) {
 		l.hold("check")
-		l.begin(procedure.Activate, procedure.ThenReset)
+		l.begin(mib.OperationKindActivate, procedure.ThenReset)
 		time.Sleep(20 * time.Second)
 		l.release("check")
 		<-l.ended
@@ -285,7 +285,7 @@ func TestElapsedOverRestart(t *testing.T) {
 			t.Errorf("elapsed %d s", s.Elapsed())
 		}
 		l.release("selftest")
-		if op := l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone); op.Elapsed != 25 {
+		if op := l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone); op.Elapsed != 25 {
 			t.Errorf("elapsed %d s", op.Elapsed)
 		}
 	})
@@ -296,7 +296,7 @@ func TestElapsedOverRestart(t *testing.T) {
 func TestGrace(t *testing.T) {
 	run(t, func(l *lab) {
 		start := time.Now()
-		l.begin(procedure.Reset, 0)
+		l.begin(mib.OperationKindReset, 0)
 		l.e.Sent(l.now().Seq)
 		l.restart(nil)
 		if d := time.Since(start); d != 0 {
@@ -307,7 +307,7 @@ func TestGrace(t *testing.T) {
 			t.Errorf("sent %d of %d", s.Sent, s.Seq)
 		}
 		start = time.Now()
-		l.begin(procedure.Reset, 0)
+		l.begin(mib.OperationKindReset, 0)
 		l.restart(nil)
 		if d := time.Since(start); d != 3*time.Second {
 			t.Errorf("waited %v", d)

@@ -6,36 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"example.com/iad/mib"
 )
-
-// Protocol is a file transfer protocol; the numbers are those of
-// IadUpgProtocol.
-type Protocol uint8
-
-// File transfer protocols.
-const (
-	TFTP Protocol = 1
-	FTP  Protocol = 2
-	FTPS Protocol = 3
-)
-
-var protocolNames = []string{TFTP: "tftp", FTP: "ftp", FTPS: "ftps"}
-
-func (p Protocol) String() string { return name(protocolNames, int(p)) }
 
 // Servers is the number of rows of iadUpgServerTable.
 const Servers = 4
 
 // Server is a row of iadUpgServerTable.
 type Server struct {
-	AddressType uint8    `json:"address_type"` // InetAddressType (RFC 4001)
-	Address     []byte   `json:"address"`      // InetAddress
-	Port        uint16   `json:"port"`         // 0: the usual one
-	Protocol    Protocol `json:"protocol"`
-	User        string   `json:"user"`
-	Password    []byte   `json:"password"`
-	Path        string   `json:"path"`
-	Timeout     uint32   `json:"timeout"` // seconds without an octet
+	AddressType uint8        `json:"address_type"` // InetAddressType (RFC 4001)
+	Address     []byte       `json:"address"`      // InetAddress
+	Port        uint16       `json:"port"`         // 0: the usual one
+	Protocol    mib.Protocol `json:"protocol"`
+	User        string       `json:"user"`
+	Password    []byte       `json:"password"`
+	Path        string       `json:"path"`
+	Timeout     uint32       `json:"timeout"` // seconds without an octet
 	// Zone is the interface of a link-local address without a zone: the one by which
 	// the request of the running operation came, "" if that is not known.
 	Zone string `json:"-"`
@@ -90,12 +77,12 @@ type Notify struct {
 // Settings are all the writable objects of the module but the lock and the
 // trigger. They are kept over a restart.
 type Settings struct {
-	Servers       [Servers]Server `json:"servers"`
-	Files         [FileKinds]File `json:"files"` // index: FileKind-1
-	Params        Params          `json:"params"`
-	ConfirmMode   ConfirmMode     `json:"confirm_mode"`
-	ConfirmWindow uint32          `json:"confirm_window"` // seconds
-	Notify        Notify          `json:"notify"`
+	Servers       [Servers]Server     `json:"servers"`
+	Files         [FileKinds]File     `json:"files"` // index: mib.FileType-1
+	Params        Params              `json:"params"`
+	ConfirmMode   mib.ConfirmModeEnum `json:"confirm_mode"`
+	ConfirmWindow uint32              `json:"confirm_window"` // seconds
+	Notify        Notify              `json:"notify"`
 }
 
 func (s *Settings) equal(o *Settings) bool {
@@ -116,21 +103,21 @@ func (s *Settings) equal(o *Settings) bool {
 func DefaultSettings() Settings {
 	s := Settings{
 		Params:        defaultParams,
-		ConfirmMode:   ConfirmAutomatic,
+		ConfirmMode:   mib.ConfirmModeAutomatic,
 		ConfirmWindow: 600,
 		Notify:        Notify{Enable: 0xff, Step: 10, MinInterval: 2, MaxInterval: 60},
 	}
 	for i := range s.Servers {
-		s.Servers[i].Protocol, s.Servers[i].Timeout = TFTP, 30
+		s.Servers[i].Protocol, s.Servers[i].Timeout = mib.ProtocolTftp, 30
 	}
 	return s
 }
 
 // chosenLimits are the time limits that the device chooses for
 // iadUpgReqTimeLimit 0.
-var chosenLimits = map[Kind]time.Duration{
-	BackupConfig: 5 * time.Minute, DownloadSoftware: time.Hour, Activate: 15 * time.Minute, Reset: 10 * time.Minute,
-	RestoreOldSoftware: 15 * time.Minute, RecoverConfig: 10 * time.Minute, ConvertConfig: 10 * time.Minute,
+var chosenLimits = map[mib.OperationKind]time.Duration{
+	mib.OperationKindBackupConfig: 5 * time.Minute, mib.OperationKindDownloadSoftware: time.Hour, mib.OperationKindActivate: 15 * time.Minute, mib.OperationKindReset: 10 * time.Minute,
+	mib.OperationKindRestoreOldSoftware: 15 * time.Minute, mib.OperationKindRecoverConfig: 10 * time.Minute, mib.OperationKindConvertConfig: 10 * time.Minute,
 }
 
 // decodeSettings reads what persistSettings wrote; no data are the defaults.
@@ -159,7 +146,7 @@ func CheckSettings(data []byte) error {
 // validate refuses values that the module does not allow.
 func (s *Settings) validate() error {
 	for _, r := range s.Servers {
-		if r.Protocol < TFTP || r.Protocol > FTPS || r.Timeout < 1 || r.Timeout > 600 || len(r.Address) > 255 {
+		if r.Protocol < mib.ProtocolTftp || r.Protocol > mib.ProtocolFtps || r.Timeout < 1 || r.Timeout > 600 || len(r.Address) > 255 {
 			return errors.New("a server is not one")
 		}
 	}
@@ -167,7 +154,7 @@ func (s *Settings) validate() error {
 	switch {
 	case !s.Params.valid():
 		return errors.New("parameters out of range")
-	case s.ConfirmMode != ConfirmAutomatic && s.ConfirmMode != ConfirmByManager || s.ConfirmWindow < 30 || s.ConfirmWindow > 86400:
+	case s.ConfirmMode != mib.ConfirmModeAutomatic && s.ConfirmMode != mib.ConfirmModeManager || s.ConfirmWindow < 30 || s.ConfirmWindow > 86400:
 		return fmt.Errorf("confirm mode %d, window %d s", s.ConfirmMode, s.ConfirmWindow)
 	case n.Step < 1 || n.Step > 100 || n.MinInterval > 3600 || n.MaxInterval > 3600 || n.MaxInterval > 0 && n.MaxInterval < 5:
 		return fmt.Errorf("notification step %d, intervals %d s and %d s", n.Step, n.MinInterval, n.MaxInterval)
@@ -176,6 +163,6 @@ func (s *Settings) validate() error {
 }
 
 func (p *Params) valid() bool {
-	return p.Server <= Servers && p.Files <= AllConfig|SetOf(Software) && p.Bank <= 2 && p.Options < CheckOnly<<1 &&
+	return p.Server <= Servers && p.Files <= AllConfig|SetOf(mib.FileTypeSoftware) && p.Bank <= 2 && p.Options < CheckOnly<<1 &&
 		p.TimeLimit <= 86400 && p.Retries <= 10 && p.Delay <= 86400
 }

@@ -19,7 +19,7 @@ type Snapshot struct {
 	Sent        uint32
 	Files       [FileKinds]FileResult
 	Restarts    uint32
-	Reason      RestartReason
+	Reason      mib.RestartReasonEnum
 	// ConfigReset is true while configuration data wait for a restart.
 	ConfigReset bool
 	Banks       BankStatus
@@ -71,7 +71,7 @@ func (e *Engine) snapshot() *Snapshot {
 	if e.unknown {
 		s.Op.Percent = PercentUnknown
 	}
-	if s.Op.State == Running || s.Op.State == Aborting {
+	if s.Op.State == mib.OperationStateRunning || s.Op.State == mib.OperationStateAborting {
 		s.work = e.work
 	}
 	return s

@@ -34,7 +34,7 @@ func (t *task) upload() error {
 		total += uint64(len(data))
 	}
 	t.progress(0, total)
-	t.sent = map[FileKind][]byte{}
+	t.sent = map[mib.FileType][]byte{}
 	for _, k := range filesOf(t.op.Kind, &t.op.Params).Kinds() {
 		data, name := t.files[k], t.rows[k-1].Name
 		t.file(name)
@@ -203,7 +203,7 @@ func (t *task) convert() error {
 	}
 	t.files, t.format = files, want
 	// The program gets the whole set; what is put in force was asked for.
-	maps.DeleteFunc(t.files, func(k FileKind, _ []byte) bool { return !filesOf(t.op.Kind, &t.op.Params).Has(k) })
+	maps.DeleteFunc(t.files, func(k mib.FileType, _ []byte) bool { return !filesOf(t.op.Kind, &t.op.Params).Has(k) })
 	return nil
 }
 
@@ -218,7 +218,7 @@ func (t *task) apply() error {
 			return err
 		}
 	}
-	if err := t.pointOfNoReturn(Applying, nil); err != nil {
+	if err := t.pointOfNoReturn(mib.OperationPhaseApplying, nil); err != nil {
 		return err
 	}
 	// Not stopped half way: what is applied is applied as a whole.

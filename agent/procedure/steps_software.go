@@ -2,7 +2,6 @@ package procedure
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"example.com/iad/mib"
@@ -27,7 +26,7 @@ func (t *task) checkDownload() error {
 		n = st.Other(false)
 	}
 	b := st.Bank(n)
-	if b.Version != p.Version || b.State != BankReady && b.State != BankGood {
+	if b.Version != p.Version || b.State != mib.BankStateReady && b.State != mib.BankStateGood {
 		return nil
 	}
 	// What turns out to be damaged, or not acceptable any more, is fetched.
@@ -49,7 +48,7 @@ func (t *task) stored(n int, version string) {
 
 // install fetches the software into the other bank.
 func (t *task) install() error {
-	row := t.rows[Software-1]
+	row := t.rows[mib.FileTypeSoftware-1]
 	t.file(row.Name)
 	if !t.op.Params.Options.Has(CheckOnly) {
 		t.stored(t.other(), "")
@@ -59,28 +58,28 @@ func (t *task) install() error {
 	in, err := t.e.cfg.Banks.Install(t.ctx, t.conn, row.Name, Install{
 		Bank: int(t.op.Params.Bank), Options: t.op.Params.Options, Version: t.op.Params.Version,
 		Size: row.Size, Digest: row.Digest, CheckOnly: t.op.Params.Options.Has(CheckOnly),
-		Progress: func(p Phase, d, total uint64) {
+		Progress: func(p mib.OperationPhase, d, total uint64) {
 			t.phase(p)
 			if p != phase {
 				phase, next = p, t.noteNext(next)
 			}
 			switch p {
-			case Erasing:
+			case mib.OperationPhaseErasing:
 				t.transfers()
-			case Transferring:
+			case mib.OperationPhaseTransferring:
 				done = d
 				t.progress(d, total)
-			case Verifying:
+			case mib.OperationPhaseVerifying:
 				t.verified(d, total)
 			}
 		},
 	})
 	t.noteNext(next)
 	if err != nil {
-		t.result(Software, FileResult{Result: classify(err).Code, Size: done, Digest: in.Digest})
+		t.result(mib.FileTypeSoftware, FileResult{Result: classify(err).Code, Size: done, Digest: in.Digest})
 		return err
 	}
-	t.result(Software, FileResult{Result: mib.FailCauseNone, Size: in.Size, Digest: in.Digest})
+	t.result(mib.FileTypeSoftware, FileResult{Result: mib.FailCauseNone, Size: in.Size, Digest: in.Digest})
 	if !t.op.Params.Options.Has(CheckOnly) {
 		t.stored(in.Bank, in.Version)
 	}
@@ -96,7 +95,7 @@ func (t *task) other() int {
 	if t.op.Params.Bank != 0 {
 		return int(t.op.Params.Bank)
 	}
-	return t.e.cfg.Banks.Status().Other(t.op.Kind == DownloadSoftware)
+	return t.e.cfg.Banks.Status().Other(t.op.Kind == mib.OperationKindDownloadSoftware)
 }
 
 // checkActivate judges the software to activate.
@@ -126,7 +125,7 @@ func (t *task) activate() error {
 		}
 	}
 	b := t.e.cfg.Banks.Status().Bank(n)
-	err := t.pointOfNoReturn(Switching, func(j *journal) {
+	err := t.pointOfNoReturn(mib.OperationPhaseSwitching, func(j *journal) {
 		j.Op.Bank, j.Op.NewVersion = n, b.Version
 		j.Trial = trial{Bank: n, OpID: j.Op.ID, ReqID: j.Op.Params.ReqID, Kind: j.Op.Kind}
 	})
@@ -156,7 +155,7 @@ func (t *task) switched(n int) {
 		if n == t.e.cfg.Banks.Status().Running {
 			t.e.j.Trial = trial{} // taken back: there is nothing to try
 		}
-		t.e.event(EventBankSwitched, func(ev *Event) {
+		t.e.event(mib.EventTypeBankSwitched, func(ev *Event) {
 			t.e.aboutBank(n)(ev)
 			ev.Text = t.e.unrecorded()
 		})
@@ -191,14 +190,14 @@ func (t *task) takeOver() error {
 
 // restart ends this part of the plan; the device restarts.
 func (t *task) restart() error {
-	reason := ReasonCommanded
+	reason := mib.RestartReasonCommanded
 	switch t.op.Kind {
-	case DownloadSoftware, Activate:
-		reason = ReasonActivation
-	case RestoreOldSoftware:
-		reason = ReasonRollback
+	case mib.OperationKindDownloadSoftware, mib.OperationKindActivate:
+		reason = mib.RestartReasonActivation
+	case mib.OperationKindRestoreOldSoftware:
+		reason = mib.RestartReasonRollback
 	}
-	err := t.pointOfNoReturn(PhaseRestarting, func(j *journal) { j.Expected = t.e.cfg.Banks.Status().Next })
+	err := t.pointOfNoReturn(mib.OperationPhaseRestarting, func(j *journal) { j.Expected = t.e.cfg.Banks.Status().Next })
 	if err != nil {
 		return err
 	}
@@ -228,7 +227,7 @@ func (t *task) restore() error {
 		return err
 	}
 	v := t.e.cfg.Banks.Status().Bank(n).Version
-	err = t.pointOfNoReturn(Switching, func(j *journal) { j.Op.Bank, j.Op.NewVersion = n, v })
+	err = t.pointOfNoReturn(mib.OperationPhaseSwitching, func(j *journal) { j.Op.Bank, j.Op.NewVersion = n, v })
 	if err != nil {
 		return err
 	}
@@ -248,11 +247,11 @@ func (t *task) switchedBanks() bool { return t.op.Bank != t.e.cfg.Banks.Status()
 
 // cameBack reports whether the old software was started by the operation; what
 // ran all the time was tested long ago.
-func (t *task) cameBack() bool { return t.op.Phase == Trying }
+func (t *task) cameBack() bool { return t.op.Phase == mib.OperationPhaseTrying }
 
 // try runs the self-test of the software that the operation put to use.
 func (t *task) try() error {
-	if err := t.pointOfNoReturn(Trying, nil); err != nil {
+	if err := t.pointOfNoReturn(mib.OperationPhaseTrying, nil); err != nil {
 		return err
 	}
 	if err := t.e.selfTest(t.ctx); err != nil {
@@ -267,8 +266,7 @@ func (e *Engine) selfTest(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	var coded interface{ Cause() mib.FailCause }
-	if errors.As(err, &coded) {
+	if mib.CauseOf(err, 0) != 0 {
 		return err
 	}
 	return failure(mib.FailCauseSelfTestFailed, cut(err.Error()))

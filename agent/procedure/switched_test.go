@@ -10,7 +10,7 @@ import (
 // lastSwitch returns the last bankSwitched from event seq on.
 func (l *lab) lastSwitch(seq uint32) (ev procedure.Event) {
 	for _, e := range l.now().Events {
-		if e.Seq >= seq && e.Type == procedure.EventBankSwitched {
+		if e.Seq >= seq && e.Type == mib.EventTypeBankSwitched {
 			ev = e
 		}
 	}
@@ -21,33 +21,33 @@ func (l *lab) lastSwitch(seq uint32) (ev procedure.Event) {
 // is next again, and that is told once it is so.
 func TestDownloadTakesAnActivationBack(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.Activate, 0)
+		l.begin(mib.OperationKindActivate, 0)
 		seq := l.now().Seq + 1
 		l.hold("read")
-		l.begin(procedure.DownloadSoftware, procedure.Force)
+		l.begin(mib.OperationKindDownloadSoftware, procedure.Force)
 		if s := l.now(); s.Banks.Next != 1 {
 			t.Fatalf("next %d", s.Banks.Next)
 		}
-		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched)
+		l.wantEvents(seq, mib.EventTypeStarted, mib.EventTypeBankSwitched)
 		if ev := l.lastSwitch(seq); ev.Bank != 1 || ev.Op.ID != 2 || ev.Software != "1.0.0" {
 			t.Errorf("event %+v", ev)
 		}
 		l.release("read")
-		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventCompleted)
+		l.wantEvents(seq, mib.EventTypeStarted, mib.EventTypeBankSwitched, mib.EventTypeCompleted)
 
 		seq = l.now().Seq + 1
-		l.begin(procedure.DownloadSoftware, procedure.Force) // nothing is switched
-		l.wantEvents(seq, procedure.EventStarted, procedure.EventCompleted)
+		l.begin(mib.OperationKindDownloadSoftware, procedure.Force) // nothing is switched
+		l.wantEvents(seq, mib.EventTypeStarted, mib.EventTypeCompleted)
 	})
 	run(t, func(l *lab) { // also if it fails at once
-		l.begin(procedure.Activate, 0)
+		l.begin(mib.OperationKindActivate, 0)
 		seq := l.now().Seq + 1
 		l.failing("get", coded(mib.FailCauseFileNotFound))
-		l.begin(procedure.DownloadSoftware, procedure.Force)
-		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventFailed)
+		l.begin(mib.OperationKindDownloadSoftware, procedure.Force)
+		l.wantEvents(seq, mib.EventTypeStarted, mib.EventTypeBankSwitched, mib.EventTypeFailed)
 		// What was taken back cannot fail its trial.
-		l.cut(func(b *procedure.BankStatus) { b.Banks[1].State = procedure.BankCorrupt })
-		l.wantEvents(seq+3, procedure.EventRestarted)
+		l.cut(func(b *procedure.BankStatus) { b.Banks[1].State = mib.BankStateCorrupt })
+		l.wantEvents(seq+3, mib.EventTypeRestarted)
 	})
 }
 
@@ -55,19 +55,19 @@ func TestDownloadTakesAnActivationBack(t *testing.T) {
 // the restart, once.
 func TestTakenBackBeforeACut(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.Activate, 0)
+		l.begin(mib.OperationKindActivate, 0)
 		l.hold("erase")
-		l.begin(procedure.DownloadSoftware, procedure.Force)
+		l.begin(mib.OperationKindDownloadSoftware, procedure.Force)
 		seq := l.now().Seq + 1
 		l.cut(func(b *procedure.BankStatus) {
-			b.Banks[1], b.Running, b.Next, b.Fallback = procedure.Bank{State: procedure.BankWriting}, 1, 1, 1
+			b.Banks[1], b.Running, b.Next, b.Fallback = procedure.Bank{State: mib.BankStateWriting}, 1, 1, 1
 		})
-		l.wantEvents(seq, procedure.EventRestarted, procedure.EventFailed, procedure.EventBankSwitched)
+		l.wantEvents(seq, mib.EventTypeRestarted, mib.EventTypeFailed, mib.EventTypeBankSwitched)
 		if ev := l.lastSwitch(seq); ev.Bank != 1 {
 			t.Errorf("event %+v", ev)
 		}
 		l.cut(nil)
-		l.wantEvents(seq+3, procedure.EventRestarted)
+		l.wantEvents(seq+3, mib.EventTypeRestarted)
 	})
 }
 
@@ -78,8 +78,8 @@ func TestFailedTakeOverIsToldOf(t *testing.T) {
 		l.banks.Banks[1].NeedsReset = false
 		l.failing("takeover", coded(mib.FailCauseBootFailed))
 		seq := l.now().Seq + 1
-		l.begin(procedure.Activate, 0)
-		l.wantEvents(seq, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventBankSwitched, procedure.EventFailed)
+		l.begin(mib.OperationKindActivate, 0)
+		l.wantEvents(seq, mib.EventTypeStarted, mib.EventTypeBankSwitched, mib.EventTypeBankSwitched, mib.EventTypeFailed)
 		if ev := l.lastSwitch(seq); ev.Bank != 1 {
 			t.Errorf("event %+v", ev)
 		}

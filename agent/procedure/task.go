@@ -11,7 +11,7 @@ import (
 
 // step is one phase of an operation. A plan is a list of them.
 type step struct {
-	phase  Phase
+	phase  mib.OperationPhase
 	weight int // share of the percentage
 	do     func(*task) error
 	needed func(*task) bool // nil: always
@@ -20,7 +20,7 @@ type step struct {
 
 // restartWanted is how a step says that the device must restart; the plan goes
 // on behind it once the device is back.
-type restartWanted struct{ reason RestartReason }
+type restartWanted struct{ reason mib.RestartReasonEnum }
 
 func (*restartWanted) Error() string { return "restart" }
 
@@ -38,9 +38,9 @@ type task struct {
 	conn   Files
 	files  ConfigFiles
 	format uint32
-	sent   map[FileKind][]byte // digests
-	there  bool                // the software is in the bank already
-	noted  bool                // the journal knows that the attempt has come to its transfer
+	sent   map[mib.FileType][]byte // digests
+	there  bool                    // the software is in the bank already
+	noted  bool                    // the journal knows that the attempt has come to its transfer
 
 	stop *Failure // owned by the engine's goroutine: why the work was told to stop
 	past bool     // past the point where it can be stopped; changed by the engine while the work waits
@@ -53,7 +53,7 @@ type task struct {
 // live is the progress of the work. The engine takes it over when the phase or
 // the percentage changes, a snapshot when it is read.
 type live struct {
-	phase       Phase
+	phase       mib.OperationPhase
 	file        string
 	done, total uint64 // octets transferred
 	part, whole uint64 // of the phase verifying
@@ -79,12 +79,12 @@ func (l *live) percent(plan []step) (percent uint8, unknown bool) {
 	}
 	p := float64(before)
 	switch {
-	case l.phase == Transferring && l.total > 0:
+	case l.phase == mib.OperationPhaseTransferring && l.total > 0:
 		p += float64(here) * min(1, float64(l.done)/float64(l.total))
-	case l.phase == Verifying && l.whole > 0:
+	case l.phase == mib.OperationPhaseVerifying && l.whole > 0:
 		p += float64(here) * min(1, float64(l.part)/float64(l.whole))
 	}
-	return uint8(min(99, 100*p/float64(sum))), l.phase == Transferring && l.total == 0 && l.done > 0
+	return uint8(min(99, 100*p/float64(sum))), l.phase == mib.OperationPhaseTransferring && l.total == 0 && l.done > 0
 }
 
 // show writes the progress into an operation.
@@ -104,7 +104,7 @@ func (e *Engine) newTask() *task {
 		t.server = e.s.Servers[s-1]
 		t.server.Zone = e.zone
 	}
-	t.live.phase = PhaseNone
+	t.live.phase = mib.OperationPhaseNone
 	t.ctx, t.cancel = context.WithCancelCause(e.ctx)
 	return t
 }
@@ -142,14 +142,14 @@ func (t *task) stopped() error {
 }
 
 // phase begins a phase.
-func (t *task) phase(p Phase) {
+func (t *task) phase(p mib.OperationPhase) {
 	if t.enter(p) {
 		_ = t.e.call(func() { t.e.takeLive(t) })
 	}
 }
 
 // enter notes the phase and reports whether it is another one.
-func (t *task) enter(p Phase) bool {
+func (t *task) enter(p mib.OperationPhase) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.live.phase == p {
@@ -207,11 +207,11 @@ func (t *task) tellToStop(why *Failure) {
 // pointOfNoReturn begins a phase that cannot be stopped; it is journaled. The
 // error is why the work was told to stop before. An abort that was tested but
 // not carried out yet is waited for, so that its success means something.
-func (t *task) pointOfNoReturn(p Phase, change func(*journal)) (err error) {
+func (t *task) pointOfNoReturn(p mib.OperationPhase, change func(*journal)) (err error) {
 	for {
 		var wait <-chan struct{}
 		if stopped := t.e.call(func() {
-			if r := t.e.reserved; r != nil && r.command == Abort && !t.past {
+			if r := t.e.reserved; r != nil && r.command == mib.OperationKindAbort && !t.past {
 				wait = r.ended
 				return
 			}
@@ -231,9 +231,9 @@ func (t *task) pointOfNoReturn(p Phase, change func(*journal)) (err error) {
 }
 
 // pass is pointOfNoReturn in the engine's goroutine.
-func (t *task) pass(p Phase, change func(*journal)) error {
+func (t *task) pass(p mib.OperationPhase, change func(*journal)) error {
 	e := t.e
-	if t.stop != nil && (!t.past || p == Trying) {
+	if t.stop != nil && (!t.past || p == mib.OperationPhaseTrying) {
 		return t.stop
 	}
 	t.past = true
@@ -245,7 +245,7 @@ func (t *task) pass(p Phase, change func(*journal)) error {
 	err := e.persist()
 	// Going back and restarting must be possible with a full or broken state
 	// partition.
-	if err == nil || e.j.Op.Kind == RestoreOldSoftware || e.j.Op.Kind == Reset {
+	if err == nil || e.j.Op.Kind == mib.OperationKindRestoreOldSoftware || e.j.Op.Kind == mib.OperationKindReset {
 		return nil
 	}
 	return failure(mib.FailCauseStorageFull, cut(err.Error()))
@@ -274,7 +274,7 @@ func (t *task) transfers() {
 }
 
 // result notes how it went with a file.
-func (t *task) result(k FileKind, r FileResult) {
+func (t *task) result(k mib.FileType, r FileResult) {
 	r.OpID = t.op.ID
 	t.update(func(j *journal) { j.Files[k-1] = r })
 }
@@ -289,7 +289,7 @@ func (e *Engine) takeProgress() {
 // takeLive notes the progress of the work.
 func (e *Engine) takeLive(t *task) {
 	op := &e.j.Op
-	if op.State != Running && op.State != Aborting {
+	if op.State != mib.OperationStateRunning && op.State != mib.OperationStateAborting {
 		return
 	}
 	t.mu.Lock()

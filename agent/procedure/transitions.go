@@ -1,5 +1,7 @@
 package procedure
 
+import "example.com/iad/mib"
+
 // Trigger is what makes an operation change its state.
 type Trigger uint8
 
@@ -18,17 +20,17 @@ const (
 	OnInterruption                    // found unfinished after an unexpected restart
 )
 
-var triggerNames = []string{OnAccept: "accept", OnDelay: "accept with delay", OnDue: "due", OnRetry: "retry",
+var triggerNames = [...]string{OnAccept: "accept", OnDelay: "accept with delay", OnDue: "due", OnRetry: "retry",
 	OnSuccess: "success", OnFailure: "failure", OnAbort: "abort", OnStopped: "stopped", OnRestart: "restart",
 	OnTrial: "trial", OnInterruption: "interruption"}
 
-func (t Trigger) String() string { return name(triggerNames, int(t)) }
+func (t Trigger) String() string { return triggerNames[t] }
 
 // Transition is a row of the table of state changes.
 type Transition struct {
-	From State
+	From mib.OperationState
 	On   Trigger
-	To   State
+	To   mib.OperationState
 	Why  string
 }
 
@@ -37,37 +39,37 @@ type Transition struct {
 func Transitions() []Transition { return append([]Transition(nil), transitions...) }
 
 var transitions = []Transition{
-	{Idle, OnAccept, Running, "the first operation of this device"},
-	{Succeeded, OnAccept, Running, "the next operation"},
-	{Failed, OnAccept, Running, "the next operation"},
-	{Aborted, OnAccept, Running, "the next operation"},
-	{Idle, OnDelay, Waiting, "the first operation, to start later"},
-	{Succeeded, OnDelay, Waiting, "the next operation, to start later"},
-	{Failed, OnDelay, Waiting, "the next operation, to start later"},
-	{Aborted, OnDelay, Waiting, "the next operation, to start later"},
+	{mib.OperationStateIdle, OnAccept, mib.OperationStateRunning, "the first operation of this device"},
+	{mib.OperationStateSucceeded, OnAccept, mib.OperationStateRunning, "the next operation"},
+	{mib.OperationStateFailed, OnAccept, mib.OperationStateRunning, "the next operation"},
+	{mib.OperationStateAborted, OnAccept, mib.OperationStateRunning, "the next operation"},
+	{mib.OperationStateIdle, OnDelay, mib.OperationStateWaiting, "the first operation, to start later"},
+	{mib.OperationStateSucceeded, OnDelay, mib.OperationStateWaiting, "the next operation, to start later"},
+	{mib.OperationStateFailed, OnDelay, mib.OperationStateWaiting, "the next operation, to start later"},
+	{mib.OperationStateAborted, OnDelay, mib.OperationStateWaiting, "the next operation, to start later"},
 
-	{Waiting, OnDue, Running, "the delay or the pause between two attempts is over"},
-	{Waiting, OnAbort, Aborted, "nothing runs: aborted at once"},
-	{Waiting, OnFailure, Failed, "software on trial is given up meanwhile, or the time limit has passed"},
-	{Waiting, OnInterruption, Failed, "the device restarted while the operation waited"},
+	{mib.OperationStateWaiting, OnDue, mib.OperationStateRunning, "the delay or the pause between two attempts is over"},
+	{mib.OperationStateWaiting, OnAbort, mib.OperationStateAborted, "nothing runs: aborted at once"},
+	{mib.OperationStateWaiting, OnFailure, mib.OperationStateFailed, "software on trial is given up meanwhile, or the time limit has passed"},
+	{mib.OperationStateWaiting, OnInterruption, mib.OperationStateFailed, "the device restarted while the operation waited"},
 
-	{Running, OnRetry, Waiting, "the attempt failed and retries are left"},
-	{Running, OnSuccess, Succeeded, "done"},
-	{Running, OnFailure, Failed, "failed for good"},
-	{Running, OnAbort, Aborting, "the work is being stopped"},
-	{Running, OnRestart, Restarting, "the device restarts as part of the operation"},
-	{Running, OnInterruption, Failed, "the device restarted in the middle of it"},
+	{mib.OperationStateRunning, OnRetry, mib.OperationStateWaiting, "the attempt failed and retries are left"},
+	{mib.OperationStateRunning, OnSuccess, mib.OperationStateSucceeded, "done"},
+	{mib.OperationStateRunning, OnFailure, mib.OperationStateFailed, "failed for good"},
+	{mib.OperationStateRunning, OnAbort, mib.OperationStateAborting, "the work is being stopped"},
+	{mib.OperationStateRunning, OnRestart, mib.OperationStateRestarting, "the device restarts as part of the operation"},
+	{mib.OperationStateRunning, OnInterruption, mib.OperationStateFailed, "the device restarted in the middle of it"},
 
-	{Aborting, OnStopped, Aborted, "the work has stopped"},
-	{Aborting, OnInterruption, Failed, "the device restarted before the work had stopped"},
+	{mib.OperationStateAborting, OnStopped, mib.OperationStateAborted, "the work has stopped"},
+	{mib.OperationStateAborting, OnInterruption, mib.OperationStateFailed, "the device restarted before the work had stopped"},
 
-	{Restarting, OnSuccess, Succeeded, "the device is back, nothing is to be tried"},
-	{Restarting, OnTrial, Running, "the device is back and the software is tried"},
-	{Restarting, OnFailure, Failed, "the device is back with other software than it was to start"},
+	{mib.OperationStateRestarting, OnSuccess, mib.OperationStateSucceeded, "the device is back, nothing is to be tried"},
+	{mib.OperationStateRestarting, OnTrial, mib.OperationStateRunning, "the device is back and the software is tried"},
+	{mib.OperationStateRestarting, OnFailure, mib.OperationStateFailed, "the device is back with other software than it was to start"},
 }
 
 // follow looks a transition up.
-func follow(from State, on Trigger) (State, bool) {
+func follow(from mib.OperationState, on Trigger) (mib.OperationState, bool) {
 	for _, t := range transitions {
 		if t.From == from && t.On == on {
 			return t.To, true

@@ -1,15 +1,19 @@
 package procedure
 
-import "testing"
+import (
+	"testing"
+
+	"example.com/iad/mib"
+)
 
 // The table is the whole truth: what is in it is followed, every other pair of
 // state and trigger is refused.
 func TestFollow(t *testing.T) {
 	type pair struct {
-		State
+		mib.OperationState
 		Trigger
 	}
-	table := map[pair]State{}
+	table := map[pair]mib.OperationState{}
 	for _, tr := range Transitions() {
 		p := pair{tr.From, tr.On}
 		if _, twice := table[p]; twice {
@@ -23,7 +27,7 @@ func TestFollow(t *testing.T) {
 		}
 		table[p] = tr.To
 	}
-	for s := State(0); s <= Aborted+1; s++ {
+	for s := mib.OperationState(0); s <= mib.OperationStateAborted+1; s++ {
 		for on := Trigger(0); on <= OnInterruption+1; on++ {
 			want, in := table[pair{s, on}]
 			if !in {
@@ -39,7 +43,7 @@ func TestFollow(t *testing.T) {
 // A trigger that the table does not have changes nothing.
 func TestFireRefuses(t *testing.T) {
 	e, _ := Open(Config{Banks: noBanks{}, Store: noStore{}, Device: noDevice{}, Journal: noRecord{}, Settings: noRecord{}})
-	if e.fire(OnSuccess) || e.j.Op.State != Idle {
+	if e.fire(OnSuccess) || e.j.Op.State != mib.OperationStateIdle {
 		t.Errorf("an idle device succeeded: %s", e.j.Op.State)
 	}
 }

@@ -13,26 +13,26 @@ import (
 // confirm.
 func (l *lab) trial() {
 	l.t.Helper()
-	l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmByManager })
-	l.begin(procedure.Activate, procedure.ThenReset)
+	l.settings(func(s *procedure.Settings) { s.ConfirmMode = mib.ConfirmModeManager })
+	l.begin(mib.OperationKindActivate, procedure.ThenReset)
 	l.restart(nil)
-	l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
-	if s := l.now(); s.Banks.Banks[1].State != procedure.BankTrial || s.ConfirmLeft() != 600 {
+	l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
+	if s := l.now(); s.Banks.Banks[1].State != mib.BankStateTrial || s.ConfirmLeft() != 600 {
 		l.t.Fatalf("bank is %d, %d s left", s.Banks.Banks[1].State, s.ConfirmLeft())
 	}
 }
 
 func TestConfirmByDevice(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.Activate, procedure.ThenReset)
+		l.begin(mib.OperationKindActivate, procedure.ThenReset)
 		seq := l.now().Seq
 		l.restart(nil)
 		s := l.now()
-		if s.Banks.Banks[1].State != procedure.BankGood || s.ConfirmLeft() != 0 {
+		if s.Banks.Banks[1].State != mib.BankStateGood || s.ConfirmLeft() != 0 {
 			t.Errorf("bank is %d, %d s left", s.Banks.Banks[1].State, s.ConfirmLeft())
 		}
-		l.wantEvents(seq+1, procedure.EventRestarted, procedure.EventBankSwitched, procedure.EventCompleted)
-		if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 1 || ev.BankInfo.State != procedure.BankGood {
+		l.wantEvents(seq+1, mib.EventTypeRestarted, mib.EventTypeBankSwitched, mib.EventTypeCompleted)
+		if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 1 || ev.BankInfo.State != mib.BankStateGood {
 			t.Errorf("event %+v", ev)
 		}
 	})
@@ -41,46 +41,46 @@ func TestConfirmByDevice(t *testing.T) {
 func TestConfirmByManager(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
-		l.refused(l.request(procedure.DownloadSoftware, nil), procedure.Inconsistent, mib.FailCauseBankUnavailable)
-		l.refused(l.request(procedure.Activate, nil), procedure.Inconsistent, mib.FailCauseBankUnavailable)
+		l.refused(l.request(mib.OperationKindDownloadSoftware, nil), procedure.Inconsistent, mib.FailCauseBankUnavailable)
+		l.refused(l.request(mib.OperationKindActivate, nil), procedure.Inconsistent, mib.FailCauseBankUnavailable)
 		time.Sleep(100 * time.Second)
 		if left := l.now().ConfirmLeft(); left != 500 {
 			t.Errorf("%d s left", left)
 		}
 		l.hold("connect")
-		if err := l.request(procedure.BackupConfig, func(p *procedure.Params) { p.ReqID = 77 }); err != nil { // others may be carried out
+		if err := l.request(mib.OperationKindBackupConfig, func(p *procedure.Params) { p.ReqID = 77 }); err != nil { // others may be carried out
 			t.Fatal(err)
 		}
 		seq := l.now().Seq
-		l.begin(procedure.Confirm, 0)
+		l.begin(mib.OperationKindConfirm, 0)
 		s := l.now()
-		if s.Banks.Banks[1].State != procedure.BankGood || s.ConfirmLeft() != 0 || s.Op.ID != 2 || s.Op.Kind != procedure.BackupConfig {
+		if s.Banks.Banks[1].State != mib.BankStateGood || s.ConfirmLeft() != 0 || s.Op.ID != 2 || s.Op.Kind != mib.OperationKindBackupConfig {
 			t.Errorf("bank is %d, %d s left, operation %d", s.Banks.Banks[1].State, s.ConfirmLeft(), s.Op.ID)
 		}
-		l.wantEvents(seq+1, procedure.EventBankSwitched)
-		if ev := s.Events[len(s.Events)-1]; ev.Op.ID != 1 || ev.Op.Kind != procedure.Activate || ev.Op.Params.ReqID != 0 {
+		l.wantEvents(seq+1, mib.EventTypeBankSwitched)
+		if ev := s.Events[len(s.Events)-1]; ev.Op.ID != 1 || ev.Op.Kind != mib.OperationKindActivate || ev.Op.Params.ReqID != 0 {
 			t.Errorf("the confirmation belongs to the operation that activated, not to %+v", ev.Op)
 		}
 		l.release("connect")
-		l.begin(procedure.Confirm, 0) // none is on trial: succeeds
+		l.begin(mib.OperationKindConfirm, 0) // none is on trial: succeeds
 		time.Sleep(time.Hour)
-		l.expect(procedure.Succeeded, procedure.Verifying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseVerifying, mib.FailCauseNone)
 	})
 }
 
 // Confirm is refused until the self-test has passed.
 func TestConfirmTooEarly(t *testing.T) {
 	run(t, func(l *lab) {
-		l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmByManager })
-		l.begin(procedure.Activate, procedure.ThenReset)
+		l.settings(func(s *procedure.Settings) { s.ConfirmMode = mib.ConfirmModeManager })
+		l.begin(mib.OperationKindActivate, procedure.ThenReset)
 		<-l.ended
 		l.banks.Running = 2
 		l.hold("selftest")
 		l.start()
-		l.refused(l.request(procedure.Confirm, nil), procedure.Inconsistent, mib.FailCausePreconditionMissing)
+		l.refused(l.request(mib.OperationKindConfirm, nil), procedure.Inconsistent, mib.FailCausePreconditionMissing)
 		l.release("selftest")
-		l.begin(procedure.Confirm, 0)
-		if l.now().Banks.Banks[1].State != procedure.BankGood {
+		l.begin(mib.OperationKindConfirm, 0)
+		if l.now().Banks.Banks[1].State != mib.BankStateGood {
 			t.Error("not confirmed")
 		}
 	})
@@ -90,8 +90,8 @@ func TestConfirmTooEarly(t *testing.T) {
 func TestConfirmModeChanged(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
-		l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmAutomatic })
-		if l.now().Banks.Banks[1].State != procedure.BankGood {
+		l.settings(func(s *procedure.Settings) { s.ConfirmMode = mib.ConfirmModeAutomatic })
+		if l.now().Banks.Banks[1].State != mib.BankStateGood {
 			t.Error("not confirmed")
 		}
 	})
@@ -101,14 +101,14 @@ func TestConfirmModeChanged(t *testing.T) {
 func TestConfirmAgain(t *testing.T) {
 	run(t, func(l *lab) {
 		l.failing("confirm", errFull, errFull)
-		l.begin(procedure.Activate, procedure.ThenReset)
+		l.begin(mib.OperationKindActivate, procedure.ThenReset)
 		l.restart(nil)
-		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
-		if l.now().Banks.Banks[1].State != procedure.BankTrial {
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
+		if l.now().Banks.Banks[1].State != mib.BankStateTrial {
 			t.Error("confirmed without a record")
 		}
 		time.Sleep(10 * time.Second)
-		if s := l.now(); s.Banks.Banks[1].State != procedure.BankGood || s.ConfirmLeft() != 0 {
+		if s := l.now(); s.Banks.Banks[1].State != mib.BankStateGood || s.ConfirmLeft() != 0 {
 			t.Error("not confirmed")
 		}
 	})
@@ -120,23 +120,23 @@ func TestConfirmWindow(t *testing.T) {
 		l.trial()
 		l.hold("connect")
 		time.Sleep(500 * time.Second)
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		seq := l.now().Seq
 		time.Sleep(100 * time.Second)
-		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseConfirmTimeout)
-		if r := l.restart(nil); r != procedure.ReasonRollback {
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseConnecting, mib.FailCauseConfirmTimeout)
+		if r := l.restart(nil); r != mib.RestartReasonRollback {
 			t.Errorf("reason %s", r)
 		}
-		l.wantEvents(seq+1, procedure.EventFailed, procedure.EventRestarting, procedure.EventRolledBack, procedure.EventRestarted)
+		l.wantEvents(seq+1, mib.EventTypeFailed, mib.EventTypeRestarting, mib.EventTypeRolledBack, mib.EventTypeRestarted)
 		s := l.now()
 		if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Cause != mib.FailCauseConfirmTimeout || ev.Op.ID != 1 || ev.Software != "1.0.0" {
 			t.Errorf("event %+v", ev)
 		}
-		if s.Banks.Running != 1 || s.Banks.Banks[1].State != procedure.BankFailed || s.Reason != procedure.ReasonRollback {
+		if s.Banks.Running != 1 || s.Banks.Banks[1].State != mib.BankStateFailed || s.Reason != mib.RestartReasonRollback {
 			t.Errorf("bank %d runs, bank 2 is %d, reason %s", s.Banks.Running, s.Banks.Banks[1].State, s.Reason)
 		}
 		l.cut(nil)
-		if s := l.now(); s.Reason != procedure.ReasonPowerOn || s.Events[len(s.Events)-2].Type != procedure.EventRestarted {
+		if s := l.now(); s.Reason != mib.RestartReasonPowerOn || s.Events[len(s.Events)-2].Type != mib.EventTypeRestarted {
 			t.Errorf("rolled back twice: %v", l.events(seq))
 		}
 	})
@@ -147,13 +147,13 @@ func TestConfirmWindowOverRestart(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
 		time.Sleep(400 * time.Second)
-		l.begin(procedure.Reset, 0)
+		l.begin(mib.OperationKindReset, 0)
 		l.restart(nil)
 		if left := l.now().ConfirmLeft(); left != 200 {
 			t.Errorf("%d s left", left)
 		}
 		time.Sleep(200 * time.Second)
-		if r := l.restart(nil); r != procedure.ReasonRollback {
+		if r := l.restart(nil); r != mib.RestartReasonRollback {
 			t.Errorf("reason %s", r)
 		}
 	})
@@ -165,12 +165,12 @@ func TestConfirmWindowWaitsForWork(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
 		l.hold("apply")
-		l.begin(procedure.RecoverConfig, 0)
+		l.begin(mib.OperationKindRecoverConfig, 0)
 		time.Sleep(600 * time.Second)
-		l.expect(procedure.Running, procedure.Applying, mib.FailCauseNone)
-		l.begin(procedure.Confirm, 0) // too late
+		l.expect(mib.OperationStateRunning, mib.OperationPhaseApplying, mib.FailCauseNone)
+		l.begin(mib.OperationKindConfirm, 0) // too late
 		l.release("apply")
-		l.expect(procedure.Succeeded, procedure.Applying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseApplying, mib.FailCauseNone)
 		l.restart(nil)
 		if l.now().Banks.Running != 1 {
 			t.Error("the trial was not given up")
@@ -183,12 +183,12 @@ func TestConfirmWindowAtRestore(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
 		l.hold("restore")
-		l.begin(procedure.RestoreOldSoftware, 0)
+		l.begin(mib.OperationKindRestoreOldSoftware, 0)
 		time.Sleep(600 * time.Second)
 		l.release("restore")
-		l.expect(procedure.Restarting, procedure.PhaseRestarting, mib.FailCauseNone)
+		l.expect(mib.OperationStateRestarting, mib.OperationPhaseRestarting, mib.FailCauseNone)
 		l.restart(nil)
-		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
 		if l.calls["giveup"] != 0 {
 			t.Error("given up as well")
 		}
@@ -205,23 +205,23 @@ func TestSelfTestFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(l *lab) {
 				l.failing("selftest", err)
-				l.begin(procedure.DownloadSoftware, thenAll)
+				l.begin(mib.OperationKindDownloadSoftware, thenAll)
 				<-l.ended
 				l.banks.Running = 2
 				l.start()
 				op := l.now().Op
-				if op.State != procedure.Restarting {
+				if op.State != mib.OperationStateRestarting {
 					t.Fatalf("%s in phase %s", op.State, op.Phase)
 				}
 				seq := l.now().Seq
-				if r := l.restart(nil); r != procedure.ReasonRollback {
+				if r := l.restart(nil); r != mib.RestartReasonRollback {
 					t.Errorf("reason %s", r)
 				}
-				op = l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseSelfTestFailed)
+				op = l.expect(mib.OperationStateFailed, mib.OperationPhaseRestarting, mib.FailCauseSelfTestFailed)
 				if op.Text != err.Error() || op.Advice() != mib.RetryAdviceDoNotRetry {
 					t.Errorf("text %q, advice %s", op.Text, op.Advice())
 				}
-				l.wantEvents(seq+1, procedure.EventRolledBack, procedure.EventRestarted, procedure.EventFailed)
+				l.wantEvents(seq+1, mib.EventTypeRolledBack, mib.EventTypeRestarted, mib.EventTypeFailed)
 			})
 		})
 	}
@@ -230,16 +230,16 @@ func TestSelfTestFails(t *testing.T) {
 // Software that was activated earlier is tested after any start.
 func TestTrialWithoutOperation(t *testing.T) {
 	run(t, func(l *lab) {
-		l.begin(procedure.Activate, 0)
+		l.begin(mib.OperationKindActivate, 0)
 		l.hold("selftest")
 		l.stop()
 		l.banks.Running = 2
 		l.start()
-		l.expect(procedure.Succeeded, procedure.Switching, mib.FailCauseNone)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseSwitching, mib.FailCauseNone)
 		l.failing("selftest", coded(mib.FailCauseSelfTestFailed))
 		l.release("selftest")
 		l.restart(nil)
-		if s := l.now(); s.Banks.Running != 1 || s.Events[len(s.Events)-2].Type != procedure.EventRolledBack {
+		if s := l.now(); s.Banks.Running != 1 || s.Events[len(s.Events)-2].Type != mib.EventTypeRolledBack {
 			t.Errorf("bank %d runs", s.Banks.Running)
 		}
 	})
@@ -252,7 +252,7 @@ func TestGiveUpNotRecorded(t *testing.T) {
 		l.trial()
 		l.failing("giveup", errFull)
 		time.Sleep(600 * time.Second)
-		if r := l.restart(fellBack); r != procedure.ReasonRollback {
+		if r := l.restart(fellBack); r != mib.RestartReasonRollback {
 			t.Errorf("reason %s", r)
 		}
 	})
@@ -264,10 +264,10 @@ func TestConfirmWindowOverThenCut(t *testing.T) {
 		l.trial()
 		l.hold("connect")
 		time.Sleep(500 * time.Second)
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 		l.failing("giveup", errFull) // as if it had never been written
 		time.Sleep(100 * time.Second)
-		l.expect(procedure.Failed, procedure.Connecting, mib.FailCauseConfirmTimeout)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseConnecting, mib.FailCauseConfirmTimeout)
 		l.cut(nil)
 		if s := l.now(); s.Banks.Running != 2 || s.ConfirmLeft() > 1 {
 			t.Errorf("bank %d runs, %d s left", s.Banks.Running, s.ConfirmLeft())
@@ -284,10 +284,10 @@ func TestTrialNotInTheJournal(t *testing.T) {
 		"journal lost": func(l *lab) { l.trial(); l.stop(); l.journal.data = nil; l.boot(nil) },
 		// The boot record was rebuilt: the bank with the newer software is on trial.
 		"boot record lost": func(l *lab) {
-			l.begin(procedure.BackupConfig, procedure.CheckOnly)
-			l.settings(func(s *procedure.Settings) { s.ConfirmMode = procedure.ConfirmByManager })
+			l.begin(mib.OperationKindBackupConfig, procedure.CheckOnly)
+			l.settings(func(s *procedure.Settings) { s.ConfirmMode = mib.ConfirmModeManager })
 			l.cut(func(b *procedure.BankStatus) {
-				b.Running, b.Next, b.Fallback, b.Banks[1].State = 2, 2, 1, procedure.BankTrial
+				b.Running, b.Next, b.Fallback, b.Banks[1].State = 2, 2, 1, mib.BankStateTrial
 			})
 		},
 	} {
@@ -299,9 +299,9 @@ func TestTrialNotInTheJournal(t *testing.T) {
 				}
 				seq := l.now().Seq
 				l.cut(fellBack)
-				l.wantEvents(seq+1, procedure.EventRolledBack, procedure.EventRestarted)
+				l.wantEvents(seq+1, mib.EventTypeRolledBack, mib.EventTypeRestarted)
 				s := l.now()
-				if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 0 || ev.Cause != mib.FailCauseBootFailed || s.Reason != procedure.ReasonRollback {
+				if ev := s.Events[len(s.Events)-2]; ev.Bank != 2 || ev.Op.ID != 0 || ev.Cause != mib.FailCauseBootFailed || s.Reason != mib.RestartReasonRollback {
 					t.Errorf("event %+v, reason %s", ev, s.Reason)
 				}
 				l.cut(nil) // what was journaled can be read
@@ -319,13 +319,13 @@ func TestTakeOver(t *testing.T) {
 		l.over = true
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
 		seq := l.now().Seq
-		l.begin(procedure.Activate, 0)
-		l.expect(procedure.Succeeded, procedure.Trying, mib.FailCauseNone)
+		l.begin(mib.OperationKindActivate, 0)
+		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
 		s := l.now()
-		if s.Banks.Running != 2 || s.Banks.Banks[1].State != procedure.BankGood || s.ResetRequired() || s.Restarts != 1 || l.calls["selftest"] != 1 {
+		if s.Banks.Running != 2 || s.Banks.Banks[1].State != mib.BankStateGood || s.ResetRequired() || s.Restarts != 1 || l.calls["selftest"] != 1 {
 			t.Errorf("bank %d runs, bank 2 is %d", s.Banks.Running, s.Banks.Banks[1].State)
 		}
-		l.wantEvents(seq+1, procedure.EventStarted, procedure.EventBankSwitched, procedure.EventBankSwitched, procedure.EventCompleted)
+		l.wantEvents(seq+1, mib.EventTypeStarted, mib.EventTypeBankSwitched, mib.EventTypeBankSwitched, mib.EventTypeCompleted)
 	})
 }
 
@@ -334,20 +334,20 @@ func TestTakeOverConfirmWindow(t *testing.T) {
 	run(t, func(l *lab) {
 		l.over = true
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
-		l.settings(func(s *procedure.Settings) { s.ConfirmMode, s.ConfirmWindow = procedure.ConfirmByManager, 60 })
-		l.begin(procedure.Activate, 0)
+		l.settings(func(s *procedure.Settings) { s.ConfirmMode, s.ConfirmWindow = mib.ConfirmModeManager, 60 })
+		l.begin(mib.OperationKindActivate, 0)
 		if left := l.now().ConfirmLeft(); left != 60 {
 			t.Fatalf("%d s left", left)
 		}
 		l.hold("takeover")
 		time.Sleep(time.Minute)
-		l.refused(l.request(procedure.BackupConfig, nil), procedure.Unavailable, mib.FailCauseBusy)
+		l.refused(l.request(mib.OperationKindBackupConfig, nil), procedure.Unavailable, mib.FailCauseBusy)
 		l.release("takeover")
 		s := l.now()
-		if s.Banks.Running != 1 || s.Restarts != 1 || s.Events[len(s.Events)-1].Type != procedure.EventRolledBack {
+		if s.Banks.Running != 1 || s.Restarts != 1 || s.Events[len(s.Events)-1].Type != mib.EventTypeRolledBack {
 			t.Errorf("bank %d runs, restarts %d, events %v", s.Banks.Running, s.Restarts, l.events(1))
 		}
-		l.begin(procedure.BackupConfig, 0)
+		l.begin(mib.OperationKindBackupConfig, 0)
 	})
 }
 
@@ -356,8 +356,8 @@ func TestTakeOverSelfTestFails(t *testing.T) {
 		l.over = true
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
 		l.failing("selftest", errors.New("sick"))
-		l.begin(procedure.Activate, 0)
-		op := l.expect(procedure.Failed, procedure.Trying, mib.FailCauseSelfTestFailed)
+		l.begin(mib.OperationKindActivate, 0)
+		op := l.expect(mib.OperationStateFailed, mib.OperationPhaseTrying, mib.FailCauseSelfTestFailed)
 		if s := l.now(); s.Banks.Running != 1 || op.Text != "sick" || s.ResetRequired() {
 			t.Errorf("bank %d runs, text %q", s.Banks.Running, op.Text)
 		}
@@ -367,9 +367,9 @@ func TestTakeOverSelfTestFails(t *testing.T) {
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
 		l.failing("selftest", errors.New("sick"))
 		l.failing("takeover", nil, errFull)
-		l.begin(procedure.Activate, 0)
+		l.begin(mib.OperationKindActivate, 0)
 		l.restart(nil)
-		l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseSelfTestFailed)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseRestarting, mib.FailCauseSelfTestFailed)
 	})
 }
 
@@ -379,9 +379,9 @@ func TestTakeOverFails(t *testing.T) {
 		l.over = true
 		l.banks.Banks[0].NeedsReset, l.banks.Banks[1].NeedsReset = false, false
 		l.failing("takeover", coded(mib.FailCauseBootFailed))
-		l.begin(procedure.Activate, 0)
-		l.expect(procedure.Failed, procedure.Trying, mib.FailCauseBootFailed)
-		if s := l.now(); s.Banks.Running != 1 || s.Banks.Next != 1 || s.Banks.Banks[0].State != procedure.BankGood || l.calls["giveup"] != 0 {
+		l.begin(mib.OperationKindActivate, 0)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseTrying, mib.FailCauseBootFailed)
+		if s := l.now(); s.Banks.Running != 1 || s.Banks.Next != 1 || s.Banks.Banks[0].State != mib.BankStateGood || l.calls["giveup"] != 0 {
 			t.Errorf("banks %+v", s.Banks)
 		}
 	})
@@ -390,12 +390,12 @@ func TestTakeOverFails(t *testing.T) {
 // Where the hardware knows that the watchdog ended the trial, that is the cause.
 func TestWatchdogEndsTrial(t *testing.T) {
 	run(t, func(l *lab) {
-		l.cfg.BootReason = procedure.ReasonWatchdog
-		l.begin(procedure.Activate, procedure.ThenReset)
+		l.cfg.BootReason = mib.RestartReasonWatchdog
+		l.begin(mib.OperationKindActivate, procedure.ThenReset)
 		l.restart(fellBack)
-		l.expect(procedure.Failed, procedure.PhaseRestarting, mib.FailCauseWatchdogReset)
+		l.expect(mib.OperationStateFailed, mib.OperationPhaseRestarting, mib.FailCauseWatchdogReset)
 		s := l.now()
-		if ev := s.Events[len(s.Events)-3]; ev.Type != procedure.EventRolledBack || ev.Cause != mib.FailCauseWatchdogReset || ev.BankInfo.Cause != ev.Cause {
+		if ev := s.Events[len(s.Events)-3]; ev.Type != mib.EventTypeRolledBack || ev.Cause != mib.FailCauseWatchdogReset || ev.BankInfo.Cause != ev.Cause {
 			t.Errorf("event %+v", ev)
 		}
 	})
@@ -406,7 +406,7 @@ func TestWatchdogEndsTrial(t *testing.T) {
 func TestCommitAfterGivingUp(t *testing.T) {
 	run(t, func(l *lab) {
 		l.trial()
-		r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+		r, err := l.e.Test(procedure.Change{Command: mib.OperationKindBackupConfig})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -430,12 +430,12 @@ func TestCommitAfterGivingUp(t *testing.T) {
 func TestTrialEndsBeforeDone(t *testing.T) {
 	for _, undo := range []bool{false, true} {
 		run(t, func(l *lab) {
-			l.begin(procedure.Activate, 0)
+			l.begin(mib.OperationKindActivate, 0)
 			l.hold("selftest")
 			l.stop()
 			l.banks.Running = 2
 			l.start()
-			r, err := l.e.Test(procedure.Change{Command: procedure.BackupConfig})
+			r, err := l.e.Test(procedure.Change{Command: mib.OperationKindBackupConfig})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -451,7 +451,7 @@ func TestTrialEndsBeforeDone(t *testing.T) {
 			}
 			l.restart(nil)
 			s := l.now()
-			if s.Op.ID != 2 || s.Op.State != procedure.Failed || s.Op.Cause != mib.FailCauseSelfTestFailed || len(s.History) != 2 {
+			if s.Op.ID != 2 || s.Op.State != mib.OperationStateFailed || s.Op.Cause != mib.FailCauseSelfTestFailed || len(s.History) != 2 {
 				t.Errorf("operation %d, %s, cause %s, history %d", s.Op.ID, s.Op.State, s.Op.Cause, len(s.History))
 			}
 		})

@@ -25,10 +25,10 @@ func TestCrashLoopEndsTheTrial(t *testing.T) {
 		}
 		seq := l.now().Seq
 		l.cut(nil) // start 21
-		if r := l.restart(nil); r != procedure.ReasonRollback {
+		if r := l.restart(nil); r != mib.RestartReasonRollback {
 			t.Errorf("reason %s", r)
 		}
-		l.wantEvents(seq+1, procedure.EventRestarted, procedure.EventRestarting, procedure.EventRolledBack, procedure.EventRestarted)
+		l.wantEvents(seq+1, mib.EventTypeRestarted, mib.EventTypeRestarting, mib.EventTypeRolledBack, mib.EventTypeRestarted)
 		s := l.now()
 		if ev := s.Events[len(s.Events)-2]; s.Banks.Running != 1 || ev.Cause != mib.FailCauseConfirmTimeout {
 			t.Errorf("bank %d runs; event %+v", s.Banks.Running, ev)
@@ -51,7 +51,7 @@ func TestConfirmWindowOverPowerCuts(t *testing.T) {
 			t.Errorf("%d s left", left)
 		}
 		time.Sleep(360 * time.Second)
-		if r := l.restart(nil); r != procedure.ReasonRollback {
+		if r := l.restart(nil); r != mib.RestartReasonRollback {
 			t.Errorf("reason %s", r)
 		}
 	})
@@ -77,20 +77,20 @@ func TestPassedSelfTestNotRecorded(t *testing.T) {
 func TestResetToOtherSoftware(t *testing.T) {
 	corrupt := func(b *procedure.BankStatus) {
 		fellBack(b)
-		b.Banks[1].State, b.Banks[1].Cause = procedure.BankCorrupt, mib.FailCauseDigestMismatch
+		b.Banks[1].State, b.Banks[1].Cause = mib.BankStateCorrupt, mib.FailCauseDigestMismatch
 	}
 	for _, c := range []struct {
 		name    string
 		prepare func(l *lab)
-		kind    procedure.Kind
+		kind    mib.OperationKind
 		options procedure.Options
 		boot    func(*procedure.BankStatus)
 		cause   mib.FailCause
 	}{
-		{"reset in a trial", (*lab).trial, procedure.Reset, 0, fellBack, mib.FailCauseOther},
-		{"reset, software damaged", (*lab).old, procedure.Reset, 0, corrupt, mib.FailCauseDigestMismatch},
-		{"recovery in a trial", (*lab).trial, procedure.RecoverConfig, procedure.ThenReset, fellBack, mib.FailCauseOther},
-		{"reset after an activation", func(l *lab) { l.begin(procedure.Activate, 0) }, procedure.Reset, 0, fellBack, mib.FailCauseOther},
+		{"reset in a trial", (*lab).trial, mib.OperationKindReset, 0, fellBack, mib.FailCauseOther},
+		{"reset, software damaged", (*lab).old, mib.OperationKindReset, 0, corrupt, mib.FailCauseDigestMismatch},
+		{"recovery in a trial", (*lab).trial, mib.OperationKindRecoverConfig, procedure.ThenReset, fellBack, mib.FailCauseOther},
+		{"reset after an activation", func(l *lab) { l.begin(mib.OperationKindActivate, 0) }, mib.OperationKindReset, 0, fellBack, mib.FailCauseOther},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(l *lab) {
@@ -98,7 +98,7 @@ func TestResetToOtherSoftware(t *testing.T) {
 				l.begin(c.kind, c.options)
 				l.restart(c.boot)
 				op := l.now().Op
-				if op.State != procedure.Failed || op.Cause != c.cause || op.Text == "" {
+				if op.State != mib.OperationStateFailed || op.Cause != c.cause || op.Text == "" {
 					t.Errorf("%s is %s: %s %q", op.Kind, op.State, op.Cause, op.Text)
 				}
 			})
@@ -110,13 +110,13 @@ func TestResetToOtherSoftware(t *testing.T) {
 			l.settings(func(s *procedure.Settings) { s.ConfirmWindow = 30 })
 			for _, s := range []time.Duration{10, 10, 9} {
 				time.Sleep(s * time.Second)
-				l.begin(procedure.Reset, 0)
+				l.begin(mib.OperationKindReset, 0)
 				l.restart(nil)
 			}
-			if op := l.now().Op; op.Kind != procedure.Reset || op.State != procedure.Failed || op.Cause != mib.FailCauseConfirmTimeout {
+			if op := l.now().Op; op.Kind != mib.OperationKindReset || op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseConfirmTimeout {
 				t.Errorf("%s is %s: %s", op.Kind, op.State, op.Cause)
 			}
-			if r := l.restart(nil); r != procedure.ReasonRollback || l.now().Banks.Running != 1 {
+			if r := l.restart(nil); r != mib.RestartReasonRollback || l.now().Banks.Running != 1 {
 				t.Errorf("reason %s", r)
 			}
 		})

@@ -22,7 +22,6 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/agentx"
 	"example.com/iad/agent/board"
-	"example.com/iad/agent/procedure"
 	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
@@ -112,7 +111,7 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 		s.badKeys = errors.Join(s.badKeys, err)
 	}
 	for _, name := range s.Protocols {
-		proto, ok := map[string]procedure.Protocol{"tftp": procedure.TFTP, "ftp": procedure.FTP, "ftps": procedure.FTPS}[name]
+		proto, ok := map[string]mib.Protocol{"tftp": mib.ProtocolTftp, "ftp": mib.ProtocolFtp, "ftps": mib.ProtocolFtps}[name]
 		if !ok {
 			return c, nil, s.mistake("protocols", 0)
 		}

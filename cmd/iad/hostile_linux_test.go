@@ -234,7 +234,7 @@ func (d *unit) recover(t *testing.T, format uint32) *device.Operation {
 	disk := afero.NewMemMapFs()
 	var rows []device.FileRow
 	for _, k := range files.ConfigKinds {
-		data := config.WithHeader(config.Kind(k), format, []byte("name = x\n"))
+		data := config.WithHeader(k, format, []byte("name = x\n"))
 		if err := afero.WriteFile(disk, folder+"/"+k.String(), data, 0o644); err != nil {
 			t.Fatal(err)
 		}

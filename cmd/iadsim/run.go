@@ -26,6 +26,7 @@ import (
 	"example.com/iad/bank/image"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/durable"
+	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
 
@@ -330,12 +331,12 @@ func readKeys(files []string) (keys []minisign.PublicKey, err error) {
 // settings are configuration data to start with.
 func settings() config.Set {
 	set := config.Set{}
-	for k, body := range map[config.Kind]string{
-		config.UserData:       "line.1 = +49 30 5550101\nline.2 = +49 30 5550102\n",
-		config.PortData:       "port.1 = fxs\nport.2 = fxs\n",
-		config.ProtocolParams: "protocol = mgcp\ncall_agent = 192.0.2.1\n",
-		config.DefaultParams:  "codec = g711a\n",
-		config.OtherData:      "contact = noc@example.com\n",
+	for k, body := range map[mib.FileType]string{
+		mib.FileTypeUserData:       "line.1 = +49 30 5550101\nline.2 = +49 30 5550102\n",
+		mib.FileTypePortData:       "port.1 = fxs\nport.2 = fxs\n",
+		mib.FileTypeProtocolParams: "protocol = mgcp\ncall_agent = 192.0.2.1\n",
+		mib.FileTypeDefaultParams:  "codec = g711a\n",
+		mib.FileTypeOtherData:      "contact = noc@example.com\n",
 	} {
 		set[k] = config.WithHeader(k, 1, []byte(body))
 	}

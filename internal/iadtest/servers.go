@@ -52,7 +52,7 @@ func DeviceClient(t testing.TB, s *files.Servers, a device.FileServerAddress, po
 	t.Helper()
 	o.Pin = s.Fingerprint()
 	c, err := transfer.New(transfer.Server{
-		Protocol: transfer.Protocol(a.Protocol), Host: a.Host, Port: port, User: a.User, Password: a.Password, Timeout: a.Timeout,
+		Protocol: a.Protocol, Host: a.Host, Port: port, User: a.User, Password: a.Password, Timeout: a.Timeout,
 	}, o)
 	if err != nil {
 		t.Fatal(err)

@@ -243,7 +243,7 @@ const (
 // client returns a client for the server.
 func (e *ExternalServer) client() (*transfer.Client, error) {
 	return transfer.New(transfer.Server{
-		Protocol: transfer.Protocol(e.Server.Protocol), Host: e.Server.Host, Port: int(e.Server.Port),
+		Protocol: e.Server.Protocol, Host: e.Server.Host, Port: int(e.Server.Port),
 		User: e.Server.User, Password: e.Server.Password, Path: e.Folder, Timeout: readBackStall,
 	}, transfer.Options{MaxSize: maxReadBack, TLS: e.TLS})
 }
@@ -262,7 +262,7 @@ func (e *ExternalServer) readBack(name string, to io.Writer) (int64, []byte, err
 	var failed *transfer.Error
 	code := mib.FailCauseOther
 	if errors.As(err, &failed) {
-		code = mib.FailCause(failed.Code)
+		code = failed.Code
 	}
 	switch code {
 	case mib.FailCauseFileTooLarge:
