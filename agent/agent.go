@@ -60,11 +60,11 @@ type Config struct {
 	// AgentX configures the session with a master agent; nil for none.
 	AgentX *agentx.Config
 
-	// Carries says that a restart hands Agent.Unwritten over to the next agent as
-	// Unwritten. Without it, going back to the old software needs a state that can be
-	// written.
-	Carries   bool
-	Unwritten []byte
+	// PassesUnsaved says that a restart passes what Agent.Unsaved returns to the next
+	// agent, as Unsaved. Without it, the device needs a writable state to go back to the
+	// old software.
+	PassesUnsaved bool
+	Unsaved       []byte
 
 	// Findings is what was found damaged before the agent: it becomes part of
 	// the event that tells of this start.
@@ -162,22 +162,22 @@ func New(cfg Config) (*Agent, error) {
 // what the front ends found damaged.
 func (a *Agent) boot(fronts []string) error {
 	cfg := &a.cfg
-	var carried unwritten
-	if len(cfg.Unwritten) > 0 {
-		err := json.Unmarshal(cfg.Unwritten, &carried)
+	var carried unsaved
+	if len(cfg.Unsaved) > 0 {
+		err := json.Unmarshal(cfg.Unsaved, &carried)
 		if err == nil && carried.Journal != nil {
 			err = procedure.CheckJournal(carried.Journal)
 		}
 		if err != nil {
 			a.log.Error("what the start before could not write is lost", "err", err)
-			carried = unwritten{}
+			carried = unsaved{}
 		}
 	}
 	b, report := bank.Boot(bank.Options{
 		Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
-		Reserve: func(n int) int64 { return a.device.reserveFor(n) },
-		Carries: cfg.Carries, Carried: carried.Boot,
+		Reserve:       func(n int) int64 { return a.device.reserveFor(n) },
+		PassesUnsaved: cfg.PassesUnsaved, Unsaved: carried.Boot,
 	})
 	if report.Restart {
 		return ErrWrongBank
@@ -198,7 +198,7 @@ func (a *Agent) boot(fronts []string) error {
 		retry: make(chan struct{}, 1),
 	}
 	if report.Rebuilt {
-		a.device.recall()
+		a.device.rebuildGenerations()
 	}
 	last := a.device.lastGeneration()
 	if err := a.device.chooseGeneration(context.Background()); err != nil {
@@ -209,7 +209,7 @@ func (a *Agent) boot(fronts []string) error {
 		findings = append(findings, what+err.Error())
 	}
 	if report.Doubtful {
-		if err := b.Settle(); err != nil {
+		if err := b.RewriteRecord(); err != nil {
 			a.log.Warn("the boot record has one good copy only", "err", err)
 		}
 	}
@@ -246,7 +246,7 @@ func (a *Agent) boot(fronts []string) error {
 		}
 	}
 	if carried.Journal != nil {
-		pc.JournalData, pc.Carried = carried.Journal, true
+		pc.JournalData, pc.JournalUnsaved = carried.Journal, true
 	}
 	findings = append(findings, fronts...)
 	pc.Findings = findings
@@ -263,16 +263,16 @@ func (a *Agent) boot(fronts []string) error {
 	return nil
 }
 
-// unwritten is the content of records that could not be written.
-type unwritten struct {
+// unsaved is the content of records that could not be written.
+type unsaved struct {
 	Boot    json.RawMessage `json:"boot,omitempty"`
 	Journal json.RawMessage `json:"journal,omitempty"`
 }
 
-// Unwritten is what the device would forget with the restart that Run has returned,
-// because its state cannot be written; nil for nothing. See Config.Unwritten.
-func (a *Agent) Unwritten() []byte {
-	u := unwritten{a.device.banks.Unwritten(), a.engine.Unwritten()}
+// Unsaved returns what the restart that Run asks for would lose, because the state
+// could not be written; nil if there is nothing. See Config.Unsaved.
+func (a *Agent) Unsaved() []byte {
+	u := unsaved{a.device.banks.Unsaved(), a.engine.Unsaved()}
 	if u.Boot == nil && u.Journal == nil {
 		return nil
 	}

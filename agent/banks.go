@@ -24,7 +24,7 @@ var _ procedure.Banks = banks{}
 func (b banks) Status() procedure.BankStatus {
 	st := b.Banks.Status()
 	p := procedure.BankStatus{Running: st.Running, Next: st.Next, Fallback: st.Fallback, Spare: st.Spare,
-		Recorded: st.Recorded, Unwritten: st.Unwritten}
+		Recorded: st.Recorded, Unsaved: st.Unsaved}
 	for i, in := range st.Banks {
 		p.Banks[i] = procedure.Bank{
 			State: in.State, Running: in.Running, Next: in.Next, Fallback: in.Fallback,

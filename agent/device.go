@@ -49,9 +49,9 @@ func (d *device) format() uint32 {
 	return st.Bank(st.Running).ConfigFormat
 }
 
-// remember notes which configuration data the running software ran with, and
-// deletes what nothing needs any more.
-func (d *device) remember(generation uint32) error {
+// recordGeneration records which configuration data the running software runs with,
+// and deletes what nothing needs any more.
+func (d *device) recordGeneration(generation uint32) error {
 	if d.config.StandsIn() {
 		return nil
 	}
@@ -68,9 +68,9 @@ func (d *device) remember(generation uint32) error {
 	return nil
 }
 
-// recall gives each bank whose memory was lost with the boot record the newest
+// rebuildGenerations gives each bank whose generation was lost with the boot record the newest
 // configuration data that its software understands: going back must find them.
-func (d *device) recall() {
+func (d *device) rebuildGenerations() {
 	st := d.banks.Status()
 	for n, b := range st.Banks {
 		g, ok := d.newest(b.ConfigFormat)
@@ -125,7 +125,7 @@ func (d *device) chooseGeneration(ctx context.Context) error {
 	d.log.Info("configuration data", "generation", g.Number, "format", running.ConfigFormat, "software", running.Version)
 	err = d.use(ctx, g, set)
 	if g.Number != 0 {
-		err = errors.Join(err, d.remember(g.Number))
+		err = errors.Join(err, d.recordGeneration(g.Number))
 	}
 	return err
 }

@@ -56,7 +56,7 @@ func (s store) Examine(files procedure.ConfigFiles) (uint32, error) {
 	return config.Set(files).Format()
 }
 
-func (s store) HasOther() bool {
+func (s store) HasOtherFormat() bool {
 	_, ok := s.other()
 	return ok
 }
@@ -72,7 +72,7 @@ func (s store) other() (config.Generation, bool) {
 	return s.config.Newest(another)
 }
 
-func (s store) Other(_ context.Context) (procedure.ConfigFiles, uint32, bool, error) {
+func (s store) OtherFormat(_ context.Context) (procedure.ConfigFiles, uint32, bool, error) {
 	g, ok := s.other()
 	if !ok {
 		return nil, 0, false, nil
@@ -166,7 +166,7 @@ func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsRes
 	needsReset, err = s.platform.ApplyConfig(ctx, staged.Generation(), staged.Set())
 	if err != nil {
 		err = errors.Join(applyError(err), staged.Discard())
-	} else if err = s.store(staged, before); err == nil {
+	} else if err = s.putInForce(staged, before); err == nil {
 		s.unused.Store(false)
 		s.needsReset.Store(false)
 		return needsReset, nil
@@ -202,12 +202,12 @@ func applyError(err error) error {
 }
 
 // store puts a staged generation in force.
-func (s store) store(staged *config.Staged, before config.Generation) error {
+func (s store) putInForce(staged *config.Staged, before config.Generation) error {
 	g, err := staged.Commit(s.clock.Now())
 	if err != nil {
 		return errors.Join(err, staged.Discard())
 	}
-	err = s.remember(g.Number)
+	err = s.recordGeneration(g.Number)
 	if err != nil && before.Number == 0 {
 		// A bank that remembers nothing gets what is in force.
 		s.log.Warn("the generation could not be noted with the bank", "generation", g.Number, "err", err)

@@ -45,7 +45,7 @@ type BootReport struct {
 	Cause      mib.FailCause // why it was given up; 1 (none) if RolledBack is 0
 	Text       string        // detail to Cause
 	Rebuilt    bool          // both copies of the record were lost; it was rebuilt from the banks
-	Doubtful   bool          // a copy of the record was lost; the other one may be a write behind, see Settle
+	Doubtful   bool          // a copy of the record was lost; the other one may be a write behind, see Banks.RewriteRecord
 	Rule       string        // name of the rule of BootTable that decided
 	Findings   []string      // damage that was found, for the log and the event table
 	// Restart means that the boot loader, which had lost its choice, started a bank that
@@ -67,7 +67,7 @@ func Boot(opt Options) (*Banks, BootReport) {
 		report.Findings = append(report.Findings, err.Error())
 	}
 	disk := rec
-	if carried, err := decodeRecord(opt.Carried); err == nil {
+	if carried, err := decodeRecord(opt.Unsaved); err == nil {
 		rec, report.Doubtful = carried, false
 		disk.Banks = [2]BankRecord{} // what could not be written may be read, but not last
 	}
@@ -116,9 +116,9 @@ func Boot(opt Options) (*Banks, BootReport) {
 	b.rec, b.running = d.Record, d.Bank
 	if d.Bank == 0 {
 		report.Doubtful = report.Doubtful && !lost
-		report.Findings = append([]string{fmt.Sprintf("no usable software, rescue mode: %s; %s", b.useless(1), b.useless(2))}, report.Findings...)
+		report.Findings = append([]string{fmt.Sprintf("no usable software, rescue mode: %s; %s", b.whyUnusable(1), b.whyUnusable(2))}, report.Findings...)
 		for i, fs := range opt.Banks {
-			b.intact[i] = intact(fs, b.heads[i])
+			b.intact[i] = intactPayloads(fs, b.heads[i])
 		}
 	}
 	report.Bank, report.Trial = d.Bank, d.Trial
@@ -130,15 +130,15 @@ func Boot(opt Options) (*Banks, BootReport) {
 	return b, report
 }
 
-// useless says why the software of bank n cannot be started.
-func (b *Banks) useless(n int) string {
+// whyUnusable says why the software of bank n cannot be started.
+func (b *Banks) whyUnusable(n int) string {
 	r := b.rec.bank(n)
 	return strings.TrimSuffix(fmt.Sprintf("bank %d is %s, %s", n, r.State, r.Text), ", ")
 }
 
-// intact counts the payloads of a bank that are whole. A bank that is not there has
-// more than any: nothing can be written into it.
-func intact(fs afero.Fs, h *image.Head) (whole int) {
+// intactPayloads counts the intact payloads of a bank. An absent bank gets a higher
+// count than any other, so that nothing is written into it.
+func intactPayloads(fs afero.Fs, h *image.Head) (whole int) {
 	if absent(fs) != nil {
 		return image.MaxPayloads + 1
 	}
@@ -158,7 +158,7 @@ func intact(fs afero.Fs, h *image.Head) (whole int) {
 // that.
 func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 	for n := 1; n <= 2; n++ {
-		if checks[n-1].Found != FoundComplete || written(b.rec.bank(n).State) || !written(next.bank(n).State) {
+		if checks[n-1].Contents != ContentsComplete || written(b.rec.bank(n).State) || !written(next.bank(n).State) {
 			continue
 		}
 		if err := syncBank(b.fs(n), b.heads[n-1].Manifest); err != nil {
@@ -251,9 +251,9 @@ func (b *Banks) loaderDiffers(r Record) bool {
 	return err != nil || !s.matches(r.loader())
 }
 
-// Unwritten is the record if it could not be written, nil if it is written, or only
-// stands in for one, in rescue mode.
-func (b *Banks) Unwritten() []byte {
+// Unsaved returns the record if it could not be written. It returns nil if it was
+// written, and in rescue mode if the record is only a substitute for a lost one.
+func (b *Banks) Unsaved() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.rec == b.disk || b.running == 0 && b.disk.lost() {
@@ -262,9 +262,9 @@ func (b *Banks) Unwritten() []byte {
 	return encodeRecord(b.rec)
 }
 
-// keep is save for the way back, which has to work where nothing can be written: then
-// the record holds until the power is cut.
-func (b *Banks) keep(r Record) error {
+// saveOrKeep is save for going back to the old software, which has to work where
+// nothing can be written: then the record holds until the power is cut.
+func (b *Banks) saveOrKeep(r Record) error {
 	if r == b.rec {
 		return nil
 	}
@@ -272,7 +272,7 @@ func (b *Banks) keep(r Record) error {
 	if err == nil {
 		return nil
 	}
-	if !b.opt.Carries && (b.opt.Loader == nil || b.loaderDiffers(r)) {
+	if !b.opt.PassesUnsaved && (b.opt.Loader == nil || b.loaderDiffers(r)) {
 		return &Error{Code: mib.FailCauseBootFlagError, Text: "it would not survive the restart", Err: err}
 	}
 	if b.opt.Loader != nil {

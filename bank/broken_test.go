@@ -70,9 +70,9 @@ func TestBrokenWriters(t *testing.T) {
 		}},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
-			result, err := crashfs.Sweep[told]{
+			result, err := crashfs.Sweep[reported]{
 				Start: provisioned(t),
-				Life:  func(m *crashfs.Machine, w *told) error { return upgrade(mount(m, broken.fs), "2.0.0", w) },
+				Life:  func(m *crashfs.Machine, w *reported) error { return upgrade(mount(m, broken.fs), "2.0.0", w) },
 			}.Run()
 			if err != nil {
 				t.Fatal(err)

@@ -92,21 +92,21 @@ func provisioned(t testing.TB) *crashfs.Disk {
 // upgraded is a disk with version in bank 2, confirmed, and 1.0.0 in bank 1.
 func upgraded(t testing.TB, version string) *crashfs.Disk {
 	return after(t, provisioned(t), func(opt Options) error {
-		var w told
+		var w reported
 		return upgrade(opt, version, &w)
 	})
 }
 
 // lives are the pieces of work that are swept, by name.
-func lives(t testing.TB) map[string]crashfs.Sweep[told] {
-	sweeps := map[string]crashfs.Sweep[told]{
+func lives(t testing.TB) map[string]crashfs.Sweep[reported] {
+	sweeps := map[string]crashfs.Sweep[reported]{
 		"provision": {Start: blank(), Life: life(provisionLife)},
-		"upgrade":   {Start: provisioned(t), Life: life(func(opt Options, w *told) error { return upgrade(opt, "2.0.0", w) })},
+		"upgrade":   {Start: provisioned(t), Life: life(func(opt Options, w *reported) error { return upgrade(opt, "2.0.0", w) })},
 		"upgrade over old software": {
 			Start: after(t, upgraded(t, "1.5.0"), func(opt Options) error {
-				return restoreLife(opt, new(told))
+				return restoreLife(opt, new(reported))
 			}),
-			Life: life(func(opt Options, w *told) error { return upgrade(opt, "2.0.0", w) }),
+			Life: life(func(opt Options, w *reported) error { return upgrade(opt, "2.0.0", w) }),
 		},
 		"download after activation": {Start: provisioned(t), Life: life(changedMindLife)},
 		"tries used up":             {Start: onTrial(t), Life: life(neverConfirmedLife)},
@@ -130,8 +130,8 @@ func lives(t testing.TB) map[string]crashfs.Sweep[told] {
 	return sweeps
 }
 
-func life(work func(opt Options, w *told) error) func(*crashfs.Machine, *told) error {
-	return func(m *crashfs.Machine, w *told) error { return work(mount(m, nil), w) }
+func life(work func(opt Options, w *reported) error) func(*crashfs.Machine, *reported) error {
+	return func(m *crashfs.Machine, w *reported) error { return work(mount(m, nil), w) }
 }
 
 // onTrial is a disk with 2.0.0 activated in bank 2.
@@ -168,7 +168,7 @@ func (unsynced) Sync() error { return nil }
 // TestRecordBeforeErase: nothing of a bank is changed before the record says durably that
 // it is not bootable.
 func TestRecordBeforeErase(t *testing.T) {
-	disk := after(t, upgraded(t, "1.5.0"), func(opt Options) error { return restoreLife(opt, new(told)) })
+	disk := after(t, upgraded(t, "1.5.0"), func(opt Options) error { return restoreLife(opt, new(reported)) })
 	m := disk.Start()
 	b, _ := boot(t, mount(m, nil))
 	before := len(m.Ops())
@@ -199,7 +199,7 @@ func TestCrashAfterKill(t *testing.T) {
 				step = 2 // one write alone leaves a bank that is complete and not synced
 			}
 			for skip, killed := 0, true; killed; skip += step {
-				m, w := sweep.Start.Start(), told{}
+				m, w := sweep.Start.Start(), reported{}
 				m.Fail(crashfs.Fault{Skip: skip, Err: errKilled})
 				killed = sweep.Life(m, &w) != nil
 				m.Heal()

@@ -9,21 +9,21 @@ import (
 	"example.com/iad/mib"
 )
 
-// Found says what a look at a bank's files found.
-type Found uint8
+// Contents is what a check of a bank's files found.
+type Contents uint8
 
-// What can be found in a bank.
+// The contents of a bank.
 const (
-	FoundNothing  Found = 1 // no files
-	FoundDamaged  Found = 2 // something is missing or its hash is wrong
-	FoundForeign  Found = 3 // complete in itself, but not what the record names
-	FoundComplete Found = 4 // every hash is right
+	ContentsNone     Contents = 1 // no files
+	ContentsDamaged  Contents = 2 // something is missing or its hash is wrong
+	ContentsForeign  Contents = 3 // complete in itself, but not what the record names
+	ContentsComplete Contents = 4 // every hash is right
 )
 
 // A CheckResult is what a hash check found in one bank.
 type CheckResult struct {
-	Found        Found
-	Text         string // what is wrong, "" with FoundComplete
+	Contents     Contents
+	Text         string // what is wrong, "" with ContentsComplete
 	Digest       string // SHA-256 of the manifest in hexadecimal, "" if there is none
 	Version      string // as the manifest says; these are "" and 0 if it is unreadable
 	Floor        string
@@ -61,8 +61,8 @@ type choice struct {
 	pick   int
 }
 
-func (b *choice) found(n int) Found   { return b.checks[n-1].Found }
-func (b *choice) complete(n int) bool { return b.found(n) == FoundComplete }
+func (b *choice) contents(n int) Contents { return b.checks[n-1].Contents }
+func (b *choice) complete(n int) bool     { return b.contents(n) == ContentsComplete }
 func (b *choice) is(n int, s mib.BankStateEnum) bool {
 	return b.Record.bank(n).State == s && b.complete(n)
 }
@@ -208,21 +208,21 @@ var preRules = []Rule{
 func (b *choice) recovered(n int) bool { return b.is(n, mib.BankStateCorrupt) && b.record(n).Confirmed }
 
 // whole reports whether bank n is complete, recorded or not.
-func (b *choice) whole(n int) bool { return b.found(n) >= FoundForeign }
+func (b *choice) whole(n int) bool { return b.contents(n) >= ContentsForeign }
 
 // broken reports whether bank n is less than its record claims.
-func (b *choice) broken(n int) bool { return claimsWhole(b.record(n).State) && !b.complete(n) }
+func (b *choice) broken(n int) bool { return written(b.record(n).State) && !b.complete(n) }
 
 // adopt records what was found in a bank of which nothing is known.
 func (b *choice) adopt(n int, s mib.BankStateEnum) {
 	c := &b.checks[n-1]
 	r := BankRecord{State: s, Digest: c.Digest, Cause: mib.FailCauseNone}
 	switch {
-	case c.Found == FoundNothing:
+	case c.Contents == ContentsNone:
 		r.State = mib.BankStateEmpty
-	case c.Found == FoundForeign:
-		c.Found = FoundComplete
-	case c.Found == FoundDamaged:
+	case c.Contents == ContentsForeign:
+		c.Contents = ContentsComplete
+	case c.Contents == ContentsDamaged:
 		r.Cause, r.Text = mib.FailCauseDigestMismatch, shorten(c.Text)
 	}
 	switch r.State {

@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 type bankIs struct {
 	state mib.BankStateEnum
 	tries int
-	found Found
+	found Contents
 }
 
 func decideFor(next, fallback int, banks [2]bankIs) Decision {
@@ -30,8 +30,8 @@ func given(next, fallback int, banks [2]bankIs) (Record, [2]CheckResult) {
 	for i, b := range banks {
 		digest := strings.Repeat([]string{"1a", "2b"}[i], 32)
 		rec.Banks[i] = BankRecord{State: b.state, TriesLeft: b.tries, Digest: digest, Cause: mib.FailCauseNone}
-		checks[i] = CheckResult{Found: b.found, Digest: digest, Version: []string{"1.0.0", "2.0.0"}[i], Floor: []string{"", "2.0.0"}[i]}
-		if b.found != FoundComplete {
+		checks[i] = CheckResult{Contents: b.found, Digest: digest, Version: []string{"1.0.0", "2.0.0"}[i], Floor: []string{"", "2.0.0"}[i]}
+		if b.found != ContentsComplete {
 			checks[i].Text = "damage"
 		}
 	}
@@ -43,12 +43,12 @@ func given(next, fallback int, banks [2]bankIs) (Record, [2]CheckResult) {
 
 // TestDecide goes through the table; every rule is met.
 func TestDecide(t *testing.T) {
-	good := bankIs{mib.BankStateGood, 0, FoundComplete}
-	bad := bankIs{mib.BankStateGood, 0, FoundDamaged}
-	empty := bankIs{mib.BankStateEmpty, 0, FoundNothing}
-	is := func(s mib.BankStateEnum, found Found) bankIs { return bankIs{s, 0, found} }
-	trial := func(tries int) bankIs { return bankIs{mib.BankStateTrial, tries, FoundComplete} }
-	whole := bankIs{0, 0, FoundComplete}
+	good := bankIs{mib.BankStateGood, 0, ContentsComplete}
+	bad := bankIs{mib.BankStateGood, 0, ContentsDamaged}
+	empty := bankIs{mib.BankStateEmpty, 0, ContentsNone}
+	is := func(s mib.BankStateEnum, found Contents) bankIs { return bankIs{s, 0, found} }
+	trial := func(tries int) bankIs { return bankIs{mib.BankStateTrial, tries, ContentsComplete} }
+	whole := bankIs{0, 0, ContentsComplete}
 
 	met := make(map[string]bool)
 	for _, test := range []struct {
@@ -64,28 +64,28 @@ func TestDecide(t *testing.T) {
 		newFallback    int
 	}{
 		{"ordinary", 1, 0, [2]bankIs{good, empty}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateEmpty}, 0},
-		{"ready one waits", 1, 1, [2]bankIs{good, is(mib.BankStateReady, FoundComplete)}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateReady}, 1},
-		{"interrupted download", 1, 1, [2]bankIs{good, is(mib.BankStateWriting, FoundDamaged)}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateWriting}, 1},
+		{"ready one waits", 1, 1, [2]bankIs{good, is(mib.BankStateReady, ContentsComplete)}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateReady}, 1},
+		{"interrupted download", 1, 1, [2]bankIs{good, is(mib.BankStateWriting, ContentsDamaged)}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateWriting}, 1},
 		{"trial", 2, 1, [2]bankIs{good, trial(3)}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, 1},
 		{"last trial", 2, 1, [2]bankIs{good, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, 1},
 		{"trial without fallback", 2, 1, [2]bankIs{bad, trial(1)}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
 		{"tries used up", 2, 1, [2]bankIs{good, trial(0)}, "tries used up", 1, false, 2, mib.FailCauseBootFailed, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}, 1},
-		{"trial damaged", 2, 1, [2]bankIs{good, {mib.BankStateTrial, 2, FoundDamaged}}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
+		{"trial damaged", 2, 1, [2]bankIs{good, {mib.BankStateTrial, 2, ContentsDamaged}}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
 		{"good damaged", 2, 1, [2]bankIs{good, bad}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
-		{"good is another", 2, 1, [2]bankIs{good, is(mib.BankStateGood, FoundForeign)}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
-		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(mib.BankStateReady, FoundComplete)}, "unproven", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
+		{"good is another", 2, 1, [2]bankIs{good, is(mib.BankStateGood, ContentsForeign)}, "fallback", 1, false, 2, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 1},
+		{"good damaged, ready left", 1, 1, [2]bankIs{bad, is(mib.BankStateReady, ContentsComplete)}, "unproven", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
 		{"no tries, nothing else", 2, 1, [2]bankIs{bad, trial(0)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateFailed}, 0},
-		{"no tries, ready left", 2, 0, [2]bankIs{is(mib.BankStateReady, FoundComplete), trial(0)}, "unproven", 1, true, 2, mib.FailCauseBootFailed, [2]mib.BankStateEnum{mib.BankStateTrial, mib.BankStateFailed}, 0},
-		{"only a failed one", 1, 1, [2]bankIs{bad, is(mib.BankStateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateFailed}, 0},
-		{"failed without fallback", 2, 0, [2]bankIs{empty, is(mib.BankStateFailed, FoundComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateFailed}, 0},
-		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(mib.BankStateVerifying, FoundComplete)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
-		{"only another one", 1, 2, [2]bankIs{bad, is(mib.BankStateGood, FoundForeign)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
-		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(mib.BankStateCorrupt, FoundComplete)}, "better than nothing", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateTrial}, 0},
+		{"no tries, ready left", 2, 0, [2]bankIs{is(mib.BankStateReady, ContentsComplete), trial(0)}, "unproven", 1, true, 2, mib.FailCauseBootFailed, [2]mib.BankStateEnum{mib.BankStateTrial, mib.BankStateFailed}, 0},
+		{"only a failed one", 1, 1, [2]bankIs{bad, is(mib.BankStateFailed, ContentsComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateFailed}, 0},
+		{"failed without fallback", 2, 0, [2]bankIs{empty, is(mib.BankStateFailed, ContentsComplete)}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateFailed}, 0},
+		{"only an unfinished one", 1, 1, [2]bankIs{bad, is(mib.BankStateVerifying, ContentsComplete)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
+		{"only another one", 1, 2, [2]bankIs{bad, is(mib.BankStateGood, ContentsForeign)}, "better than nothing", 2, true, 1, mib.FailCauseDigestMismatch, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateTrial}, 0},
+		{"corrupt one has recovered", 2, 0, [2]bankIs{empty, is(mib.BankStateCorrupt, ContentsComplete)}, "better than nothing", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateTrial}, 0},
 		{"nothing", 1, 0, [2]bankIs{bad, bad}, "no usable bank", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateCorrupt, mib.BankStateCorrupt}, 0},
 		{"record lost, both", 0, 0, [2]bankIs{whole, whole}, "trial", 2, true, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, 1},
-		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, FoundDamaged}}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 0},
-		{"record lost, second", 0, 0, [2]bankIs{{0, 0, FoundNothing}, whole}, "good", 2, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateGood}, 0},
-		{"record lost, none", 0, 0, [2]bankIs{{0, 0, FoundNothing}, {0, 0, FoundDamaged}}, "no software", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateCorrupt}, 0},
+		{"record lost, first", 0, 0, [2]bankIs{whole, {0, 0, ContentsDamaged}}, "good", 1, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateCorrupt}, 0},
+		{"record lost, second", 0, 0, [2]bankIs{{0, 0, ContentsNone}, whole}, "good", 2, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateGood}, 0},
+		{"record lost, none", 0, 0, [2]bankIs{{0, 0, ContentsNone}, {0, 0, ContentsDamaged}}, "no software", 0, false, 0, mib.FailCauseNone, [2]mib.BankStateEnum{mib.BankStateEmpty, mib.BankStateCorrupt}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := decideFor(test.next, test.fallback, test.banks)
@@ -108,11 +108,11 @@ func TestDecide(t *testing.T) {
 // TestDecideRecovered: a good bank that was found damaged and is whole is good again.
 func TestDecideRecovered(t *testing.T) {
 	for _, next := range []int{1, 2} {
-		rec := decideFor(next, 0, [2]bankIs{{mib.BankStateGood, 0, FoundComplete}, {mib.BankStateGood, 0, FoundComplete}}).Record
+		rec := decideFor(next, 0, [2]bankIs{{mib.BankStateGood, 0, ContentsComplete}, {mib.BankStateGood, 0, ContentsComplete}}).Record
 		var checks [2]CheckResult
 		for i := range rec.Banks {
 			rec.Banks[i].Confirmed = true
-			checks[i] = CheckResult{Found: FoundComplete, Digest: rec.Banks[i].Digest, Version: "1.0.0"}
+			checks[i] = CheckResult{Contents: ContentsComplete, Digest: rec.Banks[i].Digest, Version: "1.0.0"}
 		}
 		bank2 := rec.bank(2)
 		bank2.State, bank2.Cause, bank2.Text = mib.BankStateCorrupt, mib.FailCauseDigestMismatch, "input/output error"
@@ -120,11 +120,11 @@ func TestDecideRecovered(t *testing.T) {
 		if want := map[int]int{1: 2, 2: 0}[next]; d.Bank != next || d.Record.bank(2).State != mib.BankStateGood || d.Record.Fallback != want {
 			t.Errorf("next %d: %+v", next, d)
 		}
-		checks[1].Found = FoundForeign
+		checks[1].Contents = ContentsForeign
 		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != mib.BankStateCorrupt {
 			t.Errorf("next %d, other software: %+v", next, d)
 		}
-		bank2.Confirmed, checks[1].Found = false, FoundComplete
+		bank2.Confirmed, checks[1].Contents = false, ContentsComplete
 		if d := Decide(rec, checks); d.Bank != 1 || d.Record.bank(2).State != mib.BankStateCorrupt {
 			t.Errorf("next %d, never confirmed: %+v", next, d)
 		}
@@ -135,14 +135,14 @@ func TestDecideRecovered(t *testing.T) {
 func TestDecideAlways(t *testing.T) {
 	var all []bankIs
 	for s := mib.BankStateEmpty; s <= mib.BankStateCorrupt; s++ {
-		for f := FoundNothing; f <= FoundComplete; f++ {
+		for f := ContentsNone; f <= ContentsComplete; f++ {
 			all = append(all, bankIs{s, 0, f})
 			if s == mib.BankStateTrial {
 				all = append(all, bankIs{s, 1, f}, bankIs{s, Tries, f})
 			}
 		}
 	}
-	startable := func(b bankIs) bool { return b.found == FoundComplete && b.state == mib.BankStateGood }
+	startable := func(b bankIs) bool { return b.found == ContentsComplete && b.state == mib.BankStateGood }
 	for next := 1; next <= 2; next++ {
 		for fallback := 0; fallback <= 2; fallback++ {
 			for _, b1 := range all {
@@ -156,7 +156,7 @@ func TestDecideAlways(t *testing.T) {
 					// What was given up does not start again.
 					usable := func(b bankIs) bool {
 						over := b.state == mib.BankStateFailed || b.state == mib.BankStateTrial && b.tries == 0
-						return b.found >= FoundForeign && !(over && b.found == FoundComplete)
+						return b.found >= ContentsForeign && !(over && b.found == ContentsComplete)
 					}
 					switch {
 					case (d.Bank != 0) != (usable(b1) || usable(b2)):
@@ -168,7 +168,7 @@ func TestDecideAlways(t *testing.T) {
 						if again.Bank != 0 || again.Record != d.Record || d.Record.Running != 0 || d.Record.Fallback != 0 || d.Record.ready() != 0 {
 							bad("rescue mode does not last as it is")
 						}
-					case banks[d.Bank-1].found < FoundForeign:
+					case banks[d.Bank-1].found < ContentsForeign:
 						bad("an incomplete bank starts")
 					case startable(banks[next-1]) && d.Bank != next:
 						bad("good software does not start")

@@ -26,7 +26,7 @@ func FuzzBootRecord(f *testing.F) {
 		if err != nil || again != r {
 			t.Errorf("written and read again: %+v, %v", again, err)
 		}
-		d := Decide(r, [2]CheckResult{{Found: FoundComplete}, {Found: FoundDamaged}})
+		d := Decide(r, [2]CheckResult{{Contents: ContentsComplete}, {Contents: ContentsDamaged}})
 		if d.Bank != 1 || d.Record.check() != nil {
 			t.Errorf("%+v", d)
 		}

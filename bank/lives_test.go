@@ -13,8 +13,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// told is what the outside world knows: which steps were reported as done.
-type told struct {
+// reported is what the outside world knows: which steps were reported as done.
+type reported struct {
 	ready, activated, confirmed, restored, givenUp bool
 }
 
@@ -56,7 +56,7 @@ func version(b *Banks) string {
 }
 
 // upgrade brings the device to a version, from wherever it is, and confirms it.
-func upgrade(opt Options, to string, w *told) error {
+func upgrade(opt Options, to string, w *reported) error {
 	b, report, err := start(opt)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func fetchInto(b *Banks, version string, held bool) error {
 	return nil
 }
 
-func provisionLife(opt Options, w *told) error {
+func provisionLife(opt Options, w *reported) error {
 	// Without a record the software that is there starts all the same.
 	_, report := Boot(opt)
 	if w.ready && report.Bank == 0 {
@@ -133,7 +133,7 @@ func provisionLife(opt Options, w *told) error {
 	return nil
 }
 
-func restoreLife(opt Options, w *told) error {
+func restoreLife(opt Options, w *reported) error {
 	b, _, err := start(opt)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func restoreLife(opt Options, w *told) error {
 	return nil
 }
 
-func giveUpLife(opt Options, w *told) error {
+func giveUpLife(opt Options, w *reported) error {
 	b, _, err := start(opt)
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func giveUpLife(opt Options, w *told) error {
 }
 
 // changedMindLife activates 2.0.0 and, before the restart, downloads 1.5.0 instead.
-func changedMindLife(opt Options, w *told) error {
+func changedMindLife(opt Options, w *reported) error {
 	b, _, err := start(opt)
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func changedMindLife(opt Options, w *told) error {
 }
 
 // neverConfirmedLife starts the software on trial until the device gives it up.
-func neverConfirmedLife(opt Options, _ *told) error {
+func neverConfirmedLife(opt Options, _ *reported) error {
 	for starts := 0; ; starts++ {
 		b, report, err := start(opt)
 		switch {
@@ -236,7 +236,7 @@ func neverConfirmedLife(opt Options, _ *told) error {
 }
 
 // splitLife downloads 2.0.0 in split form, from a server that breaks off once.
-func splitLife(opt Options, w *told) error {
+func splitLife(opt Options, w *reported) error {
 	b, _, err := start(opt)
 	if err != nil {
 		return err
@@ -274,7 +274,7 @@ func splitServer(img []byte) *server {
 	}
 }
 
-func takeOverLife(opt Options, w *told) error {
+func takeOverLife(opt Options, w *reported) error {
 	b, _, err := start(opt)
 	if err != nil {
 		return err

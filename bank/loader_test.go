@@ -146,12 +146,12 @@ func loaderOf(m *crashfs.Machine) Loader {
 func withLoader() *crashfs.Disk { return blank().Write("loader", loaderMarker, nil) }
 
 // loaderLives are the pieces of work of boards with a boot loader.
-func loaderLives(t testing.TB) map[string]crashfs.Sweep[told] {
+func loaderLives(t testing.TB) map[string]crashfs.Sweep[reported] {
 	fresh := after(t, withLoader(), func(opt Options) error {
 		return Provision(opt, bytes.NewReader(crashImages["1.0.0"]), nil)
 	})
 	to := func(d *crashfs.Disk, version string) *crashfs.Disk {
-		return after(t, d, func(opt Options) error { return upgrade(opt, version, new(told)) })
+		return after(t, d, func(opt Options) error { return upgrade(opt, version, new(reported)) })
 	}
 	trial := after(t, fresh, func(opt Options) error {
 		b, _, err := start(opt)
@@ -163,11 +163,11 @@ func loaderLives(t testing.TB) map[string]crashfs.Sweep[told] {
 		}
 		return b.Activate(2)
 	})
-	upgradeLife := func(opt Options, w *told) error { return upgrade(opt, "2.0.0", w) }
-	return map[string]crashfs.Sweep[told]{
+	upgradeLife := func(opt Options, w *reported) error { return upgrade(opt, "2.0.0", w) }
+	return map[string]crashfs.Sweep[reported]{
 		"upgrade": {Start: fresh, Life: life(upgradeLife)},
 		"upgrade over old software": {
-			Start: after(t, to(fresh, "1.5.0"), func(opt Options) error { return restoreLife(opt, new(told)) }),
+			Start: after(t, to(fresh, "1.5.0"), func(opt Options) error { return restoreLife(opt, new(reported)) }),
 			Life:  life(upgradeLife),
 		},
 		"both copies of the loader lost": {
@@ -203,7 +203,7 @@ func halfWritten(t testing.TB, d *crashfs.Disk) *crashfs.Disk {
 
 // loaderLostLife brings a device back to 2.0.0, which is good in bank 2, after its loader
 // started bank 1 for want of a state.
-func loaderLostLife(opt Options, w *told) error {
+func loaderLostLife(opt Options, w *reported) error {
 	b, _, err := start(opt)
 	if err != nil {
 		return err
@@ -273,7 +273,7 @@ func TestPlantedLoaderErrors(t *testing.T) {
 // TestReconcile is the table of LoaderTable, a case or more for each row.
 func TestReconcile(t *testing.T) {
 	complete := func(version string) CheckResult {
-		return CheckResult{Found: FoundComplete, Version: version, Digest: version}
+		return CheckResult{Contents: ContentsComplete, Version: version, Digest: version}
 	}
 	both := [2]CheckResult{complete("1.0.0"), complete("2.0.0")}
 	good := BankRecord{State: mib.BankStateGood, Confirmed: true, Cause: mib.FailCauseNone}
@@ -323,10 +323,10 @@ func TestReconcile(t *testing.T) {
 		{name: "record lost on trial", loader: LoaderState{2, 1, 1, false}, started: 2,
 			rule: "record lost", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 2},
 		{name: "record lost, nothing to follow", loader: LoaderState{2, Uncounted, 1, false}, started: 1, why: "load",
-			checks: [2]CheckResult{complete("1.0.0"), {Found: FoundDamaged}}, rule: "nothing to follow"},
+			checks: [2]CheckResult{complete("1.0.0"), {Contents: ContentsDamaged}}, rule: "nothing to follow"},
 	} {
 		checks := both
-		if c.checks[0].Found != 0 {
+		if c.checks[0].Contents != 0 {
 			checks = c.checks
 		}
 		v := loaderView{Loader: c.loader, lost: c.why == WhyLost, started: c.started, why: c.why}

@@ -23,17 +23,17 @@ type Options struct {
 	State afero.Fs
 	// Loader is the boot loader, nil where Boot chooses the software that starts.
 	Loader Loader
-	// Capacity tells the most octets that may be stored in bank n, 0 for no limit
+	// Capacity returns how many bytes may be stored in bank n, 0 for no limit
 	// of ours. Nil means no limit.
 	Capacity func(n int) int64
-	// Free tells how many octets are free on the file system of bank n. Nil means
-	// that it cannot be told.
+	// Free returns how many bytes are free on the file system of bank n. Nil means
+	// that this is not known.
 	Free func(n int) (int64, error)
-	// Reserve tells how many octets on the file system of bank n an Install must
-	// leave for others. Nil means none.
+	// Reserve returns how many bytes on the file system of bank n Install must leave
+	// free. Nil means none.
 	Reserve func(n int) int64
-	// Trust lists the keys whose signature makes software acceptable. With none,
-	// none is.
+	// Trust lists the keys that may sign software. Without any, all software is
+	// refused.
 	Trust []minisign.PublicKey
 	// Hardware is the device's model.
 	Hardware string
@@ -42,11 +42,11 @@ type Options struct {
 	// DropCache makes the next reading of a synced file come from the medium, not
 	// from memory. Nil where the platform cannot.
 	DropCache func(afero.File) error
-	// Carries says that the next Boot gets what Unwritten returns. Then the way back to
-	// the old software needs no writable state.
-	Carries bool
-	// Carried is what Unwritten returned before the restart, nil for nothing.
-	Carried []byte
+	// PassesUnsaved says that the next Boot gets what Banks.Unsaved returns. Then the
+	// device can go back to the old software without a writable state.
+	PassesUnsaved bool
+	// Unsaved is what Banks.Unsaved returned before the restart, nil for nothing.
+	Unsaved []byte
 	// Log, nil to discard.
 	Log *slog.Logger
 }
@@ -104,48 +104,48 @@ var foreign = []string{"lost+found"}
 // a file or directory is no content, and is never removed.
 func Foreign(name string) bool { return slices.Contains(foreign, name) }
 
-// looks is how many times a bank that cannot be read is looked at.
-const looks = 3
+// readAttempts is how many times a bank that cannot be read is read.
+const readAttempts = 3
 
 // checkBank compares the content of a bank with its manifest, and that with the
 // recorded digest unless that is "". A medium may fail to read once and not again.
 func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c CheckResult, h *image.Head) {
-	for range looks {
+	for range readAttempts {
 		var err error
-		c, h, err = lookAtBank(fs, drop)
+		c, h, err = inspectBank(fs, drop)
 		if refused := new(image.Error); err == nil || errors.Is(err, os.ErrNotExist) || errors.As(err, &refused) {
 			break
 		}
 	}
-	if c.Found == FoundComplete && digest != "" && digest != c.Digest {
-		c.Found, c.Text = FoundForeign, "the bank holds other software than recorded"
+	if c.Contents == ContentsComplete && digest != "" && digest != c.Digest {
+		c.Contents, c.Text = ContentsForeign, "the bank holds other software than recorded"
 	}
 	return c, h
 }
 
-// lookAtBank compares the content of a bank with its manifest. The error says why it is
+// inspectBank compares the content of a bank with its manifest. The error says why it is
 // damaged.
-func lookAtBank(fs afero.Fs, drop func(afero.File) error) (CheckResult, *image.Head, error) {
+func inspectBank(fs afero.Fs, drop func(afero.File) error) (CheckResult, *image.Head, error) {
 	h, err := image.ReadInstalled(fs)
 	if err != nil {
 		if empty(fs) {
-			return CheckResult{Found: FoundNothing, Text: "the bank is empty"}, nil, nil
+			return CheckResult{Contents: ContentsNone, Text: "the bank is empty"}, nil, nil
 		}
-		return CheckResult{Found: FoundDamaged, Text: err.Error()}, nil, err
+		return CheckResult{Contents: ContentsDamaged, Text: err.Error()}, nil, err
 	}
 	c := CheckResult{Digest: h.Digest}
 	if err := h.Parse(); err != nil {
-		c.Found, c.Text = FoundDamaged, err.Error()
+		c.Contents, c.Text = ContentsDamaged, err.Error()
 		return c, nil, err
 	}
 	c.Version, c.Floor, c.ConfigFormat = h.Manifest.Version, h.Manifest.Floor, h.Manifest.ConfigFormat
 	for _, p := range h.Manifest.Payloads {
 		if err := image.CheckFile(fs, p.Name, p, drop); err != nil {
-			c.Found, c.Text = FoundDamaged, err.Error()
+			c.Contents, c.Text = ContentsDamaged, err.Error()
 			return c, h, err
 		}
 	}
-	c.Found = FoundComplete
+	c.Contents = ContentsComplete
 	return c, h, nil
 }
 

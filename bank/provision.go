@@ -91,7 +91,7 @@ func hasStarted(opt Options) bool {
 		return false
 	}
 	for _, fs := range opt.Banks {
-		if c, _ := checkBank(fs, "", nil); c.Found == FoundComplete {
+		if c, _ := checkBank(fs, "", nil); c.Contents == ContentsComplete {
 			return true
 		}
 	}

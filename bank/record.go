@@ -16,11 +16,6 @@ import (
 	"example.com/iad/mib"
 )
 
-// claimsWhole reports whether s claims a complete content.
-func claimsWhole(s mib.BankStateEnum) bool {
-	return s >= mib.BankStateReady && s <= mib.BankStateFailed
-}
-
 // Tries is how many starts in succession software on trial gets to pass its self-test,
 // see Banks.Tested.
 const Tries = 3

@@ -21,7 +21,7 @@ func damaged(t testing.TB) *crashfs.Disk {
 }
 
 // rescueLife repairs a device whose banks are both damaged, wherever it was cut.
-func rescueLife(opt Options, w *told) error {
+func rescueLife(opt Options, w *reported) error {
 	b, report := Boot(opt)
 	s := b.Status()
 	switch {
@@ -118,7 +118,7 @@ func TestRescue(t *testing.T) {
 	if err := b.GiveUp(62, "x"); causeOf(err) != mib.FailCausePreconditionMissing {
 		t.Error(err)
 	}
-	if err := errors.Join(b.Confirm(), b.Tested(), b.Unselect(), b.Settle()); err != nil {
+	if err := errors.Join(b.Confirm(), b.Tested(), b.Unselect(), b.RewriteRecord()); err != nil {
 		t.Error(err)
 	}
 	for _, n := range []int{0, 1, 2} {

@@ -39,8 +39,9 @@ type Status struct {
 	// Recorded is the bank that starts after a power cut, where that is not Next
 	// because the record cannot be written; else 0.
 	Recorded int
-	// Unwritten is true while Settle has to be tried again.
-	Unwritten bool
+	// Unsaved reports whether the boot record could not be written; RewriteRecord tries
+	// again.
+	Unsaved bool
 }
 
 // Bank returns the Info of bank n, 1 or 2; for 0, no bank, an empty one.
@@ -64,7 +65,7 @@ func (b *Banks) Status() Status {
 		s.Recorded = b.disk.Next
 	}
 	// A record that was lost may only have been unreadable: no hurry to replace it.
-	s.Unwritten = b.rec != b.disk && !b.disk.lost()
+	s.Unsaved = b.rec != b.disk && !b.disk.lost()
 	return s
 }
 

@@ -51,7 +51,7 @@ func (b *Banks) activate(n int) error {
 // as corrupt. b.ops must be held.
 func (b *Banks) checkContent(n int) (*image.Head, error) {
 	c, h := checkBank(b.fs(n), b.rec.bank(n).Digest, b.opt.DropCache)
-	if c.Found == FoundComplete {
+	if c.Contents == ContentsComplete {
 		b.setHead(n, h)
 		return h, nil
 	}
@@ -122,13 +122,13 @@ func (b *Banks) restore() (int, error) {
 	next := b.rec
 	if old == b.running {
 		b.unselect(&next)
-		return old, b.keep(next)
+		return old, b.saveOrKeep(next)
 	}
 	next.Next, next.Fallback = old, old
 	if r := next.bank(b.running); r.State == mib.BankStateTrial {
 		*r = r.failed(mib.FailCauseOther, "given up by a command to restore the old software")
 	}
-	return old, b.keep(next)
+	return old, b.saveOrKeep(next)
 }
 
 // Confirm makes the running software good and raises the version floor if its
@@ -196,13 +196,13 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	*r = r.failed(cause, text)
 	old := other(n)
 	if old != b.running && next.bank(old).State != mib.BankStateGood {
-		if err := b.keep(next); err != nil {
+		if err := b.saveOrKeep(next); err != nil {
 			return inOp(op, err)
 		}
 		return inOp(op, refuse(mib.FailCauseNoFallback, "bank %d is %s", old, next.bank(old).State))
 	}
 	next.Next, next.Fallback = old, old
-	return inOp(op, b.keep(next))
+	return inOp(op, b.saveOrKeep(next))
 }
 
 // TakeOver makes bank n, which must be the next one, the running one without a
@@ -244,9 +244,9 @@ func (b *Banks) SetGeneration(n int, gen uint32) error {
 	return inOp(fmt.Sprintf("remember generation %d", gen), b.save(next))
 }
 
-// Settle writes the boot record once more, so that it has two good copies again: for
-// after a start whose report is doubtful, when the doubt is settled.
-func (b *Banks) Settle() error {
+// RewriteRecord writes the boot record once more, so that it has two good copies again: to
+// be called after a start whose report is Doubtful, once the device knows what holds.
+func (b *Banks) RewriteRecord() error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	return b.write(b.rec)

@@ -193,7 +193,7 @@ func (w *writer) reset(state []byte) {
 // tryPayload stores payload i. resumed tells that a part was kept.
 func (w *writer) tryPayload(i int) (resumed bool, err error) {
 	p := w.fetch.Head.Manifest.Payloads[i]
-	g, err := durable.Grow(w.fs, p.Name, p.Mode.FileMode())
+	g, err := durable.OpenAppender(w.fs, p.Name, p.Mode.FileMode())
 	if err != nil {
 		return false, storeError(err, "the bank could not be written")
 	}
@@ -256,7 +256,7 @@ func (w *writer) count(p []byte, sum hash.Hash) {
 }
 
 // receive fetches the rest of payload i.
-func (w *writer) receive(i int, g *durable.Growing, sum hash.Hash) error {
+func (w *writer) receive(i int, g *durable.Appender, sum hash.Hash) error {
 	p := w.fetch.Head.Manifest.Payloads[i]
 	at, err := w.fetch.SeekPayload(i, g.Size())
 	if err != nil {

@@ -366,14 +366,14 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 		switch {
 		case !s.Op.State.Final() || s.Sent != s.Seq:
 			// Not yet.
-		case s.Banks.Tries() && c.window == 0 && (!c.late() || c.ended(s.Op)):
+		case s.Banks.OnTrial() && c.window == 0 && (!c.late() || c.ended(s.Op)):
 			// Not yet: the device is about to confirm its software, or to give it up.
 			if c.late() {
 				clock.jump(lateWindow * time.Second)
 			}
 		case len(script) == 0:
 			return nil
-		case w.started && s.Op.ID == w.opID && (c.ended(s.Op) || c.late() && !s.Banks.Tries()):
+		case w.started && s.Op.ID == w.opID && (c.ended(s.Op) || c.late() && !s.Banks.OnTrial()):
 			// Interrupted on the way back, a late step is over as well.
 			if err := checkOutcome(a, m, c); err != nil {
 				return err

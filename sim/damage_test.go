@@ -180,7 +180,7 @@ func (d *live) told() string {
 
 // usable shows that a device can be given configuration data and software.
 func (d *live) usable() error {
-	if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.Tries() && s.Sent == s.Seq }); err != nil {
+	if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.OnTrial() && s.Sent == s.Seq }); err != nil {
 		return err
 	}
 	file := map[string]string{"1.0.0": "2.0.0", "2.0.0": "1.0.0"}[d.version()]

@@ -67,7 +67,7 @@ type Device struct {
 	powered bool
 	changed chan struct{} // closed and replaced when agent or powered changes
 	starts  int
-	carried []byte // what the agent before its restart could not write
+	unsaved []byte // what the agent before its restart could not write
 }
 
 // errPower is the cause of a power cut.
@@ -126,8 +126,8 @@ func (d *Device) Run(ctx context.Context) error {
 // boot is one life of the device, from start to restart or power cut.
 func (d *Device) boot(parent context.Context) error {
 	c := d.agentConfig()
-	c.Carries, c.Unwritten = true, d.carried
-	d.carried = nil
+	c.PassesUnsaved, c.Unsaved = true, d.unsaved
+	d.unsaved = nil
 	if d.conn != nil {
 		discardReceived(d.conn)
 		engine := *d.cfg.SNMP
@@ -151,7 +151,7 @@ func (d *Device) boot(parent context.Context) error {
 	case parent.Err() != nil:
 		return nil
 	case errors.As(err, &restart):
-		d.platform.reason, d.carried = 0, a.Unwritten()
+		d.platform.reason, d.unsaved = 0, a.Unsaved()
 		return d.rest(parent)
 	case errors.Is(context.Cause(ctx), errPower):
 		d.platform.reason = mib.RestartReasonPowerOn

@@ -314,7 +314,7 @@ func TestReadErrorsOfBanks(t *testing.T) {
 		d = on(t, m)
 		if part == "bank2" { // the fallback took over
 			d = restart(t, d, command{kind: mib.OperationKindActivate, options: procedure.ThenReset})
-			if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.Tries() }); err != nil {
+			if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.OnTrial() }); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -214,7 +214,7 @@ func (d *iad) upgrade(t *testing.T) {
 	}
 	tx.Done()
 	d.await(2, "upgrade", func(s *procedure.Snapshot) bool {
-		return s.Op.State == mib.OperationStateSucceeded && s.Banks.Running == 2 && !s.Banks.Tries()
+		return s.Op.State == mib.OperationStateSucceeded && s.Banks.Running == 2 && !s.Banks.OnTrial()
 	})
 	d.files.upload("software", build(t, "3.0.0"))
 }

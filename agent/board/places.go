@@ -88,7 +88,7 @@ func (r Root) readPlaces() (map[string]place, error) {
 func (r Root) KeepPlaces(accept bool) error {
 	known, err := r.readPlaces()
 	if err != nil {
-		if _, err := durable.SetAside(Folder(r.dir), placesName); err != nil {
+		if _, err := durable.Quarantine(Folder(r.dir), placesName); err != nil {
 			return err
 		}
 	}

@@ -67,7 +67,7 @@ func (r Root) Open(cfg *agent.Config) {
 				findings = append(findings, fmt.Sprintf("%s leads to %s, which is not a directory or not mounted; nothing is read or written there", dir, to))
 				continue
 			}
-			aside, err := durable.SetAside(afero.NewOsFs(), dir)
+			aside, err := durable.Quarantine(afero.NewOsFs(), dir)
 			if err != nil {
 				findings = append(findings, fmt.Sprintf("%s is not a directory and could not be moved away: %v", dir, err))
 				continue

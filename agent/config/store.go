@@ -195,7 +195,7 @@ func (s *Store) setAside(name string, err error) string {
 }
 
 func (s *Store) rename(name, reason string) string {
-	aside, err := durable.SetAsideAs(s.fs, name, reason)
+	aside, err := durable.QuarantineAs(s.fs, name, reason)
 	if err != nil {
 		return fmt.Sprintf(" could not be set aside (%v)", err)
 	}

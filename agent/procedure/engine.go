@@ -27,9 +27,9 @@ type Config struct {
 	// what was found in them, empty at the first start.
 	Journal, Settings         Record
 	JournalData, SettingsData []byte
-	// Carried says that JournalData is not what was found, but what Unwritten of the
-	// engine before returned.
-	Carried bool
+	// JournalUnsaved says that JournalData was not read from the record, but is what
+	// Unsaved of the previous engine returned.
+	JournalUnsaved bool
 	// Clock is the system's if nil.
 	Clock clock.Clock
 	// Findings are damages found at this start; they become part of the
@@ -240,7 +240,7 @@ const rewritePause = time.Minute
 // persist writes the journal, and before it, as it may tell of them, the banks.
 func (e *Engine) persist() error {
 	e.rewrite = time.Time{}
-	if e.cfg.Banks.Status().Unwritten && e.cfg.Banks.Settle() != nil {
+	if e.cfg.Banks.Status().Unsaved && e.cfg.Banks.RewriteRecord() != nil {
 		e.rewrite = e.clock.Now().Add(rewritePause)
 	}
 	if !e.j.Op.State.Final() {

@@ -17,7 +17,7 @@ func (noFetcher) Open(context.Context, Server) (Files, error) {
 	return nil, failure(mib.FailCauseServerUnreachable, "none")
 }
 func (noFetcher) Supports(mib.Protocol) bool    { return true }
-func (noStore) HasOther() bool                  { return false }
+func (noStore) HasOtherFormat() bool            { return false }
 func (noDevice) Calls() int                     { return 0 }
 func (noDevice) TakesOver() bool                { return false }
 func (noDevice) SelfTest(context.Context) error { return nil }

@@ -182,18 +182,18 @@ func decodeJournal(data []byte) (journal, error) {
 	return j, nil
 }
 
-// unwrittenMax is what an environment variable holds, with room for the boot record.
-const unwrittenMax = 120 << 10
+// maxUnsaved is what an environment variable holds, with room for the boot record.
+const maxUnsaved = 120 << 10
 
-// Unwritten is the journal if it could not be written, nil if it is written. It is for
-// after Run.
-func (e *Engine) Unwritten() []byte {
+// Unsaved returns the journal if it could not be written, else nil. Call it after Run
+// has returned.
+func (e *Engine) Unsaved() []byte {
 	if !e.behind {
 		return nil
 	}
 	j := e.j
 	data, err := json.Marshal(&j)
-	for len(data) > unwrittenMax && j.shorten() {
+	for len(data) > maxUnsaved && j.shorten() {
 		data, err = json.Marshal(&j)
 	}
 	if err != nil {

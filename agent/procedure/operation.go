@@ -99,7 +99,7 @@ func (e *Engine) finished(t *task, err error) {
 		e.end(OnStopped)
 	case err == nil:
 		e.succeed()
-	case e.doomed != nil && e.cfg.Banks.Status().Tries(): // abandon judges the operation
+	case e.doomed != nil && e.cfg.Banks.Status().OnTrial(): // abandon judges the operation
 	case errors.As(err, &again):
 		e.restart(again.reason)
 	case t.stop != nil:
@@ -115,7 +115,7 @@ func (e *Engine) finished(t *task, err error) {
 
 func (e *Engine) attemptFailed(f *Failure) {
 	op := &e.j.Op
-	if e.tries() {
+	if e.onTrial() {
 		e.giveUp(f)
 		return
 	}
@@ -235,7 +235,7 @@ func (e *Engine) abort(why *Failure) {
 		e.end(OnAbort)
 	default:
 		e.fire(OnAbort)
-		e.work.tellToStop(why)
+		e.work.requestStop(why)
 	}
 }
 
@@ -247,5 +247,5 @@ func (e *Engine) expire() {
 		e.fail(why)
 		return
 	}
-	e.work.tellToStop(why)
+	e.work.requestStop(why)
 }

@@ -23,9 +23,9 @@ func planFor(op *Operation) []step {
 	case mib.OperationKindDownloadSoftware:
 		plan = []step{
 			{phase: mib.OperationPhaseChecking, weight: 1, do: (*task).checkDownload},
-			{phase: mib.OperationPhaseConnecting, weight: 2, do: (*task).connect, needed: (*task).fetches},
+			{phase: mib.OperationPhaseConnecting, weight: 2, do: (*task).connect, needed: (*task).mustFetch},
 			{phase: mib.OperationPhaseErasing, weight: 2}, // a phase within install
-			{phase: mib.OperationPhaseTransferring, weight: 65, do: (*task).install, needed: (*task).fetches, enters: true},
+			{phase: mib.OperationPhaseTransferring, weight: 65, do: (*task).install, needed: (*task).mustFetch, enters: true},
 			{phase: mib.OperationPhaseVerifying, weight: 10}, // this, too
 		}
 		if o.Has(ThenActivate) && !o.Has(CheckOnly) {

@@ -29,8 +29,8 @@ type BankStatus struct {
 	// Recorded is the bank that starts after a power cut, where that is not Next
 	// because it cannot be recorded; else 0.
 	Recorded int
-	// Unwritten is true while Settle has to be called again.
-	Unwritten bool
+	// Unsaved is true while RewriteRecord has to be called again.
+	Unsaved bool
 }
 
 // Bank returns bank n, which is 1 or 2; for 0, no bank, an empty one.
@@ -53,8 +53,8 @@ func (s BankStatus) Other(write bool) int {
 	return s.Next
 }
 
-// Tries reports whether the running software is on trial.
-func (s BankStatus) Tries() bool {
+// OnTrial reports whether the running software is on trial.
+func (s BankStatus) OnTrial() bool {
 	return s.Running != 0 && s.Bank(s.Running).State == mib.BankStateTrial
 }
 
@@ -83,8 +83,8 @@ type Banks interface {
 	Confirm() error
 	// GiveUp ends the trial of the running software; the fallback is next.
 	GiveUp(cause mib.FailCause, text string) error
-	// Settle records once more what holds.
-	Settle() error
+	// RewriteRecord writes the boot record once more.
+	RewriteRecord() error
 	// TakeOver puts the software of bank n to use without a restart.
 	TakeOver(n int) error
 }
@@ -151,11 +151,11 @@ type ConfigStore interface {
 	// Examine checks that each file is of its kind and all are of one format,
 	// which it returns.
 	Examine(files ConfigFiles) (format uint32, err error)
-	// HasOther tells at once whether Other would find something.
-	HasOther() bool
-	// Other returns the newest configuration data in another format than
+	// HasOtherFormat reports, without delay, whether OtherFormat would find something.
+	HasOtherFormat() bool
+	// OtherFormat returns the newest configuration data in another format than
 	// that of the running software; ok is false if there are none.
-	Other(ctx context.Context) (files ConfigFiles, format uint32, ok bool, err error)
+	OtherFormat(ctx context.Context) (files ConfigFiles, format uint32, ok bool, err error)
 	// Convert runs the conversion program.
 	Convert(ctx context.Context, from, to uint32, files ConfigFiles) (ConfigFiles, error)
 	// Check reports whether Apply would be refused; it changes nothing.

@@ -129,8 +129,8 @@ func (b fakeBanks) TakeOver(n int) error {
 	return b.change("takeover", func(s *procedure.BankStatus) { s.Running = n })
 }
 
-func (b fakeBanks) Settle() error {
-	return b.change("settle", func(s *procedure.BankStatus) { s.Unwritten, s.Recorded = false, 0 })
+func (b fakeBanks) RewriteRecord() error {
+	return b.change("settle", func(s *procedure.BankStatus) { s.Unsaved, s.Recorded = false, 0 })
 }
 
 // fakeFetcher is one server that takes part in a transfer chunk by chunk.
@@ -218,8 +218,8 @@ func (s fakeStore) Examine(files procedure.ConfigFiles) (uint32, error) {
 	return format, nil
 }
 
-func (s fakeStore) HasOther() bool { return s.l.other }
-func (s fakeStore) Other(ctx context.Context) (procedure.ConfigFiles, uint32, bool, error) {
+func (s fakeStore) HasOtherFormat() bool { return s.l.other }
+func (s fakeStore) OtherFormat(ctx context.Context) (procedure.ConfigFiles, uint32, bool, error) {
 	return procedure.ConfigFiles{mib.FileTypeUserData: configFile(mib.FileTypeUserData, 2), mib.FileTypePortData: configFile(mib.FileTypePortData, 2)},
 		2, s.l.other, s.l.at(ctx, "other")
 }

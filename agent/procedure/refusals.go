@@ -40,9 +40,9 @@ func (e *Engine) checkAbort(p *Params) *Refusal {
 func (e *Engine) checkConfirm() *Refusal {
 	st := e.cfg.Banks.Status()
 	switch {
-	case st.Tries() && !e.tested:
+	case st.OnTrial() && !e.tested:
 		return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the self-test of the software on trial has not passed yet")
-	case !st.Tries() && st.Next != st.Running && st.Bank(st.Next).State == mib.BankStateTrial:
+	case !st.OnTrial() && st.Next != st.Running && st.Bank(st.Next).State == mib.BankStateTrial:
 		return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the software on trial has not started yet: reset first")
 	}
 	return nil
@@ -150,14 +150,14 @@ func (e *Engine) checkBank(kind mib.OperationKind, s *Settings) *Refusal {
 		if n == st.Running {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "bank %d is running", n)
 		}
-		if st.Tries() {
+		if st.OnTrial() {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "the software in bank %d is on trial, bank %d is its fallback", st.Running, n)
 		}
 	case mib.OperationKindActivate:
 		if n == st.Running {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "bank %d is running already", n)
 		}
-		if st.Tries() {
+		if st.OnTrial() {
 			return refuse(Inconsistent, mib.FailCauseBankUnavailable, "the software in bank %d is on trial: confirm it first, or restoreOldSoftware", st.Running)
 		}
 		switch b := st.Bank(n); b.State {
@@ -170,7 +170,7 @@ func (e *Engine) checkBank(kind mib.OperationKind, s *Settings) *Refusal {
 			return refuse(Inconsistent, mib.FailCauseNoFallback, "%s", err)
 		}
 	case mib.OperationKindConvertConfig:
-		if !e.cfg.Store.HasOther() {
+		if !e.cfg.Store.HasOtherFormat() {
 			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "the device holds no configuration data in another format")
 		}
 	}

@@ -39,7 +39,7 @@ func (e *Engine) boot() {
 	e.base = now.Add(-time.Duration(j.Op.Elapsed) * time.Second)
 	e.changed = now
 	findings := e.cfg.Findings
-	if e.cfg.Carried {
+	if e.cfg.JournalUnsaved {
 		_ = e.persist() // whether it can be written now
 		if text := e.unrecorded(); text != "" {
 			findings = append([]string{text}, findings...)
@@ -91,11 +91,11 @@ func (e *Engine) boot() {
 		}
 		j.Trial = trial{}
 	}
-	if st.Tries() && j.Trial.Bank != st.Running {
+	if st.OnTrial() && j.Trial.Bank != st.Running {
 		// Boot record or journal were lost. How it ends is told all the same.
 		j.Trial = trial{Bank: st.Running}
 	}
-	if st.Tries() {
+	if st.OnTrial() {
 		e.openWindow()
 	}
 	_ = e.persist()
@@ -138,7 +138,7 @@ func (e *Engine) resumeRestart(st BankStatus, expected int) {
 			text += ": " + f.Text
 		}
 		e.fail(failure(f.Code, cut(text)))
-	case st.Tries() && tr.Bank == st.Running && tr.Left == 1:
+	case st.OnTrial() && tr.Bank == st.Running && tr.Left == 1:
 		e.fail(e.windowOver()) // it is given up as soon as the engine runs
 	default:
 		e.succeed()
@@ -232,7 +232,7 @@ func either(phases []mib.OperationPhase) string {
 // startTrial tests software on trial when the engine starts to run.
 func (e *Engine) startTrial() {
 	op := &e.j.Op
-	running := e.cfg.Banks.Status().Tries()
+	running := e.cfg.Banks.Status().OnTrial()
 	if op.State == mib.OperationStateRunning && op.Phase == mib.OperationPhaseTrying {
 		t := e.newTask()
 		t.past = true
@@ -319,9 +319,9 @@ func (e *Engine) windowChanged(before uint32) {
 }
 
 // tries reports whether the operation is the one that tries the running software.
-func (e *Engine) tries() bool {
+func (e *Engine) onTrial() bool {
 	st, op := e.cfg.Banks.Status(), &e.j.Op
-	return st.Tries() && op.State == mib.OperationStateRunning && op.Phase == mib.OperationPhaseTrying && op.Bank == st.Running
+	return st.OnTrial() && op.State == mib.OperationStateRunning && op.Phase == mib.OperationPhaseTrying && op.Bank == st.Running
 }
 
 // trialPassed is called when the self-test of the running software has passed.
@@ -335,7 +335,7 @@ func (e *Engine) trialPassed() {
 // been confirmed: from now on its restarts use up no tries.
 func (e *Engine) passed() {
 	e.retest = time.Time{}
-	if !e.cfg.Banks.Status().Tries() || !e.again.IsZero() || e.leave != nil || e.doomed != nil || e.handover {
+	if !e.cfg.Banks.Status().OnTrial() || !e.again.IsZero() || e.leave != nil || e.doomed != nil || e.handover {
 		return
 	}
 	if err := e.cfg.Banks.Tested(); err != nil {
@@ -358,7 +358,7 @@ const confirmPause = 5 * time.Second
 func (e *Engine) confirm() {
 	e.again = time.Time{}
 	st := e.cfg.Banks.Status()
-	if !st.Tries() || e.leave != nil || e.doomed != nil || e.handover {
+	if !st.OnTrial() || e.leave != nil || e.doomed != nil || e.handover {
 		return
 	}
 	n := st.Running
@@ -385,7 +385,7 @@ func (e *Engine) giveUp(f *Failure) {
 	if t := e.work; t != nil {
 		e.doomed = f
 		if t.stop == nil {
-			t.tellToStop(f)
+			t.requestStop(f)
 		}
 		return
 	}
@@ -396,11 +396,11 @@ func (e *Engine) giveUp(f *Failure) {
 // its verdict when the old software runs again; any other one ends now.
 func (e *Engine) abandon(f *Failure) {
 	st := e.cfg.Banks.Status()
-	if !st.Tries() || e.leave != nil {
+	if !st.OnTrial() || e.leave != nil {
 		return // confirmed in the last moment, or on its way back already
 	}
 	op := &e.j.Op
-	if e.tries() {
+	if e.onTrial() {
 		op.Cause, op.Text = f.Code, f.Text
 	} else if !op.State.Final() {
 		e.fail(f)

@@ -180,7 +180,7 @@ func (t *task) examine() (err error) {
 
 // findOther finds data on the device that are in another format.
 func (t *task) findOther() error {
-	files, format, ok, err := t.e.cfg.Store.Other(t.ctx)
+	files, format, ok, err := t.e.cfg.Store.OtherFormat(t.ctx)
 	if err != nil {
 		return err
 	}

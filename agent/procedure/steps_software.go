@@ -12,7 +12,7 @@ import (
 func (t *task) checkDownload() error {
 	st := t.e.cfg.Banks.Status()
 	p := &t.op.Params
-	if st.Tries() {
+	if st.OnTrial() {
 		return failure(mib.FailCauseBankUnavailable, fmt.Sprintf("the software in bank %d is on trial, the other bank is its fallback", st.Running))
 	}
 	if p.Version == "" || p.Options.Has(Force) {
@@ -31,14 +31,14 @@ func (t *task) checkDownload() error {
 	}
 	// What turns out to be damaged, or not acceptable any more, is fetched.
 	if err := t.e.cfg.Banks.Check(t.ctx, n, p.Options.Has(AllowDowngrade)); err == nil {
-		t.there = true
+		t.alreadyInBank = true
 		t.stored(n, b.Version)
 	}
 	return nil
 }
 
-// fetches reports whether there is something to download.
-func (t *task) fetches() bool { return !t.there }
+// mustFetch reports whether there is something to download.
+func (t *task) mustFetch() bool { return !t.alreadyInBank }
 
 // stored notes which software the operation is about.
 func (t *task) stored(n int, version string) {

@@ -32,22 +32,22 @@ type task struct {
 	cancel context.CancelCauseFunc
 	plan   []step
 	// What the steps share.
-	op     Operation // as it was when the work began
-	server Server
-	rows   [FileKinds]File
-	conn   Files
-	files  ConfigFiles
-	format uint32
-	sent   map[mib.FileType][]byte // digests
-	there  bool                    // the software is in the bank already
-	noted  bool                    // the journal knows that the attempt has come to its transfer
+	op            Operation // as it was when the work began
+	server        Server
+	rows          [FileKinds]File
+	conn          Files
+	files         ConfigFiles
+	format        uint32
+	sent          map[mib.FileType][]byte // digests
+	alreadyInBank bool                    // the software is in the bank already
+	noted         bool                    // the journal knows that the attempt has come to its transfer
 
-	stop *Failure // owned by the engine's goroutine: why the work was told to stop
+	stop *Failure // owned by the engine's goroutine: why the work has to stop
 	past bool     // past the point where it can be stopped; changed by the engine while the work waits
 
-	mu   sync.Mutex
-	live live
-	told uint8 // percentage that the engine was last told of
+	mu              sync.Mutex
+	live            live
+	reportedPercent uint8 // last percentage reported to the engine
 }
 
 // live is the progress of the work. The engine takes it over when the phase or
@@ -187,8 +187,8 @@ func (t *task) advance(f func(*live)) {
 	if unknown {
 		p = PercentUnknown
 	}
-	tell := p != t.told
-	t.told = p
+	tell := p != t.reportedPercent
+	t.reportedPercent = p
 	t.mu.Unlock()
 	if tell {
 		select {
@@ -198,14 +198,14 @@ func (t *task) advance(f func(*live)) {
 	}
 }
 
-// tellToStop makes the work end with why.
-func (t *task) tellToStop(why *Failure) {
+// requestStop makes the work end with why.
+func (t *task) requestStop(why *Failure) {
 	t.stop = why
 	t.cancel(why)
 }
 
 // pointOfNoReturn begins a phase that cannot be stopped; it is journaled. The
-// error is why the work was told to stop before. An abort that was tested but
+// error is why the work has to stop before. An abort that was tested but
 // not carried out yet is waited for, so that its success means something.
 func (t *task) pointOfNoReturn(p mib.OperationPhase, change func(*journal)) (err error) {
 	for {

@@ -294,8 +294,8 @@ func TestTrialNotInTheJournal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(l *lab) {
 				lose(l)
-				if s := l.now(); !s.Banks.Tries() || s.ConfirmLeft() != 600 {
-					t.Fatalf("on trial %v, %d s left", s.Banks.Tries(), s.ConfirmLeft())
+				if s := l.now(); !s.Banks.OnTrial() || s.ConfirmLeft() != 600 {
+					t.Fatalf("on trial %v, %d s left", s.Banks.OnTrial(), s.ConfirmLeft())
 				}
 				seq := l.now().Seq
 				l.cut(fellBack)

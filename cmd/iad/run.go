@@ -99,7 +99,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	root.Open(&c)
-	c.Carries, c.Unwritten = s.Restarts() == settings.RestartExec, []byte(os.Getenv(unwrittenVariable))
+	c.PassesUnsaved, c.Unsaved = s.Restarts() == settings.RestartExec, []byte(os.Getenv(unwrittenVariable))
 	if err := os.Unsetenv(unwrittenVariable); err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		return err
 	}
 	c.Log.Info("restart", "reason", reset.Reason)
-	if u := a.Unwritten(); u != nil {
+	if u := a.Unsaved(); u != nil {
 		if err := os.Setenv(unwrittenVariable, string(u)); err != nil {
 			c.Log.Error("state that could not be written is lost", "err", err)
 		}
@@ -196,7 +196,7 @@ func openSocket(address string) (net.PacketConn, error) {
 	return snmp.Listen(address)
 }
 
-// unwrittenVariable passes agent.Config.Unwritten to the program that replaces this one.
+// unwrittenVariable passes agent.Config.Unsaved to the program that replaces this one.
 const unwrittenVariable = "IAD_UNWRITTEN"
 
 // settings returns the settings of the file, changed by the command line.

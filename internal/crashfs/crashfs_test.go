@@ -161,7 +161,7 @@ func TestTornWriteWithGarbage(t *testing.T) {
 	if n, err := f.WriteString("abcd"); n != 0 || !errors.Is(err, ErrPowerLost) {
 		t.Fatal(n, err)
 	}
-	garbage := slices.ContainsFunc(m.Disks(0, 1), func(f Found) bool {
+	garbage := slices.ContainsFunc(m.Disks(0, 1), func(f Outcome) bool {
 		data, _ := f.Disk.Read("p", "f")
 		return len(data) == 4 && string(data[:2]) == "ab" && string(data) != "abcd"
 	})

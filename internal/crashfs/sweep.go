@@ -9,22 +9,21 @@ import (
 )
 
 // A Sweep cuts the power at every operation of a piece of work, starts every disk
-// that could be found, and sees whether the work can be done from there. T is what
-// the outside world was told, which outlives the device: which steps were reported
-// as done.
+// that could be found, and checks whether the work can be done from there. T is what
+// was reported to the outside world, which outlives the device: which steps are done.
 type Sweep[T any] struct {
-	// Start is the disk before the work, and Told what was told before it.
-	Start *Disk
-	Told  T
+	// Start is the disk before the work, and Reported what was reported before it.
+	Start    *Disk
+	Reported T
 	// Life is a life of the device from power on: it starts, checks the invariants
-	// against what was told, does what of the work is not yet done, adds to told
-	// what it reports, checks the outcome, and returns nil if all is well. It must
-	// do the same each time it gets the same disk and told. Its error is ignored if
-	// the power failed meanwhile.
-	Life func(m *Machine, told *T) error
-	// Clone copies what was told; nil where assignment does.
+	// against what was reported, does the rest of the work, adds to reported what
+	// it reports, checks the outcome, and returns nil if all is well. It must do the
+	// same each time it gets the same disk and reports. Its error is ignored if the
+	// power failed meanwhile.
+	Life func(m *Machine, reported *T) error
+	// Clone copies what was reported; nil where assignment suffices.
 	Clone func(T) T
-	// Key identifies what was told, so that equal situations are tried once. Nil for
+	// Key identifies what was reported, so that equal situations are tried once. Nil for
 	// fmt's %v.
 	Key func(T) string
 	// Depth is the number of cuts in a row, one in each life: 1 if zero.
@@ -49,12 +48,12 @@ type Sweep[T any] struct {
 type Result struct {
 	Cuts   int // cuts of the power
 	Disks  int // disks that could be found after them
-	Tried  int // of those, started: the ones that differ, in what lies on them or what was told
+	Tried  int // of those, started: the ones that differ, in what lies on them or what was reported
 	Bad    int // of the tried, those on which something was wrong
 	Faults []Failure
 }
 
-// String tells the counts.
+// String returns the counts.
 func (r Result) String() string {
 	return fmt.Sprintf("%d cuts, %d disks (%d different), %d bad", r.Cuts, r.Disks, r.Tried, r.Bad)
 }
@@ -71,11 +70,11 @@ func (f Failure) Error() string { return strings.Join(f.Path, "; then ") + ": " 
 
 const maxFailures = 10
 
-// situation is a disk and what was told when the power failed.
+// situation is a disk and what had been reported when the power failed.
 type situation[T any] struct {
-	disk *Disk
-	told T
-	path []string
+	disk     *Disk
+	reported T
+	path     []string
 }
 
 // run is a sweep under way.
@@ -101,15 +100,15 @@ func (s Sweep[T]) Run() (Result, error) {
 		s.Workers = runtime.GOMAXPROCS(0)
 	}
 	r := &run[T]{Sweep: s, seen: make(map[[sha256.Size]byte]bool)}
-	told, whole := s.Clone(s.Told), s.Start.Start()
-	if err := s.Life(whole, &told); err != nil {
+	reported, whole := s.Clone(s.Reported), s.Start.Start()
+	if err := s.Life(whole, &reported); err != nil {
 		return Result{}, fmt.Errorf("without any cut: %w", err)
 	}
 	r.step = 1
 	if s.Sample > 0 {
 		r.step = max(1, len(whole.Ops())/s.Sample)
 	}
-	level := []situation[T]{{disk: s.Start, told: s.Told}}
+	level := []situation[T]{{disk: s.Start, reported: s.Reported}}
 	for depth := 1; depth <= s.Depth; depth++ {
 		if depth > 1 {
 			level = r.sample(level)
@@ -192,15 +191,15 @@ func (r *run[T]) cutAt(from situation[T], op int) (found []situation[T], done bo
 		}
 		when := instants[0]
 		instants = instants[1:]
-		m, told := from.disk.Start(), r.Clone(from.told)
+		m, reported := from.disk.Start(), r.Clone(from.reported)
 		m.CutAt(op, when)
 		// What a life without power thinks of it says nothing.
-		_ = r.Life(m, &told)
+		_ = r.Life(m, &reported)
 		if !m.Down() {
 			return found, true
 		}
 		cut := m.Ops()[op-1]
-		found = append(found, r.after(m, told, from.path, fmt.Sprintf("%s %d %s", when, op, cut))...)
+		found = append(found, r.after(m, reported, from.path, fmt.Sprintf("%s %d %s", when, op, cut))...)
 		if when == Before && cut.Kind != OpWrite {
 			instants = instants[1:] // only writes have a middle
 		}
@@ -209,15 +208,15 @@ func (r *run[T]) cutAt(from situation[T], op int) (found []situation[T], done bo
 }
 
 // after starts the disks that one cut leaves.
-func (r *run[T]) after(m *Machine, told T, path []string, cut string) (fresh []situation[T]) {
+func (r *run[T]) after(m *Machine, reported T, path []string, cut string) (fresh []situation[T]) {
 	disks := m.Disks(r.Mixtures, r.Seed)
 	r.count(func(c *Result) { c.Cuts++; c.Disks += len(disks) })
 	for _, d := range disks {
-		s := situation[T]{disk: d.Disk, told: told, path: append(append([]string(nil), path...), cut+", "+d.How)}
+		s := situation[T]{disk: d.Disk, reported: reported, path: append(append([]string(nil), path...), cut+", "+d.How)}
 		if r.enough() || !r.isNew(s) {
 			continue
 		}
-		again := r.Clone(told)
+		again := r.Clone(reported)
 		err := r.Life(d.Disk.Start(), &again)
 		r.count(func(c *Result) {
 			c.Tried++
@@ -250,7 +249,7 @@ func (r *run[T]) count(f func(*Result)) {
 // isNew reports whether no equal situation was met before.
 func (r *run[T]) isNew(s situation[T]) bool {
 	disk := s.disk.Key()
-	key := sha256.Sum256(append(disk[:], r.Key(s.told)...))
+	key := sha256.Sum256(append(disk[:], r.Key(s.reported)...))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.seen[key] {

@@ -69,13 +69,13 @@
 // reads it as if it lasted; a loss of power then takes it away. So whoever reads a
 // record or frame to act on it syncs it first ([OpenRecord], [LoadFrame]), and
 // whoever finds a folder or file made already syncs its name all the same
-// ([MkdirAll], [Grow]).
+// ([MkdirAll], [OpenAppender]).
 //
 // # Versions
 //
 // Every frame carries the version of its content. A reader that finds a version
-// above the one it knows reports [ErrNewer]; the file is set aside under a telling
-// name ([SetAsideAs]), not overwritten, so that somebody at the device can put it back.
+// above the one it knows reports [ErrNewer]; the file is renamed, not overwritten
+// ([QuarantineAs]), so that somebody at the device can put it back.
 // No software takes it up again by itself: what happened since would be undone. Of
-// each name the newest [KeptAside] are kept.
+// each name the newest [MaxQuarantined] are kept.
 package durable

@@ -63,12 +63,12 @@ func TestCrashReplaceFile(t *testing.T) {
 
 func TestCrashSetAside(t *testing.T) {
 	start := crashfs.NewDisk("p").Write("p", "f", []byte("precious"))
-	for n := 1; n <= KeptAside; n++ {
+	for n := 1; n <= MaxQuarantined; n++ {
 		start = start.Write("p", fmt.Sprintf("f.corrupt-%d", n), []byte("older"))
 	}
 	sweep(t, start, func(fs afero.Fs, _ *bool) error {
 		if _, err := fs.Stat("f"); err == nil {
-			if _, err := SetAside(fs, "f"); err != nil {
+			if _, err := Quarantine(fs, "f"); err != nil {
 				return err
 			}
 		}
@@ -136,7 +136,7 @@ func TestKilledThenCut(t *testing.T) {
 			return err
 		}, "f"},
 		"growing": {func(fs afero.Fs) error {
-			g, err := Grow(fs, "g", 0o600)
+			g, err := OpenAppender(fs, "g", 0o600)
 			if err != nil {
 				return err
 			}
@@ -165,7 +165,7 @@ func TestGrowing(t *testing.T) {
 	m := machine()
 	fs := m.Fs("p")
 	for _, piece := range []string{"one ", "two ", "three"} {
-		g, err := Grow(fs, "f", 0o600)
+		g, err := OpenAppender(fs, "f", 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestGrowing(t *testing.T) {
 
 func TestGrowingKeepsItsError(t *testing.T) {
 	m := machine()
-	g, err := Grow(m.Fs("p"), "f", 0o600)
+	g, err := OpenAppender(m.Fs("p"), "f", 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestErrorsAreReported(t *testing.T) {
 		"Rename":      func(fs afero.Fs) error { return Rename(fs, "g", "dir/g") },
 		"Clear":       func(fs afero.Fs) error { return Clear(fs, "dir", nil) },
 		"Grow": func(fs afero.Fs) error {
-			g, err := Grow(fs, "new", 0o600)
+			g, err := OpenAppender(fs, "new", 0o600)
 			if err != nil {
 				return err
 			}
@@ -229,7 +229,7 @@ func TestErrorsAreReported(t *testing.T) {
 			}
 			return r.Write([]byte("x"))
 		},
-		"SetAside": func(fs afero.Fs) error { _, err := SetAside(fs, "g"); return err },
+		"SetAside": func(fs afero.Fs) error { _, err := Quarantine(fs, "g"); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := crashfs.NewDisk("p").Write("p", "f", []byte("old")).Write("p", "g", []byte("g"))
@@ -326,23 +326,23 @@ func TestSaveAndLoadFrame(t *testing.T) {
 
 func TestSetAsideIsBounded(t *testing.T) {
 	fs := afero.NewMemMapFs()
-	for i := range 2 * KeptAside {
+	for i := range 2 * MaxQuarantined {
 		if err := afero.WriteFile(fs, "d/f", []byte{byte(i)}, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		name, err := SetAside(fs, "d/f")
+		name, err := Quarantine(fs, "d/f")
 		if want := fmt.Sprintf("d/f.corrupt-%d", i+1); filepath.ToSlash(name) != want || err != nil {
 			t.Errorf("%s, %v, want %s", name, err, want)
 		}
 	}
 	infos, err := afero.ReadDir(fs, "d")
-	if err != nil || len(infos) != KeptAside {
+	if err != nil || len(infos) != MaxQuarantined {
 		t.Errorf("%d kept, %v", len(infos), err)
 	}
 	if data, err := afero.ReadFile(fs, "d/f.corrupt-8"); err != nil || data[0] != 7 {
 		t.Error(data, err)
 	}
-	if _, err := SetAside(fs, "missing"); err == nil {
+	if _, err := Quarantine(fs, "missing"); err == nil {
 		t.Error("a missing file was set aside")
 	}
 }

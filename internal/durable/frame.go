@@ -87,7 +87,7 @@ func SaveFrame(fs afero.Fs, name string, magic [4]byte, version uint16, payload 
 
 // LoadFrame reads what SaveFrame wrote, and makes its name last in case the process
 // that wrote it was killed before it came to that. The error wraps os.ErrNotExist, ErrCorrupt
-// or ErrNewer; with the last two set the file aside (SetAside, SetAsideAs) before
+// or ErrNewer; with the last two move the file away (Quarantine, QuarantineAs) before
 // writing another one.
 func LoadFrame(fs afero.Fs, name string, magic [4]byte, maxVersion uint16) (payload []byte, err error) {
 	data, err := readBounded(fs, name)

@@ -48,7 +48,7 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 			reason = "corrupt"
 		}
 		// What happened to it comes first: an event has little room.
-		aside, err := SetAsideAs(fs, r.names[i], reason)
+		aside, err := QuarantineAs(fs, r.names[i], reason)
 		finding := fmt.Sprintf("%s is kept: %v", aside, c)
 		if err != nil {
 			// It will be overwritten in place by one of the next writes.
@@ -59,18 +59,18 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 	if _, err := fs.Stat(filepath.Dir(base)); err != nil {
 		return nil, nil, findings, fmt.Errorf("record %s: %w", base, err)
 	}
-	findings = append(findings, r.missing(payload, copies)...)
+	findings = append(findings, r.missingCopy(payload, copies)...)
 	if payload != nil {
-		if err := r.settle(); err != nil {
+		if err := r.syncNewest(); err != nil {
 			findings = append(findings, fmt.Sprintf("record %s could not be synced: %v", base, err))
 		}
 	}
 	return r, payload, findings, nil
 }
 
-// settle makes the copy that was read last: a process that was killed may have
-// written it and not come to sync it, and what is done next relies on it.
-func (r *Record) settle() error {
+// syncNewest makes the copy that was read durable: a process may have been killed
+// between writing and syncing it, and what is done next relies on it.
+func (r *Record) syncNewest() error {
 	newest := 1 - r.older
 	f, err := r.fs.Open(r.names[newest])
 	if err != nil {
@@ -97,12 +97,12 @@ func ReadRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 			findings = append(findings, c.Error())
 		}
 	}
-	return payload, append(findings, r.missing(payload, copies)...)
+	return payload, append(findings, r.missingCopy(payload, copies)...)
 }
 
-// missing tells of a copy that does not exist though it was written: the second write
+// missingCopy reports a copy that does not exist though it was written: the second write
 // makes it, and no later one removes it.
-func (r *Record) missing(payload []byte, copies [2]error) (findings []string) {
+func (r *Record) missingCopy(payload []byte, copies [2]error) (findings []string) {
 	if payload != nil && r.seq > 1 && errors.Is(copies[r.older], os.ErrNotExist) {
 		findings = []string{r.names[r.older] + " is missing"}
 	}
@@ -174,7 +174,7 @@ func (r *Record) Write(payload []byte) error {
 func (r *Record) makeRoom() (made bool) {
 	for _, name := range r.names {
 		dir, prefix := filepath.Dir(name), filepath.Base(name)+".corrupt-"
-		numbers, _ := asideNumbers(r.fs, dir, prefix)
+		numbers, _ := quarantineNumbers(r.fs, dir, prefix)
 		for _, n := range numbers {
 			made = RemoveAll(r.fs, filepath.Join(dir, prefix+strconv.Itoa(n))) == nil || made
 		}

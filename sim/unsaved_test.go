@@ -16,9 +16,9 @@ import (
 // carrying makes a device hand over its restarts what it could not write.
 func carrying(from *live) func(*agent.Config) {
 	return func(c *agent.Config) {
-		c.Carries = true
+		c.PassesUnsaved = true
 		if from != nil {
-			c.Unwritten = from.Unwritten()
+			c.Unsaved = from.Unsaved()
 		}
 	}
 }
@@ -124,17 +124,17 @@ func TestStateWritableAgain(t *testing.T) {
 				t.Errorf("%s %q", op.State, op.Text)
 			}
 			if !restarts {
-				if !d.Engine().Snapshot().Banks.Unwritten {
+				if !d.Engine().Snapshot().Banks.Unsaved {
 					t.Fatal("the boot record was written to a read-only partition")
 				}
 				m.Heal()
 				clock.jump(time.Minute)
-				if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.Unwritten }); err != nil {
+				if err := d.wait(func(s *procedure.Snapshot) bool { return !s.Banks.Unsaved }); err != nil {
 					t.Fatal(err)
 				}
 			}
 			d.powerOff()
-			if d.Unwritten() != nil {
+			if d.Unsaved() != nil {
 				t.Error("something is not written")
 			}
 			d = begin(t, m.Settled().Start(), nil)
@@ -151,12 +151,12 @@ func TestStateWritableAgain(t *testing.T) {
 func TestCarriedNonsense(t *testing.T) {
 	for _, text := range []string{"", "nonsense", "{}", `{"boot":{"next":7},"journal":{"seq":-1}}`, `{"boot":"x","journal":[]}`, `{"boot":{"banks":[]}}`} {
 		m := settledDisk(t).Start()
-		d := begin(t, m, func(c *agent.Config) { c.Carries, c.Unwritten = true, []byte(text) })
+		d := begin(t, m, func(c *agent.Config) { c.PassesUnsaved, c.Unsaved = true, []byte(text) })
 		if s := d.Engine().Snapshot(); d.version() != "2.0.0" || s.Op.Kind != mib.OperationKindRecoverConfig {
 			t.Errorf("%q: %s runs, the last operation was %s", text, d.version(), s.Op.Kind)
 		}
 		d.powerOff()
-		if text := d.Unwritten(); text != nil {
+		if text := d.Unsaved(); text != nil {
 			t.Errorf("not written: %s", text)
 		}
 	}
@@ -175,7 +175,7 @@ func TestGivenUpWithoutState(t *testing.T) {
 	if err := d.wait(func(*procedure.Snapshot) bool { return false }); !errors.As(err, new(*procedure.RestartError)) {
 		t.Fatal(err)
 	}
-	if size := len(d.Unwritten()); size == 0 || size > 128<<10-64 || !json.Valid(d.Unwritten()) {
+	if size := len(d.Unsaved()); size == 0 || size > 128<<10-64 || !json.Valid(d.Unsaved()) {
 		t.Errorf("%d octets are handed over", size)
 	}
 	d = begin(t, m, carrying(d))

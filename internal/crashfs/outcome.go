@@ -6,9 +6,9 @@ import (
 	"os"
 )
 
-// A Found is a disk that could be found after a loss of power, and how it came
+// An Outcome is a disk that could be found after a loss of power, and how it came
 // about.
-type Found struct {
+type Outcome struct {
 	How  string
 	Disk *Disk
 }
@@ -33,7 +33,7 @@ const sampled = 12
 // zeros for content, with the first few of the changes, with all but one, with only
 // one, and with so many mixtures drawn from seed. Ways that keep the same changes
 // are listed once.
-func (m *Machine) Disks(mixtures int, seed uint64) []Found {
+func (m *Machine) Disks(mixtures int, seed uint64) []Outcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := &enumeration{m: m, seen: make(map[string]bool)}
@@ -85,7 +85,7 @@ func some(n int, rng *rand.Rand) []int {
 type enumeration struct {
 	m     *Machine
 	seen  map[string]bool
-	found []Found
+	found []Outcome
 }
 
 func (e *enumeration) add(how string, choose func(i int, c *change) form) {
@@ -97,7 +97,7 @@ func (e *enumeration) add(how string, choose func(i int, c *change) form) {
 		return
 	}
 	e.seen[string(forms)] = true
-	e.found = append(e.found, Found{How: how, Disk: e.m.build(forms)})
+	e.found = append(e.found, Outcome{How: how, Disk: e.m.build(forms)})
 }
 
 // Settled returns the disk as the program sees it, as if everything had been synced:

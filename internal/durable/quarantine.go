@@ -10,22 +10,22 @@ import (
 	"github.com/spf13/afero"
 )
 
-// KeptAside is how many files or folders set aside from one name, for one reason,
-// are kept; the oldest of more are removed.
-const KeptAside = 4
+// MaxQuarantined is how many quarantined files or directories are kept for each name
+// and reason; the oldest are removed.
+const MaxQuarantined = 4
 
-// SetAside renames a damaged file or folder to NAME.corrupt-N and returns the new
-// name.
-func SetAside(fs afero.Fs, name string) (newName string, err error) {
-	return SetAsideAs(fs, name, "corrupt")
+// Quarantine renames a damaged file or directory to NAME.corrupt-N, so that it can be
+// examined, and returns the new name.
+func Quarantine(fs afero.Fs, name string) (newName string, err error) {
+	return QuarantineAs(fs, name, "corrupt")
 }
 
-// SetAsideAs renames the file or folder name to NAME.REASON-N, N being one more
-// than the highest there, and returns the new name. reason is a word of letters.
-func SetAsideAs(fs afero.Fs, name, reason string) (newName string, err error) {
+// QuarantineAs renames the file or directory name to NAME.REASON-N, with N one more
+// than the highest so far, and returns the new name. reason consists of letters.
+func QuarantineAs(fs afero.Fs, name, reason string) (newName string, err error) {
 	prefix := filepath.Base(name) + "." + reason + "-"
 	dir := filepath.Dir(name)
-	numbers, err := asideNumbers(fs, dir, prefix)
+	numbers, err := quarantineNumbers(fs, dir, prefix)
 	if err != nil {
 		return "", fmt.Errorf("set aside %s: %w", name, err)
 	}
@@ -38,15 +38,15 @@ func SetAsideAs(fs afero.Fs, name, reason string) (newName string, err error) {
 		return "", fmt.Errorf("set aside: %w", err)
 	}
 	// The newest is safe; failing to remove older ones costs space only.
-	for len(numbers) >= KeptAside {
+	for len(numbers) >= MaxQuarantined {
 		_ = RemoveAll(fs, filepath.Join(dir, prefix+strconv.Itoa(numbers[0])))
 		numbers = numbers[1:]
 	}
 	return newName, nil
 }
 
-// asideNumbers lists, in rising order, the numbers N of the names PREFIX N.
-func asideNumbers(fs afero.Fs, dir, prefix string) ([]int, error) {
+// quarantineNumbers lists, in ascending order, the numbers N of the names PREFIX N.
+func quarantineNumbers(fs afero.Fs, dir, prefix string) ([]int, error) {
 	names, err := list(fs, dir)
 	if err != nil {
 		return nil, err
