@@ -5,6 +5,7 @@
 # make cover      statements that the tests reach, by package
 # make check      format, vet, staticcheck, smilint, generated files, import table
 # make cross      iad for boards, with sizes; for one board: deploy/build
+# make sizes      the same, with what a compressed file system stores and what the program consists of
 # make bench      benchmarks
 # make fuzz       every fuzz target for FUZZTIME (1m)
 # make crash      power cut at every write, all pairs of cuts; "make test" has a sample
@@ -22,7 +23,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test test32 cover check cross bench fuzz crash fleet kill memory peers man licenses clean
+.PHONY: build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -48,6 +49,9 @@ check: peers
 
 cross: peers
 	.ci/cross
+
+sizes: peers
+	.ci/cross sizes
 
 bench: peers
 	go test -run '^$$' -bench . -benchmem ./...

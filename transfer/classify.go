@@ -2,8 +2,6 @@ package transfer
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -143,8 +141,7 @@ var localRules = []struct {
 	{is(context.DeadlineExceeded), mib.FailCauseDeadlineExceeded},
 	{is(context.Canceled), mib.FailCauseAbortedByManager},
 	{as[*net.DNSError](), mib.FailCauseNameNotResolved},
-	{as[*tls.CertificateVerificationError](), mib.FailCauseTlsFailed},
-	{as[x509.UnknownAuthorityError](), mib.FailCauseTlsFailed},
+	{certificateRefused, mib.FailCauseTlsFailed},
 	{is(errCancelled), mib.FailCauseAbortedByManager},
 	{is(tftp.ErrSilent), mib.FailCauseTransferTimeout},
 	{is(tftp.ErrUnconfirmed), mib.FailCauseTransferTimeout},
@@ -162,8 +159,7 @@ var localRules = []struct {
 	{is(syscall.ECONNRESET), mib.FailCauseConnectionLost},
 	{is(syscall.EPIPE), mib.FailCauseConnectionLost},
 	// After a broken connection: a dying server may write in the clear.
-	{as[tls.RecordHeaderError](), mib.FailCauseTlsFailed},
-	{as[tls.AlertError](), mib.FailCauseTlsFailed},
+	{tlsBroken, mib.FailCauseTlsFailed},
 	{is(io.EOF), mib.FailCauseConnectionLost},
 	{is(io.ErrUnexpectedEOF), mib.FailCauseConnectionLost},
 	{is(net.ErrClosed), mib.FailCauseConnectionLost},

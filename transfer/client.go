@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +24,8 @@ type Options struct {
 	BlockSize int // TFTP blksize to ask for, 8 to 65464; 0 for 1428, which fits an Ethernet frame
 	Window    int // TFTP windowsize in blocks to ask for, 1 (lockstep) to 65535; 0 for 64
 
-	TLS *tls.Config // FTPS; nil for the system's roots. ServerName "" means the server's host
-	Pin []byte      // FTPS: SHA-256 of the server's certificate (DER); replaces every other check of it
+	TLS *TLSConfig // FTPS; nil for the system's roots. ServerName "" means the server's host
+	Pin []byte     // FTPS: SHA-256 of the server's certificate (DER); replaces every other check of it
 
 	Log *slog.Logger // nil discards
 }

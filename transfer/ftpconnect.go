@@ -61,7 +61,7 @@ func (s *ftpSession) logIn(options ...ftp.DialOption) error {
 	}
 	options = append(options, ftp.DialWithDialFunc(dial), ftp.DialWithShutTimeout(s.server.Timeout))
 	if s.tls != nil {
-		options = append(options, ftp.DialWithTLS(s.tls.config)) // asks for protected data connections
+		options = append(options, s.tls.option())
 	}
 	conn, err := ftp.Dial(s.server.address(), options...)
 	if err != nil {

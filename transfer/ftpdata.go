@@ -1,7 +1,7 @@
 package transfer
 
 import (
-	"crypto/tls"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +11,14 @@ import (
 
 // tlsRecord is the most that one record carries (RFC 8446 section 5.1).
 const tlsRecord = 16 << 10
+
+// securedConn is a connection with TLS: a *tls.Conn.
+type securedConn interface {
+	net.Conn
+	Handshake() error
+	HandshakeContext(context.Context) error
+	CloseWrite() error
+}
 
 // dataConn is a data connection on which each read and write has the stall
 // time-out.
@@ -33,7 +41,7 @@ func (d *dataConn) Read(p []byte) (int, error) {
 func (d *dataConn) Write(p []byte) (n int, err error) {
 	d.sends = true
 	most := len(p)
-	if _, secured := d.Conn.(*tls.Conn); secured {
+	if _, secured := d.Conn.(securedConn); secured {
 		most = tlsRecord // after half of a record there is no going on
 	}
 	for n < len(p) {
@@ -52,7 +60,7 @@ func (d *dataConn) Write(p []byte) (n int, err error) {
 // Handshake is called by the library when a file of no octets is stored: a
 // server that expects TLS waits for it.
 func (d *dataConn) Handshake() error {
-	t, ok := d.Conn.(*tls.Conn)
+	t, ok := d.Conn.(securedConn)
 	if !ok {
 		return nil
 	}
@@ -70,7 +78,7 @@ func (d *dataConn) Handshake() error {
 // session closes the socket. A server that waits for our close gets it in time for
 // its reply.
 func (d *dataConn) Close() error {
-	t, ok := d.Conn.(*tls.Conn)
+	t, ok := d.Conn.(securedConn)
 	if !ok || !d.sends {
 		return d.Conn.Close()
 	}

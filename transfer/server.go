@@ -69,6 +69,10 @@ func (s Server) check() error {
 		return &Error{Op: "connect", Server: s.String(), Code: mib.FailCauseUnsupportedProtocol,
 			Err: fmt.Errorf("%s is not known", s.Protocol)}
 	}
+	if s.Protocol == mib.ProtocolFtps && !HasFTPS {
+		return &Error{Op: "connect", Server: s.String(), Code: mib.FailCauseUnsupportedProtocol,
+			Err: errors.New("this program was built without FTPS")}
+	}
 	bad := func(err error) error {
 		return &Error{Op: "connect", Server: s.String(), Code: mib.FailCauseBadRequest, Err: err}
 	}

@@ -1,12 +1,32 @@
+//go:build !noftps
+
 package transfer
 
 import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+
+	"github.com/jlaffaye/ftp"
 )
+
+// HasFTPS reports whether the program has FTPS. The build tag noftps leaves it
+// out, and crypto/tls with it.
+const HasFTPS = true
+
+// TLSConfig says how the servers of FTPS are authenticated.
+type TLSConfig = tls.Config
+
+// TrustOnly returns settings that trust what the certificates (PEM) sign and
+// nothing else, and false if there are no certificates.
+func TrustOnly(certificates []byte) (*TLSConfig, bool) {
+	roots := x509.NewCertPool()
+	found := roots.AppendCertsFromPEM(certificates)
+	return &tls.Config{RootCAs: roots}, found
+}
 
 // tlsSettings secure the connections of one session.
 type tlsSettings struct{ config *tls.Config }
@@ -41,4 +61,15 @@ func newTLSSettings(server Server, options Options) *tlsSettings {
 	return &tlsSettings{config}
 }
 
-func (t *tlsSettings) client(c net.Conn) *tls.Conn { return tls.Client(c, t.config) }
+func (t *tlsSettings) client(c net.Conn) securedConn { return tls.Client(c, t.config) }
+
+// option has the library ask for protected data connections.
+func (t *tlsSettings) option() ftp.DialOption { return ftp.DialWithTLS(t.config) }
+
+// certificateRefused reports whether the server is not the one that it should be.
+func certificateRefused(err error) bool {
+	return as[*tls.CertificateVerificationError]()(err) || as[x509.UnknownAuthorityError]()(err)
+}
+
+// tlsBroken reports whether the peer does not speak TLS, or rejected ours.
+func tlsBroken(err error) bool { return as[tls.RecordHeaderError]()(err) || as[tls.AlertError]()(err) }

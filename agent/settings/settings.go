@@ -6,8 +6,6 @@ package settings
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -115,6 +113,10 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 		if !ok {
 			return c, nil, s.mistake("protocols", 0)
 		}
+		if proto == mib.ProtocolFtps && !transfer.HasFTPS {
+			return c, nil, fmt.Errorf("%s: protocols has ftps, but this program was built without FTPS (deploy/build -noftps); "+
+				"remove ftps from protocols, or install a program with FTPS", s.file)
+		}
 		c.Protocols = append(c.Protocols, proto)
 	}
 	if s.MIBRoot != "" {
@@ -139,19 +141,22 @@ func (s *Settings) ftps(o *transfer.Options, dir string) (err error) {
 	p := &s.FTPS
 	defer func() {
 		if err != nil {
-			o.Pin, o.TLS = nil, &tls.Config{RootCAs: x509.NewCertPool()}
+			o.Pin = nil
+			o.TLS, _ = transfer.TrustOnly(nil)
 		}
 	}()
+	if !transfer.HasFTPS && p.CA+p.Pin != "" {
+		return errors.New("[ftps] has settings, but this program was built without FTPS (deploy/build -noftps)")
+	}
 	if p.CA != "" {
 		data, err := os.ReadFile(within(dir, p.CA))
 		if err != nil {
 			return fmt.Errorf("ftps.ca: %w", err)
 		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(bytes.TrimPrefix(data, byteOrderMark)) {
+		var found bool
+		if o.TLS, found = transfer.TrustOnly(bytes.TrimPrefix(data, byteOrderMark)); !found {
 			return fmt.Errorf("ftps.ca: %s has no certificate", p.CA)
 		}
-		o.TLS = &tls.Config{RootCAs: roots}
 	}
 	if p.Pin != "" {
 		if o.Pin, err = hex.DecodeString(strings.ReplaceAll(p.Pin, ":", "")); err != nil || len(o.Pin) != sha256.Size {
