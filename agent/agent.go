@@ -175,7 +175,7 @@ func (a *Agent) boot(fronts []string) error {
 	}
 	b, report := bank.Boot(bank.Options{
 		Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
-		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
+		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Checkpoint: cfg.Platform.Checkpoint, Log: cfg.Log,
 		Reserve:       func(n int) int64 { return a.device.reserveFor(n) },
 		PassesUnsaved: cfg.PassesUnsaved, Unsaved: carried.Boot,
 	})

@@ -59,6 +59,7 @@ func (idleBoard) Calls() int                        { return 0 }
 func (idleBoard) Capacity(int) int64                { return 0 }
 func (idleBoard) Free(int) (int64, error)           { return 1 << 30, nil }
 func (idleBoard) DropCache(afero.File) error        { return nil }
+func (idleBoard) Checkpoint(int) error              { return nil }
 func (idleBoard) Kick()                             {}
 func (idleBoard) BootReason() mib.RestartReasonEnum { return mib.RestartReasonPowerOn }
 

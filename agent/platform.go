@@ -68,6 +68,9 @@ type Platform interface {
 	Free(n int) (int64, error)
 	// DropCache makes the next reading of a synced file come from the medium.
 	DropCache(f afero.File) error
+	// Checkpoint makes what is synced in bank n readable without the journal of its
+	// file system, for a boot loader.
+	Checkpoint(n int) error
 	// Kick tells the watchdog that the agent is alive.
 	Kick()
 	// BootReason is what the hardware knows of the last start, 0 for nothing.

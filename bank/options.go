@@ -42,6 +42,9 @@ type Options struct {
 	// DropCache makes the next reading of a synced file come from the medium, not
 	// from memory. Nil where the platform cannot.
 	DropCache func(afero.File) error
+	// Checkpoint makes what is synced in bank n readable without the journal of its file
+	// system, for a boot loader. Nil where nothing is to be done.
+	Checkpoint func(n int) error
 	// PassesUnsaved says that the next Boot gets what Banks.Unsaved returns. Then the
 	// device can go back to the old software without a writable state.
 	PassesUnsaved bool

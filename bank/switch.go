@@ -41,6 +41,12 @@ func (b *Banks) activate(n int) error {
 	if err := b.opt.admit(h, b.rec.Floor); err != nil {
 		return err
 	}
+	if b.opt.Loader != nil && b.opt.Checkpoint != nil {
+		if err := b.opt.Checkpoint(n); err != nil {
+			// The loader then may not find the software, and starts the old one again.
+			b.opt.Log.Warn("the boot loader may not see all of the bank", "bank", n, "err", err)
+		}
+	}
 	next := b.rec
 	next.Next, next.Fallback = n, b.running
 	next.bank(n).State, next.bank(n).TriesLeft = mib.BankStateTrial, Tries

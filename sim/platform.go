@@ -181,5 +181,6 @@ func (p *platform) OnBank(n int) agent.Parts {
 }
 
 func (p *platform) DropCache(f afero.File) error      { return board.DropCache(f) }
+func (p *platform) Checkpoint(int) error              { return nil }
 func (p *platform) Kick()                             {}
 func (p *platform) BootReason() mib.RestartReasonEnum { return p.reason }

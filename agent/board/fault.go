@@ -100,6 +100,7 @@ const checkPrefix = "check-"
 // Tidy removes from Work what an agent that was killed left there. No other
 // agent may use the folder.
 func (p *Platform) Tidy() error {
+	p.thaw()
 	entries, err := os.ReadDir(p.Work)
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), runPrefix) || strings.HasPrefix(e.Name(), checkPrefix) {

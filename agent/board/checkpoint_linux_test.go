@@ -1,0 +1,68 @@
+package board_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/iad/agent/board"
+	"example.com/iad/internal/peers"
+)
+
+// TestCheckpoint: after it, a file that was only synced is found by a program that reads
+// ext4 without its journal, as U-Boot does.
+func TestCheckpoint(t *testing.T) {
+	peers.NeedRoot(t)
+	dir := t.TempDir()
+	image, bank := filepath.Join(dir, "image"), filepath.Join(dir, "bank")
+	for _, args := range [][]string{
+		{"truncate", "-s", "16M", image}, {"mke2fs", "-q", "-t", "ext4", image}, {"mkdir", bank}, {"mount", "-o", "loop", image, bank},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("%q: %v: %s", args, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(bank, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	content := bytes.Repeat([]byte("kernel"), 20_000)
+	file, err := os.Create(filepath.Join(bank, "kernel"))
+	if err == nil {
+		_, err = file.Write(content)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	read := func() []byte {
+		// debugfs does not replay the journal either, and reads past the mount.
+		out, _ := exec.Command("debugfs", "-R", "cat /kernel", image).Output()
+		return out
+	}
+	if bytes.Equal(read(), content) {
+		t.Fatal("the file is there without a checkpoint: this system cannot show the difference")
+	}
+	p := &board.Platform{Banks: [2]string{dir, bank}, Work: dir, State: dir, Data: dir, Applied: dir}
+	if err := p.Checkpoint(2); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); !bytes.Equal(got, content) {
+		t.Errorf("read %d bytes without the journal, want %d", len(got), len(content))
+	}
+	// The bank can be written again, and a part that shares its file system is never frozen.
+	if err := os.WriteFile(filepath.Join(bank, "more"), nil, 0o600); err != nil {
+		t.Error(err)
+	}
+	if err := p.Checkpoint(1); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package board
+
+// Checkpoint does nothing: boards run Linux.
+func (p *Platform) Checkpoint(int) error { return nil }
+
+func (p *Platform) thaw() {}
