@@ -52,14 +52,21 @@ type loaded struct {
 	variables *Variables
 	at        int // index of the copy that they come from
 	flags     byte
+	header    int
 	findings  []string // what is wrong with the other copies
 }
 
-func (e *Environment) header() int {
-	if len(e.Copies) == 2 && e.Newer != ByVariable {
-		return checksumSize + 1
+// headers are the sizes of the header that a copy may have. A U-Boot that was built for
+// two copies leaves room for a flags byte in whatever it exports, so a script's copies have
+// one header or the other.
+func (e *Environment) headers() []int {
+	switch {
+	case e.Newer == ByVariable:
+		return []int{checksumSize, checksumSize + 1}
+	case len(e.Copies) == 2:
+		return []int{checksumSize + 1}
 	}
-	return checksumSize
+	return []int{checksumSize}
 }
 
 // Load returns the variables of the newest good copy, and what is wrong with the other
@@ -74,9 +81,14 @@ func (e *Environment) load() (l loaded, err error) {
 	for i, place := range e.Copies {
 		data := make([]byte, e.Size)
 		var v *Variables
+		var header int
 		err := place.Read(data)
 		if err == nil {
-			v, err = decode(data, e.header(), e.Order)
+			for _, header = range e.headers() {
+				if v, err = decode(data, header, e.Order); err == nil {
+					break
+				}
+			}
 		}
 		if err != nil {
 			err = fmt.Errorf("%s: %w", place, err)
@@ -84,11 +96,11 @@ func (e *Environment) load() (l loaded, err error) {
 			continue
 		}
 		flags := byte(0)
-		if e.header() > checksumSize {
+		if header > checksumSize {
 			flags = data[checksumSize]
 		}
 		if l.variables == nil || e.newer(l, v, flags) {
-			l.variables, l.at, l.flags = v, i, flags
+			l.variables, l.at, l.flags, l.header = v, i, flags, header
 		}
 	}
 	if l.variables == nil {
@@ -132,7 +144,7 @@ func (e *Environment) Update(change func(*Variables)) error {
 	switch {
 	case err == nil:
 	case e.Create && errors.Is(err, ErrLost):
-		l = loaded{variables: new(Variables), at: -1}
+		l = loaded{variables: new(Variables), at: -1, header: e.headers()[0]}
 	default:
 		return fmt.Errorf("%w; write the environment with U-Boot's saveenv or fw_setenv first", err)
 	}
@@ -153,11 +165,11 @@ func (e *Environment) write(l loaded, v *Variables) error {
 	if e.Newer == ByVariable {
 		v.Set(e.Sequence, strconv.FormatUint(e.sequence(l.variables)+1, 16))
 	}
-	data, err := v.encode(e.Size, e.header(), e.Order)
+	data, err := v.encode(e.Size, l.header, e.Order)
 	if err != nil {
 		return err
 	}
-	if e.header() > checksumSize {
+	if l.header > checksumSize {
 		if data[checksumSize] = l.flags + 1; e.Newer == ByActive {
 			data[checksumSize] = 1
 		}

@@ -204,6 +204,33 @@ func cutUpdates(t *testing.T, newer uboot.Newer, rounds int, spoil func(*uboot.E
 	}
 }
 
+// TestScriptOfRedundantUBoot: a U-Boot that was built for two copies exports a flags byte
+// with each of a script's copies, and wants it in those that it imports.
+func TestScriptOfRedundantUBoot(t *testing.T) {
+	fs := afero.NewMemMapFs()
+	if err := afero.WriteFile(fs, "env", make([]byte, 0x1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	theirs := onDisk(fs, uboot.ByCounter) // has the flags byte
+	change(t, theirs, []string{"iad_seq=1", "iad_next=1", "iad_fallback=0"})
+	l := &uboot.Loader{Environment: onDisk(fs, uboot.ByVariable), Scheme: uboot.Script{}}
+	if s, err := l.Load(); err != nil || s.Next != 1 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	for range 3 {
+		if err := l.Store(trial); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Store(bank.LoaderState{Next: 1, Left: bank.Uncounted}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, findings, err := theirs.Load()
+	if err != nil || len(findings) > 0 || v.Get("iad_next") == "" {
+		t.Errorf("U-Boot reads %q, %q, %v", v.All(), findings, err)
+	}
+}
+
 func TestConfigMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                 "names no environment",
