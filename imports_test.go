@@ -303,3 +303,64 @@ func TestDeviceWritesDurably(t *testing.T) {
 		}
 	})
 }
+
+// A failure cause has one name, advice, explanation and remedy, all in mib/causes.go:
+// no other file has a map or list of texts by cause.
+func TestOneTableOfCauses(t *testing.T) {
+	inspect := func(name string, text []byte) (found []string) {
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, name, text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			table, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			rows := 0
+			for _, e := range table.Elts {
+				cause, text := false, false
+				ast.Inspect(e, func(n ast.Node) bool {
+					switch n := n.(type) {
+					case *ast.Ident:
+						cause = cause || strings.HasPrefix(n.Name, "FailCause") && n.Name != "FailCause"
+					case *ast.BasicLit:
+						text = text || n.Kind == token.STRING && strings.Contains(n.Value, " ")
+					case *ast.FuncLit:
+						return false
+					}
+					return true
+				})
+				if cause && text {
+					rows++
+				}
+			}
+			if rows > 2 { // fewer are cases, not a table
+				found = append(found, set.Position(table.Pos()).String())
+			}
+			return true
+		})
+		return found
+	}
+	own := 0
+	sources(t, func(name string, text []byte) {
+		if strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		found := inspect(name, text)
+		if filepath.ToSlash(name) == "mib/causes.go" {
+			own = len(found)
+			return
+		}
+		for _, at := range found {
+			t.Errorf("%s: a second table of texts by failure cause; mib/causes.go has the first", at)
+		}
+	})
+	if own != 1 {
+		t.Errorf("mib/causes.go: %d tables found, want 1", own)
+	}
+	if found := inspect("x.go", []byte("package x\nvar m = map[mib.FailCause]string{mib.FailCauseOther: `a b`, mib.FailCauseBusy: `a b`, mib.FailCauseInterrupted: `c d`}")); len(found) != 1 {
+		t.Error("a map by cause is not found")
+	}
+}

@@ -38,8 +38,8 @@ func TestReplyRules(t *testing.T) {
 		if !decides {
 			t.Errorf("rule %+v never decides", r)
 		}
-		if remedies[r.cause] == "" {
-			t.Errorf("cause %d has no remedy", r.cause)
+		if r.cause.Explain().Remedy == "" {
+			t.Errorf("cause %s has no remedy", r.cause)
 		}
 	}
 }

@@ -22,11 +22,12 @@ type Error struct {
 	Server string // the server's URL, without a password
 	File   string // the file's name as asked for, "" when no file is concerned
 	Code   mib.FailCause
-	Reply  string // the server's own words, printable and cut, "" when it said nothing
-	Err    error  // what happened on our side, nil when only the server spoke
+	Reply  string // the server's reply, printable and cut, "" when there was none
+	Err    error  // what happened on our side, nil when only the server reported an error
 }
 
-// Error names the file, what happened, the server and what can be done.
+// Error names the file, what happened and the server. The remedy is that of the cause
+// in mib, which device and manager add where they show a failure.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
@@ -40,26 +41,22 @@ func (e *Error) Error() string {
 	case e.Err != nil:
 		b.WriteString(printable(withoutSockets(e.Err).Error(), 96))
 	}
-	b.WriteString(" (" + e.Server)
-	if r := remedies[e.Code]; r != "" {
-		b.WriteString("; " + r)
-	}
-	return b.String() + ")"
+	return b.String() + " (" + e.Server + ")"
 }
 
-// withoutSockets leaves out the addresses of our own sockets, which mean nothing
-// to who reads the error; the server is named anyway.
+// withoutSockets leaves out the addresses of our own sockets, which say nothing to
+// the reader of the error; it names the server anyway.
 func withoutSockets(err error) error {
 	var op *net.OpError
 	switch {
 	case onSocket(syscall.EPERM, syscall.EACCES)(err):
 		return errors.New("operation not permitted: a local firewall or route refuses it")
 	case onSocket(syscall.EINVAL)(err):
-		return errors.New("no way to this address from here")
+		return errors.New("no route to this address")
 	case errors.As(err, &op) && op.Err != nil:
 		return op.Err
 	case err == io.EOF, err == io.ErrUnexpectedEOF:
-		return errors.New("the connection broke off")
+		return errors.New("the connection was lost")
 	}
 	return err
 }
@@ -67,35 +64,12 @@ func withoutSockets(err error) error {
 // Unwrap returns what happened on our side.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Cause returns the number of IadUpgFailCause.
+// Cause returns the cause as IadUpgFailCause has it. classify.go says how replies of
+// servers and local errors lead to causes.
 func (e *Error) Cause() mib.FailCause { return e.Code }
 
-// remedies are what helps against each cause whatever led to it. How server replies
-// and local errors lead to causes is in classify.go; whether to try again is for the
-// device to say.
-var remedies = map[mib.FailCause]string{
-	mib.FailCauseBadRequest:          "correct the name or the address",
-	mib.FailCauseUnsupportedProtocol: "use tftp, ftp or ftps",
-	mib.FailCauseNameNotResolved:     "check the host name and the name server",
-	mib.FailCauseServerUnreachable:   "check address, port, route and that the server runs",
-	mib.FailCauseServerBusy:          "try again later",
-	mib.FailCauseAuthFailed:          "check user and password",
-	mib.FailCauseFileNotFound:        "check file name and directory",
-	mib.FailCauseAccessDenied:        "check the permissions on the server",
-	mib.FailCauseRemoteStorageFull:   "make room on the server",
-	mib.FailCauseRemoteFileExists:    "use another name or remove the file",
-	mib.FailCauseTransferTimeout:     "check the line",
-	mib.FailCauseConnectionLost:      "check the line and the server",
-	mib.FailCauseProtocolError:       "check the server's settings",
-	mib.FailCauseFileTooLarge:        "use a smaller file",
-	mib.FailCauseSizeMismatch:        "check the file on the server",
-	mib.FailCauseTlsFailed:           "use ftps; check certificate, pin and the device's clock",
-	mib.FailCauseDigestMismatch:      "transfer it again",
-	mib.FailCauseDeadlineExceeded:    "allow more time",
-}
-
 // printable makes text of strangers fit for a log line: valid UTF-8 without
-// control characters, at most max octets.
+// control characters, at most max bytes.
 func printable(s string, max int) string {
 	s = strings.TrimSpace(s)
 	if len(s) > 4*max {
