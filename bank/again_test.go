@@ -72,7 +72,7 @@ func TestForceWritesAgain(t *testing.T) {
 	img := imagetest.TakeApart(t, "2.0.0").Tar()
 	res, err := b.Install(context.Background(), serve("fw.iad", img), "fw.iad", InstallOptions{Force: true})
 	if err != nil || res.Fetched < int64(len(img)) {
-		t.Errorf("%d octets of %d fetched, %v", res.Fetched, len(img), err)
+		t.Errorf("%d bytes of %d fetched, %v", res.Fetched, len(img), err)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestProgressOverOtherSoftware(t *testing.T) {
 				return
 			}
 			if p.Done < last {
-				t.Errorf("%d octets after %d", p.Done, last)
+				t.Errorf("%d bytes after %d", p.Done, last)
 			}
 			last = p.Done
 		},

@@ -23,7 +23,7 @@ type server struct {
 	unsized  bool
 	// alwaysWhole begins each file at its beginning, whatever it was asked for.
 	alwaysWhole bool
-	cut         int64 // the connection breaks after so many octets of a longer file, 0 never
+	cut         int64 // the connection breaks after so many bytes of a longer file, 0 never
 	opened      []int64
 }
 

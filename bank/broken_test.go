@@ -9,10 +9,10 @@ import (
 	"example.com/iad/internal/crashfs"
 )
 
-// careless is a file system whose Sync does nothing for files, folders or both.
+// careless is a file system whose Sync does nothing for files, directories or both.
 type careless struct {
 	afero.Fs
-	files, folders bool
+	files, directories bool
 }
 
 func (c careless) wrap(f afero.File, err error) (afero.File, error) {
@@ -23,7 +23,7 @@ func (c careless) wrap(f afero.File, err error) (afero.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() && c.folders || !info.IsDir() && c.files {
+	if info.IsDir() && c.directories || !info.IsDir() && c.files {
 		return unsynced{f}, nil
 	}
 	return f, nil
@@ -42,25 +42,25 @@ type unsynced struct{ afero.File }
 // TestBrokenWriters shows that the sweep finds what it is there to find.
 func TestBrokenWriters(t *testing.T) {
 	everywhere := func(c careless) func(string, afero.Fs) afero.Fs {
-		return func(_ string, fs afero.Fs) afero.Fs { return careless{fs, c.files, c.folders} }
+		return func(_ string, fs afero.Fs) afero.Fs { return careless{fs, c.files, c.directories} }
 	}
 	for _, broken := range []struct {
 		name string
 		fs   func(part string, fs afero.Fs) afero.Fs
 	}{
 		{"no file sync", everywhere(careless{files: true})},
-		{"no folder sync", everywhere(careless{folders: true})},
+		{"no directory sync", everywhere(careless{directories: true})},
 		{"switch before the image is synced", func(part string, fs afero.Fs) afero.Fs {
 			if part == "state" {
 				return fs
 			}
-			return careless{Fs: fs, files: true, folders: true}
+			return careless{Fs: fs, files: true, directories: true}
 		}},
 		{"in-place write of the record", func(part string, fs afero.Fs) afero.Fs {
 			if part != "state" {
 				return fs
 			}
-			return careless{Fs: oneCopy{fs, os.O_TRUNC}, files: true, folders: true}
+			return careless{Fs: oneCopy{fs, os.O_TRUNC}, files: true, directories: true}
 		}},
 		{"single-copy record", func(part string, fs afero.Fs) afero.Fs {
 			if part != "state" {

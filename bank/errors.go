@@ -63,10 +63,10 @@ func refusal(err error) mib.FailCause {
 	return 0
 }
 
-// maxText is the size of the MIB's texts for humans in octets.
+// maxText is the size of the MIB's texts for humans in bytes.
 const maxText = 128
 
-// shorten cuts s to maxText octets without splitting a character.
+// shorten cuts s to maxText bytes without splitting a character.
 func shorten(s string) string {
 	if len(s) <= maxText {
 		return s

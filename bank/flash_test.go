@@ -215,22 +215,22 @@ func TestBoundedMemory(t *testing.T) {
 	b, _ := boot(t, opt)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := b.Install(t.Context(), folder{afero.NewBasePathFs(os, dir)}, "fw.iad", InstallOptions{}); err != nil {
+	if _, err := b.Install(t.Context(), directory{afero.NewBasePathFs(os, dir)}, "fw.iad", InstallOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
 	if spent := after.TotalAlloc - before.TotalAlloc; spent > 1<<20 {
-		t.Errorf("%d octets allocated for an image of %d", spent, size)
+		t.Errorf("%d bytes allocated for an image of %d", spent, size)
 	}
 }
 
 // pattern reads as endless data.
 type pattern struct{}
 
-// folder is a Source that opens files.
-type folder struct{ fs afero.Fs }
+// directory is a Source that opens files.
+type directory struct{ fs afero.Fs }
 
-func (f folder) Open(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+func (f directory) Open(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
 	file, err := f.fs.Open(name)
 	if err != nil {
 		return nil, 0, err

@@ -15,8 +15,8 @@ import (
 // InstallProgress tells how far Install is.
 type InstallProgress struct {
 	Phase mib.OperationPhase
-	Done  int64 // octets of this phase
-	Total int64 // octets of this phase, 0 if not known
+	Done  int64 // bytes of this phase
+	Total int64 // bytes of this phase, 0 if not known
 }
 
 // InstallOptions say what Install is to do. The zero value installs whatever is
@@ -33,7 +33,7 @@ type InstallOptions struct {
 	CheckOnly bool
 	// Version that the software must have, "" for any.
 	Version string
-	// ExpectSize in octets and ExpectDigest (SHA-256) that the file commanded must
+	// ExpectSize in bytes and ExpectDigest (SHA-256) that the file commanded must
 	// have, 0 and nil for any. In split form that file is the manifest.
 	ExpectSize   int64
 	ExpectDigest []byte
@@ -46,9 +46,9 @@ type InstallResult struct {
 	Bank         int
 	Version      string
 	ConfigFormat uint32
-	Size         int64  // octets of the file commanded
+	Size         int64  // bytes of the file commanded
 	Digest       []byte // its SHA-256; nil with Already or CheckOnly in tar form
-	Fetched      int64  // octets that came over the network
+	Fetched      int64  // bytes that came over the network
 	Already      bool   // the bank held this version; nothing was written
 }
 
@@ -181,7 +181,7 @@ func (b *Banks) admit(f *image.Reader, n int, opt InstallOptions) (already bool,
 	}
 	size := f.FileSize()
 	if f.AnnouncedSize >= 0 && f.AnnouncedSize != size || opt.ExpectSize != 0 && opt.ExpectSize != size {
-		return false, refuse(mib.FailCauseSizeMismatch, "%s should have %d octets by its manifest; announced %d, expected %d", f.Name, size, f.AnnouncedSize, opt.ExpectSize)
+		return false, refuse(mib.FailCauseSizeMismatch, "%s should have %d bytes by its manifest; announced %d, expected %d", f.Name, size, f.AnnouncedSize, opt.ExpectSize)
 	}
 	if !f.Tar && len(opt.ExpectDigest) != 0 && hex.EncodeToString(opt.ExpectDigest) != f.Head.Digest {
 		return false, refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", f.Name)
@@ -229,7 +229,7 @@ func clusters(n int64) int64 { return (n + clusterSize - 1) / clusterSize * clus
 // checkSpace refuses software that will not fit, while the bank is still untouched.
 func (b *Banks) checkSpace(n int, h *image.Head) error {
 	if limit := b.opt.capacity(n); limit > 0 && h.StoredSize() > limit {
-		return refuse(mib.FailCauseFileTooLarge, "the software takes %d octets, the bank holds %d", h.StoredSize(), limit)
+		return refuse(mib.FailCauseFileTooLarge, "the software takes %d bytes, the bank holds %d", h.StoredSize(), limit)
 	}
 	if b.opt.Free == nil {
 		return nil
@@ -247,13 +247,13 @@ func (b *Banks) checkSpace(n int, h *image.Head) error {
 		need += clusters(p.Size)
 	}
 	if need > free+used {
-		return refuse(mib.FailCauseStorageFull, "%d octets needed, %d free once erased", need, free+used)
+		return refuse(mib.FailCauseStorageFull, "%d bytes needed, %d free once erased", need, free+used)
 	}
 	if b.opt.Reserve == nil {
 		return nil
 	}
 	if kept := b.opt.Reserve(n); kept > 0 && need > free+used-kept {
-		return refuse(mib.FailCauseStorageFull, "%d octets needed, %d free once erased; configuration data need %d of these", need, free+used, kept)
+		return refuse(mib.FailCauseStorageFull, "%d bytes needed, %d free once erased; configuration data need %d of these", need, free+used, kept)
 	}
 	return nil
 }

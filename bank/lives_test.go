@@ -255,7 +255,7 @@ func splitLife(opt Options, w *reported) error {
 	return nil
 }
 
-// splitServer serves the files of an image in the folder dir.
+// splitServer serves the files of an image in the directory dir.
 func splitServer(img []byte) *server {
 	s := &server{files: make(map[string][]byte)}
 	for r := tar.NewReader(bytes.NewReader(img)); ; {

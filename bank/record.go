@@ -41,7 +41,7 @@ type BankRecord struct {
 	Generation uint32        `json:"generation"` // of configuration data it last ran with, 0 none
 	Written    int64         `json:"written"`    // seconds since 1970 UTC, 0 not known
 	Cause      mib.FailCause `json:"cause"`      // what last went wrong with the content
-	Text       string        `json:"text"`       // detail to Cause, up to 128 octets
+	Text       string        `json:"text"`       // detail to Cause, up to 128 bytes
 }
 
 // failed is the record of a bank that is given up.

@@ -15,7 +15,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// damaged is a disk with one octet changed in each bank.
+// damaged is a disk with one byte changed in each bank.
 func damaged(t testing.TB) *crashfs.Disk {
 	return upgraded(t, "1.5.0").Flip("bank1", "app", 999).Flip("bank2", "app", 999)
 }

@@ -17,13 +17,13 @@ type Info struct {
 	Running, Next, Fallback bool
 	Version                 string // "" if not known
 	ConfigFormat            uint32 // 0 if not known
-	Size                    int64  // octets of all files of the software
-	Capacity                int64  // octets that fit, 0 if there is no limit of ours
+	Size                    int64  // bytes of all files of the software
+	Capacity                int64  // bytes that fit, 0 if there is no limit of ours
 	Digest                  []byte // SHA-256 of the manifest, nil if not known
 	Written                 time.Time
 	TriesLeft               int           // starts left while on trial
 	Cause                   mib.FailCause // what last went wrong with the content; 1 for nothing
-	Text                    string        // detail to Cause, up to 128 octets
+	Text                    string        // detail to Cause, up to 128 bytes
 	Generation              uint32        // of configuration data it last ran with, 0 none
 	NeedsReset              bool          // the software takes effect only after a reset
 }

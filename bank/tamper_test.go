@@ -65,7 +65,7 @@ func TestSignedNonsense(t *testing.T) {
 		"no payloads":              func(m *image.Manifest) { m.Payloads = []image.Payload{} },
 		"too many payloads":        func(m *image.Manifest) { m.Payloads = make([]image.Payload, image.MaxPayloads+1) },
 		"payload outside":          func(m *image.Manifest) { m.Payloads[0].Name = "../app" },
-		"payload in a folder":      func(m *image.Manifest) { m.Payloads[0].Name = "bin/app" },
+		"payload in a directory":   func(m *image.Manifest) { m.Payloads[0].Name = "bin/app" },
 		"absolute payload":         func(m *image.Manifest) { m.Payloads[0].Name = "/app" },
 		"payload of dots":          func(m *image.Manifest) { m.Payloads[0].Name = ".." },
 		"hidden payload":           func(m *image.Manifest) { m.Payloads[0].Name = ".app" },
@@ -189,7 +189,7 @@ func TestTamperedSignature(t *testing.T) {
 	})
 }
 
-// raw changes a header octet by octet and mends its checksum.
+// raw changes a header byte by byte and mends its checksum.
 func rawHeader(h []byte, change func(h []byte)) []byte {
 	h = slices.Clone(h)
 	change(h)
@@ -209,36 +209,36 @@ func set(at int, text string) func(h []byte) { return func(h []byte) { copy(h[at
 func TestTamperedHeaders(t *testing.T) {
 	p := imagetest.TakeApart(t, "2.0.0")
 	for name, change := range map[string]func(h []byte){
-		"name":               set(0, "x"),
-		"name outside":       set(0, "../manifest.json"),
-		"mode":               set(100, "0000777\x00"),
-		"setuid":             set(100, "0004755\x00"),
-		"user":               set(108, "0000001\x00"),
-		"group":              set(116, "0000001\x00"),
-		"size":               set(124, "00000000001\x00"),
-		"huge size":          set(124, "77777777777\x00"),
-		"size in base 256":   set(124, "\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10"),
-		"negative size":      set(124, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
-		"time":               set(136, "00000000001\x00"),
-		"hard link":          set(156, "1"),
-		"symbolic link":      func(h []byte) { h[156] = '2'; copy(h[157:], "/etc/passwd") },
-		"character device":   set(156, "3"),
-		"block device":       set(156, "4"),
-		"folder":             set(156, "5"),
-		"fifo":               set(156, "6"),
-		"contiguous":         set(156, "7"),
-		"sparse":             set(156, "S"),
-		"pax header":         set(156, "x"),
-		"global pax header":  set(156, "g"),
-		"long name":          set(156, "L"),
-		"old regular file":   set(156, "\x00"),
-		"gnu magic":          set(257, "ustar  \x00"),
-		"no magic":           set(257, "\x00\x00\x00\x00\x00\x00\x00\x00"),
-		"user name":          set(265, "root"),
-		"device number":      set(329, "0000001\x00"),
-		"prefix":             set(345, "dir"),
-		"sparse map":         set(386, "00000000001\x0000000000001\x00"),
-		"octets in the rest": set(511, "x"),
+		"name":              set(0, "x"),
+		"name outside":      set(0, "../manifest.json"),
+		"mode":              set(100, "0000777\x00"),
+		"setuid":            set(100, "0004755\x00"),
+		"user":              set(108, "0000001\x00"),
+		"group":             set(116, "0000001\x00"),
+		"size":              set(124, "00000000001\x00"),
+		"huge size":         set(124, "77777777777\x00"),
+		"size in base 256":  set(124, "\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10"),
+		"negative size":     set(124, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+		"time":              set(136, "00000000001\x00"),
+		"hard link":         set(156, "1"),
+		"symbolic link":     func(h []byte) { h[156] = '2'; copy(h[157:], "/etc/passwd") },
+		"character device":  set(156, "3"),
+		"block device":      set(156, "4"),
+		"directory":         set(156, "5"),
+		"fifo":              set(156, "6"),
+		"contiguous":        set(156, "7"),
+		"sparse":            set(156, "S"),
+		"pax header":        set(156, "x"),
+		"global pax header": set(156, "g"),
+		"long name":         set(156, "L"),
+		"old regular file":  set(156, "\x00"),
+		"gnu magic":         set(257, "ustar  \x00"),
+		"no magic":          set(257, "\x00\x00\x00\x00\x00\x00\x00\x00"),
+		"user name":         set(265, "root"),
+		"device number":     set(329, "0000001\x00"),
+		"prefix":            set(345, "dir"),
+		"sparse map":        set(386, "00000000001\x0000000000001\x00"),
+		"bytes in the rest": set(511, "x"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := p.Members()
@@ -334,13 +334,13 @@ func TestEveryFlippedBit(t *testing.T) {
 			if at > imagetest.BlockSize+len(p.Head.Raw) && int64(at) < p.Offset(0) {
 				continue
 			}
-			t.Fatalf("octet %d: %v", at, err)
+			t.Fatalf("byte %d: %v", at, err)
 		}
 		if int64(at) >= p.Offset(0) && e.Code != mib.FailCauseDigestMismatch && e.Code != mib.FailCauseBadFormat {
-			t.Errorf("octet %d: %v", at, err)
+			t.Errorf("byte %d: %v", at, err)
 		}
 		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= mib.BankStateReady {
-			t.Errorf("octet %d: %+v", at, s)
+			t.Errorf("byte %d: %+v", at, s)
 		}
 	}
 }
@@ -356,10 +356,10 @@ func TestEveryTruncation(t *testing.T) {
 		_, err := b.Install(context.Background(), src, "fw.iad", InstallOptions{})
 		var e *Error
 		if !errors.As(err, &e) || e.Code != mib.FailCauseSizeMismatch {
-			t.Errorf("cut to %d octets: %v", n, err)
+			t.Errorf("cut to %d bytes: %v", n, err)
 		}
 		if s := b.Status(); s.Next != 1 || s.Banks[1].State >= mib.BankStateReady {
-			t.Errorf("cut to %d octets: %+v", n, s)
+			t.Errorf("cut to %d bytes: %+v", n, s)
 		}
 	}
 }

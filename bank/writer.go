@@ -18,7 +18,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// bufferSize is the size in octets of the pieces in which payloads are copied.
+// bufferSize is the size in bytes of the pieces in which payloads are copied.
 const bufferSize = 32 << 10
 
 // A writer stores an image in a bank that is not bootable.
@@ -30,7 +30,7 @@ type writer struct {
 	progress func(InstallProgress)
 
 	sum  hash.Hash // of the tar form; nil in split form
-	done int64     // octets of the image that are stored
+	done int64     // bytes of the image that are stored
 	buf  [bufferSize]byte
 }
 
@@ -245,7 +245,7 @@ func (w *writer) rehash(p image.Payload, sum hash.Hash) error {
 	}
 }
 
-// count takes stored octets into the hashes and the progress.
+// count takes stored bytes into the hashes and the progress.
 func (w *writer) count(p []byte, sum hash.Hash) {
 	sum.Write(p)
 	if w.sum != nil {
@@ -278,7 +278,7 @@ func (w *writer) receive(i int, g *durable.Appender, sum hash.Hash) error {
 			w.count(fresh, sum)
 		}
 		if err == io.EOF && at < p.Size {
-			return refuse(mib.FailCauseSizeMismatch, "payload %s ends %d octets early", p.Name, p.Size-at)
+			return refuse(mib.FailCauseSizeMismatch, "payload %s ends %d bytes early", p.Name, p.Size-at)
 		}
 		if err != nil && err != io.EOF {
 			return fmt.Errorf("fetch payload %s: %w", p.Name, err)

@@ -14,11 +14,11 @@ import (
 )
 
 // spoilt is a file system that does not do all it is told: without sync of files or
-// folders, or with the second copy of a record in the place of the first.
+// directories, or with the second copy of a record in the place of the first.
 type spoilt struct {
 	afero.Fs
-	files, folders bool
-	oneCopy        string // record whose copies are one file, emptied before it is written
+	files, directories bool
+	oneCopy            string // record whose copies are one file, emptied before it is written
 }
 
 func (s spoilt) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
@@ -33,7 +33,7 @@ func (s spoilt) OpenFile(name string, flag int, perm os.FileMode) (afero.File, e
 		return nil, err
 	}
 	info, err := f.Stat()
-	if err == nil && (info.IsDir() && s.folders || !info.IsDir() && s.files) {
+	if err == nil && (info.IsDir() && s.directories || !info.IsDir() && s.files) {
 		return unsynced{f}, nil
 	}
 	return f, err
@@ -65,9 +65,9 @@ func TestBrokenWriters(t *testing.T) {
 		{"state records without sync", "state", spoilt{files: true}, recovery},
 		{"journal in place", "state", spoilt{oneCopy: "journal"}, recovery},
 		{"configuration data without sync of files", "data", spoilt{files: true}, recovery},
-		{"configuration data without sync of folders", "data", spoilt{folders: true}, recovery},
+		{"configuration data without sync of directories", "data", spoilt{directories: true}, recovery},
 		{"software without sync of files", "bank2", spoilt{files: true}, update},
-		{"software without sync of folders", "bank2", spoilt{folders: true}, update},
+		{"software without sync of directories", "bank2", spoilt{directories: true}, update},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
 			t.Parallel() // most of the time somebody waits for a device that is stuck

@@ -221,7 +221,7 @@ var injuries = []injury{
 	{"garbage", ".corrupt-1", false, func(d *crashfs.Disk, part, name string) *crashfs.Disk {
 		return d.Write(part, name, bytes.Repeat([]byte{0xff, 0, '\n', 0x5a}, 500))
 	}},
-	{"replaced by a folder", ".corrupt-1", false, func(d *crashfs.Disk, part, name string) *crashfs.Disk {
+	{"replaced by a directory", ".corrupt-1", false, func(d *crashfs.Disk, part, name string) *crashfs.Disk {
 		return d.Remove(part, name).Mkdir(part, name)
 	}},
 	{"of a newer version", ".newer-1", true, func(d *crashfs.Disk, part, name string) *crashfs.Disk {
@@ -314,10 +314,10 @@ func TestDamage(t *testing.T) {
 					case "-":
 						kept, speak = file, target.part[:4]+" "+target.part[4:]+" is corrupt"
 					default:
-						folder, base, _ := strings.Cut(file, "/")
-						kept, speak = folder+how.aside+"/"+base, folder+how.aside
+						directory, base, _ := strings.Cut(file, "/")
+						kept, speak = directory+how.aside+"/"+base, directory+how.aside
 					}
-					if data, ok := found.Read(target.part, kept); !bytes.Equal(data, spoilt) || !ok && how.name != "replaced by a folder" {
+					if data, ok := found.Read(target.part, kept); !bytes.Equal(data, spoilt) || !ok && how.name != "replaced by a directory" {
 						t.Errorf("%s is not kept as %s; there are %v", file, kept, found.Files(target.part))
 					}
 					if !target.silent && (!strings.Contains(log, speak) || len(target.files) == 1 && !strings.Contains(text, speak) || text == "") {
@@ -342,10 +342,10 @@ func nothingGone(t *testing.T, before, after *crashfs.Disk, damaged []string) {
 	t.Helper()
 	for _, part := range []string{"bank1", "bank2", "data"} {
 		for _, file := range before.Files(part) {
-			folder, _, _ := strings.Cut(file, "/")
-			moved := slices.ContainsFunc(damaged, func(d string) bool { return d == file || strings.HasPrefix(d, folder+"/") })
+			directory, _, _ := strings.Cut(file, "/")
+			moved := slices.ContainsFunc(damaged, func(d string) bool { return d == file || strings.HasPrefix(d, directory+"/") })
 			was, _ := before.Read(part, file)
-			needed := file != "current" && folder != "gen-00000002" // nobody remembers the second set
+			needed := file != "current" && directory != "gen-00000002" // nobody remembers the second set
 			if is, _ := after.Read(part, file); needed && !moved && damaged != nil && !bytes.Equal(is, was) {
 				t.Errorf("%s: %s is not what it was", part, file)
 			}

@@ -29,7 +29,7 @@ type Config struct {
 	Hardware string
 	Trust    []minisign.PublicKey
 	Disk     Disk
-	// BankSize is the capacity of a bank in octets, 0 for no limit.
+	// BankSize is the capacity of a bank in bytes, 0 for no limit.
 	BankSize int64
 	// NoReset says that new software can be put to use without a restart.
 	NoReset bool

@@ -17,7 +17,7 @@ type Disk struct {
 	Data  afero.Fs
 	Work  afero.Fs
 
-	root *board.Root // of a disk made by Folder, nil for one in memory
+	root *board.Root // of a disk made by Directory, nil for one in memory
 }
 
 // Memory returns an empty disk in memory.
@@ -28,9 +28,9 @@ func Memory() Disk {
 	}
 }
 
-// Folder returns a disk whose parts are folders in dir, as board.RootIn has
+// Directory returns a disk whose parts are directories in dir, as board.RootIn has
 // them; those that are missing are made.
-func Folder(dir string) (Disk, error) {
+func Directory(dir string) (Disk, error) {
 	root, err := board.RootIn(dir)
 	if err != nil {
 		return Disk{}, err

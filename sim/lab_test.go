@@ -123,7 +123,7 @@ func (l *lab) build(m image.Manifest, payloads ...image.PayloadFile) []byte {
 	return b.Bytes()
 }
 
-// firmware is a payload of some 300,000 octets.
+// firmware is a payload of some 300,000 bytes.
 func firmware(version string) image.PayloadFile {
 	return payload("firmware", strings.Repeat("software "+version+"\n", 20000), 0o644)
 }
@@ -186,9 +186,9 @@ func (l *lab) client() *device.Client {
 // file of that name, and waits for its end.
 func (l *lab) download(protocol device.Protocol, list map[string][]byte, name string, kind mib.OperationKind, options ...device.Option) *device.Operation {
 	l.t.Helper()
-	const folder = "backup/IAD-0001/lab"
+	const directory = "backup/IAD-0001/lab"
 	for n, data := range list {
-		if err := afero.WriteFile(l.files, folder+"/"+n, data, 0o644); err != nil {
+		if err := afero.WriteFile(l.files, directory+"/"+n, data, 0o644); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -198,10 +198,10 @@ func (l *lab) download(protocol device.Protocol, list map[string][]byte, name st
 		l.t.Fatal(err)
 	}
 	defer session.Close()
-	session.Offer(folder)
+	session.Offer(directory)
 	op, err := c.Start(l.t.Context(), device.Request{
 		Kind: kind, ID: device.NewReqID(), Owner: "lab", Options: options,
-		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: directory},
 		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
 	})
 	if err != nil {

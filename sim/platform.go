@@ -22,7 +22,7 @@ import (
 type Hooks struct {
 	// SelfTest replaces the self-test; bank holds the payloads.
 	SelfTest func(ctx context.Context, t agent.SelfTest, bank afero.Fs) error
-	// Convert replaces the conversion; work holds the folders.
+	// Convert replaces the conversion; work holds the directories.
 	Convert func(ctx context.Context, c agent.Conversion, work afero.Fs) error
 	// Check replaces the check of configuration data, which wants
 	// "key = value" lines.
@@ -171,7 +171,7 @@ func (p *platform) Free(n int) (int64, error) {
 	return 1 << 40, nil // memory grows
 }
 
-// OnBank tells which parts share the file system of bank n: all of a folder, none
+// OnBank tells which parts share the file system of bank n: all of a directory, none
 // in memory.
 func (p *platform) OnBank(n int) agent.Parts {
 	if p.disk.root == nil {

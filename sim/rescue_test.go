@@ -24,7 +24,7 @@ func (k kicked) Kick() {
 	}
 }
 
-// damagedDisk is a device's disk with one octet changed in both banks.
+// damagedDisk is a device's disk with one byte changed in both banks.
 func damagedDisk(t *testing.T) *crashfs.Disk {
 	return settledDisk(t).Flip("bank1", "app", 99).Flip("bank2", "app", 99)
 }

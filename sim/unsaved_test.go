@@ -176,7 +176,7 @@ func TestGivenUpWithoutState(t *testing.T) {
 		t.Fatal(err)
 	}
 	if size := len(d.Unsaved()); size == 0 || size > 128<<10-64 || !json.Valid(d.Unsaved()) {
-		t.Errorf("%d octets are handed over", size)
+		t.Errorf("%d bytes are handed over", size)
 	}
 	d = begin(t, m, carrying(d))
 	s := d.Engine().Snapshot()

@@ -15,8 +15,8 @@ import (
 )
 
 // Runner runs a conversion program, PROGRAM FROM TO INDIR OUTDIR: it reads the
-// files of format from in folder inDir, named as their kinds, and writes those
-// of format to in folder outDir, which is empty at first.
+// files of format from in directory inDir, named as their kinds, and writes those
+// of format to in directory outDir, which is empty at first.
 //
 // The error's Cause method, if it has one, gives the failure cause. Otherwise
 // an error that wraps context.DeadlineExceeded stands for convertTimeout, one
@@ -27,11 +27,11 @@ type Runner interface {
 }
 
 // Convert runs the conversion program on a copy of set and returns what it made.
-// The copy lies in folder dir of fs, which must exist and be empty; the caller
+// The copy lies in directory dir of fs, which must exist and be empty; the caller
 // removes it afterwards. fs must be what the Runner's program sees.
 //
 // A result is returned only if it is complete and valid: it has every kind of
-// set (and may have more), each a regular file of at most maxFile octets (0 stands
+// set (and may have more), each a regular file of at most maxFile bytes (0 stands
 // for DefaultMaxFile) whose first line names its kind and the format to. The error is an *Error with one
 // of the causes convertFailed, convertTimeout, convertToolMissing, or what the
 // Runner says. If ctx was cancelled it wraps context.Canceled.
@@ -112,7 +112,7 @@ func readResult(fs afero.Fs, out string, set Set, maxFile int64) (Set, error) {
 		case !info.Mode().IsRegular():
 			return nil, fmt.Errorf("%s of the result is not a regular file", kind)
 		case info.Size() > maxFile:
-			return nil, fmt.Errorf("%s of the result has %d octets; a configuration file has %d at most", kind, info.Size(), maxFile)
+			return nil, fmt.Errorf("%s of the result has %d bytes; a configuration file has %d at most", kind, info.Size(), maxFile)
 		}
 		if result[kind], err = readPlain(fs, name, maxFile); err != nil {
 			return nil, err
@@ -121,7 +121,7 @@ func readResult(fs afero.Fs, out string, set Set, maxFile int64) (Set, error) {
 	return result, nil
 }
 
-// readPlain reads a regular file, limit+1 octets of it at most. It looks at what it has
+// readPlain reads a regular file, limit+1 bytes of it at most. It looks at what it has
 // opened: what the program left running may have put something else in its place.
 func readPlain(fs afero.Fs, name string, limit int64) ([]byte, error) {
 	f, err := fs.OpenFile(name, openPlain, 0) //durable: only read
@@ -134,7 +134,7 @@ func readPlain(fs afero.Fs, name string, limit int64) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s has more than %d octets", name, limit)
+		err = fmt.Errorf("%s has more than %d bytes", name, limit)
 	}
 	return data, err
 }

@@ -128,10 +128,10 @@ func TestCrashSweep(t *testing.T) {
 	}
 }
 
-// careless is a file system whose Sync does nothing, for files, folders or both.
+// careless is a file system whose Sync does nothing, for files, directories or both.
 type careless struct {
 	afero.Fs
-	files, folders bool
+	files, directories bool
 }
 
 func (c careless) wrap(f afero.File, err error) (afero.File, error) {
@@ -142,7 +142,7 @@ func (c careless) wrap(f afero.File, err error) (afero.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() && c.folders || !info.IsDir() && c.files {
+	if info.IsDir() && c.directories || !info.IsDir() && c.files {
 		return unsynced{f}, nil
 	}
 	return f, nil
@@ -161,8 +161,8 @@ func (unsynced) Sync() error { return nil }
 // TestBrokenWriters shows that the sweep finds what it is there to find.
 func TestBrokenWriters(t *testing.T) {
 	for name, broken := range map[string]careless{
-		"no file sync":   {files: true},
-		"no folder sync": {folders: true},
+		"no file sync":      {files: true},
+		"no directory sync": {directories: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, err := crashfs.Sweep[told]{

@@ -42,7 +42,7 @@ func TestDamageIsSetAside(t *testing.T) {
 		"file lost":           {remove("gen-00000003/userData"), "gen-00000003.corrupt-1", 2, 4},
 		"description lost":    {remove("gen-00000003/generation"), "gen-00000003.corrupt-1", 2, 4},
 		"description changed": {overwrite("gen-00000003/generation", "x"), "gen-00000003.corrupt-1", 2, 4},
-		"folder lost":         {remove("gen-00000003"), "", 2, 4},
+		"directory lost":      {remove("gen-00000003"), "", 2, 4},
 		"another changed":     {overwrite("gen-00000001/userData", ""), "gen-00000001.corrupt-1", 3, 4},
 		"pointer changed":     {overwrite("current", "x"), "current.corrupt-1", 3, 4},
 		"pointer lost":        {remove("current"), "", 3, 4},
@@ -312,7 +312,7 @@ func TestReadErrorOfOneStart(t *testing.T) {
 func TestOpenErrors(t *testing.T) {
 	missing := afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(t.TempDir(), "none"))
 	if _, _, err := config.Open(missing, config.Options{}); cause(err) != mib.FailCauseConfigReadError {
-		t.Errorf("open without a folder: %v", err)
+		t.Errorf("open without a directory: %v", err)
 	}
 	// What cannot be read now stays where it is.
 	fs := &faulty{Fs: afero.NewMemMapFs()}

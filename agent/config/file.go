@@ -26,7 +26,7 @@ func ParseKind(name string) (mib.FileType, bool) {
 const (
 	headerWord = "iad-config"
 	// maxHeader bounds the first line, which never needs more than 37
-	// octets but may have been indented or padded by an editor.
+	// bytes but may have been indented or padded by an editor.
 	maxHeader = 128
 )
 
@@ -43,7 +43,7 @@ func ParseHeader(data []byte) (mib.FileType, uint32, error) {
 	}
 	line, _, found := bytes.Cut(data[:min(len(data), maxHeader+1)], []byte("\n"))
 	if !found && len(data) > maxHeader {
-		return 0, 0, parseError("the first line is longer than %d octets", maxHeader)
+		return 0, 0, parseError("the first line is longer than %d bytes", maxHeader)
 	}
 	words := strings.Fields(string(line))
 	if len(words) != 3 || words[0] != headerWord {

@@ -1,8 +1,8 @@
 package config
 
-// Space is what the largest generation takes on its file system, in octets; 0 if
+// Space is what the largest generation takes on its file system, in bytes; 0 if
 // there is none.
-func (s *Store) Space() (octets int64) {
+func (s *Store) Space() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.generations {
@@ -10,19 +10,19 @@ func (s *Store) Space() (octets int64) {
 		for _, f := range d.Files {
 			sum += clusters(f.Size)
 		}
-		octets = max(octets, sum)
+		n = max(n, sum)
 	}
-	return octets
+	return n
 }
 
-// Space is what the files of a set take on a file system, in octets.
-func (s Set) Space() (octets int64) {
+// Space is what the files of a set take on a file system, in bytes.
+func (s Set) Space() (n int64) {
 	for _, data := range s {
-		octets += clusters(int64(len(data)))
+		n += clusters(int64(len(data)))
 	}
-	return octets
+	return n
 }
 
-// clusters is what a file of some octets takes, as far as can be known: whole
-// clusters of 4096 octets, one at least.
-func clusters(octets int64) int64 { return (max(octets, 1) + 4095) / 4096 * 4096 }
+// clusters is what a file of n bytes takes, as far as can be known: whole
+// clusters of 4096 bytes, one at least.
+func clusters(n int64) int64 { return (max(n, 1) + 4095) / 4096 * 4096 }

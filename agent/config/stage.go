@@ -79,7 +79,7 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 	for kind, data := range set {
 		if int64(len(data)) > s.opt.MaxFile {
 			return nil, 0, fail(mib.FailCauseFileTooLarge, kind.String(),
-				fmt.Errorf("%d octets; a configuration file has %d at most", len(data), s.opt.MaxFile))
+				fmt.Errorf("%d bytes; a configuration file has %d at most", len(data), s.opt.MaxFile))
 		}
 	}
 	if s.opt.Check != nil {
@@ -90,7 +90,7 @@ func (s *Store) complete(set Set) (Set, uint32, error) {
 	return set, format, nil
 }
 
-// write makes the folder of a generation with everything in it.
+// write makes the directory of a generation with everything in it.
 func (s *Store) write(d description, set Set) (err error) {
 	if !s.recorded {
 		// A generation without a pointer file must always mean that the
@@ -100,7 +100,7 @@ func (s *Store) write(d description, set Set) (err error) {
 		}
 	}
 	s.staged = nil
-	dir := folder(d.Number)
+	dir := directory(d.Number)
 	if err := durable.RemoveAll(s.fs, dir); err != nil { // staged before, not committed
 		return err
 	}
@@ -168,7 +168,7 @@ func (g *Staged) Discard() error {
 		return nil
 	}
 	s.staged = nil
-	if err := durable.RemoveAll(s.fs, folder(g.description.Number)); err != nil {
+	if err := durable.RemoveAll(s.fs, directory(g.description.Number)); err != nil {
 		return failWrite(mib.FailCauseWriteError, "", err)
 	}
 	return nil

@@ -24,7 +24,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// DefaultMaxFile is the limit of a configuration file, in octets, that Options
+// DefaultMaxFile is the limit of a configuration file, in bytes, that Options
 // stands for with MaxFile 0.
 const DefaultMaxFile = 1 << 20
 
@@ -35,7 +35,7 @@ type Options struct {
 	// otherwise it is configParseError. It must not change the set. nil
 	// accepts everything.
 	Check func(Set) error
-	// MaxFile is the size that no file may exceed, in octets; 0 stands for
+	// MaxFile is the size that no file may exceed, in bytes; 0 stands for
 	// DefaultMaxFile.
 	MaxFile int64
 	// Now tells the time; nil stands for time.Now.
@@ -88,11 +88,11 @@ const (
 	deletedSuffix   = ".deleted"
 )
 
-// generationName matches the folder of a generation, also one that was set
+// generationName matches the directory of a generation, also one that was set
 // aside or is being deleted.
 var generationName = regexp.MustCompile(`^gen-([0-9]{8,10})(\..+)?$`)
 
-func folder(number uint32) string { return fmt.Sprintf("gen-%08d", number) }
+func directory(number uint32) string { return fmt.Sprintf("gen-%08d", number) }
 
 // Open reads the store in the root of fs; an empty one has only the defaults in
 // force. Damaged parts are set aside under a telling name and reported in
@@ -110,7 +110,7 @@ func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error)
 	s := &Store{fs: fs, opt: opt, generations: map[uint32]description{}, unread: map[uint32]bool{}}
 	names, err := afero.ReadDir(fs, ".")
 	if err != nil {
-		s.unreadable = fail(mib.FailCauseConfigReadError, "", fmt.Errorf("folder of the configuration data: %w", err))
+		s.unreadable = fail(mib.FailCauseConfigReadError, "", fmt.Errorf("directory of the configuration data: %w", err))
 		return s, nil, s.unreadable
 	}
 	findings = s.loadPointer(names)
@@ -124,7 +124,7 @@ func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error)
 		switch suffix := match[2]; {
 		case err != nil || suffix != "" && suffix != deletedSuffix:
 		case suffix == deletedSuffix, number > s.pointer.Last && !s.damaged:
-			s.opt.Log.Info("removing configuration data that were never put in force or were given up", "folder", info.Name())
+			s.opt.Log.Info("removing configuration data that were never put in force or were given up", "directory", info.Name())
 			if err := durable.RemoveAll(fs, info.Name()); err != nil {
 				findings = append(findings, fmt.Sprintf("configuration data no longer needed could not be removed: %v", err))
 			}
@@ -165,7 +165,7 @@ func (s *Store) loadPointer(names []os.FileInfo) (findings []string) {
 	return []string{fmt.Sprintf("pointer to the configuration data in force%s: %v", kept, err)}
 }
 
-// loadGeneration checks generation number from its folder and takes it in, or
+// loadGeneration checks generation number from its directory and takes it in, or
 // sets it aside.
 func (s *Store) loadGeneration(number uint32) (findings []string) {
 	d, err := s.check(number)
@@ -173,7 +173,7 @@ func (s *Store) loadGeneration(number uint32) (findings []string) {
 		s.generations[number] = d
 		return nil
 	}
-	kept := s.setAside(folder(number), err)
+	kept := s.setAside(directory(number), err)
 	s.unread[number] = kept == ""
 	return []string{fmt.Sprintf("generation %d of the configuration data%s: %v", number, kept, err)}
 }
@@ -205,7 +205,7 @@ func (s *Store) rename(name, reason string) string {
 // check reads generation number and compares it with its description. The error
 // wraps durable.ErrCorrupt or durable.ErrNewer, or is the file system's.
 func (s *Store) check(number uint32) (description, error) {
-	payload, err := durable.LoadFrame(s.fs, filepath.Join(folder(number), descriptionName), descriptionMagic, descriptionVersion)
+	payload, err := durable.LoadFrame(s.fs, filepath.Join(directory(number), descriptionName), descriptionMagic, descriptionVersion)
 	if errors.Is(err, os.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
 	}
@@ -229,7 +229,7 @@ func (s *Store) check(number uint32) (description, error) {
 func (s *Store) read(d description) (Set, error) {
 	set := Set{}
 	for _, entry := range d.Files {
-		name := filepath.Join(folder(d.Number), entry.Kind)
+		name := filepath.Join(directory(d.Number), entry.Kind)
 		data, err := readFile(s.fs, name, entry.Size)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.EISDIR) {
 			err = fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
@@ -246,7 +246,7 @@ func (s *Store) read(d description) (Set, error) {
 	return set, nil
 }
 
-// readFile reads a file, limit+1 octets of it at most: more are too many.
+// readFile reads a file, limit+1 bytes of it at most: more are too many.
 func readFile(fs afero.Fs, name string, limit int64) ([]byte, error) {
 	f, err := fs.Open(name)
 	if err != nil {
@@ -477,8 +477,8 @@ func (s *Store) Prune(keep ...uint32) error {
 		}
 		s.opt.Log.Info("deleting configuration data that nothing needs", "generation", number)
 		delete(s.generations, number)
-		gone := folder(number) + deletedSuffix
-		err := durable.Rename(s.fs, folder(number), gone)
+		gone := directory(number) + deletedSuffix
+		err := durable.Rename(s.fs, directory(number), gone)
 		if err == nil {
 			err = durable.RemoveAll(s.fs, gone)
 		}

@@ -44,7 +44,7 @@ func classify(err error) *Failure {
 	return &Failure{Code: mib.FailCauseInternalError, Text: cut(err.Error())}
 }
 
-// maxText is the size limit of the texts of IAD-UPGRADE-MIB in octets.
+// maxText is the size limit of the texts of IAD-UPGRADE-MIB in bytes.
 const maxText = 128
 
 // cutAll joins findings, the most serious first, to a text for the MIB. Where there is
@@ -73,7 +73,7 @@ func cutAll(findings []string) string {
 // cut makes s printable, valid UTF-8 and short enough for the MIB.
 func cut(s string) string { return cutTo(s, maxText) }
 
-// cutTo is cut to a limit of at least some octets.
+// cutTo is cut to a limit of at least some bytes.
 func cutTo(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == utf8.RuneError {

@@ -147,7 +147,7 @@ func TestConfigNeedsReset(t *testing.T) {
 	})
 }
 
-// Texts fit the MIB: printable, UTF-8, 128 octets.
+// Texts fit the MIB: printable, UTF-8, 128 bytes.
 func TestTextsFit(t *testing.T) {
 	for _, text := range []string{strings.Repeat("é", 100), strings.Repeat("a", 127) + "é", "line 1\nline 2\x00\xff", strings.Repeat("x", 128)} {
 		run(t, func(l *lab) {

@@ -36,7 +36,7 @@ type lab struct {
 	config  procedure.ConfigStatus
 	other   bool              // there are data in another format
 	remote  map[string][]byte // files on the server
-	chunk   int               // octets of a Read
+	chunk   int               // bytes of a Read
 	pace    time.Duration     // of Reads
 	sizes   bool              // the server tells sizes
 	deaf    bool              // work does not notice that it is told to stop

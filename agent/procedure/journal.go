@@ -25,8 +25,8 @@ type Operation struct {
 	Attempt    uint32        `json:"attempt"` // the last one that began, 0: none
 	Percent    uint8         `json:"percent"`
 	File       string        `json:"file"`
-	Done       uint64        `json:"done"`  // octets
-	Total      uint64        `json:"total"` // octets, 0: not known
+	Done       uint64        `json:"done"`  // bytes
+	Total      uint64        `json:"total"` // bytes, 0: not known
 	Bank       int           `json:"bank"`  // 0: none
 	Cause      mib.FailCause `json:"cause"`
 	Text       string        `json:"text"`

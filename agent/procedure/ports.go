@@ -104,7 +104,7 @@ type Install struct {
 type Installed struct {
 	Bank    int
 	Version string
-	Size    uint64 // octets of the file; if it was not wanted whole, those that came
+	Size    uint64 // bytes of the file; if it was not wanted whole, those that came
 	Digest  []byte // SHA-256 of the file fetched
 	Format  uint32 // configuration data format of the software
 }
@@ -114,7 +114,7 @@ type Files interface {
 	// Get opens a file at an offset; size is -1 if it is not known. Reading
 	// ends with io.EOF only if the file is complete.
 	Get(ctx context.Context, name string, offset int64) (r io.ReadCloser, size int64, err error)
-	// Put stores size octets of r. It may go back in r and send them again.
+	// Put stores size bytes of r. It may go back in r and send them again.
 	Put(ctx context.Context, name string, r io.ReadSeeker, size int64) error
 	Close() error
 }
@@ -163,7 +163,7 @@ type ConfigStore interface {
 	// Apply puts files in force: all of them, or nothing is changed.
 	// needsReset is true if they take effect only after a restart.
 	Apply(ctx context.Context, files ConfigFiles) (needsReset bool, err error)
-	// MaxFile is the greatest size of a file in octets.
+	// MaxFile is the greatest size of a file in bytes.
 	MaxFile() int64
 }
 

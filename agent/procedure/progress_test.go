@@ -8,7 +8,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// slow makes a download of 10,000 octets in chunks of 100, one a second.
+// slow makes a download of 10,000 bytes in chunks of 100, one a second.
 func (l *lab) slow(notify procedure.Notify) {
 	l.remote["software"] = make([]byte, 10000)
 	l.settings(func(s *procedure.Settings) { s.Notify = notify })
@@ -120,7 +120,7 @@ func TestProgressIntervals(t *testing.T) {
 }
 
 // Without the size of the file the percentage is unknown while it is fetched,
-// and known again afterwards; the octets are counted all the same.
+// and known again afterwards; the bytes are counted all the same.
 func TestProgressUnknown(t *testing.T) {
 	run(t, func(l *lab) {
 		l.slow(procedure.Notify{Enable: 0xff, Step: 10})
@@ -130,16 +130,16 @@ func TestProgressUnknown(t *testing.T) {
 		time.Sleep(10*time.Second + 500*time.Millisecond)
 		s := l.now()
 		if s.Op.Percent != procedure.PercentUnknown || s.Op.Done != 1000 || s.Op.Total != 0 || s.SinceChange() != 0 {
-			t.Errorf("%d %%, %d of %d octets, changed %d s ago", s.Op.Percent, s.Op.Done, s.Op.Total, s.SinceChange())
+			t.Errorf("%d %%, %d of %d bytes, changed %d s ago", s.Op.Percent, s.Op.Done, s.Op.Total, s.SinceChange())
 		}
 		time.Sleep(2 * time.Minute)
 		if op := l.now().Op; op.State != mib.OperationStateSucceeded || op.Percent != 100 || op.Done != 10000 {
-			t.Errorf("%s, %d %%, %d octets", op.State, op.Percent, op.Done)
+			t.Errorf("%s, %d %%, %d bytes", op.State, op.Percent, op.Done)
 		}
 	})
 }
 
-// A GET between two progress notifications sees each octet, and how long there
+// A GET between two progress notifications sees each byte, and how long there
 // was none.
 func TestProgressBetween(t *testing.T) {
 	run(t, func(l *lab) {
@@ -151,7 +151,7 @@ func TestProgressBetween(t *testing.T) {
 		time.Sleep(time.Second)
 		after := l.now()
 		if before.Op.Done != 100 || after.Op.Done != 200 || before.Op.Total != 10000 {
-			t.Errorf("%d, then %d of %d octets", before.Op.Done, after.Op.Done, after.Op.Total)
+			t.Errorf("%d, then %d of %d bytes", before.Op.Done, after.Op.Done, after.Op.Total)
 		}
 		l.hold("read")
 		time.Sleep(30 * time.Second)
@@ -201,7 +201,7 @@ func TestProgressOfConfiguration(t *testing.T) {
 			time.Sleep(time.Second)
 			op := l.now().Op
 			if op.State == mib.OperationStateRunning && (op.Percent < last || op.Percent == procedure.PercentUnknown || op.Phase == mib.OperationPhaseTransferring && op.Total < 1500) {
-				t.Errorf("%d %% after %d %%, %d of %d octets of %s", op.Percent, last, op.Done, op.Total, op.File)
+				t.Errorf("%d %% after %d %%, %d of %d bytes of %s", op.Percent, last, op.Done, op.Total, op.File)
 			}
 			last = op.Percent
 		}

@@ -22,7 +22,7 @@ type Server struct {
 	User        string       `json:"user"`
 	Password    []byte       `json:"password"`
 	Path        string       `json:"path"`
-	Timeout     uint32       `json:"timeout"` // seconds without an octet
+	Timeout     uint32       `json:"timeout"` // seconds without a byte
 	// Zone is the interface of a link-local address without a zone: the one by which
 	// the request of the running operation came, "" if that is not known.
 	Zone string `json:"-"`

@@ -96,7 +96,7 @@ func (s *Snapshot) TimeLeft() uint32 {
 	return 0
 }
 
-// SinceChange is how many seconds ago phase, percentage or octets last changed.
+// SinceChange is how many seconds ago phase, percentage or bytes last changed.
 func (s *Snapshot) SinceChange() uint32 {
 	if s.changed.IsZero() {
 		return 0

@@ -85,7 +85,7 @@ func (t *task) readBack() error {
 	return nil
 }
 
-// fetch reads a small file, at most limit octets of it.
+// fetch reads a small file, at most limit bytes of it.
 func (t *task) fetch(name string, limit int64, count func(n int, size int64)) ([]byte, error) {
 	r, size, err := t.conn.Get(t.ctx, name, 0)
 	if err != nil {
@@ -93,7 +93,7 @@ func (t *task) fetch(name string, limit int64, count func(n int, size int64)) ([
 	}
 	defer r.Close()
 	if size > limit {
-		return nil, failure(mib.FailCauseFileTooLarge, cut(fmt.Sprintf("%s has %d octets, %d fit", name, size, limit)))
+		return nil, failure(mib.FailCauseFileTooLarge, cut(fmt.Sprintf("%s has %d bytes, %d fit", name, size, limit)))
 	}
 	c := &counter{r: r}
 	if count != nil {
@@ -101,7 +101,7 @@ func (t *task) fetch(name string, limit int64, count func(n int, size int64)) ([
 	}
 	data, err := io.ReadAll(io.LimitReader(c, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		return nil, failure(mib.FailCauseFileTooLarge, cut(fmt.Sprintf("%s has more than %d octets", name, limit)))
+		return nil, failure(mib.FailCauseFileTooLarge, cut(fmt.Sprintf("%s has more than %d bytes", name, limit)))
 	}
 	return data, err
 }
@@ -151,7 +151,7 @@ func (t *task) download() error {
 
 func checkExpected(row File, data []byte) error {
 	if row.Size != 0 && uint64(row.Size) != uint64(len(data)) {
-		return failure(mib.FailCauseSizeMismatch, cut(fmt.Sprintf("%s has %d octets, %d were announced", row.Name, len(data), row.Size)))
+		return failure(mib.FailCauseSizeMismatch, cut(fmt.Sprintf("%s has %d bytes, %d were announced", row.Name, len(data), row.Size)))
 	}
 	if sum := sha256.Sum256(data); len(row.Digest) != 0 && !bytes.Equal(sum[:], row.Digest) {
 		return failure(mib.FailCauseDigestMismatch, cut(fmt.Sprintf("%s has SHA-256 %x, expected %x", row.Name, sum[:4], row.Digest[:4])))

@@ -55,7 +55,7 @@ type task struct {
 type live struct {
 	phase       mib.OperationPhase
 	file        string
-	done, total uint64 // octets transferred
+	done, total uint64 // bytes transferred
 	part, whole uint64 // of the phase verifying
 	changed     time.Time
 }
@@ -167,7 +167,7 @@ func (t *task) file(name string) {
 	t.live.file = name
 }
 
-// progress counts octets transferred; total is 0 while it is not known.
+// progress counts bytes transferred; total is 0 while it is not known.
 func (t *task) progress(done, total uint64) {
 	t.advance(func(l *live) { l.done, l.total = done, total })
 }

@@ -50,7 +50,7 @@ func Build(w io.Writer, m Manifest, files []PayloadFile, key minisign.PrivateKey
 }
 
 // BuildSplit writes manifest, signature and payloads as files of their own into the
-// folder dir, which it makes. Format and Payloads of m are filled in from files.
+// directory dir, which it makes. Format and Payloads of m are filled in from files.
 func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key minisign.PrivateKey) error {
 	h, err := sign(m, files, key)
 	if err != nil {

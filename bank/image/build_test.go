@@ -151,15 +151,15 @@ func TestBuildRefuses(t *testing.T) {
 	img := imagetest.Build(t, imagetest.Manifest("2.0.0"))
 	for room := 0; room < len(img); room += 300 {
 		if err := image.Build(&limited{room}, imagetest.Manifest("2.0.0"), imagetest.Payloads("2.0.0"), imagetest.Key); !errors.Is(err, io.ErrShortWrite) {
-			t.Fatalf("room for %d octets: %v", room, err)
+			t.Fatalf("room for %d bytes: %v", room, err)
 		}
 		if err := image.Sign(&limited{room}, bytes.NewReader(img), imagetest.Key); !errors.Is(err, io.ErrShortWrite) {
-			t.Fatalf("sign, room for %d octets: %v", room, err)
+			t.Fatalf("sign, room for %d bytes: %v", room, err)
 		}
 	}
 }
 
-// limited takes so many octets and no more.
+// limited takes so many bytes and no more.
 type limited struct{ room int }
 
 func (l *limited) Write(p []byte) (int, error) {
@@ -179,7 +179,7 @@ func TestFileFrom(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 	if _, err := image.FileFrom(fs, "bin"); err == nil {
-		t.Error("a folder is taken for a file")
+		t.Error("a directory is taken for a file")
 	}
 	if _, err := image.FileFrom(fs, "none"); err == nil {
 		t.Error("a missing file")

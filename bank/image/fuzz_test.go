@@ -60,7 +60,7 @@ func FuzzArchive(f *testing.F) {
 			return
 		}
 		if i.Size != int64(len(data)) {
-			t.Errorf("%d octets accepted as %d", len(data), i.Size)
+			t.Errorf("%d bytes accepted as %d", len(data), i.Size)
 		}
 	})
 }

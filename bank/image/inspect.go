@@ -140,7 +140,7 @@ func readSplitHead(fs afero.Fs, name string) (*Head, error) {
 	return NewHead(raw, signature), nil
 }
 
-// readSmall reads a file of at most limit octets.
+// readSmall reads a file of at most limit bytes.
 func readSmall(fs afero.Fs, name string, limit int64) ([]byte, error) {
 	f, err := fs.Open(name)
 	if err != nil {
@@ -156,7 +156,7 @@ func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, refuse(mib.FailCauseBadFormat, "%s has more than %d octets", name, limit)
+		return nil, refuse(mib.FailCauseBadFormat, "%s has more than %d bytes", name, limit)
 	}
 	return data, nil
 }
@@ -175,7 +175,7 @@ func CheckFile(fs afero.Fs, name string, p Payload, drop func(afero.File) error)
 		return err
 	}
 	if !info.Mode().IsRegular() || info.Size() != p.Size {
-		return refuse(mib.FailCauseDigestMismatch, "payload %s has %d octets, not %d", p.Name, info.Size(), p.Size)
+		return refuse(mib.FailCauseDigestMismatch, "payload %s has %d bytes, not %d", p.Name, info.Size(), p.Size)
 	}
 	if drop != nil {
 		if err := drop(f); err != nil {

@@ -30,28 +30,28 @@ const (
 	// ManifestFormat is the format of the manifest that this package knows.
 	ManifestFormat = 1
 
-	// MaxManifest and MaxSignature bound the two files in octets: they are
+	// MaxManifest and MaxSignature bound the two files in bytes: they are
 	// the only ones that are held in memory.
 	MaxManifest  = 64 << 10
 	MaxSignature = 2 << 10
 	// MaxPayloads bounds the number of payload files.
 	MaxPayloads = 128
-	// MaxName is the longest payload name in octets.
+	// MaxName is the longest payload name in bytes.
 	MaxName = 64
-	// MaxImage bounds a payload and the sum of them in octets, as the MIB
+	// MaxImage bounds a payload and the sum of them in bytes, as the MIB
 	// tells sizes in 32 bits.
 	MaxSize = 1<<32 - 1
 
 	maxVersion  = 64 // iadUpgBankVersion
-	maxHardware = 64 // models of at most 64 octets each
+	maxHardware = 64 // models of at most 64 bytes each
 )
 
-// A Manifest describes the software in an image. The signature covers it octet by
-// octet, and it holds the hash of every payload.
+// A Manifest describes the software in an image. The signature covers it byte by
+// byte, and it holds the hash of every payload.
 type Manifest struct {
 	// Format of the manifest itself: ManifestFormat.
 	Format int `json:"format"`
-	// Version of the software, by semver.org 2.0.0, up to 64 octets. Images are built
+	// Version of the software, by semver.org 2.0.0, up to 64 bytes. Images are built
 	// without build metadata ("+..."), which have no order.
 	Version string `json:"version"`
 	// Hardware lists the models that the software fits; one of them must equal
@@ -80,7 +80,7 @@ type Manifest struct {
 // A Payload is one file of an image.
 type Payload struct {
 	Name   string `json:"name"`   // a plain file name of A-Z a-z 0-9 . _ + -
-	Size   int64  `json:"size"`   // octets
+	Size   int64  `json:"size"`   // bytes
 	SHA256 string `json:"sha256"` // lower-case hexadecimal
 	Mode   Mode   `json:"mode"`
 }
@@ -158,7 +158,7 @@ func ParseManifest(data []byte) (*Manifest, error) {
 func decodeStrict(data []byte, m *Manifest) error {
 	switch {
 	case len(data) > MaxManifest:
-		return fmt.Errorf("%d octets, %d at most", len(data), MaxManifest)
+		return fmt.Errorf("%d bytes, %d at most", len(data), MaxManifest)
 	case !utf8.Valid(data):
 		return fmt.Errorf("not UTF-8")
 	}
@@ -302,7 +302,7 @@ func (m *Manifest) checkPayloads() error {
 			return fmt.Errorf("payload %s: size %d is out of range", p.Name, p.Size)
 		}
 		if sum += p.Size; sum > MaxSize {
-			return fmt.Errorf("the payloads are more than %d octets", int64(MaxSize))
+			return fmt.Errorf("the payloads are more than %d bytes", int64(MaxSize))
 		}
 		if digest, err := hex.DecodeString(p.SHA256); err != nil || len(digest) != 32 || hex.EncodeToString(digest) != p.SHA256 {
 			return fmt.Errorf("payload %s: sha256 is not 64 lower-case hexadecimal digits", p.Name)
@@ -325,11 +325,11 @@ func (m *Manifest) checkPayloads() error {
 }
 
 // CheckName refuses what is not safe as the name of a payload: it must be 1 to
-// MaxName octets of A-Z a-z 0-9 . _ + - and start with a letter or digit, and not be
+// MaxName bytes of A-Z a-z 0-9 . _ + - and start with a letter or digit, and not be
 // one of the names that the bank itself uses.
 func CheckName(name string) error {
 	if len(name) == 0 || len(name) > MaxName {
-		return fmt.Errorf("payload name of %d octets, 1 to %d wanted", len(name), MaxName)
+		return fmt.Errorf("payload name of %d bytes, 1 to %d wanted", len(name), MaxName)
 	}
 	for i, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
@@ -345,7 +345,7 @@ func CheckName(name string) error {
 
 func checkModel(model string) error {
 	if len(model) == 0 || len(model) > 64 {
-		return fmt.Errorf("hardware model of %d octets, 1 to 64 wanted", len(model))
+		return fmt.Errorf("hardware model of %d bytes, 1 to 64 wanted", len(model))
 	}
 	for _, r := range model {
 		if !strconv.IsPrint(r) {
@@ -363,7 +363,7 @@ func CheckVersion(text string) error {
 
 func parseVersion(text string) (*semver.Version, error) {
 	if len(text) > maxVersion {
-		return nil, fmt.Errorf("version of %d octets, %d at most", len(text), maxVersion)
+		return nil, fmt.Errorf("version of %d bytes, %d at most", len(text), maxVersion)
 	}
 	v, err := semver.StrictNewVersion(text)
 	if err != nil {

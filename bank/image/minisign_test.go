@@ -21,7 +21,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// minisignTool runs the real minisign in a folder.
+// minisignTool runs the real minisign in a directory.
 func minisignTool(t *testing.T, dir, input string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(peers.Find(t, "minisign"), args...)

@@ -118,7 +118,7 @@ func (f *Reader) ReadHead() (err error) {
 		return err
 	}
 	if f.AnnouncedSize >= 0 && f.AnnouncedSize != int64(len(raw)) {
-		return refuse(mib.FailCauseSizeMismatch, "%s has %d octets, %d were announced", f.Name, len(raw), f.AnnouncedSize)
+		return refuse(mib.FailCauseSizeMismatch, "%s has %d bytes, %d were announced", f.Name, len(raw), f.AnnouncedSize)
 	}
 	if _, err := f.open(f.Name+SignatureSuffix, 0); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (f *Reader) SeekPayload(i int, from int64) (start int64, err error) {
 		size, err = f.open(name, 0)
 	}
 	if err == nil && size >= 0 && size != p.Size {
-		err = refuse(mib.FailCauseSizeMismatch, "%s has %d octets on the server, %d in the manifest", name, size, p.Size)
+		err = refuse(mib.FailCauseSizeMismatch, "%s has %d bytes on the server, %d in the manifest", name, size, p.Size)
 	}
 	return from, err
 }
@@ -219,7 +219,7 @@ func (f *Reader) seek(to int64) error {
 func (f *Reader) skip(to int64) error {
 	_, err := io.CopyN(io.Discard, f, to-f.pos)
 	if err == io.EOF {
-		return refuse(mib.FailCauseSizeMismatch, "%s ends early, %d octets before the part that is wanted", f.Name, to-f.pos)
+		return refuse(mib.FailCauseSizeMismatch, "%s ends early, %d bytes before the part that is wanted", f.Name, to-f.pos)
 	}
 	return err
 }

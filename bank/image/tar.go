@@ -17,7 +17,7 @@ import (
 )
 
 // An image in tar form is a POSIX ustar stream (IEEE Std 1003.1-2017, pax, "ustar
-// Interchange Format") of which every octet follows from the manifest, its
+// Interchange Format") of which every byte follows from the manifest, its
 // signature and the payloads: each header is the one that [header] makes, padding
 // is zero, and the stream ends after two zero blocks. So there is nothing in it
 // that a reader could take differently, and a part of it can be fetched and the
@@ -112,7 +112,7 @@ func padded(n int64) int64 { return (n + blockSize - 1) / blockSize * blockSize 
 
 var zeros [trailerSize]byte
 
-// padding is what follows n octets of content.
+// padding is what follows n bytes of content.
 func padding(n int64) []byte { return zeros[:padded(n)-n] }
 
 // header makes the only header that a member of that name, size and mode may have.
@@ -159,7 +159,7 @@ func readMember(r io.Reader, name string, limit int64) ([]byte, error) {
 	}
 	size, err := strconv.ParseUint(string(block[124:135]), 8, 63)
 	if err != nil || int64(size) > limit || size == 0 || !bytes.Equal(block[:], header(name, int64(size), manifestMode)) {
-		return nil, refuse(mib.FailCauseBadFormat, "not an image: %s is not where it should be, or larger than %d octets", name, limit)
+		return nil, refuse(mib.FailCauseBadFormat, "not an image: %s is not where it should be, or larger than %d bytes", name, limit)
 	}
 	data := make([]byte, size)
 	if err := readFull(r, data); err != nil {
@@ -184,7 +184,7 @@ func expect(r io.Reader, want []byte, what string) error {
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return refuse(mib.FailCauseBadFormat, "not an image: unexpected octets instead of %s", what)
+		return refuse(mib.FailCauseBadFormat, "not an image: unexpected bytes instead of %s", what)
 	}
 	return nil
 }
@@ -204,7 +204,7 @@ func expectEnd(r io.Reader) error {
 	return nil
 }
 
-// hashPayload reads a payload's octets from r into w too and compares the hash.
+// hashPayload reads a payload's bytes from r into w too and compares the hash.
 func hashPayload(w io.Writer, r io.Reader, p Payload) error {
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(r, p.Size))

@@ -231,7 +231,7 @@ func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger)
 		cfg.SNMP.Sinks = append(cfg.SNMP.Sinks, snmp.Sink{Address: s, Community: o.read})
 	}
 	if o.root != "" {
-		if cfg.Disk, err = sim.Folder(filepath.Join(o.root, id)); err != nil {
+		if cfg.Disk, err = sim.Directory(filepath.Join(o.root, id)); err != nil {
 			return cfg, err
 		}
 	}

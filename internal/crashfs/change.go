@@ -8,20 +8,20 @@ import (
 // A change is one operation that may reach the medium or not. Exactly one of its
 // parts is used.
 type change struct {
-	names []rename // entries of folders, set at once
+	names []rename // entries of directories, set at once
 	file  *inode   // the file of data, size or mode
 	data  []byte   // written at off
 	off   int64
 	size  *int64 // cut or extended to
 	mode  *os.FileMode
-	junk  int // octets of garbage that may follow data in a torn write
+	junk  int // bytes of garbage that may follow data in a torn write
 }
 
-// A rename sets an entry of a folder, to nothing if to is nil.
+// A rename sets an entry of a directory, to nothing if to is nil.
 type rename struct {
-	folder *inode
-	name   string
-	to     *inode
+	directory *inode
+	name      string
+	to        *inode
 }
 
 func (c *change) isName() bool  { return c.names != nil }
@@ -30,7 +30,7 @@ func (c *change) isWrite() bool { return c.data != nil }
 // apply does a change for the program and notes it as pending.
 func (m *Machine) apply(c *change) {
 	for _, r := range c.names {
-		setName(r.folder.names, r)
+		setName(r.directory.names, r)
 	}
 	switch {
 	case c.data != nil:
@@ -49,9 +49,9 @@ func (m *Machine) settle(i *inode) {
 	for _, c := range m.pending {
 		switch {
 		case c.file == i:
-		case slices.ContainsFunc(c.names, func(r rename) bool { return r.folder == i }):
+		case slices.ContainsFunc(c.names, func(r rename) bool { return r.directory == i }):
 			for _, r := range c.names {
-				setName(r.folder.onDisk.names, r)
+				setName(r.directory.onDisk.names, r)
 			}
 		default:
 			keep = append(keep, c)

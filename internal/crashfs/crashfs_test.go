@@ -71,7 +71,7 @@ func TestWhatLasts(t *testing.T) {
 		want []string // exactly these disks
 	}{
 		{"nothing done", func(*testing.T, afero.Fs) {}, []string{`f="old"`}},
-		{"synced file and folder", func(t *testing.T, fs afero.Fs) {
+		{"synced file and directory", func(t *testing.T, fs afero.Fs) {
 			put(t, fs, "g", "new", true)
 			syncDir(t, fs, ".")
 		}, []string{`f="old" g="new"`}},
@@ -179,7 +179,7 @@ func TestFaults(t *testing.T) {
 		}
 		defer f.Close()
 		if n, err := f.WriteAt([]byte("1234"), 4); err != nil {
-			return fmt.Errorf("%d octets: %w", n, err)
+			return fmt.Errorf("%d bytes: %w", n, err)
 		}
 		return f.Sync()
 	}
@@ -248,7 +248,7 @@ func TestLikeOs(t *testing.T) {
 		do   func(fs afero.Fs) error
 	}{
 		{"open missing", func(fs afero.Fs) error { _, err := fs.Open("x"); return err }},
-		{"create in missing folder", func(fs afero.Fs) error { _, err := fs.Create("no/x"); return err }},
+		{"create in missing directory", func(fs afero.Fs) error { _, err := fs.Create("no/x"); return err }},
 		{"mkdir", func(fs afero.Fs) error { return fs.Mkdir("dir", 0o755) }},
 		{"mkdir again", func(fs afero.Fs) error { return fs.Mkdir("dir", 0o755) }},
 		{"mkdir all", func(fs afero.Fs) error { return fs.MkdirAll("dir/a/b", 0o755) }},
@@ -258,19 +258,19 @@ func TestLikeOs(t *testing.T) {
 			_, err := fs.OpenFile("dir/f", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 			return err
 		}},
-		{"write to folder", func(fs afero.Fs) error { _, err := fs.OpenFile("dir", os.O_RDWR, 0); return err }},
-		{"remove full folder", func(fs afero.Fs) error { return fs.Remove("dir") }},
-		{"rename over full folder", func(fs afero.Fs) error {
+		{"write to directory", func(fs afero.Fs) error { _, err := fs.OpenFile("dir", os.O_RDWR, 0); return err }},
+		{"remove full directory", func(fs afero.Fs) error { return fs.Remove("dir") }},
+		{"rename over full directory", func(fs afero.Fs) error {
 			if err := fs.Mkdir("e", 0o755); err != nil {
 				return err
 			}
 			return fs.Rename("e", "dir")
 		}},
-		{"rename file over folder", func(fs afero.Fs) error { return fs.Rename("dir/f", "e") }},
-		{"rename folder over file", func(fs afero.Fs) error { return fs.Rename("e", "dir/f") }},
+		{"rename file over directory", func(fs afero.Fs) error { return fs.Rename("dir/f", "e") }},
+		{"rename directory over file", func(fs afero.Fs) error { return fs.Rename("e", "dir/f") }},
 		{"rename into itself", func(fs afero.Fs) error { return fs.Rename("dir", "dir/a/dir") }},
 		{"rename missing", func(fs afero.Fs) error { return fs.Rename("x", "y") }},
-		{"rename folder", func(fs afero.Fs) error { return fs.Rename("dir/a", "e/a") }},
+		{"rename directory", func(fs afero.Fs) error { return fs.Rename("dir/a", "e/a") }},
 		{"chmod", func(fs afero.Fs) error { return fs.Chmod("dir/f", 0o600) }},
 		{"append", func(fs afero.Fs) error {
 			f, err := fs.OpenFile("dir/f", os.O_WRONLY|os.O_APPEND, 0)
@@ -304,7 +304,7 @@ func TestLikeOs(t *testing.T) {
 			_, err = f.WriteString("x")
 			return err
 		}},
-		{"read a folder", func(fs afero.Fs) error { _, err := afero.ReadFile(fs, "dir"); return err }},
+		{"read a directory", func(fs afero.Fs) error { _, err := afero.ReadFile(fs, "dir"); return err }},
 		{"closed", func(fs afero.Fs) error {
 			f, err := fs.Open("dir/f")
 			if err != nil {

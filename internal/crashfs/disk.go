@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// A content is the octets of a file; it does not change, so disks share it.
+// A content is the bytes of a file; it does not change, so disks share it.
 type content struct {
 	data []byte
 	once sync.Once
@@ -32,11 +32,11 @@ func (c *content) hash() [sha256.Size]byte {
 	return c.sum
 }
 
-// A node is a file or folder on a Disk.
+// A node is a file or directory on a Disk.
 type node struct {
 	mode    os.FileMode
 	content *content         // of a file
-	names   map[string]*node // of a folder, else nil
+	names   map[string]*node // of a directory, else nil
 }
 
 func newFolder(mode os.FileMode) *node {
@@ -103,7 +103,7 @@ func (d *Disk) Files(part string) []string {
 	return all
 }
 
-// Write returns a disk on which that file has the content data; its folder must
+// Write returns a disk on which that file has the content data; its directory must
 // exist.
 func (d *Disk) Write(part, name string, data []byte) *Disk {
 	return d.change(part, name, func(n *node) *node {
@@ -114,12 +114,12 @@ func (d *Disk) Write(part, name string, data []byte) *Disk {
 	})
 }
 
-// Mkdir returns a disk on which that name, which must be free, is an empty folder.
+// Mkdir returns a disk on which that name, which must be free, is an empty directory.
 func (d *Disk) Mkdir(part, name string) *Disk {
 	return d.change(part, name, func(*node) *node { return newFolder(0o755) })
 }
 
-// Flip returns a disk on which one bit of that file, counted from the first octet's
+// Flip returns a disk on which one bit of that file, counted from the first byte's
 // lowest, is wrong. A file that is missing or too short panics: the test is wrong.
 func (d *Disk) Flip(part, name string, bit int64) *Disk {
 	return d.change(part, name, func(n *node) *node {
@@ -129,22 +129,22 @@ func (d *Disk) Flip(part, name string, bit int64) *Disk {
 	})
 }
 
-// Remove returns a disk without that file or folder.
+// Remove returns a disk without that file or directory.
 func (d *Disk) Remove(part, name string) *Disk {
 	return d.change(part, name, func(*node) *node { return nil })
 }
 
-// change copies the folders on the way to name and replaces what name stands for.
+// change copies the directories on the way to name and replaces what name stands for.
 func (d *Disk) change(part, name string, f func(*node) *node) *Disk {
 	elems := strings.Split(clean(name), "/")
 	var walk func(n *node, elems []string) *node
 	walk = func(n *node, elems []string) *node {
 		if n == nil || n.names == nil {
-			panic(fmt.Sprintf("crashfs: no folder for %s", name))
+			panic(fmt.Sprintf("crashfs: no directory for %s", name))
 		}
-		folder := newFolder(n.mode.Perm())
+		directory := newFolder(n.mode.Perm())
 		for k, v := range n.names {
-			folder.names[k] = v
+			directory.names[k] = v
 		}
 		child := n.names[elems[0]]
 		if len(elems) > 1 {
@@ -153,11 +153,11 @@ func (d *Disk) change(part, name string, f func(*node) *node) *Disk {
 			child = f(child)
 		}
 		if child == nil {
-			delete(folder.names, elems[0])
+			delete(directory.names, elems[0])
 		} else {
-			folder.names[elems[0]] = child
+			directory.names[elems[0]] = child
 		}
-		return folder
+		return directory
 	}
 	changed := &Disk{parts: d.parts, roots: make(map[string]*node)}
 	for p, root := range d.roots {

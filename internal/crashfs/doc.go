@@ -5,7 +5,7 @@
 // that changes something passes one counter; at the one chosen by [Machine.CutAt]
 // power fails, before it, in its middle or after it, and from then on every call
 // returns [ErrPowerLost]. What was written counts as durable only after Sync of the
-// file, and a name (created, removed, renamed) only after Sync of its folder.
+// file, and a name (created, removed, renamed) only after Sync of its directory.
 // [Machine.Disks] then yields the disks that could be found: everything unsynced
 // lost, everything kept, and the mixtures between.
 //

@@ -36,11 +36,11 @@ func (m *Machine) Heal() {
 }
 
 // Limit makes writes fail with ENOSPC that would bring the files of a partition
-// above so many octets. Overwriting needs no space.
-func (m *Machine) Limit(part string, octets int64) {
+// above so many bytes. Overwriting needs no space.
+func (m *Machine) Limit(part string, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.limits[part] = octets
+	m.limits[part] = bytes
 }
 
 // ReadOnly makes everything that changes a partition fail with EROFS, as after a
@@ -87,7 +87,7 @@ func (f *Fault) matches(name string) bool {
 	return whole || last
 }
 
-// room checks a partition's limit before its files grow by so many octets.
+// room checks a partition's limit before its files grow by so many bytes.
 func (m *Machine) room(part string, grow int64) error {
 	limit, ok := m.limits[part]
 	if !ok || grow <= 0 {
@@ -99,7 +99,7 @@ func (m *Machine) room(part string, grow int64) error {
 	return nil
 }
 
-// Used is the number of octets in the files of a partition.
+// Used is the number of bytes in the files of a partition.
 func (m *Machine) Used(part string) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()

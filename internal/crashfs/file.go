@@ -10,14 +10,14 @@ import (
 	"github.com/spf13/afero"
 )
 
-// openFile is a file or folder that a program has open.
+// openFile is a file or directory that a program has open.
 type openFile struct {
 	fs     *fileSystem
 	i      *inode
 	name   string
 	flag   int
 	at     int64
-	listed int // entries of a folder that Readdir has returned
+	listed int // entries of a directory that Readdir has returned
 	closed bool
 }
 
@@ -166,7 +166,7 @@ func (o *openFile) Truncate(size int64) error {
 	})
 }
 
-// Sync makes the content of a file, or the names in a folder, last.
+// Sync makes the content of a file, or the names in a directory, last.
 func (o *openFile) Sync() error {
 	return o.locked("sync", func() error {
 		return o.fs.m.do(o.fs.op(OpSync, o.name), effect{sync: o.i})
@@ -193,7 +193,7 @@ func (o *openFile) Stat() (info os.FileInfo, err error) {
 	return info, err
 }
 
-// Readdir lists the next entries of a folder, sorted by name.
+// Readdir lists the next entries of a directory, sorted by name.
 func (o *openFile) Readdir(count int) (infos []os.FileInfo, err error) {
 	err = o.locked("readdir", func() error {
 		if o.i.names == nil {
@@ -220,7 +220,7 @@ func (o *openFile) Readdir(count int) (infos []os.FileInfo, err error) {
 	return infos, err
 }
 
-// Readdirnames lists the names of the next entries of a folder.
+// Readdirnames lists the names of the next entries of a directory.
 func (o *openFile) Readdirnames(count int) (names []string, err error) {
 	infos, err := o.Readdir(count)
 	for _, i := range infos {

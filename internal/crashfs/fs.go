@@ -47,8 +47,8 @@ func (f *fileSystem) find(name string) (*inode, error) {
 	return i, nil
 }
 
-// folder returns the folder that holds a name, and the name in it.
-func (f *fileSystem) folder(name string) (*inode, string, error) {
+// directory returns the directory that holds a name, and the name in it.
+func (f *fileSystem) directory(name string) (*inode, string, error) {
 	dir, base := path.Split(clean(name))
 	if base == "" {
 		return nil, "", syscall.EINVAL
@@ -78,7 +78,7 @@ func (f *fileSystem) Create(name string) (afero.File, error) {
 	return f.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
 }
 
-// Open opens a file or folder for reading.
+// Open opens a file or directory for reading.
 func (f *fileSystem) Open(name string) (afero.File, error) {
 	return f.OpenFile(name, os.O_RDONLY, 0)
 }
@@ -112,34 +112,34 @@ func (f *fileSystem) OpenFile(name string, flag int, perm os.FileMode) (file afe
 }
 
 func (f *fileSystem) create(name string, perm os.FileMode) (*inode, error) {
-	folder, base, err := f.folder(name)
+	directory, base, err := f.directory(name)
 	if err != nil {
 		return nil, err
 	}
 	i := &inode{mode: perm.Perm(), content: nothing, onDisk: durable{mode: perm.Perm(), content: nothing}}
-	c := &change{names: []rename{{folder, base, i}}}
+	c := &change{names: []rename{{directory, base, i}}}
 	return i, f.m.do(f.op(OpCreate, name), effect{change: c})
 }
 
-// Mkdir makes a folder.
+// Mkdir makes a directory.
 func (f *fileSystem) Mkdir(name string, perm os.FileMode) error {
 	return f.locked("mkdir", name, func() error {
 		if _, err := f.find(name); err == nil {
 			return syscall.EEXIST
 		}
-		folder, base, err := f.folder(name)
+		directory, base, err := f.directory(name)
 		if err != nil {
 			return err
 		}
 		mode := os.ModeDir | perm.Perm()
 		i := &inode{mode: mode, content: nothing, names: make(map[string]*inode),
 			onDisk: durable{mode: mode, content: nothing, names: make(map[string]*inode)}}
-		c := &change{names: []rename{{folder, base, i}}}
+		c := &change{names: []rename{{directory, base, i}}}
 		return f.m.do(f.op(OpMkdir, name), effect{change: c})
 	})
 }
 
-// MkdirAll makes a folder and the missing ones above it, one operation each.
+// MkdirAll makes a directory and the missing ones above it, one operation each.
 func (f *fileSystem) MkdirAll(name string, perm os.FileMode) error {
 	so := ""
 	for _, e := range strings.Split(clean(name), "/") {
@@ -155,7 +155,7 @@ func (f *fileSystem) MkdirAll(name string, perm os.FileMode) error {
 	return err
 }
 
-// Remove removes a file or an empty folder.
+// Remove removes a file or an empty directory.
 func (f *fileSystem) Remove(name string) error {
 	return f.locked("remove", name, func() error {
 		i, err := f.find(name)
@@ -165,11 +165,11 @@ func (f *fileSystem) Remove(name string) error {
 		if len(i.names) > 0 {
 			return syscall.ENOTEMPTY
 		}
-		folder, base, err := f.folder(name)
+		directory, base, err := f.directory(name)
 		if err != nil {
 			return err
 		}
-		c := &change{names: []rename{{folder, base, nil}}}
+		c := &change{names: []rename{{directory, base, nil}}}
 		return f.m.do(f.op(OpRemove, name), effect{change: c})
 	})
 }
@@ -197,18 +197,18 @@ func (f *fileSystem) RemoveAll(name string) error {
 	return f.Remove(name)
 }
 
-// Rename renames a file or folder, replacing a file, at once.
+// Rename renames a file or directory, replacing a file, at once.
 func (f *fileSystem) Rename(from, to string) error {
 	return f.locked("rename", from, func() error {
 		i, err := f.find(from)
 		if err != nil {
 			return err
 		}
-		source, sourceName, err := f.folder(from)
+		source, sourceName, err := f.directory(from)
 		if err != nil {
 			return err
 		}
-		target, targetName, err := f.folder(to)
+		target, targetName, err := f.directory(to)
 		if err != nil {
 			return err
 		}
@@ -228,7 +228,7 @@ func (f *fileSystem) Rename(from, to string) error {
 	})
 }
 
-// Stat describes a file or folder.
+// Stat describes a file or directory.
 func (f *fileSystem) Stat(name string) (info os.FileInfo, err error) {
 	err = f.locked("stat", name, func() error {
 		i, err := f.find(name)

@@ -51,7 +51,7 @@ type Op struct {
 	Kind Kind
 	Part string
 	Path string
-	Size int // octets of a write
+	Size int // bytes of a write
 }
 
 // String tells the operation as "rename state:boot.tmp".
@@ -77,12 +77,12 @@ type Machine struct {
 	readOnly map[string]bool
 }
 
-// An inode is a file or folder of a running machine, as the program sees it and as
+// An inode is a file or directory of a running machine, as the program sees it and as
 // it is on the medium.
 type inode struct {
 	mode    os.FileMode
 	content *content          // of a file
-	names   map[string]*inode // of a folder, else nil
+	names   map[string]*inode // of a directory, else nil
 
 	onDisk durable
 }

@@ -136,10 +136,10 @@ func (m *Machine) build(forms []byte) *Disk {
 
 func (p *picture) apply(c *change, f form) {
 	for _, r := range c.names {
-		if p.names[r.folder] == nil {
-			p.names[r.folder] = maps.Clone(r.folder.onDisk.names)
+		if p.names[r.directory] == nil {
+			p.names[r.directory] = maps.Clone(r.directory.onDisk.names)
 		}
-		setName(p.names[r.folder], r)
+		setName(p.names[r.directory], r)
 	}
 	switch {
 	case c.data != nil:

@@ -7,7 +7,7 @@
 //
 // Only this much is relied on (POSIX fsync(2), and what ext4, UBIFS and JFFS2 do
 // in practice): content is on the medium after Sync of the file; names (made,
-// renamed, removed) are after Sync of the folder that holds them; a rename
+// renamed, removed) are after Sync of the directory that holds them; a rename
 // replaces the old name at once or not at all. Everything not yet synced may be
 // there afterwards or not, in any combination and order.
 //
@@ -17,14 +17,14 @@
 // configuration data, the manifest in a bank): the new content goes to
 // NAME.tmp; the file is synced, for a rename may reach the medium before the
 // content does and would then name an empty file; it is renamed over NAME; the
-// folder is synced, for until then the old file may come back although the
+// directory is synced, for until then the old file may come back although the
 // caller was told that the new one is there. A leftover NAME.tmp means nothing
 // and is overwritten by the next attempt.
 //
 // Two-copy record ([Record]; boot record, journal, settings, SNMP identity): BASE.a and BASE.b, each a frame with a sequence
 // number and a CRC. The older copy is overwritten in place and synced; only then
 // does it count, because it has the higher number. A cut in the middle spoils the
-// copy that was the older one, so the newer one is found. The folder is synced
+// copy that was the older one, so the newer one is found. The directory is synced
 // when a copy is created. No name changes later, but when a copy that a cut spoiled is
 // set aside: nothing depends on a rename, and no new block is needed, or else what was
 // set aside makes room; so a full partition does not stop a switch. A copy that was
@@ -35,10 +35,10 @@
 //  1. record: the running bank is next, the other one is writing. Synced before
 //     anything is erased, or a cut would leave a half-erased bank selected.
 //  2. the files of the other bank are removed but those that the new image may
-//     share, the folder synced, so that no old file comes back under the new
+//     share, the directory synced, so that no old file comes back under the new
 //     manifest; then signature and manifest are replaced as above.
-//  3. payloads: each created (folder synced, so that a part of it can be found and
-//     continued), written, synced; the folder once more at the end, for names that
+//  3. payloads: each created (directory synced, so that a part of it can be found and
+//     continued), written, synced; the directory once more at the end, for names that
 //     an earlier sitting made and, being killed, did not sync.
 //  4. all of it read back and compared with the manifest's hashes.
 //  5. record: ready. Only now may the bank be selected; content and names have
@@ -49,8 +49,8 @@
 //     or software that hangs would be started for ever.
 //
 // Import of configuration data (package agent/config): the new generation gets a
-// folder of its own, whose name is synced; each of its files, the description with
-// their hashes last, is written as a replaced file is, which syncs the folder too;
+// directory of its own, whose name is synced; each of its files, the description with
+// their hashes last, is written as a replaced file is, which syncs the directory too;
 // last the pointer file is replaced as above. Until that rename is on the medium the old generation is
 // in force; after it the new one is whole, for all of it was synced before.
 //
@@ -68,7 +68,7 @@
 // A process that is killed leaves what it wrote unsynced, where the next process
 // reads it as if it lasted; a loss of power then takes it away. So whoever reads a
 // record or frame to act on it syncs it first ([OpenRecord], [LoadFrame]), and
-// whoever finds a folder or file made already syncs its name all the same
+// whoever finds a directory or file made already syncs its name all the same
 // ([MkdirAll], [OpenAppender]).
 //
 // # Versions

@@ -122,7 +122,7 @@ func TestKilledThenCut(t *testing.T) {
 			}
 			return errors.Join(r.Write([]byte("x")), r.Write([]byte("x")))
 		}, "r.a"},
-		"folder and file": {func(fs afero.Fs) error {
+		"directory and file": {func(fs afero.Fs) error {
 			if err := MkdirAll(fs, "a/b", 0o755); err != nil {
 				return err
 			}
@@ -277,18 +277,18 @@ func TestFrameRefusesDamage(t *testing.T) {
 	}
 	for n := range frame {
 		if _, _, _, err := DecodeFrame(magic, 2, frame[:n]); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("cut to %d octets: %v", n, err)
+			t.Errorf("cut to %d bytes: %v", n, err)
 		}
 		for bit := range 8 {
 			bad := slices.Clone(frame)
 			bad[n] ^= 1 << bit
 			if _, _, _, err := DecodeFrame(magic, 2, bad); !errors.Is(err, ErrCorrupt) {
-				t.Errorf("octet %d bit %d: %v", n, bit, err)
+				t.Errorf("byte %d bit %d: %v", n, bit, err)
 			}
 		}
 	}
 	if _, _, _, err := DecodeFrame(magic, 2, append(frame, 0)); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("one more octet: %v", err)
+		t.Errorf("one more byte: %v", err)
 	}
 	if _, _, _, err := DecodeFrame(magic, 1, frame); !errors.Is(err, ErrNewer) {
 		t.Errorf("newer: %v", err)

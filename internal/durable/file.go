@@ -13,18 +13,18 @@ import (
 // TempSuffix ends the name of the file that ReplaceFile writes before it renames.
 const TempSuffix = ".tmp"
 
-// SyncDir writes the names in folder dir to the medium.
+// SyncDir writes the names in directory dir to the medium.
 func SyncDir(fs afero.Fs, dir string) error {
 	d, err := fs.Open(dir)
 	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
+		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	err = d.Sync()
 	if cerr := d.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
+		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	return nil
 }
@@ -33,7 +33,7 @@ func SyncDir(fs afero.Fs, dir string) error {
 // once: after a loss of power either the old or the new content is found, and
 // after a nil return the new one. The file gets the mode perm whatever the umask.
 // On an error the old content is still there, unless only the last sync of the
-// folder failed, when it may be either.
+// directory failed, when it may be either.
 func ReplaceFile(fs afero.Fs, name string, data []byte, perm os.FileMode) error {
 	temp := name + TempSuffix
 	if err := writeSynced(fs, temp, data, perm); err != nil {
@@ -52,7 +52,7 @@ func writeSynced(fs afero.Fs, name string, data []byte, perm os.FileMode) error 
 	const flag = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	f, err := fs.OpenFile(name, flag, perm)
 	if info, serr := fs.Stat(name); err != nil && serr == nil && info.IsDir() {
-		// Nobody makes a folder of that name; were it left, nothing could be
+		// Nobody makes a directory of that name; were it left, nothing could be
 		// replaced any more.
 		_ = fs.RemoveAll(name)
 		f, err = fs.OpenFile(name, flag, perm)
@@ -83,8 +83,8 @@ func whole(want int) func(n int, err error) error {
 	}
 }
 
-// MkdirAll makes the folder path and the missing ones above it, and syncs the folders
-// that hold their names, also those of folders that were there: a process that was
+// MkdirAll makes the directory path and the missing ones above it, and syncs the directories
+// that hold their names, also those of directories that were there: a process that was
 // killed may have made them and not come to it.
 func MkdirAll(fs afero.Fs, path string, perm os.FileMode) error {
 	path = filepath.Clean(path)
@@ -103,12 +103,12 @@ func MkdirAll(fs afero.Fs, path string, perm os.FileMode) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("make folder %s: %w", path, err)
+		return fmt.Errorf("make directory %s: %w", path, err)
 	}
 	return SyncDir(fs, parent)
 }
 
-// Remove removes the file or empty folder name and syncs the folder that held
+// Remove removes the file or empty directory name and syncs the directory that held
 // it. A name that does not exist is an error wrapping os.ErrNotExist.
 func Remove(fs afero.Fs, name string) error {
 	if err := fs.Remove(name); err != nil {
@@ -117,7 +117,7 @@ func Remove(fs afero.Fs, name string) error {
 	return SyncDir(fs, filepath.Dir(name))
 }
 
-// RemoveAll removes name and everything below it and syncs the folder that held
+// RemoveAll removes name and everything below it and syncs the directory that held
 // it. A name that does not exist is no error.
 func RemoveAll(fs afero.Fs, name string) error {
 	if err := fs.RemoveAll(name); err != nil {
@@ -126,26 +126,26 @@ func RemoveAll(fs afero.Fs, name string) error {
 	return SyncDir(fs, filepath.Dir(name))
 }
 
-// Clear removes everything in folder dir whose name keep does not want, and syncs
-// the folder once. A nil keep wants nothing.
+// Clear removes everything in directory dir whose name keep does not want, and syncs
+// the directory once. A nil keep wants nothing.
 func Clear(fs afero.Fs, dir string, keep func(name string) bool) error {
 	names, err := list(fs, dir)
 	if err != nil {
-		return fmt.Errorf("clear folder %s: %w", dir, err)
+		return fmt.Errorf("clear directory %s: %w", dir, err)
 	}
 	for _, name := range names {
 		if keep != nil && keep(name) {
 			continue
 		}
 		if err := fs.RemoveAll(filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("clear folder %s: %w", dir, err)
+			return fmt.Errorf("clear directory %s: %w", dir, err)
 		}
 	}
 	return SyncDir(fs, dir)
 }
 
-// Rename renames from to to, replacing a file of that name, and syncs the folders
-// of both. A folder cannot replace another one: replace a pointer file instead.
+// Rename renames from to to, replacing a file of that name, and syncs the directories
+// of both. A directory cannot replace another one: replace a pointer file instead.
 func Rename(fs afero.Fs, from, to string) error {
 	if err := fs.Rename(from, to); err != nil {
 		return fmt.Errorf("rename %s to %s: %w", from, to, err)

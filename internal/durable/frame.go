@@ -22,7 +22,7 @@ var (
 	ErrNewer = errors.New("written by newer software")
 )
 
-// MaxPayload is the largest content of a frame in octets. It bounds the memory
+// MaxPayload is the largest content of a frame in bytes. It bounds the memory
 // that a reader spends on a file that somebody else may have written.
 const MaxPayload = 1 << 20
 
@@ -35,7 +35,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// EncodeFrame wraps payload (up to MaxPayload octets) with its kind, version,
+// EncodeFrame wraps payload (up to MaxPayload bytes) with its kind, version,
 // sequence number and checksum.
 func EncodeFrame(magic [4]byte, version uint16, seq uint64, payload []byte) []byte {
 	b := make([]byte, 0, headSize+len(payload)+tailSize)
@@ -55,7 +55,7 @@ func EncodeFrame(magic [4]byte, version uint16, seq uint64, payload []byte) []by
 func DecodeFrame(magic [4]byte, maxVersion uint16, data []byte) (version uint16, seq uint64, payload []byte, err error) {
 	switch {
 	case len(data) < headSize+tailSize:
-		return 0, 0, nil, fmt.Errorf("%w: %d octets are no frame", ErrCorrupt, len(data))
+		return 0, 0, nil, fmt.Errorf("%w: %d bytes are no frame", ErrCorrupt, len(data))
 	case [4]byte(data[:4]) != magic:
 		return 0, 0, nil, fmt.Errorf("%w: starts with %q, not with %q", ErrCorrupt, data[:4], magic[:])
 	}
@@ -64,7 +64,7 @@ func DecodeFrame(magic [4]byte, maxVersion uint16, data []byte) (version uint16,
 		return 0, 0, nil, fmt.Errorf("%w: wrong checksum", ErrCorrupt)
 	}
 	if n := binary.BigEndian.Uint32(data[16:]); uint64(n) != uint64(len(body)-headSize) {
-		return 0, 0, nil, fmt.Errorf("%w: %d octets announced, %d there", ErrCorrupt, n, len(body)-headSize)
+		return 0, 0, nil, fmt.Errorf("%w: %d bytes announced, %d there", ErrCorrupt, n, len(body)-headSize)
 	}
 	version, seq = binary.BigEndian.Uint16(data[4:]), binary.BigEndian.Uint64(data[8:])
 	switch {
@@ -80,7 +80,7 @@ func DecodeFrame(magic [4]byte, maxVersion uint16, data []byte) (version uint16,
 // payload, readable by its owner only.
 func SaveFrame(fs afero.Fs, name string, magic [4]byte, version uint16, payload []byte) error {
 	if len(payload) > MaxPayload {
-		return fmt.Errorf("replace %s: %d octets, %d at most", name, len(payload), MaxPayload)
+		return fmt.Errorf("replace %s: %d bytes, %d at most", name, len(payload), MaxPayload)
 	}
 	return ReplaceFile(fs, name, EncodeFrame(magic, version, 0, payload), 0o600)
 }
@@ -103,7 +103,7 @@ func LoadFrame(fs afero.Fs, name string, magic [4]byte, maxVersion uint16) (payl
 	return payload, nil
 }
 
-// readBounded reads a file that can hold a frame; a longer one, or a folder in its
+// readBounded reads a file that can hold a frame; a longer one, or a directory in its
 // place, is ErrCorrupt.
 func readBounded(fs afero.Fs, name string) ([]byte, error) {
 	f, err := fs.Open(name)
@@ -115,7 +115,7 @@ func readBounded(fs afero.Fs, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, fmt.Errorf("read %s: %w: a folder is in its place", name, ErrCorrupt)
+		return nil, fmt.Errorf("read %s: %w: a directory is in its place", name, ErrCorrupt)
 	}
 	const limit = headSize + MaxPayload + tailSize
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
@@ -123,7 +123,7 @@ func readBounded(fs afero.Fs, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(data) > limit {
-		return nil, fmt.Errorf("%s: %w: more than %d octets", name, ErrCorrupt, limit)
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", name, ErrCorrupt, limit)
 	}
 	return data, nil
 }

@@ -33,7 +33,7 @@ var suffixes = [2]string{".a", ".b"}
 // written, or findings tell what happened to it. A copy that is corrupt, of a newer
 // version or unreadable is set aside, never overwritten; findings has a sentence for each,
 // and one if a copy that was written is missing: then too the one found may be a write
-// behind. The error is nil unless the folder of the record cannot be used at all.
+// behind. The error is nil unless the directory of the record cannot be used at all.
 func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func(payload []byte) error) (r *Record, payload []byte, findings []string, err error) {
 	r, payload, copies := readCopies(fs, base, magic, maxVersion, check)
 	for i, c := range copies {
@@ -140,13 +140,13 @@ func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 	return r, payload, copies
 }
 
-// Write makes payload (up to MaxPayload octets) the content of the record. After
+// Write makes payload (up to MaxPayload bytes) the content of the record. After
 // an error the content is the old one or, seen after a restart, perhaps the new
 // one; the copy that holds the old one is untouched.
 func (r *Record) Write(payload []byte) error {
 	name := r.names[r.older]
 	if len(payload) > MaxPayload {
-		return fmt.Errorf("write %s: %d octets, %d at most", name, len(payload), MaxPayload)
+		return fmt.Errorf("write %s: %d bytes, %d at most", name, len(payload), MaxPayload)
 	}
 	frame := EncodeFrame(r.magic, r.version, nextSeq(r.seq), payload)
 	err := r.overwrite(name, frame)

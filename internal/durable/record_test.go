@@ -82,7 +82,7 @@ func TestRecordDamage(t *testing.T) {
 		{"both damaged", disk.Flip("p", "r.a", 0).Flip("p", "r.b", 0), "", "r.b.corrupt-1"},
 		{"newer version", disk.Write("p", "r.b", newer), "3", "r.b.newer-1"},
 		{"content not understood", disk.Write("p", "r.b", EncodeFrame(magic, 1, 9, []byte("nonsense"))), "3", "r.b.corrupt-1"},
-		{"folder in its place", disk.Remove("p", "r.a").Mkdir("p", "r.a"), "2", "r.a.corrupt-1"},
+		{"directory in its place", disk.Remove("p", "r.a").Mkdir("p", "r.a"), "2", "r.a.corrupt-1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := test.disk.Start()
@@ -103,7 +103,7 @@ func TestRecordDamage(t *testing.T) {
 			if test.aside != "" && !strings.HasSuffix(test.aside, "missing") {
 				kept, _ := m.Settled().Read("p", test.aside)
 				was, _ := test.disk.Read("p", strings.TrimSuffix(test.aside, filepath.Ext(test.aside)))
-				if !bytes.Equal(kept, was) || kept == nil && !strings.HasPrefix(test.name, "folder") {
+				if !bytes.Equal(kept, was) || kept == nil && !strings.HasPrefix(test.name, "directory") {
 					t.Errorf("%s holds %q, not the damaged copy", test.aside, kept)
 				}
 			}
@@ -119,7 +119,7 @@ func TestRecordDamage(t *testing.T) {
 
 func TestRecordWithoutAFolder(t *testing.T) {
 	if _, _, _, err := OpenRecord(machine().Fs("p"), "no/r", magic, 1, nil); err == nil {
-		t.Error("a record in a missing folder was opened")
+		t.Error("a record in a missing directory was opened")
 	}
 }
 
