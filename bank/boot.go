@@ -16,15 +16,15 @@ import (
 // Banks are the software banks of a running device. All methods may be called at
 // the same time; one Install runs at a time.
 //
-// In rescue mode no bank holds software that can be started, and none runs. Install
-// and Activate work, and there is nothing to go back to.
+// In rescue mode neither bank holds software that can be started, and none is running.
+// Install and Activate work; Restore and GiveUp have nothing to return to.
 type Banks struct {
 	opt   Options
 	store *durable.Record
 
-	// ops is held by whoever changes the record, also while it is written and
-	// while a bank is checked for that; whoever holds it may read what mu guards.
-	// mu is held for instants, so that Status never waits for a medium.
+	// ops is held to change the record, including while the record is written and while
+	// a bank is checked before the change; its holder may read what mu guards. mu is
+	// held only briefly, so that Status never waits for a medium.
 	ops sync.Mutex
 	mu  sync.Mutex
 
@@ -37,7 +37,7 @@ type Banks struct {
 	verifying  int // the bank that Install reads back, 0 none
 }
 
-// A BootReport tells what Boot decided and found.
+// A BootReport describes what Boot decided and found.
 type BootReport struct {
 	Bank       int           // the bank that starts, 0 in rescue mode
 	Trial      bool          // it is on trial
@@ -54,16 +54,16 @@ type BootReport struct {
 	Restart bool
 }
 
-// Boot makes the boot decision: it reads the record, checks every hash in both
-// banks, decides and records what the decision changes, a try used up above all,
-// before it returns. Damage is reported, never fatal: with no software that can be
-// started the banks are in rescue mode.
+// Boot makes the boot decision: it reads the record, checks every hash in both banks,
+// decides, and records what the decision changes (above all that a try is used up)
+// before it returns. Damage is reported and never fatal: if no software can be started,
+// the banks are in rescue mode.
 func Boot(opt Options) (*Banks, BootReport) {
 	opt = opt.withDefaults()
 	store, rec, findings, err := openRecord(opt.State)
 	report := BootReport{Findings: findings, Doubtful: len(findings) > 0}
 	if err != nil {
-		// No state at all: the banks may start all the same.
+		// No state at all: the banks may start anyway.
 		report.Findings = append(report.Findings, err.Error())
 	}
 	disk := rec
@@ -153,9 +153,9 @@ func intactPayloads(fs afero.Fs, h *image.Head) (whole int) {
 	return whole
 }
 
-// syncBanks makes the content of complete banks last that next puts to use and of which
-// the record does not say that it was synced: whoever wrote it may have been killed before
-// that.
+// syncBanks makes the content of complete banks durable if next uses them and the
+// record does not say that they were synced: the process that wrote them may have been
+// killed before it did.
 func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 	for n := 1; n <= 2; n++ {
 		if checks[n-1].Contents != ContentsComplete || written(b.rec.bank(n).State) || !written(next.bank(n).State) {
@@ -191,9 +191,9 @@ func syncBank(fs afero.Fs, m *image.Manifest) error {
 	return durable.SyncDir(fs, ".")
 }
 
-// withoutTrial decides again when the decision could not be recorded: a start on
-// trial that is not counted could go on for ever, so the fallback starts, or what else
-// there is.
+// withoutTrial decides again when the decision could not be recorded: starts on trial
+// that are not counted could repeat for ever, so the fallback starts, or whatever else
+// can.
 func withoutTrial(d Decision, checks [2]CheckResult) Decision {
 	if !d.Trial {
 		return d
@@ -209,7 +209,7 @@ func withoutTrial(d Decision, checks [2]CheckResult) Decision {
 	return again
 }
 
-// damage tells which banks the decision found corrupt, and which no longer.
+// damage lists the banks that the decision found corrupt, and those that no longer are.
 func damage(before, after Record) (findings []string) {
 	for n := 1; n <= 2; n++ {
 		was, is := before.bank(n).State == mib.BankStateCorrupt, after.bank(n).State == mib.BankStateCorrupt
@@ -231,7 +231,7 @@ func (b *Banks) write(r Record) error {
 		}
 	}
 	if b.store == nil {
-		return errors.New("there is nowhere to write it")
+		return errors.New("no file to write it to")
 	}
 	err := b.store.Write(encodeRecord(r))
 	if err == nil {
@@ -273,14 +273,14 @@ func (b *Banks) saveOrKeep(r Record) error {
 		return nil
 	}
 	if !b.opt.PassesUnsaved && (b.opt.Loader == nil || b.loaderDiffers(r)) {
-		return &Error{Code: mib.FailCauseBootFlagError, Text: "it would not survive the restart", Err: err}
+		return &Error{Code: mib.FailCauseBootFlagError, Text: "the change would not survive the restart", Err: err}
 	}
 	if b.opt.Loader != nil {
 		b.opt.Log.Warn("the boot record could not be written; it follows the boot loader at the next start", "err", err)
 		b.adopt(r)
 		return nil
 	}
-	b.opt.Log.Warn("a power cut takes the choice of the bank back", "next", r.Next, "recorded", b.disk.Next, "err", err)
+	b.opt.Log.Warn("the choice of the bank could not be recorded; a power cut would undo it", "next", r.Next, "recorded", b.disk.Next, "err", err)
 	b.adopt(r)
 	return nil
 }

@@ -44,8 +44,8 @@ type Decision struct {
 // A Rule is a row of the boot decision: the first one whose When is true decides.
 type Rule struct {
 	Name string
-	When string // for humans
-	Then string // for humans
+	When string // for documentation
+	Then string // for documentation
 
 	when func(*choice) bool
 	then func(*choice)
@@ -120,8 +120,8 @@ func (b *choice) fallBack() {
 	b.start(b.o)
 }
 
-// rescue starts nothing. Without a record what was found stands in for one, and is not
-// recorded: what cannot be read now may be read at the next start.
+// rescue starts nothing. If there is no record, what was found is used as one but not
+// recorded: what cannot be read now may be readable at the next start.
 func (b *choice) rescue() {
 	if b.Record.lost() {
 		b.adopt(1, mib.BankStateCorrupt)

@@ -40,7 +40,7 @@ func refuse(code mib.FailCause, format string, args ...any) *Error {
 	return &Error{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-// storeError tells a full bank from one that cannot be written.
+// storeError distinguishes a full bank from one that cannot be written.
 func storeError(err error, format string, args ...any) *Error {
 	code := mib.FailCauseWriteError
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -49,8 +49,8 @@ func storeError(err error, format string, args ...any) *Error {
 	return &Error{Code: code, Text: fmt.Sprintf(format, args...), Err: err}
 }
 
-// refusal is the cause with which this package or package image refused something, 0 for
-// any other error, such as one of a Source.
+// refusal returns the cause of an error of this package or of package image, 0 for any
+// other error, such as one from a Source.
 func refusal(err error) mib.FailCause {
 	var e *Error
 	if errors.As(err, &e) {
@@ -63,7 +63,7 @@ func refusal(err error) mib.FailCause {
 	return 0
 }
 
-// maxText is the size of the MIB's texts for humans in bytes.
+// maxText is the maximum size, in bytes, of the texts in the MIB.
 const maxText = 128
 
 // shorten cuts s to maxText bytes without splitting a character.

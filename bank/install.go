@@ -12,22 +12,22 @@ import (
 	"example.com/iad/mib"
 )
 
-// InstallProgress tells how far Install is.
+// InstallProgress reports how far Install has got.
 type InstallProgress struct {
 	Phase mib.OperationPhase
 	Done  int64 // bytes of this phase
 	Total int64 // bytes of this phase, 0 if not known
 }
 
-// InstallOptions say what Install is to do. The zero value installs whatever is
-// newer than the running software into the other bank.
+// InstallOptions control what Install does. The zero value installs whatever is newer
+// than the running software into the other bank.
 type InstallOptions struct {
 	// Bank to write, 0 for the one that is not running: in rescue mode Status.Spare.
 	Bank int
 	// Force writes the bank even if the version is running or in the bank already.
 	Force bool
-	// AllowDowngrade accepts a version below the running one, or of which that cannot be
-	// told (see Manifest), never one below the floor.
+	// AllowDowngrade accepts a version below the running one, or one that cannot be
+	// compared with it (see Manifest), but never one below the floor.
 	AllowDowngrade bool
 	// CheckOnly stops before anything is changed.
 	CheckOnly bool
@@ -41,7 +41,7 @@ type InstallOptions struct {
 	Progress func(InstallProgress)
 }
 
-// InstallResult tells what Install did.
+// InstallResult describes what Install did.
 type InstallResult struct {
 	Bank         int
 	Version      string
@@ -52,18 +52,17 @@ type InstallResult struct {
 	Already      bool   // the bank held this version; nothing was written
 }
 
-// Install fetches the image that the file name of src is, or whose manifest it is,
-// into the bank that is not running. The image is judged by its manifest before
-// anything is changed; then the record says durably that the running bank is next (in
-// rescue mode, that there is none), the bank is erased, the payloads are stored while they are hashed, and everything
-// is read back before the bank is ready.
+// Install fetches an image into the bank that is not running; name is the file of src
+// that contains the image or its manifest. The manifest is checked before anything is
+// changed. Then the record says durably that the running bank is next (in rescue mode,
+// that none is), the bank is erased, the payloads are stored while they are hashed, and
+// everything is read back before the bank is ready.
 //
-// After an interruption or failure Install may be called again: payloads that the
-// bank holds with the right hash are kept, and a part of one is continued if src can
-// start at an offset.
+// Install may be called again after an interruption or failure: payloads already in the
+// bank with the right hash are kept, and a partial one is continued if src can start at
+// an offset.
 //
-// An *Error tells the cause; errors of src are passed on, wrapped, and so is the
-// cause of ctx.
+// An *Error has the cause; errors of src, and the cause of ctx, are returned wrapped.
 func (b *Banks) Install(ctx context.Context, src image.Source, name string, opt InstallOptions) (InstallResult, error) {
 	n, err := b.reserve(opt.Bank)
 	if err != nil {
@@ -236,7 +235,7 @@ func (b *Banks) checkSpace(n int, h *image.Head) error {
 	}
 	free, err := b.opt.Free(n)
 	if err != nil {
-		return storeError(err, "the free space of the bank cannot be told")
+		return storeError(err, "the free space of the bank is not known")
 	}
 	used, err := usedSpace(b.fs(n))
 	if err != nil {

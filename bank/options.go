@@ -15,7 +15,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Options say where the banks are and what the device is.
+// Options describe the banks and the device.
 type Options struct {
 	// Banks are the file systems of bank 1 and bank 2; all of each is the bank's.
 	Banks [2]afero.Fs
@@ -103,15 +103,16 @@ func checkFloor(m *image.Manifest, floor string) error {
 // foreign are names that a file system itself may put into its root.
 var foreign = []string{"lost+found"}
 
-// Foreign reports whether a file system itself may have put name into its root: such
-// a file or directory is no content, and is never removed.
+// Foreign reports whether name is one that a file system itself may put into its root.
+// Such a file or directory does not belong to the content and is never removed.
 func Foreign(name string) bool { return slices.Contains(foreign, name) }
 
 // readAttempts is how many times a bank that cannot be read is read.
 const readAttempts = 3
 
-// checkBank compares the content of a bank with its manifest, and that with the
-// recorded digest unless that is "". A medium may fail to read once and not again.
+// checkBank compares the content of a bank with its manifest, and the manifest with the
+// recorded digest unless that is "". It reads again after an error, because a medium
+// may fail once and then work.
 func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c CheckResult, h *image.Head) {
 	for range readAttempts {
 		var err error

@@ -23,7 +23,7 @@ func Provision(opt Options, img io.Reader, data func(m *image.Manifest) (generat
 
 func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, error)) error {
 	if hasStarted(opt) {
-		return refuse(mib.FailCauseBankUnavailable, "it has a boot record and software already")
+		return refuse(mib.FailCauseBankUnavailable, "the device already has a boot record and software")
 	}
 	ctx := context.Background()
 	f := image.NewReader(ctx, once{img}, "image")

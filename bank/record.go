@@ -51,7 +51,7 @@ func (b BankRecord) failed(cause mib.FailCause, text string) BankRecord {
 	return b
 }
 
-// bank returns the part of bank n, 1 or 2; for 0, no bank, one that is nobody's.
+// bank returns the record of bank n, 1 or 2; for 0, no bank, a new empty one.
 func (r *Record) bank(n int) *BankRecord {
 	if n == 0 {
 		return new(BankRecord)
@@ -105,7 +105,7 @@ func decodeRecord(data []byte) (Record, error) {
 		return Record{}, err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Record{}, errors.New("something follows")
+		return Record{}, errors.New("unexpected data after the record")
 	}
 	if err := r.check(); err != nil {
 		return Record{}, err
@@ -131,10 +131,10 @@ func (r *Record) check() error {
 			return fmt.Errorf("bank %d: %d tries in state %s", i+1, b.TriesLeft, b.State)
 		}
 		if len(b.Text) > maxText || !utf8.ValidString(b.Text) {
-			return fmt.Errorf("bank %d: the text is not one of ours", i+1)
+			return fmt.Errorf("bank %d: invalid text", i+1)
 		}
 		if digest, err := hex.DecodeString(b.Digest); err != nil || len(digest) != 0 && len(digest) != 32 {
-			return fmt.Errorf("bank %d: not a digest", i+1)
+			return fmt.Errorf("bank %d: invalid digest", i+1)
 		}
 	}
 	return nil
@@ -150,7 +150,7 @@ func openRecord(fs afero.Fs) (*durable.Record, Record, []string, error) {
 	return store, r, findings, err
 }
 
-// peekRecord is openRecord for somebody who changes nothing.
+// peekRecord reads the boot record without changing anything.
 func peekRecord(fs afero.Fs) (Record, []string) {
 	data, findings := durable.ReadRecord(fs, recordBase, recordMagic, recordVersion, checkRecord)
 	if data == nil {

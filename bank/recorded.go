@@ -6,8 +6,8 @@ import (
 	"example.com/iad/bank/image"
 )
 
-// Recorded reports of each bank whether the manifest in dir, the directory of either
-// one, is what the boot record in state names for it. It changes nothing.
+// Recorded reports for each bank whether the boot record in state names the manifest in
+// dir, which is the directory of one of the banks. It changes nothing.
 func Recorded(state, dir afero.Fs) (is [2]bool) {
 	h, err := image.ReadInstalled(dir)
 	if err != nil {

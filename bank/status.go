@@ -10,7 +10,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Info tells about one bank what iadUpgBankTable shows.
+// Info is what iadUpgBankTable shows of one bank.
 type Info struct {
 	Number                  int // 1 or 2
 	State                   mib.BankStateEnum
@@ -28,7 +28,7 @@ type Info struct {
 	NeedsReset              bool          // the software takes effect only after a reset
 }
 
-// Status tells about both banks.
+// Status describes both banks.
 type Status struct {
 	Banks    [2]Info
 	Running  int    // 0 in rescue mode, and from Peek when no software ever started
@@ -52,7 +52,7 @@ func (s *Status) Bank(n int) *Info {
 	return &s.Banks[n-1]
 }
 
-// Status tells the present state from memory.
+// Status returns the present state, from memory.
 func (b *Banks) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -69,9 +69,9 @@ func (b *Banks) Status() Status {
 	return s
 }
 
-// Peek tells what the record and the manifests of a device say, without checking
-// hashes and without changing anything; another process may be running the device.
-// findings tells what is damaged. A record that is missing gives a zero Next.
+// Peek reads the record and the manifests of a device without checking hashes or
+// changing anything; another process may be running the device. findings lists what is
+// damaged. If the record is missing, Next is 0.
 func Peek(opt Options) (s Status, findings []string) {
 	rec, findings := peekRecord(opt.State)
 	var heads [2]*image.Head

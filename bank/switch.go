@@ -7,12 +7,12 @@ import (
 	"example.com/iad/mib"
 )
 
-// Activate makes bank n, which must be ready or good, the next one to start, on
-// trial with Tries starts, and the running bank the fallback. Before, all of the
-// bank is read and judged: hashes (a damaged bank becomes corrupt), signature,
-// hardware and version floor. A bank that is activated already is left as it is.
-// Causes: bankUnavailable, digestMismatch, signatureInvalid, signerUntrusted,
-// incompatibleHardware, downgradeRefused, bootFlagError.
+// Activate makes bank n, which must be ready or good, the next one to start, on trial
+// with Tries starts, and the running bank the fallback. First it reads and checks the
+// whole bank: hashes (a damaged bank becomes corrupt), signature, hardware and version
+// floor. A bank that is already activated is left as it is. Causes: bankUnavailable,
+// digestMismatch, signatureInvalid, signerUntrusted, incompatibleHardware,
+// downgradeRefused, bootFlagError.
 func (b *Banks) Activate(n int) error {
 	return inOp(fmt.Sprintf("activate bank %d", n), b.activate(n))
 }
@@ -72,7 +72,7 @@ func (b *Banks) checkContent(n int) (*image.Head, error) {
 	}
 	if err := b.save(bad); err != nil {
 		b.adopt(bad) // what is damaged is not used, recorded or not
-		b.opt.Log.Warn("bank is corrupt, which could not be recorded", "bank", n, "err", err)
+		b.opt.Log.Warn("the bank is corrupt; this could not be recorded", "bank", n, "err", err)
 	}
 	return nil, refuse(mib.FailCauseDigestMismatch, "the bank is corrupt: %s", c.Text)
 }
@@ -151,9 +151,9 @@ func (b *Banks) Confirm() error {
 	return inOp("confirm", b.save(next))
 }
 
-// Tested gives the running software on trial its tries back: its self-test has passed,
-// and tries count starts that do not come so far. Without software on trial, or with
-// all tries left, it does nothing. Cause: bootFlagError.
+// Tested resets the tries of the running software on trial: its self-test has passed,
+// and tries count the starts that do not get that far. Without software on trial, or
+// with all tries left, it does nothing. Cause: bootFlagError.
 func (b *Banks) Tested() error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
@@ -163,10 +163,10 @@ func (b *Banks) Tested() error {
 		return nil
 	}
 	r.TriesLeft = Tries
-	return inOp("give the tries back", b.save(next))
+	return inOp("reset the tries", b.save(next))
 }
 
-// higher is the higher one of two floors, "" being below all.
+// higher returns the higher of two floors; "" is the lowest.
 func higher(a, b string) string {
 	if a == "" || b != "" && image.Older(a, b) {
 		return b
@@ -174,10 +174,10 @@ func higher(a, b string) string {
 	return a
 }
 
-// GiveUp gives up the software on trial: its bank has failed, for the reason given,
-// and the fallback is next. If the fallback is not good the error is noFallback, and
-// the next start is one in rescue mode. Without software on trial
-// the error is preconditionMissing.
+// GiveUp gives up the software on trial: its bank has failed, for the reason given, and
+// the fallback is next. If the fallback is not good, the error is noFallback and the
+// next start is in rescue mode. Without software on trial the error is
+// preconditionMissing.
 func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
@@ -192,7 +192,7 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 		return inOp(op, refuse(mib.FailCausePreconditionMissing, "no software is on trial"))
 	}
 	if b.opt.Loader != nil {
-		// The loader is told first, so the reason must be known before.
+		// The loader's state is written first, so the reason must be recorded before.
 		noted := b.rec
 		noted.bank(n).Cause, noted.bank(n).Text = cause, shorten(text)
 		if err := b.save(noted); err != nil {
@@ -211,12 +211,12 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	return inOp(op, b.saveOrKeep(next))
 }
 
-// TakeOver makes bank n, which must be the next one, the running one without a
-// restart, for software that can take effect so. Software on trial uses up a try.
+// TakeOver makes bank n, which must be the next one, the running one without a restart,
+// for software that can take effect that way. Software on trial uses up a try.
 func (b *Banks) TakeOver(n int) error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
-	op := fmt.Sprintf("take over by bank %d", n)
+	op := fmt.Sprintf("switch to bank %d without a restart", n)
 	next := b.rec
 	switch {
 	case n == b.running:
@@ -247,7 +247,7 @@ func (b *Banks) SetGeneration(n int, gen uint32) error {
 	}
 	next := b.rec
 	next.bank(n).Generation = gen
-	return inOp(fmt.Sprintf("remember generation %d", gen), b.save(next))
+	return inOp(fmt.Sprintf("record generation %d", gen), b.save(next))
 }
 
 // RewriteRecord writes the boot record once more, so that it has two good copies again: to
@@ -258,8 +258,8 @@ func (b *Banks) RewriteRecord() error {
 	return b.write(b.rec)
 }
 
-// SetFloor sets the version floor, up or down, "" for none. It is for somebody at
-// the device; commands from the network must not reach it.
+// SetFloor sets the version floor, up or down, "" for none. It is for local use;
+// commands from the network must not reach it.
 func (b *Banks) SetFloor(version string) error {
 	if version != "" {
 		if err := image.CheckVersion(version); err != nil {

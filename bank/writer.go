@@ -34,7 +34,7 @@ type writer struct {
 	buf  [bufferSize]byte
 }
 
-// usedSpace is what erasing the bank gives back, in whole clusters.
+// usedSpace returns how much space erasing the bank frees, in whole clusters.
 func usedSpace(fs afero.Fs) (sum int64, err error) {
 	infos, err := afero.ReadDir(fs, ".")
 	if err != nil {
@@ -48,9 +48,9 @@ func usedSpace(fs afero.Fs) (sum int64, err error) {
 	return sum, nil
 }
 
-// survey tells which files of the bank may belong to the image: those that the
-// manifest in the bank describes alike, and with the same manifest also those that
-// were only begun. Their hashes are checked when their turn comes.
+// survey returns which files of the bank may belong to the image: those that the
+// manifest in the bank describes identically and, if it is the same manifest, those
+// that were only begun. Their hashes are checked when their turn comes.
 func (w *writer) survey() (keep map[string]bool) {
 	keep = make(map[string]bool)
 	old, err := image.ReadInstalled(w.fs)
@@ -114,7 +114,7 @@ func (w *writer) write() (sum []byte, err error) {
 			return nil, err
 		}
 	}
-	// Also for what an earlier sitting, which a kill may have ended, left unsynced.
+	// This also syncs names left unsynced by an earlier Install that was killed.
 	if err := durable.SyncDir(w.fs, "."); err != nil {
 		return nil, storeError(err, "the bank could not be written")
 	}
@@ -190,7 +190,7 @@ func (w *writer) reset(state []byte) {
 	}
 }
 
-// tryPayload stores payload i. resumed tells that a part was kept.
+// tryPayload stores payload i. resumed reports whether a part was kept.
 func (w *writer) tryPayload(i int) (resumed bool, err error) {
 	p := w.fetch.Head.Manifest.Payloads[i]
 	g, err := durable.OpenAppender(w.fs, p.Name, p.Mode.FileMode())
@@ -216,7 +216,7 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 		}
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != p.SHA256 {
-		return resumed, refuse(mib.FailCauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
+		return resumed, refuse(mib.FailCauseDigestMismatch, "payload %s does not match the manifest", p.Name)
 	}
 	return resumed, nil
 }
@@ -337,5 +337,5 @@ func (w *writer) differs(name string, err error) error {
 	if rerr := durable.Remove(w.fs, name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 		err = errors.Join(err, rerr)
 	}
-	return &Error{Code: mib.FailCauseReadBackMismatch, Text: name + " does not read back as it was written", Err: err}
+	return &Error{Code: mib.FailCauseReadBackMismatch, Text: name + " differs when read back", Err: err}
 }

@@ -31,7 +31,7 @@ type Config struct {
 	Disk     Disk
 	// BankSize is the capacity of a bank in bytes, 0 for no limit.
 	BankSize int64
-	// NoReset says that new software can be put to use without a restart.
+	// NoReset means that new software takes effect without a restart.
 	NoReset bool
 	Hooks   Hooks
 	// SNMP configures the embedded engine; nil for none.

@@ -29,7 +29,7 @@ type Hooks struct {
 	Check func(config.Set) error
 	// Apply is called with the configuration data in force.
 	Apply func(config.Generation, config.Set) (needsReset bool, err error)
-	// Free tells the room left in bank n.
+	// Free returns the free space of bank n.
 	Free func(n int) (int64, error)
 }
 
@@ -171,7 +171,7 @@ func (p *platform) Free(n int) (int64, error) {
 	return 1 << 40, nil // memory grows
 }
 
-// OnBank tells which parts share the file system of bank n: all of a directory, none
+// OnBank reports which parts share the file system of bank n: all of a directory, none
 // in memory.
 func (p *platform) OnBank(n int) agent.Parts {
 	if p.disk.root == nil {

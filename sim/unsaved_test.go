@@ -76,11 +76,11 @@ func TestBackWithoutState(t *testing.T) {
 			}
 			var op procedure.Operation
 			d, op = carried(t, d, mib.OperationKindReset)
-			check(op, "2.0.0", "third", "a power cut makes the device forget this")
+			check(op, "2.0.0", "third", "a power cut would undo this")
 			d, op = carried(t, d, mib.OperationKindRestoreOldSoftware)
-			check(op, "1.0.0", "old", "a power cut brings bank 2 back")
+			check(op, "1.0.0", "old", "after a power cut, bank 2 would start")
 			d, op = carried(t, d, mib.OperationKindReset)
-			check(op, "1.0.0", "old", "a power cut brings bank 2 back")
+			check(op, "1.0.0", "old", "after a power cut, bank 2 would start")
 			if _, err := d.carryOut(command{kind: mib.OperationKindBackupConfig}); err == nil {
 				t.Error("an operation was accepted that could not be journaled")
 			}

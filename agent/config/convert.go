@@ -72,8 +72,7 @@ func convertCause(err error) mib.FailCause {
 	return mib.CauseOf(err, mib.FailCauseConvertFailed)
 }
 
-// writeCopy writes files that nobody needs after the conversion: they need not
-// last.
+// writeCopy writes files that are not needed after the conversion: they need not last.
 func writeCopy(fs afero.Fs, in, out string, set Set) error {
 	for _, dir := range []string{in, out} {
 		if err := fs.Mkdir(dir, 0o700); err != nil {
@@ -91,7 +90,7 @@ func writeCopy(fs afero.Fs, in, out string, set Set) error {
 // readResult reads what the program wrote for the kinds there are, and at least
 // for those of set. Other files are the program's own business.
 func readResult(fs afero.Fs, out string, set Set, maxFile int64) (Set, error) {
-	// A link in the place of the directory would lead to files of somebody else's.
+	// If a link replaced the directory, it could lead to other files of the system.
 	if info, err := lstat(fs, out); err != nil {
 		return nil, err
 	} else if !info.IsDir() {

@@ -8,7 +8,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Error tells what went wrong with configuration data.
+// Error is an error about configuration data.
 type Error struct {
 	// Code is the failure cause.
 	Code mib.FailCause

@@ -94,7 +94,7 @@ func (s Set) Format() (uint32, error) {
 			return 0, fail(mib.FailCauseConfigParseError, kind.String(), err)
 		}
 		if named != kind {
-			return 0, fail(mib.FailCauseConfigParseError, kind.String(), fmt.Errorf("the file is of kind %s by its first line", named))
+			return 0, fail(mib.FailCauseConfigParseError, kind.String(), fmt.Errorf("the first line says %s", named))
 		}
 		if common == 0 {
 			common = format

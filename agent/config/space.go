@@ -23,6 +23,6 @@ func (s Set) Space() (n int64) {
 	return n
 }
 
-// clusters is what a file of n bytes takes, as far as can be known: whole
-// clusters of 4096 bytes, one at least.
+// clusters estimates the space that a file of n bytes takes: whole clusters of 4096
+// bytes, at least one.
 func clusters(n int64) int64 { return (max(n, 1) + 4095) / 4096 * 4096 }

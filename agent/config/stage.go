@@ -49,7 +49,8 @@ func (s *Store) Stage(set Set) (*Staged, error) {
 	return s.staged, nil
 }
 
-// Check tells, by the error, whether Stage would refuse set. It changes nothing.
+// Check returns the error with which Stage would refuse set, nil if it would not. It
+// changes nothing.
 func (s *Store) Check(set Set) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,8 +146,8 @@ func (g *Staged) Commit(now time.Time) (Generation, error) {
 	p := s.moved(g.description.Number)
 	p.Applied = now
 	if err := s.savePointer(p); err != nil {
-		// The new pointer may have reached the disk all the same. If the
-		// old one cannot be written over it, the staged data must stay.
+		// The new pointer may have reached the disk anyway. If the old one cannot be
+		// written over it, the staged data must stay.
 		if s.savePointer(s.pointer) != nil {
 			s.pointer.Last = p.Last
 			s.staged = nil

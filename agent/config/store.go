@@ -24,8 +24,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// DefaultMaxFile is the limit of a configuration file, in bytes, that Options
-// stands for with MaxFile 0.
+// DefaultMaxFile is the maximum size of a configuration file, in bytes, if
+// Options.MaxFile is 0.
 const DefaultMaxFile = 1 << 20
 
 // Options are the settings of a Store.
@@ -35,12 +35,11 @@ type Options struct {
 	// otherwise it is configParseError. It must not change the set. nil
 	// accepts everything.
 	Check func(Set) error
-	// MaxFile is the size that no file may exceed, in bytes; 0 stands for
-	// DefaultMaxFile.
+	// MaxFile is the maximum size of a file, in bytes; 0 means DefaultMaxFile.
 	MaxFile int64
-	// Now tells the time; nil stands for time.Now.
+	// Now returns the time; nil means time.Now.
 	Now func() time.Time
-	// Log gets what is of interest to a maintainer; nil discards it.
+	// Log is the logger; nil discards.
 	Log *slog.Logger
 }
 
@@ -94,11 +93,11 @@ var generationName = regexp.MustCompile(`^gen-([0-9]{8,10})(\..+)?$`)
 
 func directory(number uint32) string { return fmt.Sprintf("gen-%08d", number) }
 
-// Open reads the store in the root of fs; an empty one has only the defaults in
-// force. Damaged parts are set aside under a telling name and reported in
-// findings, a sentence each: they are no error. The error is for a file system
-// that cannot be read at all; the store then has the defaults in force and refuses
-// to stage anything, so that what may be there is not overwritten.
+// Open reads the store in the root of fs; an empty one has only the defaults in force.
+// Damaged parts are renamed and reported in findings, a sentence each; they do not make
+// Open fail. The error means that the file system cannot be read at all; the store then
+// has the defaults in force and refuses to stage anything, so that data that may be
+// there are not overwritten.
 func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error) {
 	opt.MaxFile = cmp.Or(opt.MaxFile, DefaultMaxFile)
 	if opt.Now == nil {
@@ -256,19 +255,19 @@ func readFile(fs afero.Fs, name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-// Boot decides which generation is in force for software of the given format (1
-// or more) that last ran with generation remembered (0: none, or not known), and
-// records it. It is the remembered one if that is whole and of the format;
-// else the one in force so far, if it is of the format; else, if defaults were in
-// force, the one before them, if it is of the format; else the defaults.
-// If the pointer, or what it pointed to, was lost, the newest whole generation
-// of the format takes its place. What was in force before stays on disk. An
-// error tells that the choice could not be recorded (mib.FailCauseConfigSaveError or
-// mib.FailCauseStorageFull); it is in force all the same.
+// Boot decides which generation is in force for software of the given format (1 or
+// more) that last ran with generation remembered (0: none, or not known), and records
+// it. It is the remembered one if that is whole and of the format; else the one in
+// force so far, if it is of the format; else, if defaults were in force, the one before
+// them, if it is of the format; else the defaults. If the pointer, or what it pointed
+// to, was lost, the newest whole generation of the format takes its place. What was in
+// force before stays on disk. An error means that the choice could not be recorded
+// (mib.FailCauseConfigSaveError or mib.FailCauseStorageFull); it is in force
+// nevertheless.
 //
-// If the one that counts could not be read when the store was opened, which may
-// be different at the next start, another one only stands in for it: nothing is
-// recorded. See StandsIn.
+// If that generation could not be read when the store was opened, which may be
+// different at the next start, another one only stands in for it: nothing is recorded.
+// See StandsIn.
 func (s *Store) Boot(format, remembered uint32) (Generation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -286,7 +285,7 @@ func (s *Store) Boot(format, remembered uint32) (Generation, error) {
 		chosen = s.pointer.Before // nothing newer came from an operator
 	}
 	if unread {
-		s.opt.Log.Warn("configuration data cannot be read now; others stand in for them", "format", format,
+		s.opt.Log.Warn("configuration data cannot be read now; using others instead", "format", format,
 			"in force", s.pointer.Current, "remembered", remembered, "stand in", chosen)
 		s.standIn = &chosen
 		return s.inForce(), nil
@@ -294,15 +293,15 @@ func (s *Store) Boot(format, remembered uint32) (Generation, error) {
 	if chosen == s.pointer.Current && !s.damaged {
 		return s.inForce(), nil
 	}
-	s.opt.Log.Info("configuration data in force change", "format", format, "from", s.pointer.Current, "to", chosen)
+	s.opt.Log.Info("configuration data in force changed", "format", format, "from", s.pointer.Current, "to", chosen)
 	s.pointer = s.moved(chosen)
 	s.damaged = false
 	return s.inForce(), s.savePointer(s.pointer)
 }
 
-// StandsIn reports whether the generation in force only stands in for one that
-// could not be read. No memory of the other one must be given up then: Prune
-// deletes nothing. It ends with the next start, or with the next import.
+// StandsIn reports whether the generation in force only stands in for one that could
+// not be read. References to the unreadable one must then be kept, and Prune deletes
+// nothing. This ends with the next start or the next import.
 func (s *Store) StandsIn() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -407,7 +406,7 @@ func (s *Store) Read(number uint32) (Set, error) {
 }
 
 // Peek returns the configuration data in force, of generation 0 and empty for the
-// defaults of the software. It changes nothing, and may be called beside a Store.
+// defaults of the software. It changes nothing and may be called while a Store is open.
 func Peek(fs afero.Fs) (Generation, Set, error) {
 	payload, err := durable.LoadFrame(fs, pointerName, pointerMagic, pointerVersion)
 	if errors.Is(err, os.ErrNotExist) {
@@ -475,7 +474,7 @@ func (s *Store) Prune(keep ...uint32) error {
 		if number == s.pointer.Current || number == s.pointer.Before || slices.Contains(keep, number) {
 			continue
 		}
-		s.opt.Log.Info("deleting configuration data that nothing needs", "generation", number)
+		s.opt.Log.Info("deleting unused configuration data", "generation", number)
 		delete(s.generations, number)
 		gone := directory(number) + deletedSuffix
 		err := durable.Rename(s.fs, directory(number), gone)

@@ -88,7 +88,7 @@ type Engine struct {
 	opened   time.Time     // when the window was opened at this start
 	noted    time.Time     // when what is left of the window was last journaled
 	doomed   *Failure      // the trial is given up once the work has stopped
-	handover bool          // the fallback is being put to use without a restart
+	handover bool          // the device is switching to the fallback without a restart
 	leave    *RestartError // a restart is under way
 	leaveAt  time.Time     // at the latest
 	stored   uint32        // the Sent of the journal on the disk
@@ -265,7 +265,7 @@ func (e *Engine) persist() error {
 	}
 	e.rewrite = e.clock.Now().Add(rewritePause)
 	if !again {
-		e.log.Error("the journal could not be written; the device goes on without", "err", err)
+		e.log.Error("the journal could not be written; continuing without it", "err", err)
 	}
 	return fmt.Errorf("journal: %w", err)
 }

@@ -141,7 +141,7 @@ func (j *journal) addEvent(e Event) {
 	j.Events = append(j.Events, e)
 }
 
-// unsent reports whether nobody is known to have got e.
+// unsent reports whether e is not known to have been delivered.
 func (j *journal) unsent(e Event) bool { return int32(e.Seq-j.Sent) > 0 }
 
 // shorten leaves out, of what is written, the events that were sent, then the older
@@ -216,7 +216,7 @@ func (j *journal) validate() error {
 		return err
 	}
 	if j.Op.State == mib.OperationStateRestarting && !mayRestart(j.Op.Kind) {
-		return fmt.Errorf("%s restarts the device", j.Op.Kind)
+		return fmt.Errorf("%s does not restart the device", j.Op.Kind)
 	}
 	if len(j.History) > HistoryMax || len(j.Events) > EventsMax {
 		return fmt.Errorf("%d operations and %d events", len(j.History), len(j.Events))
@@ -238,7 +238,7 @@ func (j *journal) validate() error {
 		}
 		// Numbers may be left out, but not the last one, see addEvent.
 		if last := i+1 == len(j.Events); ev.Seq == 0 || last && ev.Seq != following || int32(following-ev.Seq) < 0 {
-			return fmt.Errorf("event %d in the place of %d or one before", ev.Seq, following)
+			return fmt.Errorf("event %d where %d or an earlier one belongs", ev.Seq, following)
 		}
 		if !known(ev.Type) || ev.Bank < 0 || ev.Bank > 2 {
 			return fmt.Errorf("event %d of type %d about bank %d", ev.Seq, ev.Type, ev.Bank)
@@ -291,7 +291,7 @@ func mayRestart(k mib.OperationKind) bool {
 	return false
 }
 
-// Last is what the journal tells of a device without running it.
+// Last is what the journal says about a device that is not running.
 type Last struct {
 	Op       Operation
 	Seq      uint32 // of the last event

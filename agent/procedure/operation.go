@@ -167,9 +167,9 @@ func (e *Engine) unrecorded() string {
 	const why = ": nothing can be written to the state partition"
 	switch n := e.cfg.Banks.Status().Recorded; {
 	case n != 0:
-		return fmt.Sprintf("a power cut brings bank %d back", n) + why
+		return fmt.Sprintf("after a power cut, bank %d would start", n) + why
 	case e.behind:
-		return "a power cut makes the device forget this" + why
+		return "a power cut would undo this" + why
 	}
 	return ""
 }

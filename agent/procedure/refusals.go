@@ -62,7 +62,7 @@ var allowedOptions = map[mib.OperationKind]Options{
 func (e *Engine) checkOptions(kind mib.OperationKind, s *Settings) *Refusal {
 	o := s.Params.Options
 	if bad := o &^ allowedOptions[kind]; bad != 0 {
-		return refuse(Inconsistent, mib.FailCauseBadRequest, "the option %s means nothing to %s", bad, kind)
+		return refuse(Inconsistent, mib.FailCauseBadRequest, "the option %s does not apply to %s", bad, kind)
 	}
 	if kind == mib.OperationKindDownloadSoftware && o.Has(ThenReset) && !o.Has(ThenActivate) {
 		return refuse(Inconsistent, mib.FailCauseBadRequest, "thenReset needs thenActivate")
@@ -142,7 +142,7 @@ func (e *Engine) checkBank(kind mib.OperationKind, s *Settings) *Refusal {
 	switch kind {
 	case mib.OperationKindRecoverConfig, mib.OperationKindConvertConfig:
 		if st.Running == 0 {
-			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "rescue mode, no software runs that %s could be for: install software with downloadSoftware", kind)
+			return refuse(Inconsistent, mib.FailCausePreconditionMissing, "rescue mode: no software is running for %s; install software with downloadSoftware first", kind)
 		}
 	}
 	switch kind {

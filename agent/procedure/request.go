@@ -289,7 +289,7 @@ func (r *Reservation) accepts() bool {
 
 // expire ends a SET that was tested and then forgotten.
 func (r *Reservation) expire() {
-	r.e.log.Warn("a SET was tested and not committed; it does not wait any longer", "command", r.command, "after", reservedFor)
+	r.e.log.Warn("a SET was tested but not committed in time", "command", r.command, "after", reservedFor)
 	r.end()
 }
 

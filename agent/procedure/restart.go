@@ -167,9 +167,9 @@ func (e *Engine) resumeSwitch(st BankStatus, planned bool) {
 		}
 		e.fail(f)
 	case planned && op.Kind == mib.OperationKindRestoreOldSoftware:
-		e.fail(failure(mib.FailCauseRollbackFailed, "the device runs other software than it was to go back to"))
+		e.fail(failure(mib.FailCauseRollbackFailed, "the device did not return to the expected software"))
 	case planned:
-		e.fail(failure(mib.FailCauseBootFailed, "the device runs other software than it was to start"))
+		e.fail(failure(mib.FailCauseBootFailed, "the device did not start the expected software"))
 	default:
 		e.interrupted()
 	}
@@ -259,7 +259,7 @@ func (e *Engine) startTrial() {
 	})
 }
 
-// openWindow begins the trial of the running software, or goes on with what the
+// openWindow begins the trial of the running software, or continues with what the
 // starts before have left of it.
 func (e *Engine) openWindow() {
 	left := e.s.ConfirmWindow
@@ -406,7 +406,7 @@ func (e *Engine) abandon(f *Failure) {
 		e.fail(f)
 	}
 	if err := e.cfg.Banks.GiveUp(f.Code, f.Text); err != nil {
-		e.log.Error("giving up the software on trial; restarting all the same", "err", err)
+		e.log.Error("could not give up the software on trial; restarting anyway", "err", err)
 	}
 	old := st.Fallback
 	if old == 0 || old == st.Running || !e.cfg.Device.TakesOver() || st.Bank(old).NeedsReset {
@@ -420,12 +420,12 @@ func (e *Engine) abandon(f *Failure) {
 	})
 }
 
-// tookOver ends the way back without a restart from bank n.
+// tookOver ends the return from bank n to the old software without a restart.
 func (e *Engine) tookOver(n int, err error) {
 	e.handover = false
 	op := &e.j.Op
 	if err != nil {
-		e.log.Error("the old software could not be put to use without a restart", "err", err)
+		e.log.Error("could not switch to the old software without a restart", "err", err)
 		e.restart(mib.RestartReasonRollback)
 		return
 	}
@@ -438,7 +438,7 @@ func (e *Engine) tookOver(n int, err error) {
 	_ = e.persist()
 }
 
-// rolledBack tells that the old software runs again in the place of bank n's.
+// rolledBack reports that the old software runs again instead of that of bank n.
 func (e *Engine) rolledBack(n int) {
 	f := e.givenUp(e.cfg.Banks.Status().Bank(n))
 	e.event(mib.EventTypeRolledBack, func(ev *Event) {
@@ -448,8 +448,8 @@ func (e *Engine) rolledBack(n int) {
 	})
 }
 
-// givenUp tells why software on trial was given up. The boot decision knows only
-// that it did not come up; the hardware may know more.
+// givenUp returns why software on trial was given up. The boot decision knows only that
+// it did not come up; the hardware may know more.
 func (e *Engine) givenUp(b Bank) *Failure {
 	switch {
 	case b.Cause <= mib.FailCauseNone:

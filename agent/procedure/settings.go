@@ -147,7 +147,7 @@ func CheckSettings(data []byte) error {
 func (s *Settings) validate() error {
 	for _, r := range s.Servers {
 		if r.Protocol < mib.ProtocolTftp || r.Protocol > mib.ProtocolFtps || r.Timeout < 1 || r.Timeout > 600 || len(r.Address) > 255 {
-			return errors.New("a server is not one")
+			return errors.New("server parameters out of range")
 		}
 	}
 	n := s.Notify

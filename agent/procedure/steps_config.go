@@ -75,9 +75,9 @@ func (t *task) readBack() error {
 		switch {
 		case err == nil || f.Code == mib.FailCauseFileTooLarge:
 			t.result(k, FileResult{Result: mib.FailCauseDigestMismatch})
-			return failure(mib.FailCauseDigestMismatch, cut("the server returns other contents for "+name))
+			return failure(mib.FailCauseDigestMismatch, cut("the server returned different contents for "+name))
 		case f.Code == mib.FailCauseFileNotFound || f.Code == mib.FailCauseAccessDenied:
-			t.e.log.Warn("the server does not let the backup be read back", "file", name, "err", err)
+			t.e.log.Warn("the backup could not be read back from the server", "file", name, "err", err)
 		default:
 			return err
 		}

@@ -139,8 +139,8 @@ func (t *task) activate() error {
 	return nil
 }
 
-// noteNext tells of another next bank than before, and returns it: a download takes
-// an activation back that no restart has followed yet.
+// noteNext reports the next bank if it is another one than before, and returns it: a
+// download takes an activation back that no restart has followed yet.
 func (t *task) noteNext(before int) int {
 	n := t.e.cfg.Banks.Status().Next
 	if n != before {
@@ -149,7 +149,7 @@ func (t *task) noteNext(before int) int {
 	return n
 }
 
-// switched tells of another next bank.
+// switched reports another next bank.
 func (t *task) switched(n int) {
 	_ = t.e.call(func() {
 		if n == t.e.cfg.Banks.Status().Running {
@@ -212,7 +212,7 @@ func (t *task) checkRestore() error {
 	}
 	st := t.e.cfg.Banks.Status()
 	if v := st.Bank(n).Version; t.op.Params.Version != "" && v != t.op.Params.Version {
-		return failure(mib.FailCauseVersionMismatch, fmt.Sprintf("the software to fall back on is version %s, not %s", v, t.op.Params.Version))
+		return failure(mib.FailCauseVersionMismatch, fmt.Sprintf("the fallback is version %s, not %s", v, t.op.Params.Version))
 	}
 	if n == st.Running {
 		return nil

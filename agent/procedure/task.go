@@ -132,7 +132,7 @@ func (t *task) runSteps(from int) error {
 	return nil
 }
 
-// stopped tells why the work must not go on. Behind the point of no return only
+// stopped returns why the work must not continue. Behind the point of no return only
 // the end of Run stops it.
 func (t *task) stopped() error {
 	if t.past {
@@ -177,7 +177,7 @@ func (t *task) verified(part, whole uint64) {
 	t.advance(func(l *live) { l.part, l.whole = part, whole })
 }
 
-// advance changes the progress. The engine is told if the percentage is another
+// advance changes the progress. The engine is notified if the percentage is another
 // one, not of each packet.
 func (t *task) advance(f func(*live)) {
 	t.mu.Lock()

@@ -112,7 +112,7 @@ func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*Head, erro
 		return nil, err
 	}
 	if v, err := parseVersion(m.Version); err != nil || v.Metadata() != "" {
-		return nil, refuse(mib.FailCauseBadFormat, "version %s: what follows the + has no order, a device could not tell which one is newer; give it a number of its own", m.Version)
+		return nil, refuse(mib.FailCauseBadFormat, "version %s: text after the + has no order, so devices could not compare versions; increase the version number instead", m.Version)
 	}
 	h.Signature, err = SignManifest(raw, key, "file:"+ManifestName+"\tversion:"+m.Version)
 	return h, err

@@ -174,7 +174,7 @@ func decodeStrict(data []byte, m *Manifest) error {
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("something follows the document")
+		return fmt.Errorf("unexpected data after the manifest")
 	}
 	return nil
 }
@@ -229,14 +229,14 @@ func checkFields(data []byte) error {
 			stack = stack[:top]
 			top--
 		case nil:
-			return fmt.Errorf("null is not a value here")
+			return fmt.Errorf("null is not allowed")
 		case string:
 			if top >= 0 && stack[top].key {
 				switch {
 				case !slices.Contains(fields, t):
 					return fmt.Errorf("unknown field %q", t)
 				case slices.Contains(stack[top].seen, t):
-					return fmt.Errorf("field %q twice", t)
+					return fmt.Errorf("duplicate field %q", t)
 				}
 				stack[top].seen = append(stack[top].seen, t)
 				stack[top].key = false
@@ -295,7 +295,7 @@ func (m *Manifest) checkPayloads() error {
 			return err
 		}
 		if names[p.Name] {
-			return fmt.Errorf("payload %s twice", p.Name)
+			return fmt.Errorf("duplicate payload %s", p.Name)
 		}
 		names[p.Name] = true
 		if p.Size < 0 || p.Size > MaxSize {

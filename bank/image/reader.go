@@ -219,7 +219,7 @@ func (f *Reader) seek(to int64) error {
 func (f *Reader) skip(to int64) error {
 	_, err := io.CopyN(io.Discard, f, to-f.pos)
 	if err == io.EOF {
-		return refuse(mib.FailCauseSizeMismatch, "%s ends early, %d bytes before the part that is wanted", f.Name, to-f.pos)
+		return refuse(mib.FailCauseSizeMismatch, "%s ends early, %d bytes before the requested part", f.Name, to-f.pos)
 	}
 	return err
 }

@@ -133,7 +133,7 @@ func (h *Head) VerifySignature(trust []minisign.PublicKey) error {
 		}
 	}
 	if known {
-		return refuse(mib.FailCauseSignatureInvalid, "the signature by %s does not fit the manifest", keyName(s.KeyID))
+		return refuse(mib.FailCauseSignatureInvalid, "the signature by %s does not match the manifest", keyName(s.KeyID))
 	}
 	return refuse(mib.FailCauseSignerUntrusted, "signed by %s, which is not trusted here", keyName(s.KeyID))
 }

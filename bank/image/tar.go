@@ -197,7 +197,7 @@ func expectEnd(r io.Reader) error {
 	var one [1]byte
 	switch n, err := io.ReadFull(r, one[:]); {
 	case n > 0:
-		return refuse(mib.FailCauseSizeMismatch, "something follows the end of the image")
+		return refuse(mib.FailCauseSizeMismatch, "unexpected data after the end of the image")
 	case err != io.EOF:
 		return err
 	}
@@ -214,7 +214,7 @@ func hashPayload(w io.Writer, r io.Reader, p Payload) error {
 	case n < p.Size:
 		return refuse(mib.FailCauseSizeMismatch, "payload %s ends early", p.Name)
 	case !sumIs(h, p.SHA256):
-		return refuse(mib.FailCauseDigestMismatch, "payload %s is not what the manifest says", p.Name)
+		return refuse(mib.FailCauseDigestMismatch, "payload %s does not match the manifest", p.Name)
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func TestReadOnlyState(t *testing.T) {
 			t.Fatalf("%q runs, %v; want %s", info.Version, err, want)
 		}
 	}
-	const forgets, back = "a power cut makes the device forget this", "a power cut brings bank 2 back"
+	const forgets, back = "a power cut would undo this", "after a power cut, bank 2 would start"
 	d.start()
 	op := d.download(t, d.image("2.0.0", 50_000), device.ThenActivate, device.ThenReset)
 	if op.State != mib.OperationStateSucceeded {

@@ -9,9 +9,9 @@
 // [Machine.Disks] then yields the disks that could be found: everything unsynced
 // lost, everything kept, and the mixtures between.
 //
-// [Sweep] does that for every cut of a piece of work, starts each disk again, and
-// can cut the recovery as well. Errors other than the loss of power are set by
-// [Machine.Fail], [Machine.Limit], [Machine.ReadOnly] and [Disk.Flip].
+// [Sweep] does that for every operation of a piece of work, starts each disk again, and
+// can cut the power during the recovery as well. Errors other than the loss of power
+// are set by [Machine.Fail], [Machine.Limit], [Machine.ReadOnly] and [Disk.Flip].
 //
 // The model is as pessimistic as POSIX permits: unsynced writes and names reach the
 // medium in any combination and order, a write perhaps in part, and syncing a file

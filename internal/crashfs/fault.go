@@ -35,8 +35,8 @@ func (m *Machine) Heal() {
 	clear(m.readOnly)
 }
 
-// Limit makes writes fail with ENOSPC that would bring the files of a partition
-// above so many bytes. Overwriting needs no space.
+// Limit makes writes fail with ENOSPC that would bring the files of a partition above
+// that number of bytes. Overwriting needs no space.
 func (m *Machine) Limit(part string, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -51,7 +51,7 @@ func (m *Machine) ReadOnly(part string) {
 	m.readOnly[part] = true
 }
 
-// fault returns the error that an operation is to fail with.
+// fault returns the error that an operation fails with, nil for none.
 func (m *Machine) fault(op Kind, part, name string) error {
 	if m.readOnly[part] && op != OpOpen && op != OpRead && op != OpClose && op != OpSync {
 		return syscall.EROFS
@@ -87,7 +87,7 @@ func (f *Fault) matches(name string) bool {
 	return whole || last
 }
 
-// room checks a partition's limit before its files grow by so many bytes.
+// room checks a partition's limit before its files grow by n bytes.
 func (m *Machine) room(part string, grow int64) error {
 	limit, ok := m.limits[part]
 	if !ok || grow <= 0 {
@@ -116,5 +116,5 @@ func (m *Machine) used(i *inode) (sum int64) {
 	return sum
 }
 
-// short reports whether a fault stands for a short write.
+// short reports whether a fault is a short write.
 func short(err error) bool { return err == io.ErrShortWrite }

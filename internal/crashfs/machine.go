@@ -14,7 +14,7 @@ import (
 // ErrPowerLost is what every call returns once the power is gone.
 var ErrPowerLost = errors.New("crashfs: power lost")
 
-// When tells where in an operation the power fails.
+// When is the point of an operation at which the power fails.
 type When uint8
 
 // The instants of a cut.
@@ -54,7 +54,7 @@ type Op struct {
 	Size int // bytes of a write
 }
 
-// String tells the operation as "rename state:boot.tmp".
+// String returns the operation, such as "rename state:boot.tmp".
 func (o Op) String() string { return fmt.Sprintf("%s %s:%s", o.Kind, o.Part, o.Path) }
 
 // A Machine is a device with power on. Its file systems may be used from several
@@ -171,8 +171,8 @@ type effect struct {
 	sync   *inode         // made durable
 }
 
-// do carries out a changing operation: counts it, fails it if told so, or cuts the
-// power. m.mu must be held.
+// do carries out a changing operation: it counts it, makes it fail if there is a fault
+// for it, or cuts the power. m.mu must be held.
 func (m *Machine) do(op Op, e effect) error {
 	if m.down {
 		return ErrPowerLost

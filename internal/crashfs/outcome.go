@@ -29,10 +29,10 @@ const (
 const sampled = 12
 
 // Disks returns the disks that could be found now: with nothing of what is pending,
-// with all of it, with names but not data and the other way round, with sizes but
-// zeros for content, with the first few of the changes, with all but one, with only
-// one, and with so many mixtures drawn from seed. Ways that keep the same changes
-// are listed once.
+// with all of it, with names but not data and the other way round, with sizes but zeros
+// for content, with the first few of the changes, with all but one, with only one, and
+// with a number of random mixtures. Outcomes that keep the same changes are listed
+// once.
 func (m *Machine) Disks(mixtures int, seed uint64) []Outcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()

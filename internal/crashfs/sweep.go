@@ -34,7 +34,7 @@ type Sweep[T any] struct {
 	// Sample, if not 0, is the number of operations of the first life at which the
 	// power is cut, evenly spread from a start drawn by Seed.
 	Sample int
-	// Enough, if not 0, ends the sweep after so many bad disks.
+	// Enough, if not 0, ends the sweep after that number of bad disks.
 	Enough int
 	// Mixtures is the number of random mixtures for each cut, 3 if zero.
 	Mixtures int
@@ -65,7 +65,7 @@ type Failure struct {
 	Disk *Disk
 }
 
-// Error tells the whole story.
+// Error returns the cuts and the error.
 func (f Failure) Error() string { return strings.Join(f.Path, "; then ") + ": " + f.Err.Error() }
 
 const maxFailures = 10
@@ -164,7 +164,7 @@ func (r *run[T]) level(from []situation[T]) []situation[T] {
 	return all
 }
 
-// cuts tries every cut of one life, so many operations at the same time.
+// cuts tries every cut of one life, Workers of them at the same time.
 func (r *run[T]) cuts(from situation[T], workers int) (found []situation[T]) {
 	for op := 1 + int(r.Seed%uint64(r.step)); ; op += workers * r.step {
 		next, done := make([][]situation[T], workers), make([]bool, workers)

@@ -38,8 +38,8 @@
 //     share, the directory synced, so that no old file comes back under the new
 //     manifest; then signature and manifest are replaced as above.
 //  3. payloads: each created (directory synced, so that a part of it can be found and
-//     continued), written, synced; the directory once more at the end, for names that
-//     an earlier sitting made and, being killed, did not sync.
+//     continued), written, synced; the directory again at the end, for names that an
+//     earlier process created but did not sync before it was killed.
 //  4. all of it read back and compared with the manifest's hashes.
 //  5. record: ready. Only now may the bank be selected; content and names have
 //     been synced since step 3.
@@ -55,27 +55,26 @@
 // in force; after it the new one is whole, for all of it was synced before.
 //
 // Journal and events (package agent/procedure): one two-copy record holds the
-// operation, the history and the events, so that the end of an operation, its line
-// in the history and its event become durable by one write and cannot disagree.
-// The state that a step leads to is written, and synced, before the step is taken,
-// and an event before it is sent; so after a cut what was told to anybody is known,
-// and a step that may have been taken is known to have been begun. Where the
-// partition is full the journal leaves out the oldest of what was sent: the copy
-// then needs no more room than it has.
+// operation, the history and the events, so that the end of an operation, its line in
+// the history and its event become durable by one write and cannot disagree. The state
+// that a step leads to is written, and synced, before the step is taken, and an event
+// before it is sent; so after a cut the journal contains everything that was reported,
+// and every step that may have been taken is known to have been begun. Where the
+// partition is full the journal leaves out the oldest of what was sent: the copy then
+// needs no more room than it has.
 //
 // # Killed, then cut
 //
-// A process that is killed leaves what it wrote unsynced, where the next process
-// reads it as if it lasted; a loss of power then takes it away. So whoever reads a
-// record or frame to act on it syncs it first ([OpenRecord], [LoadFrame]), and
-// whoever finds a directory or file made already syncs its name all the same
-// ([MkdirAll], [OpenAppender]).
+// A process that is killed leaves what it wrote unsynced. The next process reads it as
+// if it were durable; a loss of power then removes it. So a record or frame is synced
+// before anything acts on it ([OpenRecord], [LoadFrame]), and the name of a directory
+// or file is synced even if it exists already ([MkdirAll], [OpenAppender]).
 //
 // # Versions
 //
-// Every frame carries the version of its content. A reader that finds a version
-// above the one it knows reports [ErrNewer]; the file is renamed, not overwritten
-// ([QuarantineAs]), so that somebody at the device can put it back.
-// No software takes it up again by itself: what happened since would be undone. Of
-// each name the newest [MaxQuarantined] are kept.
+// Every frame carries the version of its content. A reader that finds a version above
+// the one it knows reports [ErrNewer]; the file is renamed, not overwritten
+// ([QuarantineAs]), so that it can be restored by hand. No software restores it by
+// itself: that would undo what happened since. The newest [MaxQuarantined] of each name
+// are kept.
 package durable

@@ -29,11 +29,11 @@ func SyncDir(fs afero.Fs, dir string) error {
 	return nil
 }
 
-// ReplaceFile gives the file name the content data, replacing the old content at
-// once: after a loss of power either the old or the new content is found, and
-// after a nil return the new one. The file gets the mode perm whatever the umask.
-// On an error the old content is still there, unless only the last sync of the
-// directory failed, when it may be either.
+// ReplaceFile atomically replaces the content of the file name by data: after a loss of
+// power either the old or the new content is found, and after a nil return the new one.
+// The file gets the mode perm, whatever the umask. After an error the old content is
+// still there, unless only the last sync of the directory failed: then it may be
+// either.
 func ReplaceFile(fs afero.Fs, name string, data []byte, perm os.FileMode) error {
 	temp := name + TempSuffix
 	if err := writeSynced(fs, temp, data, perm); err != nil {
@@ -52,7 +52,7 @@ func writeSynced(fs afero.Fs, name string, data []byte, perm os.FileMode) error 
 	const flag = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	f, err := fs.OpenFile(name, flag, perm)
 	if info, serr := fs.Stat(name); err != nil && serr == nil && info.IsDir() {
-		// Nobody makes a directory of that name; were it left, nothing could be
+		// No program creates a directory of that name; if it stayed, nothing could be
 		// replaced any more.
 		_ = fs.RemoveAll(name)
 		f, err = fs.OpenFile(name, flag, perm)
@@ -73,7 +73,7 @@ func writeSynced(fs afero.Fs, name string, data []byte, perm os.FileMode) error 
 	return err
 }
 
-// whole makes an error of a write that was short without saying so.
+// whole returns an error for a short write that returned none.
 func whole(want int) func(n int, err error) error {
 	return func(n int, err error) error {
 		if err == nil && n != want {
@@ -83,9 +83,9 @@ func whole(want int) func(n int, err error) error {
 	}
 }
 
-// MkdirAll makes the directory path and the missing ones above it, and syncs the directories
-// that hold their names, also those of directories that were there: a process that was
-// killed may have made them and not come to it.
+// MkdirAll creates the directory path and its missing parents, and syncs the
+// directories that hold their names, even if they existed: a process that created them
+// may have been killed before it synced them.
 func MkdirAll(fs afero.Fs, path string, perm os.FileMode) error {
 	path = filepath.Clean(path)
 	parent := filepath.Dir(path)
@@ -99,11 +99,11 @@ func MkdirAll(fs afero.Fs, path string, perm os.FileMode) error {
 	if errors.Is(err, os.ErrExist) {
 		var info os.FileInfo
 		if info, err = fs.Stat(path); err == nil && !info.IsDir() {
-			err = errors.New("a file is in the way")
+			err = errors.New("it is a file")
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("make directory %s: %w", path, err)
+		return fmt.Errorf("create directory %s: %w", path, err)
 	}
 	return SyncDir(fs, parent)
 }
@@ -117,8 +117,8 @@ func Remove(fs afero.Fs, name string) error {
 	return SyncDir(fs, filepath.Dir(name))
 }
 
-// RemoveAll removes name and everything below it and syncs the directory that held
-// it. A name that does not exist is no error.
+// RemoveAll removes name and everything below it and syncs the directory that held it.
+// It is not an error if name does not exist.
 func RemoveAll(fs afero.Fs, name string) error {
 	if err := fs.RemoveAll(name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
@@ -126,8 +126,8 @@ func RemoveAll(fs afero.Fs, name string) error {
 	return SyncDir(fs, filepath.Dir(name))
 }
 
-// Clear removes everything in directory dir whose name keep does not want, and syncs
-// the directory once. A nil keep wants nothing.
+// Clear removes everything in directory dir for whose name keep returns false, and
+// syncs the directory once. A nil keep keeps nothing.
 func Clear(fs afero.Fs, dir string, keep func(name string) bool) error {
 	names, err := list(fs, dir)
 	if err != nil {
@@ -150,8 +150,8 @@ func Rename(fs afero.Fs, from, to string) error {
 	if err := fs.Rename(from, to); err != nil {
 		return fmt.Errorf("rename %s to %s: %w", from, to, err)
 	}
-	// The new name first: were only the removal of the old one to last, the
-	// file would be gone.
+	// The new name first: if only the removal of the old one became durable, the file
+	// would be gone.
 	if err := SyncDir(fs, filepath.Dir(to)); err != nil {
 		return err
 	}

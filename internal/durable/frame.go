@@ -55,7 +55,7 @@ func EncodeFrame(magic [4]byte, version uint16, seq uint64, payload []byte) []by
 func DecodeFrame(magic [4]byte, maxVersion uint16, data []byte) (version uint16, seq uint64, payload []byte, err error) {
 	switch {
 	case len(data) < headSize+tailSize:
-		return 0, 0, nil, fmt.Errorf("%w: %d bytes are no frame", ErrCorrupt, len(data))
+		return 0, 0, nil, fmt.Errorf("%w: %d bytes, too short for a frame", ErrCorrupt, len(data))
 	case [4]byte(data[:4]) != magic:
 		return 0, 0, nil, fmt.Errorf("%w: starts with %q, not with %q", ErrCorrupt, data[:4], magic[:])
 	}
@@ -64,7 +64,7 @@ func DecodeFrame(magic [4]byte, maxVersion uint16, data []byte) (version uint16,
 		return 0, 0, nil, fmt.Errorf("%w: wrong checksum", ErrCorrupt)
 	}
 	if n := binary.BigEndian.Uint32(data[16:]); uint64(n) != uint64(len(body)-headSize) {
-		return 0, 0, nil, fmt.Errorf("%w: %d bytes announced, %d there", ErrCorrupt, n, len(body)-headSize)
+		return 0, 0, nil, fmt.Errorf("%w: %d bytes announced, %d present", ErrCorrupt, n, len(body)-headSize)
 	}
 	version, seq = binary.BigEndian.Uint16(data[4:]), binary.BigEndian.Uint64(data[8:])
 	switch {
@@ -115,7 +115,7 @@ func readBounded(fs afero.Fs, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, fmt.Errorf("read %s: %w: a directory is in its place", name, ErrCorrupt)
+		return nil, fmt.Errorf("read %s: %w: it is a directory", name, ErrCorrupt)
 	}
 	const limit = headSize + MaxPayload + tailSize
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))

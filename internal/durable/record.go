@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/afero"
 )
 
-// A Record is a small piece of state kept in two copies, BASE.a and BASE.b, of
-// which always at least one is whole. The copy with the higher sequence number is
-// in force. A Record is not safe for concurrent use.
+// A Record is a small piece of state kept in two copies, BASE.a and BASE.b, at least
+// one of which is always intact. The copy with the higher sequence number is in force.
+// A Record is not safe for concurrent use.
 type Record struct {
 	fs      afero.Fs
 	names   [2]string
@@ -27,13 +27,14 @@ type Record struct {
 // suffixes of the two copies.
 var suffixes = [2]string{".a", ".b"}
 
-// OpenRecord reads the copies of a record. check, which may be nil, reports whether the
-// reader understands a content; one that it does not is as good as corrupt. payload
-// is the content of the newest good copy, nil if there is none: then nothing was ever
-// written, or findings tell what happened to it. A copy that is corrupt, of a newer
-// version or unreadable is set aside, never overwritten; findings has a sentence for each,
-// and one if a copy that was written is missing: then too the one found may be a write
-// behind. The error is nil unless the directory of the record cannot be used at all.
+// OpenRecord reads the copies of a record. check, which may be nil, returns an error
+// for content that the reader does not understand; such a copy counts as corrupt.
+// payload is the content of the newest good copy. It is nil if there is none: then
+// nothing was ever written, or findings say what happened to it. A copy that is
+// corrupt, unreadable or of a newer version is set aside, never overwritten. findings
+// has a sentence for each such copy, and one for a copy that was written and is
+// missing; in both cases the copy found may be one write behind. The error is nil
+// unless the directory of the record cannot be used at all.
 func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func(payload []byte) error) (r *Record, payload []byte, findings []string, err error) {
 	r, payload, copies := readCopies(fs, base, magic, maxVersion, check)
 	for i, c := range copies {
@@ -169,8 +170,8 @@ func (r *Record) Write(payload []byte) error {
 	return nil
 }
 
-// makeRoom removes what was set aside of torn copies, which has the blocks that the
-// copies had: writing counts for more than finding out later what was torn.
+// makeRoom removes torn copies that were set aside, which occupy the blocks that the
+// copies had: being able to write matters more than examining them later.
 func (r *Record) makeRoom() (made bool) {
 	for _, name := range r.names {
 		dir, prefix := filepath.Dir(name), filepath.Base(name)+".corrupt-"
@@ -182,8 +183,8 @@ func (r *Record) makeRoom() (made bool) {
 	return made
 }
 
-// overwrite does not truncate first: the blocks that the copy has are used again,
-// which works on a full partition too.
+// overwrite does not truncate first: it reuses the blocks of the copy, which also works
+// on a full partition.
 func (r *Record) overwrite(name string, frame []byte) error {
 	f, err := r.fs.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
