@@ -13,6 +13,8 @@
 # make flood      upgrade of a device under 10,000 hostile datagrams a second
 # make memory     peak memory of iad while it downloads
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
+# make board      a virtual ARM board in QEMU that iadms upgrades from another terminal; ^C ends it
+# make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
 # make man        manual pages of iad, iadms and iadsim, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
 # make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
@@ -23,7 +25,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -65,6 +67,16 @@ crash:
 KILLS ?= 500
 kill: peers
 	IAD_KILLS=$(KILLS) go test -count=1 -timeout 60m -v -run TestKills ./cmd/iad
+
+board:
+	testdata/boards/unpack
+	go build -o bin/boards ./testdata/boards
+	exec bin/boards
+
+CUTS ?= 60
+board-test:
+	testdata/boards/unpack
+	go test -count=1 -timeout 20m -v ./testdata/boards -args -cuts $(CUTS)
 
 flood: build
 	.ci/flood

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/iad/bank"
+)
+
+// bootLimit is how long a start may take, and upgradeLimit an upgrade with all its starts, on a busy machine.
+const (
+	bootLimit    = 3 * time.Minute
+	upgradeLimit = 6 * time.Minute
+)
+
+var (
+	keep     = flag.String("dir", "", "directory of the board that is kept (default: one that is removed)")
+	recorded = flag.Bool("recorded", false, "do not run the board: check power cuts of what the one in -dir has written")
+)
+
+// Files of a test: the disk at the start, and the log of what was written then.
+const (
+	before = "before.img"
+	writes = "writes.log"
+)
+
+// givenUp is the exit status of iadms if the device went back to the old software.
+const givenUp = 9
+
+// A bench is a board on which a test works.
+type bench struct {
+	*testing.T
+	*build
+	*machine
+	port int
+}
+
+// TestBoard upgrades a board to good software, then to software that must be given up, while every write of its disk is
+// logged; then it checks disks as power cuts could have left them.
+func TestBoard(t *testing.T) {
+	dir := *keep
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	b, err := newBuild(dir)
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	x := &bench{T: t, build: b, port: freePort(t)}
+	if !*recorded {
+		x.record()
+	}
+	done := timed(t, "power cuts")
+	x.checkCuts()
+	done()
+}
+
+// record makes the board, and lets it work while what it writes is logged.
+func (x *bench) record() {
+	x.Helper()
+	done := timed(x.T, "programs, images and disk")
+	if err := x.all(x.Context()); err != nil {
+		x.Fatal(err)
+	}
+	done()
+	if err := x.run(x.Context(), "cp", x.disk(), x.path(before)); err != nil {
+		x.Fatal(err)
+	}
+
+	done = timed(x.T, "start")
+	x.on(x.path(writes))
+	x.see(`msg=ready`)
+	done()
+
+	done = timed(x.T, "upgrade to "+good)
+	x.upgrade(good, 0)
+	x.runs(good)
+	done()
+	x.memory()
+
+	done = timed(x.T, "upgrade to "+badTest+", whose self-test fails")
+	if out := x.upgrade(badTest, givenUp); !strings.Contains(out, "no dial tone") {
+		x.Errorf("iadms does not say what the self-test printed: %s", out)
+	}
+	x.runs(good)
+	done()
+
+	done = timed(x.T, "upgrade to "+badKernel+", whose kernel panics")
+	if out := x.upgrade(badKernel, givenUp); !strings.Contains(out, "did not start") {
+		x.Errorf("iadms does not say that the software did not start: %s", out)
+	}
+	x.runs(good)
+	done()
+	x.memory()
+	if err := x.off(); err != nil {
+		x.Fatal(err)
+	}
+
+	// The boot script starts bank 1 once, where the kernel is that panics.
+	done = timed(x.T, "start with both copies of the choice lost")
+	loader := loaderOf(x.disk())
+	for _, c := range loader.Environment.Copies {
+		if err := c.Write(make([]byte, copySize)); err != nil {
+			x.Fatal(err)
+		}
+	}
+	x.on(x.path("lost.log"))
+	x.see(`iad: starting bank 1 \(lost\)`)
+	x.see(`iad: starting bank 2 \(tries\)`)
+	x.see(`msg=ready`)
+	x.runs(good)
+	if err := x.off(); err != nil {
+		x.Fatal(err)
+	}
+	if s, err := loader.Load(); err != nil || s.Next != 2 || s.Left != bank.Uncounted {
+		x.Errorf("the agent has left the boot loader with %+v, %v", s, err)
+	}
+	done()
+}
+
+// timed says in the test's log how long something took.
+func timed(t *testing.T, what string) (done func()) {
+	begun := time.Now()
+	return func() { t.Logf("%-50s %6.1f s", what, time.Since(begun).Seconds()) }
+}
+
+func freePort(t *testing.T) int {
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+// on starts the board, and logs its writes.
+func (x *bench) on(log string) {
+	x.Helper()
+	m, err := start(x.Context(), x.build, x.port, log)
+	if err != nil {
+		x.Fatal(err)
+	}
+	x.machine = m
+	x.Cleanup(func() {
+		m.off()
+		if x.Failed() {
+			x.Logf("the board's console:\n%s", m.console)
+		}
+		if err := os.WriteFile(log+".console", []byte(m.console.String()), 0o644); err != nil {
+			x.Error(err)
+		}
+	})
+}
+
+// see waits for what the board prints.
+func (x *bench) see(pattern string) []string {
+	x.Helper()
+	ctx, cancel := context.WithTimeout(x.Context(), bootLimit)
+	defer cancel()
+	found, err := x.expect(ctx, pattern)
+	if err != nil {
+		x.Fatal(err)
+	}
+	return found
+}
+
+// iadms runs iadms and returns what it printed and its exit status.
+func (x *bench) iadms(args ...string) (string, int) {
+	x.Helper()
+	ctx, cancel := context.WithTimeout(x.Context(), upgradeLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, x.program("iadms"), args...)
+	cmd.Env = append(os.Environ(), "IADMS_CREDENTIALS="+x.credentials(), "IADMS_STORE="+x.path("store"), "XDG_CONFIG_HOME="+x.dir)
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil || cmd.ProcessState == nil {
+		x.Fatalf("iadms %v: %v, %v: %s", args, err, ctx.Err(), out)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// upgrade upgrades the board, and checks the exit status of iadms.
+func (x *bench) upgrade(version string, status int) string {
+	x.Helper()
+	out, got := x.iadms(append(x.upgradeArgs(x.port, version), "--yes")...)
+	if got != status {
+		x.Fatalf("iadms upgrade to %s ended with %d, want %d: %s", version, got, status, out)
+	}
+	return out
+}
+
+// runs checks which software runs.
+func (x *bench) runs(version string) {
+	x.Helper()
+	out, code := x.iadms("status", fmt.Sprintf("127.0.0.1:%d", x.port), "--json")
+	var status struct {
+		Version string `json:"software_version"`
+	}
+	if err := json.Unmarshal([]byte(out), &status); err != nil || code != 0 || status.Version != version {
+		x.Fatalf("iadms status ended with %d, %v; want version %s: %s", code, err, version, out)
+	}
+}
+
+// memory says how much memory the agent has needed at most.
+func (x *bench) memory() {
+	x.Helper()
+	// The echo of the command must not be taken for its output.
+	if _, err := x.in.Write([]byte("echo \"need\"ed $(grep -h VmHWM /proc/$(pidof iad)/status) $(grep MemAvailable /proc/meminfo)\n")); err != nil {
+		x.Fatal(err)
+	}
+	found := x.see(`needed VmHWM: *(\d+) kB MemAvailable: *(\d+) kB`)
+	x.Logf("iad has needed at most %s kB; %s kB of 64 MiB are available", found[1], found[2])
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A machine is a board that runs.
+type machine struct {
+	cmd     *exec.Cmd
+	console *console  // what the board has printed; nil if that went to the terminal
+	in      io.Writer // types at its console
+	ended   chan struct{}
+	err     error
+}
+
+// start starts the board of a build, with its console on the terminal. If log is not "", every write and flush of the
+// disk is logged in that file, and the console is kept.
+func start(ctx context.Context, b *build, port int, log string) (*machine, error) {
+	args := []string{
+		"-M", "virt", "-m", "64", "-display", "none", "-monitor", "none", "-bios", filepath.Join(b.peers, "u-boot.bin"),
+		"-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console",
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=udp:127.0.0.1:%d-:1161", port), "-device", "virtio-net-device,netdev=net",
+		"-blockdev", "driver=file,node-name=file,filename=" + b.disk(),
+	}
+	disk := "file"
+	if log != "" {
+		if err := os.WriteFile(log, nil, 0o644); err != nil {
+			return nil, err
+		}
+		args = append(args, "-blockdev", "driver=file,node-name=log,filename="+log,
+			"-blockdev", fmt.Sprintf("driver=blklogwrites,node-name=logged,file=file,log=log,log-sector-size=%d", sectorSize))
+		disk = "logged"
+	}
+	args = append(args, "-device", "virtio-blk-device,drive="+disk)
+	m := &machine{cmd: exec.CommandContext(ctx, b.peer("qemu-system-arm"), args...), ended: make(chan struct{})}
+	// QEMU writes its log to the end when it is asked to end.
+	m.cmd.Cancel = func() error { return m.cmd.Process.Signal(syscall.SIGTERM) }
+	m.cmd.WaitDelay = 10 * time.Second
+	m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if log != "" {
+		m.console = &console{begun: time.Now(), changed: make(chan struct{})}
+		m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = nil, m.console, m.console
+		in, err := m.cmd.StdinPipe()
+		if err != nil {
+			return nil, err
+		}
+		m.in = in
+	}
+	if err := m.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		if m.err = m.cmd.Wait(); ctx.Err() != nil {
+			m.err = nil
+		}
+		close(m.ended)
+	}()
+	return m, nil
+}
+
+// wait waits for the end of QEMU.
+func (m *machine) wait() error {
+	<-m.ended
+	return m.err
+}
+
+// off ends QEMU, as if the power failed.
+func (m *machine) off() error {
+	if err := m.cmd.Cancel(); err != nil {
+		return err
+	}
+	return m.wait()
+}
+
+// expect waits until the board has printed something that was not waited for before, and returns it with its
+// submatches.
+func (m *machine) expect(ctx context.Context, pattern string) ([]string, error) {
+	re := regexp.MustCompile(pattern)
+	for {
+		found, changed := m.console.find(re)
+		if found != nil {
+			return found, nil
+		}
+		select {
+		case <-changed:
+		case <-m.ended:
+			return nil, fmt.Errorf("%q was not printed, and QEMU has ended: %v", pattern, m.err)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%q was not printed: %w", pattern, ctx.Err())
+		}
+	}
+}
+
+// A console keeps what a board prints, with the seconds since the start before each line.
+type console struct {
+	begun   time.Time
+	mu      sync.Mutex
+	text    []byte
+	seen    int // of text, by find
+	changed chan struct{}
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stamp := fmt.Appendf(nil, "\n%6.1f  ", time.Since(c.begun).Seconds())
+	c.text = append(c.text, bytes.ReplaceAll(bytes.ReplaceAll(p, []byte("\r"), nil), []byte("\n"), stamp)...)
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return len(p), nil
+}
+
+func (c *console) find(re *regexp.Regexp) ([]string, chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := re.FindSubmatchIndex(c.text[c.seen:])
+	if at == nil {
+		return nil, c.changed
+	}
+	var found []string
+	for i := 0; i < len(at); i += 2 {
+		found = append(found, string(c.text[c.seen+at[i]:c.seen+at[i+1]]))
+	}
+	c.seen += at[1]
+	return found, nil
+}
+
+func (c *console) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return string(c.text)
+}
