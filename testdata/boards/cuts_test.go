@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +19,8 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/bank"
 	"example.com/iad/bank/uboot"
+	"example.com/iad/internal/bootscript"
+	"example.com/iad/mib"
 )
 
 var (
@@ -110,34 +111,14 @@ func (x *bench) power(disk []byte) (what string, err error) {
 
 // choose does what deploy/uboot/boot.cmd does.
 func (x *bench) choose(disk string) (n int, why string, err error) {
-	e := loaderOf(disk).Environment
-	v, _, err := e.Load()
-	if err != nil {
-		n, why = 1, bank.WhyLost
-		err = e.Update(func(v *uboot.Variables) {
-			for _, set := range [][2]string{{"iad_next", "1"}, {"iad_left", "0"}, {"iad_fallback", "2"}, {"iad_lost", "1"}} {
-				v.Set(set[0], set[1])
-			}
-		})
-	} else {
-		n, why = int(v.Get("iad_next")[0]-'0'), "next"
-		fallback := int(v.Get("iad_fallback")[0] - '0')
-		if left, ok := strconv.ParseUint(v.Get("iad_left"), 16, 8); ok == nil && left > 0 {
-			err = e.Update(func(v *uboot.Variables) { v.Set("iad_left", strconv.FormatUint(left-1, 16)) })
-		} else if ok == nil && fallback != 0 {
-			n, why = fallback, "tries"
-		}
+	board := bootscript.Script(nil, "")
+	board.Environment = loaderOf(disk).Environment
+	board.Broken = func(n int) bool { return !x.loads(disk, n) }
+	n, why, err = board.Start()
+	if err == nil && board.Broken(n) {
+		err = errors.New("no bank can be loaded")
 	}
-	if err != nil {
-		return 0, "", err
-	}
-	if !x.loads(disk, n) {
-		n, why = 3-n, "load"
-		if !x.loads(disk, n) {
-			return 0, "", errors.New("no bank can be loaded")
-		}
-	}
-	return n, why, nil
+	return n, why, err
 }
 
 // loads reports whether U-Boot finds the files that it loads. Like debugfs it knows nothing of what is only in the
@@ -173,8 +154,8 @@ func copyPartition(disk, name, to string) error {
 	}
 	defer in.Close()
 	p := partitionOf(name)
-	data := make([]byte, p.size*mib)
-	if _, err := in.ReadAt(data, p.at*mib); err != nil {
+	data := make([]byte, p.size*mebibyte)
+	if _, err := in.ReadAt(data, p.at*mebibyte); err != nil {
 		return err
 	}
 	return os.WriteFile(to, data, 0o600)
@@ -183,7 +164,7 @@ func copyPartition(disk, name, to string) error {
 // file reads a file of a bank of a disk, or of a bank of its own if n is 0; nothing if it is not there.
 func (x *bench) file(disk string, n int, name string) []byte {
 	if n != 0 {
-		disk = fmt.Sprintf("%s?offset=%d", disk, partitionOf(fmt.Sprintf("bank%d", n)).at*mib)
+		disk = fmt.Sprintf("%s?offset=%d", disk, partitionOf(fmt.Sprintf("bank%d", n)).at*mebibyte)
 	}
 	data, err := exec.Command(x.peer("debugfs"), "-R", "cat /"+name, disk).Output()
 	if err != nil {
@@ -230,7 +211,7 @@ func (x *bench) boot(disk string, n int, why, version string) (bank.BootReport, 
 	}
 	st := b.Status()
 	runs := st.Bank(report.Bank)
-	if report.Bank != n || runs.Version != version || runs.State == bank.StateCorrupt {
+	if report.Bank != n || runs.Version != version || runs.State == mib.BankStateCorrupt {
 		return report, fmt.Errorf("bank %d with %s was started (%s); the agent has bank %d, %+v: %s",
 			n, version, why, report.Bank, *runs, strings.Join(report.Findings, "; "))
 	}

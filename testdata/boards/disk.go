@@ -15,8 +15,8 @@ import (
 
 const (
 	sectorSize = 512
-	mib        = 1 << 20
-	diskSize   = 96 * mib
+	mebibyte   = 1 << 20
+	diskSize   = 96 * mebibyte
 	copySize   = 0x1000
 )
 
@@ -70,7 +70,7 @@ func (b *build) writeDisk(ctx context.Context) error {
 func (b *build) filesystem(ctx context.Context, p partition) error {
 	// The features are those that U-Boot can read.
 	return b.run(ctx, b.peer("mke2fs"), "-q", "-F", "-t", "ext4", "-O", "^metadata_csum,^64bit", "-J", "size=1", "-m", "0",
-		"-E", fmt.Sprintf("root_owner=0:0,offset=%d", p.at*mib), "-L", p.name, "-d", b.path(p.name), b.disk(), fmt.Sprintf("%dM", p.size))
+		"-E", fmt.Sprintf("root_owner=0:0,offset=%d", p.at*mebibyte), "-L", p.name, "-d", b.path(p.name), b.disk(), fmt.Sprintf("%dM", p.size))
 }
 
 // partitionTable is a master boot record without a program.
@@ -88,8 +88,8 @@ func partitionTable() []byte {
 			e[0] = active
 		}
 		e[4] = linux
-		binary.LittleEndian.PutUint32(e[8:], uint32(p.at*mib/sectorSize))
-		binary.LittleEndian.PutUint32(e[12:], uint32(p.size*mib/sectorSize))
+		binary.LittleEndian.PutUint32(e[8:], uint32(p.at*mebibyte/sectorSize))
+		binary.LittleEndian.PutUint32(e[12:], uint32(p.size*mebibyte/sectorSize))
 	}
 	mbr[sectorSize-2], mbr[sectorSize-1] = 0x55, 0xaa
 	return mbr
