@@ -125,7 +125,7 @@ var ErrWrongBank = errors.New("the boot loader started a bank that must not run;
 // ErrWrongBank means that the device must restart.
 func New(cfg Config) (*Agent, error) {
 	if len(cfg.DeviceID) < 1 || len(cfg.DeviceID) > 32 {
-		return nil, fmt.Errorf("agent: the device identity %q does not have 1 to 32 octets", cfg.DeviceID)
+		return nil, fmt.Errorf("agent: the device identity %q does not have 1 to 32 bytes", cfg.DeviceID)
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System{}

@@ -119,7 +119,7 @@ func values(o *mib.Object) (good []mib.Value, bad map[string]mib.Value) {
 			}
 			for _, n := range []int64{r.Min - 1, r.Max + 1} {
 				if n >= 0 && !inside(n) {
-					bad[fmt.Sprint(n, " octets")] = mib.Octets(bytes.Repeat([]byte{'a'}, int(n)))
+					bad[fmt.Sprint(n, " bytes")] = mib.Octets(bytes.Repeat([]byte{'a'}, int(n)))
 				}
 			}
 		}

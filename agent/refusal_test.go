@@ -100,13 +100,13 @@ func TestFileLastSizeOfLooks(t *testing.T) {
 		b.succeeded()
 		whole := b.num(mib.FileLastSize, 1)
 		if whole != b.num(mib.OpBytesDone) || whole == 0 {
-			t.Errorf("%d octets of the file, %d of the operation", whole, b.num(mib.OpBytesDone))
+			t.Errorf("%d bytes of the file, %d of the operation", whole, b.num(mib.OpBytesDone))
 		}
 		for _, look := range [][]mib.Varbind{{command(downloadSoftware)}, {command(downloadSoftware), options(force, checkOnly)}} {
 			b.must(look...)
 			b.succeeded()
 			if size := b.num(mib.FileLastSize, 1); size >= whole || size == 0 {
-				t.Errorf("%d octets of %d", size, whole)
+				t.Errorf("%d bytes of %d", size, whole)
 			}
 		}
 	})

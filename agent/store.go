@@ -115,7 +115,7 @@ func (s store) Convert(ctx context.Context, from, to uint32, files procedure.Con
 	}
 	defer func() {
 		if e := s.work.RemoveAll(dir); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			s.log.Warn("the folder of the conversion could not be removed", "err", e)
+			s.log.Warn("the directory of the conversion could not be removed", "err", e)
 		}
 	}()
 	set, err := config.Convert(ctx, runner{s.platform, program}, s.work, dir, from, to, config.Set(files), s.maxFile)

@@ -127,7 +127,7 @@ func (u *upgrade) ownBackup(ctx context.Context, folder string) error {
 	if home := path.Base(path.Dir(folder)); want.Device == u.device.ID && strings.HasPrefix(folder, "backup/") && home != device.FolderName(u.device.ID) {
 		want = device.Identity{Device: home}
 	}
-	return u.permitted(ctx, folder, want, "name the folder with --from and permit it with --other-device")
+	return u.permitted(ctx, folder, want, "name the directory with --from and permit it with --other-device")
 }
 
 // bindTarget compares the device with the one that the target's name stood for when it

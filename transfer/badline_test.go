@@ -82,7 +82,7 @@ func TestBadLineTFTP(t *testing.T) {
 				begin = time.Now()
 				got, _, err := fetch(ctx, c, "down")
 				if err != nil || !bytes.Equal(got, want) {
-					t.Fatalf("got %d octets: %v", len(got), err)
+					t.Fatalf("got %d bytes: %v", len(got), err)
 				}
 				t.Logf("up %v, down %v", up.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
 			})

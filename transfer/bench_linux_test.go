@@ -76,7 +76,7 @@ func BenchmarkFarLine(b *testing.B) {
 				}
 				n, err := w.WriteTo(io.Discard)
 				if err == nil && n != size {
-					err = fmt.Errorf("pin/tftp: %d octets", n)
+					err = fmt.Errorf("pin/tftp: %d bytes", n)
 				}
 				return err
 			})
@@ -92,7 +92,7 @@ func discard(c *transfer.Client, size int64) error {
 	defer r.Close()
 	n, err := io.Copy(io.Discard, r)
 	if err == nil && n != size {
-		err = fmt.Errorf("%d octets", n)
+		err = fmt.Errorf("%d bytes", n)
 	}
 	return err
 }
@@ -244,7 +244,7 @@ func TestMemory(t *testing.T) {
 		}
 		in.Close()
 		if peak > before+most {
-			t.Errorf("%s: %d octets of memory while receiving, %d before", name, peak, before)
+			t.Errorf("%s: %d bytes of memory while receiving, %d before", name, peak, before)
 		}
 		t.Logf("%s: %d KiB", name, (int64(peak)-int64(before))/1024)
 	}

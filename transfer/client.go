@@ -129,7 +129,7 @@ func (c *Client) Verify(ctx context.Context, name string, size int64, digest []b
 	}
 	defer r.Close()
 	if announced >= 0 && announced != size {
-		return c.fail("verify", name, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the server has %d octets, %d were sent", announced, size)})
+		return c.fail("verify", name, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the server has %d bytes, %d were sent", announced, size)})
 	}
 	h := sha256.New()
 	n, err := io.CopyBuffer(h, io.LimitReader(r, size+1), make([]byte, copyBuffer))
@@ -137,7 +137,7 @@ func (c *Client) Verify(ctx context.Context, name string, size int64, digest []b
 	case err != nil:
 		return err
 	case n != size:
-		return c.fail("verify", name, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%d octets read back, %d were sent", n, size)})
+		return c.fail("verify", name, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%d bytes read back, %d were sent", n, size)})
 	case !bytes.Equal(h.Sum(nil), digest):
 		return c.fail("verify", name, &causeError{mib.FailCauseDigestMismatch, errors.New("the file reads back differently")})
 	}

@@ -84,7 +84,7 @@ func TestRateLimit(t *testing.T) {
 			between := time.Now()
 			got, _, err := fetch(testContext(t), c, "file")
 			if err != nil || !bytes.Equal(got, want) {
-				t.Fatalf("%d octets, %v", len(got), err)
+				t.Fatalf("%d bytes, %v", len(got), err)
 			}
 			for what, d := range map[string]time.Duration{"put": between.Sub(begin), "get": time.Since(between)} {
 				if d < 1300*time.Millisecond {

@@ -192,7 +192,7 @@ func TestResume(t *testing.T) {
 			got, err := io.ReadAll(in)
 			in.Close()
 			if err != nil || size != int64(len(content)) || !bytes.Equal(got, content[offset:]) {
-				t.Errorf("offset %d: %d octets of a file of %d, %v", offset, len(got), size, err)
+				t.Errorf("offset %d: %d bytes of a file of %d, %v", offset, len(got), size, err)
 			}
 		}
 		if s.protocol != mib.ProtocolTftp {

@@ -70,11 +70,11 @@ func (d *download) Read(p []byte) (int, error) {
 	d.at += int64(n)
 	switch {
 	case d.size >= 0 && d.at > d.size:
-		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("more than the %d octets announced", d.size)}
+		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("more than the %d bytes announced", d.size)}
 	case d.most > 0 && d.at > d.most:
 		err = d.tooLarge(d.at)
 	case err == io.EOF && d.size >= 0 && d.at < d.size:
-		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%d octets of the %d announced", d.at, d.size)}
+		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%d bytes of the %d announced", d.at, d.size)}
 	case err == nil:
 		err = pace(d.ctx, d.limit, n)
 	}
@@ -90,7 +90,7 @@ func (d *download) Read(p []byte) (int, error) {
 }
 
 func (d *download) tooLarge(size int64) error {
-	return &causeError{mib.FailCauseFileTooLarge, fmt.Errorf("%d octets, at most %d fit", size, d.most)}
+	return &causeError{mib.FailCauseFileTooLarge, fmt.Errorf("%d bytes, at most %d fit", size, d.most)}
 }
 
 func (d *download) Close() error {
@@ -131,7 +131,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	case err != nil && err != io.EOF:
 		return n, &sourceError{err}
 	case u.size >= 0 && (u.read > u.size || err == io.EOF && u.read < u.size):
-		return n, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the source has %d octets, %d were announced", u.read, u.size)}
+		return n, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the source has %d bytes, %d were announced", u.read, u.size)}
 	case err == nil:
 		err = pace(u.ctx, u.limit, n)
 	}

@@ -161,7 +161,7 @@ func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, err
 		return nil, 0, err
 	}
 	if size >= 0 && offset > size {
-		return nil, 0, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%w: it has %d octets, %d are wanted to be skipped", ErrNoResume, size, offset)}
+		return nil, 0, &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("%w: it has %d bytes, %d are wanted to be skipped", ErrNoResume, size, offset)}
 	}
 	if offset > 0 && offset == size {
 		return &ftpReader{session: s, done: true}, size, nil // some servers refuse to start at the end

@@ -58,7 +58,7 @@ func TestFTPFallbacks(t *testing.T) {
 			for range 2 { // the connection serves the second file, too, or is made again
 				got, size, err := fetch(testContext(t), c, "file")
 				if err != nil || !bytes.Equal(got, content) {
-					t.Fatalf("got %d octets: %v", len(got), err)
+					t.Fatalf("got %d bytes: %v", len(got), err)
 				}
 				if size != int64(len(content)) && !strings.Contains(name, "SIZE") {
 					t.Errorf("announced %d", size)
@@ -207,7 +207,7 @@ func TestFTPLateClose(t *testing.T) {
 	defer second.Close()
 	first.Close()
 	if got, err := io.ReadAll(second); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("%d octets, %v", len(got), err)
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 
@@ -232,7 +232,7 @@ func TestFTPRestRefused(t *testing.T) {
 		t.Errorf("%v, want ErrNoResume", err)
 	}
 	if got, _, err := fetch(testContext(t), c, "file"); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("from the beginning: %d octets, %v", len(got), err)
+		t.Errorf("from the beginning: %d bytes, %v", len(got), err)
 	}
 }
 
@@ -256,7 +256,7 @@ func TestFTPNames(t *testing.T) {
 		}
 		c := f.start(t).client(t, func(s *transfer.Server, _ *transfer.Options) { s.Path = path })
 		if got, _, err := fetch(testContext(t), c, name); err != nil || !bytes.Equal(got, content) {
-			t.Errorf("%q in %q: %d octets, %v", name, path, len(got), err)
+			t.Errorf("%q in %q: %d bytes, %v", name, path, len(got), err)
 		}
 	}
 	c = f.start(t).client(t, func(s *transfer.Server, _ *transfer.Options) { s.Path = "dir" })

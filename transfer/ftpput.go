@@ -213,7 +213,7 @@ func (s *ftpSession) storeRest(path string, u *upload) error {
 func (s *ftpSession) checkStored(path string, sent int64) error {
 	n, err := s.size(path)
 	if err == nil && n >= 0 && n != sent {
-		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the server has %d octets, %d were sent", n, sent)}
+		err = &causeError{mib.FailCauseSizeMismatch, fmt.Errorf("the server has %d bytes, %d were sent", n, sent)}
 	}
 	return err
 }

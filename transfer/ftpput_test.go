@@ -44,7 +44,7 @@ func TestFTPUpload(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, _ := f.file("file"); !bytes.Equal(got, content) {
-				t.Errorf("stored %d octets of %d, or others", len(got), len(content))
+				t.Errorf("stored %d bytes of %d, or others", len(got), len(content))
 			}
 			if len(f.files) != 1 {
 				t.Errorf("%d files on the server", len(f.files))
@@ -121,7 +121,7 @@ func TestFTPUploadRefusals(t *testing.T) {
 		"may not write": {func(f *fakeFTP) { f.refuse("STOR", "553 Could not create file.") }, mib.FailCauseAccessDenied},
 		"write once":    {func(f *fakeFTP) { f.refuse("RNTO", "550 file already exists"); f.on["STOR"] = writeOnce }, mib.FailCauseRemoteFileExists},
 		"full":          {func(f *fakeFTP) { f.on["STOR"] = full }, mib.FailCauseRemoteStorageFull},
-		"loses octets":  {func(f *fakeFTP) { f.refuse("SIZE", "213 99999") }, mib.FailCauseSizeMismatch},
+		"loses bytes":   {func(f *fakeFTP) { f.refuse("SIZE", "213 99999") }, mib.FailCauseSizeMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

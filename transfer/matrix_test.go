@@ -90,7 +90,7 @@ func awaitFile(t testing.TB, path string, want []byte) {
 			return
 		}
 	}
-	t.Fatalf("%s: the server has %d octets of %d, or others: %v", path, len(got), len(want), err)
+	t.Fatalf("%s: the server has %d bytes of %d, or others: %v", path, len(got), len(want), err)
 }
 
 // sizes are those where protocols go wrong: nothing, one octet, exact multiples
@@ -113,21 +113,21 @@ func TestMatrixTransfer(t *testing.T) {
 				} else {
 					sent, err := c.Put(ctx, name, bytes.NewReader(want), int64(n))
 					if err != nil || sent != int64(n) {
-						t.Fatalf("put of %d octets: %d, %v", n, sent, err)
+						t.Fatalf("put of %d bytes: %d, %v", n, sent, err)
 					}
 					awaitFile(t, filepath.Join(root, name), want)
 					sum := sha256.Sum256(want)
 					os.Chmod(filepath.Join(root, name), 0o666)
 					if err := c.Verify(ctx, name, int64(n), sum[:]); err != nil {
-						t.Errorf("verify of %d octets: %v", n, err)
+						t.Errorf("verify of %d bytes: %v", n, err)
 					}
 				}
 				got, size, err := fetch(ctx, c, name)
 				if err != nil || !bytes.Equal(got, want) {
-					t.Fatalf("get of %d octets: %d, %v", n, len(got), err)
+					t.Fatalf("get of %d bytes: %d, %v", n, len(got), err)
 				}
 				if size != int64(n) && size != -1 {
-					t.Errorf("get of %d octets: announced %d", n, size)
+					t.Errorf("get of %d bytes: announced %d", n, size)
 				}
 			}
 			left, _ := filepath.Glob(filepath.Join(root, "*.part"))

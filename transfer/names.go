@@ -38,7 +38,7 @@ func remotePath(dir, name string) (string, error) {
 func checkPath(path string) error {
 	switch {
 	case len(path) > maxPath:
-		return fmt.Errorf("path of %d octets, more than %d", len(path), maxPath)
+		return fmt.Errorf("path of %d bytes, more than %d", len(path), maxPath)
 	case !utf8.ValidString(path):
 		return fmt.Errorf("%.80q is not UTF-8", path)
 	case strings.ContainsFunc(path, unicode.IsControl):

@@ -182,7 +182,7 @@ func TestBadLineFTP(t *testing.T) {
 				begin = time.Now()
 				got, _, err := fetch(testContext(t), c, "file")
 				if err != nil || !bytes.Equal(got, want) {
-					t.Fatalf("got %d octets: %v", len(got), err)
+					t.Fatalf("got %d bytes: %v", len(got), err)
 				}
 				t.Logf("up %v, down %v", up.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
 			})
@@ -206,7 +206,7 @@ func TestResumeAfterCut(t *testing.T) {
 			first, _, err := fetch(testContext(t), c, "file")
 			wantCause(t, err, mib.FailCauseConnectionLost, mib.FailCauseSizeMismatch)
 			if len(first) == 0 || len(first) >= len(want) {
-				t.Fatalf("%d octets before the cut", len(first))
+				t.Fatalf("%d bytes before the cut", len(first))
 			}
 			in, _, err := c.Get(testContext(t), "file", int64(len(first)))
 			if err != nil {
@@ -215,7 +215,7 @@ func TestResumeAfterCut(t *testing.T) {
 			defer in.Close()
 			rest, err := io.ReadAll(in)
 			if err != nil || !bytes.Equal(append(first, rest...), want) {
-				t.Errorf("%d and %d octets: %v", len(first), len(rest), err)
+				t.Errorf("%d and %d bytes: %v", len(first), len(rest), err)
 			}
 		})
 	}

@@ -119,7 +119,7 @@ func wantFile(t *testing.T, c *transfer.Client, want []byte) {
 	t.Helper()
 	got, _, err := fetch(testContext(t), c, "file")
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("got %d octets of %d, or others: %v", len(got), len(want), err)
+		t.Errorf("got %d bytes of %d, or others: %v", len(got), len(want), err)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestTFTPSorcerersApprentice(t *testing.T) {
 	c := r.client(t)
 	got, _, err := fetch(testContext(t), c, "file")
 	if err != nil || len(got) != 512*(blocks-1)+1 {
-		t.Fatalf("got %d octets: %v", len(got), err)
+		t.Fatalf("got %d bytes: %v", len(got), err)
 	}
 	if n := <-acks; n > blocks*3/2 {
 		t.Errorf("%d acknowledgements of %d blocks", n, blocks)
@@ -391,7 +391,7 @@ func TestTFTPMaxSize(t *testing.T) {
 	got, _, err := fetch(testContext(t), silent.client(t, limit), "file")
 	wantCause(t, err, mib.FailCauseFileTooLarge)
 	if len(got) > 2000 {
-		t.Errorf("%d octets were handed out", len(got))
+		t.Errorf("%d bytes were handed out", len(got))
 	}
 }
 
@@ -443,7 +443,7 @@ func TestTFTPSlowReader(t *testing.T) {
 			<-time.After(8 * time.Second)
 			rest, err := io.ReadAll(in)
 			if err != nil || !bytes.Equal(append(first, rest...), want) {
-				t.Errorf("%d octets, %v", len(rest), err)
+				t.Errorf("%d bytes, %v", len(rest), err)
 			}
 		})
 	}

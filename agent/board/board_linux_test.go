@@ -251,7 +251,7 @@ func TestSpace(t *testing.T) {
 		t.Errorf("free %d of %d, %v", free, capacity, err)
 	}
 	if _, err := board.Free(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("space of a missing folder: %v", err)
+		t.Errorf("space of a missing directory: %v", err)
 	}
 }
 

@@ -52,7 +52,7 @@ func TestMinimalEnvironment(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(temp); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("temporary folder after the end: %v", err)
+		t.Errorf("temporary directory after the end: %v", err)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestWorkingFolder(t *testing.T) {
 	}
 	pwd, tmp, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	if pwd != dir || filepath.Dir(tmp) != temp {
-		t.Errorf("runs in %s with temporary folder %s, want %s and one in %s", pwd, tmp, dir, temp)
+		t.Errorf("runs in %s with temporary directory %s, want %s and one in %s", pwd, tmp, dir, temp)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestOutputIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(out) != board.MaxOutput || !strings.HasSuffix(string(out), "299\nend\n") {
-		t.Errorf("%d octets ending in %q", len(out), out[max(0, len(out)-10):])
+		t.Errorf("%d bytes ending in %q", len(out), out[max(0, len(out)-10):])
 	}
 }
 

@@ -72,7 +72,7 @@ func (r Root) Open(cfg *agent.Config) {
 				findings = append(findings, fmt.Sprintf("%s is not a directory and could not be moved away: %v", dir, err))
 				continue
 			}
-			findings = append(findings, fmt.Sprintf("%s was no folder; it is %s now", dir, filepath.Base(aside)))
+			findings = append(findings, fmt.Sprintf("%s was not a directory; it was renamed to %s", dir, filepath.Base(aside)))
 		}
 		if err := MakeFolder(dir, perm); err != nil {
 			findings = append(findings, err.Error())

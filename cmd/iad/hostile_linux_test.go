@@ -179,13 +179,13 @@ func TestHostileConverter(t *testing.T) {
 		program string // "" for the one that does everything
 		cause   mib.FailCause
 	}{
-		"everything":     {"", mib.FailCauseConvertTimeout},
-		"failure":        {"#!/bin/sh\nexit 3\n", mib.FailCauseConvertFailed},
-		"nothing":        {"#!/bin/sh\nexit 0\n", mib.FailCauseConvertFailed},
-		"a link":         {"#!/bin/sh\nfor f in $3/*; do ln -s @ROOT@/iad.toml $4/${f##*/}; done\n", mib.FailCauseConvertFailed},
-		"a fifo":         {"#!/bin/sh\nfor f in $3/*; do mkfifo $4/${f##*/}; done\n", mib.FailCauseConvertFailed},
-		"no end":         {"#!/bin/sh\nfor f in $3/*; do cat $f; head -c 1100000 /dev/zero; done > $4/userData\ncp $3/* $4\nhead -c 2000000 /dev/zero >> $4/userData\n", mib.FailCauseConvertFailed},
-		"a moved folder": {"#!/bin/sh\nmv $4 $4-2; ln -s @ROOT@/config $4\n", mib.FailCauseConvertFailed},
+		"everything":        {"", mib.FailCauseConvertTimeout},
+		"failure":           {"#!/bin/sh\nexit 3\n", mib.FailCauseConvertFailed},
+		"nothing":           {"#!/bin/sh\nexit 0\n", mib.FailCauseConvertFailed},
+		"a link":            {"#!/bin/sh\nfor f in $3/*; do ln -s @ROOT@/iad.toml $4/${f##*/}; done\n", mib.FailCauseConvertFailed},
+		"a fifo":            {"#!/bin/sh\nfor f in $3/*; do mkfifo $4/${f##*/}; done\n", mib.FailCauseConvertFailed},
+		"no end":            {"#!/bin/sh\nfor f in $3/*; do cat $f; head -c 1100000 /dev/zero; done > $4/userData\ncp $3/* $4\nhead -c 2000000 /dev/zero >> $4/userData\n", mib.FailCauseConvertFailed},
+		"a moved directory": {"#!/bin/sh\nmv $4 $4-2; ln -s @ROOT@/config $4\n", mib.FailCauseConvertFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t)

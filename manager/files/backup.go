@@ -177,7 +177,7 @@ func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
 		}
 		if want := digests[name]; len(want) > 0 && !bytes.Equal(want, file.ServerDigest) {
 			return nil, fmt.Errorf("backup: %s has changed since the backup was made: its SHA-256 is %x, not %x; "+
-				"choose another backup or, if you edited it, remove %s and name the folder",
+				"choose another backup or, if you edited it, remove %s and name the directory",
 				path.Join(folder, name), file.ServerDigest, want, path.Join(folder, completeMark))
 		}
 		if slices.ContainsFunc(backup, func(f BackupFile) bool { return f.Kind == file.Kind }) {

@@ -195,7 +195,7 @@ func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, err
 		session.server.User, session.server.Password = session.grant.user, session.grant.password
 	}
 	if err := durable.MkdirAll(s.store.files, home, 0o700); err != nil {
-		return nil, fmt.Errorf("folder for backups of %s: %w", deviceID, err)
+		return nil, fmt.Errorf("directory for backups of %s: %w", deviceID, err)
 	}
 	s.store.mu.Lock()
 	s.store.grants[session.grant.user] = session.grant

@@ -186,7 +186,7 @@ func TestServersListImages(t *testing.T) {
 			}
 		}
 		if list, err := conn.List("backup/B"); err == nil || len(list) > 0 {
-			t.Errorf("%s: folder of another device: %v, %v", how, list, err)
+			t.Errorf("%s: directory of another device: %v, %v", how, list, err)
 		}
 	}
 	if names, err := c.NameList(folder); err != nil || len(names) != 1 || path.Base(names[0]) != name {

@@ -406,7 +406,7 @@ func TestServersTFTPFlood(t *testing.T) {
 		t.Error(err)
 	}
 	if list, err := afero.ReadDir(disk, folder); err != nil || len(list) != 1 {
-		t.Errorf("the folder holds %d files, %v", len(list), err)
+		t.Errorf("the directory holds %d files, %v", len(list), err)
 	}
 	t.Logf("%d hostile requests", sent.Load())
 }

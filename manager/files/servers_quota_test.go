@@ -73,7 +73,7 @@ func TestServersLimitSum(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 			if sum := sumOf(t, disk, folder); sum > most {
-				t.Errorf("%s: the folder holds %d bytes", what, sum)
+				t.Errorf("%s: the directory holds %d bytes", what, sum)
 			}
 			for limit := time.After(30 * time.Second); ; { // the device may hear of it first
 				select {
@@ -86,7 +86,7 @@ func TestServersLimitSum(t *testing.T) {
 				}
 			}
 		}
-		const full = "folder full, 200000 bytes"
+		const full = "directory full, 200000 bytes"
 		for i := range 2 {
 			if err := put(session, textOf(90_000, byte(i))); err != nil {
 				t.Fatal(err)
@@ -104,7 +104,7 @@ func TestServersLimitSum(t *testing.T) {
 		if err := put(again, textOf(20_000, 'x')); err != nil { // what was refused takes no room
 			t.Error(err)
 		}
-		refused("a full folder", put(again, []byte("x")), full)
+		refused("a full directory", put(again, []byte("x")), full)
 
 		if folder, _, err = again.NewBackup(iadtest.OneKind); err != nil {
 			t.Fatal(err)
@@ -114,7 +114,7 @@ func TestServersLimitSum(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		refused("a file too many", put(again, []byte("x")), "folder full, 64 files")
+		refused("a file too many", put(again, []byte("x")), "directory full, 64 files")
 	})
 }
 
@@ -145,14 +145,14 @@ func TestServersLimitSumInProgress(t *testing.T) {
 	for limit, told := time.After(30*time.Second), false; !told; {
 		select {
 		case line := <-log:
-			told = strings.Contains(line, "folder full, 200000 bytes")
+			told = strings.Contains(line, "directory full, 200000 bytes")
 		case <-limit:
 			t.Error("no upload was refused")
 			told = true
 		}
 	}
 	if sum := sumOf(t, disk, folder); sum > 200_000 {
-		t.Errorf("the folder holds %d bytes", sum)
+		t.Errorf("the directory holds %d bytes", sum)
 	}
 	for _, w := range writers {
 		_ = w.Close()
@@ -161,12 +161,12 @@ func TestServersLimitSumInProgress(t *testing.T) {
 	for range 3 {
 		if err := <-results; err != nil {
 			failed++
-			if !strings.Contains(err.Error(), "folder full, 200000 bytes") {
+			if !strings.Contains(err.Error(), "directory full, 200000 bytes") {
 				t.Error(err)
 			}
 		}
 	}
 	if sum := sumOf(t, disk, folder); failed == 0 || sum != int64(3-failed)*90_000 {
-		t.Errorf("%d uploads failed, the folder holds %d bytes", failed, sum)
+		t.Errorf("%d uploads failed, the directory holds %d bytes", failed, sum)
 	}
 }

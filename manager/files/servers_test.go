@@ -112,7 +112,7 @@ func TestServersBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(folder, "..") || path.Dir(path.Dir(folder)) != "backup" {
-			t.Errorf("folder %s", folder)
+			t.Errorf("directory %s", folder)
 		}
 		name := path.Join(folder, backup[0].Name)
 		data := bytes.Repeat([]byte("0123456789"), 5000)
@@ -142,7 +142,7 @@ func TestServersBackup(t *testing.T) {
 		}
 		other, _, err := session.NewBackup(iadtest.OneKind)
 		if err != nil || other == folder {
-			t.Errorf("the next folder: %s, %v", other, err)
+			t.Errorf("the next directory: %s, %v", other, err)
 		}
 	})
 }
@@ -199,7 +199,7 @@ func TestServersLimitSize(t *testing.T) {
 			t.Errorf("a file at the limit: %v", err)
 		}
 		if list, err := afero.ReadDir(disk, folder); err != nil || len(list) != 1 {
-			t.Errorf("the folder holds %d files, %v", len(list), err)
+			t.Errorf("the directory holds %d files, %v", len(list), err)
 		}
 	})
 }
@@ -229,7 +229,7 @@ func TestServersFTPNames(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	if err := conn.MakeDir("new"); err == nil {
-		t.Error("a folder was made")
+		t.Error("a directory was made")
 	}
 	a := session.Address()
 	other, err := ftp.Dial(net.JoinHostPort(a.Host, fmt.Sprint(a.Port)), ftp.DialWithTimeout(5*time.Second))

@@ -37,11 +37,11 @@ func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, e
 			break
 		}
 		if !errors.Is(err, fs.ErrExist) || n == 1000 {
-			return "", nil, fmt.Errorf("folder for the backup: %w", err)
+			return "", nil, fmt.Errorf("directory for the backup: %w", err)
 		}
 	}
 	if err := durable.SyncDir(store.files, s.home); err != nil {
-		return "", nil, fmt.Errorf("folder for the backup: %w", err)
+		return "", nil, fmt.Errorf("directory for the backup: %w", err)
 	}
 	files := make([]BackupFile, len(kinds))
 	for i, kind := range kinds {

@@ -26,8 +26,8 @@ import (
 var (
 	errFileName = errors.New("file name not allowed")
 	errTooLarge = errors.New("file larger than the server accepts")
-	errFull     = errors.New("folder full")
-	errNoUpload = errors.New("uploads are not open for this folder")
+	errFull     = errors.New("directory full")
+	errNoUpload = errors.New("uploads are not open for this directory")
 	errOffset   = errors.New("the upload cannot be resumed there")
 )
 

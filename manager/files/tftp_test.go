@@ -86,7 +86,7 @@ func (l *tftpLab) holds(name string, want []byte) {
 		l.Errorf("%s holds %d bytes of %d, %v", name, len(got), len(want), err)
 	}
 	if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) != 1 {
-		l.Errorf("the folder holds %d files, %v", len(list), err)
+		l.Errorf("the directory holds %d files, %v", len(list), err)
 	}
 }
 
@@ -396,7 +396,7 @@ func TestTFTPCrowdedFolder(t *testing.T) {
 		l.stop()
 		l.server.tasks.Wait()
 		if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) != 1 || list[0].Size() != 1000 {
-			t.Errorf("the folder holds %v, %v", list, err)
+			t.Errorf("the directory holds %v, %v", list, err)
 		}
 	})
 }

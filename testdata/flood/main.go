@@ -85,7 +85,7 @@ func run(target, from, user string, rate int, length time.Duration, pid int, see
 	took := time.Since(start).Seconds()
 	conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 	answered := <-answers
-	fmt.Printf("flood: %d datagrams (%d octets) in %.1f s, %.0f a second; %d not sent; %d answers (%d octets, %.3f of what was sent)\n",
+	fmt.Printf("flood: %d datagrams (%d bytes) in %.1f s, %.0f a second; %d not sent; %d answers (%d bytes, %.3f of what was sent)\n",
 		sent, octets, took, float64(sent)/took, failed, answered[0], answered[1], float64(answered[1])/float64(max(1, octets)))
 	if pid != 0 {
 		fmt.Printf("flood: memory of process %d: %s before, %s now, %s at most\n", pid, before, memory(pid, "VmRSS:"), memory(pid, "VmHWM:"))

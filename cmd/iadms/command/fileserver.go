@@ -169,7 +169,7 @@ func externalServer(text string) (*files.ExternalServer, error) {
 	}
 	p, err := device.ParseProtocol(u.Scheme)
 	if err != nil || u.Hostname() == "" {
-		return nil, cli.Usage(fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/FOLDER]", u.Redacted()))
+		return nil, cli.Usage(fmt.Errorf("--server %q: use PROTOCOL://[USER@]HOST[:PORT][/DIRECTORY]", u.Redacted()))
 	}
 	if _, inURL := u.User.Password(); inURL {
 		return nil, cli.Usage(fmt.Errorf("--server: a password does not belong on the command line; set IADMS_SERVER_PASSWORD"))

@@ -53,7 +53,7 @@ type journalReport struct {
 	Started      time.Time       `json:"started"`
 	Stage        string          `json:"stage"`
 	Image        string          `json:"image"`
-	BackupFolder string          `json:"backup_folder,omitempty"`
+	BackupFolder string          `json:"backup_directory,omitempty"`
 	Failure      *report.Failure `json:"failure,omitempty"`
 }
 

@@ -116,7 +116,7 @@ type servedReport struct {
 	Address     string `json:"address,omitempty"`
 	Certificate string `json:"certificate_sha256,omitempty"`
 	Device      string `json:"device,omitempty"`
-	Folder      string `json:"folder,omitempty"`
+	Folder      string `json:"directory,omitempty"`
 	Name        string `json:"name,omitempty"`
 	User        string `json:"user,omitempty"`
 	Password    string `json:"password,omitempty"`
@@ -131,13 +131,13 @@ func (r servedReport) String() string {
 		}
 		return text
 	case "backup":
-		text := fmt.Sprintf("  %s: %s, folder %s", r.Device, r.Address, r.Folder)
+		text := fmt.Sprintf("  %s: %s, directory %s", r.Device, r.Address, r.Folder)
 		if r.User != "" {
 			text += fmt.Sprintf(", user %s, password %s", r.User, r.Password)
 		}
 		return text
 	case "image":
-		return fmt.Sprintf("image: folder %s, name %s", r.Folder, r.Name)
+		return fmt.Sprintf("image: directory %s, name %s", r.Folder, r.Name)
 	}
 	return "notifications: " + r.Address
 }

@@ -84,7 +84,7 @@ type jsonResult struct {
 	OldVersion string          `json:"old_version"`
 	NewVersion string          `json:"new_version"`
 	Rescue     bool            `json:"rescue,omitempty"`
-	Folder     string          `json:"backup_folder,omitempty"`
+	Folder     string          `json:"backup_directory,omitempty"`
 	Elapsed    float64         `json:"elapsed_s"`
 	Operations []jsonOperation `json:"operations"`
 	Error      string          `json:"error,omitempty"`
