@@ -84,7 +84,7 @@ func (w *worker) answer(p *packet, b []byte) []byte {
 		if errors.Is(err, errTooBig) {
 			status = mib.TooBig
 		}
-		w.link.s.cfg.Log.Warn("answer cannot be sent", "request", p.Type, "err", err)
+		w.link.s.cfg.Log.Warn("cannot send the answer", "request", p.Type, "err", err)
 		// An answer without varbinds can always be encoded.
 		b, _ = encodeResponse(b, p.Header, status, 1, nil)
 	}

@@ -339,7 +339,7 @@ func (e *Engine) passed() {
 		return
 	}
 	if err := e.cfg.Banks.Tested(); err != nil {
-		e.log.Error("the passed self-test could not be recorded; trying again", "err", err)
+		e.log.Error("the passed self-test could not be recorded; retrying", "err", err)
 		e.retest = e.clock.Now().Add(confirmPause)
 	}
 }
@@ -363,7 +363,7 @@ func (e *Engine) confirm() {
 	}
 	n := st.Running
 	if err := e.cfg.Banks.Confirm(); err != nil {
-		e.log.Error("the software on trial could not be confirmed; trying again", "bank", n, "err", err)
+		e.log.Error("the software on trial could not be confirmed; retrying", "bank", n, "err", err)
 		e.again = e.clock.Now().Add(confirmPause)
 		return
 	}
