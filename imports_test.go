@@ -29,7 +29,6 @@ var mayImport = map[string][]string{
 	"internal/durable":     {},
 	"internal/crashfs":     {},
 	"internal/peers":       {},
-	"internal/ftpcontrol":  {},
 	"internal/cli":         {},
 	"internal/manpages":    {}, // for tests only
 	"internal/textfile":    {},
@@ -43,7 +42,7 @@ var mayImport = map[string][]string{
 	"internal/flash":       {},
 	"bank/uboot":           {"bank", "internal/flash"},
 	"transfer/tftp":        {},
-	"transfer":             {"mib", "transfer/tftp", "internal/ftpcontrol"},
+	"transfer":             {"mib", "transfer/tftp"},
 	"agent/config":         {"mib", "internal/durable"},
 	"agent/procedure":      {"mib", "internal/clock", "internal/durable"},
 	"agent/agentx":         {"mib", "internal/clock"},

@@ -2,11 +2,16 @@
 // way to fetch files: it binds the objects of IAD-UPGRADE-MIB to the procedure
 // engine, and turns the engine's events into notifications.
 //
-// A SET takes this way: a front end (package agentx or snmp), the object tree
-// (package mib: syntax, access, range), [Agent.Test] (what fits together), the
-// procedure engine, then transfers and banks. An event takes the way back. An
-// event is handed to each front end until it has accepted it; its number does
-// not change (iadUpgEventSeq).
+// The path of a SET by SNMP: agent/snmp/socket.go takes the datagram, engine.go and guard.go
+// tell versions and strangers apart, access.go or usm.go with replays.go and internal/snmp
+// (ber.go, message.go, pdu.go, keys.go) authenticate and decode it, respond.go asks the object
+// tree: mib/tree.go, syntax.go and set.go check names, syntax and ranges. Then set.go here makes
+// one change of it, and agent/procedure judges it (request.go, refusals.go), writes it to the
+// journal (engine.go, journal.go) and starts the operation (task.go). By AgentX it comes through
+// agent/agentx: link.go, session.go, decode.go, serve.go, set.go and replay.go.
+//
+// An event takes the way back: view.go and notify.go hand it to each front end until it has
+// accepted it; its number does not change (iadUpgEventSeq).
 //
 // What a board must provide is the interface [Platform].
 package agent

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"example.com/iad/internal/ftpcontrol"
 	"example.com/iad/mib"
 	"example.com/iad/transfer/tftp"
 )
@@ -166,7 +165,7 @@ var localRules = []struct {
 	{is(tftp.ErrMalformed), mib.FailCauseProtocolError},
 	{is(tftp.ErrBlockTooLong), mib.FailCauseProtocolError},
 	{is(errOptionsRefused), mib.FailCauseProtocolError},
-	{is(ftpcontrol.ErrReplyTooLong), mib.FailCauseProtocolError},
+	{is(errReplyTooLong), mib.FailCauseProtocolError},
 }
 
 func is(target error) func(error) bool {

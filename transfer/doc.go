@@ -22,7 +22,7 @@
 // The path of a firmware byte that comes by TFTP: [tftp.Link] (transfer/tftp/socket.go,
 // link.go, packet.go) takes the datagram from the server and no other, receiver.go puts its
 // block in order and acknowledges it, ring.go hands the window to whoever reads, flow.go
-// counts the octets and holds them to the rate limit. agent/banks.go makes that reader a
-// source of images; bank/fetch.go reads it and bank/writer.go stores and hashes it. By
-// FTP, ftpdata.go stands in for the first four.
+// counts the bytes and holds them to the rate limit. agent/fetcher.go and banks.go make that
+// reader a source of images; bank/image/reader.go and tar.go read it, bank/install.go and
+// writer.go judge, store and hash it. By FTP, ftpdata.go stands in for the first four.
 package transfer

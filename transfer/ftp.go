@@ -11,7 +11,6 @@ import (
 
 	"github.com/jlaffaye/ftp"
 
-	"example.com/iad/internal/ftpcontrol"
 	"example.com/iad/mib"
 )
 
@@ -22,7 +21,7 @@ type ftpSession struct {
 	tls     *tlsSettings // nil for plain FTP
 
 	conn    *ftp.ServerConn // nil when not connected
-	control *ftpcontrol.Conn
+	control *controlConn
 	ctx     context.Context // of the transfer in hand: the library's callbacks take none
 
 	renaming renaming // what is known of the server
@@ -113,8 +112,8 @@ func (s *ftpSession) replied(err error, doing direction) error {
 	case classify(err).Code == mib.FailCauseOther && s.ctx.Err() == nil:
 		// The library could not make sense of what came, perhaps because it was
 		// only half of a reply.
-		if s.control != nil && s.control.Failed() != nil {
-			return s.control.Failed()
+		if s.control != nil && s.control.failure() != nil {
+			return s.control.failure()
 		}
 		return &causeError{mib.FailCauseProtocolError, err}
 	}
@@ -128,7 +127,7 @@ func (s *ftpSession) size(path string) (int64, error) {
 	switch {
 	case err == nil && n >= 0:
 		return n, nil
-	case s.control.Failed() != nil:
+	case s.control.failure() != nil:
 		return -1, err
 	case errors.As(err, &reply) && reply.Code == 421:
 		return -1, err
@@ -146,7 +145,7 @@ func (s *ftpSession) get(ctx context.Context, path string, offset int64) (io.Rea
 		err = s.replied(err, getting)
 		end()
 		s.transferred()
-		if s.control.Failed() != nil {
+		if s.control.failure() != nil {
 			s.disconnect()
 		}
 		return nil, 0, err
@@ -171,7 +170,7 @@ func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, err
 	switch {
 	case err == nil:
 		return &ftpReader{session: s, response: response, left: size - offset, sized: size >= 0}, size, nil
-	case errors.As(err, &reply) && s.control.Verb() == "REST":
+	case errors.As(err, &reply) && s.control.lastVerb() == "REST":
 		return nil, 0, &causeError{mib.FailCauseProtocolError, fmt.Errorf("%w: %d %s", ErrNoResume, reply.Code, reply.Msg)}
 	case errors.As(err, &reply) && reply.Code == 550 && size >= 0:
 		// It exists: it may not be read. vsftpd has the same words for both.
@@ -224,7 +223,7 @@ func (r *ftpReader) finish() error {
 
 func (r *ftpReader) Close() error {
 	r.end()
-	if !r.done || r.session.control != nil && r.session.control.Failed() != nil {
+	if !r.done || r.session.control != nil && r.session.control.failure() != nil {
 		r.done = true
 		r.session.disconnect() // there is no way back to a quiet connection but ABOR, which few servers do well
 		return nil

@@ -10,14 +10,13 @@ import (
 
 	"github.com/jlaffaye/ftp"
 
-	"example.com/iad/internal/ftpcontrol"
 	"example.com/iad/mib"
 )
 
 // connect dials, secures the connection and logs in.
 func (s *ftpSession) connect() error {
 	err := s.logIn()
-	if err != nil && s.control != nil && s.control.Verb() == "OPTS" && s.control.Failed() == nil {
+	if err != nil && s.control != nil && s.control.lastVerb() == "OPTS" && s.control.failure() == nil {
 		// The server says that it knows UTF-8 but not how to switch it on, and
 		// the library takes that for a failed log-in.
 		s.disconnect()
@@ -46,7 +45,7 @@ func (s *ftpSession) logIn(options ...ftp.DialOption) error {
 		if peer, _, err = net.SplitHostPort(raw.RemoteAddr().String()); err != nil {
 			return nil, err
 		}
-		s.control = ftpcontrol.New(raw, s.server.Timeout)
+		s.control = newControlConn(raw, s.server.Timeout)
 		if s.tls != nil {
 			err = s.secure(raw)
 		}
@@ -120,9 +119,9 @@ func (s *ftpSession) secure(raw net.Conn) error {
 		}
 		return err
 	}
-	s.control = ftpcontrol.New(secured, s.server.Timeout)
+	s.control = newControlConn(secured, s.server.Timeout)
 	first, _, _ := strings.Cut(greeting, "\n")
-	s.control.Prepend(fmt.Appendf(nil, "220 %s\r\n", first))
+	s.control.prepend(fmt.Appendf(nil, "220 %s\r\n", first))
 	return nil
 }
 
@@ -149,10 +148,10 @@ func (s *ftpSession) noAnswer(err error) error {
 
 func (s *ftpSession) loginError(err error) error {
 	var reply *textproto.Error
-	if s.control.Failed() != nil || errors.As(err, &reply) {
+	if s.control.failure() != nil || errors.As(err, &reply) {
 		return s.replied(err, either)
 	}
-	if code, text := s.control.Last(); code >= 300 {
+	if code, text := s.control.lastReply(); code >= 300 {
 		return &replyError{protocol: mib.ProtocolFtp, code: code, text: text}
 	}
 	return err

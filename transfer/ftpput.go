@@ -48,7 +48,7 @@ func (s *ftpSession) put(ctx context.Context, path string, u *upload) (int64, er
 	defer func() {
 		end()
 		s.transferred()
-		if s.control != nil && s.control.Failed() != nil {
+		if s.control != nil && s.control.failure() != nil {
 			s.disconnect()
 		}
 	}()
@@ -169,7 +169,7 @@ func (p *ftpPut) step() error {
 		}
 	}
 	err := p.s.conn.Rename(p.temporary, p.path)
-	p.renamed = p.renamed || p.s.control.Verb() == "RNTO"
+	p.renamed = p.renamed || p.s.control.lastVerb() == "RNTO"
 	if err = p.s.replied(err, putting); asked && refused(err) {
 		// The server did it before the connection broke if the file is there now.
 		if n, lost := p.s.size(p.path); lost == nil && n == p.u.read {
@@ -203,7 +203,7 @@ func (s *ftpSession) storeRest(path string, u *upload) error {
 		return &causeError{mib.FailCauseConnectionLost, errors.New("the upload broke off, and the source cannot be read again")}
 	}
 	err = s.store(path, u, have)
-	if refused(err) && s.control.Verb() == "REST" && u.seek(0) {
+	if refused(err) && s.control.lastVerb() == "REST" && u.seek(0) {
 		err = s.store(path, u, 0)
 	}
 	return err
@@ -220,7 +220,7 @@ func (s *ftpSession) checkStored(path string, sent int64) error {
 
 // remove is a courtesy: the upload has failed already.
 func (s *ftpSession) remove(path string) {
-	if s.conn == nil || s.control.Failed() != nil {
+	if s.conn == nil || s.control.failure() != nil {
 		return
 	}
 	if err := s.conn.Delete(path); err != nil {

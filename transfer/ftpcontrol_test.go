@@ -1,4 +1,4 @@
-package ftpcontrol
+package transfer
 
 import (
 	"bytes"
@@ -26,18 +26,18 @@ func FuzzControlReply(f *testing.F) {
 		if len(all) > 1<<20 {
 			return
 		}
-		g := New(&stubConn{say: bytes.NewReader(all)}, time.Second)
-		if _, err := g.Write([]byte("SIZE file\r\n")); err != nil || g.Verb() != "SIZE" {
-			t.Fatalf("command %q, %v", g.Verb(), err)
+		g := newControlConn(&stubConn{say: bytes.NewReader(all)}, time.Second)
+		if _, err := g.Write([]byte("SIZE file\r\n")); err != nil || g.lastVerb() != "SIZE" {
+			t.Fatalf("command %q, %v", g.lastVerb(), err)
 		}
 		n, err := io.Copy(io.Discard, struct{ io.Reader }{g})
-		if n > MaxReply {
+		if n > maxReply {
 			t.Errorf("%d octets of a reply were let through", n)
 		}
-		if errors.Is(err, ErrReplyTooLong) != (len(all) >= MaxReply) {
+		if errors.Is(err, errReplyTooLong) != (len(all) >= maxReply) {
 			t.Errorf("%d octets: error %v", len(all), err)
 		}
-		if code, _ := g.Last(); code != 0 && (code < 100 || code > 999) {
+		if code, _ := g.lastReply(); code != 0 && (code < 100 || code > 999) {
 			t.Errorf("reply code %d", code)
 		}
 	})
