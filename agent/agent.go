@@ -28,7 +28,7 @@ import (
 // Config describes a device. Banks, State, Data, Work and Platform are
 // required, and so is DeviceID.
 type Config struct {
-	DeviceID string // iadUpgDeviceId, 1 to 32 octets
+	DeviceID string // iadUpgDeviceId, 1 to 32 bytes
 	Model    string // iadUpgDeviceModel
 	Hardware string // iadUpgHardwareRevision; software must name it
 
@@ -45,7 +45,7 @@ type Config struct {
 	// Protocols are iadUpgProtocolsSupported; empty means tftp and ftp.
 	Protocols []mib.Protocol
 	Transfer  transfer.Options
-	// MaxConfigFile is the greatest size of a configuration file in octets, 0
+	// MaxConfigFile is the greatest size of a configuration file in bytes, 0
 	// for 1 MiB.
 	MaxConfigFile int64
 	// PlainPasswords accepts iadUpgServerPassword in requests without
@@ -233,7 +233,7 @@ func (a *Agent) boot(fronts []string) error {
 		rec, payload, found, err := durable.OpenRecord(cfg.State, r.name, r.magic, stateVersion, r.check)
 		findings = append(findings, found...)
 		if err != nil {
-			// The device is worth more than its diary.
+			// A device without a journal can still be managed and repaired.
 			findings = append(findings, r.name+": "+err.Error())
 			*r.rec = noRecord{err}
 			continue
@@ -283,7 +283,7 @@ func (a *Agent) Unsaved() []byte {
 	return data
 }
 
-// noRecord stands for a record whose folder cannot be used.
+// noRecord stands for a record whose directory cannot be used.
 type noRecord struct{ err error }
 
 func (r noRecord) Write([]byte) error { return r.err }

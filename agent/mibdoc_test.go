@@ -112,7 +112,7 @@ func netDevice(t *testing.T, sink string) (addr string) {
 	return d.Addr(ctx).String()
 }
 
-// sh runs a script with net-snmp's tools in the top folder of the project.
+// sh runs a script with net-snmp's tools in the top directory of the project.
 func sh(t *testing.T, script string, env ...string) string {
 	t.Helper()
 	for _, name := range []string{"snmpget", "snmpset", "snmptable", "snmpwalk", "snmpbulkwalk", "snmptrapd"} {

@@ -27,7 +27,7 @@ type SelfTest struct {
 }
 
 // Conversion is one run of a conversion program, PROGRAM FROM TO INDIR OUTDIR.
-// The folders lie in the file system Config.Work.
+// The directories lie in the file system Config.Work.
 type Conversion struct {
 	Program
 	From, To      uint32
@@ -62,9 +62,9 @@ type Platform interface {
 	// TakesOver reports whether new software can be put to use without a
 	// restart.
 	TakesOver() bool
-	// Capacity is the size of bank n in octets, 0 for unknown.
+	// Capacity is the size of bank n in bytes, 0 for unknown.
 	Capacity(n int) int64
-	// Free is the room left in bank n in octets.
+	// Free is the room left in bank n in bytes.
 	Free(n int) (int64, error)
 	// DropCache makes the next reading of a synced file come from the medium.
 	DropCache(f afero.File) error

@@ -26,7 +26,7 @@ const (
 )
 
 // reserve is how much room an update must leave on the file system of bank n, in
-// octets, so that configuration data of which a generation takes space can be
+// bytes, so that configuration data of which a generation takes space can be
 // converted, stored and handed to the software: those of the new software may be
 // twice as large.
 func reserve(p Platform, n int, space int64) (octets int64) {

@@ -102,7 +102,7 @@ func (s store) Convert(ctx context.Context, from, to uint32, files procedure.Con
 		return nil, &procedure.Failure{Code: mib.FailCauseConvertToolMissing,
 			Text: fmt.Sprintf("neither the running software nor the device has a program that converts format %d to %d", from, to)}
 	}
-	// A folder that no other run ever had: a program that outlived the agent
+	// A directory that no other run ever had: a program that outlived the agent
 	// that started it may still be writing into its own.
 	const prefix = "convert"
 	others := func(name string) bool { return !strings.HasPrefix(name, prefix) }

@@ -20,7 +20,7 @@ import (
 	"example.com/iad/sim"
 )
 
-// stopping is a file server whose transfers call then after some octets.
+// stopping is a file server whose transfers call then after some bytes.
 type stopping struct {
 	procedure.Fetcher
 	after int64
@@ -91,7 +91,7 @@ func sum(data ...[]byte) string {
 	return string(s[:])
 }
 
-// members returns the first member of an image, the manifest, and the octets of
+// members returns the first member of an image, the manifest, and the bytes of
 // all of them.
 func members(t *testing.T, img []byte) (manifest []byte, size int) {
 	t.Helper()

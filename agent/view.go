@@ -262,7 +262,7 @@ func opValue(o *mib.Object, op *procedure.Operation) (mib.Value, bool) {
 // enum is the INTEGER of an enumeration numbered as in the module.
 func enum[T ~uint8](n T) mib.Value { return mib.Int32(int64(n)) }
 
-// octets is a count in an Unsigned32, which ends at 4 GiB.
+// bytes is a count in an Unsigned32, which ends at 4 GiB.
 func octets(n uint64) mib.Value { return mib.Uint32(uint32(min(n, 1<<32-1))) }
 
 // bitsOf turns 1<<n into bit n of a BITS value.

@@ -1,8 +1,8 @@
 package mib
 
 // Bits returns a BITS value in which the bits n are set (RFC 2578 section
-// 7.1.4): bit 0 is the most significant one of the first octet. It has one
-// octet or as many more as the highest bit needs; the tree adds what the
+// 7.1.4): bit 0 is the most significant one of the first byte. It has one
+// byte or as many more as the highest bit needs; the tree adds what the
 // object needs. Negative positions are left out.
 func Bits(n ...int) []byte {
 	b := make([]byte, 1)

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// DateAndTime returns t as the DateAndTime of RFC 2579 in UTC: 11 octets with
+// DateAndTime returns t as the DateAndTime of RFC 2579 in UTC: 11 bytes with
 // a resolution of a tenth of a second, cut off. The zero time, and a year that
-// does not fit, give eight zero octets, which the module reads as unknown.
+// does not fit, give eight zero bytes, which the module reads as unknown.
 func DateAndTime(t time.Time) Value {
 	t = t.UTC()
 	if t.IsZero() || t.Year() < 0 || t.Year() > math.MaxUint16 {
@@ -23,9 +23,9 @@ func DateAndTime(t time.Time) Value {
 
 var errDateAndTime = errors.New("mib: not a DateAndTime")
 
-// ParseDateAndTime reads a DateAndTime of 8 or 11 octets and returns it in
-// UTC. Eight octets, local time without a zone, are taken for UTC. Zero
-// octets, unknown, give the zero time. A leap second becomes the first second
+// ParseDateAndTime reads a DateAndTime of 8 or 11 bytes and returns it in
+// UTC. Eight bytes, local time without a zone, are taken for UTC. Zero
+// bytes, unknown, give the zero time. A leap second becomes the first second
 // of the next minute.
 func ParseDateAndTime(b []byte) (time.Time, error) {
 	if len(b) != 8 && len(b) != 11 {

@@ -13,7 +13,7 @@ var errInetAddress = errors.New("mib: not an InetAddress")
 
 // InetAddress returns a host, an IP address or a host name, as InetAddressType
 // and InetAddress of RFC 4001. The zone of an IPv6 address has to be a
-// number. An empty host gives unknown and no octets.
+// number. An empty host gives unknown and no bytes.
 func InetAddress(host string) (InetAddressType, []byte, error) {
 	if host == "" {
 		return InetAddressTypeUnknown, []byte{}, nil
@@ -65,7 +65,7 @@ func ParseInetAddress(typ InetAddressType, b []byte) (host string, err error) {
 	return "", fmt.Errorf("%w: type %v is not supported", errInetAddress, typ)
 }
 
-// isHostName reports whether s is a host name of up to 255 octets with labels
+// isHostName reports whether s is a host name of up to 255 bytes with labels
 // of up to 63 letters, digits, hyphens and underscores (RFC 1123 section 2.1;
 // the underscore is in use all the same). A dot may end it. A last label of
 // digits is that of a mistyped IPv4 address.

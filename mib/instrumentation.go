@@ -13,7 +13,7 @@ type Caller struct {
 }
 
 // Assignment is one varbind of a SET after its object, instance, type, size
-// and range were found to be in order. BITS have as many octets as the object
+// and range were found to be in order. BITS have as many bytes as the object
 // has bits.
 type Assignment struct {
 	// Pos is the position of the varbind in the request, counted from 1.

@@ -30,7 +30,7 @@ type Named struct {
 	Number int64
 }
 
-// Range is a range of numbers, or of sizes in octets; both ends belong to it.
+// Range is a range of numbers, or of sizes in bytes; both ends belong to it.
 type Range struct {
 	Min, Max int64
 }
@@ -51,11 +51,11 @@ type Object struct {
 	TC     string
 	Access Access
 	// IsBits tells a BITS construct, whose positions are Enums, from an
-	// octet string.
+	// byte string.
 	IsBits bool
 	// Enums are the labels of an enumeration or of BITS, in order.
 	Enums []Named
-	// Ranges are the permitted numbers, or sizes of an octet string, in
+	// Ranges are the permitted numbers, or sizes of a byte string, in
 	// ascending order; an object has either Ranges or Enums.
 	Ranges []Range
 	// Default is the DEFVAL, nil if there is none.

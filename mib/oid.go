@@ -70,7 +70,7 @@ func (o OID) Append(sub ...uint32) OID {
 	return append(append(make(OID, 0, len(o)+len(sub)), o...), sub...)
 }
 
-// key returns the sub-identifiers as octets, for use in a map.
+// key returns the sub-identifiers as bytes, for use in a map.
 func (o OID) key() []byte {
 	b := make([]byte, 0, 4*len(o))
 	for _, n := range o {

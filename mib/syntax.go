@@ -10,11 +10,11 @@ import (
 // this order WrongType, WrongLength, WrongValue with the reason (RFC 3416
 // section 4.2.5).
 //
-// Text, that is SnmpAdminString, has to be UTF-8; other octets are a
+// Text, that is SnmpAdminString, has to be UTF-8; other bytes are a
 // WrongValue, for wrongEncoding is about the encoding in ASN.1. A BITS value
-// may have fewer octets than the object has bits, or more of them if they
+// may have fewer bytes than the object has bits, or more of them if they
 // are zero; a bit that has no label is a WrongValue. RFC 3417 section 8 would
-// let such bits be ignored within the last octet; this is stricter, so that a
+// let such bits be ignored within the last byte; this is stricter, so that a
 // manager that asks for an option of a later revision learns that it is not
 // there.
 func (o *Object) Check(v Value) (Status, string) {
@@ -61,8 +61,8 @@ func inRanges(ranges []Range, n int64) bool {
 	return false
 }
 
-// pad gives BITS as many octets as the object has bits (RFC 3417 section 8),
-// whatever number of zero octets is there.
+// pad gives BITS as many bytes as the object has bits (RFC 3417 section 8),
+// whatever number of zero bytes is there.
 func (o *Object) pad(b []byte) []byte {
 	width := (len(o.Enums) + 7) / 8
 	if len(b) >= width {

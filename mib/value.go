@@ -80,7 +80,7 @@ func Uint32(n uint32) Value { return Value{Type: Gauge32, Int: int64(n)} }
 // Octets returns an OCTET STRING; b is not copied.
 func Octets(b []byte) Value { return Value{Type: OctetString, Bytes: b} }
 
-// Str returns an OCTET STRING with the octets of s.
+// Str returns an OCTET STRING with the bytes of s.
 func Str(s string) Value { return Value{Type: OctetString, Bytes: []byte(s)} }
 
 // Ticks returns a TimeTicks value in hundredths of a second.

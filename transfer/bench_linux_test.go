@@ -51,7 +51,7 @@ func compare(b *testing.B, times int, ours, peer func() error) (ratio float64) {
 	return us / them
 }
 
-// BenchmarkFarLine: 1 MiB at a round trip of 20 ms in blocks of 1428 octets,
+// BenchmarkFarLine: 1 MiB at a round trip of 20 ms in blocks of 1428 bytes,
 // windows against pin/tftp in lockstep. Wanted: at least 30 times as fast.
 func BenchmarkFarLine(b *testing.B) {
 	const size = 1 << 20
@@ -250,7 +250,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// memoryInUse returns the octets in use.
+// memoryInUse returns the bytes in use.
 func memoryInUse() uint64 {
 	var m runtime.MemStats
 	runtime.GC()

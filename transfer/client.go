@@ -18,8 +18,8 @@ import (
 
 // Options are what is not a property of the server. The zero value is usable.
 type Options struct {
-	RateLimit int   // octets a second in either direction, 0 for no limit
-	MaxSize   int64 // a download of more octets is refused or ended with fileTooLarge; 0 for no limit
+	RateLimit int   // bytes a second in either direction, 0 for no limit
+	MaxSize   int64 // a download of more bytes is refused or ended with fileTooLarge; 0 for no limit
 
 	BlockSize int // TFTP blksize to ask for, 8 to 65464; 0 for 1428, which fits an Ethernet frame
 	Window    int // TFTP windowsize in blocks to ask for, 1 (lockstep) to 65535; 0 for 64
@@ -35,7 +35,7 @@ type session interface {
 	// get returns a reader of the file from offset on and the size of the whole
 	// file, -1 if unknown.
 	get(ctx context.Context, path string, offset int64) (io.ReadCloser, int64, error)
-	// put stores what u yields and returns how many octets went out.
+	// put stores what u yields and returns how many bytes went out.
 	put(ctx context.Context, path string, u *upload) (int64, error)
 	close() error
 }
@@ -79,9 +79,9 @@ func New(server Server, options Options) (*Client, error) {
 
 // Get opens a file for reading from offset on (FTP only; TFTP returns an error
 // that wraps [ErrNoResume]). It returns a reader and the size of the whole file
-// in octets, -1 if the server does not tell. Read returns io.EOF only when the
+// in bytes, -1 if the server does not tell. Read returns io.EOF only when the
 // server said that the file is complete and, the size being known, as many
-// octets came. The context governs the reading until Close, too.
+// bytes came. The context governs the reading until Close, too.
 func (c *Client) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
 	path, err := remotePath(c.server.Path, name)
 	if err != nil {
@@ -102,8 +102,8 @@ func (c *Client) Get(ctx context.Context, name string, offset int64) (io.ReadClo
 	return d, size, nil
 }
 
-// Put stores what r yields, size octets (-1 if that is not known), under name and
-// returns how many octets went out. Over FTP the file gets a temporary name
+// Put stores what r yields, size bytes (-1 if that is not known), under name and
+// returns how many bytes went out. Over FTP the file gets a temporary name
 // first and its own when it is complete, where the server can do that. It goes back
 // in r when a connection breaks, when the server refuses the temporary name, and when
 // TFTP needs smaller blocks; r is read from where it stands.
@@ -119,7 +119,7 @@ func (c *Client) Put(ctx context.Context, name string, r io.ReadSeeker, size int
 	return n, nil
 }
 
-// Verify reads a file back and compares it with what was stored: size in octets
+// Verify reads a file back and compares it with what was stored: size in bytes
 // and SHA-256. The cause of its error is sizeMismatch or digestMismatch where
 // they differ; any other means that the server did not let the file be read.
 func (c *Client) Verify(ctx context.Context, name string, size int64, digest []byte) error {

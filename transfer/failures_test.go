@@ -157,7 +157,7 @@ func TestServerKilledUpload(t *testing.T) {
 	})
 }
 
-// hook does something once so many octets were read.
+// hook does something once so many bytes were read.
 type hook struct {
 	io.Reader
 	after int

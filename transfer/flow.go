@@ -36,7 +36,7 @@ func portion(l *rate.Limiter, p []byte) []byte {
 	return p
 }
 
-// pace waits until n octets may pass.
+// pace waits until n bytes may pass.
 func pace(ctx context.Context, l *rate.Limiter, n int) error {
 	if l == nil || n <= 0 {
 		return nil
@@ -52,7 +52,7 @@ type download struct {
 	name   string
 	inner  io.ReadCloser
 	limit  *rate.Limiter
-	at     int64 // octets of the file before the next one to read
+	at     int64 // bytes of the file before the next one to read
 	size   int64 // of the whole file, -1 unknown
 	most   int64 // largest file to accept, 0 any
 	err    error // what every further Read returns
@@ -112,7 +112,7 @@ type upload struct {
 	limit *rate.Limiter
 	start int64 // position of inner at the beginning
 	fixed bool  // inner cannot go back
-	read  int64 // octets read since the beginning
+	read  int64 // bytes read since the beginning
 	size  int64 // -1 unknown
 }
 

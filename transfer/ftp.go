@@ -183,7 +183,7 @@ func (s *ftpSession) retrieve(path string, offset int64) (*ftpReader, int64, err
 type ftpReader struct {
 	session  *ftpSession
 	response *ftp.Response
-	left     int64 // octets to come, if sized
+	left     int64 // bytes to come, if sized
 	sized    bool
 	done     bool
 	end      func()
@@ -212,7 +212,7 @@ func (r *ftpReader) finish() error {
 	}
 	var ne net.Error
 	if r.sized && r.left == 0 && errors.As(err, &ne) && ne.Timeout() {
-		// Every octet came, only the reply did not: routers forget control
+		// Every byte came, only the reply did not: routers forget control
 		// connections that are silent during a long transfer.
 		r.session.options.Log.Info("no reply at the end of a complete download")
 		r.session.disconnect()

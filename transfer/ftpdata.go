@@ -57,7 +57,7 @@ func (d *dataConn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Handshake is called by the library when a file of no octets is stored: a
+// Handshake is called by the library when a file of no bytes is stored: a
 // server that expects TLS waits for it.
 func (d *dataConn) Handshake() error {
 	t, ok := d.Conn.(securedConn)

@@ -211,7 +211,7 @@ func (c *fakeConn) sendData(b []byte) {
 	c.offset = 0
 }
 
-// receiveData takes limit octets of an upload, all for -1.
+// receiveData takes limit bytes of an upload, all for -1.
 func (c *fakeConn) receiveData(limit int64) []byte {
 	d := c.accept()
 	if d == nil {
@@ -226,7 +226,7 @@ func (c *fakeConn) receiveData(limit int64) []byte {
 	return b
 }
 
-// store puts received octets where REST said.
+// store puts received bytes where REST said.
 func (c *fakeConn) store(name string, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

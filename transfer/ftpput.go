@@ -179,7 +179,7 @@ func (p *ftpPut) step() error {
 	return err
 }
 
-// store sends the source's octets from where it stands; the server appends them
+// store sends the source's bytes from where it stands; the server appends them
 // at offset.
 func (s *ftpSession) store(path string, u *upload, offset int64) error {
 	err := s.conn.StorFrom(path, u, uint64(offset))

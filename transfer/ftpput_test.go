@@ -98,7 +98,7 @@ func onlyPlainName(c *fakeConn, arg string) {
 	c.usual("STOR", arg)
 }
 
-// breaksOff takes 40000 octets the first time, then the connections are gone.
+// breaksOff takes 40000 bytes the first time, then the connections are gone.
 func breaksOff(f *fakeFTP) func(*fakeConn, string) {
 	first := true
 	return func(c *fakeConn, arg string) {

@@ -17,7 +17,7 @@ import (
 	"example.com/iad/transfer"
 )
 
-// testContent returns n octets that no other call with another seed returns.
+// testContent returns n bytes that no other call with another seed returns.
 func testContent(n int, seed int64) []byte {
 	b := make([]byte, n)
 	rand.New(rand.NewSource(seed)).Read(b)
@@ -93,7 +93,7 @@ func awaitFile(t testing.TB, path string, want []byte) {
 	t.Fatalf("%s: the server has %d bytes of %d, or others: %v", path, len(got), len(want), err)
 }
 
-// sizes are those where protocols go wrong: nothing, one octet, exact multiples
+// sizes are those where protocols go wrong: nothing, one byte, exact multiples
 // of the block sizes and of a window, and next to them.
 var sizes = []int{0, 1, 511, 512, 513, 1428, 2 * 1428, 64 * 1428, 64*1428 + 1, 100_001, 1 << 20}
 

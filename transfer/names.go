@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxPath is the longest path, in octets, that is sent to a server: a TFTP
-// request is a single datagram of at most 512 octets (RFC 2347).
+// maxPath is the longest path, in bytes, that is sent to a server: a TFTP
+// request is a single datagram of at most 512 bytes (RFC 2347).
 const maxPath = 400
 
 // remotePath joins the server's directory and a file name into the path that is

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestMTU1280 runs the matrix over a line whose datagrams hold 1280 octets.
+// TestMTU1280 runs the matrix over a line whose datagrams hold 1280 bytes.
 func TestMTU1280(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

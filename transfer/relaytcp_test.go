@@ -19,7 +19,7 @@ import (
 // that they announce. The way there and back takes a while.
 type tcpRelay struct {
 	delay time.Duration
-	// cut breaks the data connection on which so many octets have passed, counted
+	// cut breaks the data connection on which so many bytes have passed, counted
 	// over all of them and once; 0 for never.
 	mu     sync.Mutex
 	cut    int64
@@ -86,7 +86,7 @@ func (r *tcpRelay) listen(port int, control bool) (newPort int) {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// pipe passes octets on after the delay. server is one of the two.
+// pipe passes bytes on after the delay. server is one of the two.
 func (r *tcpRelay) pipe(to, from, server net.Conn, data bool) {
 	defer r.all.Done()
 	later := newDelayLine()

@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// ring carries octets from the goroutine that receives to the one that reads: it is
+// ring carries bytes from the goroutine that receives to the one that reads: it is
 // the client's tftp.Sink. It never grows: who receives asks for room first. The reader
 // is woken when a window is complete, so that it does not run once a block.
 type ring struct {
 	mu     sync.Mutex
 	buf    []byte
-	start  int   // of the oldest octet
-	used   int   // octets held
-	err    error // after the last octet; io.EOF when the file is complete
+	start  int   // of the oldest byte
+	used   int   // bytes held
+	err    error // after the last byte; io.EOF when the file is complete
 	closed bool  // nobody reads any more
 
 	filled  chan struct{} // wakes the reader
@@ -24,7 +24,7 @@ func newRing(size int) *ring {
 	return &ring{buf: make([]byte, size), filled: make(chan struct{}, 1), emptied: make(chan struct{}, 1)}
 }
 
-// Room hands out what was written and asks for room for n octets more.
+// Room hands out what was written and asks for room for n bytes more.
 func (r *ring) Room(n int) (<-chan struct{}, error) {
 	wake(r.filled)
 	r.mu.Lock()
@@ -55,7 +55,7 @@ func (r *ring) End() error {
 	return nil
 }
 
-// end says what comes after the octets written.
+// end says what comes after the bytes written.
 func (r *ring) end(err error) {
 	r.mu.Lock()
 	if r.err == nil {

@@ -35,7 +35,7 @@ const (
 )
 
 // realServer is a server that operators run, started for one test on a free port of
-// the loopback network, serving one folder.
+// the loopback network, serving one directory.
 type realServer struct {
 	name     string
 	protocol mib.Protocol
@@ -64,7 +64,7 @@ var realServers = []realServer{
 	{name: "pure-ftpd-tls", protocol: mib.ProtocolFtps, start: startPureFTPdTLS},
 }
 
-// needRoot skips a test of servers that want to change user or root folder.
+// needRoot skips a test of servers that want to change user or root directory.
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -75,10 +75,10 @@ func needRoot(t testing.TB) {
 	}
 }
 
-// newRoot returns an empty folder that a server's unprivileged user can write.
+// newRoot returns an empty directory that a server's unprivileged user can write.
 func newRoot(t testing.TB) string {
 	t.Helper()
-	// Below /tmp itself: the folders of t.TempDir are closed to other users.
+	// Below /tmp itself: the directories of t.TempDir are closed to other users.
 	dir, err := os.MkdirTemp("", "transfer")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func newRoot(t testing.TB) string {
 	return root
 }
 
-// newConfigDir returns an empty folder that others can read only.
+// newConfigDir returns an empty directory that others can read only.
 func newConfigDir(t testing.TB) string {
 	t.Helper()
 	dir := newRoot(t)

@@ -8,7 +8,7 @@ import (
 )
 
 // unsentLimit is how much of an upload may wait unsent in the kernel: what lies
-// there when the last octet was written must drain before the server replies,
+// there when the last byte was written must drain before the server replies,
 // and on a slow line would look like a stall.
 const unsentLimit = 64 << 10
 

@@ -16,7 +16,7 @@ import (
 
 const (
 	defaultBlockSize = 1428 // an Ethernet frame, also within a tunnel or two
-	smallBlockSize   = 1228 // fits the least MTU of IPv6, 1280 octets
+	smallBlockSize   = 1228 // fits the least MTU of IPv6, 1280 bytes
 	defaultWindow    = 64
 	// maxWindowOctets bounds the memory for a window; twice as much is buffered.
 	maxWindowOctets = 4 << 20
@@ -312,7 +312,7 @@ func (d *tftpDownload) run(behind context.Context) {
 	end(d.link, err)
 }
 
-// Read returns the file's octets in order.
+// Read returns the file's bytes in order.
 func (d *tftpDownload) Read(p []byte) (int, error) { return d.ring.Read(p) }
 
 // Close ends the transfer if it has not ended.

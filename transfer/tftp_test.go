@@ -395,7 +395,7 @@ func TestTFTPMaxSize(t *testing.T) {
 	}
 }
 
-// TestTFTPRollover: block numbers pass 65535; with blocks of 8 octets that takes
+// TestTFTPRollover: block numbers pass 65535; with blocks of 8 bytes that takes
 // half a megabyte.
 func TestTFTPRollover(t *testing.T) {
 	t.Parallel()

@@ -132,7 +132,7 @@ func (d *iad) await(n int, what string, cond func(*procedure.Snapshot) bool) *ag
 	}
 }
 
-// slowServer is a file server in memory that gives out no more octets of a
+// slowServer is a file server in memory that gives out no more bytes of a
 // file than it was granted.
 type slowServer struct {
 	mu      sync.Mutex
@@ -153,10 +153,10 @@ func (s *slowServer) update(f func()) {
 // upload puts a file on the server.
 func (s *slowServer) upload(name string, data []byte) { s.update(func() { s.files[name] = data }) }
 
-// grant lets the first n octets of a file out.
+// grant lets the first n bytes of a file out.
 func (s *slowServer) grant(n int64) { s.update(func() { s.granted = n }) }
 
-// wait waits until n octets of a file were given out.
+// wait waits until n bytes of a file were given out.
 func (s *slowServer) wait(t *testing.T, n int64) {
 	t.Helper()
 	limit := time.After(20 * time.Second)

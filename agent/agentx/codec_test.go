@@ -106,7 +106,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestWireFormat compares with octets written down by hand from the figures of
+// TestWireFormat compares with bytes written down by hand from the figures of
 // RFC 2741.
 func TestWireFormat(t *testing.T) {
 	want := unhex(t, `

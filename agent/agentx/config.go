@@ -18,7 +18,7 @@ type Config struct {
 	// Address is "unix:PATH" or "tcp:HOST:PORT", HOST being an address of the
 	// loopback interface or "localhost".
 	Address string
-	// Description names the subagent to the master, at most 255 octets of
+	// Description names the subagent to the master, at most 255 bytes of
 	// UTF-8; snmpd shows it in its log. Empty means "iad".
 	Description string
 	// Private promises that the master lets nobody set objects of this tree
@@ -64,7 +64,7 @@ func New(cfg Config, tree *mib.Tree) (*Session, error) {
 		cfg.Description = "iad"
 	}
 	if len(cfg.Description) > 255 {
-		return nil, errors.New("agentx: Description is longer than 255 octets")
+		return nil, errors.New("agentx: Description is longer than 255 bytes")
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout

@@ -13,7 +13,7 @@ import (
 // protocolVersion is h.version of RFC 2741 section 6.1.
 const protocolVersion = 1
 
-// maxPayload is the longest payload that is read or sent, in octets. The
+// maxPayload is the longest payload that is read or sent, in bytes. The
 // protocol has no limit; SNMP over UDP cannot carry more than this.
 const maxPayload = 64 << 10
 
@@ -30,7 +30,7 @@ var (
 	errMalformed = errors.New("agentx: malformed PDU")
 )
 
-// order is the order of the octets of a number; each PDU names its own.
+// order is the order of the bytes of a number; each PDU names its own.
 type order interface {
 	binary.ByteOrder
 	binary.AppendByteOrder
@@ -221,7 +221,7 @@ func (d *decoder) uint32() uint32 {
 	return d.order.Uint32(b)
 }
 
-// octets reads an octet string, which is padded to a multiple of four (RFC 2741
+// bytes reads a byte string, which is padded to a multiple of four (RFC 2741
 // section 5.3).
 func (d *decoder) octets() []byte {
 	n := d.uint32()

@@ -30,7 +30,7 @@ func finishPDU(b []byte) []byte {
 }
 
 // encodeResponse makes the answer to the request req in b, in the same order
-// of octets.
+// of bytes.
 func encodeResponse(b []byte, req pdu.Header, status mib.Status, index int, vbs []mib.Varbind) ([]byte, error) {
 	req.Type = pdu.TypeResponse
 	req.Flags &= pdu.FlagNetworkByteOrder

@@ -52,7 +52,7 @@ func accept(t testing.TB, ln net.Listener) *master {
 	return m
 }
 
-// raw sends octets.
+// raw sends bytes.
 func (m *master) raw(b []byte) {
 	m.t.Helper()
 	if _, err := m.conn.Write(b); err != nil {

@@ -146,7 +146,7 @@ func (w *worker) bulk(p *packet) []mib.Varbind {
 	return vbs
 }
 
-// encodedSize is the most octets that a varbind takes in a PDU.
+// encodedSize is the most bytes that a varbind takes in a PDU.
 func encodedSize(vb mib.Varbind) int {
 	return 16 + 4*len(vb.OID) + 4*len(vb.Value.OID) + len(vb.Value.Bytes)
 }

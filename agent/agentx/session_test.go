@@ -90,8 +90,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// each runs a test with a master of either order of octets, with its PDUs in
-// one piece, in pieces of one octet, and behind a PDU that nobody understands.
+// each runs a test with a master of either order of bytes, with its PDUs in
+// one piece, in pieces of one byte, and behind a PDU that nobody understands.
 func each(t *testing.T, test func(t *testing.T, m *master, s *running, d *device)) {
 	for _, flags := range []pdu.Flags{0, pdu.FlagNetworkByteOrder} {
 		for _, way := range []string{"whole", "split", "after garbage"} {

@@ -28,7 +28,7 @@ type program struct {
 	ended chan struct{}
 }
 
-// run starts a program found by peers with its own persistent folder, and
+// run starts a program found by peers with its own persistent directory, and
 // keeps the lines that it prints.
 func run(t testing.TB, dir, name string, args ...string) *program {
 	t.Helper()
@@ -62,8 +62,8 @@ func run(t testing.TB, dir, name string, args ...string) *program {
 	return p
 }
 
-// environment keeps a program of net-snmp to one folder. What it stores itself
-// lies in a folder below, since those files have the names of the configuration.
+// environment keeps a program of net-snmp to one directory. What it stores itself
+// lies in a directory below, since those files have the names of the configuration.
 func environment(dir string) []string {
 	return append(os.Environ(), "SNMP_PERSISTENT_DIR="+filepath.Join(dir, "persistent"), "SNMPCONFPATH="+dir, "MIBS=")
 }

@@ -19,7 +19,7 @@ const DefaultLimit = time.Minute
 // ended: only a process that left the group can hold it open.
 const settle = 2 * time.Second
 
-// runPrefix begins the names of temporary folders of programs.
+// runPrefix begins the names of temporary directories of programs.
 const runPrefix = "iad-run-"
 
 // environment is what every program gets; Command.Env comes after it.
@@ -37,13 +37,13 @@ type Command struct {
 	// process's environment but only PATH, LC_ALL, HOME and TMPDIR, which
 	// these may override.
 	Env []string
-	// Dir is the working folder; empty stands for the program's temporary
-	// folder, which is also HOME and TMPDIR, is its own and is removed
+	// Dir is the working directory; empty stands for the program's temporary
+	// directory, which is also HOME and TMPDIR, is its own and is removed
 	// afterwards. Where none can be made, on a full or read-only partition,
 	// the program runs in / and without TMPDIR.
 	Dir string
-	// Temp is where the temporary folder is made; empty stands for the
-	// system's folder for such things.
+	// Temp is where the temporary directory is made; empty stands for the
+	// system's directory for such things.
 	Temp string
 	// Limit is how long the program may take; 0 stands for DefaultLimit.
 	Limit time.Duration
@@ -78,7 +78,7 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s: %s: %s", e.Path, e.State, e.Said)
 }
 
-// Run runs a program and returns the last MaxOutput octets of its output, which
+// Run runs a program and returns the last MaxOutput bytes of its output, which
 // is what it wrote to standard output and standard error. Standard input is
 // empty, no other descriptors are inherited. The program leads a process group
 // of its own, of which nothing is alive when Run returns; a process that leaves

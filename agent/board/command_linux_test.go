@@ -99,7 +99,7 @@ func TestMissingProgram(t *testing.T) {
 	}
 }
 
-// A board without room for a temporary folder runs its programs all the same.
+// A board without room for a temporary directory runs its programs all the same.
 func TestNoTemporaryFolder(t *testing.T) {
 	c := shell(`pwd; echo "$HOME ${TMPDIR-none}"`)
 	c.Temp = "/nowhere"

@@ -54,7 +54,7 @@ func isExecutable(path string, user *User) bool {
 	return err == nil && info.Mode()&wanted != 0
 }
 
-// Unreachable lists, a sentence each, the folders on the way to banks, Work and
+// Unreachable lists, a sentence each, the directories on the way to banks, Work and
 // Applied that As may not pass through: programs of the software cannot be run
 // or do their work then.
 func (p *Platform) Unreachable() (findings []string) {
@@ -78,7 +78,7 @@ func (p *Platform) Unreachable() (findings []string) {
 	return findings
 }
 
-// passes reports whether the mode of a folder lets the user through.
+// passes reports whether the mode of a directory lets the user through.
 func (u *User) passes(dir fs.FileInfo) bool {
 	wanted := os.FileMode(0o001)
 	if uid, gid, ok := ownerOf(dir); ok {
@@ -94,11 +94,11 @@ func (u *User) passes(dir fs.FileInfo) bool {
 	return dir.Mode()&wanted != 0
 }
 
-// checkPrefix begins the names of folders for CheckProgram.
+// checkPrefix begins the names of directories for CheckProgram.
 const checkPrefix = "check-"
 
 // Tidy removes from Work what an agent that was killed left there. No other
-// agent may use the folder.
+// agent may use the directory.
 func (p *Platform) Tidy() error {
 	p.thaw()
 	entries, err := os.ReadDir(p.Work)

@@ -68,7 +68,7 @@ func TestFaultOfTheBoard(t *testing.T) {
 	}
 }
 
-// Whatever the state of the system's temporary folder, programs have theirs
+// Whatever the state of the system's temporary directory, programs have theirs
 // in Work.
 func TestTemporaryFolderInWork(t *testing.T) {
 	p := platform(t)

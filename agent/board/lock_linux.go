@@ -31,7 +31,7 @@ type Lock struct{ file *os.File }
 // endWait is how long an agent that was killed may take to end.
 const endWait = 5 * time.Second
 
-// LockRoot locks the root folder of an agent. The error wraps ErrLocked if
+// LockRoot locks the root directory of an agent. The error wraps ErrLocked if
 // another process has it; one that was killed is waited for. After Restart, it takes over the lock that this
 // process had before.
 func LockRoot(root string) (*Lock, error) {

@@ -52,7 +52,7 @@ var helpers = map[string]func(arg string) error{
 		return nil
 	},
 	// overflow applies configuration data of which a file may not be written
-	// beyond its 32768th octet.
+	// beyond its 32768th byte.
 	"overflow": func(root string) error {
 		signal.Ignore(unix.SIGXFSZ)
 		limit := unix.Rlimit{Cur: 32768, Max: 32768}

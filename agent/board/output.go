@@ -6,10 +6,10 @@ import (
 	"unicode"
 )
 
-// MaxOutput is how much of a program's output is kept, in octets.
+// MaxOutput is how much of a program's output is kept, in bytes.
 const MaxOutput = 64 << 10
 
-// maxSaid is the length in octets to which the last line is cut in errors: with
+// maxSaid is the length in bytes to which the last line is cut in errors: with
 // the rest of the sentence it fits into iadUpgOpFailText.
 const maxSaid = 80
 

@@ -15,7 +15,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// placesName is the file in the folder of a device that keeps on which mounts and
+// placesName is the file in the directory of a device that keeps on which mounts and
 // behind which links its parts were seen. It lies beside the settings, not in the
 // state, which may be on such a mount itself.
 const placesName = "places"
@@ -39,7 +39,7 @@ func (e *AbsentError) Cause() mib.FailCause { return mib.FailCauseBankUnavailabl
 // place is what a part of a device was seen as.
 type place struct {
 	Path string `json:"path"`
-	// Mount is the mount that it lies on, "" for the one of the device's folder.
+	// Mount is the mount that it lies on, "" for the one of the device's directory.
 	Mount string `json:"mount,omitempty"`
 	// Link says that Path is a symbolic link.
 	Link bool `json:"link,omitempty"`
@@ -61,7 +61,7 @@ func (r Root) parts() []part {
 // elsewhere reports whether the settings name another place for the part.
 func (r Root) elsewhere(p part) bool { return p.dir != filepath.Join(r.dir, p.name) }
 
-// relative is a path as the file has it: within the device's folder it is relative to
+// relative is a path as the file has it: within the device's directory it is relative to
 // that, which may be moved.
 func (r Root) relative(path string) string {
 	if rel, err := filepath.Rel(r.dir, path); err == nil && filepath.IsLocal(rel) {

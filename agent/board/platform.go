@@ -20,17 +20,17 @@ import (
 	"example.com/iad/mib"
 )
 
-// Platform is a device that runs Linux: banks are folders, usually the mounts
+// Platform is a device that runs Linux: banks are directories, usually the mounts
 // of partitions, and what the board does by itself are programs.
 type Platform struct {
-	// Banks are the folders of the banks.
+	// Banks are the directories of the banks.
 	Banks [2]string
-	// BankSize is the capacity of a bank in octets; 0 means all of its
+	// BankSize is the capacity of a bank in bytes; 0 means all of its
 	// partition.
 	BankSize int64
-	// Work is the folder that is agent.Config.Work.
+	// Work is the directory that is agent.Config.Work.
 	Work string
-	// Data is the folder that is agent.Config.Data. Where it or another part shares
+	// Data is the directory that is agent.Config.Data. Where it or another part shares
 	// the file system of a bank, an update leaves it room.
 	Data string
 	// Applied is a directory that holds the files in force, one for each kind,
@@ -45,7 +45,7 @@ type Platform struct {
 	SelfTestProgram string
 	// ConverterProgram converts where the software has no program for it.
 	ConverterProgram string
-	// CheckProgram, run with a folder of files, judges configuration data.
+	// CheckProgram, run with a directory of files, judges configuration data.
 	CheckProgram string
 	// ApplyProgram, run with Applied, puts configuration data to use. Exit
 	// status 3 says that a restart is needed.
@@ -113,7 +113,7 @@ func (p *Platform) CheckConfig(set config.Set) error {
 }
 
 // Calls asks CallsProgram. If it cannot tell, no calls are assumed: a broken
-// program must not keep a device from being mended.
+// program must not keep a device from being repaired.
 func (p *Platform) Calls() int {
 	if p.CallsProgram == "" {
 		return 0

@@ -17,7 +17,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// platform makes a board in temporary folders, without programs.
+// platform makes a board in temporary directories, without programs.
 func platform(t *testing.T) *board.Platform {
 	t.Helper()
 	root, err := board.RootIn(t.TempDir())
@@ -256,7 +256,7 @@ func TestApplyConfig(t *testing.T) {
 // as may read the copies.
 func TestAppliedFilesAreConfined(t *testing.T) {
 	p := platform(t)
-	// So that the other user gets as far as to the folder.
+	// So that the other user gets as far as to the directory.
 	p.Applied = filepath.Join(t.TempDir(), "applied")
 	for dir := filepath.Dir(p.Applied); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {

@@ -14,7 +14,7 @@ import (
 
 // Root is where the parts of a device lie in the file system of the board.
 type Root struct {
-	// Banks are the folders of the software banks, on a board the mounts of
+	// Banks are the directories of the software banks, on a board the mounts of
 	// two partitions.
 	Banks [2]string
 	State string // boot record, journal, settings, identity
@@ -23,10 +23,10 @@ type Root struct {
 	// Applied is a copy of the configuration files in force.
 	Applied string
 
-	dir string // the folder of the device
+	dir string // the directory of the device
 }
 
-// RootIn returns the parts of a device that lies in one folder.
+// RootIn returns the parts of a device that lies in one directory.
 func RootIn(dir string) (Root, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -40,11 +40,11 @@ func RootIn(dir string) (Root, error) {
 	}, nil
 }
 
-// Open makes the folders that are missing and puts them into cfg. A file that stands
-// in the place of a folder is set aside under a telling name. A part that is not on
+// Open makes the directories that are missing and puts them into cfg. A file that stands
+// in the place of a directory is set aside under a telling name. A part that is not on
 // the mount or behind the link where it was seen before (see KeepPlaces) is not made,
 // and neither is a bank for which the settings name a place of its own: what belongs
-// there may be mounted at the next start. cfg.Findings reports all that, and folders
+// there may be mounted at the next start. cfg.Findings reports all that, and directories
 // that cannot be made: the device comes up all the same, as far as one bank is whole,
 // and keeps nothing in them.
 func (r Root) Open(cfg *agent.Config) {
@@ -83,7 +83,7 @@ func (r Root) Open(cfg *agent.Config) {
 	r.Use(cfg)
 }
 
-// Use puts the folders into cfg without making any. cfg.Findings reports the parts that
+// Use puts the directories into cfg without making any. cfg.Findings reports the parts that
 // are not where they were. Banks whose partitions have changed places are used where they
 // are.
 func (r Root) Use(cfg *agent.Config) {
@@ -105,10 +105,10 @@ func (r Root) Use(cfg *agent.Config) {
 	r.uncross(cfg)
 }
 
-// Folder is the file system below a folder.
+// Folder is the file system below a directory.
 func Folder(dir string) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), dir) }
 
-// MakeFolder makes a folder, and those above it that are missing, so that they
+// MakeFolder makes a directory, and those above it that are missing, so that they
 // last. It gets the mode perm whatever the umask.
 func MakeFolder(dir string, perm os.FileMode) error {
 	dir, err := filepath.Abs(dir)

@@ -13,7 +13,7 @@ import (
 	"example.com/iad/agent"
 )
 
-// Free returns how many octets may still be written to the partition that holds
+// Free returns how many bytes may still be written to the partition that holds
 // path.
 func Free(path string) (int64, error) {
 	s, err := statfs(path)
@@ -60,7 +60,7 @@ func deviceOf(dir string) uint64 {
 	return uint64(s.Dev)
 }
 
-// Capacity returns the size in octets of the partition that holds path.
+// Capacity returns the size in bytes of the partition that holds path.
 func Capacity(path string) (int64, error) {
 	s, err := statfs(path)
 	return octets(s.Blocks, s.Bsize), err
@@ -74,7 +74,7 @@ func statfs(path string) (unix.Statfs_t, error) {
 	return s, nil
 }
 
-// octets multiplies without overflow. The size of a block is 32 or 64 bits wide,
+// bytes multiplies without overflow. The size of a block is 32 or 64 bits wide,
 // depending on the machine.
 func octets[T int32 | int64 | uint32](blocks uint64, size T) int64 {
 	if size <= 0 {

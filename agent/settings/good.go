@@ -19,7 +19,7 @@ import (
 	"example.com/iad/internal/durable"
 )
 
-// Names in the root folder: a copy of the settings that the device last started
+// Names in the root directory: a copy of the settings that the device last started
 // with, and its digest, in the form of sha256sum(1).
 const (
 	GoodName    = Name + ".good" // exported: with it, a directory is a device
@@ -139,7 +139,7 @@ func readGood(root string) (g goodCopy) {
 const sourcePrefix = "# copy of "
 
 // sourceName is how the copy names the file that it is a copy of: a device may be
-// moved to another folder.
+// moved to another directory.
 func sourceName(root, file string) string {
 	absRoot, err := filepath.Abs(root)
 	abs, ferr := filepath.Abs(file)

@@ -79,7 +79,7 @@ func (s *Settings) Root(dir string) (board.Root, error) {
 // BadKeys names the keys and certificates that Config could not use.
 func (s *Settings) BadKeys() error { return s.badKeys }
 
-// Config turns settings into the agent's configuration; dir is the folder of the
+// Config turns settings into the agent's configuration; dir is the directory of the
 // device, whose parts are neither looked at nor made: that is for board.Root.
 func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, error) {
 	root, err := s.Root(dir)

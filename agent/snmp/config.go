@@ -63,7 +63,7 @@ type Config struct {
 	Users []User
 	// WeakCrypto permits users with MD5 or DES.
 	WeakCrypto bool
-	// EngineID is the device's snmpEngineID, 5 to 32 octets that are never
+	// EngineID is the device's snmpEngineID, 5 to 32 bytes that are never
 	// given to another device (see NewEngineID). Needed if there are Users.
 	EngineID []byte
 	// Boots is snmpEngineBoots, 1 to 2^31-1. Whoever makes an engine adds one
@@ -73,8 +73,8 @@ type Config struct {
 	Sinks []Sink
 	// System are the values of the system group.
 	System System
-	// MaxSize is the longest message sent or received, 484 to 65507 octets;
-	// 0 means 8192. Answers to GETBULK over SNMPv2c keep to 1472 octets,
+	// MaxSize is the longest message sent or received, 484 to 65507 bytes;
+	// 0 means 8192. Answers to GETBULK over SNMPv2c keep to 1472 bytes,
 	// which travel unfragmented.
 	MaxSize int
 	// Now tells the time; nil means time.Now. Waiting for answers to informs
@@ -97,14 +97,14 @@ type Community struct {
 
 // User is a user of the USM (RFC 3414). Without Access it may do nothing.
 type User struct {
-	// Name has 1 to 32 octets.
+	// Name has 1 to 32 bytes.
 	Name string
 	Auth AuthProtocol
-	// AuthPassphrase has at least 8 octets; it is not used with NoAuth.
+	// AuthPassphrase has at least 8 bytes; it is not used with NoAuth.
 	AuthPassphrase string
 	// Priv needs an Auth other than NoAuth.
 	Priv PrivProtocol
-	// PrivPassphrase has at least 8 octets; it is not used with NoPriv.
+	// PrivPassphrase has at least 8 bytes; it is not used with NoPriv.
 	PrivPassphrase string
 	Access         []Access
 }
@@ -132,7 +132,7 @@ type Sink struct {
 }
 
 // System are the values of the system group (RFC 3418 section 2), read-only.
-// Texts have at most 255 octets.
+// Texts have at most 255 bytes.
 type System struct {
 	Descr string
 	// ObjectID is sysObjectID; empty means 0.0.
@@ -164,7 +164,7 @@ func (c *Config) check() error {
 	}
 	for _, text := range []string{c.System.Descr, c.System.Contact, c.System.Name, c.System.Location} {
 		if len(text) > 255 {
-			return fmt.Errorf("snmp: %.20q... has more than the 255 octets of an object of the system group", text)
+			return fmt.Errorf("snmp: %.20q... is longer than the 255 bytes of an object of the system group", text)
 		}
 	}
 	for _, comm := range c.Communities {
@@ -198,7 +198,7 @@ func (c *Config) check() error {
 
 func checkEngine(id []byte, boots uint32) error {
 	if len(id) < snmp.MinEngineID || len(id) > snmp.MaxEngineID {
-		return fmt.Errorf("snmp: an engine ID has %d to %d octets, not %d", snmp.MinEngineID, snmp.MaxEngineID, len(id))
+		return fmt.Errorf("snmp: an engine ID has %d to %d bytes, not %d", snmp.MinEngineID, snmp.MaxEngineID, len(id))
 	}
 	if boots == 0 || boots > math.MaxInt32 {
 		return fmt.Errorf("snmp: engine boots %d is not within 1 and %d", boots, math.MaxInt32)
@@ -209,7 +209,7 @@ func checkEngine(id []byte, boots uint32) error {
 func (u *User) check(weak bool) error {
 	switch {
 	case u.Name == "" || len(u.Name) > snmp.MaxUserName:
-		return fmt.Errorf("snmp: user name %q has not 1 to %d octets", u.Name, snmp.MaxUserName)
+		return fmt.Errorf("snmp: user name %q must have 1 to %d bytes", u.Name, snmp.MaxUserName)
 	case !u.Auth.Known() || !u.Priv.Known():
 		return fmt.Errorf("snmp: user %s has an unknown protocol", u.Name)
 	case u.Priv != NoPriv && u.Auth == NoAuth:

@@ -114,7 +114,7 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	return e, nil
 }
 
-// NewEngineID returns an engine ID that no other device has: octets of the
+// NewEngineID returns an engine ID that no other device has: bytes of the
 // administrator's choice (RFC 3411 section 5, format 5), random here, under
 // net-snmp's enterprise number, below which the module has its root.
 func NewEngineID() ([]byte, error) {
@@ -157,7 +157,7 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) serve(ctx context.Context) error {
-	// One octet more shows that a message was too long.
+	// One byte more shows that a message was too long.
 	buf := make([]byte, e.cfg.MaxSize+1)
 	for {
 		n, src, err := e.conn.read(buf)

@@ -40,7 +40,7 @@ func (r *remote) setTime(boots, now int32) bool {
 // receiver's engine if need be (RFC 3414 section 4).
 func (s *sink) informV3(ctx context.Context, deadline time.Time, p snmp.PDU, vars []byte) error {
 	// An engine that is not the one expected, then its time: that makes two
-	// Reports before the acknowledgement. More are somebody's mischief.
+	// Reports before the acknowledgement. A receiver that sends more is not answered.
 	for range 3 {
 		if s.remote == nil {
 			if err := s.discover(ctx, deadline); err != nil {
@@ -71,12 +71,12 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p snmp.PDU, v
 	if err := s.write(msg); err != nil {
 		return false, s.pause(ctx, deadline, err)
 	}
-	complaint := ErrNoAnswer
+	reported := ErrNoAnswer
 	for {
 		msg, err := s.read(ctx, deadline)
 		if err != nil {
-			if complaint != ErrNoAnswer && ctx.Err() == nil {
-				err = complaint
+			if reported != ErrNoAnswer && ctx.Err() == nil {
+				err = reported
 			}
 			return false, err
 		}
@@ -94,7 +94,7 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p snmp.PDU, v
 				return true, nil
 			default:
 				// Anybody can say that: it is worth a line, not the inform.
-				complaint = fmt.Errorf("%w: the receiver reports %s", ErrNoAnswer, reportName(oid))
+				reported = fmt.Errorf("%w: the receiver reports %s", ErrNoAnswer, reportName(oid))
 			}
 		case level == s.user.level() && acknowledges(answer, p):
 			return false, nil

@@ -260,7 +260,7 @@ func TestTruncatedDigest(t *testing.T) {
 	end := start + len(h.MAC)
 	for n := range len(h.MAC) {
 		// Rebuild the message around the place of a shorter digest, and put there the
-		// first octets of the right one: a guess at them must not do.
+		// first bytes of the right one: a guess at them must not do.
 		body := append([]byte(nil), whole[:start-2]...)
 		body = append(append(body, 4, byte(n)), make([]byte, n)...)
 		body = append(body, whole[end:]...)
@@ -284,7 +284,7 @@ func TestTruncatedDigest(t *testing.T) {
 }
 
 // fixLengths corrects the lengths around msgAuthenticationParameters of a
-// message from which cut octets were taken there.
+// message from which cut bytes were taken there.
 func fixLengths(t *testing.T, msg []byte, cut int) []byte {
 	t.Helper()
 	fix := func(pos int) int {

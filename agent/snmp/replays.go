@@ -35,7 +35,7 @@ func (r *replays) init() {
 // tooOld reports whether a SET of that engineTime might have been forgotten.
 func (r *replays) tooOld(time int32) bool { return time <= r.floor }
 
-// add remembers an authentic SET, with 8 octets or more of digest; it returns
+// add remembers an authentic SET, with 8 bytes or more of digest; it returns
 // false if it was there before.
 func (r *replays) add(mac []byte, time, now int32) bool {
 	key := binary.BigEndian.Uint64(mac)

@@ -14,7 +14,7 @@ type request struct {
 	caller mib.Caller
 	// access is what the sender may do; nil means nothing.
 	access *Access
-	// room is how many octets of encoded variable bindings the answer may
+	// room is how many bytes of encoded variable bindings the answer may
 	// have, bulkRoom how many those to a GETBULK.
 	room, bulkRoom int
 }

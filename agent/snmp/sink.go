@@ -30,9 +30,9 @@ type sink struct {
 	conn   net.Conn
 	dialed time.Time
 	buf    []byte
-	// deaf is true after an inform was given up: until the receiver answers
+	// silent is true after an inform was given up: until the receiver answers
 	// again each inform is sent once, so that the queue moves on.
-	deaf   bool
+	silent bool
 	remote *remote // the receiver's engine; nil until discovered
 }
 
@@ -141,7 +141,7 @@ func (s *sink) write(msg []byte) error {
 func (s *sink) inform(ctx context.Context, vars []byte) error {
 	p := snmp.PDU{Kind: snmp.PDUInform, RequestID: s.engine.nextID()}
 	tries := 1 + s.Retries
-	if s.deaf {
+	if s.silent {
 		tries = 1
 	}
 	err := ErrNoAnswer
@@ -153,14 +153,14 @@ func (s *sink) inform(ctx context.Context, vars []byte) error {
 			err = s.informV3(ctx, deadline, p, vars)
 		}
 		if err == nil {
-			s.deaf = false
+			s.silent = false
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
-	s.deaf = true
+	s.silent = true
 	return err
 }
 

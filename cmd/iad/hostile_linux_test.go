@@ -109,7 +109,7 @@ func (tr *trap) check(t *testing.T) {
 		name, _, _ := strings.Cut(line, "=")
 		switch name {
 		case "PATH", "LC_ALL", "HOME", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_", "IAD_BANK", "IAD_VERSION", "IAD_CONFIG", "done":
-		case "descriptors: 0 1 2 3 7": // 1 is the file, 3 the folder that ls lists, 7 its own fifo
+		case "descriptors: 0 1 2 3 7": // 1 is the file, 3 the directory that ls lists, 7 its own fifo
 		default:
 			t.Errorf("the program has got: %s", line)
 		}

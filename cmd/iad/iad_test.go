@@ -87,7 +87,7 @@ func newDevice(t *testing.T, initArgs ...string) *unit {
 	return d
 }
 
-// init makes a device in the folder root.
+// init makes a device in the directory root.
 func (d *unit) init(root string, initArgs ...string) {
 	d.t.Helper()
 	d.root = root

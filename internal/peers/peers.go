@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// folders that hold servers and are often not in the PATH of a user.
+// directories that hold servers and are often not in the PATH of a user.
 var folders = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
 
-// Find returns the path of program name: the one unpacked into .peers/bin, else the one in PATH, else one in the folders
+// Find returns the path of program name: the one unpacked into .peers/bin, else the one in PATH, else one in the directories
 // for servers (/usr/sbin and the like). If there is none, the test fails where the environment says CI=true and is
 // skipped elsewhere.
 func Find(t testing.TB, name string) string {
@@ -35,8 +35,8 @@ func Find(t testing.TB, name string) string {
 	return ""
 }
 
-// MIBs returns the folder of the base MIB modules (SNMPv2-SMI, SNMPv2-TC, NET-SNMP-MIB ...), a file each, for the option
-// -M of net-snmp's tools. A missing folder is treated as a missing program is by Find.
+// MIBs returns the directory of the base MIB modules (SNMPv2-SMI, SNMPv2-TC, NET-SNMP-MIB ...), a file each, for the option
+// -M of net-snmp's tools. A missing directory is treated as a missing program is by Find.
 func MIBs(t testing.TB) string {
 	t.Helper()
 	folder := filepath.Join(Dir(), "mibs")
@@ -46,14 +46,14 @@ func MIBs(t testing.TB) string {
 	return folder
 }
 
-// Dir returns the folder .peers at the module's root, whether it exists or not. What was unpacked stands in its
-// folder root, laid out as on an installed system: plug-ins of a server are found there.
+// Dir returns the directory .peers at the module's root, whether it exists or not. What was unpacked stands in its
+// directory root, laid out as on an installed system: plug-ins of a server are found there.
 func Dir() string {
 	_, file, _, ok := runtime.Caller(0)
 	if ok && filepath.IsAbs(file) {
 		return filepath.Join(filepath.Dir(file), "..", "..", ".peers")
 	}
-	// Built with -trimpath: a test runs in the folder of its package, somewhere below the module's root.
+	// Built with -trimpath: a test runs in the directory of its package, somewhere below the module's root.
 	folder, err := os.Getwd()
 	for err == nil && folder != filepath.Dir(folder) {
 		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {

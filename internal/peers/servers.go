@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// NeedRoot ends or skips a test of servers that want to change user or root folder.
+// NeedRoot ends or skips a test of servers that want to change user or root directory.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Getuid() == 0 {
@@ -25,7 +25,7 @@ func NeedRoot(t testing.TB) {
 	t.Skip("the servers under test need root: run the tests as root, for instance in a container")
 }
 
-// Tftpd starts tftpd-hpa on a free port of loopback, for reading and writing below folder root, and ends it with the test.
+// Tftpd starts tftpd-hpa on a free port of loopback, for reading and writing below directory root, and ends it with the test.
 func Tftpd(t testing.TB, root string) *net.UDPAddr {
 	t.Helper()
 	NeedRoot(t)
@@ -53,7 +53,7 @@ func Tftpd(t testing.TB, root string) *net.UDPAddr {
 	return addr
 }
 
-// Vsftpd starts vsftpd on a free port of loopback for anonymous reading and writing in folder root/name, and ends it with
+// Vsftpd starts vsftpd on a free port of loopback for anonymous reading and writing in directory root/name, and ends it with
 // the test. root must not be writable by everybody, root/name must be. More settings come after the usual ones.
 func Vsftpd(t testing.TB, root string, more ...string) *net.TCPAddr {
 	t.Helper()

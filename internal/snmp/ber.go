@@ -39,7 +39,7 @@ func (r *reader) next() (tag byte, body reader, err error) {
 	length := int(r.buf[r.pos+1])
 	p := r.pos + 2
 	if length >= 0x80 {
-		// Encoders pad lengths to four octets; none needs more.
+		// Encoders pad lengths to four bytes; none needs more.
 		n := length & 0x7f
 		if n == 0 || n > 4 || r.end-p < n {
 			return 0, reader{}, malformed("length of an element")
@@ -84,7 +84,7 @@ func (r *reader) integer(what string) (int32, error) {
 	return body.int32(what)
 }
 
-// octets takes an OCTET STRING; the result shares the message's buffer.
+// bytes takes an OCTET STRING; the result shares the message's buffer.
 func (r *reader) octets(what string) ([]byte, error) {
 	body, err := r.expect(tagOctets, what)
 	return body.bytes(), err

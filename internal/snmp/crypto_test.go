@@ -77,7 +77,7 @@ func TestKeysLikeGosnmp(t *testing.T) {
 			if err := theirs.InitSecurityKeys(); err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(k.authKey, theirs.SecretKey) || !bytes.Equal(k.privKey, theirs.PrivacyKey[:len(k.privKey)]) { // DES uses 16 octets, whatever is left
+			if !bytes.Equal(k.authKey, theirs.SecretKey) || !bytes.Equal(k.privKey, theirs.PrivacyKey[:len(k.privKey)]) { // DES uses 16 bytes, whatever is left
 				t.Errorf("%v, %v: keys %x, %x; gosnmp has %x, %x", auth, priv, k.authKey, k.privKey, theirs.SecretKey, theirs.PrivacyKey)
 			}
 		}

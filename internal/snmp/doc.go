@@ -4,7 +4,7 @@
 // (agent/snmp) and the manager's notification listener.
 //
 // gosnmp's decoder is not used for that. It is made for a manager that reads
-// answers of an agent it asked: it takes octet strings longer than their varbind,
+// answers of an agent it asked: it takes byte strings longer than their varbind,
 // integers wider than 32 bits and lengths of inner sequences that do not add up,
 // keeps eight bits of non-repeaters and of the error-index, does not tell a wrong
 // digest from a message it could not decrypt (each has its own Report), and slices

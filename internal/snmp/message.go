@@ -102,7 +102,7 @@ func (h *Header) Level() Level {
 	return NoAuthNoPriv
 }
 
-// Message is a message of v3 as it arrived. Its octet strings share the
+// Message is a message of v3 as it arrived. Its byte strings share the
 // datagram's buffer.
 type Message struct {
 	Header

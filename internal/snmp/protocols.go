@@ -28,7 +28,7 @@ const (
 var authProtocols = [...]struct {
 	name   string
 	hash   func() hash.Hash
-	macLen int // octets of msgAuthenticationParameters
+	macLen int // bytes of msgAuthenticationParameters
 }{
 	NoAuth: {"none", nil, 0},
 	MD5:    {"MD5", md5.New, 12},

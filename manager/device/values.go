@@ -143,7 +143,7 @@ func encodePDU(vb mib.Varbind) gosnmp.SnmpPDU {
 // Fits reports whether a value has the type of the object.
 func Fits(o *mib.Object, v mib.Value) bool { return v.Type == o.Type }
 
-// Sized reports whether an octet string has a size that the module permits.
+// Sized reports whether a byte string has a size that the module permits.
 func Sized(o *mib.Object, v mib.Value) bool {
 	if v.Type != mib.OctetString || len(o.Ranges) == 0 {
 		return true

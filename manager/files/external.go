@@ -137,7 +137,7 @@ func (s *externalSession) Resume(string, []BackupFile) {}
 // Seal does nothing: the operator of the server decides who may write there.
 func (s *externalSession) Seal() {}
 
-// here reports whether folder is on this machine. Journals of earlier versions name the
+// here reports whether directory is on this machine. Journals of earlier versions name the
 // server's.
 func (s *externalSession) here(folder string) bool {
 	return s.server.Store != nil && strings.HasPrefix(folder, "backup/")

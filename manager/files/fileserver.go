@@ -36,14 +36,14 @@ type Session interface {
 	// Digest returns the size and SHA-256 digest of a file on the server. The error wraps
 	// ErrNoDigest if the server does not report them.
 	Digest(folder, name string) (int64, []byte, error)
-	// Directory returns the directory on the server for a folder.
+	// Directory returns the directory on the server for a directory.
 	Directory(folder string) string
-	// Local returns the file system of this machine with the files of a folder, nil if one
+	// Local returns the file system of this machine with the files of a directory, nil if one
 	// of them is not there.
 	Local(folder string, files []BackupFile) afero.Fs
-	// Place describes for people where the files of a folder are.
+	// Place describes for people where the files of a directory are.
 	Place(folder string, files []BackupFile) string
-	// Provide makes the files of a folder available to the device and returns them under
+	// Provide makes the files of a directory available to the device and returns them under
 	// their names in Directory.
 	Provide(folder string, files []BackupFile) ([]BackupFile, error)
 	Close()

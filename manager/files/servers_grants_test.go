@@ -15,7 +15,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// As iadms serve does: the folders of one device, one for each protocol.
+// As iadms serve does: the directories of one device, one for each protocol.
 func TestServersTFTPSeesWhatIsForIt(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
 	folders := make(map[device.Protocol]string)

@@ -27,7 +27,7 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// sumOf is what a folder holds.
+// sumOf is what a directory holds.
 func sumOf(t *testing.T, disk afero.Fs, folder string) (sum int64) {
 	t.Helper()
 	list, err := afero.ReadDir(disk, folder)
@@ -42,7 +42,7 @@ func sumOf(t *testing.T, disk afero.Fs, folder string) (sum int64) {
 
 func textOf(n int, octet byte) []byte { return bytes.Repeat([]byte{octet}, n) }
 
-// A backup's folder takes so many bytes and files in all, however they are divided,
+// A backup's directory takes so many bytes and files in all, however they are divided,
 // also after the session is resumed; the device and the log get the reason.
 func TestServersLimitSum(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, p device.Protocol) {

@@ -11,7 +11,7 @@ import (
 	"example.com/iad/manager/device"
 )
 
-// Once a backup was judged nobody writes into its folder: not by TFTP, where anybody can
+// Once a backup was judged nobody writes into its directory: not by TFTP, where anybody can
 // ask, not by an upload that began before, and not after the upgrade was resumed.
 func TestJudgedBackupIsClosed(t *testing.T) {
 	s, files := iadtest.StartServers(t, nil)

@@ -60,7 +60,7 @@ type imageSource struct {
 	open     func() (afero.File, error)
 }
 
-// grant lets one device write to folder, and read from there and from offered. It does
+// grant lets one device write to directory, and read from there and from offered. It does
 // not permit the other backups of the device's ID, which anybody can claim to have.
 type grant struct {
 	user, password  string
@@ -99,7 +99,7 @@ func cleanName(name string) (string, error) {
 	return strings.TrimPrefix(path.Clean("/"+name), "/"), nil
 }
 
-// below reports whether name is in folder or is folder itself.
+// below reports whether name is in directory or is directory itself.
 func below(name, folder string) bool {
 	return folder != "" && (name == folder || strings.HasPrefix(name, folder+"/"))
 }

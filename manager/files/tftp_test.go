@@ -79,7 +79,7 @@ func TestTFTPUploads(t *testing.T) {
 	})
 }
 
-// holds checks that the folder has exactly one file, complete.
+// holds checks that the directory has exactly one file, complete.
 func (l *tftpLab) holds(name string, want []byte) {
 	l.Helper()
 	if got, err := afero.ReadFile(l.store.files, l.folder+name); err != nil || !bytes.Equal(got, want) {

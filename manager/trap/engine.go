@@ -36,7 +36,7 @@ type engineRecord struct {
 }
 
 // newEngine creates an identity (RFC 3411 section 5, SnmpEngineID): the enterprise number
-// of Net-SNMP's playpen, then format 5 (octets) and random bytes.
+// of Net-SNMP's playpen, then format 5 (bytes) and random bytes.
 func newEngine() (engine, error) {
 	id := append([]byte{0x80, 0x00, 0x1f, 0x88, 5}, make([]byte, 12)...)
 	_, err := rand.Read(id[5:])

@@ -23,7 +23,7 @@ var (
 // ErrorPacket is an ERROR packet from the other end.
 type ErrorPacket struct {
 	Code    ErrorCode
-	Message string // as received, it may hold any octets
+	Message string // as received, it may hold any bytes
 }
 
 func (e *ErrorPacket) Error() string { return fmt.Sprintf("TFTP error %d: %s", e.Code, e.Message) }

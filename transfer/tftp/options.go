@@ -17,11 +17,11 @@ const (
 // Options are the options of a request or of its acknowledgement. The zero
 // value has none.
 type Options struct {
-	BlockSize int   // blksize in octets, 0 when absent
+	BlockSize int   // blksize in bytes, 0 when absent
 	Window    int   // windowsize in blocks, 0 when absent
 	Timeout   int   // timeout in seconds, 0 when absent
 	HasSize   bool  // tsize is present
-	Size      int64 // tsize in octets; 0 in a read request asks for it
+	Size      int64 // tsize in bytes; 0 in a read request asks for it
 }
 
 // None reports whether no option is present.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// Op is the kind of a packet: its first two octets.
+// Op is the kind of a packet: its first two bytes.
 type Op uint16
 
 // The operations of RFC 1350 section 5 and RFC 2347.
@@ -36,14 +36,14 @@ const (
 	ErrOptions         ErrorCode = 8
 )
 
-// DataHeader is the number of octets before the payload of a DATA packet.
+// DataHeader is the number of bytes before the payload of a DATA packet.
 const DataHeader = 4
 
 // ModeOctet is the only transfer mode that keeps a file as it is.
 const ModeOctet = "octet"
 
 // maxRequest is the longest request or option acknowledgement that is read
-// (RFC 2347 allows 512 octets for a request).
+// (RFC 2347 allows 512 bytes for a request).
 const maxRequest = 1024
 
 // ErrMalformed is wrapped by every error of Parse.
@@ -58,7 +58,7 @@ type Packet struct {
 	Mode     string    // RRQ, WRQ, in lower case
 	Options  Options   // RRQ, WRQ, OACK
 	Code     ErrorCode // ERROR
-	Message  string    // ERROR; as received, it may hold any octets
+	Message  string    // ERROR; as received, it may hold any bytes
 }
 
 // Parse reads one datagram. The packet's Data points into b.
@@ -111,7 +111,7 @@ func parseOptionAck(p Packet, b []byte) (Packet, error) {
 	return p, err
 }
 
-// cutString takes one string ended by a zero octet off b.
+// cutString takes one string ended by a zero byte off b.
 func cutString(b []byte) (s string, rest []byte, ok bool) {
 	i := bytes.IndexByte(b, 0)
 	if i < 0 {
@@ -120,7 +120,7 @@ func cutString(b []byte) (s string, rest []byte, ok bool) {
 	return string(b[:i]), b[i+1:], true
 }
 
-// AppendRequest appends an RRQ or WRQ in octet mode.
+// AppendRequest appends an RRQ or WRQ in byte mode.
 func AppendRequest(b []byte, op Op, filename string, o Options) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(op))
 	b = append(append(b, filename...), 0)
@@ -145,7 +145,7 @@ func AppendAck(b []byte, block uint16) []byte {
 	return binary.BigEndian.AppendUint16(b, block)
 }
 
-// AppendError appends an ERROR. A zero octet in the message ends it.
+// AppendError appends an ERROR. A zero byte in the message ends it.
 func AppendError(b []byte, code ErrorCode, message string) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(OpError))
 	b = binary.BigEndian.AppendUint16(b, uint16(code))

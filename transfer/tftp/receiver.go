@@ -14,7 +14,7 @@ const aliveInterval = time.Second
 // Sink takes a file in order.
 type Sink interface {
 	io.Writer
-	// Room is asked for before each window: nil if n octets fit, else a channel that says
+	// Room is asked for before each window: nil if n bytes fit, else a channel that says
 	// when to ask again. Its error ends the transfer.
 	Room(n int) (<-chan struct{}, error)
 	// End is called when the whole file has come, before its last block is acknowledged.

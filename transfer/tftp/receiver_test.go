@@ -16,7 +16,7 @@ func (*memorySink) End() error                        { return nil }
 
 // FuzzReceive: an honest server's blocks arrive in any order, any number of
 // times; what is read is the file's beginning, never anything else. Each pair of
-// octets in the input picks a block relative to the one that is due.
+// bytes in the input picks a block relative to the one that is due.
 func FuzzReceive(f *testing.F) {
 	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

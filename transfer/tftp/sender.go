@@ -16,7 +16,7 @@ import (
 //
 // Block numbers are of full width here, from 1; block 0 is the answer to a request.
 type Sender struct {
-	// Pace reserves bandwidth for so many octets, and says how long to wait before they
+	// Pace reserves bandwidth for so many bytes, and says how long to wait before they
 	// go out; nil for no limit.
 	Pace func(octets int) time.Duration
 
@@ -54,7 +54,7 @@ func (s *Sender) SendFile(file io.ReaderAt, size int64) error {
 		offset := (n - 1) * s.block
 		data := AppendDataHeader(buf[:0], uint16(n))[:DataHeader+min(s.block, size-offset)]
 		if k, err := file.ReadAt(data[DataHeader:], offset); k < len(data)-DataHeader {
-			return nil, fmt.Errorf("reading at octet %d: %w", offset, err)
+			return nil, fmt.Errorf("reading at offset %d: %w", offset, err)
 		}
 		return data, nil
 	}

@@ -170,7 +170,7 @@ func TestTrialStays(t *testing.T) {
 	}
 }
 
-// A backup that broke off, or a folder without files, is not what recover takes unasked.
+// A backup that broke off, or a directory without files, is not what recover takes unasked.
 func TestRecoverTakesWhatIsComplete(t *testing.T) {
 	l := newLab(t, nil)
 	if out, status := l.plainly("recover", l.address, "--notifications", l.traps); status == exitOK {

@@ -38,7 +38,7 @@ import (
 // asCommand makes the test's own binary the iadms command.
 const asCommand = "IADMS_TEST_AS_COMMAND"
 
-// lab is a virtual device, with a folder for what iadms keeps.
+// lab is a virtual device, with a directory for what iadms keeps.
 type lab struct {
 	t       *testing.T
 	dir     string
@@ -152,7 +152,7 @@ func (l *lab) image(version string, format uint32) string {
 	return name
 }
 
-// command is iadms with its files in the lab's folder.
+// command is iadms with its files in the lab's directory.
 func (l *lab) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asCommand+"=1", "IADMS_STORE="+filepath.Join(l.dir, "store"), "XDG_CONFIG_HOME="+l.dir, "USER=tester")
