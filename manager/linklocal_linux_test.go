@@ -244,7 +244,7 @@ func linkLocalNoZone(t *testing.T) {
 
 // routesRefuse: what this machine does not send is told from what the server does not answer.
 func routesRefuse(t *testing.T) {
-	for kind, want := range map[string]string{"prohibit": "refuses", "blackhole": "no way", "unreachable": "no route"} {
+	for kind, want := range map[string]string{"prohibit": "refuses", "blackhole": "no route to this address", "unreachable": "no route"} {
 		ip(t, "route add "+kind+" 2001:db8::1")
 		for _, p := range []mib.Protocol{mib.ProtocolTftp, mib.ProtocolFtp} {
 			c, err := transfer.New(transfer.Server{Protocol: p, Host: "2001:db8::1", Timeout: 5 * time.Second}, transfer.Options{})
