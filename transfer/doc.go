@@ -21,8 +21,9 @@
 //
 // The path of a firmware byte that comes by TFTP: [tftp.Link] (transfer/tftp/socket.go,
 // link.go, packet.go) takes the datagram from the server and no other, receiver.go puts its
-// block in order and acknowledges it, ring.go hands the window to whoever reads, flow.go
-// counts the bytes and holds them to the rate limit. agent/fetcher.go and banks.go make that
-// reader a source of images; bank/image/reader.go and tar.go read it, bank/install.go and
-// writer.go judge, store and hash it. By FTP, ftpdata.go stands in for the first four.
+// block in order and acknowledges it, tftp.go and ring.go hand the window to whoever reads,
+// client.go and flow.go count the bytes and hold them to the rate limit. agent/fetcher.go and
+// banks.go make that reader a source of images; bank/image/reader.go and tar.go read it,
+// bank/install.go and writer.go judge, store and hash it. By FTP, ftp.go and ftpdata.go stand
+// in for those of TFTP.
 package transfer

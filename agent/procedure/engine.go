@@ -67,34 +67,34 @@ type Engine struct {
 	watchers map[chan struct{}]struct{}
 
 	// What follows is owned by Run's goroutine.
-	ctx      context.Context // ends with Run
-	j        journal
-	s        Settings
-	lock     int32
-	refusal  Failure
-	reserved *Reservation
-	inUse    int           // calls in progress when the present SET came
-	zone     string        // interface that the request of the operation came in by, see Server.Zone
-	work     *task         // the running work, nil for none
-	pause    time.Time     // end of state waiting
-	base     time.Time     // when the operation would have started had it gone on ever since
-	changed  time.Time     // of phase or state, see iadUpgOpLastChange
-	unknown  bool          // the percentage is not known
-	progress progressState // see progress.go
-	tested   bool          // the running software on trial has passed its self-test
-	again    time.Time     // when to try again to confirm it, zero for never
-	retest   time.Time     // when to try again to record that it passed its self-test, zero for never
-	window   time.Time     // end of the trial, zero for none
-	opened   time.Time     // when the window was opened at this start
-	noted    time.Time     // when what is left of the window was last journaled
-	doomed   *Failure      // the trial is given up once the work has stopped
-	handover bool          // the device is switching to the fallback without a restart
-	leave    *RestartError // a restart is under way
-	leaveAt  time.Time     // at the latest
-	stored   uint32        // the Sent of the journal on the disk
-	behind   bool          // the journal on the disk is behind j
-	rewrite  time.Time     // when to try again to write it or the boot record, zero for never
-	workers  sync.WaitGroup
+	ctx            context.Context // ends with Run
+	j              journal
+	s              Settings
+	lock           int32
+	refusal        Failure
+	reserved       *Reservation
+	inUse          int           // calls in progress when the present SET came
+	zone           string        // interface that the request of the operation came in by, see Server.Zone
+	work           *task         // the running work, nil for none
+	pause          time.Time     // end of state waiting
+	base           time.Time     // when the operation would have started had it gone on ever since
+	changed        time.Time     // of phase or state, see iadUpgOpLastChange
+	unknown        bool          // the percentage is not known
+	progress       progressState // see progress.go
+	tested         bool          // the running software on trial has passed its self-test
+	retryConfirmAt time.Time     // when to try again to confirm it, zero for never
+	retest         time.Time     // when to try again to record that it passed its self-test, zero for never
+	window         time.Time     // end of the trial, zero for none
+	opened         time.Time     // when the window was opened at this start
+	noted          time.Time     // when what is left of the window was last journaled
+	pendingGiveUp  *Failure      // the trial is given up once the work has stopped
+	handover       bool          // the device is switching to the fallback without a restart
+	pendingRestart *RestartError // a restart is under way
+	restartBy      time.Time     // at the latest
+	stored         uint32        // the Sent of the journal on the disk
+	behind         bool          // the journal on the disk is behind j
+	rewrite        time.Time     // when to try again to write it or the boot record, zero for never
+	workers        sync.WaitGroup
 }
 
 // Open reads the journal and the settings, and decides what became of the
@@ -142,11 +142,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	for {
 		now := e.clock.Now()
 		e.tick(now)
-		if e.leave != nil && (e.j.Sent == e.j.Seq || !now.Before(e.leaveAt)) {
+		if e.pendingRestart != nil && (e.j.Sent == e.j.Seq || !now.Before(e.restartBy)) {
 			if e.j.Sent != e.stored {
 				_ = e.persist() // or they would be sent again
 			}
-			return e.leave
+			return e.pendingRestart
 		}
 		e.publish()
 		timer.Reset(max(0, e.nextDue(now).Sub(now)))
@@ -183,7 +183,7 @@ type alarm struct {
 // alarms are what time can bring now. An alarm that was carried out is not
 // among them any more, or it has moved on.
 func (e *Engine) alarms() (list []alarm) {
-	if e.leave != nil {
+	if e.pendingRestart != nil {
 		return nil
 	}
 	if r := e.reserved; r != nil && !r.committed {
@@ -194,7 +194,7 @@ func (e *Engine) alarms() (list []alarm) {
 	}
 	list = append(list,
 		alarm{e.window, func() { e.giveUp(e.windowOver()) }},
-		alarm{e.again, e.confirm}, alarm{e.retest, e.passed}, alarm{e.tenth(), func() { _ = e.persist() }},
+		alarm{e.retryConfirmAt, e.confirm}, alarm{e.retest, e.passed}, alarm{e.tenth(), func() { _ = e.persist() }},
 		alarm{e.rewrite, func() { _ = e.persist() }})
 	if !e.j.Op.State.Final() {
 		if e.stoppable() {
@@ -222,8 +222,8 @@ func (e *Engine) tick(now time.Time) {
 
 // nextDue is when tick has something to do next.
 func (e *Engine) nextDue(now time.Time) time.Time {
-	if e.leave != nil {
-		return e.leaveAt
+	if e.pendingRestart != nil {
+		return e.restartBy
 	}
 	due := now.Add(time.Hour)
 	for _, a := range e.alarms() {

@@ -99,7 +99,7 @@ func (e *Engine) finished(t *task, err error) {
 		e.end(OnStopped)
 	case err == nil:
 		e.succeed()
-	case e.doomed != nil && e.cfg.Banks.Status().OnTrial(): // abandon judges the operation
+	case e.pendingGiveUp != nil && e.cfg.Banks.Status().OnTrial(): // abandon judges the operation
 	case errors.As(err, &again):
 		e.restart(again.reason)
 	case t.stop != nil:
@@ -107,8 +107,8 @@ func (e *Engine) finished(t *task, err error) {
 	default:
 		e.attemptFailed(classify(err))
 	}
-	if f := e.doomed; f != nil {
-		e.doomed = nil
+	if f := e.pendingGiveUp; f != nil {
+		e.pendingGiveUp = nil
 		e.abandon(f)
 	}
 }

@@ -149,7 +149,7 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		return fail(refuse(Inconsistent, mib.FailCauseBadRequest, "request %d was operation %d already, which is %s; choose a new iadUpgReqId",
 			op.Params.ReqID, op.ID, op.State))
 	}
-	if e.leave != nil || e.handover {
+	if e.pendingRestart != nil || e.handover {
 		return fail(refuse(Unavailable, mib.FailCauseBusy, "the device restarts"))
 	}
 	if ref := e.checkRows(&r.settings); ref != nil {
@@ -251,7 +251,7 @@ func (r *Reservation) commit() error {
 		r.committed = true
 		return nil
 	}
-	if r.accepts() && (e.leave != nil || e.handover) {
+	if r.accepts() && (e.pendingRestart != nil || e.handover) {
 		return errors.New("procedure: the device has begun to restart")
 	}
 	// The way back and the way to stop must not need room for a file.

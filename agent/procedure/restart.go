@@ -26,8 +26,8 @@ func (e *Engine) restart(reason mib.RestartReasonEnum) {
 	})
 	_ = e.persist()
 	e.endWindow()
-	e.leave = &RestartError{reason}
-	e.leaveAt = e.clock.Now().Add(e.cfg.Grace)
+	e.pendingRestart = &RestartError{reason}
+	e.restartBy = e.clock.Now().Add(e.cfg.Grace)
 }
 
 // boot finds out, when the device has started, what became of the operation
@@ -276,7 +276,7 @@ func (e *Engine) openWindow() {
 }
 
 func (e *Engine) endWindow() {
-	e.window, e.again, e.retest = time.Time{}, time.Time{}, time.Time{}
+	e.window, e.retryConfirmAt, e.retest = time.Time{}, time.Time{}, time.Time{}
 }
 
 // charged is until when this start has used the window at the time now. A start costs
@@ -335,7 +335,7 @@ func (e *Engine) trialPassed() {
 // been confirmed: from now on its restarts use up no tries.
 func (e *Engine) passed() {
 	e.retest = time.Time{}
-	if !e.cfg.Banks.Status().OnTrial() || !e.again.IsZero() || e.leave != nil || e.doomed != nil || e.handover {
+	if !e.cfg.Banks.Status().OnTrial() || !e.retryConfirmAt.IsZero() || e.pendingRestart != nil || e.pendingGiveUp != nil || e.handover {
 		return
 	}
 	if err := e.cfg.Banks.Tested(); err != nil {
@@ -356,15 +356,15 @@ const confirmPause = 5 * time.Second
 
 // confirm accepts the software on trial, if the running one is.
 func (e *Engine) confirm() {
-	e.again = time.Time{}
+	e.retryConfirmAt = time.Time{}
 	st := e.cfg.Banks.Status()
-	if !st.OnTrial() || e.leave != nil || e.doomed != nil || e.handover {
+	if !st.OnTrial() || e.pendingRestart != nil || e.pendingGiveUp != nil || e.handover {
 		return
 	}
 	n := st.Running
 	if err := e.cfg.Banks.Confirm(); err != nil {
 		e.log.Error("the software on trial could not be confirmed; retrying", "bank", n, "err", err)
-		e.again = e.clock.Now().Add(confirmPause)
+		e.retryConfirmAt = e.clock.Now().Add(confirmPause)
 		return
 	}
 	e.endWindow()
@@ -376,14 +376,14 @@ func (e *Engine) confirm() {
 // giveUp ends the trial of the running software once the work has stopped.
 func (e *Engine) giveUp(f *Failure) {
 	e.endWindow()
-	if e.leave != nil || e.doomed != nil || e.handover {
+	if e.pendingRestart != nil || e.pendingGiveUp != nil || e.handover {
 		return
 	}
 	if f.Code == mib.FailCauseConfirmTimeout {
 		e.j.Trial.Left = 1 // a power cut before the record is written gives no second window
 	}
 	if t := e.work; t != nil {
-		e.doomed = f
+		e.pendingGiveUp = f
 		if t.stop == nil {
 			t.requestStop(f)
 		}
@@ -396,7 +396,7 @@ func (e *Engine) giveUp(f *Failure) {
 // its verdict when the old software runs again; any other one ends now.
 func (e *Engine) abandon(f *Failure) {
 	st := e.cfg.Banks.Status()
-	if !st.OnTrial() || e.leave != nil {
+	if !st.OnTrial() || e.pendingRestart != nil {
 		return // confirmed in the last moment, or on its way back already
 	}
 	op := &e.j.Op

@@ -39,13 +39,13 @@ func (s *sequence) judge(n *Notification) (duplicate bool, missed uint32) {
 	if s.seen == nil {
 		s.seen = make(map[uint32]uint64)
 	}
-	anew := !s.known
+	startsOver := !s.known
 	content := n.fingerprint()
 	if before, seen := s.seen[n.Seq]; event && seen {
 		if before == content {
 			return true, 0
 		}
-		anew = true
+		startsOver = true
 	}
 	// Numbers wrap from 2^32-1 to 1; half the circle decides which is ahead.
 	ahead := int32(n.Seq - s.last)
@@ -53,7 +53,7 @@ func (s *sequence) judge(n *Notification) (duplicate bool, missed uint32) {
 		ahead-- // 0 is not used
 	}
 	switch {
-	case anew || ahead < -remembered:
+	case startsOver || ahead < -remembered:
 		// First contact, or a device that started counting again after it lost its state.
 		s.known, s.last = true, n.Seq
 		clear(s.seen)
