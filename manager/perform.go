@@ -245,7 +245,7 @@ func (u *upgrade) asFailure(step Step, kind mib.OperationKind, err error) error 
 	return err
 }
 
-// takeSlot waits for a slot of the file server before the device is commanded to use it.
+// takeSlot waits for a slot of the file server before iadms starts an operation that uses it.
 // The slot is given back when progress shows that the device no longer needs it.
 func (u *upgrade) takeSlot(ctx context.Context, watch Step, r device.Request) (release func(), err error) {
 	s, ok := u.session.(files.SlotTaker)

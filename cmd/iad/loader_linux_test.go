@@ -126,7 +126,7 @@ func TestLoaderUpgrade(t *testing.T) {
 }
 
 // TestLoaderCannotLoad: new software that the loader cannot load never runs, the old one
-// comes back at once, and the manager is told.
+// starts again at once, and the manager gets the reason.
 func TestLoaderCannotLoad(t *testing.T) {
 	b := newLoaderBoard(t, endsAgent)
 	b.power(0)

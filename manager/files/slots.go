@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// How many devices are commanded to use the embedded servers at the same time: less
+// How many devices may use the embedded servers at the same time: less
 // than the servers take, so that a device finds a slot even if others linger and
 // strangers send requests.
 const (
