@@ -87,6 +87,10 @@ var replyRules = []replyRule{
 	{mib.ProtocolTftp, 2, 2, either, nil, mib.FailCauseAccessDenied},
 	{mib.ProtocolTftp, 0, 65535, either, nil, mib.FailCauseProtocolError},
 
+	// pure-ftpd's last reply when the data connection broke early is sometimes the
+	// transfer rate under the code of its first one.
+	{mib.ProtocolFtp, 100, 199, getting, nil, mib.FailCauseConnectionLost},
+	{mib.ProtocolFtp, 100, 199, putting, nil, mib.FailCauseConnectionLost},
 	{mib.ProtocolFtp, 400, 599, either, wordsFull, mib.FailCauseRemoteStorageFull},
 	{mib.ProtocolFtp, 452, 452, either, nil, mib.FailCauseRemoteStorageFull},
 	{mib.ProtocolFtp, 552, 552, either, nil, mib.FailCauseRemoteStorageFull},

@@ -210,6 +210,10 @@ func (r *ftpReader) finish() error {
 	if err == nil {
 		return nil
 	}
+	var reply *textproto.Error
+	if errors.As(err, &reply) && reply.Code < 200 {
+		defer r.session.disconnect() // the last reply may still come, and would be taken for the next one
+	}
 	var ne net.Error
 	if r.sized && r.left == 0 && errors.As(err, &ne) && ne.Timeout() {
 		// Every byte came, only the reply did not: routers forget control

@@ -102,6 +102,7 @@ func TestFTPRefusals(t *testing.T) {
 		"no such file":     {func(f *fakeFTP) { delete(f.files, "file") }, mib.FailCauseFileNotFound},
 		"may not read":     {func(f *fakeFTP) { f.refuse("RETR", "550 Failed to open file.") }, mib.FailCauseAccessDenied},
 		"broke off":        {func(f *fakeFTP) { f.on["RETR"] = half("426 aborted") }, mib.FailCauseConnectionLost},
+		"no last reply":    {func(f *fakeFTP) { f.on["RETR"] = half("150 0.003 seconds (measured here)") }, mib.FailCauseConnectionLost},
 		"disk error":       {func(f *fakeFTP) { f.on["RETR"] = half("451 Failure reading local file.") }, mib.FailCauseConnectionLost},
 		"half, says done":  {func(f *fakeFTP) { f.on["RETR"] = half("226 done") }, mib.FailCauseSizeMismatch},
 		"says no more":     {func(f *fakeFTP) { f.on["RETR"] = half("") }, mib.FailCauseTransferTimeout},

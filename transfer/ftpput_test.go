@@ -27,6 +27,7 @@ func TestFTPUpload(t *testing.T) {
 		"closed after STOR": {func(f *fakeFTP) { once(f, "STOR", "226", func(c *fakeConn) { c.Close() }) }, storedOnce},
 		"reset after STOR":  {func(f *fakeFTP) { once(f, "STOR", "226", reset) }, storedOnce},
 		"421 after STOR":    {func(f *fakeFTP) { once(f, "STOR", "226", busy) }, storedOnce},
+		"150 after STOR":    {func(f *fakeFTP) { once(f, "STOR", "226", func(c *fakeConn) { fmt.Fprint(c, "150 0.003 seconds\r\n") }) }, storedOnce},
 		"421 during STOR":   {func(f *fakeFTP) { once(f, "STOR", "150", busy) }, func(f *fakeFTP) bool { return len(f.said("STOR file.")) == 2 }},
 		"closed after RNTO": {func(f *fakeFTP) { once(f, "RNTO", "250", func(c *fakeConn) { c.Close() }) }, storedOnce},
 		"421 after RNFR":    {func(f *fakeFTP) { once(f, "RNFR", "350", busy) }, storedOnce},
