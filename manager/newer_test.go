@@ -69,6 +69,9 @@ func TestNewerConfiguration(t *testing.T) {
 		{"keep", "1.1.0", 1, func(t *testing.T) manager.Operator {
 			return &scripted{t: t, answers: []manager.Answer{{Choice: manager.KeepNewer}}}
 		}, true, false},
+		{"keep by policy", "1.1.0", 1, func(*testing.T) manager.Operator {
+			return &manager.Policies{List: []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyKeep}, {Kind: manager.PolicyService}}, Automatic: manager.Automatic{Retries: 2}}
+		}, true, false},
 		{"overwrite", "1.1.0", 1, func(t *testing.T) manager.Operator {
 			return &scripted{t: t, answers: []manager.Answer{{Choice: manager.Overwrite}}}
 		}, false, false},

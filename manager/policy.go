@@ -28,16 +28,21 @@ const (
 	PolicyEdit    PolicyKind = "edit"    // modify the configuration data and repeat step 170
 	PolicyRestore PolicyKind = "restore" // restore the old software and end
 	PolicyService PolicyKind = "service" // like restore, unless only the file server failed
+	PolicyKeep    PolicyKind = "keep"    // keep configuration data that are newer than the backup, and end
 	PolicyGiveUp  PolicyKind = "give-up" // end; the device keeps what it runs
 )
+
+// PolicyKinds lists the kinds of policies.
+func PolicyKinds() []PolicyKind {
+	return []PolicyKind{PolicyAdvice, PolicyAsk, PolicyOther, PolicyEdit, PolicyRestore, PolicyService, PolicyKeep, PolicyGiveUp}
+}
 
 // ParsePolicy parses the name of a policy; open opens the image of "other=FILE".
 func ParsePolicy(s string, open func(name string) (*files.Image, error)) (Policy, error) {
 	name, file, hasFile := strings.Cut(s, "=")
 	p := Policy{Kind: PolicyKind(name)}
-	kinds := []PolicyKind{PolicyAdvice, PolicyAsk, PolicyOther, PolicyEdit, PolicyRestore, PolicyService, PolicyGiveUp}
-	if !slices.Contains(kinds, p.Kind) || hasFile != (p.Kind == PolicyOther) {
-		return p, fmt.Errorf("unknown policy %q (want advice, ask, other=FILE, edit, restore, service or give-up)", s)
+	if !slices.Contains(PolicyKinds(), p.Kind) || hasFile != (p.Kind == PolicyOther) {
+		return p, fmt.Errorf("unknown policy %q (want advice, ask, other=FILE, edit, restore, service, keep or give-up)", s)
 	}
 	if !hasFile {
 		return p, nil
@@ -99,6 +104,10 @@ func (p *Policies) Ask(ctx context.Context, q Question) (Answer, error) {
 			// not answer.
 			if slices.Contains(q.Choices, RestoreOld) && !serverFailed(q.Failure) {
 				return Answer{Choice: RestoreOld}, nil
+			}
+		case PolicyKeep:
+			if slices.Contains(q.Choices, KeepNewer) {
+				return Answer{Choice: KeepNewer}, nil
 			}
 		case PolicyGiveUp:
 			return Answer{Choice: GiveUp}, nil

@@ -240,7 +240,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"upgrade", "--config", config, ""}, "attic\ncellar\n"},
 		{[]string{"status", "--config", config, ""}, "attic\ncellar\n"},
 		{[]string{"backup", "attic", "--protocol", ""}, "tftp\nftp\nftps\n"},
-		{[]string{"upgrade", "attic", "--on-fail", ""}, "advice\nask\nother=\nedit\nrestore\ngive-up\n"},
+		{[]string{"upgrade", "attic", "--on-fail", ""}, "advice\nask\nother=\nedit\nrestore\nservice\nkeep\ngive-up\n"},
 		{[]string{"status", "--log-level", ""}, "debug\ninfo\nwarn\nerror\n"},
 	} {
 		out, err := l.command(append([]string{"__complete"}, c.args...)...).Output()

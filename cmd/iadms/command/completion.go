@@ -8,15 +8,29 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/internal/cli"
+	"example.com/iad/manager"
 )
 
 // flagValuesKnown are values that a shell completes.
 var flagValuesKnown = map[string][]string{
 	"protocol":   {"tftp", "ftp", "ftps"},
-	"on-fail":    {"advice", "ask", "other=", "edit", "restore", "give-up"},
+	"on-fail":    policyNames(),
 	"time-limit": {"backup=", "update=", "restore=", "recover="},
 	"log-level":  {"debug", "info", "warn", "error"},
 	"log-format": {"text", "json"},
+}
+
+// policyNames lists what --on-fail takes; the name of a file follows other=.
+func policyNames() []string {
+	var names []string
+	for _, kind := range manager.PolicyKinds() {
+		name := string(kind)
+		if kind == manager.PolicyOther {
+			name += "="
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 // addCompletion has shells complete configured devices where a command takes a TARGET,

@@ -85,6 +85,8 @@ the failure applies:
   service     like restore if the recovery failed and leaves the device out of
               service, but not if only the file server failed (default without
               a terminal: advice,service)
+  keep        keep configuration data that are newer than the backup, and end
+              with status 0
   give-up     end; the device keeps what it runs
 
 The device converts configuration data whose format differs from that of the new software.
