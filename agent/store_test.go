@@ -19,7 +19,7 @@ import (
 
 // A conversion program that outlived the agent that started it, and goes on
 // writing, gets nothing into the result of a later one.
-func TestConversionsShareNoFolder(t *testing.T) {
+func TestConversionsShareNoDirectory(t *testing.T) {
 	var old string // where the first one writes
 	hooks := func(c *sim.Config) {
 		c.Hooks.Convert = func(ctx context.Context, conv agent.Conversion, work afero.Fs) error {

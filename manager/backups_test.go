@@ -47,19 +47,19 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		damage func(t *testing.T, store afero.Fs) (folder string)
+		damage func(t *testing.T, store afero.Fs) (dir string)
 		want   string // in the error; empty: none
 	}{
-		{"unchanged", func(*testing.T, afero.Fs) string { return made.Folder }, ""},
+		{"unchanged", func(*testing.T, afero.Fs) string { return made.Directory }, ""},
 		{"a stranger's file beside", func(t *testing.T, store afero.Fs) string {
 			data := config.WithHeader(mib.FileTypeUserData, 1, []byte("name = stranger\n"))
-			if err := afero.WriteFile(store, made.Folder+"/userData~1.cfg", data, 0o600); err != nil {
+			if err := afero.WriteFile(store, made.Directory+"/userData~1.cfg", data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			return made.Folder
+			return made.Directory
 		}, ""},
 		{"a byte flipped", func(t *testing.T, store afero.Fs) string {
-			name := made.Folder + "/portData.cfg"
+			name := made.Directory + "/portData.cfg"
 			data, err := afero.ReadFile(store, name)
 			if err == nil {
 				data[len(data)-2] ^= 1
@@ -68,33 +68,33 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return made.Folder
+			return made.Directory
 		}, "portData.cfg has changed"},
 		{"a file missing", func(t *testing.T, store afero.Fs) string {
-			if err := store.Remove(made.Folder + "/otherData.cfg"); err != nil {
+			if err := store.Remove(made.Directory + "/otherData.cfg"); err != nil {
 				t.Fatal(err)
 			}
-			return made.Folder
+			return made.Directory
 		}, "otherData.cfg is missing"},
 		{"a kind missing in an edited copy", func(t *testing.T, store afero.Fs) string {
-			edited := path.Dir(made.Folder) + "/new"
-			copyBackup(t, store, made.Folder, edited)
+			edited := path.Dir(made.Directory) + "/new"
+			copyBackup(t, store, made.Directory, edited)
 			if err := store.Remove(edited + "/otherData.cfg"); err != nil {
 				t.Fatal(err)
 			}
 			return edited
 		}, "no file of kind otherData"},
 		{"the mark damaged", func(t *testing.T, store afero.Fs) string {
-			if err := afero.WriteFile(store, made.Folder+"/.complete", []byte("12  ../../x\n"), 0o600); err != nil {
+			if err := afero.WriteFile(store, made.Directory+"/.complete", []byte("12  ../../x\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			return made.Folder
+			return made.Directory
 		}, ".complete is damaged"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := afero.NewMemMapFs()
-			for _, info := range must(afero.ReadDir(l.store, made.Folder)) {
-				name := path.Join(made.Folder, info.Name())
+			for _, info := range must(afero.ReadDir(l.store, made.Directory)) {
+				name := path.Join(made.Directory, info.Name())
 				if err := afero.WriteFile(store, name, must(afero.ReadFile(l.store, name)), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -123,9 +123,9 @@ func TestBackupChangedBeforeRecovery(t *testing.T) {
 	operator := &scripted{t: t, answers: []manager.Answer{{Choice: manager.GiveUp}}}
 	_, err := manager.Upgrade(l.ctx, l.plan(l.image("2.0.0", 2)), operator, func(u manager.Update) {
 		if u.Step == 150 && u.Kind == manager.StepBegins {
-			folder := must(files.Backups(l.store, "TEST-0001"))[0]
+			dir := must(files.Backups(l.store, "TEST-0001"))[0]
 			data := config.WithHeader(mib.FileTypeUserData, 1, []byte("name = stranger\n"))
-			if err := afero.WriteFile(l.store, folder+"/userData.cfg", data, 0o600); err != nil {
+			if err := afero.WriteFile(l.store, dir+"/userData.cfg", data, 0o600); err != nil {
 				t.Error(err)
 			}
 		}
@@ -149,8 +149,8 @@ func TestJudgedBackupStaysClosed(t *testing.T) {
 		plan := l.plan(l.image("2.0.0", 2))
 		plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
 		intrude := func() {
-			folder := must(files.Backups(l.store, "TEST-0001"))[0]
-			if err := putByTFTP(l.servers, folder+"/userData.cfg", "iad-config userData 1\nstranger\n"); err == nil {
+			dir := must(files.Backups(l.store, "TEST-0001"))[0]
+			if err := putByTFTP(l.servers, dir+"/userData.cfg", "iad-config userData 1\nstranger\n"); err == nil {
 				t.Error("a stranger's file was taken")
 			}
 		}

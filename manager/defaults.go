@@ -32,7 +32,7 @@ func (u *upgrade) onDefaults() error {
 	if u.plan.Image == nil {
 		return u.errOnDefaults()
 	}
-	u.record.OnDefaults, u.record.Config, u.record.Folder, u.record.Backup = true, nil, "", nil
+	u.record.OnDefaults, u.record.Config, u.record.Directory, u.record.Backup = true, nil, "", nil
 	u.warn(StepBackup, "the device "+u.dataless()+": there are no configuration data to back up, and no backup is made")
 	return u.save()
 }
@@ -61,31 +61,31 @@ func (u *upgrade) recoverFromDefaults(ctx context.Context, d *device.Device) (do
 		}
 		u.record.forget(mib.OperationKindConvertConfig) // the device holds nothing to convert
 	}
-	folder := u.lastBackup()
-	if folder == "" {
+	dir := u.lastBackup()
+	if dir == "" {
 		u.warn(StepRecover, "the device holds no configuration data and there is no backup with data: it stays on the defaults of its software")
 		return true, nil
 	}
-	u.offeredBackup = folder
+	u.offeredBackup = dir
 	return false, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCausePreconditionMissing,
 		Advice: mib.RetryAdviceFixFirst, Decision: true,
-		Text: fmt.Sprintf("the device runs on the defaults of its software and holds no data to convert; the last backup with data is %s", folder)}
+		Text: fmt.Sprintf("the device runs on the defaults of its software and holds no data to convert; the last backup with data is %s", dir)}
 }
 
 // lastBackup is the newest complete backup of the device that holds data, empty if there
 // is none on this machine.
 func (u *upgrade) lastBackup() string {
-	store := u.session.Local("backup/"+device.FolderName(u.device.ID), nil)
+	store := u.session.Local("backup/"+device.DirectoryName(u.device.ID), nil)
 	if store == nil {
 		return ""
 	}
-	folders, err := files.Backups(store, u.device.ID)
+	dirs, err := files.Backups(store, u.device.ID)
 	if err != nil {
 		return ""
 	}
-	for _, folder := range slices.Backward(folders) {
-		if files.Complete(store, folder) && files.HoldsData(store, folder) {
-			return folder
+	for _, dir := range slices.Backward(dirs) {
+		if files.Complete(store, dir) && files.HoldsData(store, dir) {
+			return dir
 		}
 	}
 	return ""
@@ -94,7 +94,7 @@ func (u *upgrade) lastBackup() string {
 // askLast has the operator choose between the last backup and the defaults. done reports
 // that the device stays on the defaults, which ends the procedure.
 func (u *upgrade) askLast(ctx context.Context, attempt int, failed error) (done bool, _ error) {
-	folder := u.offeredBackup
+	dir := u.offeredBackup
 	u.offeredBackup = ""
 	answer, err := u.ask(ctx, StepRecover, attempt, failed, GiveLast, KeepDefaults)
 	switch {
@@ -110,14 +110,14 @@ func (u *upgrade) askLast(ctx context.Context, attempt int, failed error) (done 
 		u.end(StepRecover, "the device stays on the defaults of its software")
 		return true, u.confirm(ctx)
 	}
-	if err := u.ownBackup(ctx, folder); err != nil {
+	if err := u.ownBackup(ctx, dir); err != nil {
 		return false, err
 	}
-	list, err := files.ReadBackup(u.session.Local(folder, nil), folder)
+	list, err := files.ReadBackup(u.session.Local(dir, nil), dir)
 	if err != nil {
 		return false, err
 	}
-	u.record.Folder, u.record.Backup, u.record.OnDefaults = folder, list, false
-	u.result.Folder, u.result.Backup = folder, list
+	u.record.Directory, u.record.Backup, u.record.OnDefaults = dir, list, false
+	u.result.Directory, u.result.Backup = dir, list
 	return false, u.save()
 }

@@ -57,7 +57,7 @@ func (l *lab) onOperatorsData(result manager.Result) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if data := string(must(afero.ReadFile(l.store, made.Folder+"/userData.cfg"))); !strings.Contains(data, "userData of the test") {
+	if data := string(must(afero.ReadFile(l.store, made.Directory+"/userData.cfg"))); !strings.Contains(data, "userData of the test") {
 		l.t.Errorf("in force: %q", data)
 	}
 }
@@ -118,8 +118,8 @@ func TestUpgradeWithoutConfiguration(t *testing.T) {
 	if err != nil || result.NewVersion != "2.0.0" || !result.OnDefaults {
 		t.Errorf("%+v, %v", result, err)
 	}
-	if folders, err := files.Backups(l.store, "TEST-0001"); err == nil && len(folders) > 0 {
-		t.Errorf("backups %q", folders)
+	if dirs, err := files.Backups(l.store, "TEST-0001"); err == nil && len(dirs) > 0 {
+		t.Errorf("backups %q", dirs)
 	}
 	if text := l.warned(); !strings.Contains(text, "stays on the defaults") {
 		t.Errorf("warned: %q", text)
@@ -139,8 +139,8 @@ func TestLastBackupIsOffered(t *testing.T) {
 			t.Fatal(err)
 		}
 		lost := newLab(t, labOptions{noNotifications: true, noConfig: true})
-		for _, info := range must(afero.ReadDir(l.store, made.Folder)) {
-			name := made.Folder + "/" + info.Name()
+		for _, info := range must(afero.ReadDir(l.store, made.Directory)) {
+			name := made.Directory + "/" + info.Name()
 			if err := afero.WriteFile(lost.store, name, must(afero.ReadFile(l.store, name)), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -161,7 +161,7 @@ func TestLastBackupIsOffered(t *testing.T) {
 		if result.OnDefaults != (choice != manager.GiveLast) || result.NewVersion != "2.0.0" {
 			t.Errorf("choice %d: %+v", choice, result)
 		}
-		if len(operator.asked) != 1 || !strings.Contains(operator.asked[0].Failure.Error(), made.Folder) {
+		if len(operator.asked) != 1 || !strings.Contains(operator.asked[0].Failure.Error(), made.Directory) {
 			t.Errorf("choice %d: asked %v", choice, operator.asked)
 		}
 	}

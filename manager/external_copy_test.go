@@ -46,7 +46,7 @@ func TestExternalServerCopies(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(list, image.FileName()), data, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			external := &files.ExternalServer{Server: address, Folder: "iad", Store: l.store}
+			external := &files.ExternalServer{Server: address, Directory: "iad", Store: l.store}
 
 			plan := l.plan(image)
 			plan.Protocol, plan.Files = p, external
@@ -55,8 +55,8 @@ func TestExternalServerCopies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !strings.Contains(result.Place, address.String()) || !files.Complete(l.store, result.Folder) {
-				t.Errorf("the backup is in %q, complete %v", result.Place, files.Complete(l.store, result.Folder))
+			if !strings.Contains(result.Place, address.String()) || !files.Complete(l.store, result.Directory) {
+				t.Errorf("the backup is in %q, complete %v", result.Place, files.Complete(l.store, result.Directory))
 			}
 			sent := uploaded(t, list, "by = hand")
 			if len(sent) != len(files.ConfigKinds) {
@@ -64,13 +64,13 @@ func TestExternalServerCopies(t *testing.T) {
 			}
 
 			// What the server still holds is not sent again.
-			backup, err := files.ReadBackup(l.store, result.Folder)
+			backup, err := files.ReadBackup(l.store, result.Directory)
 			if err != nil {
 				t.Fatal(err)
 			}
 			before := uploaded(t, list, "iad-config")
 			plan.Image, plan.ModifyFirst = nil, false
-			if _, err := manager.Recover(l.ctx, plan, result.Folder, backup, &scripted{t: t}, l.observe); err != nil {
+			if _, err := manager.Recover(l.ctx, plan, result.Directory, backup, &scripted{t: t}, l.observe); err != nil {
 				t.Fatal(err)
 			}
 			if after := uploaded(t, list, "iad-config"); len(after) != len(before) {
@@ -85,7 +85,7 @@ func TestExternalServerCopies(t *testing.T) {
 					}
 				}
 			}
-			if _, err := manager.Recover(l.ctx, plan, result.Folder, backup, &scripted{t: t}, l.observe); err != nil {
+			if _, err := manager.Recover(l.ctx, plan, result.Directory, backup, &scripted{t: t}, l.observe); err != nil {
 				t.Fatal(err)
 			}
 			if after := uploaded(t, list, "iad-config"); len(after) != len(before)+1 {
@@ -124,19 +124,19 @@ func TestExternalServerReadOnly(t *testing.T) {
 	}
 	address := device.FileServerAddress{Protocol: device.FTP, Host: "127.0.0.1", Port: uint16(listener.Addr().(*net.TCPAddr).Port)}
 	listener.Close() // nobody is there
-	folder := "backup/TEST-0001/20260102T030405Z-1"
+	directory := "backup/TEST-0001/20260102T030405Z-1"
 	for kind, data := range configuration(1) {
-		if err := afero.WriteFile(l.store, folder+"/"+kind.String()+".cfg", data, 0o600); err != nil {
+		if err := afero.WriteFile(l.store, directory+"/"+kind.String()+".cfg", data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	backup, err := files.ReadBackup(l.store, folder)
+	backup, err := files.ReadBackup(l.store, directory)
 	if err != nil {
 		t.Fatal(err)
 	}
 	plan := l.plan(nil)
 	plan.Protocol, plan.Files = device.FTP, &files.ExternalServer{Server: address, Store: l.store}
-	_, err = manager.Recover(l.ctx, plan, folder, backup, manager.Automatic{}, l.observe)
+	_, err = manager.Recover(l.ctx, plan, directory, backup, manager.Automatic{}, l.observe)
 	var failed *manager.Failure
 	if !errors.As(err, &failed) || failed.Advice != mib.RetryAdviceFixFirst || !strings.Contains(failed.Text, "recover without --server") {
 		t.Errorf("%v", err)

@@ -43,7 +43,7 @@ func (u *upgrade) allow(ctx context.Context, what string, want device.Identity, 
 // bind compares the device with the one that the backups of its device ID belong to, and
 // with the one that the configured name stands for. The first identity seen is recorded.
 func (u *upgrade) bind(ctx context.Context) error {
-	home := path.Join("backup", device.FolderName(u.device.ID))
+	home := path.Join("backup", device.DirectoryName(u.device.ID))
 	store := u.session.Local(home, nil)
 	if store == nil {
 		return nil
@@ -79,7 +79,7 @@ func (u *upgrade) bind(ctx context.Context) error {
 // warnOfIdentity warns if the backups of the device's ID belong to another device. It is
 // for commands that use no data of the store.
 func (u *upgrade) warnOfIdentity() {
-	store := u.session.Local(path.Join("backup", device.FolderName(u.device.ID)), nil)
+	store := u.session.Local(path.Join("backup", device.DirectoryName(u.device.ID)), nil)
 	if store == nil {
 		return
 	}
@@ -108,11 +108,11 @@ func IdentityWarning(disk afero.Fs, id device.Identity) string {
 }
 
 // ownBackup refuses to send a device the data of another one.
-func (u *upgrade) ownBackup(ctx context.Context, folder string) error {
+func (u *upgrade) ownBackup(ctx context.Context, dir string) error {
 	want := device.Identity{Device: u.device.ID}
-	if store := u.session.Local(folder, nil); store != nil {
-		original, _, _ := strings.Cut(folder, files.ModifiedMark)
-		for _, name := range []string{folder, original} {
+	if store := u.session.Local(dir, nil); store != nil {
+		original, _, _ := strings.Cut(dir, files.ModifiedMark)
+		for _, name := range []string{dir, original} {
 			id, found, err := files.ReadIdentity(store, name)
 			if err != nil {
 				return err
@@ -124,10 +124,10 @@ func (u *upgrade) ownBackup(ctx context.Context, folder string) error {
 		}
 	}
 	// The directory counts as well: earlier versions recorded nothing in it.
-	if home := path.Base(path.Dir(folder)); want.Device == u.device.ID && strings.HasPrefix(folder, "backup/") && home != device.FolderName(u.device.ID) {
+	if home := path.Base(path.Dir(dir)); want.Device == u.device.ID && strings.HasPrefix(dir, "backup/") && home != device.DirectoryName(u.device.ID) {
 		want = device.Identity{Device: home}
 	}
-	return u.permitted(ctx, folder, want, "name the directory with --from and permit it with --other-device")
+	return u.permitted(ctx, dir, want, "name the directory with --from and permit it with --other-device")
 }
 
 // bindTarget compares the device with the one that the target's name stood for when it

@@ -139,11 +139,11 @@ func TestClonedUnit(t *testing.T) {
 		t.Errorf("backup: %v", err)
 	}
 	give := func() error {
-		list, err := files.ReadBackup(l.store, made.Folder)
+		list, err := files.ReadBackup(l.store, made.Directory)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = manager.Recover(l.ctx, plan, made.Folder, list, &scripted{t: t}, nil)
+		_, err = manager.Recover(l.ctx, plan, made.Directory, list, &scripted{t: t}, nil)
 		return err
 	}
 	if err := give(); !errors.Is(err, device.ErrIdentity) {
@@ -172,16 +172,16 @@ func TestBackupWithoutIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{made.Folder + "/.identity", "backup/TEST-0001/.identity"} {
+	for _, name := range []string{made.Directory + "/.identity", "backup/TEST-0001/.identity"} {
 		if err := l.store.Remove(name); err != nil {
 			t.Error(err)
 		}
 	}
-	list, err := files.ReadBackup(l.store, made.Folder)
+	list, err := files.ReadBackup(l.store, made.Directory)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := manager.Recover(l.ctx, l.plan(nil), made.Folder, list, &scripted{t: t}, nil); err != nil {
+	if _, err := manager.Recover(l.ctx, l.plan(nil), made.Directory, list, &scripted{t: t}, nil); err != nil {
 		t.Error(err)
 	}
 	if id, known, err := files.RecordedIdentity(l.store, "TEST-0001"); err != nil || !known || id.EngineID != l.client.Identity().EngineID {

@@ -73,7 +73,7 @@ func TestUnchanged(t *testing.T) {
 		again.Pace = &device.Pace{Step: 5}
 		change(&again)
 		result, err := manager.Upgrade(l.ctx, again, &scripted{t: t}, l.observe)
-		if err != nil || !result.Unchanged || result.OldVersion != "2.0.0" || result.NewVersion != "2.0.0" || len(result.Operations) != 0 || result.Folder != "" {
+		if err != nil || !result.Unchanged || result.OldVersion != "2.0.0" || result.NewVersion != "2.0.0" || len(result.Operations) != 0 || result.Directory != "" {
 			t.Errorf("%s: %+v, %v", name, result, err)
 		}
 	}

@@ -45,10 +45,10 @@ type Record struct {
 	Ended bool `json:"ended,omitempty"`
 	// Options are those of the plan, for resuming.
 	Options map[string][]string `json:"options,omitempty"`
-	// Folder and Backup say where the backup goes. Backup has digests once the backup is
+	// Directory and Backup say where the backup goes. Backup has digests once the backup is
 	// good.
-	Folder string             `json:"folder,omitempty"`
-	Backup []files.BackupFile `json:"backup,omitempty"`
+	Directory string             `json:"folder,omitempty"`
+	Backup    []files.BackupFile `json:"backup,omitempty"`
 	// OnDefaults: the device ran on the defaults of its software, so there is no backup.
 	OnDefaults bool `json:"on_defaults,omitempty"`
 	// Config is what was in force when the backup was made, or what the procedure itself
@@ -83,8 +83,8 @@ type Task struct {
 
 // ModifiedBackup is a copy of a backup that was modified.
 type ModifiedBackup struct {
-	Folder string             `json:"folder"`
-	Files  []files.BackupFile `json:"files"`
+	Directory string             `json:"folder"`
+	Files     []files.BackupFile `json:"files"`
 }
 
 // task returns the operation of a kind in the current attempt, nil if there is none.
@@ -117,7 +117,7 @@ type Journal struct {
 
 // NewJournal returns the journal of a device, in the root directory of disk.
 func NewJournal(disk afero.Fs, deviceID string) *Journal {
-	return &Journal{files: disk, name: device.FolderName(deviceID) + ".json"}
+	return &Journal{files: disk, name: device.DirectoryName(deviceID) + ".json"}
 }
 
 // Name is the name of the journal's file.

@@ -150,13 +150,13 @@ func linkLocalTransfer(t *testing.T) {
 					t.Errorf("the device is told to use %s, want %s without a zone", a.Host, managerHost)
 				}
 				a.Host += "%" + zone
-				folder, _, err := session.NewBackup(iadtest.OneKind)
+				dir, _, err := session.NewBackup(iadtest.OneKind)
 				if err != nil {
 					t.Fatal(err)
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				c, name := iadtest.DeviceClient(t, s, a, int(a.Port), transfer.Options{}), folder+"/userData.cfg"
+				c, name := iadtest.DeviceClient(t, s, a, int(a.Port), transfer.Options{}), dir+"/userData.cfg"
 				if _, err := c.Put(ctx, name, bytes.NewReader(data), int64(len(data))); err != nil {
 					t.Fatal(err)
 				}

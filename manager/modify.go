@@ -44,14 +44,14 @@ func (m Modification) Unchanged() (bool, error) { return m.same(m.Source, settin
 
 // same reports whether Draft holds the same files as a directory; part selects what is
 // compared of each.
-func (m Modification) same(folder string, part func([]byte) []byte) (bool, error) {
+func (m Modification) same(dir string, part func([]byte) []byte) (bool, error) {
 	list, err := files.ReadBackup(m.Files, m.Original)
 	if err != nil {
 		return false, err
 	}
 	for _, f := range list {
 		draft, draftErr := files.ReadAll(m.Files, path.Join(m.Draft, f.Name))
-		other, err := files.ReadAll(m.Files, path.Join(folder, f.Name))
+		other, err := files.ReadAll(m.Files, path.Join(dir, f.Name))
 		if err := errors.Join(draftErr, err); err != nil {
 			return false, err
 		}
@@ -70,7 +70,7 @@ func settings(file []byte) []byte {
 
 // canModify reports whether configuration data can be modified here.
 func (u *upgrade) canModify() bool {
-	return u.plan.Modifier != nil && len(u.record.Backup) > 0 && u.session.Local(u.record.Folder, u.record.Backup) != nil
+	return u.plan.Modifier != nil && len(u.record.Backup) > 0 && u.session.Local(u.record.Directory, u.record.Backup) != nil
 }
 
 // modify calls the Modifier for the software that the device runs. Each modification is
@@ -84,7 +84,7 @@ func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	u.begin(StepRecover, fmt.Sprintf("modify the configuration data here, from format %d to %d", from, d.ConfigFormat))
 	m := Modification{
 		Device: d.ID, From: from, To: d.ConfigFormat, Failure: u.failure,
-		Files: u.session.Local(u.record.Folder, u.record.Backup), Original: u.record.Folder,
+		Files: u.session.Local(u.record.Directory, u.record.Backup), Original: u.record.Directory,
 	}
 	var err error
 	if m.Source, m.Draft, err = u.draft(m.Files); err != nil {
@@ -112,7 +112,7 @@ func (u *upgrade) useDraft(m Modification) error {
 	if err != nil {
 		return notGood(m, mib.FailCauseConfigParseError, err)
 	}
-	u.record.Modified = &ModifiedBackup{Folder: m.Draft, Files: list}
+	u.record.Modified = &ModifiedBackup{Directory: m.Draft, Files: list}
 	u.note(StepRecover, "modified: "+m.Draft)
 	return u.save()
 }
@@ -162,28 +162,28 @@ func (u *upgrade) useUnmodified(m *Modification) error {
 }
 
 // draft copies the last modification, or else the backup, to a new directory.
-func (u *upgrade) draft(disk afero.Fs) (from, folder string, _ error) {
-	from = u.record.Folder
+func (u *upgrade) draft(disk afero.Fs) (from, dir string, _ error) {
+	from = u.record.Directory
 	if u.lastDraft != "" {
 		from = u.lastDraft
 	} else if m := u.record.Modified; m != nil {
-		from = m.Folder
+		from = m.Directory
 	}
 	for n := 1; ; n++ {
-		folder = fmt.Sprintf("%s%s%d", u.record.Folder, files.ModifiedMark, n)
-		err := disk.Mkdir(folder, 0o700)
+		dir = fmt.Sprintf("%s%s%d", u.record.Directory, files.ModifiedMark, n)
+		err := disk.Mkdir(dir, 0o700)
 		if err == nil {
 			break
 		}
-		if exists, _ := afero.DirExists(disk, folder); !exists || n == 1000 {
+		if exists, _ := afero.DirExists(disk, dir); !exists || n == 1000 {
 			return "", "", err
 		}
 	}
-	u.lastDraft = folder
-	if err := files.CopyFiles(disk, u.record.Backup, from, folder); err != nil {
+	u.lastDraft = dir
+	if err := files.CopyFiles(disk, u.record.Backup, from, dir); err != nil {
 		return "", "", err
 	}
-	return from, folder, durable.SyncDir(disk, path.Dir(folder))
+	return from, dir, durable.SyncDir(disk, path.Dir(dir))
 }
 
 // checkDraft accepts a draft only if it is complete and in the format of the new

@@ -19,17 +19,17 @@ import (
 // reconfigure puts other configuration data in force, as another operator would.
 func (l *lab) reconfigure(format uint32) {
 	l.t.Helper()
-	folder := "backup/TEST-0001/other"
+	dir := "backup/TEST-0001/other"
 	for kind, data := range configuration(format) {
-		name := path.Join(folder, kind.String()+".cfg")
+		name := path.Join(dir, kind.String()+".cfg")
 		if err := afero.WriteFile(l.store, name, append(data, "newer = yes\n"...), 0o600); err != nil {
 			l.t.Fatal(err)
 		}
 	}
-	list, err := files.ReadBackup(l.store, folder)
+	list, err := files.ReadBackup(l.store, dir)
 	if err == nil {
 		plan := l.plan(nil)
-		_, err = manager.Recover(l.ctx, plan, folder, list, manager.Automatic{}, nil)
+		_, err = manager.Recover(l.ctx, plan, dir, list, manager.Automatic{}, nil)
 	}
 	if err != nil {
 		l.t.Fatal(err)
@@ -43,8 +43,8 @@ func (l *lab) inForce() string {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	folder := result.Folder[strings.Index(result.Folder, "backup/"):]
-	data, err := afero.ReadFile(l.store, path.Join(folder, mib.FileTypeUserData.String()+".cfg"))
+	dir := result.Directory[strings.Index(result.Directory, "backup/"):]
+	data, err := afero.ReadFile(l.store, path.Join(dir, mib.FileTypeUserData.String()+".cfg"))
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -157,9 +157,9 @@ func TestRecoveryFailsUnattended(t *testing.T) {
 		// What follows would fail again with any server.
 		{"damaged backup", labOptions{}, func(l *lab, p *manager.Plan) {
 			p.Verify = func(context.Context, *device.Device) error {
-				for _, folder := range must(files.Backups(l.store, "TEST-0001")) {
-					for _, f := range must(files.ReadBackup(l.store, folder)) {
-						if err := afero.WriteFile(l.store, path.Join(folder, f.Name), []byte("iad-config userData 1\n"), 0o600); err != nil {
+				for _, dir := range must(files.Backups(l.store, "TEST-0001")) {
+					for _, f := range must(files.ReadBackup(l.store, dir)) {
+						if err := afero.WriteFile(l.store, path.Join(dir, f.Name), []byte("iad-config userData 1\n"), 0o600); err != nil {
 							return err
 						}
 					}

@@ -22,7 +22,7 @@ type Result struct {
 	OldVersion string // empty: rescue mode
 	NewVersion string // what runs at the end; empty if the device did not answer, or with Rescue
 	Rescue     bool   // no software runs at the end: rescue mode
-	Folder     string // of the backup: on this machine, or else on the file server
+	Directory  string // of the backup: on this machine, or else on the file server
 	Place      string // for people: where the backup is; empty if none was made
 	Backup     []files.BackupFile
 	Operations []StepResult

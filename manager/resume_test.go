@@ -362,7 +362,7 @@ func TestExternalServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	folder, list, err := session.NewBackup(files.ConfigKinds)
+	dir, list, err := session.NewBackup(files.ConfigKinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,18 +370,18 @@ func TestExternalServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := afero.WriteFile(l.store, folder+"/"+img.FileName(), image, 0o600); err != nil {
+	if err := afero.WriteFile(l.store, dir+"/"+img.FileName(), image, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	plan := l.plan(img)
-	external := &fixedNames{ExternalServer: files.ExternalServer{Server: session.Address(), Folder: folder}, names: list}
+	external := &fixedNames{ExternalServer: files.ExternalServer{Server: session.Address(), Directory: dir}, names: list}
 	plan.Files = external
 	result, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.version() != "2.0.0" || result.Folder != folder {
-		t.Errorf("runs %s, backup in %s", l.version(), result.Folder)
+	if l.version() != "2.0.0" || result.Directory != dir {
+		t.Errorf("runs %s, backup in %s", l.version(), result.Directory)
 	}
 	if _, err := external.ExternalServer.Open(device.FTP, "TEST-0001", ""); err == nil {
 		t.Error("a TFTP server was opened for FTP")
@@ -417,7 +417,7 @@ type fixedSession struct {
 }
 
 func (s fixedSession) NewBackup([]mib.FileType) (string, []files.BackupFile, error) {
-	return s.of.Folder, s.of.names, nil
+	return s.of.Directory, s.of.names, nil
 }
 
 // TestNewerJournal: the journal of a later version is refused by its number, whatever

@@ -24,16 +24,16 @@ func Backup(ctx context.Context, plan Plan, operator Operator, observe Observer)
 }
 
 // Recover performs steps 170 to 190 alone, from a backup that ReadBackup has described.
-func Recover(ctx context.Context, plan Plan, folder string, list []files.BackupFile, operator Operator, observe Observer) (Result, error) {
+func Recover(ctx context.Context, plan Plan, dir string, list []files.BackupFile, operator Operator, observe Observer) (Result, error) {
 	return runStandalone(ctx, plan, operator, observe, func(u *upgrade, ctx context.Context) error {
-		u.record.Folder, u.record.Backup, u.result.Folder = folder, list, folder
-		if err := u.ownBackup(ctx, folder); err != nil {
+		u.record.Directory, u.record.Backup, u.result.Directory = dir, list, dir
+		if err := u.ownBackup(ctx, dir); err != nil {
 			return err
 		}
 		if err := u.bind(ctx); err != nil {
 			return err
 		}
-		u.note(StepRecover, fmt.Sprintf("from %s: %d files", folder, len(list)))
+		u.note(StepRecover, fmt.Sprintf("from %s: %d files", dir, len(list)))
 		return u.recover(ctx)
 	})
 }

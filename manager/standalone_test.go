@@ -63,20 +63,20 @@ func TestParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Two backups of one second do not meet.
-	var folders []string
+	var dirs []string
 	for range 2 {
 		result, err := manager.Backup(l.ctx, plan, &scripted{t: t}, l.observe)
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.checkBackup(result)
-		folders = append(folders, result.Folder)
+		dirs = append(dirs, result.Directory)
 	}
 	listed, err := files.Backups(l.store, old.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(folders, listed); diff != "" {
+	if diff := cmp.Diff(dirs, listed); diff != "" {
 		t.Errorf("backups (-made +listed):\n%s", diff)
 	}
 
@@ -92,8 +92,8 @@ func TestParts(t *testing.T) {
 	}
 
 	// An operator edits a backup and gives it back.
-	edited := path.Join(path.Dir(folders[0]), "edited")
-	copyBackup(t, l.store, folders[0], edited)
+	edited := path.Join(path.Dir(dirs[0]), "edited")
+	copyBackup(t, l.store, dirs[0], edited)
 	if err := afero.WriteFile(l.store, path.Join(edited, "userData.cfg"), config.WithHeader(mib.FileTypeUserData, 1, []byte("name = edited\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 			return u.onDefaults()
 		}
 		u.record.OnDefaults, u.record.Config = false, configState(d)
-		if u.record.Folder, u.record.Backup, err = u.session.NewBackup(u.plan.Kinds); err != nil {
+		if u.record.Directory, u.record.Backup, err = u.session.NewBackup(u.plan.Kinds); err != nil {
 			return err
 		}
 	}
@@ -54,7 +54,7 @@ func (u *upgrade) backUpOnce(ctx context.Context) error {
 	}
 	op, err := u.perform(ctx, StepBackup, StepBackupWatch, u.plan.Limits.Backup, device.Request{
 		Kind: mib.OperationKindBackupConfig, Files: list, Retries: u.plan.DeviceRetries,
-		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(u.record.Folder)},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(u.record.Directory)},
 	})
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 			return u.asFailure(StepBackupJudge, op.Kind, err)
 		}
 		file.Size, file.Format, file.DeviceDigest = int64(row.LastSize), row.LastFormat, row.LastDigest
-		size, digest, err := u.session.Digest(u.record.Folder, file.Name)
+		size, digest, err := u.session.Digest(u.record.Directory, file.Name)
 		switch {
 		case errors.Is(err, files.ErrNoDigest):
 			u.plan.Log.Info("backup not compared", "device", u.device.ID, "file", file.Name, "err", err)
@@ -105,17 +105,17 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 		backup = append(backup, file)
 	}
 	u.record.Backup, u.record.BackupReqID, u.result.Backup = backup, op.ReqID, backup
-	u.result.Folder, u.result.Place = u.record.Folder, u.session.Place(u.record.Folder, backup)
-	if u.session.Local(u.record.Folder, backup) == nil {
-		u.result.Folder = u.session.Directory(u.record.Folder)
+	u.result.Directory, u.result.Place = u.record.Directory, u.session.Place(u.record.Directory, backup)
+	if u.session.Local(u.record.Directory, backup) == nil {
+		u.result.Directory = u.session.Directory(u.record.Directory)
 	}
 	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.result.Place})
-	if local := u.session.Local(u.record.Folder, backup); local != nil {
-		if err := files.WriteIdentity(local, u.record.Folder, u.identity()); err != nil {
+	if local := u.session.Local(u.record.Directory, backup); local != nil {
+		if err := files.WriteIdentity(local, u.record.Directory, u.identity()); err != nil {
 			return err
 		}
 	}
-	if err := u.session.Keep(u.record.Folder, backup); err != nil {
+	if err := u.session.Keep(u.record.Directory, backup); err != nil {
 		return err
 	}
 	verdict := "good"

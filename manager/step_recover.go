@@ -151,24 +151,24 @@ func (u *upgrade) recoverRequest(d *device.Device) (device.Request, error) {
 		u.begin(StepRecover, fmt.Sprintf("convert the configuration data on the device from format %d to %d", u.device.ConfigFormat, d.ConfigFormat))
 		return device.Request{Kind: mib.OperationKindConvertConfig}, nil
 	}
-	folder, list, text := u.record.Folder, u.record.Backup, "recover the configuration data"
+	dir, list, text := u.record.Directory, u.record.Backup, "recover the configuration data"
 	if m := u.record.Modified; m != nil {
-		folder, list, text = m.Folder, m.Files, "recover the configuration data as modified here"
+		dir, list, text = m.Directory, m.Files, "recover the configuration data as modified here"
 	}
-	if local := u.session.Local(folder, list); local != nil {
-		if err := files.Unchanged(local, folder, list); err != nil { // not the server's fault
+	if local := u.session.Local(dir, list); local != nil {
+		if err := files.Unchanged(local, dir, list); err != nil { // not the server's fault
 			return device.Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseDigestMismatch,
 				Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
 		}
 	}
-	list, err := u.session.Provide(folder, list)
+	list, err := u.session.Provide(dir, list)
 	if err != nil {
 		return device.Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseAccessDenied,
 			Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
 	}
 	request := device.Request{
 		Kind: mib.OperationKindRecoverConfig, Retries: u.plan.DeviceRetries,
-		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(folder)},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: u.session.Directory(dir)},
 	}
 	for _, f := range list {
 		request.Files = append(request.Files, device.FileRow{Kind: f.Kind, Name: f.Name, ExpectSize: uint32(f.Size), ExpectDigest: f.DeviceDigest})

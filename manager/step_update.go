@@ -153,7 +153,7 @@ func (u *upgrade) download(ctx context.Context) (*device.Bank, error) {
 // downloadRequest returns the request to download the image.
 func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, error) {
 	img := u.plan.Image
-	folder, name, err := u.session.Publish(img)
+	dir, name, err := u.session.Publish(img)
 	if err != nil {
 		return device.Request{}, err
 	}
@@ -165,7 +165,7 @@ func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, err
 	}
 	return device.Request{
 		Kind: mib.OperationKindDownloadSoftware, Options: options, Version: img.Version(), Retries: u.plan.DeviceRetries,
-		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: folder},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: dir},
 		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.Digest}},
 	}, nil
 }

@@ -151,8 +151,8 @@ func prepare(ctx context.Context, plan Plan, operator Operator, observe Observer
 	}
 	// A backup that the device has sent completely stays sealed.
 	task := u.record.task(mib.OperationKindBackupConfig)
-	if u.record.Folder != "" && !u.finished(StageBackup) && (task == nil || !task.Done) {
-		u.session.Resume(u.record.Folder, u.record.Backup)
+	if u.record.Directory != "" && !u.finished(StageBackup) && (task == nil || !task.Done) {
+		u.session.Resume(u.record.Directory, u.record.Backup)
 	}
 	u.catchUp(ctx, 0) // from here on
 	if plan.Listener != nil {
@@ -215,7 +215,7 @@ func (u *upgrade) loadRecord(ctx context.Context) error {
 	if u.plan.Options != nil {
 		r.Options = u.plan.Options
 	}
-	u.result.OldVersion, u.result.Folder, u.result.Backup, u.result.Operations = r.OldVersion, r.Folder, r.Backup, r.Operations
+	u.result.OldVersion, u.result.Directory, u.result.Backup, u.result.Operations = r.OldVersion, r.Directory, r.Backup, r.Operations
 	return nil
 }
 

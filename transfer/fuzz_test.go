@@ -59,7 +59,7 @@ func FuzzFTPServer(f *testing.F) {
 	})
 }
 
-// FuzzRemotePath: a path that is sent stays in its folder and in its command.
+// FuzzRemotePath: a path that is sent stays in its directory and in its command.
 func FuzzRemotePath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, dir, name string) {
 		if dir != "" && checkPath(dir) != nil {
@@ -73,8 +73,8 @@ func FuzzRemotePath(f *testing.F) {
 			t.Errorf("%q is sent", p)
 		}
 		if dir != "" {
-			folder := path.Clean(dir)
-			if inside := path.Clean(p); folder != "." && folder != "/" && !strings.HasPrefix(inside, folder+"/") {
+			directory := path.Clean(dir)
+			if inside := path.Clean(p); directory != "." && directory != "/" && !strings.HasPrefix(inside, directory+"/") {
 				t.Errorf("%q leaves %q", p, dir)
 			}
 		}

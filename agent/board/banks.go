@@ -17,7 +17,7 @@ func (r Root) onePlace(gone map[string]*AbsentError) {
 		return
 	}
 	n := 2
-	if holds := bank.Recorded(Folder(r.State), Folder(r.Banks[1])); holds[1] && !holds[0] {
+	if holds := bank.Recorded(Directory(r.State), Directory(r.Banks[1])); holds[1] && !holds[0] {
 		n = 1
 	}
 	gone[fmt.Sprintf("bank%d", n)] = &AbsentError{r.Banks[n-1], fmt.Sprintf("is the same directory as %s; mount the partition of bank %d there, then restart", r.Banks[2-n], n)}

@@ -56,7 +56,7 @@ func TestMinimalEnvironment(t *testing.T) {
 	}
 }
 
-func TestWorkingFolder(t *testing.T) {
+func TestWorkingDirectory(t *testing.T) {
 	dir, temp := t.TempDir(), t.TempDir()
 	c := shell(`pwd; echo "$TMPDIR"`)
 	c.Dir, c.Temp = dir, temp
@@ -100,7 +100,7 @@ func TestMissingProgram(t *testing.T) {
 }
 
 // A board without room for a temporary directory runs its programs all the same.
-func TestNoTemporaryFolder(t *testing.T) {
+func TestNoTemporaryDirectory(t *testing.T) {
 	c := shell(`pwd; echo "$HOME ${TMPDIR-none}"`)
 	c.Temp = "/nowhere"
 	if out, err := board.Run(t.Context(), c); err != nil || string(out) != "/\n/ none\n" {

@@ -70,7 +70,7 @@ func TestFaultOfTheBoard(t *testing.T) {
 
 // Whatever the state of the system's temporary directory, programs have theirs
 // in Work.
-func TestTemporaryFolderInWork(t *testing.T) {
+func TestTemporaryDirectoryInWork(t *testing.T) {
 	p := platform(t)
 	t.Setenv("TMPDIR", "/nowhere")
 	test := agent.SelfTest{Program: payload(t, p, 1, "selftest", `case $TMPDIR in "`+p.Work+`"/?*) ;; *) exit 1;; esac`)}

@@ -72,7 +72,7 @@ func (r Root) relative(path string) string {
 
 func (r Root) readPlaces() (map[string]place, error) {
 	known := map[string]place{}
-	data, err := durable.LoadFrame(Folder(r.dir), placesName, placesMagic, placesVersion)
+	data, err := durable.LoadFrame(Directory(r.dir), placesName, placesMagic, placesVersion)
 	if err == nil {
 		err = json.Unmarshal(data, &known)
 	}
@@ -88,7 +88,7 @@ func (r Root) readPlaces() (map[string]place, error) {
 func (r Root) KeepPlaces(accept bool) error {
 	known, err := r.readPlaces()
 	if err != nil {
-		if _, err := durable.Quarantine(Folder(r.dir), placesName); err != nil {
+		if _, err := durable.Quarantine(Directory(r.dir), placesName); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func (r Root) KeepPlaces(accept bool) error {
 	if err = errors.Join(err, werr); err != nil || string(was) == string(data) {
 		return err
 	}
-	return durable.SaveFrame(Folder(r.dir), placesName, placesMagic, placesVersion, data)
+	return durable.SaveFrame(Directory(r.dir), placesName, placesMagic, placesVersion, data)
 }
 
 // look says what a part is now.
@@ -223,7 +223,7 @@ type placeFs struct {
 
 // at returns the file system of a directory. gone is why it must not be used.
 func at(dir string, gone *AbsentError) afero.Fs {
-	return &placeFs{Folder(dir), dir, gone, deviceOf(dir)}
+	return &placeFs{Directory(dir), dir, gone, deviceOf(dir)}
 }
 
 func (f *placeFs) check() error {

@@ -57,14 +57,14 @@ func TestRootOpen(t *testing.T) {
 	if root.Open(&c); len(c.Findings) > 0 {
 		t.Fatal(c.Findings)
 	}
-	for folder, files := range map[string]afero.Fs{
+	for directory, files := range map[string]afero.Fs{
 		root.Banks[0]: c.Banks[0], root.Banks[1]: c.Banks[1], root.State: c.State, root.Data: c.Data, root.Work: c.Work,
 	} {
-		if err := afero.WriteFile(files, "x", []byte(folder), 0o600); err != nil {
+		if err := afero.WriteFile(files, "x", []byte(directory), 0o600); err != nil {
 			t.Error(err)
 		}
-		if got, err := os.ReadFile(filepath.Join(folder, "x")); err != nil || string(got) != folder {
-			t.Errorf("%s: %q, %v", folder, got, err)
+		if got, err := os.ReadFile(filepath.Join(directory, "x")); err != nil || string(got) != directory {
+			t.Errorf("%s: %q, %v", directory, got, err)
 		}
 	}
 	if info, err := os.Stat(root.State); err != nil || info.Mode().Perm() != 0o700 {
@@ -122,12 +122,12 @@ func TestRootOpenKeepsLinks(t *testing.T) {
 	}
 }
 
-func TestMakeFolder(t *testing.T) {
+func TestMakeDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	dir := filepath.Join("a", "b", "c")
 	defer unix.Umask(unix.Umask(0o077))
 	for range 2 {
-		if err := board.MakeFolder(dir, 0o755); err != nil {
+		if err := board.MakeDirectory(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
@@ -137,7 +137,7 @@ func TestMakeFolder(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := board.MakeFolder(filepath.Join(dir, "file", "x"), 0o755); err == nil {
+	if err := board.MakeDirectory(filepath.Join(dir, "file", "x"), 0o755); err == nil {
 		t.Error("made below a file")
 	}
 }
@@ -280,11 +280,11 @@ func TestAppliedFilesAreConfined(t *testing.T) {
 	if err := p.SelfTest(t.Context(), test); err != nil {
 		t.Errorf("the self-test's user: %v", err)
 	}
-	folder, file := os.FileMode(0o700), os.FileMode(0o600)
+	directory, file := os.FileMode(0o700), os.FileMode(0o600)
 	if p.As != nil {
-		folder, file = 0o750, 0o640
+		directory, file = 0o750, 0o640
 	}
-	for name, want := range map[string]os.FileMode{p.Applied: folder, filepath.Join(p.Applied, "userData"): file} {
+	for name, want := range map[string]os.FileMode{p.Applied: directory, filepath.Join(p.Applied, "userData"): file} {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: mode %v, %v; want %v", name, info.Mode().Perm(), err, want)
 		}

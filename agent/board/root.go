@@ -74,7 +74,7 @@ func (r Root) Open(cfg *agent.Config) {
 			}
 			findings = append(findings, fmt.Sprintf("%s was not a directory; it was renamed to %s", dir, filepath.Base(aside)))
 		}
-		if err := MakeFolder(dir, perm); err != nil {
+		if err := MakeDirectory(dir, perm); err != nil {
 			findings = append(findings, err.Error())
 		}
 	}
@@ -98,19 +98,19 @@ func (r Root) Use(cfg *agent.Config) {
 		}
 	}
 	cfg.Banks = [2]afero.Fs{at(r.Banks[0], gone["bank1"]), at(r.Banks[1], gone["bank2"])}
-	cfg.State, cfg.Data, cfg.Work = at(r.State, gone["state"]), at(r.Data, gone["config"]), Folder(r.Work)
+	cfg.State, cfg.Data, cfg.Work = at(r.State, gone["state"]), at(r.Data, gone["config"]), Directory(r.Work)
 	if p, ok := cfg.Platform.(*Platform); ok {
 		p.absent = [2]*AbsentError{gone["bank1"], gone["bank2"]}
 	}
 	r.uncross(cfg)
 }
 
-// Folder is the file system below a directory.
-func Folder(dir string) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), dir) }
+// Directory is the file system below a directory.
+func Directory(dir string) afero.Fs { return afero.NewBasePathFs(afero.NewOsFs(), dir) }
 
-// MakeFolder makes a directory, and those above it that are missing, so that they
+// MakeDirectory makes a directory, and those above it that are missing, so that they
 // last. It gets the mode perm whatever the umask.
-func MakeFolder(dir string, perm os.FileMode) error {
+func MakeDirectory(dir string, perm os.FileMode) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func MakeFolder(dir string, perm os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(Folder(base), rel, perm); err != nil {
+	if err := durable.MkdirAll(Directory(base), rel, perm); err != nil {
 		return err
 	}
 	return os.Chmod(dir, perm)

@@ -75,7 +75,7 @@ func (p *Platform) keepOutput(t agent.SelfTest, output []byte, err error) {
 		return
 	}
 	head := fmt.Sprintf("%s bank %d, version %s: %s\n", time.Now().UTC().Format(time.RFC3339), t.Bank, t.Version, result)
-	if err := durable.ReplaceFile(Folder(p.State), SelfTestLog, append([]byte(head), output...), 0o600); err != nil && p.Log != nil {
+	if err := durable.ReplaceFile(Directory(p.State), SelfTestLog, append([]byte(head), output...), 0o600); err != nil && p.Log != nil {
 		p.Log.Warn("the output of the self-test could not be kept", "err", err)
 	}
 }

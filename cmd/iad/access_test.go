@@ -281,13 +281,13 @@ func (d *unit) downloadFrom(t *testing.T, srv *files.Servers, disk afero.Fs, p d
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder, name, err := session.Publish(img)
+	directory, name, err := session.Publish(img)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d.carryOut(t, c, device.Request{
 		Kind: mib.OperationKindDownloadSoftware, Options: options,
-		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: directory},
 		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
 	})
 }

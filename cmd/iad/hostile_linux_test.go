@@ -230,12 +230,12 @@ func TestHostileConverter(t *testing.T) {
 // convert them.
 func (d *unit) recover(t *testing.T, format uint32) *device.Operation {
 	t.Helper()
-	const folder = "backup/IAD-0001/test"
+	const directory = "backup/IAD-0001/test"
 	disk := afero.NewMemMapFs()
 	var rows []device.FileRow
 	for _, k := range files.ConfigKinds {
 		data := config.WithHeader(k, format, []byte("name = x\n"))
-		if err := afero.WriteFile(disk, folder+"/"+k.String(), data, 0o644); err != nil {
+		if err := afero.WriteFile(disk, directory+"/"+k.String(), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		rows = append(rows, device.FileRow{Kind: k, Name: k.String()})
@@ -251,10 +251,10 @@ func (d *unit) recover(t *testing.T, format uint32) *device.Operation {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	session.Offer(folder)
+	session.Offer(directory)
 	return d.carryOut(t, c, device.Request{
 		Kind: mib.OperationKindRecoverConfig, Options: []device.Option{device.ConvertFirst},
-		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: directory},
 		Files:  rows,
 	})
 }

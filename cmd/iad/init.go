@@ -148,7 +148,7 @@ func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust [
 	}
 	defer in.Close()
 	// From here on files are written.
-	if err := board.MakeFolder(filepath.Join(dir, keysDir), 0o755); err != nil {
+	if err := board.MakeDirectory(filepath.Join(dir, keysDir), 0o755); err != nil {
 		return err
 	}
 	host := afero.NewOsFs()

@@ -23,16 +23,16 @@ import (
 // and kills it.
 type killer struct {
 	*unit
-	rnd    *rand.Rand
-	client *device.Client
-	tftp   device.FileServerAddress
-	ftp    device.FileServerAddress
-	files  string // what both servers serve
-	folder string // by FTP
-	kills  int
-	ops    uint32 // operations that were accepted
-	events uint32 // the last event's number that was seen
-	said   map[mib.OperationKind]int
+	rnd       *rand.Rand
+	client    *device.Client
+	tftp      device.FileServerAddress
+	ftp       device.FileServerAddress
+	files     string // what both servers serve
+	directory string // by FTP
+	kills     int
+	ops       uint32 // operations that were accepted
+	events    uint32 // the last event's number that was seen
+	said      map[mib.OperationKind]int
 }
 
 // Killed again and again, at random instants and in chosen phases, the device
@@ -65,7 +65,7 @@ func TestKills(t *testing.T) {
 	}
 	k := &killer{
 		unit: newDevice(t, "--config-dir", dir, "--rate-limit", "8000000"),
-		rnd:  rand.New(rand.NewPCG(1, uint64(kills))), files: list, folder: "files",
+		rnd:  rand.New(rand.NewPCG(1, uint64(kills))), files: list, directory: "files",
 		tftp: device.FileServerAddress{Protocol: device.TFTP, Host: "127.0.0.1", Port: uint16(tftp.Port), Timeout: 5 * time.Second},
 		ftp:  device.FileServerAddress{Protocol: device.FTP, Host: "127.0.0.1", Port: uint16(ftp.Port), Timeout: 5 * time.Second},
 		said: map[mib.OperationKind]int{},
@@ -148,7 +148,7 @@ func (k *killer) request(kind mib.OperationKind, server *device.FileServerAddres
 	if server != nil {
 		r.Server = &device.ServerRow{Index: 1, FileServerAddress: *server}
 		if server.Protocol == device.FTP {
-			r.Server.Path = k.folder
+			r.Server.Path = k.directory
 		}
 	}
 	if software != "" {

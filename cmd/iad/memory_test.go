@@ -55,13 +55,13 @@ func peakOf(t *testing.T, protocol device.Protocol, size int) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder, name, err := session.Publish(img)
+	dir, name, err := session.Publish(img)
 	if err != nil {
 		t.Fatal(err)
 	}
 	op, err := c.Start(t.Context(), device.Request{
 		Kind: mib.OperationKindDownloadSoftware, ID: device.NewReqID(), Owner: "memory",
-		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: dir},
 		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name}},
 	})
 	if err != nil {

@@ -39,7 +39,7 @@ type node struct {
 	names   map[string]*node // of a directory, else nil
 }
 
-func newFolder(mode os.FileMode) *node {
+func newDirectory(mode os.FileMode) *node {
 	return &node{mode: os.ModeDir | mode, content: nothing, names: make(map[string]*node)}
 }
 
@@ -54,7 +54,7 @@ type Disk struct {
 func NewDisk(parts ...string) *Disk {
 	d := &Disk{parts: parts, roots: make(map[string]*node)}
 	for _, p := range parts {
-		d.roots[p] = newFolder(0o755)
+		d.roots[p] = newDirectory(0o755)
 	}
 	return d
 }
@@ -116,7 +116,7 @@ func (d *Disk) Write(part, name string, data []byte) *Disk {
 
 // Mkdir returns a disk on which that name, which must be free, is an empty directory.
 func (d *Disk) Mkdir(part, name string) *Disk {
-	return d.change(part, name, func(*node) *node { return newFolder(0o755) })
+	return d.change(part, name, func(*node) *node { return newDirectory(0o755) })
 }
 
 // Flip returns a disk on which one bit of that file, counted from the first byte's
@@ -142,7 +142,7 @@ func (d *Disk) change(part, name string, f func(*node) *node) *Disk {
 		if n == nil || n.names == nil {
 			panic(fmt.Sprintf("crashfs: no directory for %s", name))
 		}
-		directory := newFolder(n.mode.Perm())
+		directory := newDirectory(n.mode.Perm())
 		for k, v := range n.names {
 			directory.names[k] = v
 		}

@@ -117,7 +117,7 @@ func TestRecordDamage(t *testing.T) {
 	}
 }
 
-func TestRecordWithoutAFolder(t *testing.T) {
+func TestRecordWithoutADirectory(t *testing.T) {
 	if _, _, _, err := OpenRecord(machine().Fs("p"), "no/r", magic, 1, nil); err == nil {
 		t.Error("a record in a missing directory was opened")
 	}

@@ -62,14 +62,14 @@ func DeviceClient(t testing.TB, s *files.Servers, a device.FileServerAddress, po
 }
 
 // OpenBackup opens a session of device A and a backup of one file in it.
-func OpenBackup(t testing.TB, s *files.Servers, p device.Protocol) (session files.Session, folder string) {
+func OpenBackup(t testing.TB, s *files.Servers, p device.Protocol) (session files.Session, dir string) {
 	t.Helper()
 	session, err := s.Open(p, "A", "127.0.0.1:161")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if folder, _, err = session.NewBackup(OneKind); err != nil {
+	if dir, _, err = session.NewBackup(OneKind); err != nil {
 		t.Fatal(err)
 	}
-	return session, folder
+	return session, dir
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // directories that hold servers and are often not in the PATH of a user.
-var folders = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
+var dirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
 
 // Find returns the path of program name: the one unpacked into .peers/bin, else the one in PATH, else one in the directories
 // for servers (/usr/sbin and the like). If there is none, the test fails where the environment says CI=true and is
@@ -26,8 +26,8 @@ func Find(t testing.TB, name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
-	for _, folder := range folders {
-		if path := filepath.Join(folder, name); executable(path) {
+	for _, dir := range dirs {
+		if path := filepath.Join(dir, name); executable(path) {
 			return path
 		}
 	}
@@ -39,11 +39,11 @@ func Find(t testing.TB, name string) string {
 // -M of net-snmp's tools. A missing directory is treated as a missing program is by Find.
 func MIBs(t testing.TB) string {
 	t.Helper()
-	folder := filepath.Join(Dir(), "mibs")
-	if _, err := os.Stat(folder); err != nil {
-		missing(t, folder)
+	dir := filepath.Join(Dir(), "mibs")
+	if _, err := os.Stat(dir); err != nil {
+		missing(t, dir)
 	}
-	return folder
+	return dir
 }
 
 // Dir returns the directory .peers at the module's root, whether it exists or not. What was unpacked stands in its
@@ -54,14 +54,14 @@ func Dir() string {
 		return filepath.Join(filepath.Dir(file), "..", "..", ".peers")
 	}
 	// Built with -trimpath: a test runs in the directory of its package, somewhere below the module's root.
-	folder, err := os.Getwd()
-	for err == nil && folder != filepath.Dir(folder) {
-		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+	dir, err := os.Getwd()
+	for err == nil && dir != filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
 			break
 		}
-		folder = filepath.Dir(folder)
+		dir = filepath.Dir(dir)
 	}
-	return filepath.Join(folder, ".peers")
+	return filepath.Join(dir, ".peers")
 }
 
 func executable(path string) bool {

@@ -65,9 +65,9 @@ func (c *Client) Identity() Identity {
 	return Identity{Device: c.device, EngineID: hex.EncodeToString([]byte(c.engine)), Address: c.address}
 }
 
-// FolderName returns the name of the directory for a device ID. A byte other than a
+// DirectoryName returns the name of the directory for a device ID. A byte other than a
 // letter, a digit, "-" or "_" becomes %XX, so that no two devices share a name.
-func FolderName(device string) string {
+func DirectoryName(device string) string {
 	var b strings.Builder
 	for _, c := range []byte(device) {
 		switch {

@@ -50,7 +50,7 @@ var ConfigKinds = []mib.FileType{
 // of sha256sum -c. Names from the network never begin with a dot.
 const completeMark = ".complete"
 
-func markComplete(store afero.Fs, folder string, files []BackupFile) error {
+func markComplete(store afero.Fs, dir string, files []BackupFile) error {
 	var list []byte
 	for _, f := range files {
 		digest := f.ServerDigest
@@ -59,8 +59,8 @@ func markComplete(store afero.Fs, folder string, files []BackupFile) error {
 		}
 		list = fmt.Appendf(list, "%x  %s\n", digest, f.Name)
 	}
-	if err := durable.ReplaceFile(store, path.Join(folder, completeMark), list, 0o600); err != nil {
-		return fmt.Errorf("backup %s: %w", folder, err)
+	if err := durable.ReplaceFile(store, path.Join(dir, completeMark), list, 0o600); err != nil {
+		return fmt.Errorf("backup %s: %w", dir, err)
 	}
 	return nil
 }
@@ -70,8 +70,8 @@ const maxMark = 64 << 10
 
 // readMark returns the digests of the files of a backup, by file name. The error wraps
 // fs.ErrNotExist if the directory has no mark.
-func readMark(files afero.Fs, folder string) (map[string][]byte, error) {
-	name := path.Join(folder, completeMark)
+func readMark(files afero.Fs, dir string) (map[string][]byte, error) {
+	name := path.Join(dir, completeMark)
 	f, err := files.Open(name)
 	if err != nil {
 		return nil, err
@@ -102,33 +102,33 @@ func readMark(files afero.Fs, folder string) (map[string][]byte, error) {
 // Backups returns the directories with backups of a device in the store of [Servers],
 // oldest first.
 func Backups(files afero.Fs, deviceID string) ([]string, error) {
-	home := path.Join("backup", device.FolderName(deviceID))
+	home := path.Join("backup", device.DirectoryName(deviceID))
 	list, err := afero.ReadDir(files, home)
 	if err != nil {
 		return nil, fmt.Errorf("no backups of %s: %w", deviceID, err)
 	}
-	var folders []string
+	var dirs []string
 	for _, info := range list {
 		if info.IsDir() && !strings.HasPrefix(info.Name(), ".") && !strings.Contains(info.Name(), ModifiedMark) {
-			folders = append(folders, path.Join(home, info.Name()))
+			dirs = append(dirs, path.Join(home, info.Name()))
 		}
 	}
-	slices.Sort(folders)
-	return folders, nil
+	slices.Sort(dirs)
+	return dirs, nil
 }
 
 // Complete reports whether a backup was judged good when it was made (step 120); others
 // may lack files.
-func Complete(files afero.Fs, folder string) bool {
-	exists, err := afero.Exists(files, path.Join(folder, completeMark))
+func Complete(files afero.Fs, dir string) bool {
+	exists, err := afero.Exists(files, path.Join(dir, completeMark))
 	return err == nil && exists
 }
 
 // HoldsData reports whether a backup has more than the first lines of files. Earlier
 // versions of this program could make a backup of a device on its defaults, which has
 // not.
-func HoldsData(files afero.Fs, folder string) bool {
-	list, err := afero.ReadDir(files, folder)
+func HoldsData(files afero.Fs, dir string) bool {
+	list, err := afero.ReadDir(files, dir)
 	if err != nil {
 		return false
 	}
@@ -136,7 +136,7 @@ func HoldsData(files afero.Fs, folder string) bool {
 		if !strings.HasSuffix(info.Name(), ".cfg") || strings.HasPrefix(info.Name(), ".") || !info.Mode().IsRegular() {
 			continue
 		}
-		data, err := ReadAll(files, path.Join(folder, info.Name()))
+		data, err := ReadAll(files, path.Join(dir, info.Name()))
 		if errors.Is(err, errTooLarge) {
 			return true
 		}
@@ -154,12 +154,12 @@ func HoldsData(files afero.Fs, folder string) bool {
 // directory that is not marked as complete, such as an edited copy, must have every kind
 // that the backup beside it has: otherwise the device would run on a mixture of old and
 // new data.
-func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
-	list, err := afero.ReadDir(files, folder)
+func ReadBackup(files afero.Fs, dir string) ([]BackupFile, error) {
+	list, err := afero.ReadDir(files, dir)
 	if err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
 	}
-	digests, err := readMark(files, folder)
+	digests, err := readMark(files, dir)
 	complete := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("backup: %w", err)
@@ -171,29 +171,29 @@ func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
 		if complete && !listed || !complete && (!strings.HasSuffix(name, ".cfg") || strings.HasPrefix(name, ".")) || !info.Mode().IsRegular() {
 			continue
 		}
-		file, err := describeFile(files, path.Join(folder, name))
+		file, err := describeFile(files, path.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
 		if want := digests[name]; len(want) > 0 && !bytes.Equal(want, file.ServerDigest) {
 			return nil, fmt.Errorf("backup: %s has changed since the backup was made: its SHA-256 is %x, not %x; "+
 				"choose another backup or, if you edited it, remove %s and name the directory",
-				path.Join(folder, name), file.ServerDigest, want, path.Join(folder, completeMark))
+				path.Join(dir, name), file.ServerDigest, want, path.Join(dir, completeMark))
 		}
 		if slices.ContainsFunc(backup, func(f BackupFile) bool { return f.Kind == file.Kind }) {
-			return nil, fmt.Errorf("backup: %s holds more than one file of kind %s", folder, file.Kind)
+			return nil, fmt.Errorf("backup: %s holds more than one file of kind %s", dir, file.Kind)
 		}
 		delete(digests, name)
 		backup = append(backup, file)
 	}
 	if missing := slices.Sorted(maps.Keys(digests)); len(missing) > 0 {
-		return nil, fmt.Errorf("backup: %s is missing or not a file; the backup is not complete without it", path.Join(folder, missing[0]))
+		return nil, fmt.Errorf("backup: %s is missing or not a file; the backup is not complete without it", path.Join(dir, missing[0]))
 	}
 	if len(backup) == 0 {
-		return nil, fmt.Errorf("backup: %s holds no configuration files", folder)
+		return nil, fmt.Errorf("backup: %s holds no configuration files", dir)
 	}
 	if !complete {
-		if err := hasEveryKind(files, folder, backup); err != nil {
+		if err := hasEveryKind(files, dir, backup); err != nil {
 			return nil, err
 		}
 	}
@@ -204,16 +204,16 @@ func ReadBackup(files afero.Fs, folder string) ([]BackupFile, error) {
 // hasEveryKind returns an error if a directory that is not marked as complete lacks kinds
 // which its original has. The original is the backup that was modified, or else the
 // newest complete one beside it.
-func hasEveryKind(files afero.Fs, folder string, backup []BackupFile) error {
-	original, _, modified := strings.Cut(folder, ModifiedMark)
+func hasEveryKind(files afero.Fs, dir string, backup []BackupFile) error {
+	original, _, modified := strings.Cut(dir, ModifiedMark)
 	if !modified {
 		original = ""
-		list, err := afero.ReadDir(files, path.Dir(folder))
+		list, err := afero.ReadDir(files, path.Dir(dir))
 		if err != nil {
 			return fmt.Errorf("backup: %w", err)
 		}
 		for _, info := range slices.Backward(list) { // by name, which begins with the time
-			if beside := path.Join(path.Dir(folder), info.Name()); info.IsDir() && Complete(files, beside) {
+			if beside := path.Join(path.Dir(dir), info.Name()); info.IsDir() && Complete(files, beside) {
 				original = beside
 				break
 			}
@@ -235,16 +235,16 @@ func hasEveryKind(files afero.Fs, folder string, backup []BackupFile) error {
 			continue // that backup is damaged itself
 		}
 		if !slices.ContainsFunc(backup, func(f BackupFile) bool { return f.Kind == file.Kind }) {
-			return fmt.Errorf("backup: %s has no file of kind %s, which %s has; copy it from there", folder, file.Kind, original)
+			return fmt.Errorf("backup: %s has no file of kind %s, which %s has; copy it from there", dir, file.Kind, original)
 		}
 	}
 	return nil
 }
 
 // Unchanged returns an error for files that have changed since they were described.
-func Unchanged(store afero.Fs, folder string, files []BackupFile) error {
+func Unchanged(store afero.Fs, dir string, files []BackupFile) error {
 	for _, f := range files {
-		name := path.Join(folder, f.Name)
+		name := path.Join(dir, f.Name)
 		_, digest, err := digestFile(store, name)
 		if err != nil {
 			return fmt.Errorf("backup: %w", err)
@@ -322,13 +322,13 @@ func ReadAll(files afero.Fs, name string) ([]byte, error) {
 
 // SetFormat changes the format in the first line of each configuration file in a
 // directory.
-func SetFormat(files afero.Fs, folder string, format uint32) error {
-	backup, err := ReadBackup(files, folder)
+func SetFormat(files afero.Fs, dir string, format uint32) error {
+	backup, err := ReadBackup(files, dir)
 	if err != nil {
 		return err
 	}
 	for _, f := range backup {
-		name := path.Join(folder, f.Name)
+		name := path.Join(dir, f.Name)
 		data, err := ReadAll(files, name)
 		if err != nil {
 			return err

@@ -24,12 +24,12 @@ import (
 )
 
 // ExternalServer is a file server that somebody else runs. The image must already be
-// there, in Folder; backups are written there under names with the device and the time.
+// there, in Directory; backups are written there under names with the device and the time.
 // If this machine can reach the server, it keeps a copy of each backup in Store, which
 // can be compared, modified and recovered like those of [Servers].
 type ExternalServer struct {
-	Server device.FileServerAddress
-	Folder string // directory on the server; empty: where the server begins
+	Server    device.FileServerAddress
+	Directory string // directory on the server; empty: where the server begins
 	// TLS is for reading backups over FTPS; nil: the system's certificate authorities. See
 	// [ServerTLS].
 	TLS *tls.Config
@@ -98,12 +98,12 @@ func (s *externalSession) Address() device.FileServerAddress {
 	return address
 }
 
-func (s *externalSession) Publish(img *Image) (folder, name string, err error) {
-	return s.server.Folder, img.FileName(), nil
+func (s *externalSession) Publish(img *Image) (dir, name string, err error) {
+	return s.server.Directory, img.FileName(), nil
 }
 
 // home is the directory of the local copies of a device's backups.
-func (s *externalSession) home() string { return path.Join("backup", device.FolderName(s.device)) }
+func (s *externalSession) home() string { return path.Join("backup", device.DirectoryName(s.device)) }
 
 // names returns names for files that are not used on the server yet, and the stamp in
 // them.
@@ -114,7 +114,7 @@ func (s *externalSession) names(kinds []mib.FileType) (stamp string, files []Bac
 	}
 	// The request number's randomness keeps two backups of one second apart.
 	stamp = fmt.Sprintf("%s-%08x", now().UTC().Format("20060102T150405Z"), device.NewReqID())
-	deviceID := strings.ReplaceAll(device.FolderName(s.device), "%", "_")
+	deviceID := strings.ReplaceAll(device.DirectoryName(s.device), "%", "_")
 	files = make([]BackupFile, len(kinds))
 	for i, kind := range kinds {
 		files[i] = BackupFile{Kind: kind, Name: fmt.Sprintf("%s-%s-%s.cfg", deviceID, stamp, kind)}
@@ -127,7 +127,7 @@ func (s *externalSession) names(kinds []mib.FileType) (stamp string, files []Bac
 func (s *externalSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, error) {
 	stamp, files := s.names(kinds)
 	if s.server.Store == nil {
-		return s.server.Folder, files, nil
+		return s.server.Directory, files, nil
 	}
 	return path.Join(s.home(), stamp), files, nil
 }
@@ -139,23 +139,23 @@ func (s *externalSession) Seal() {}
 
 // here reports whether directory is on this machine. Journals of earlier versions name the
 // server's.
-func (s *externalSession) here(folder string) bool {
-	return s.server.Store != nil && strings.HasPrefix(folder, "backup/")
+func (s *externalSession) here(dir string) bool {
+	return s.server.Store != nil && strings.HasPrefix(dir, "backup/")
 }
 
 // Keep marks the local copy as complete, if there is one of each file.
-func (s *externalSession) Keep(folder string, files []BackupFile) error {
-	if s.Local(folder, files) == nil {
+func (s *externalSession) Keep(dir string, files []BackupFile) error {
+	if s.Local(dir, files) == nil {
 		return nil
 	}
-	return markComplete(s.server.Store, folder, files)
+	return markComplete(s.server.Store, dir, files)
 }
 
 func (s *externalSession) Offer(string) {}
 
 // Digest implements Session: it reads the file back and keeps a copy.
-func (s *externalSession) Digest(folder, name string) (int64, []byte, error) {
-	if !s.here(folder) {
+func (s *externalSession) Digest(dir, name string) (int64, []byte, error) {
+	if !s.here(dir) {
 		return s.server.readBack(name, io.Discard)
 	}
 	var copied copyWriter
@@ -163,9 +163,9 @@ func (s *externalSession) Digest(folder, name string) (int64, []byte, error) {
 	if err != nil || copied.tooLarge {
 		return size, digest, err
 	}
-	err = durable.MkdirAll(s.server.Store, folder, 0o700)
+	err = durable.MkdirAll(s.server.Store, dir, 0o700)
 	if err == nil {
-		err = durable.ReplaceFile(s.server.Store, path.Join(folder, name), copied.data, 0o600)
+		err = durable.ReplaceFile(s.server.Store, path.Join(dir, name), copied.data, 0o600)
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("copy of the backup on this machine: %w", err)
@@ -173,29 +173,29 @@ func (s *externalSession) Digest(folder, name string) (int64, []byte, error) {
 	return size, digest, nil
 }
 
-func (s *externalSession) Directory(folder string) string {
-	if s.here(folder) {
-		return s.server.Folder
+func (s *externalSession) Directory(dir string) string {
+	if s.here(dir) {
+		return s.server.Directory
 	}
-	return folder
+	return dir
 }
 
-func (s *externalSession) Local(folder string, files []BackupFile) afero.Fs {
-	if !s.here(folder) {
+func (s *externalSession) Local(dir string, files []BackupFile) afero.Fs {
+	if !s.here(dir) {
 		return nil
 	}
 	for _, f := range files {
-		if info, err := s.server.Store.Stat(path.Join(folder, f.Name)); err != nil || !info.Mode().IsRegular() {
+		if info, err := s.server.Store.Stat(path.Join(dir, f.Name)); err != nil || !info.Mode().IsRegular() {
 			return nil
 		}
 	}
 	return s.server.Store
 }
 
-func (s *externalSession) Place(folder string, files []BackupFile) string {
-	place := strings.TrimSuffix(s.server.Server.String()+"/"+s.server.Folder, "/")
-	if s.Local(folder, files) != nil {
-		place += ", with a copy in " + folder
+func (s *externalSession) Place(dir string, files []BackupFile) string {
+	place := strings.TrimSuffix(s.server.Server.String()+"/"+s.server.Directory, "/")
+	if s.Local(dir, files) != nil {
+		place += ", with a copy in " + dir
 	}
 	return place
 }
@@ -204,8 +204,8 @@ func (s *externalSession) Place(folder string, files []BackupFile) string {
 // were modified here or backed up elsewhere. Only files with a local copy can be
 // uploaded; the others are where the device put them, and the device compares their
 // digests.
-func (s *externalSession) Provide(folder string, files []BackupFile) ([]BackupFile, error) {
-	local := s.Local(folder, files)
+func (s *externalSession) Provide(dir string, files []BackupFile) ([]BackupFile, error) {
+	local := s.Local(dir, files)
 	if local == nil {
 		return files, nil
 	}
@@ -215,7 +215,7 @@ func (s *externalSession) Provide(folder string, files []BackupFile) ([]BackupFi
 		if _, digest, err := s.server.readBack(f.Name, io.Discard); err == nil && bytes.Equal(digest, f.DeviceDigest) {
 			continue
 		}
-		data, err := ReadAll(local, path.Join(folder, f.Name))
+		data, err := ReadAll(local, path.Join(dir, f.Name))
 		if err != nil {
 			return nil, err
 		}
@@ -223,7 +223,7 @@ func (s *externalSession) Provide(folder string, files []BackupFile) ([]BackupFi
 		provided[i].Name = fresh[0].Name
 		if err := s.server.write(provided[i].Name, data); err != nil {
 			return nil, fmt.Errorf("%s does not accept %s from this machine; put it there as %s, or recover without --server: %w",
-				s.server.Server, path.Join(folder, f.Name), provided[i].Name, err)
+				s.server.Server, path.Join(dir, f.Name), provided[i].Name, err)
 		}
 	}
 	return provided, nil
@@ -244,7 +244,7 @@ const (
 func (e *ExternalServer) client() (*transfer.Client, error) {
 	return transfer.New(transfer.Server{
 		Protocol: e.Server.Protocol, Host: e.Server.Host, Port: int(e.Server.Port),
-		User: e.Server.User, Password: e.Server.Password, Path: e.Folder, Timeout: readBackStall,
+		User: e.Server.User, Password: e.Server.Password, Path: e.Directory, Timeout: readBackStall,
 	}, transfer.Options{MaxSize: maxReadBack, TLS: e.TLS})
 }
 

@@ -36,24 +36,24 @@ func TestExternalServerDigest(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer inner.Close()
-			folder, _, err := inner.NewBackup(iadtest.OneKind)
+			dir, _, err := inner.NewBackup(iadtest.OneKind)
 			if err != nil {
 				t.Fatal(err)
 			}
 			data := bytes.Repeat([]byte("0123456789"), 9000)
-			if err := afero.WriteFile(disk, folder+"/userData.cfg", data, 0o600); err != nil {
+			if err := afero.WriteFile(disk, dir+"/userData.cfg", data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			external := &files.ExternalServer{Server: inner.Address(), Folder: folder, TLS: &tls.Config{InsecureSkipVerify: true}}
+			external := &files.ExternalServer{Server: inner.Address(), Directory: dir, TLS: &tls.Config{InsecureSkipVerify: true}}
 			session, err := external.Open(p, "A", "127.0.0.1:161")
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := sha256.Sum256(data)
-			if size, digest, err := session.Digest(folder, "userData.cfg"); err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
+			if size, digest, err := session.Digest(dir, "userData.cfg"); err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
 				t.Errorf("%d bytes, %x, %v", size, digest, err)
 			}
-			_, _, err = session.Digest(folder, "none")
+			_, _, err = session.Digest(dir, "none")
 			if p == device.TFTP && !errors.Is(err, fs.ErrNotExist) || err == nil {
 				t.Errorf("of a file that is not there: %v", err)
 			}
@@ -63,7 +63,7 @@ func TestExternalServerDigest(t *testing.T) {
 					if external.TLS, err = files.ServerTLS(pin, nil); err != nil {
 						t.Fatal(err)
 					}
-					_, digest, err := session.Digest(folder, "userData.cfg")
+					_, digest, err := session.Digest(dir, "userData.cfg")
 					if right && (err != nil || !bytes.Equal(digest, want[:])) || !right && !errors.Is(err, files.ErrNoDigest) {
 						t.Errorf("by its fingerprint, which is right %v: %x, %v", right, digest, err)
 					}
@@ -72,7 +72,7 @@ func TestExternalServerDigest(t *testing.T) {
 			}
 			if p == device.FTPS { // a certificate that nobody vouches for
 				external.TLS = nil
-				if _, _, err := session.Digest(folder, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
+				if _, _, err := session.Digest(dir, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
 					t.Errorf("from a server that is not trusted: %v", err)
 				}
 			}
@@ -83,7 +83,7 @@ func TestExternalServerDigest(t *testing.T) {
 			if p == device.TFTP {
 				return // it would be asked for 10 s
 			}
-			if _, _, err := session.Digest(folder, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
+			if _, _, err := session.Digest(dir, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
 				t.Errorf("from a server that is gone: %v", err)
 			}
 		})
@@ -182,7 +182,7 @@ func TestExternalServerPrograms(t *testing.T) {
 // TestExternalServerNames: no two backups have one name.
 func TestExternalServerNames(t *testing.T) {
 	external := &files.ExternalServer{
-		Server: device.FileServerAddress{Protocol: device.FTP, Host: "192.0.2.1", User: "iad", Password: "secret"}, Folder: "backups",
+		Server: device.FileServerAddress{Protocol: device.FTP, Host: "192.0.2.1", User: "iad", Password: "secret"}, Directory: "backups",
 		Now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) },
 	}
 	if _, err := external.Open(device.TFTP, "A", ""); err == nil {
@@ -194,9 +194,9 @@ func TestExternalServerNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		folder, list, err := session.NewBackup(files.ConfigKinds)
-		if err != nil || folder != "backups" || len(list) != len(files.ConfigKinds) {
-			t.Fatalf("%s, %v, %v", folder, list, err)
+		dir, list, err := session.NewBackup(files.ConfigKinds)
+		if err != nil || dir != "backups" || len(list) != len(files.ConfigKinds) {
+			t.Fatalf("%s, %v, %v", dir, list, err)
 		}
 		for _, f := range list {
 			if seen[f.Name] || strings.ContainsAny(f.Name, "/%") || !strings.Contains(f.Name, f.Kind.String()) {

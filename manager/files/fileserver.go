@@ -19,32 +19,32 @@ type FileServer interface {
 type Session interface {
 	Address() device.FileServerAddress
 	// Publish makes an image readable and returns its directory and name.
-	Publish(img *Image) (folder, name string, err error)
+	Publish(img *Image) (dir, name string, err error)
 	// NewBackup prepares a directory where the device may write one file of each kind, and
 	// returns it with the names of the files. No existing file on the server has one of
 	// these names.
-	NewBackup(kinds []mib.FileType) (folder string, files []BackupFile, err error)
+	NewBackup(kinds []mib.FileType) (dir string, files []BackupFile, err error)
 	// Resume opens a directory that NewBackup prepared in an earlier session.
-	Resume(folder string, files []BackupFile)
+	Resume(dir string, files []BackupFile)
 	// Seal ends writing to the directory of NewBackup or Resume, including uploads in
 	// progress.
 	Seal()
 	// Keep marks a backup as complete, durably, if the server supports that.
-	Keep(folder string, files []BackupFile) error
+	Keep(dir string, files []BackupFile) error
 	// Offer lets the device read the files in a directory of its backups.
-	Offer(folder string)
+	Offer(dir string)
 	// Digest returns the size and SHA-256 digest of a file on the server. The error wraps
 	// ErrNoDigest if the server does not report them.
-	Digest(folder, name string) (int64, []byte, error)
+	Digest(dir, name string) (int64, []byte, error)
 	// Directory returns the directory on the server for a directory.
-	Directory(folder string) string
+	Directory(dir string) string
 	// Local returns the file system of this machine with the files of a directory, nil if one
 	// of them is not there.
-	Local(folder string, files []BackupFile) afero.Fs
+	Local(dir string, files []BackupFile) afero.Fs
 	// Place describes for people where the files of a directory are.
-	Place(folder string, files []BackupFile) string
+	Place(dir string, files []BackupFile) string
 	// Provide makes the files of a directory available to the device and returns them under
 	// their names in Directory.
-	Provide(folder string, files []BackupFile) ([]BackupFile, error)
+	Provide(dir string, files []BackupFile) ([]BackupFile, error)
 	Close()
 }

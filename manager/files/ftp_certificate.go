@@ -25,8 +25,8 @@ import (
 // certificateFile has the certificate that the FTP server made for itself, and its key.
 // Devices know its fingerprint, so it is made only once.
 const (
-	certificateFolder = "tls"
-	certificateFile   = "tls/server.pem"
+	certificateDirectory = "tls"
+	certificateFile      = "tls/server.pem"
 )
 
 // loadCertificate returns the existing certificate, or makes one. Several programs that
@@ -64,25 +64,25 @@ func createCertificate(files afero.Fs, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	folder := certificateFolder + "." + rand.Text()
-	if err := durable.MkdirAll(files, folder, 0o700); err != nil {
+	dir := certificateDirectory + "." + rand.Text()
+	if err := durable.MkdirAll(files, dir, 0o700); err != nil {
 		return err
 	}
-	err = durable.ReplaceFile(files, path.Join(folder, path.Base(certificateFile)), data, 0o600)
+	err = durable.ReplaceFile(files, path.Join(dir, path.Base(certificateFile)), data, 0o600)
 	if err == nil {
-		removeEmpty(files, certificateFolder)
-		err = durable.Rename(files, folder, certificateFolder)
+		removeEmpty(files, certificateDirectory)
+		err = durable.Rename(files, dir, certificateDirectory)
 	}
 	if err == nil {
 		return nil
 	}
-	if removed := durable.RemoveAll(files, folder); removed != nil {
+	if removed := durable.RemoveAll(files, dir); removed != nil {
 		err = errors.Join(err, removed)
 	}
 	if _, there := files.Stat(certificateFile); there == nil {
 		return nil // another program was first
 	}
-	if entries, listed := afero.ReadDir(files, certificateFolder); listed != nil || len(entries) == 0 {
+	if entries, listed := afero.ReadDir(files, certificateDirectory); listed != nil || len(entries) == 0 {
 		return err
 	}
 	// The directory has other contents: only the file itself is missing.
@@ -91,8 +91,8 @@ func createCertificate(files afero.Fs, now time.Time) error {
 
 // removeEmpty removes a directory that has nothing but what a killed replacement left. It
 // stays if it is no longer empty by then.
-func removeEmpty(files afero.Fs, folder string) {
-	entries, err := afero.ReadDir(files, folder)
+func removeEmpty(files afero.Fs, dir string) {
+	entries, err := afero.ReadDir(files, dir)
 	if err != nil || len(entries) > 1 {
 		return
 	}
@@ -100,9 +100,9 @@ func removeEmpty(files afero.Fs, folder string) {
 		if e.Name() != path.Base(certificateFile)+".tmp" {
 			return
 		}
-		_ = files.Remove(path.Join(folder, e.Name())) // if it stays, so does the directory
+		_ = files.Remove(path.Join(dir, e.Name())) // if it stays, so does the directory
 	}
-	_ = files.Remove(folder) // if it stays, renaming fails
+	_ = files.Remove(dir) // if it stays, renaming fails
 }
 
 // makeCertificate makes a certificate that names no host: devices know it by its

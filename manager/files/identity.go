@@ -22,12 +22,12 @@ const identityFile = ".identity"
 // ID. It returns false if there is none, because the device was never reached by SNMPv3
 // or under a configured name.
 func RecordedIdentity(files afero.Fs, deviceID string) (device.Identity, bool, error) {
-	return ReadIdentity(files, path.Join("backup", device.FolderName(deviceID)))
+	return ReadIdentity(files, path.Join("backup", device.DirectoryName(deviceID)))
 }
 
 // ReadIdentity returns the identity that a directory records; false if it records none.
-func ReadIdentity(files afero.Fs, folder string) (id device.Identity, known bool, err error) {
-	return ReadIdentityFile(files, path.Join(folder, identityFile))
+func ReadIdentity(files afero.Fs, dir string) (id device.Identity, known bool, err error) {
+	return ReadIdentityFile(files, path.Join(dir, identityFile))
 }
 
 // ReadIdentityFile is ReadIdentity for the name of a file.
@@ -50,8 +50,8 @@ func ReadIdentityFile(files afero.Fs, name string) (id device.Identity, known bo
 }
 
 // WriteIdentity records in a directory which device its backups belong to.
-func WriteIdentity(files afero.Fs, folder string, id device.Identity) error {
-	return WriteIdentityFile(files, path.Join(folder, identityFile), id)
+func WriteIdentity(files afero.Fs, dir string, id device.Identity) error {
+	return WriteIdentityFile(files, path.Join(dir, identityFile), id)
 }
 
 // WriteIdentityFile is WriteIdentity for the name of a file.
@@ -84,4 +84,4 @@ type ConfiguredTarget struct {
 // TargetFile returns the file with the device that a configured name stands for. The
 // .identity of that device's backups names the target; if the two disagree, the target's
 // file counts.
-func TargetFile(name string) string { return path.Join("target", device.FolderName(name)+".json") }
+func TargetFile(name string) string { return path.Join("target", device.DirectoryName(name)+".json") }

@@ -186,7 +186,7 @@ func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, err
 	if err := device.CheckDeviceID(target, []byte(deviceID)); err != nil {
 		return nil, err
 	}
-	home := path.Join("backup", device.FolderName(deviceID))
+	home := path.Join("backup", device.DirectoryName(deviceID))
 	session := &serverSession{servers: s, target: target, home: home, grant: &grant{
 		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == device.TFTP, secure: p == device.FTPS, final: make(map[string]bool),
 	}}
@@ -204,14 +204,14 @@ func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, err
 }
 
 // Publish makes an image readable for every device and returns its directory.
-func (s *Servers) Publish(img *Image) (folder string) {
-	folder = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
+func (s *Servers) Publish(img *Image) (dir string) {
+	dir = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	for member, source := range img.sources() {
-		s.store.images[path.Join(folder, member)] = source
+		s.store.images[path.Join(dir, member)] = source
 	}
-	return folder
+	return dir
 }
 
 // advertised returns the host by which a device at target reaches this machine. It omits

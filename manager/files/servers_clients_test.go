@@ -152,7 +152,7 @@ func TestServersListImages(t *testing.T) {
 	if err := images.Chtimes(img.Path, written, written); err != nil {
 		t.Fatal(err)
 	}
-	folder, name, err := session.Publish(img)
+	directory, name, err := session.Publish(img)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestServersListImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for how, conn := range map[string]*ftp.ServerConn{"MLSD": c.ServerConn, "LIST": old} {
-		for dir, want := range map[string]string{"/": "backup/ images/", "images": path.Base(folder) + "/", folder: name, "backup": "A/"} {
+		for dir, want := range map[string]string{"/": "backup/ images/", "images": path.Base(directory) + "/", directory: name, "backup": "A/"} {
 			list, err := conn.List(dir)
 			var got []string
 			for _, entry := range list {
@@ -189,14 +189,14 @@ func TestServersListImages(t *testing.T) {
 			t.Errorf("%s: directory of another device: %v, %v", how, list, err)
 		}
 	}
-	if names, err := c.NameList(folder); err != nil || len(names) != 1 || path.Base(names[0]) != name {
+	if names, err := c.NameList(directory); err != nil || len(names) != 1 || path.Base(names[0]) != name {
 		t.Errorf("NLST: %v, %v", names, err)
 	}
-	if entry, err := c.GetEntry(folder + "/" + name); err != nil || entry.Size != uint64(img.Size) {
+	if entry, err := c.GetEntry(directory + "/" + name); err != nil || entry.Size != uint64(img.Size) {
 		t.Errorf("MLST: %v, %v", entry, err)
 	}
 	out, err := exec.Command(peers.Find(t, "curl"), "-sS", "--user", a.User+":"+a.Password,
-		fmt.Sprintf("ftp://%s/%s/", net.JoinHostPort(a.Host, fmt.Sprint(a.Port)), folder)).CombinedOutput()
+		fmt.Sprintf("ftp://%s/%s/", net.JoinHostPort(a.Host, fmt.Sprint(a.Port)), directory)).CombinedOutput()
 	if fields := strings.Fields(string(out)); err != nil || len(fields) != 9 || fields[4] != fmt.Sprint(img.Size) || fields[8] != name {
 		t.Errorf("curl lists %q, %v", out, err)
 	}

@@ -44,7 +44,7 @@ func dialFTPS(t *testing.T, s *files.Servers, a device.FileServerAddress) (*ftp.
 
 func TestServersFTPS(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
-	session, folder := iadtest.OpenBackup(t, s, device.FTPS)
+	session, directory := iadtest.OpenBackup(t, s, device.FTPS)
 	a := session.Address()
 	if a.Protocol != device.FTPS || a.User == "" {
 		t.Errorf("address %v, user %q", a, a.User)
@@ -55,10 +55,10 @@ func TestServersFTPS(t *testing.T) {
 	}
 	data := bytes.Repeat([]byte("0123456789"), 5000)
 	c := ftpClient{conn}
-	if err := c.put(folder+"/userData.cfg", data); err != nil {
+	if err := c.put(directory+"/userData.cfg", data); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.get(folder + "/userData.cfg"); err != nil || !bytes.Equal(got, data) {
+	if got, err := c.get(directory + "/userData.cfg"); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("read back %d bytes, %v", len(got), err)
 	}
 	// Its password is not for connections that others can read.
@@ -130,33 +130,33 @@ func TestServersFTPResume(t *testing.T) {
 	for i := range data {
 		data[i] = byte(i * i >> 5)
 	}
-	setup := func(t *testing.T) (disk afero.Fs, c ftpClient, folder string) {
+	setup := func(t *testing.T) (disk afero.Fs, c ftpClient, directory string) {
 		s, disk := iadtest.StartServers(t, nil)
 		session, client := open(t, s, device.FTP, "A")
-		folder, _, err := session.NewBackup(iadtest.OneKind)
+		directory, _, err := session.NewBackup(iadtest.OneKind)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return disk, client.(ftpClient), folder
+		return disk, client.(ftpClient), directory
 	}
-	check := func(t *testing.T, disk afero.Fs, folder string, want map[string][]byte) {
+	check := func(t *testing.T, disk afero.Fs, directory string, want map[string][]byte) {
 		t.Helper()
-		list, err := afero.ReadDir(disk, folder)
+		list, err := afero.ReadDir(disk, directory)
 		if err != nil || len(list) != len(want) {
 			t.Errorf("%d files, want %d, %v", len(list), len(want), err)
 		}
 		for name, data := range want {
-			if got, err := afero.ReadFile(disk, path.Join(folder, name)); err != nil || !bytes.Equal(got, data) {
+			if got, err := afero.ReadFile(disk, path.Join(directory, name)); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%s: %d bytes of %d, %v", name, len(got), len(data), err)
 			}
 		}
 	}
 	t.Run("download", func(t *testing.T) {
-		_, c, folder := setup(t)
-		if err := c.put(folder+"/userData.cfg", data); err != nil {
+		_, c, directory := setup(t)
+		if err := c.put(directory+"/userData.cfg", data); err != nil {
 			t.Fatal(err)
 		}
-		r, err := c.RetrFrom(folder+"/userData.cfg", 80_000)
+		r, err := c.RetrFrom(directory+"/userData.cfg", 80_000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,58 +166,58 @@ func TestServersFTPResume(t *testing.T) {
 		}
 	})
 	t.Run("upload of what seemed complete", func(t *testing.T) {
-		disk, c, folder := setup(t)
+		disk, c, directory := setup(t)
 		// The server cannot tell a client's end from the file's.
-		if err := c.Stor(folder+"/x.part", &brokenReader{bytes.NewReader(data), 30_000}); !errors.Is(err, errBroken) {
+		if err := c.Stor(directory+"/x.part", &brokenReader{bytes.NewReader(data), 30_000}); !errors.Is(err, errBroken) {
 			t.Fatal(err)
 		}
-		n, err := c.FileSize(folder + "/x.part")
+		n, err := c.FileSize(directory + "/x.part")
 		if err != nil || n != 30_000 {
 			t.Fatalf("size %d, %v", n, err)
 		}
-		if err := c.StorFrom(folder+"/x.part", bytes.NewReader(data[n:]), uint64(n)); err != nil {
+		if err := c.StorFrom(directory+"/x.part", bytes.NewReader(data[n:]), uint64(n)); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Rename(folder+"/x.part", folder+"/userData.cfg"); err != nil {
+		if err := c.Rename(directory+"/x.part", directory+"/userData.cfg"); err != nil {
 			t.Fatal(err)
 		}
-		check(t, disk, folder, map[string][]byte{"userData.cfg": data})
+		check(t, disk, directory, map[string][]byte{"userData.cfg": data})
 	})
 	t.Run("append", func(t *testing.T) {
-		disk, c, folder := setup(t)
+		disk, c, directory := setup(t)
 		for _, part := range [][]byte{data[:10], data[10:50_000], data[50_000:]} {
-			if err := c.Append(folder+"/x.part", bytes.NewReader(part)); err != nil {
+			if err := c.Append(directory+"/x.part", bytes.NewReader(part)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		check(t, disk, folder, map[string][]byte{"x.part": data})
+		check(t, disk, directory, map[string][]byte{"x.part": data})
 	})
 	t.Run("final name", func(t *testing.T) {
 		// What has its final name is not changed: the longer file is a new one.
-		disk, c, folder := setup(t)
-		if err := c.put(folder+"/userData.cfg", data[:100]); err != nil {
+		disk, c, directory := setup(t)
+		if err := c.put(directory+"/userData.cfg", data[:100]); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Append(folder+"/userData.cfg", bytes.NewReader(data[100:])); err != nil {
+		if err := c.Append(directory+"/userData.cfg", bytes.NewReader(data[100:])); err != nil {
 			t.Fatal(err)
 		}
-		check(t, disk, folder, map[string][]byte{"userData.cfg": data, "userData.cfg~1": data[:100]})
+		check(t, disk, directory, map[string][]byte{"userData.cfg": data, "userData.cfg~1": data[:100]})
 	})
 	t.Run("refused", func(t *testing.T) {
-		disk, c, folder := setup(t)
-		if err := c.put(folder+"/userData.cfg", data[:100]); err != nil {
+		disk, c, directory := setup(t)
+		if err := c.put(directory+"/userData.cfg", data[:100]); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.StorFrom(folder+"/userData.cfg", bytes.NewReader(data), 101); err == nil {
+		if err := c.StorFrom(directory+"/userData.cfg", bytes.NewReader(data), 101); err == nil {
 			t.Error("went on behind the end")
 		}
-		if err := c.StorFrom(folder+"/none", bytes.NewReader(data), 1); err == nil {
+		if err := c.StorFrom(directory+"/none", bytes.NewReader(data), 1); err == nil {
 			t.Error("went on where nothing is")
 		}
-		if err := c.StorFrom(folder+"/userData.cfg", bytes.NewReader(make([]byte, 99_999)), 100); err == nil {
+		if err := c.StorFrom(directory+"/userData.cfg", bytes.NewReader(make([]byte, 99_999)), 100); err == nil {
 			t.Error("a file above the limit was taken")
 		}
-		check(t, disk, folder, map[string][]byte{"userData.cfg": data[:100]})
+		check(t, disk, directory, map[string][]byte{"userData.cfg": data[:100]})
 	})
 }
 
@@ -225,8 +225,8 @@ func TestServersFTPResume(t *testing.T) {
 // is no file before that.
 func TestServersFTPBroken(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
-	session, folder := iadtest.OpenBackup(t, s, device.FTPS)
-	data, name := bytes.Repeat([]byte("0123456789"), 9000), folder+"/userData.cfg"
+	session, directory := iadtest.OpenBackup(t, s, device.FTPS)
+	data, name := bytes.Repeat([]byte("0123456789"), 9000), directory+"/userData.cfg"
 	breakUpload(t, session.Address(), name, data[:40_000])
 	conn, err := dialFTPS(t, s, session.Address())
 	if err != nil {
@@ -246,7 +246,7 @@ func TestServersFTPBroken(t *testing.T) {
 	if got, err := afero.ReadFile(disk, name); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
 	}
-	if list, err := afero.ReadDir(disk, folder); err != nil || len(list) != 1 {
+	if list, err := afero.ReadDir(disk, directory); err != nil || len(list) != 1 {
 		t.Errorf("%d files, %v", len(list), err)
 	}
 }
@@ -360,19 +360,19 @@ func TestServersPassivePorts(t *testing.T) {
 func TestServersFTPLists(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
 	session, c := open(t, s, device.FTP, "A")
-	folder, _, err := session.NewBackup(iadtest.OneKind)
+	directory, _, err := session.NewBackup(iadtest.OneKind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{folder + "/.userData.cfg.1", "backup/A/1/userData.cfg", "backup/B/1/userData.cfg"} {
+	for _, name := range []string{directory + "/.userData.cfg.1", "backup/A/1/userData.cfg", "backup/B/1/userData.cfg"} {
 		if err := afero.WriteFile(disk, name, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.put(folder+"/userData.cfg", []byte("data")); err != nil {
+	if err := c.put(directory+"/userData.cfg", []byte("data")); err != nil {
 		t.Fatal(err)
 	}
-	for dir, want := range map[string]string{folder: "userData.cfg", "backup/A": path.Base(folder), "backup/B/1": "", "backup": "A", "/": "backup"} {
+	for dir, want := range map[string]string{directory: "userData.cfg", "backup/A": path.Base(directory), "backup/B/1": "", "backup": "A", "/": "backup"} {
 		list, err := c.(ftpClient).List(dir)
 		var got []string
 		for _, entry := range list {

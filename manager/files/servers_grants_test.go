@@ -18,7 +18,7 @@ import (
 // As iadms serve does: the directories of one device, one for each protocol.
 func TestServersTFTPSeesWhatIsForIt(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
-	folders := make(map[device.Protocol]string)
+	dirs := make(map[device.Protocol]string)
 	var anonymous files.Session
 	for _, p := range []device.Protocol{device.FTP, device.FTPS, device.TFTP} {
 		session, err := s.Open(p, "A", "127.0.0.1:161")
@@ -26,14 +26,14 @@ func TestServersTFTPSeesWhatIsForIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer session.Close()
-		if folders[p], _, err = session.NewBackup(iadtest.OneKind); err != nil {
+		if dirs[p], _, err = session.NewBackup(iadtest.OneKind); err != nil {
 			t.Fatal(err)
 		}
 		anonymous = session
 	}
 	_, c := open(t, s, device.TFTP, "B")
 	for _, p := range []device.Protocol{device.FTP, device.FTPS} {
-		secret := folders[p] + "/userData.cfg"
+		secret := dirs[p] + "/userData.cfg"
 		if err := c.put(secret, []byte("x")); err == nil {
 			t.Errorf("%s: wrote by TFTP", p)
 		}
@@ -45,12 +45,12 @@ func TestServersTFTPSeesWhatIsForIt(t *testing.T) {
 		}
 	}
 	for range 20 { // in whatever order the grants are looked at
-		if err := c.put(folders[device.TFTP]+"/userData.cfg", []byte("data")); err != nil {
+		if err := c.put(dirs[device.TFTP]+"/userData.cfg", []byte("data")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	anonymous.Offer(folders[device.FTP])
-	if got, err := c.get(folders[device.FTP] + "/userData.cfg"); err != nil || string(got) != "secret" {
+	anonymous.Offer(dirs[device.FTP])
+	if got, err := c.get(dirs[device.FTP] + "/userData.cfg"); err != nil || string(got) != "secret" {
 		t.Errorf("what is recovered: %q, %v", got, err)
 	}
 }
@@ -59,11 +59,11 @@ func TestServersKeepWhatWasSetAside(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
 	session, client := open(t, s, device.FTP, "A")
 	c := client.(ftpClient)
-	folder, _, err := session.NewBackup(iadtest.OneKind)
+	dir, _, err := session.NewBackup(iadtest.OneKind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := folder + "/userData.cfg"
+	name := dir + "/userData.cfg"
 	for _, text := range []string{"earlier", "later"} {
 		if err := c.put(name, []byte(text)); err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestServersKeepWhatWasSetAside(t *testing.T) {
 		"written":     c.put(aside, []byte("x")),
 		"went on":     c.StorFrom(aside, bytes.NewReader([]byte("x")), 3),
 		"deleted":     c.Delete(aside),
-		"renamed":     c.Rename(aside, folder+"/x"),
+		"renamed":     c.Rename(aside, dir+"/x"),
 		"another one": c.put(name+"~7", []byte("x")),
 	} {
 		if err == nil {
@@ -88,7 +88,7 @@ func TestServersKeepWhatWasSetAside(t *testing.T) {
 		}
 	}
 	for i := range 2 { // names that only look like it
-		if err := c.put(folder+"/draft~1", fmt.Append(nil, i)); err != nil {
+		if err := c.put(dir+"/draft~1", fmt.Append(nil, i)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -98,11 +98,11 @@ func TestServersForgetUser(t *testing.T) {
 	s, _ := iadtest.StartServers(t, nil)
 	session, client := open(t, s, device.FTP, "A")
 	c := client.(ftpClient)
-	folder, _, err := session.NewBackup(iadtest.OneKind)
+	dir, _, err := session.NewBackup(iadtest.OneKind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := folder + "/userData.cfg"
+	name := dir + "/userData.cfg"
 	if err := c.put(name, []byte("data")); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestServersForgetUser(t *testing.T) {
 	if got, err := c.get(name); err == nil {
 		t.Errorf("read after the run: %q", got)
 	}
-	if list, err := c.List(folder); err == nil && len(list) > 0 {
+	if list, err := c.List(dir); err == nil && len(list) > 0 {
 		t.Errorf("%d files listed after the run", len(list))
 	}
 }
@@ -163,8 +163,8 @@ func TestServersHostileIdentity(t *testing.T) {
 			continue
 		}
 		defer session.Close()
-		if folder, _, err := session.NewBackup(iadtest.OneKind); err != nil || path.Dir(folder) != "backup/"+home {
-			t.Errorf("%q: %s, %v", id, folder, err)
+		if dir, _, err := session.NewBackup(iadtest.OneKind); err != nil || path.Dir(dir) != "backup/"+home {
+			t.Errorf("%q: %s, %v", id, dir, err)
 		}
 	}
 	for name, want := range map[string]int{"": 2, "backup": 7} { // with tls/

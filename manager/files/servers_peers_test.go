@@ -139,11 +139,11 @@ func TestServersPrograms(t *testing.T) {
 			for _, size := range []int{0, 1, 512, 3 * 1428, 1_000_000} {
 				want := make([]byte, size)
 				rand.New(rand.NewSource(int64(size))).Read(want)
-				folder, _, err := session.NewBackup(iadtest.OneKind)
+				directory, _, err := session.NewBackup(iadtest.OneKind)
 				if err != nil {
 					t.Fatal(err)
 				}
-				remote, local := folder+"/userData.cfg", filepath.Join(dir, "local")
+				remote, local := directory+"/userData.cfg", filepath.Join(dir, "local")
 				if err := os.WriteFile(local, want, 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -171,7 +171,7 @@ func TestServersPrograms(t *testing.T) {
 func TestServersCurlResumes(t *testing.T) {
 	curl := peers.Find(t, "curl")
 	s, disk := iadtest.StartServers(t, nil)
-	session, folder := iadtest.OpenBackup(t, s, device.FTP)
+	session, directory := iadtest.OpenBackup(t, s, device.FTP)
 	a, local := session.Address(), filepath.Join(t.TempDir(), "local")
 	data := bytes.Repeat([]byte("0123456789"), 5000)
 	run := func(arguments ...string) {
@@ -181,13 +181,13 @@ func TestServersCurlResumes(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	url := fmt.Sprintf("ftp://%s:%d/%s/x.part", a.Host, a.Port, folder)
+	url := fmt.Sprintf("ftp://%s:%d/%s/x.part", a.Host, a.Port, directory)
 	for _, part := range []int{20_000, len(data)} {
 		if err := os.WriteFile(local, data[:part], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		run("-T", local, url)
-		if got, err := afero.ReadFile(disk, folder+"/x.part"); err != nil || !bytes.Equal(got, data[:part]) {
+		if got, err := afero.ReadFile(disk, directory+"/x.part"); err != nil || !bytes.Equal(got, data[:part]) {
 			t.Errorf("%d bytes of %d are there, %v", len(got), part, err)
 		}
 	}
@@ -229,7 +229,7 @@ func TestServersDevice(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			folder, _, err := session.NewBackup(iadtest.OneKind)
+			directory, _, err := session.NewBackup(iadtest.OneKind)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -240,21 +240,21 @@ func TestServersDevice(t *testing.T) {
 			c := iadtest.DeviceClient(t, s, session.Address(), port, x.options)
 			want := make([]byte, x.size)
 			rand.New(rand.NewSource(1)).Read(want)
-			if n, err := c.Put(t.Context(), folder+"/userData.cfg", bytes.NewReader(want), int64(x.size)); err != nil || n != int64(x.size) {
+			if n, err := c.Put(t.Context(), directory+"/userData.cfg", bytes.NewReader(want), int64(x.size)); err != nil || n != int64(x.size) {
 				t.Fatalf("stored %d bytes, %v", n, err)
 			}
-			if got, err := afero.ReadFile(disk, folder+"/userData.cfg"); err != nil || !bytes.Equal(got, want) {
+			if got, err := afero.ReadFile(disk, directory+"/userData.cfg"); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%d bytes arrived of %d, %v", len(got), x.size, err)
 			}
 			sum := sha256.Sum256(want)
-			if err := c.Verify(t.Context(), folder+"/userData.cfg", int64(x.size), sum[:]); err != nil {
+			if err := c.Verify(t.Context(), directory+"/userData.cfg", int64(x.size), sum[:]); err != nil {
 				t.Error(err)
 			}
 			var failure *transfer.Error
-			if _, _, err := c.Get(t.Context(), folder+"/none", 0); !errors.As(err, &failure) || failure.Code != mib.FailCauseFileNotFound {
+			if _, _, err := c.Get(t.Context(), directory+"/none", 0); !errors.As(err, &failure) || failure.Code != mib.FailCauseFileNotFound {
 				t.Errorf("a file that is not there: %v", err)
 			}
-			if _, err := c.Put(t.Context(), folder+"/portData.cfg", bytes.NewReader(make([]byte, 5<<20)), 5<<20); !errors.As(err, &failure) || failure.Code != mib.FailCauseRemoteStorageFull {
+			if _, err := c.Put(t.Context(), directory+"/portData.cfg", bytes.NewReader(make([]byte, 5<<20)), 5<<20); !errors.As(err, &failure) || failure.Code != mib.FailCauseRemoteStorageFull {
 				t.Errorf("a file that is too large: %v", err)
 			}
 		})
@@ -266,11 +266,11 @@ func TestServersDevice(t *testing.T) {
 func TestServersAnswerFromWhereAsked(t *testing.T) {
 	for _, x := range []struct{ listen, ask string }{{"0.0.0.0:0", "127.0.0.3"}, {":0", "127.0.0.3"}, {":0", "::1"}, {"[::1]:0", "::1"}} {
 		s, _ := iadtest.StartServers(t, func(c *files.ServersConfig) { c.TFTP, c.Advertise = x.listen, x.ask })
-		session, folder := iadtest.OpenBackup(t, s, device.TFTP)
+		session, directory := iadtest.OpenBackup(t, s, device.TFTP)
 		a := session.Address()
 		a.Timeout = 2 * time.Second
 		c := iadtest.DeviceClient(t, s, a, int(a.Port), transfer.Options{})
-		if _, err := c.Put(t.Context(), folder+"/userData.cfg", strings.NewReader("x"), 1); err != nil {
+		if _, err := c.Put(t.Context(), directory+"/userData.cfg", strings.NewReader("x"), 1); err != nil {
 			t.Errorf("server on %s, asked at %s: %v", x.listen, x.ask, err)
 		}
 	}
@@ -283,14 +283,14 @@ func TestServersCloseAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	session, c := open(t, s, device.FTP, "A")
-	folder, _, err := session.NewBackup(iadtest.OneKind)
+	directory, _, err := session.NewBackup(iadtest.OneKind)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stalled, begun := make(chan struct{}), make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
-		ended <- c.(ftpClient).Stor(folder+"/x.part", io.MultiReader(strings.NewReader("x"), readerFunc(func([]byte) (int, error) {
+		ended <- c.(ftpClient).Stor(directory+"/x.part", io.MultiReader(strings.NewReader("x"), readerFunc(func([]byte) (int, error) {
 			close(begun)
 			<-stalled
 			return 0, io.EOF
@@ -302,7 +302,7 @@ func TestServersCloseAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer udp.Close()
-	if _, err := udp.Write(tftp.AppendRequest(nil, tftp.OpWriteRequest, folder+"/y", tftp.Options{})); err != nil {
+	if _, err := udp.Write(tftp.AppendRequest(nil, tftp.OpWriteRequest, directory+"/y", tftp.Options{})); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -337,18 +337,18 @@ func BenchmarkTFTPFar(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			folder, _, err := session.NewBackup(iadtest.OneKind)
+			directory, _, err := session.NewBackup(iadtest.OneKind)
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := afero.WriteFile(disk, folder+"/userData.cfg", make([]byte, 1<<20), 0o600); err != nil {
+			if err := afero.WriteFile(disk, directory+"/userData.cfg", make([]byte, 1<<20), 0o600); err != nil {
 				b.Fatal(err)
 			}
 			port := relayTFTP(b, int(session.Address().Port), line{delay: 10 * time.Millisecond})
 			c := iadtest.DeviceClient(b, s, session.Address(), port, transfer.Options{Window: window})
 			b.SetBytes(1 << 20)
 			for b.Loop() {
-				r, _, err := c.Get(b.Context(), folder+"/userData.cfg", 0)
+				r, _, err := c.Get(b.Context(), directory+"/userData.cfg", 0)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -365,7 +365,7 @@ func BenchmarkTFTPFar(b *testing.B) {
 // files, and leave nothing behind.
 func TestServersTFTPFlood(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
-	session, folder := iadtest.OpenBackup(t, s, device.TFTP)
+	session, directory := iadtest.OpenBackup(t, s, device.TFTP)
 	to := s.Addr(device.TFTP).(*net.UDPAddr)
 	enough := make(chan struct{})
 	var flood sync.WaitGroup
@@ -385,7 +385,7 @@ func TestServersTFTPFlood(t *testing.T) {
 				}
 				op := tftp.OpReadRequest + tftp.Op(i%2)
 				options := tftp.Options{Window: 1 + i} // another request each time: what went on with this port ends
-				if _, err := conn.Write(tftp.AppendRequest(nil, op, folder+"/userData.cfg", options)); err == nil {
+				if _, err := conn.Write(tftp.AppendRequest(nil, op, directory+"/userData.cfg", options)); err == nil {
 					sent.Add(1)
 				}
 			}
@@ -394,10 +394,10 @@ func TestServersTFTPFlood(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789"), 9000)
 	sum := sha256.Sum256(data)
 	c := iadtest.DeviceClient(t, s, session.Address(), to.Port, transfer.Options{})
-	if _, err := c.Put(t.Context(), folder+"/userData.cfg", bytes.NewReader(data), int64(len(data))); err != nil {
+	if _, err := c.Put(t.Context(), directory+"/userData.cfg", bytes.NewReader(data), int64(len(data))); err != nil {
 		t.Errorf("after %d hostile requests: %v", sent.Load(), err)
 	}
-	if err := c.Verify(t.Context(), folder+"/userData.cfg", int64(len(data)), sum[:]); err != nil {
+	if err := c.Verify(t.Context(), directory+"/userData.cfg", int64(len(data)), sum[:]); err != nil {
 		t.Errorf("after %d hostile requests: %v", sent.Load(), err)
 	}
 	close(enough)
@@ -405,7 +405,7 @@ func TestServersTFTPFlood(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if list, err := afero.ReadDir(disk, folder); err != nil || len(list) != 1 {
+	if list, err := afero.ReadDir(disk, directory); err != nil || len(list) != 1 {
 		t.Errorf("the directory holds %d files, %v", len(list), err)
 	}
 	t.Logf("%d hostile requests", sent.Load())

@@ -28,9 +28,9 @@ func (l lines) Write(p []byte) (int, error) {
 }
 
 // sumOf is what a directory holds.
-func sumOf(t *testing.T, disk afero.Fs, folder string) (sum int64) {
+func sumOf(t *testing.T, disk afero.Fs, dir string) (sum int64) {
 	t.Helper()
-	list, err := afero.ReadDir(disk, folder)
+	list, err := afero.ReadDir(disk, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestServersLimitSum(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		folder, names, err := session.NewBackup(iadtest.OneKind)
+		dir, names, err := session.NewBackup(iadtest.OneKind)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestServersLimitSum(t *testing.T) {
 			a := session.Address()
 			c := iadtest.DeviceClient(t, s, a, int(a.Port), transfer.Options{})
 			defer c.Close()
-			_, err := c.Put(t.Context(), folder+"/userData.cfg", bytes.NewReader(data), int64(len(data)))
+			_, err := c.Put(t.Context(), dir+"/userData.cfg", bytes.NewReader(data), int64(len(data)))
 			return err
 		}
 		refused := func(what string, err error, says string) {
@@ -72,7 +72,7 @@ func TestServersLimitSum(t *testing.T) {
 			if !errors.As(err, &failure) || failure.Code != mib.FailCauseRemoteStorageFull || !strings.Contains(err.Error(), says) {
 				t.Errorf("%s: %v", what, err)
 			}
-			if sum := sumOf(t, disk, folder); sum > most {
+			if sum := sumOf(t, disk, dir); sum > most {
 				t.Errorf("%s: the directory holds %d bytes", what, sum)
 			}
 			for limit := time.After(30 * time.Second); ; { // the device may hear of it first
@@ -99,14 +99,14 @@ func TestServersLimitSum(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer again.Close()
-		again.Resume(folder, names)
+		again.Resume(dir, names)
 		refused("after the session was resumed", put(again, textOf(20_001, 'x')), full)
 		if err := put(again, textOf(20_000, 'x')); err != nil { // what was refused takes no room
 			t.Error(err)
 		}
 		refused("a full directory", put(again, []byte("x")), full)
 
-		if folder, _, err = again.NewBackup(iadtest.OneKind); err != nil {
+		if dir, _, err = again.NewBackup(iadtest.OneKind); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 64 {
@@ -124,11 +124,11 @@ func TestServersLimitSumInProgress(t *testing.T) {
 	s, disk := iadtest.StartServers(t, func(c *files.ServersConfig) {
 		c.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	})
-	var folder string
+	var dir string
 	results := make(chan error, 3)
 	var writers []*io.PipeWriter
 	session, first := open(t, s, device.FTP, "A")
-	folder, _, err := session.NewBackup(iadtest.OneKind)
+	dir, _, err := session.NewBackup(iadtest.OneKind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestServersLimitSumInProgress(t *testing.T) {
 		}
 		r, w := io.Pipe()
 		writers = append(writers, w)
-		go func() { results <- c.(ftpClient).Stor(fmt.Sprintf("%s/file%d", folder, i), r) }()
+		go func() { results <- c.(ftpClient).Stor(fmt.Sprintf("%s/file%d", dir, i), r) }()
 		go func() { _, _ = w.Write(textOf(90_000, byte(i))) }() // ends with the pipe
 	}
 	for limit, told := time.After(30*time.Second), false; !told; {
@@ -151,7 +151,7 @@ func TestServersLimitSumInProgress(t *testing.T) {
 			told = true
 		}
 	}
-	if sum := sumOf(t, disk, folder); sum > 200_000 {
+	if sum := sumOf(t, disk, dir); sum > 200_000 {
 		t.Errorf("the directory holds %d bytes", sum)
 	}
 	for _, w := range writers {
@@ -166,7 +166,7 @@ func TestServersLimitSumInProgress(t *testing.T) {
 			}
 		}
 	}
-	if sum := sumOf(t, disk, folder); failed == 0 || sum != int64(3-failed)*90_000 {
+	if sum := sumOf(t, disk, dir); failed == 0 || sum != int64(3-failed)*90_000 {
 		t.Errorf("%d uploads failed, the directory holds %d bytes", failed, sum)
 	}
 }

@@ -15,20 +15,20 @@ import (
 // ask, not by an upload that began before, and not after the upgrade was resumed.
 func TestJudgedBackupIsClosed(t *testing.T) {
 	s, files := iadtest.StartServers(t, nil)
-	folders := make(map[device.Protocol]string)
+	dirs := make(map[device.Protocol]string)
 	for _, p := range []device.Protocol{device.TFTP, device.FTP} {
 		session, client := open(t, s, p, "A")
-		folder, _, err := session.NewBackup(iadtest.OneKind)
+		dir, _, err := session.NewBackup(iadtest.OneKind)
 		if err != nil {
 			t.Fatal(err)
 		}
-		folders[p] = folder
-		name := folder + "/userData.cfg"
+		dirs[p] = dir
+		name := dir + "/userData.cfg"
 		if err := client.put(name, []byte("data")); err != nil {
 			t.Fatal(err)
 		}
 		if c, ok := client.(ftpClient); ok {
-			if err := c.put(folder+"/draft", []byte("x")); err != nil {
+			if err := c.put(dir+"/draft", []byte("x")); err != nil {
 				t.Fatal(err)
 			}
 			r, w := io.Pipe()
@@ -42,7 +42,7 @@ func TestJudgedBackupIsClosed(t *testing.T) {
 			if err := <-done; err == nil {
 				t.Error("an upload in progress was taken")
 			}
-			if c.Rename(folder+"/draft", name) == nil || c.Delete(folder+"/draft") == nil || c.Append(name, strings.NewReader("x")) == nil {
+			if c.Rename(dir+"/draft", name) == nil || c.Delete(dir+"/draft") == nil || c.Append(name, strings.NewReader("x")) == nil {
 				t.Error("changed after the verdict")
 			}
 		}
@@ -50,7 +50,7 @@ func TestJudgedBackupIsClosed(t *testing.T) {
 		if err := client.put(name, []byte("stranger")); err == nil {
 			t.Errorf("%s: written after the verdict", p)
 		}
-		session.Offer(folder)
+		session.Offer(dir)
 		if got, err := client.get(name); err != nil || string(got) != "data" {
 			t.Errorf("%s: offered: %q, %v", p, got, err)
 		}

@@ -107,20 +107,20 @@ func TestServersBackup(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, p device.Protocol) {
 		s, disk := iadtest.StartServers(t, nil)
 		session, c := open(t, s, p, "dev/../1")
-		folder, backup, err := session.NewBackup(iadtest.OneKind)
+		dir, backup, err := session.NewBackup(iadtest.OneKind)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(folder, "..") || path.Dir(path.Dir(folder)) != "backup" {
-			t.Errorf("directory %s", folder)
+		if strings.Contains(dir, "..") || path.Dir(path.Dir(dir)) != "backup" {
+			t.Errorf("directory %s", dir)
 		}
-		name := path.Join(folder, backup[0].Name)
+		name := path.Join(dir, backup[0].Name)
 		data := bytes.Repeat([]byte("0123456789"), 5000)
 		if err := c.put(name, data); err != nil {
 			t.Fatal(err)
 		}
 		want := sha256.Sum256(data)
-		size, digest, err := session.Digest(folder, backup[0].Name)
+		size, digest, err := session.Digest(dir, backup[0].Name)
 		if err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
 			t.Errorf("digest %x, size %d, %v", digest, size, err)
 		}
@@ -141,7 +141,7 @@ func TestServersBackup(t *testing.T) {
 			}
 		}
 		other, _, err := session.NewBackup(iadtest.OneKind)
-		if err != nil || other == folder {
+		if err != nil || other == dir {
 			t.Errorf("the next directory: %s, %v", other, err)
 		}
 	})
@@ -156,29 +156,29 @@ func TestServersConfine(t *testing.T) {
 			}
 		}
 		session, c := open(t, s, p, "A")
-		folder, _, err := session.NewBackup(iadtest.OneKind)
+		dir, _, err := session.NewBackup(iadtest.OneKind)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{
 			"secret", "/secret", "../secret", "backup/B/1/userData.cfg", "journal/x.json",
-			folder + "/../../B/1/userData.cfg", folder + "/../../../secret", "backup", "", ".",
-			folder + "\\..\\secret",
+			dir + "/../../B/1/userData.cfg", dir + "/../../../secret", "backup", "", ".",
+			dir + "\\..\\secret",
 		} {
 			if got, err := c.get(name); err == nil {
 				t.Errorf("read %q: %q", name, got)
 			}
 		}
 		for _, name := range []string{
-			"new", "../new", "backup/new", "backup/B/1/userData.cfg", "backup/A/new", folder + "/sub/new",
-			folder + "/../new", folder + "/.hidden", folder + "/a\x01b", folder,
+			"new", "../new", "backup/new", "backup/B/1/userData.cfg", "backup/A/new", dir + "/sub/new",
+			dir + "/../new", dir + "/.hidden", dir + "/a\x01b", dir,
 		} {
 			if err := c.put(name, []byte("x")); err == nil {
 				t.Errorf("wrote %q", name)
 			}
 		}
 		session.Close()
-		if err := c.put(folder+"/userData.cfg", []byte("x")); err == nil && p == device.TFTP {
+		if err := c.put(dir+"/userData.cfg", []byte("x")); err == nil && p == device.TFTP {
 			t.Error("wrote after the session was closed")
 		}
 	})
@@ -188,17 +188,17 @@ func TestServersLimitSize(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, p device.Protocol) {
 		s, disk := iadtest.StartServers(t, nil)
 		session, c := open(t, s, p, "A")
-		folder, _, err := session.NewBackup(iadtest.OneKind)
+		dir, _, err := session.NewBackup(iadtest.OneKind)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.put(folder+"/userData.cfg", make([]byte, 100_001)); err == nil {
+		if err := c.put(dir+"/userData.cfg", make([]byte, 100_001)); err == nil {
 			t.Error("a file above the limit was taken")
 		}
-		if err := c.put(folder+"/userData.cfg", make([]byte, 100_000)); err != nil {
+		if err := c.put(dir+"/userData.cfg", make([]byte, 100_000)); err != nil {
 			t.Errorf("a file at the limit: %v", err)
 		}
-		if list, err := afero.ReadDir(disk, folder); err != nil || len(list) != 1 {
+		if list, err := afero.ReadDir(disk, dir); err != nil || len(list) != 1 {
 			t.Errorf("the directory holds %d files, %v", len(list), err)
 		}
 	})
@@ -208,18 +208,18 @@ func TestServersFTPNames(t *testing.T) {
 	s, _ := iadtest.StartServers(t, nil)
 	session, c := open(t, s, device.FTP, "A")
 	conn := c.(ftpClient)
-	folder, _, err := session.NewBackup(iadtest.OneKind)
+	dir, _, err := session.NewBackup(iadtest.OneKind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	temporary, final := folder+"/userData.cfg.part", folder+"/userData.cfg"
+	temporary, final := dir+"/userData.cfg.part", dir+"/userData.cfg"
 	if err := c.put(temporary, []byte("data")); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Rename(temporary, final); err != nil {
 		t.Errorf("rename to the final name: %v", err)
 	}
-	if err := conn.Rename(final, folder+"/elsewhere"); err == nil {
+	if err := conn.Rename(final, dir+"/elsewhere"); err == nil {
 		t.Error("a final name was taken away")
 	}
 	if err := conn.Delete(final); err == nil {
@@ -246,12 +246,12 @@ func TestServersLimitBandwidth(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, p device.Protocol) {
 		s, _ := iadtest.StartServers(t, func(c *files.ServersConfig) { c.Bandwidth = 200_000 })
 		session, c := open(t, s, p, "A")
-		folder, _, err := session.NewBackup(iadtest.OneKind)
+		dir, _, err := session.NewBackup(iadtest.OneKind)
 		if err != nil {
 			t.Fatal(err)
 		}
 		begun := time.Now()
-		if err := c.put(folder+"/userData.cfg", make([]byte, 60_000)); err != nil {
+		if err := c.put(dir+"/userData.cfg", make([]byte, 60_000)); err != nil {
 			t.Fatal(err)
 		}
 		// 60,000 bytes less the burst of 10,000 take a quarter of a second.
@@ -265,21 +265,21 @@ func TestBackupsAreFound(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
 	session, c := open(t, s, device.TFTP, "A")
 	for range 2 {
-		folder, backup, err := session.NewBackup(files.ConfigKinds)
+		dir, backup, err := session.NewBackup(files.ConfigKinds)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range backup {
-			if err := c.put(path.Join(folder, f.Name), fmt.Appendf(nil, "iad-config %s 7\nx = 1\n", f.Kind)); err != nil {
+			if err := c.put(path.Join(dir, f.Name), fmt.Appendf(nil, "iad-config %s 7\nx = 1\n", f.Kind)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	folders, err := files.Backups(disk, "A")
-	if err != nil || len(folders) != 2 || folders[0] >= folders[1] {
-		t.Fatalf("%v, %v", folders, err)
+	dirs, err := files.Backups(disk, "A")
+	if err != nil || len(dirs) != 2 || dirs[0] >= dirs[1] {
+		t.Fatalf("%v, %v", dirs, err)
 	}
-	backup, err := files.ReadBackup(disk, folders[1])
+	backup, err := files.ReadBackup(disk, dirs[1])
 	if err != nil || len(backup) != 5 || backup[4].Kind != mib.FileTypeOtherData || backup[4].Format != 7 {
 		t.Errorf("%+v, %v", backup, err)
 	}

@@ -29,10 +29,10 @@ func (s *serverSession) Address() device.FileServerAddress { return s.server }
 
 func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, error) {
 	store, stamp := s.servers.store, s.servers.cfg.Now().UTC().Format("20060102T150405Z")
-	folder := ""
+	dir := ""
 	for n := 1; ; n++ {
-		folder = path.Join(s.home, fmt.Sprintf("%s-%d", stamp, n))
-		err := store.files.Mkdir(folder, 0o700)
+		dir = path.Join(s.home, fmt.Sprintf("%s-%d", stamp, n))
+		err := store.files.Mkdir(dir, 0o700)
 		if err == nil {
 			break
 		}
@@ -47,53 +47,53 @@ func (s *serverSession) NewBackup(kinds []mib.FileType) (string, []BackupFile, e
 	for i, kind := range kinds {
 		files[i] = BackupFile{Kind: kind, Name: kind.String() + ".cfg"}
 	}
-	s.Resume(folder, files)
-	return folder, files, nil
+	s.Resume(dir, files)
+	return dir, files, nil
 }
 
-func (s *serverSession) Resume(folder string, files []BackupFile) {
+func (s *serverSession) Resume(dir string, files []BackupFile) {
 	final := make(map[string]bool, len(files))
 	for _, f := range files {
 		final[f.Name] = true
 	}
 	s.servers.store.mu.Lock()
 	defer s.servers.store.mu.Unlock()
-	s.grant.folder, s.grant.final = folder, final
+	s.grant.directory, s.grant.final = dir, final
 }
 
 func (s *serverSession) Seal() {
 	s.servers.store.mu.Lock()
 	defer s.servers.store.mu.Unlock()
-	s.grant.folder, s.grant.final = "", nil
+	s.grant.directory, s.grant.final = "", nil
 }
 
-func (s *serverSession) Offer(folder string) {
+func (s *serverSession) Offer(dir string) {
 	s.servers.store.mu.Lock()
 	defer s.servers.store.mu.Unlock()
-	s.grant.offered = folder
+	s.grant.offered = dir
 }
 
-func (s *serverSession) Keep(folder string, files []BackupFile) error {
-	return markComplete(s.servers.store.files, folder, files)
+func (s *serverSession) Keep(dir string, files []BackupFile) error {
+	return markComplete(s.servers.store.files, dir, files)
 }
 
-func (s *serverSession) Directory(folder string) string { return folder }
+func (s *serverSession) Directory(dir string) string { return dir }
 
 func (s *serverSession) Local(string, []BackupFile) afero.Fs { return s.servers.store.files }
 
-func (s *serverSession) Place(folder string, _ []BackupFile) string { return folder }
+func (s *serverSession) Place(dir string, _ []BackupFile) string { return dir }
 
-func (s *serverSession) Provide(folder string, files []BackupFile) ([]BackupFile, error) {
-	s.Offer(folder)
+func (s *serverSession) Provide(dir string, files []BackupFile) ([]BackupFile, error) {
+	s.Offer(dir)
 	return files, nil
 }
 
-func (s *serverSession) Publish(img *Image) (folder, name string, err error) {
+func (s *serverSession) Publish(img *Image) (dir, name string, err error) {
 	return s.servers.Publish(img), img.FileName(), nil
 }
 
-func (s *serverSession) Digest(folder, name string) (int64, []byte, error) {
-	return digestFile(s.servers.store.files, path.Join(folder, name))
+func (s *serverSession) Digest(dir, name string) (int64, []byte, error) {
+	return digestFile(s.servers.store.files, path.Join(dir, name))
 }
 
 func (s *serverSession) Close() {

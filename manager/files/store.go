@@ -63,17 +63,17 @@ type imageSource struct {
 // grant lets one device write to directory, and read from there and from offered. It does
 // not permit the other backups of the device's ID, which anybody can claim to have.
 type grant struct {
-	user, password  string
-	anonymous       bool // by TFTP, and by nothing else
-	secure          bool // over TLS only
-	closed          bool // nothing is allowed any more; connections may still be there
-	folder, offered string
-	final           map[string]bool // names that stay once they are there
+	user, password     string
+	anonymous          bool // by TFTP, and by nothing else
+	secure             bool // over TLS only
+	closed             bool // nothing is allowed any more; connections may still be there
+	directory, offered string
+	final              map[string]bool // names that stay once they are there
 }
 
 // reads reports whether the grant lets name be read.
 func (g *grant) reads(name string) bool {
-	return below(name, g.folder) || below(name, g.offered)
+	return below(name, g.directory) || below(name, g.offered)
 }
 
 // access is what one session may do: what its grant permits or, with TFTP, which knows no
@@ -100,8 +100,8 @@ func cleanName(name string) (string, error) {
 }
 
 // below reports whether name is in directory or is directory itself.
-func below(name, folder string) bool {
-	return folder != "" && (name == folder || strings.HasPrefix(name, folder+"/"))
+func below(name, directory string) bool {
+	return directory != "" && (name == directory || strings.HasPrefix(name, directory+"/"))
 }
 
 // granted reports whether a grant of the session permits something.
@@ -171,8 +171,8 @@ func (a access) stat(name string) (fs.FileInfo, error) {
 		}
 		return a.store.files.Stat(clean)
 	}
-	folder, base := path.Split(clean)
-	if info, ok := a.virtual(strings.TrimSuffix(folder, "/"))[base]; ok {
+	directory, base := path.Split(clean)
+	if info, ok := a.virtual(strings.TrimSuffix(directory, "/"))[base]; ok {
 		return info, nil
 	}
 	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}

@@ -9,13 +9,13 @@ import (
 
 // virtual returns what a directory shows although it need not be in the store, by name:
 // published images, and the directories above them and above the session's own files.
-func (a access) virtual(folder string) map[string]os.FileInfo {
-	if folder != "" {
-		folder += "/"
+func (a access) virtual(directory string) map[string]os.FileInfo {
+	if directory != "" {
+		directory += "/"
 	}
 	found := make(map[string]os.FileInfo)
 	add := func(name string, info virtualInfo) {
-		rest, inside := strings.CutPrefix(name, folder)
+		rest, inside := strings.CutPrefix(name, directory)
 		if !inside || rest == "" {
 			return
 		}
@@ -35,7 +35,7 @@ func (a access) virtual(folder string) map[string]os.FileInfo {
 		if a.grant.closed {
 			return found
 		}
-		add(a.grant.folder, virtualInfo{dir: true})
+		add(a.grant.directory, virtualInfo{dir: true})
 		add(a.grant.offered, virtualInfo{dir: true})
 	}
 	for name, image := range a.store.images {

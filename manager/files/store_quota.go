@@ -23,15 +23,15 @@ func (s *store) quota(final map[string]bool) int64 {
 func (s *store) startUpload(u *upload) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	folder := path.Dir(u.name)
-	used, err := s.countLocked(folder)
+	dir := path.Dir(u.name)
+	used, err := s.countLocked(dir)
 	if err != nil {
 		return err
 	}
 	if used >= u.quota {
 		return quotaError(u.quota)
 	}
-	s.used[folder] = used
+	s.used[dir] = used
 	s.uploads[u] = true
 	return nil
 }
@@ -71,13 +71,13 @@ func (s *store) checkQuota(u *upload, size int64) error {
 }
 
 func (s *store) checkQuotaLocked(u *upload, n int64) error {
-	folder := path.Dir(u.name)
-	if s.used[folder]+n > u.quota {
-		used, err := s.countLocked(folder)
+	dir := path.Dir(u.name)
+	if s.used[dir]+n > u.quota {
+		used, err := s.countLocked(dir)
 		if err != nil {
 			return err
 		}
-		if s.used[folder] = used; used+n > u.quota {
+		if s.used[dir] = used; used+n > u.quota {
 			return quotaError(u.quota)
 		}
 	}
@@ -89,14 +89,14 @@ func quotaError(most int64) error {
 }
 
 // countLocked returns the bytes in a directory, uploads included.
-func (s *store) countLocked(folder string) (sum int64, err error) {
-	list, err := afero.ReadDir(s.files, folder)
+func (s *store) countLocked(dir string) (sum int64, err error) {
+	list, err := afero.ReadDir(s.files, dir)
 	if err != nil {
 		return 0, err
 	}
 	underWay := make(map[string]bool)
 	for u := range s.uploads {
-		if path.Dir(u.name) == folder {
+		if path.Dir(u.name) == dir {
 			sum += u.reserved
 			underWay[path.Base(u.temp)] = true
 		}
@@ -112,8 +112,8 @@ func (s *store) countLocked(folder string) (sum int64, err error) {
 // checkFileCount returns an error if a directory may not have one more file, not counting
 // except. Uploads in progress do not count: their number is limited by connections and
 // transfers, and abandoned ones must not block others.
-func (s *store) checkFileCount(folder, except string) error {
-	list, err := afero.ReadDir(s.files, folder)
+func (s *store) checkFileCount(dir, except string) error {
+	list, err := afero.ReadDir(s.files, dir)
 	if err != nil {
 		return err
 	}

@@ -15,19 +15,19 @@ import (
 	"example.com/iad/internal/durable"
 )
 
-// uploadFolder checks that name is a file directly in the directory of a grant, and
+// uploadName checks that name is a file directly in the directory of a grant, and
 // returns which names there are final. Without a log-in only these may be written,
 // because no TFTP client uploads under a temporary name. Files that were set aside cannot
 // be changed.
-func (a access) uploadFolder(name string) (clean string, final map[string]bool, err error) {
+func (a access) uploadName(name string) (clean string, final map[string]bool, err error) {
 	clean, err = cleanName(name)
 	if err != nil {
 		return "", nil, err
 	}
-	folder, base := path.Dir(clean), path.Base(clean)
+	dir, base := path.Dir(clean), path.Base(clean)
 	if !a.granted(func(g *grant) bool {
 		final = g.final
-		return g.folder != "" && g.folder == folder
+		return g.directory != "" && g.directory == dir
 	}) {
 		return "", nil, fmt.Errorf("%w: %s", errNoUpload, path.Dir("/"+clean))
 	}
@@ -49,17 +49,17 @@ func nameBeforeSetAside(base string) string {
 
 // create starts an upload. Nothing is visible under the name until it is complete.
 func (a access) create(ctx context.Context, name string) (*upload, error) {
-	clean, final, err := a.uploadFolder(name)
+	clean, final, err := a.uploadName(name)
 	if err != nil {
 		return nil, err
 	}
-	folder := path.Dir(clean)
-	if err := a.store.checkFileCount(folder, ""); err != nil {
+	dir := path.Dir(clean)
+	if err := a.store.checkFileCount(dir, ""); err != nil {
 		return nil, err
 	}
 	a.store.mu.Lock()
 	a.store.serial++
-	temp := path.Join(folder, fmt.Sprintf(".%s.%d", path.Base(clean), a.store.serial))
+	temp := path.Join(dir, fmt.Sprintf(".%s.%d", path.Base(clean), a.store.serial))
 	a.store.mu.Unlock()
 	u := &upload{access: a, store: a.store, ctx: ctx, temp: temp, name: clean, quota: a.store.quota(final)}
 	if err := a.store.startUpload(u); err != nil {
@@ -84,7 +84,7 @@ func partialName(name string) string {
 // negative offset means its end. The earlier bytes are copied, so that the file under the
 // name stays whole.
 func (a access) resume(ctx context.Context, name string, offset int64) (*upload, error) {
-	clean, final, err := a.uploadFolder(name)
+	clean, final, err := a.uploadName(name)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (u *upload) copyStart(name string, n int64) error {
 // remove deletes a file without a final name, such as the temporary file of a client that
 // renames it at the end.
 func (a access) remove(name string) error {
-	clean, final, err := a.uploadFolder(name)
+	clean, final, err := a.uploadName(name)
 	if err != nil {
 		return err
 	}
@@ -160,11 +160,11 @@ func (s *store) exists(name string) bool {
 
 // rename gives a file without a final name its final one.
 func (a access) rename(from, to string) error {
-	cleanFrom, final, err := a.uploadFolder(from)
+	cleanFrom, final, err := a.uploadName(from)
 	if err != nil {
 		return err
 	}
-	cleanTo, _, err := a.uploadFolder(to)
+	cleanTo, _, err := a.uploadName(to)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (a access) giveName(temp, name string) error {
 // checkOpen returns an error for a name in a directory that no longer accepts uploads.
 // The store is locked, so a directory cannot be sealed between this check and the rename.
 func (a access) checkOpen(name string) error {
-	open := func(g *grant) bool { return g.folder != "" && g.folder == path.Dir(name) }
+	open := func(g *grant) bool { return g.directory != "" && g.directory == path.Dir(name) }
 	if a.grantedLocked(open) {
 		return nil
 	}

@@ -21,7 +21,7 @@ import (
 func TestTFTPFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTFTPLab(t, nil, nil)
-		if err := afero.WriteFile(l.store.files, l.folder+"f", contents(600), 0o600); err != nil {
+		if err := afero.WriteFile(l.store.files, l.dir+"f", contents(600), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		clients := make(map[netip.AddrPort]*memoryConn)
@@ -33,7 +33,7 @@ func TestTFTPFull(t *testing.T) {
 		ask := func(host string, port int) *memoryConn {
 			from := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))
 			delete(clients, from)
-			l.requestFrom(tftp.OpReadRequest, l.folder+"f", tftp.Options{BlockSize: 512}, from)
+			l.requestFrom(tftp.OpReadRequest, l.dir+"f", tftp.Options{BlockSize: 512}, from)
 			synctest.Wait()
 			return clients[from]
 		}

@@ -65,13 +65,13 @@ func FuzzTFTPTransfer(f *testing.F) {
 			l := newTFTPLab(t, nil, nil)
 			o := tftp.Options{BlockSize: 8, Window: 2, HasSize: b[0]&2 != 0}
 			if op := tftp.OpReadRequest; b[0]&1 == 0 {
-				if err := afero.WriteFile(l.store.files, l.folder+"f", contents(20), 0o600); err != nil {
+				if err := afero.WriteFile(l.store.files, l.dir+"f", contents(20), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				l.request(op, l.folder+"f", o)
+				l.request(op, l.dir+"f", o)
 			} else {
 				o.Size = 9
-				l.request(tftp.OpWriteRequest, l.folder+"f", o)
+				l.request(tftp.OpWriteRequest, l.dir+"f", o)
 			}
 			for b = b[1:]; len(b) > 0; {
 				n := min(int(b[0]), len(b)-1)
@@ -84,9 +84,9 @@ func FuzzTFTPTransfer(f *testing.F) {
 			if took := time.Since(begun); took > time.Minute {
 				t.Errorf("the transfer goes on for %v", took)
 			}
-			list, err := afero.ReadDir(l.store.files, l.folder)
+			list, err := afero.ReadDir(l.store.files, l.dir)
 			if err != nil || len(list) > 1 || len(list) == 1 && list[0].Name() != "f" {
-				t.Errorf("%v, %v in the folder", list, err)
+				t.Errorf("%v, %v in the dir", list, err)
 			}
 			for len(l.client.inbox) > 0 {
 				if p, err := tftp.Parse(<-l.client.inbox); err != nil || len(p.Data) > 8 {

@@ -139,7 +139,7 @@ type tftpLab struct {
 	server *tftpServer
 	store  *store
 	client *memoryConn
-	folder string
+	dir    string
 	stop   context.CancelFunc
 	log    *bytes.Buffer
 }
@@ -152,11 +152,11 @@ func newTFTPLab(t *testing.T, toClient, toServer func(b []byte) []time.Duration)
 		files: afero.NewMemMapFs(), maxUpload: 4 << 20, log: slog.New(slog.NewTextHandler(log, nil)),
 		images: map[string]imageSource{}, grants: map[string]*grant{}, uploads: map[*upload]bool{}, used: map[string]int64{},
 	}
-	s.grants["x"] = &grant{anonymous: true, folder: "backup/A/1", final: map[string]bool{"f": true}}
+	s.grants["x"] = &grant{anonymous: true, directory: "backup/A/1", final: map[string]bool{"f": true}}
 	if err := s.files.MkdirAll("backup/A/1", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l := &tftpLab{T: t, store: s, folder: "backup/A/1/", log: log}
+	l := &tftpLab{T: t, store: s, dir: "backup/A/1/", log: log}
 	l.connect(toClient, toServer)
 	return l
 }

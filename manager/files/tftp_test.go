@@ -57,10 +57,10 @@ func eachLine(t *testing.T, test func(l *tftpLab, size int, o tftp.Options)) {
 func TestTFTPDownloads(t *testing.T) {
 	eachLine(t, func(l *tftpLab, size int, o tftp.Options) {
 		want := contents(size)
-		if err := afero.WriteFile(l.store.files, l.folder+"f", want, 0o600); err != nil {
+		if err := afero.WriteFile(l.store.files, l.dir+"f", want, 0o600); err != nil {
 			l.Fatal(err)
 		}
-		if got, _ := l.download(l.folder+"f", o); !bytes.Equal(got, want) {
+		if got, _ := l.download(l.dir+"f", o); !bytes.Equal(got, want) {
 			l.Errorf("%d bytes came of %d, or other ones", len(got), len(want))
 		}
 	})
@@ -72,7 +72,7 @@ func TestTFTPUploads(t *testing.T) {
 		if o.HasSize {
 			o.Size = int64(size)
 		}
-		if p := l.upload(l.folder+"f", want, o); p.Op == tftp.OpError {
+		if p := l.upload(l.dir+"f", want, o); p.Op == tftp.OpError {
 			l.Fatalf("ERROR %d %s", p.Code, p.Message)
 		}
 		l.holds("f", want)
@@ -82,10 +82,10 @@ func TestTFTPUploads(t *testing.T) {
 // holds checks that the directory has exactly one file, complete.
 func (l *tftpLab) holds(name string, want []byte) {
 	l.Helper()
-	if got, err := afero.ReadFile(l.store.files, l.folder+name); err != nil || !bytes.Equal(got, want) {
+	if got, err := afero.ReadFile(l.store.files, l.dir+name); err != nil || !bytes.Equal(got, want) {
 		l.Errorf("%s holds %d bytes of %d, %v", name, len(got), len(want), err)
 	}
-	if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) != 1 {
+	if list, err := afero.ReadDir(l.store.files, l.dir); err != nil || len(list) != 1 {
 		l.Errorf("the directory holds %d files, %v", len(list), err)
 	}
 }
@@ -97,10 +97,10 @@ func TestTFTPRollover(t *testing.T) {
 			l := newTFTPLab(t, nil, nil)
 			want := contents(8*70_000 + 3)
 			o := tftp.Options{BlockSize: 8, Window: window}
-			l.upload(l.folder+"f", want, o)
+			l.upload(l.dir+"f", want, o)
 			l.holds("f", want)
 			l.connect(nil, nil)
-			if got, _ := l.download(l.folder+"f", o); !bytes.Equal(got, want) {
+			if got, _ := l.download(l.dir+"f", o); !bytes.Equal(got, want) {
 				t.Errorf("%d bytes came of %d, or other ones", len(got), len(want))
 			}
 		})
@@ -113,14 +113,14 @@ func TestTFTPSorcerersApprentice(t *testing.T) {
 	for _, o := range tftpTerms {
 		synctest.Test(t, func(t *testing.T) {
 			l := newTFTPLab(t, badLine(1, 5*time.Millisecond, 0, 0, 0), badLine(2, 5*time.Millisecond, 0, 1, 0))
-			if err := afero.WriteFile(l.store.files, l.folder+"f", contents(100_000), 0o600); err != nil {
+			if err := afero.WriteFile(l.store.files, l.dir+"f", contents(100_000), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			block := 512
 			if o.BlockSize > 0 {
 				block = o.BlockSize
 			}
-			if _, packets := l.download(l.folder+"f", o); packets != 100_000/block+1 {
+			if _, packets := l.download(l.dir+"f", o); packets != 100_000/block+1 {
 				t.Errorf("%+v: %d blocks were sent, %d are in the file", o, packets, 100_000/block+1)
 			}
 		})
@@ -148,7 +148,7 @@ func TestTFTPLastAcknowledgementLost(t *testing.T) {
 			return false
 		}), nil)
 		want := contents(1200)
-		if p := l.upload(l.folder+"f", want, tftp.Options{}); p.Op != tftp.OpAck || lost != 2 {
+		if p := l.upload(l.dir+"f", want, tftp.Options{}); p.Op != tftp.OpAck || lost != 2 {
 			t.Errorf("upload ended with %+v, %d acknowledgements lost", p, lost)
 		}
 		l.holds("f", want)
@@ -176,12 +176,12 @@ func TestTFTPSilence(t *testing.T) {
 				target := "g"
 				if x.op == tftp.OpReadRequest {
 					target = "f"
-					if err := afero.WriteFile(l.store.files, l.folder+"f", contents(2000), 0o600); err != nil {
+					if err := afero.WriteFile(l.store.files, l.dir+"f", contents(2000), 0o600); err != nil {
 						t.Fatal(err)
 					}
 				}
 				begun := time.Now()
-				l.request(x.op, l.folder+target, x.options)
+				l.request(x.op, l.dir+target, x.options)
 				if x.speak && x.op == tftp.OpReadRequest {
 					_, _ = l.client.Write(tftp.AppendAck(nil, 1))
 				} else if x.speak {
@@ -198,7 +198,7 @@ func TestTFTPSilence(t *testing.T) {
 				if last.Op != tftp.OpError {
 					t.Errorf("the client's last packet is %+v", last)
 				}
-				if _, err := l.store.files.Stat(l.folder + "g"); !errors.Is(err, fs.ErrNotExist) {
+				if _, err := l.store.files.Stat(l.dir + "g"); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("half a file: %v", err)
 				}
 			})
@@ -210,7 +210,7 @@ func TestTFTPSilence(t *testing.T) {
 func TestTFTPStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTFTPLab(t, nil, nil)
-		l.request(tftp.OpWriteRequest, l.folder+"f", tftp.Options{})
+		l.request(tftp.OpWriteRequest, l.dir+"f", tftp.Options{})
 		synctest.Wait()
 		begun := time.Now()
 		l.stop()
@@ -233,11 +233,11 @@ func TestTFTPBandwidth(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newTFTPLab(t, badLine(1, 5*time.Millisecond, 0, 0, 0), badLine(2, 5*time.Millisecond, 0, 0, 0))
 			l.store.limiter = newLimiter(50_000)
-			if err := afero.WriteFile(l.store.files, l.folder+"f", contents(100_000), 0o600); err != nil {
+			if err := afero.WriteFile(l.store.files, l.dir+"f", contents(100_000), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			begun := time.Now()
-			_, packets := l.download(l.folder+"f", o)
+			_, packets := l.download(l.dir+"f", o)
 			block := max(512, o.BlockSize)
 			if packets != 100_000/block+1 {
 				t.Errorf("%+v: %d blocks were sent, %d are in the file", o, packets, 100_000/block+1)
@@ -345,26 +345,26 @@ func TestTFTPRequests(t *testing.T) {
 			return len(l.server.transfers)
 		}
 		for range 3 {
-			l.request(tftp.OpWriteRequest, l.folder+"f", tftp.Options{})
+			l.request(tftp.OpWriteRequest, l.dir+"f", tftp.Options{})
 		}
 		if n := count(); n != 1 {
 			t.Errorf("a request that was repeated began %d transfers", n)
 		}
-		l.request(tftp.OpWriteRequest, l.folder+"f", tftp.Options{Window: 2})
+		l.request(tftp.OpWriteRequest, l.dir+"f", tftp.Options{Window: 2})
 		if n := count(); n != 1 {
 			t.Errorf("a port has %d transfers", n)
 		}
-		if err := afero.WriteFile(l.store.files, l.folder+"f", nil, 0o600); err != nil {
+		if err := afero.WriteFile(l.store.files, l.dir+"f", nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		for port := range 1000 {
-			l.requestFrom(tftp.OpReadRequest, l.folder+"f", tftp.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
+			l.requestFrom(tftp.OpReadRequest, l.dir+"f", tftp.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
 		}
 		if n := count(); n != 1+maxTFTPPerHost {
 			t.Errorf("%d transfers while one host asks for very many", n)
 		}
 		for host := range 1000 {
-			l.requestFrom(tftp.OpReadRequest, l.folder+"f", tftp.Options{}, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)}), 1))
+			l.requestFrom(tftp.OpReadRequest, l.dir+"f", tftp.Options{}, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)}), 1))
 		}
 		if n := count(); n != maxTFTPTransfers {
 			t.Errorf("%d transfers while very many hosts ask", n)
@@ -372,9 +372,9 @@ func TestTFTPRequests(t *testing.T) {
 	})
 }
 
-// TestTFTPCrowdedFolder: uploads that nobody goes on with take no room from one that somebody
+// TestTFTPCrowdedDirectory: uploads that nobody goes on with take no room from one that somebody
 // does, and leave nothing behind.
-func TestTFTPCrowdedFolder(t *testing.T) {
+func TestTFTPCrowdedDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTFTPLab(t, nil, nil)
 		toClient := l.server.dialer
@@ -383,19 +383,19 @@ func TestTFTPCrowdedFolder(t *testing.T) {
 			return server, nil
 		}
 		for port := range 2 * maxGrantFiles {
-			l.requestFrom(tftp.OpWriteRequest, l.folder+"f", tftp.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
+			l.requestFrom(tftp.OpWriteRequest, l.dir+"f", tftp.Options{}, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(2000+port)))
 		}
 		synctest.Wait()
-		if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) < maxGrantFiles {
+		if list, err := afero.ReadDir(l.store.files, l.dir); err != nil || len(list) < maxGrantFiles {
 			t.Fatalf("%d uploads are open, %v", len(list), err)
 		}
 		l.server.dialer = toClient
-		if p := l.upload(l.folder+"f", contents(1000), tftp.Options{}); p.Op == tftp.OpError {
+		if p := l.upload(l.dir+"f", contents(1000), tftp.Options{}); p.Op == tftp.OpError {
 			t.Errorf("got %+v", p)
 		}
 		l.stop()
 		l.server.tasks.Wait()
-		if list, err := afero.ReadDir(l.store.files, l.folder); err != nil || len(list) != 1 || list[0].Size() != 1000 {
+		if list, err := afero.ReadDir(l.store.files, l.dir); err != nil || len(list) != 1 || list[0].Size() != 1000 {
 			t.Errorf("the directory holds %v, %v", list, err)
 		}
 	})

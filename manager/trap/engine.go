@@ -25,9 +25,9 @@ type engine struct {
 	boots uint32
 }
 
-// engineFolder has an engine for each address that is listened on. Only one listener at a
+// engineDirectory has an engine for each address that is listened on. Only one listener at a
 // time has an address, so two running listeners never share an identity.
-const engineFolder = "listener"
+const engineDirectory = "listener"
 
 // engineRecord is the engine's file.
 type engineRecord struct {
@@ -50,7 +50,7 @@ func startEngine(files afero.Fs, at netip.AddrPort) (engine, error) {
 	if err != nil || files == nil {
 		return fresh, err
 	}
-	name := path.Join(engineFolder, device.FolderName(at.String())+".json")
+	name := path.Join(engineDirectory, device.DirectoryName(at.String())+".json")
 	e := fresh
 	known, err := readEngine(files, name)
 	switch {
@@ -65,7 +65,7 @@ func startEngine(files afero.Fs, at netip.AddrPort) (engine, error) {
 	damage := err
 	data, err := json.Marshal(engineRecord{EngineID: hex.EncodeToString([]byte(e.id)), Boots: e.boots})
 	if err == nil {
-		err = durable.MkdirAll(files, engineFolder, 0o700)
+		err = durable.MkdirAll(files, engineDirectory, 0o700)
 	}
 	if err == nil {
 		err = durable.ReplaceFile(files, name, append(data, '\n'), 0o600)

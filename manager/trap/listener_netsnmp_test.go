@@ -20,8 +20,8 @@ import (
 // if it gets no acknowledgement.
 func netSNMP(t *testing.T, l *trap.Listener, tool, deviceID string, options ...string) error {
 	t.Helper()
-	folder := t.TempDir()
-	if err := os.Mkdir(filepath.Join(folder, "cert_indexes"), 0o700); err != nil {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "cert_indexes"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	args := slices.Concat([]string{"-m", "", "-t", "5", "-r", "1"}, options, []string{
@@ -29,7 +29,7 @@ func netSNMP(t *testing.T, l *trap.Listener, tool, deviceID string, options ...s
 		module.OID(mib.DeviceId, 0).String(), "s", deviceID, module.OID(mib.EventSeq, 0).String(), "u", "1",
 	})
 	cmd := exec.CommandContext(t.Context(), peers.Find(t, tool), args...)
-	cmd.Env = append(os.Environ(), "SNMPCONFPATH="+folder, "SNMP_PERSISTENT_DIR="+folder, "MIBS=", "LC_ALL=C")
+	cmd.Env = append(os.Environ(), "SNMPCONFPATH="+dir, "SNMP_PERSISTENT_DIR="+dir, "MIBS=", "LC_ALL=C")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", tool, strings.Join(options, " "), err, out)
 	}

@@ -183,7 +183,7 @@ func externalServer(text string) (*files.ExternalServer, error) {
 			Protocol: p, Host: u.Hostname(), Port: uint16(port), User: u.User.Username(),
 			Password: os.Getenv("IADMS_SERVER_PASSWORD"), Timeout: 30 * time.Second,
 		},
-		Folder: strings.TrimPrefix(u.Path, "/"),
+		Directory: strings.TrimPrefix(u.Path, "/"),
 	}, nil
 }
 

@@ -47,14 +47,14 @@ type eventReport struct {
 }
 
 type journalReport struct {
-	Kind         string          `json:"kind"` // journal
-	Device       string          `json:"device"`
-	Address      string          `json:"address"`
-	Started      time.Time       `json:"started"`
-	Stage        string          `json:"stage"`
-	Image        string          `json:"image"`
-	BackupFolder string          `json:"backup_directory,omitempty"`
-	Failure      *report.Failure `json:"failure,omitempty"`
+	Kind            string          `json:"kind"` // journal
+	Device          string          `json:"device"`
+	Address         string          `json:"address"`
+	Started         time.Time       `json:"started"`
+	Stage           string          `json:"stage"`
+	Image           string          `json:"image"`
+	BackupDirectory string          `json:"backup_directory,omitempty"`
+	Failure         *report.Failure `json:"failure,omitempty"`
 }
 
 // printJournal shows how far the last upgrade from here got.
@@ -73,13 +73,13 @@ func (g *globals) printJournal(cmd *cobra.Command, client *device.Client) error 
 		return nil
 	}
 	if g.json {
-		j := journalReport{Kind: "journal", Device: r.Device, Address: r.Address, Started: r.Started, Stage: string(r.Stage), Image: r.Image, BackupFolder: r.Folder}
+		j := journalReport{Kind: "journal", Device: r.Device, Address: r.Address, Started: r.Started, Stage: string(r.Stage), Image: r.Image, BackupDirectory: r.Directory}
 		if r.Failed != nil {
 			j.Failure = report.NewFailure(r.Failed)
 		}
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(j)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "last upgrade from here: %s, started %s, stage %s, image %s, backup %s\n",
-		r.Address, timeText(r.Started), r.Stage, r.Image, r.Folder)
+		r.Address, timeText(r.Started), r.Stage, r.Image, r.Directory)
 	return nil
 }

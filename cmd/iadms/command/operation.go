@@ -90,7 +90,7 @@ func doneText(command string, r manager.Result) string {
 	case "backup":
 		return fmt.Sprintf("OK: %s backed up to %s", r.Device, r.Place)
 	case "recover":
-		return fmt.Sprintf("OK: %s has recovered its configuration data from %s", r.Device, r.Folder)
+		return fmt.Sprintf("OK: %s has recovered its configuration data from %s", r.Device, r.Directory)
 	case "convert":
 		if r.Unchanged {
 			return fmt.Sprintf("OK: nothing to do: %s has no configuration data in another format than that of its software", r.Device)

@@ -107,9 +107,9 @@ fi`)
 		t.Errorf("the mistake was not found:\n%s", out)
 	}
 	// Backup and both modifications are there.
-	folders, err := filepath.Glob(filepath.Join(l.dir, "store", "backup", "TEST-0001", "*"))
-	if err != nil || len(folders) != 3 {
-		t.Errorf("%v, %v", folders, err)
+	dirs, err := filepath.Glob(filepath.Join(l.dir, "store", "backup", "TEST-0001", "*"))
+	if err != nil || len(dirs) != 3 {
+		t.Errorf("%v, %v", dirs, err)
 	}
 }
 

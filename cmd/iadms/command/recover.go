@@ -60,15 +60,15 @@ func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, opera
 		return manager.Result{}, err
 	}
 	store := afero.NewBasePathFs(afero.NewOsFs(), o.store)
-	folder, err := o.chooseBackup(store, device.ID)
+	dir, err := o.chooseBackup(store, device.ID)
 	if err != nil {
 		return manager.Result{}, err
 	}
-	list, err := files.ReadBackup(store, folder)
+	list, err := files.ReadBackup(store, dir)
 	if err != nil {
 		return manager.Result{}, err
 	}
-	return manager.Recover(ctx, plan, folder, list, operator, observe)
+	return manager.Recover(ctx, plan, dir, list, operator, observe)
 }
 
 // chooseBackup returns the directory that --from names, or the newest complete one with
@@ -77,48 +77,48 @@ func (o *operationOptions) chooseBackup(store afero.Fs, device string) (string, 
 	if strings.ContainsRune(strings.TrimRight(filepath.ToSlash(o.from), "/"), '/') {
 		return o.backupAt(store)
 	}
-	folders, err := files.Backups(store, device)
+	dirs, err := files.Backups(store, device)
 	if err != nil {
 		return "", err
 	}
-	if len(folders) == 0 {
+	if len(dirs) == 0 {
 		return "", fmt.Errorf("no backups of %s in %s", device, o.store)
 	}
 	if o.from == "" {
-		for _, folder := range slices.Backward(folders) {
-			if files.Complete(store, folder) && files.HoldsData(store, folder) {
-				return folder, nil
+		for _, dir := range slices.Backward(dirs) {
+			if files.Complete(store, dir) && files.HoldsData(store, dir) {
+				return dir, nil
 			}
 		}
-		return "", cli.Usage(fmt.Errorf("no backup of %s is known to be complete and to hold data; name one with --from:\n  %s", device, strings.Join(folders, "\n  ")))
+		return "", cli.Usage(fmt.Errorf("no backup of %s is known to be complete and to hold data; name one with --from:\n  %s", device, strings.Join(dirs, "\n  ")))
 	}
-	folder := path.Join(path.Dir(folders[0]), filepath.ToSlash(o.from))
-	if exists, err := afero.DirExists(store, folder); err == nil && exists && path.Dir(folder) == path.Dir(folders[0]) {
-		return folder, nil
+	dir := path.Join(path.Dir(dirs[0]), filepath.ToSlash(o.from))
+	if exists, err := afero.DirExists(store, dir); err == nil && exists && path.Dir(dir) == path.Dir(dirs[0]) {
+		return dir, nil
 	}
-	return "", cli.Usage(fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(folders, "\n  ")))
+	return "", cli.Usage(fmt.Errorf("no backup %s of %s; there are:\n  %s", o.from, device, strings.Join(dirs, "\n  ")))
 }
 
 // backupAt returns the directory in the store for the path in --from: a path on this
 // machine, or one within the store as iadms prints it.
 func (o *operationOptions) backupAt(store afero.Fs) (string, error) {
-	folder := strings.TrimPrefix(path.Clean("/"+filepath.ToSlash(o.from)), "/")
+	dir := strings.TrimPrefix(path.Clean("/"+filepath.ToSlash(o.from)), "/")
 	if info, err := os.Stat(o.from); err == nil {
 		within, ok := o.withinStore()
 		if !info.IsDir() || !ok {
 			return "", cli.Usage(fmt.Errorf("--from %s: not a directory of the store %s; copy it into backup/DEVICE/ there first", o.from, o.store))
 		}
-		folder = within
+		dir = within
 	}
-	parts := strings.Split(folder, "/")
-	exists, err := afero.DirExists(store, folder)
+	parts := strings.Split(dir, "/")
+	exists, err := afero.DirExists(store, dir)
 	if err != nil || !exists {
 		return "", cli.Usage(fmt.Errorf("--from %s: no such directory, neither here nor in the store %s", o.from, o.store))
 	}
 	if len(parts) != 3 || parts[0] != "backup" || strings.HasPrefix(parts[2], ".") {
 		return "", cli.Usage(fmt.Errorf("--from %s: not a backup; the store has them in backup/DEVICE/TIME-N", o.from))
 	}
-	return folder, nil
+	return dir, nil
 }
 
 // withinStore returns the path of --from relative to the store.

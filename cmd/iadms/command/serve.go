@@ -116,7 +116,7 @@ type servedReport struct {
 	Address     string `json:"address,omitempty"`
 	Certificate string `json:"certificate_sha256,omitempty"`
 	Device      string `json:"device,omitempty"`
-	Folder      string `json:"directory,omitempty"`
+	Directory   string `json:"directory,omitempty"`
 	Name        string `json:"name,omitempty"`
 	User        string `json:"user,omitempty"`
 	Password    string `json:"password,omitempty"`
@@ -131,13 +131,13 @@ func (r servedReport) String() string {
 		}
 		return text
 	case "backup":
-		text := fmt.Sprintf("  %s: %s, directory %s", r.Device, r.Address, r.Folder)
+		text := fmt.Sprintf("  %s: %s, directory %s", r.Device, r.Address, r.Directory)
 		if r.User != "" {
 			text += fmt.Sprintf(", user %s, password %s", r.User, r.Password)
 		}
 		return text
 	case "image":
-		return fmt.Sprintf("image: directory %s, name %s", r.Folder, r.Name)
+		return fmt.Sprintf("image: directory %s, name %s", r.Directory, r.Name)
 	}
 	return "notifications: " + r.Address
 }
@@ -169,12 +169,12 @@ func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON
 			if err != nil {
 				return err
 			}
-			folder, _, err := session.NewBackup(files.ConfigKinds)
+			dir, _, err := session.NewBackup(files.ConfigKinds)
 			if err != nil {
 				return err
 			}
 			a := session.Address()
-			if err := printServed(w, asJSON, servedReport{Kind: "backup", Protocol: p.String(), Address: a.String(), Device: deviceID, Folder: folder, User: a.User, Password: a.Password}); err != nil {
+			if err := printServed(w, asJSON, servedReport{Kind: "backup", Protocol: p.String(), Address: a.String(), Device: deviceID, Directory: dir, User: a.User, Password: a.Password}); err != nil {
 				return err
 			}
 		}
@@ -184,7 +184,7 @@ func offer(w io.Writer, servers *files.Servers, devices, images []string, asJSON
 		if err != nil {
 			return cli.Usage(err)
 		}
-		if err := printServed(w, asJSON, servedReport{Kind: "image", Folder: servers.Publish(img), Name: img.FileName()}); err != nil {
+		if err := printServed(w, asJSON, servedReport{Kind: "image", Directory: servers.Publish(img), Name: img.FileName()}); err != nil {
 			return err
 		}
 	}

@@ -184,7 +184,7 @@ func (r *Fleet) resultLine(v Verdict, err error) string {
 	case err == nil && (r.check || result.Unchanged):
 		return v.Done
 	case err == nil:
-		return fmt.Sprintf("OK      %s -> %s in %.1f s, backup %s", manager.SoftwareText(result.OldVersion), result.NewVersion, took, result.Folder)
+		return fmt.Sprintf("OK      %s -> %s in %.1f s, backup %s", manager.SoftwareText(result.OldVersion), result.NewVersion, took, result.Directory)
 	case result.Device == "":
 		return "FAILED  " + err.Error()
 	case v.interrupted():

@@ -84,7 +84,7 @@ type jsonResult struct {
 	OldVersion string          `json:"old_version"`
 	NewVersion string          `json:"new_version"`
 	Rescue     bool            `json:"rescue,omitempty"`
-	Folder     string          `json:"backup_directory,omitempty"`
+	Directory  string          `json:"backup_directory,omitempty"`
 	Elapsed    float64         `json:"elapsed_s"`
 	Operations []jsonOperation `json:"operations"`
 	Error      string          `json:"error,omitempty"`
@@ -165,7 +165,7 @@ func (j *jsonLines) Finish(v Verdict) {
 	j.finished, j.unchanged = true, v.Result.Unchanged
 	r, done := v.Result, v.Done
 	result := &jsonResult{
-		OK: v.Err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Rescue: r.Rescue, Folder: r.Folder,
+		OK: v.Err == nil, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Rescue: r.Rescue, Directory: r.Directory,
 		Elapsed: r.Elapsed.Seconds(), Operations: []jsonOperation{},
 		OnDefaults: r.OnDefaults, Unchanged: r.Unchanged, Interrupted: v.interrupted(),
 	}

@@ -76,9 +76,9 @@ func (v Verdict) advice() (lines []string) {
 		switch {
 		case v.Server != "":
 			lines = append(lines, text+"; the backup is on "+v.Server)
-		case r.Folder != "":
-			lines = append(lines, text+"; the backup is in "+r.Folder,
-				"  to recover them: "+v.Hint("recover", v.Target, "--from", path.Base(r.Folder)))
+		case r.Directory != "":
+			lines = append(lines, text+"; the backup is in "+r.Directory,
+				"  to recover them: "+v.Hint("recover", v.Target, "--from", path.Base(r.Directory)))
 		default:
 			lines = append(lines, text)
 		}
