@@ -31,6 +31,10 @@ type ServersConfig struct {
 	// Advertise is the host that devices connect to; empty: the address of this machine on
 	// the route to the device.
 	Advertise string
+	// SinglePort makes TFTP transfers use the port that TFTP names, for firewalls and address
+	// translation that let nothing else through; otherwise each has a port of its own
+	// (RFC 1350 section 4).
+	SinglePort bool
 	// PassivePorts are the first and the last port for FTP data; zero: any free port. With
 	// a range, data connections use IPv4 only.
 	PassivePorts [2]int
@@ -97,7 +101,7 @@ func (s *Servers) listen(ctx context.Context) error {
 			return fmt.Errorf("TFTP server: %w", err)
 		}
 		s.tftp = conn
-		s.run("TFTP", func() error { return serveTFTP(ctx, conn, s.store) })
+		s.run("TFTP", func() error { return serveTFTP(ctx, conn, s.store, s.cfg.SinglePort) })
 	}
 	if s.cfg.FTP != "" {
 		if p := s.cfg.PassivePorts; p[0] < 0 || p[1] > 65535 || p[0] > p[1] {

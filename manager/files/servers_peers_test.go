@@ -115,10 +115,14 @@ var programs = []program{
 
 // TestServersPrograms moves files by programs that others wrote.
 func TestServersPrograms(t *testing.T) {
-	for i, p := range programs {
+	for i := range 2 * len(programs) {
+		p, singlePort := programs[i/2], i%2 == 1
+		if singlePort && p.protocol != device.TFTP {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s-%s-%d", p.name, p.protocol, i), func(t *testing.T) {
 			bin := peers.Find(t, p.name)
-			s, disk := iadtest.StartServers(t, func(c *files.ServersConfig) { c.MaxUpload = 4 << 20 })
+			s, disk := iadtest.StartServers(t, func(c *files.ServersConfig) { c.MaxUpload, c.SinglePort = 4<<20, singlePort })
 			session, err := s.Open(p.protocol, "A", "127.0.0.1:161")
 			if err != nil {
 				t.Fatal(err)
@@ -204,11 +208,12 @@ func TestServersCurlResumes(t *testing.T) {
 // what TFTP can say.
 func TestServersDevice(t *testing.T) {
 	for _, x := range []struct {
-		name     string
-		protocol device.Protocol
-		options  transfer.Options
-		line     line
-		size     int
+		name       string
+		protocol   device.Protocol
+		options    transfer.Options
+		line       line
+		size       int
+		singlePort bool
 	}{
 		{name: "tftp", protocol: device.TFTP, size: 1_000_000},
 		{name: "tftp lockstep", protocol: device.TFTP, options: transfer.Options{Window: 1}, size: 1_000_000},
@@ -219,12 +224,16 @@ func TestServersDevice(t *testing.T) {
 		{name: "tftp loss", protocol: device.TFTP, line: line{delay: 10 * time.Millisecond, loss: 0.05, seed: 1}, size: 256 << 10},
 		{name: "tftp lockstep loss", protocol: device.TFTP, options: transfer.Options{Window: 1}, line: line{delay: time.Millisecond, loss: 0.05, seed: 2}, size: 64 << 10},
 		{name: "tftp disorder", protocol: device.TFTP, line: line{delay: 10 * time.Millisecond, duplicate: 0.05, reorder: 0.05, seed: 3}, size: 256 << 10},
+		{name: "tftp one port", protocol: device.TFTP, singlePort: true, size: 1_000_000},
+		{name: "tftp one port large blocks", protocol: device.TFTP, singlePort: true, options: transfer.Options{BlockSize: 65464, Window: 4}, size: 4_000_000},
+		{name: "tftp one port small blocks", protocol: device.TFTP, singlePort: true, options: transfer.Options{BlockSize: 8, Window: 64}, size: 8 * 70_000},
+		{name: "tftp one port loss", protocol: device.TFTP, singlePort: true, line: line{delay: 10 * time.Millisecond, loss: 0.05, duplicate: 0.05, reorder: 0.05, seed: 1}, size: 256 << 10},
 		{name: "ftp", protocol: device.FTP, size: 1_000_000},
 		{name: "ftps", protocol: device.FTPS, size: 1_000_000},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			s, disk := iadtest.StartServersBeside(t, func(c *files.ServersConfig) { c.MaxUpload = 4 << 20 })
+			s, disk := iadtest.StartServersBeside(t, func(c *files.ServersConfig) { c.MaxUpload, c.SinglePort = 4<<20, x.singlePort })
 			session, err := s.Open(x.protocol, "A", "127.0.0.1:161")
 			if err != nil {
 				t.Fatal(err)
@@ -272,6 +281,37 @@ func TestServersAnswerFromWhereAsked(t *testing.T) {
 		c := iadtest.DeviceClient(t, s, a, int(a.Port), transfer.Options{})
 		if _, err := c.Put(t.Context(), directory+"/userData.cfg", strings.NewReader("x"), 1); err != nil {
 			t.Errorf("server on %s, asked at %s: %v", x.listen, x.ask, err)
+		}
+	}
+}
+
+// TestServersSinglePort: a client behind a firewall receives only what comes from the
+// address and port that it asked, as a connected socket does.
+func TestServersSinglePort(t *testing.T) {
+	for _, x := range []struct{ listen, ask string }{{"127.0.0.1:0", "127.0.0.1"}, {"0.0.0.0:0", "127.0.0.3"}, {":0", "127.0.0.3"}, {":0", "::1"}, {"[::1]:0", "::1"}} {
+		s, disk := iadtest.StartServers(t, func(c *files.ServersConfig) { c.TFTP, c.SinglePort = x.listen, true })
+		_, folder := iadtest.OpenBackup(t, s, device.TFTP)
+		if err := afero.WriteFile(disk, folder+"/userData.cfg", []byte("operator's data"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("udp", net.JoinHostPort(x.ask, fmt.Sprint(s.Addr(device.TFTP).(*net.UDPAddr).Port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("\x00\x01" + folder + "/userData.cfg\x00octet\x00")); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1024)
+		n, err := conn.Read(b)
+		if err != nil || string(b[:n]) != "\x00\x03\x00\x01operator's data" {
+			t.Errorf("server on %s, asked at %s: %q, %v", x.listen, x.ask, b[:n], err)
+		}
+		if _, err := conn.Write([]byte("\x00\x04\x00\x01")); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

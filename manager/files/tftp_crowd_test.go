@@ -3,7 +3,6 @@ package files
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,7 +24,7 @@ func TestTFTPFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		clients := make(map[netip.AddrPort]*memoryConn)
-		l.server.dialer = func(_ netip.Addr, client netip.AddrPort) (net.Conn, error) {
+		l.server.dialer = func(_ netip.Addr, client netip.AddrPort) (tftp.Conn, error) {
 			server, c := memoryPair(nil, nil)
 			clients[client] = c
 			return server, nil

@@ -170,7 +170,7 @@ func (l *tftpLab) connect(toClient, toServer func(b []byte) []time.Duration) {
 	ctx, stop := context.WithCancel(l.Context())
 	server, client := memoryPair(toClient, toServer)
 	l.stop, l.client, l.server = stop, client, newTFTPServer(ctx, l.store, nil)
-	l.server.dialer = func(netip.Addr, netip.AddrPort) (net.Conn, error) { return server, nil }
+	l.server.dialer = func(netip.Addr, netip.AddrPort) (tftp.Conn, error) { return server, nil }
 	l.Cleanup(func() { stop(); l.server.tasks.Wait() })
 }
 

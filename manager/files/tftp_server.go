@@ -31,14 +31,16 @@ const (
 )
 
 // tftpServer serves requests (RFC 1350, with the options of RFC 2347 to 2349 and the
-// windows of RFC 7440). Every transfer has its own socket and goroutine.
+// windows of RFC 7440). Every transfer has its own goroutine, and its own socket unless all
+// share the server's.
 type tftpServer struct {
 	ctx     context.Context
 	store   *store
 	conn    *net.UDPConn
 	tasks   sync.WaitGroup
 	limited *limitedLog // of refusals
-	dialer  func(local netip.Addr, client netip.AddrPort) (net.Conn, error)
+	dialer  func(local netip.Addr, client netip.AddrPort) (tftp.Conn, error)
+	shared  *tftp.Shared // nil: every transfer has a port of its own
 
 	mu        sync.Mutex
 	transfers map[*tftpTransfer]struct{}
@@ -75,25 +77,42 @@ func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer
 // serveTFTP serves read and write requests on conn until ctx ends, and then ends every
 // transfer. Any host may read what is published or granted and write to granted
 // directories: TFTP knows no users (RFC 1350).
-func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store) error {
+func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store, singlePort bool) error {
 	server := newTFTPServer(ctx, s, conn)
 	tftp.TellDestination(conn)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends the read below
+	if singlePort {
+		server.sharePort()
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // ends the read below
 	defer stop()
 	err := server.listen()
-	server.tasks.Wait()
+	server.tasks.Wait() // with one port their last words go out on conn
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
+// sharePort makes all transfers use the server's own port.
+func (t *tftpServer) sharePort() {
+	t.shared = tftp.Share(t.conn)
+	t.dialer = func(local netip.Addr, client netip.AddrPort) (tftp.Conn, error) {
+		return t.shared.Dial(local, client, 2*maxTFTPReceiveOctets), nil
+	}
+}
+
 func (t *tftpServer) listen() error {
 	// One byte more than the longest request, to detect a longer one.
 	buf, extra := make([]byte, 2048), make([]byte, 128)
+	if t.shared != nil {
+		buf = make([]byte, 64<<10) // blocks of uploads arrive here too
+	}
 	for failures := 0; ; {
 		n, m, _, from, err := t.conn.ReadMsgUDPAddrPort(buf, extra)
 		switch {
+		case t.ctx.Err() != nil:
+			return t.ctx.Err()
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
@@ -107,6 +126,8 @@ func (t *tftpServer) listen() error {
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if request, ok := parseTFTPRequest(buf[:n]); ok {
 			t.handle(request, string(buf[:n]), from, tftp.Destination(extra[:m]))
+		} else if t.shared != nil {
+			t.shared.Deliver(from, buf[:n])
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -334,7 +333,7 @@ func (f crowdedFs) Open(name string) (afero.File, error) {
 func TestTFTPRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTFTPLab(t, nil, nil)
-		l.server.dialer = func(netip.Addr, netip.AddrPort) (net.Conn, error) {
+		l.server.dialer = func(netip.Addr, netip.AddrPort) (tftp.Conn, error) {
 			server, _ := memoryPair(func([]byte) []time.Duration { return nil }, nil)
 			return server, nil
 		}
@@ -378,7 +377,7 @@ func TestTFTPCrowdedDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTFTPLab(t, nil, nil)
 		toClient := l.server.dialer
-		l.server.dialer = func(netip.Addr, netip.AddrPort) (net.Conn, error) {
+		l.server.dialer = func(netip.Addr, netip.AddrPort) (tftp.Conn, error) {
 			server, _ := memoryPair(nil, nil)
 			return server, nil
 		}

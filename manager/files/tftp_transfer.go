@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -39,7 +38,7 @@ var (
 )
 
 // dialTFTP opens a transfer's socket, on the address where the request arrived.
-func dialTFTP(local netip.Addr, client netip.AddrPort) (net.Conn, error) {
+func dialTFTP(local netip.Addr, client netip.AddrPort) (tftp.Conn, error) {
 	return tftp.Dial(local, client, 4*maxTFTPReceiveOctets)
 }
 

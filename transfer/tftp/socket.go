@@ -16,7 +16,7 @@ const (
 // Dial opens a server's socket for one transfer, connected to the client: the kernel keeps
 // packets of others away and answers them with port unreachable. It sends from the address
 // to which the request came, if that is known.
-func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (net.Conn, error) {
+func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (Conn, error) {
 	var from *net.UDPAddr
 	if local.IsValid() && !local.IsUnspecified() {
 		from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
@@ -51,7 +51,6 @@ func openSocket(server netip.AddrPort) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may allow less
 	tuneClient(conn)
 	return &socket{conn: conn, server: server}, nil
 }

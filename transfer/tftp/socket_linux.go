@@ -12,10 +12,16 @@ import (
 // have one (the usual limit is 208 KiB), and lets ICMP errors come through: a server
 // that is not there is known at once.
 func tuneClient(c *net.UDPConn) {
-	setOption(c, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	setReceiveBuffer(c)
 	setOption(c, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 	setOption(c, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
 	allowFragments(c)
+}
+
+// setReceiveBuffer asks for a buffer beyond the usual limit where the process may have one.
+func setReceiveBuffer(c *net.UDPConn) {
+	_ = c.SetReadBuffer(receiveBuffer) // the kernel may allow less
+	setOption(c, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 }
 
 // allowFragments has large datagrams cut up on the way rather than dropped.
@@ -59,4 +65,17 @@ func Destination(extra []byte) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// source returns the control message that makes a datagram leave from an address of this
+// machine.
+func source(local netip.Addr) []byte {
+	if local.Is4() {
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: local.As4()})
+	}
+	info := unix.Inet6Pktinfo{Addr: local.As16()}
+	if i, err := net.InterfaceByName(local.Zone()); err == nil {
+		info.Ifindex = uint32(i.Index)
+	}
+	return unix.PktInfo6(&info)
 }

@@ -34,7 +34,10 @@ type fileServerOptions struct {
 	protocol  string
 	rateLimit string
 	passive   string
+	onePort   bool
 }
+
+const singlePortUsage = "transfer TFTP files on the server's own port, for firewalls that let only that port through"
 
 func (o *fileServerOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.server, "server", "", "use the file server at `URL` instead of the embedded one, such as tftp://192.0.2.1/iad or ftp://user@192.0.2.1/iad (password in IADMS_SERVER_PASSWORD)")
@@ -44,8 +47,9 @@ func (o *fileServerOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.advertise, "advertise", "", "`host` that devices connect to (default that of --listen, or this machine's address on the route to the device)")
 	f.StringVar(&o.protocol, "protocol", "tftp", "transfer `protocol`: tftp, ftp or ftps; iadms serve prints the SHA-256 of the certificate that devices have to trust for ftps")
 	f.StringVar(&o.passive, "passive-ports", "", "range of ports for FTP data, `FIRST-LAST` (default any free port)")
+	f.BoolVar(&o.onePort, "single-port", false, singlePortUsage)
 	f.StringVar(&o.rateLimit, "rate-limit", "", "limit all transfers together to `RATE` bytes per second, with k or M")
-	cli.Group(f, "File server", "server", "server-pin", "server-ca", "listen", "advertise", "protocol", "passive-ports", "rate-limit")
+	cli.Group(f, "File server", "server", "server-pin", "server-ca", "listen", "advertise", "protocol", "passive-ports", "single-port", "rate-limit")
 }
 
 // chosen returns the protocol; with --server it is that of the URL.
@@ -106,7 +110,7 @@ func (o *fileServerOptions) open(store string, log *slog.Logger) (fs files.FileS
 		return nil, nil, err
 	}
 	cfg := files.ServersConfig{
-		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: advertisedHost(o.advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
+		Files: afero.NewBasePathFs(afero.NewOsFs(), store), Advertise: advertisedHost(o.advertise, local.IP), Bandwidth: rate, PassivePorts: ports, SinglePort: o.onePort, Log: log,
 	}
 	if p == device.TFTP {
 		cfg.TFTP = address

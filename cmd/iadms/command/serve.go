@@ -20,6 +20,7 @@ import (
 
 func newServe(g *globals) *cobra.Command {
 	var host, tftp, ftp, notifications, advertise, rateLimit, passive string
+	var singlePort bool
 	var devices, images []string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -56,7 +57,7 @@ password, which are printed. Every device may read the images.`,
 			}
 			servers, err := files.StartServers(files.ServersConfig{
 				Files: afero.NewBasePathFs(afero.NewOsFs(), g.store), TFTP: onHost(host, tftp), FTP: onHost(host, ftp),
-				Advertise: advertisedHost(advertise, local.IP), Bandwidth: rate, PassivePorts: ports, Log: log,
+				Advertise: advertisedHost(advertise, local.IP), Bandwidth: rate, PassivePorts: ports, SinglePort: singlePort, Log: log,
 			})
 			if err != nil {
 				return err
@@ -87,10 +88,11 @@ password, which are printed. Every device may read the images.`,
 	f.StringVar(&notifications, "notifications", ":162", "`port` for notifications, or HOST:PORT")
 	f.StringVar(&advertise, "advertise", "", "`host` that devices connect to (default that of --listen)")
 	f.StringVar(&passive, "passive-ports", "", "range of ports for FTP data, `FIRST-LAST` (default any free port)")
+	f.BoolVar(&singlePort, "single-port", false, singlePortUsage)
 	f.StringVar(&rateLimit, "rate-limit", "", "limit all transfers together to `RATE` bytes per second, with k or M")
 	f.StringSliceVar(&devices, "device", nil, "`identity` of a device that may store a backup")
 	f.StringSliceVar(&images, "image", nil, "image `file` to offer")
-	cli.Group(f, "Addresses", "listen", "tftp", "ftp", "notifications", "advertise", "passive-ports")
+	cli.Group(f, "Addresses", "listen", "tftp", "ftp", "notifications", "advertise", "passive-ports", "single-port")
 	cli.Group(f, "Files", "device", "image", "rate-limit")
 	return cmd
 }
