@@ -67,7 +67,7 @@ type Config struct {
 	Unsaved       []byte
 
 	// Findings is what was found damaged before the agent: it becomes part of
-	// the event that tells of this start.
+	// the event that reports this start.
 	Findings []string
 
 	// Fronts are further front ends.
@@ -106,7 +106,7 @@ type Agent struct {
 
 var _ mib.Instrumentation = (*Agent)(nil)
 
-// What the state records are told apart by.
+// The magic numbers that distinguish the state records.
 var (
 	journalMagic  = [4]byte{'I', 'A', 'D', 'J'}
 	settingsMagic = [4]byte{'I', 'A', 'D', 'S'}
@@ -288,7 +288,7 @@ type noRecord struct{ err error }
 
 func (r noRecord) Write([]byte) error { return r.err }
 
-// openFronts makes the front ends, which answer nobody before Run. findings tell what
+// openFronts makes the front ends, which answer nobody before Run. findings name what
 // was damaged.
 func (a *Agent) openFronts() (findings []string, err error) {
 	if c := a.cfg.SNMP; c != nil {

@@ -3,7 +3,7 @@
 // engine, and turns the engine's events into notifications.
 //
 // The path of a SET by SNMP: agent/snmp/socket_linux.go (elsewhere socket.go) takes the datagram,
-// engine.go and guard.go tell versions and strangers apart, access.go or usm.go with replays.go and
+// engine.go and guard.go sort by version and limit strangers, access.go or usm.go with replays.go and
 // internal/snmp (ber.go, message.go, pdu.go, keys.go, protocols.go) decode it, respond.go asks the object
 // tree: mib/tree.go, syntax.go and set.go check names, syntax and ranges. Then set.go here makes
 // one change of it, and agent/procedure judges it (request.go, refusals.go), writes it to the

@@ -17,7 +17,7 @@ type identity struct {
 
 // openIdentity counts a start of the engine and stores it before anybody can see
 // it. A record that is lost or cannot be written gives a new engine ID, so that
-// no old time window is valid again. findings tell what was damaged or could not
+// no old time window is valid again. findings name what was damaged or could not
 // be stored.
 func (a *Agent) openIdentity(given []byte) (id identity, findings []string, err error) {
 	rec, data, findings, bad := durable.OpenRecord(a.cfg.State, "identity", identityMagic, stateVersion, checkIdentity)

@@ -150,7 +150,7 @@ func (o *observer) look(when string) {
 			t.Errorf("%s: operation %d was %s, is %s", when, op.ID, before, op.State)
 		}
 		if o.ended[op.ID] = op.State; ends[op.ID] != 1 {
-			t.Errorf("%s: %d events tell the end of operation %d", when, ends[op.ID], op.ID)
+			t.Errorf("%s: %d events report the end of operation %d", when, ends[op.ID], op.ID)
 		}
 		last = op.ID
 	}

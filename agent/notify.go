@@ -24,7 +24,7 @@ type notifier interface {
 	Notify(ctx context.Context, n mib.Notice) error
 }
 
-// readier is a notifier that tells when it is worth trying again.
+// readier is a notifier whose channel signals when it is worth trying again.
 type readier interface{ Ready() <-chan struct{} }
 
 // pump hands the events that a receiver has not got yet to it, in their order,
@@ -101,7 +101,7 @@ func (a *Agent) sendEvents(ctx context.Context, f notifier, s *procedure.Snapsho
 	return nil
 }
 
-// sent tells the engine what every receiver has got.
+// sent reports to the engine which events every receiver has got.
 func (a *Agent) sent(slot int, seq uint32) {
 	a.sentMu.Lock()
 	defer a.sentMu.Unlock()

@@ -7,7 +7,7 @@ import (
 )
 
 // Who may write where a server is, but does not know its password, cannot have
-// the device tell it to another server, nor in clear to the same one.
+// the device send it to another server, nor in clear to the same one.
 func TestPasswordOfAnotherServer(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
 		set := func(want mib.TruthValue, vbs ...mib.Varbind) {

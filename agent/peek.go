@@ -14,7 +14,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Status is what the disk of a device tells.
+// Status is the state of a device as recorded on its disk.
 type Status struct {
 	Banks bank.Status
 	// Op is the operation that is running or was the last, as journaled; its
@@ -22,7 +22,7 @@ type Status struct {
 	Op       procedure.Operation
 	Restarts uint32
 	Reason   mib.RestartReasonEnum
-	// Findings tells what is damaged.
+	// Findings lists what is damaged.
 	Findings []string
 }
 

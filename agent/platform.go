@@ -17,7 +17,7 @@ type Program struct {
 	Payload string
 }
 
-// SelfTest is what a self-test is told.
+// SelfTest describes a run of a self-test.
 type SelfTest struct {
 	Program
 	Version string
@@ -71,8 +71,9 @@ type Platform interface {
 	// Checkpoint makes what is synced in bank n readable without the journal of its
 	// file system, for a boot loader.
 	Checkpoint(n int) error
-	// Kick tells the watchdog that the agent is alive.
+	// Kick resets the timer of the watchdog.
 	Kick()
-	// BootReason is what the hardware knows of the last start, 0 for nothing.
+	// BootReason is the reason for the last start as reported by the hardware, 0 if
+	// unknown.
 	BootReason() mib.RestartReasonEnum
 }

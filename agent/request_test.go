@@ -326,7 +326,7 @@ func TestInterrupted(t *testing.T) {
 	})
 }
 
-// What is wrong with software is told, and what runs is untouched.
+// What is wrong with software is reported, and what runs is untouched.
 func TestWrongSoftware(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
 		b.server()

@@ -187,7 +187,7 @@ func assignServer(s *procedure.Server, as mib.Assignment) {
 
 // forgetPasswords drops the password of a server that is another one now:
 // whoever may write where the server is, but does not know its password, must
-// not have the device tell it to a server of his own.
+// not be able to have it sent to another server.
 func forgetPasswords(before *[procedure.Servers]procedure.Server, s *procedure.Settings, list []mib.Assignment) {
 	for i := range s.Servers {
 		is, was := &s.Servers[i], &before[i]

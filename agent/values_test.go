@@ -130,7 +130,7 @@ func history(rows string) instants { return growing([5]int{1, 2, 3, 4, 4}, rows)
 func events(rows string) instants  { return growing([5]int{4, 6, 8, 12, 15}, rows) }
 
 // Every read-only object has the value that the module says, at each of the
-// instants. Rows are told one after another, times since the start.
+// instants. Rows are read one after another, times since the start.
 func TestValues(t *testing.T) {
 	img := build(t, image.Manifest{Version: "2.0.0", ConfigFormat: 2, SelfTest: "selftest"})
 	oldManifest, oldSize := members(t, factory())

@@ -283,7 +283,7 @@ var rules = []Rule{
 		then: func(b *choice) { b.desperate() },
 	},
 	{
-		Name: "better than nothing",
+		Name: "last resort",
 		When: "no bank is in a state to start; one (the next one first) is complete in itself, and has neither failed nor used up its tries",
 		Then: "it starts on trial, without a fallback",
 		when: func(b *choice) bool {
@@ -338,7 +338,7 @@ func Decide(rec Record, checks [2]CheckResult) Decision {
 }
 
 // BootTable returns the boot decision as a table: prepare lists the rules that
-// mend the record, each of which is carried out if it applies; choose lists the
+// repair the record, each of which is carried out if it applies; choose lists the
 // rules of which the first that applies decides.
 func BootTable() (prepare, choose []Rule) {
 	return append([]Rule(nil), preRules...), append([]Rule(nil), rules...)

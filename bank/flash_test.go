@@ -69,7 +69,7 @@ func TestBadFlash(t *testing.T) {
 	}
 }
 
-// TestFullBank runs out of space in the middle although it was told there is enough.
+// TestFullBank runs out of space in the middle although there was said to be enough.
 func TestFullBank(t *testing.T) {
 	m := provisioned(t).Start()
 	m.Limit("bank2", 30_000)

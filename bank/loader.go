@@ -190,8 +190,8 @@ var loaderRules = []loaderRule{
 		},
 	},
 	{
-		Rule: Rule{Name: "gone back", When: "the loader's next bank is another one, and it does not count its starts; the record's next bank is on trial, and was started or the loader keeps no fallback",
-			Then: "the record's next bank has failed, for the reason noted before the loader was told; the loader's is next"},
+		Rule: Rule{Name: "given up", When: "the loader's next bank is another one, and it does not count its starts; the record's next bank is on trial, and was started or the loader keeps no fallback",
+			Then: "the record's next bank has failed, for the reason recorded before the loader's state was written; the loader's is next"},
 		when: func(r *reconciliation) bool {
 			return r.Loader.Left < 0 && r.Record.Next != r.Loader.Next && r.record(r.Record.Next).State == mib.BankStateTrial &&
 				(r.Record.Running == r.Record.Next || r.Loader.Fallback == FallbackNotKept)
@@ -199,7 +199,7 @@ var loaderRules = []loaderRule{
 		then: func(r *reconciliation) {
 			n := r.record(r.Record.Next)
 			switch {
-			case n.Cause > mib.FailCauseNone: // noted before the loader was told
+			case n.Cause > mib.FailCauseNone: // recorded before the loader's state was written
 				*n = n.failed(n.Cause, n.Text)
 			case r.Record.Running == r.Record.Next:
 				*n = n.failed(mib.FailCauseOther, "given up by a command to restore the old software")
@@ -210,7 +210,7 @@ var loaderRules = []loaderRule{
 		},
 	},
 	{
-		Rule: Rule{Name: "taken back", When: "the loader's next bank is another one, and it does not count its starts",
+		Rule: Rule{Name: "withdrawn", When: "the loader's next bank is another one, and it does not count its starts",
 			Then: "the loader's bank is next, and the fallback the loader's if it keeps one; a bank that was on trial is what it was before it was activated"},
 		when: func(r *reconciliation) bool { return r.Loader.Left < 0 && r.Record.Next != r.Loader.Next },
 		then: func(r *reconciliation) {
@@ -223,7 +223,7 @@ var loaderRules = []loaderRule{
 	},
 	{
 		Rule: Rule{Name: "no fallback", When: "the loader has no fallback, and the record has another bank as one",
-			Then: "there is none: the loader was told that the bank is about to be written"},
+			Then: "there is none: the loader's was removed because that bank was about to be written"},
 		when: func(r *reconciliation) bool {
 			return r.Loader.Fallback == 0 && r.Record.Fallback == other(r.Record.Next)
 		},

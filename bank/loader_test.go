@@ -45,7 +45,7 @@ func (l *scriptedLoader) Load() (s LoaderState, err error) {
 }
 
 func (l *scriptedLoader) Store(s LoaderState) error {
-	if l.plant == "never told" {
+	if l.plant == "never written" {
 		return nil
 	}
 	return l.put(s)
@@ -256,7 +256,7 @@ func TestCrashLoader(t *testing.T) {
 func TestPlantedLoaderErrors(t *testing.T) {
 	lives := loaderLives(t)
 	for plant, name := range map[string]string{
-		"never told":             "upgrade",
+		"never written":          "upgrade",
 		"starts not counted":     "tries used up",
 		"lost state not written": "both copies of the loader lost while a bank is half written",
 	} {
@@ -296,23 +296,23 @@ func TestReconcile(t *testing.T) {
 	}{
 		{name: "nothing happened", rec: on(1, 1, 2, good, good), loader: LoaderState{1, Uncounted, 2, false}, started: 1,
 			rule: "", next: 1, fallback: 2, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
-		{name: "cut after the loader was told of an activation", rec: on(1, 1, 0, good, ready), loader: LoaderState{2, 2, 1, false}, started: 2,
+		{name: "cut after the loader recorded an activation", rec: on(1, 1, 0, good, ready), loader: LoaderState{2, 2, 1, false}, started: 2,
 			rule: "on trial", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 3},
 		{name: "three starts that did not get as far as the record", rec: on(1, 1, 0, good, ready), loader: LoaderState{2, 0, 1, false}, started: 1, why: "tries",
 			rule: "on trial", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 0},
 		{name: "last start", rec: on(2, 2, 1, good, trial), loader: LoaderState{2, 0, 1, false}, started: 2,
 			rule: "on trial", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateTrial}, tries: 1},
-		{name: "cut after the loader was told of a confirmation", rec: on(2, 2, 1, good, trial), loader: LoaderState{2, Uncounted, 1, false}, started: 2,
+		{name: "cut after the loader recorded a confirmation", rec: on(2, 2, 1, good, trial), loader: LoaderState{2, Uncounted, 1, false}, started: 2,
 			rule: "confirmed", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
-		{name: "cut after the loader was told to go back", rec: on(2, 2, 1, good, trial), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
-			rule: "gone back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}},
+		{name: "cut after the loader recorded a return to the fallback", rec: on(2, 2, 1, good, trial), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
+			rule: "given up", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}},
 		{name: "U-Boot's altbootcmd went back", rec: on(2, 1, 1, good, trial), loader: LoaderState{1, Uncounted, FallbackNotKept, false}, started: 1,
-			rule: "gone back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}},
-		{name: "cut after the loader was told that an activation is taken back", rec: on(2, 1, 1, good, trial), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
-			rule: "taken back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateReady}},
-		{name: "cut after the loader was told to restore old software", rec: on(2, 2, 1, good, good), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
-			rule: "taken back", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
-		{name: "cut after the loader was told of a download", rec: on(2, 2, 1, good, good), loader: LoaderState{2, Uncounted, 0, false}, started: 2,
+			rule: "given up", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateFailed}},
+		{name: "cut after the loader recorded that an activation is withdrawn", rec: on(2, 1, 1, good, trial), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
+			rule: "withdrawn", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateReady}},
+		{name: "cut after the loader recorded a return to old software", rec: on(2, 2, 1, good, good), loader: LoaderState{1, Uncounted, 0, false}, started: 1,
+			rule: "withdrawn", next: 1, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
+		{name: "cut after the loader recorded a download", rec: on(2, 2, 1, good, good), loader: LoaderState{2, Uncounted, 0, false}, started: 2,
 			rule: "no fallback", next: 2, fallback: 0, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},
 		{name: "loader lost", rec: on(2, 2, 1, good, good), loader: LoaderState{1, 0, 2, false}, started: 1, why: WhyLost,
 			rule: "loader lost", next: 2, fallback: 1, states: [2]mib.BankStateEnum{mib.BankStateGood, mib.BankStateGood}},

@@ -81,7 +81,7 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	})
 }
 
-// hasStarted reports whether the device has started, as far as its boot record tells, and
+// hasStarted reports whether the device has started, according to its boot record, and
 // has software that can start. A torn copy may be one that Provision was writing; if
 // both are damaged, the record was written more than that.
 func hasStarted(opt Options) bool {

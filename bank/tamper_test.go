@@ -189,7 +189,7 @@ func TestTamperedSignature(t *testing.T) {
 	})
 }
 
-// raw changes a header byte by byte and mends its checksum.
+// raw changes a header byte by byte and repairs its checksum.
 func rawHeader(h []byte, change func(h []byte)) []byte {
 	h = slices.Clone(h)
 	change(h)
@@ -259,7 +259,7 @@ func TestTamperedHeaders(t *testing.T) {
 }
 
 // TestTamperedStructure changes order, number and content of the members. Where the
-// server tells the size of the file, a wrong one is noticed before the bank is
+// server reports the size of the file, a wrong one is noticed before the bank is
 // touched.
 func TestTamperedStructure(t *testing.T) {
 	p := imagetest.TakeApart(t, "2.0.0")
@@ -271,7 +271,7 @@ func TestTamperedStructure(t *testing.T) {
 		name    string
 		change  func(m []imagetest.Member) []imagetest.Member
 		trailer int
-		sized   mib.FailCause // with a server that tells the size, noticed before
+		sized   mib.FailCause // with a server that reports the size, noticed before
 		unsized mib.FailCause // with one that does not
 		before  bool          // also without the size
 	}{
@@ -380,8 +380,8 @@ func TestTamperedSplitPayload(t *testing.T) {
 		"flipped bit":                  {func(s *server) { s.files["dir/app"][5] ^= 1 }, false, mib.FailCauseDigestMismatch},
 		"short":                        {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, false, mib.FailCauseSizeMismatch},
 		"long":                         {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, false, mib.FailCauseSizeMismatch},
-		"short, size not told":         {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, true, mib.FailCauseSizeMismatch},
-		"long, size not told":          {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, true, mib.FailCauseSizeMismatch},
+		"short, size not reported":     {func(s *server) { s.files["dir/app"] = s.files["dir/app"][1:] }, true, mib.FailCauseSizeMismatch},
+		"long, size not reported":      {func(s *server) { s.files["dir/app"] = append(s.files["dir/app"], 0) }, true, mib.FailCauseSizeMismatch},
 		"empty one long, size unknown": {func(s *server) { s.files["dir/empty"] = []byte{1} }, true, mib.FailCauseSizeMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// eventLog is what the manager knows of a device's events.
+// eventLog records which of a device's events the manager has seen.
 type eventLog struct {
 	known bool
 	last  uint32          // the newest number heard of

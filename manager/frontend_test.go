@@ -173,7 +173,7 @@ func (l *lab) heardProgress() bool {
 }
 
 // A password for FTP is not for a request that anybody can read; the refusal
-// tells what to do instead.
+// says what to do instead.
 func TestPasswordInTheClear(t *testing.T) {
 	l := newLab(t, labOptions{configure: func(_ *lab, c *sim.Config) { c.PlainPasswords = false }})
 	plan := l.plan(l.image("2.0.0", 2))

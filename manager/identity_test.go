@@ -47,7 +47,7 @@ func (l *lab) dial(user *device.User, warn func(string)) *device.Client {
 }
 
 // A device that comes back from a restart with a new engine ID is found again, with a
-// warning; nobody is told that its credentials are wrong.
+// warning; no message says that the credentials are wrong.
 func TestResetToNewEngine(t *testing.T) {
 	l := newLab(t, embeddedV3(false))
 	warned := ""

@@ -30,7 +30,7 @@ import (
 	"example.com/iad/transfer"
 )
 
-// inLinkLocal tells a child of this test binary that it runs in a network namespace of
+// inLinkLocal marks a child of this test binary that runs in a network namespace of
 // its own, where it sets up its interfaces.
 const inLinkLocal = "MANAGER_TEST_LINK_LOCAL"
 
@@ -80,7 +80,7 @@ func TestZoneOfExternalServer(t *testing.T) {
 	}
 	defer session.Close()
 	if host := session.Address().Host; host != "fe80::5" {
-		t.Errorf("the device is told to use %s", host)
+		t.Errorf("the device is given %s", host)
 	}
 	if external.Server.Host != "fe80::5%eth0" {
 		t.Errorf("the manager uses %s", external.Server.Host)
@@ -147,7 +147,7 @@ func linkLocalTransfer(t *testing.T) {
 				defer session.Close()
 				a := session.Address()
 				if a.Host != managerHost {
-					t.Errorf("the device is told to use %s, want %s without a zone", a.Host, managerHost)
+					t.Errorf("the device is given %s, want %s without a zone", a.Host, managerHost)
 				}
 				a.Host += "%" + zone
 				dir, _, err := session.NewBackup(iadtest.OneKind)
@@ -242,7 +242,7 @@ func linkLocalNoZone(t *testing.T) {
 	}
 }
 
-// routesRefuse: what this machine does not send is told from what the server does not answer.
+// routesRefuse: what this machine does not send is distinguished from what the server does not answer.
 func routesRefuse(t *testing.T) {
 	for kind, want := range map[string]string{"prohibit": "refuses", "blackhole": "no route to this address", "unreachable": "no route"} {
 		ip(t, "route add "+kind+" 2001:db8::1")

@@ -25,16 +25,16 @@ func TestLostNotificationsAreTold(t *testing.T) {
 		if _, err := manager.Upgrade(l.ctx, plan, nil, l.observe); err != nil {
 			t.Fatal(err)
 		}
-		told := 0
+		warned := 0
 		l.mu.Lock()
 		for _, u := range l.updates {
 			if u.Kind == manager.Warned && strings.Contains(u.Text, "restart snmpd") {
-				told++
+				warned++
 			}
 		}
 		l.mu.Unlock()
-		if want := map[bool]int{true: 1}[lost]; told != want {
-			t.Errorf("notifications lost %v: told %d times", lost, told)
+		if want := map[bool]int{true: 1}[lost]; warned != want {
+			t.Errorf("notifications lost %v: warned %d times", lost, warned)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"example.com/iad/sim"
 )
 
-// mangler relays datagrams to the listener: mangle tells what to send on when
+// mangler relays datagrams to the listener: mangle returns what to send on when
 // a datagram arrives.
 type mangler struct {
 	conn   net.PacketConn
@@ -126,7 +126,7 @@ func TestMangledNotifications(t *testing.T) {
 	}
 }
 
-// What no notification told is read from the event table. Who asked for none lost
+// What no notification reported is read from the event table. Who asked for none lost
 // nothing.
 func TestEventsWithoutNotification(t *testing.T) {
 	for _, listens := range []bool{true, false} {
@@ -140,12 +140,12 @@ func TestEventsWithoutNotification(t *testing.T) {
 		if _, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe); err != nil {
 			t.Fatal(err)
 		}
-		var told, want []string
+		var reported, want []string
 		for _, u := range l.updates {
 			if text, ok := strings.CutPrefix(u.Text, "event whose notification was lost: "); ok {
 				_, kind, _ := strings.Cut(text, " ")
 				kind, _, _ = strings.Cut(kind, " ")
-				told = append(told, strings.TrimSuffix(kind, ","))
+				reported = append(reported, strings.TrimSuffix(kind, ","))
 			}
 		}
 		if listens {
@@ -153,8 +153,8 @@ func TestEventsWithoutNotification(t *testing.T) {
 		} else if !strings.Contains(log.String(), "bankSwitched") {
 			t.Errorf("the log has no events:\n%s", log.String())
 		}
-		if diff := cmp.Diff(want, told); diff != "" {
-			t.Errorf("listens %v: events told (-want +got):\n%s", listens, diff)
+		if diff := cmp.Diff(want, reported); diff != "" {
+			t.Errorf("listens %v: events reported (-want +got):\n%s", listens, diff)
 		}
 	}
 }

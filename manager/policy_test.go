@@ -116,7 +116,7 @@ func TestFleet(t *testing.T) {
 			t.Errorf("%v, %d at a time", outcomes, most.Load())
 		}
 	})
-	t.Run("unless told so", func(t *testing.T) {
+	t.Run("StopOnFailure", func(t *testing.T) {
 		outcomes := batch.Runner{Parallel: 1, StopOnFailure: true}.Run(t.Context(), targets, func(_ context.Context, target string) error {
 			if target == "b" {
 				return bad

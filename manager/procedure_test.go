@@ -30,9 +30,9 @@ import (
 type detour struct {
 	*files.Servers
 	wrong map[int]device.FileServerAddress
-	// lie tells a wrong digest so many times.
+	// lie is how often a wrong digest is reported.
 	lie int
-	// withhold tells no digest.
+	// withhold reports no digest.
 	withhold bool
 }
 
@@ -124,7 +124,7 @@ type route struct {
 	version string
 	format  uint32
 	// fails: the procedure ends with an error; cause is the one that the
-	// operator was told first, 0 for no question.
+	// operator was shown first, 0 for no question.
 	fails bool
 	cause mib.FailCause
 	// timedOut: it was the scheduled time.
@@ -160,7 +160,7 @@ func failing(version string) func(*lab, *manager.Plan) {
 	return func(l *lab, _ *manager.Plan) { l.failTest[version] = true }
 }
 
-// modifier counts its calls and writes what a test tells it to.
+// modifier counts its calls and writes what a test asks for.
 type modifier struct {
 	calls []manager.Modification
 	write func(call int, kind string, body []byte) []byte
@@ -341,6 +341,6 @@ func (f *route) checkCause(t *testing.T, operator *scripted) {
 	}
 	var failure *manager.Failure
 	if len(operator.asked) == 0 || !errors.As(operator.asked[0].Failure, &failure) || failure.Cause != f.cause || failure.TimedOut != f.timedOut {
-		t.Errorf("the operator was told %+v, want cause %v, timed out %v", failure, f.cause, f.timedOut)
+		t.Errorf("the operator was shown %+v, want cause %v, timed out %v", failure, f.cause, f.timedOut)
 	}
 }

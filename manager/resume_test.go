@@ -221,7 +221,7 @@ func TestResumeStopsTooLate(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	// That it will be stopped is recorded first: the device is done before it is told.
+	// That it will be stopped is recorded first: the device finishes before the SET reaches it.
 	journals.renamed = func(name string) {
 		if data, err := afero.ReadFile(journals, name); err != nil || !bytes.Contains(data, []byte(`"abandoned": true`)) {
 			return

@@ -85,6 +85,6 @@ func TestSelfTestFails(t *testing.T) {
 	}
 	var failure *manager.Failure
 	if !errors.As(operator.asked[0].Failure, &failure) || failure.Cause != mib.FailCauseSelfTestFailed {
-		t.Errorf("the operator was told %v", operator.asked[0].Failure)
+		t.Errorf("the operator was shown %v", operator.asked[0].Failure)
 	}
 }

@@ -21,7 +21,7 @@ func ExampleModule() {
 	// trial 5
 }
 
-// A front end carries out a SET and tells the device that the response left.
+// A front end carries out a SET and reports to the device that the response left.
 func ExampleTree_Set() {
 	m := mib.NewModule(nil)
 	tree := mib.NewTree(m, newDevice(0))

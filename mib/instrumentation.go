@@ -1,6 +1,6 @@
 package mib
 
-// Caller says what is known of who sends a request.
+// Caller describes the sender of a request.
 type Caller struct {
 	// Private is true if nobody on the way could read the request: SNMPv3
 	// with privacy, or a master agent on a Unix socket that promises it.

@@ -2,7 +2,7 @@ package mib
 
 import "strconv"
 
-// ObjectKind tells what an object of the module is.
+// ObjectKind is the kind of an object of the module.
 type ObjectKind uint8
 
 // Kinds of objects. Only scalars and columns have instances.
@@ -50,8 +50,8 @@ type Object struct {
 	// TC is the textual convention, or empty.
 	TC     string
 	Access Access
-	// IsBits tells a BITS construct, whose positions are Enums, from an
-	// byte string.
+	// IsBits reports that a byte string is a BITS construct, whose positions
+	// are Enums.
 	IsBits bool
 	// Enums are the labels of an enumeration or of BITS, in order.
 	Enums []Named

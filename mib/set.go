@@ -48,7 +48,7 @@ func (t *Tree) Test(caller Caller, vbs []Varbind) (Transaction, error) {
 	return tx, nil
 }
 
-// refuse tells who wants to know of a SET that the Instrumentation is not asked about.
+// refuse passes a SET that is refused before the Instrumentation sees it to a [Refuser].
 func (t *Tree) refuse(vbs []Varbind, e *SetError) error {
 	if r, ok := t.inst.(Refuser); ok {
 		r.Refused(vbs, e)

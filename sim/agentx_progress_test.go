@@ -61,7 +61,7 @@ func TestProgressByAgentX(t *testing.T) {
 			if s.Version != "2.0.0" {
 				return nil
 			}
-			select { // software loads for as long as it takes to be told
+			select { // software loads for as long as it takes to be reported
 			case <-trying:
 				return nil
 			case <-time.After(20 * time.Second):

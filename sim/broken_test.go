@@ -13,7 +13,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// spoilt is a file system that does not do all it is told: without sync of files or
+// spoilt is a file system that does not do all that is asked of it: without sync of files or
 // directories, or with the second copy of a record in the place of the first.
 type spoilt struct {
 	afero.Fs

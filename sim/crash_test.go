@@ -74,7 +74,7 @@ func crashImage(version string) []byte {
 	return b.Bytes()
 }
 
-// crashSet is configuration data; who tells sets apart.
+// crashSet is configuration data; who distinguishes sets.
 func crashSet(format uint32, who string) config.Set {
 	set := config.Set{}
 	for _, k := range config.Kinds() {

@@ -167,8 +167,8 @@ func (d *live) owner() (string, error) {
 	return "", err
 }
 
-// told is the text of the last event restarted.
-func (d *live) told() string {
+// findings is the text of the last event restarted.
+func (d *live) findings() string {
 	events := d.Engine().Snapshot().Events
 	for _, ev := range slices.Backward(events) {
 		if ev.Type == mib.EventTypeRestarted {
@@ -236,7 +236,7 @@ var injuries = []injury{
 
 // Damage of every kind to every file of state, configuration data and software: what
 // comes up is whole, the event restarted and the log name what was found, what is
-// damaged is kept under a telling name.
+// damaged is kept under a name that says so.
 func TestDamage(t *testing.T) {
 	for _, target := range []struct {
 		name    string
@@ -305,7 +305,7 @@ func TestDamage(t *testing.T) {
 				if who, err := d.owner(); err != nil || who != target.owner {
 					t.Errorf("data of %q in force, want %q: %v", who, target.owner, err)
 				}
-				text, log, found := d.told(), d.log.String(), d.m.Settled()
+				text, log, found := d.findings(), d.log.String(), d.m.Settled()
 				for _, file := range target.files {
 					spoilt, _ := disk.Read(target.part, file)
 					kept, speak := file+how.aside, file+how.aside
@@ -365,7 +365,7 @@ func TestDamageIsToldOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if text := d.told(); (text == "") != (i == 1) {
+			if text := d.findings(); (text == "") != (i == 1) {
 				t.Errorf("%s, start %d: %q", name, i+1, text)
 			}
 			d.powerOff()
@@ -380,7 +380,7 @@ func TestEveryDamageIsTold(t *testing.T) {
 	for _, name := range []string{"boot.a", "boot.b", "settings.a", "settings.b"} {
 		disk = disk.Flip("state", name, 99)
 	}
-	text := on(t, disk.Start()).told()
+	text := on(t, disk.Start()).findings()
 	for _, want := range []string{"bank 1 is", "boot recor", "boot.a.", "boot.b.", "generation", "settings.b"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in %q", want, text)
@@ -396,7 +396,7 @@ func TestBootCopyMissing(t *testing.T) {
 		if who, err := d.owner(); err != nil || who != "third" || d.version() != "2.0.0" {
 			t.Errorf("without %s %s runs with the data of %q: %v", name, d.version(), who, err)
 		}
-		if text := d.told(); text != name+" is missing" {
+		if text := d.findings(); text != name+" is missing" {
 			t.Errorf("event: %q", text)
 		}
 	}
@@ -416,7 +416,7 @@ func TestDataGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.powerOff()
-	if text := d.told(); !strings.Contains(text, "generation 3 are gone") {
+	if text := d.findings(); !strings.Contains(text, "generation 3 are gone") {
 		t.Errorf("event: %q", text)
 	}
 }
@@ -430,7 +430,7 @@ func TestNoSoftwareLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.powerOff()
-	if text := d.told(); text != "no usable software, rescue mode; bank 1 is corrupt; bank 2 is corrupt" {
+	if text := d.findings(); text != "no usable software, rescue mode; bank 1 is corrupt; bank 2 is corrupt" {
 		t.Errorf("%q", text)
 	}
 	for _, part := range []string{"bank1", "bank2", "data", "state"} {

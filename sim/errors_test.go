@@ -78,7 +78,7 @@ func restart(t *testing.T, d *live, c command) *live {
 }
 
 // A start that fails because the SNMP socket cannot be used is not the software's fault: it
-// costs no try, and nobody is told of it.
+// costs no try, and no event reports it.
 func TestStartWithoutSocket(t *testing.T) {
 	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -302,8 +302,8 @@ func TestReadErrorsOfBanks(t *testing.T) {
 		m.Fail(crashfs.Fault{Op: crashfs.OpOpen, Part: part, Path: image.ManifestName, Times: 1, Err: syscall.EIO})
 	}
 	d := on(t, m)
-	if d.version() != "2.0.0" || d.told() != "" {
-		t.Errorf("%s runs, told %q", d.version(), d.told())
+	if d.version() != "2.0.0" || d.findings() != "" {
+		t.Errorf("%s runs, findings %q", d.version(), d.findings())
 	}
 	for _, part := range []string{"bank1", "bank2"} {
 		d.powerOff()
@@ -322,8 +322,8 @@ func TestReadErrorsOfBanks(t *testing.T) {
 		if b := s.Banks; d.version() != "2.0.0" || b.Banks[0].State != mib.BankStateGood || b.Banks[1].State != mib.BankStateGood || b.Fallback == 0 {
 			t.Errorf("%s could not be read: later %s runs, %+v", part, d.version(), b)
 		}
-		if part == "bank1" && !strings.Contains(d.told(), "bank 1 is no longer corrupt") {
-			t.Errorf("told %q", d.told())
+		if part == "bank1" && !strings.Contains(d.findings(), "bank 1 is no longer corrupt") {
+			t.Errorf("findings %q", d.findings())
 		}
 	}
 }
@@ -446,7 +446,7 @@ func TestStartWithoutData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := d.told(); d.version() != "2.0.0" || !strings.Contains(text, "configuration data") {
+	if text := d.findings(); d.version() != "2.0.0" || !strings.Contains(text, "configuration data") {
 		t.Errorf("%s runs; event: %s", d.version(), text)
 	}
 	op, err := d.carryOut(command{kind: mib.OperationKindRecoverConfig, format: 2, who: "fourth"})
@@ -488,8 +488,8 @@ func TestConfigurationUnreadableOnce(t *testing.T) {
 		if who, err := d.owner(); who != want || err != nil {
 			t.Errorf("start %d: the data of %q, %v; want %q", i+1, who, err, want)
 		}
-		if text := d.told(); strings.Contains(text, "generation 4") != (i == 0) {
-			t.Errorf("start %d tells: %q", i+1, text)
+		if text := d.findings(); strings.Contains(text, "generation 4") != (i == 0) {
+			t.Errorf("start %d reports %q", i+1, text)
 		}
 		d.powerOff()
 	}

@@ -49,8 +49,8 @@ func (f *faultyFiles) Get(ctx context.Context, name string, offset int64) (io.Re
 	return &faultyReader{from: bufio.NewReader(r), closer: r, ctx: ctx, files: f, name: name, size: size}, size, nil
 }
 
-// faultyReader reads a file in which the fault happens if it is software. The
-// beginning tells: size and name do not.
+// faultyReader reads a file in which the fault happens if it is software. Its
+// first bytes show that; size and name do not.
 type faultyReader struct {
 	from   *bufio.Reader
 	closer io.Closer

@@ -108,7 +108,7 @@ func checkHistory(a *agent.Agent, w *world, e *ear, script []command) error {
 		return err
 	}
 	if slices.ContainsFunc(script, func(c command) bool { return c.givesUp() }) && !strings.Contains(w.events, "=iadUpgRolledBack/") {
-		return fmt.Errorf("nobody was told that software was given up: %s", w.events)
+		return fmt.Errorf("no event reports that software was given up: %s", w.events)
 	}
 	s := a.Engine().Snapshot()
 	for i, op := range s.History {

@@ -11,7 +11,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// kicked is a platform that tells of its first kick.
+// kicked is a platform that signals its first kick.
 type kicked struct {
 	agent.Platform
 	kick chan struct{}
@@ -97,7 +97,7 @@ func (p *patient) inRescue() {
 	if who, err := p.owner(); err != nil || who != "third" {
 		p.t.Errorf("data of %q are in force: %v", who, err)
 	}
-	if text := p.told(); !strings.HasPrefix(text, "no usable software, rescue mode") {
+	if text := p.findings(); !strings.HasPrefix(text, "no usable software, rescue mode") {
 		p.t.Errorf("event: %q", text)
 	}
 }

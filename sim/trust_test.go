@@ -161,7 +161,7 @@ func TestReplayedImage(t *testing.T) {
 }
 
 // command commands an operation that needs nothing and waits for its end. The
-// device may restart before it has told the operation's number.
+// device may restart before it has reported the operation's number.
 func (l *lab) command(kind mib.OperationKind) *device.Operation {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)

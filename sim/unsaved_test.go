@@ -70,8 +70,8 @@ func TestBackWithoutState(t *testing.T) {
 				if bad.name == syncError.name {
 					text = "a power cut" // what it finds is not known
 				}
-				if !strings.Contains(op.Text, text) || !strings.Contains(d.told(), text[:11]) {
-					t.Errorf("%s: operation says %q, event %q", op.Kind, op.Text, d.told())
+				if !strings.Contains(op.Text, text) || !strings.Contains(d.findings(), text[:11]) {
+					t.Errorf("%s: operation says %q, event %q", op.Kind, op.Text, d.findings())
 				}
 			}
 			var op procedure.Operation

@@ -15,7 +15,7 @@ import (
 	"example.com/iad/transfer/tftp"
 )
 
-// direction tells downloads from uploads where a reply means different things.
+// direction distinguishes downloads from uploads where a reply means different things.
 type direction uint8
 
 const (
@@ -30,7 +30,7 @@ type replyError struct {
 	code     int           // TFTP error code or FTP reply code
 	text     string        // as received
 	doing    direction     // either while connecting and logging in
-	hint     mib.FailCause // overrides the table when what was learned before tells more; 0 if not
+	hint     mib.FailCause // overrides the table if an earlier reply was more specific; 0 if not
 }
 
 func (e *replyError) Error() string {
@@ -136,7 +136,7 @@ func (e *replyError) says(words []string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }
 
-// localRules is the table of errors on our side, most telling first.
+// localRules is the table of errors on our side, most specific first.
 var localRules = []struct {
 	fits  func(error) bool
 	cause mib.FailCause

@@ -79,7 +79,7 @@ func New(server Server, options Options) (*Client, error) {
 
 // Get opens a file for reading from offset on (FTP only; TFTP returns an error
 // that wraps [ErrNoResume]). It returns a reader and the size of the whole file
-// in bytes, -1 if the server does not tell. Read returns io.EOF only when the
+// in bytes, -1 if the server does not report it. Read returns io.EOF only when the
 // server said that the file is complete and, the size being known, as many
 // bytes came. The context governs the reading until Close, too.
 func (c *Client) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
@@ -164,16 +164,16 @@ func hide(err error, password string) error {
 	}
 	var reply *replyError
 	if errors.As(err, &reply) {
-		told := *reply
-		told.text = withoutPassword(reply.text, password)
-		return &hiddenError{text, &told}
+		hidden := *reply
+		hidden.text = withoutPassword(reply.text, password)
+		return &hiddenError{text, &hidden}
 	}
 	return &hiddenError{text, err}
 }
 
 // withoutPassword hides the password where text quotes the command that it was sent in.
 // Elsewhere only a password that no text contains by chance is hidden: replacing each p
-// in a text garbles it, and tells the password to whoever knows the text.
+// in a text garbles it, and reveals the password to whoever knows the text.
 func withoutPassword(text, password string) string {
 	if password == "" {
 		return text

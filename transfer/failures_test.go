@@ -53,7 +53,7 @@ func TestNoPermission(t *testing.T) {
 		mkdir(t, root, "dir")
 		c := r.client(t)
 		_, _, err := fetch(testContext(t), c, "closed")
-		if s.name == "atftpd" { // it tells nobody that there is such a file
+		if s.name == "atftpd" { // it does not report that there is such a file
 			wantCause(t, err, mib.FailCauseFileNotFound)
 		} else {
 			wantCause(t, err, mib.FailCauseAccessDenied)

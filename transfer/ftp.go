@@ -24,7 +24,7 @@ type ftpSession struct {
 	control *controlConn
 	ctx     context.Context // of the transfer in hand: the library's callbacks take none
 
-	renaming renaming // what is known of the server
+	renaming renaming // what the server supports
 
 	mu   sync.Mutex
 	open []net.Conn // sockets to close when the context ends
@@ -98,7 +98,7 @@ func (s *ftpSession) transferred() {
 }
 
 // replied turns the library's error for a reply into ours. Several errors may
-// be joined: ours are more telling than the reply that followed from them, and
+// be joined: ours are more specific than the reply that followed from them, and
 // a reply more than the broken connection that it explains.
 func (s *ftpSession) replied(err error, doing direction) error {
 	var ours *causeError
@@ -120,7 +120,7 @@ func (s *ftpSession) replied(err error, doing direction) error {
 	return err
 }
 
-// size asks for a file's size: -1 if the server does not tell.
+// size asks for a file's size: -1 if the server does not report it.
 func (s *ftpSession) size(path string) (int64, error) {
 	n, err := s.conn.FileSize(path)
 	var reply *textproto.Error

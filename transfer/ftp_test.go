@@ -247,7 +247,7 @@ func TestFTPNames(t *testing.T) {
 		wantCause(t, put(t, c, name, content), mib.FailCauseBadRequest)
 	}
 	if said := f.said(""); len(said) > 0 {
-		t.Errorf("the server was told %q", said)
+		t.Errorf("the server received %q", said)
 	}
 	f.files["dir/fürth 1 ..x.tar"] = content
 	for _, path := range []string{"", "dir", "dir/"} {

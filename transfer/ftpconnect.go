@@ -135,7 +135,7 @@ func (s *ftpSession) dataConn(raw net.Conn) net.Conn {
 	return d
 }
 
-// noAnswer tells a server that cannot be reached, or never greets, from one
+// noAnswer distinguishes a server that cannot be reached, or never greets, from one
 // that broke off later.
 func (s *ftpSession) noAnswer(err error) error {
 	var ne net.Error

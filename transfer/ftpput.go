@@ -16,8 +16,8 @@ import (
 // resumes is how often an upload whose connection broke goes on by itself.
 const resumes = 3
 
-// renaming is what is known of a server: whether a file can be stored under a
-// temporary name and renamed.
+// renaming records whether a server lets a file be stored under a temporary name
+// and renamed.
 type renaming uint8
 
 const (
@@ -209,7 +209,7 @@ func (s *ftpSession) storeRest(path string, u *upload) error {
 	return err
 }
 
-// checkStored compares the size that the server tells, if it does.
+// checkStored compares the size that the server reports, if it does.
 func (s *ftpSession) checkStored(path string, sent int64) error {
 	n, err := s.size(path)
 	if err == nil && n >= 0 && n != sent {

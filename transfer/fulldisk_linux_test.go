@@ -28,7 +28,7 @@ func TestFullDisk(t *testing.T) {
 			content := testContent(2<<20, 1)
 			err := put(t, c, "large", content)
 			if s.name == "tftpd-hpa" && err == nil {
-				// It acknowledges what it cannot write: only reading back tells.
+				// It acknowledges what it cannot write: only reading back shows that.
 				open(t, filepath.Join(root, "large"))
 				sum := sha256.Sum256(content)
 				wantCause(t, c.Verify(testContext(t), "large", int64(len(content)), sum[:]), mib.FailCauseSizeMismatch)

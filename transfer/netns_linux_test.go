@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace tells a child of this test binary that it runs in a network
+// inNamespace marks a child of this test binary that runs in a network
 // namespace of its own, whose loopback device it has to set up.
 const inNamespace = "TRANSFER_TEST_MTU"
 

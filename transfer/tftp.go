@@ -213,11 +213,11 @@ func (s *tftpSession) ask(ctx context.Context, server netip.AddrPort, op tftp.Op
 	return link, p, nil
 }
 
-// end closes a link, and tells the server if it does not know that the transfer failed.
+// end closes a link, and sends the server an error unless it knows that the transfer failed.
 func end(link *tftp.Link, err error) {
-	var told *tftp.ErrorPacket
+	var received *tftp.ErrorPacket
 	switch {
-	case err == nil, errors.As(err, &told):
+	case err == nil, errors.As(err, &received):
 	case errors.Is(err, errOptionsRefused):
 		link.Abort(tftp.ErrOptions, "option not asked for")
 	default:

@@ -34,7 +34,7 @@ type Config struct {
 	PingInterval time.Duration
 	// Clock is for tests. Nil means the system's.
 	Clock clock.Clock
-	// Log tells of connections, losses and refusals. Nil means discard.
+	// Log receives connections, losses and refusals. Nil means discard.
 	Log *slog.Logger
 }
 

@@ -171,7 +171,7 @@ func (p *packet) decodePayload() error {
 	return nil
 }
 
-// hasContext tells which types may carry a context (RFC 2741 section 6.1.1).
+// hasContext reports whether PDUs of a type may carry a context (RFC 2741 section 6.1.1).
 func hasContext(t pdu.Type) bool {
 	switch t {
 	case pdu.TypeOpen, pdu.TypeClose, pdu.TypeCommitSet, pdu.TypeUndoSet,

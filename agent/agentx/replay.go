@@ -9,7 +9,7 @@ const (
 	replayOctets = 256 << 10
 )
 
-// requestKey tells requests of one session apart. snmpd repeats a request with
+// requestKey identifies a request within a session. snmpd repeats a request with
 // the same identifiers; the sum over the payload guards against a master that
 // reuses them for another request.
 type requestKey struct {

@@ -239,7 +239,7 @@ func TestManySets(t *testing.T) {
 	m.conn.Close()
 }
 
-// TestPrivate checks what the device is told about the way a SET came.
+// TestPrivate checks what the front end passes on about the way a SET came.
 func TestPrivate(t *testing.T) {
 	for _, private := range []bool{false, true} {
 		ln, address := listen(t)

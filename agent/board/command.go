@@ -65,7 +65,7 @@ type ExitError struct {
 	Path string
 	// Status is the exit status, or -1 if a signal ended the program.
 	Status int
-	// State tells exit status or signal in words.
+	// State is the exit status or signal in words.
 	State string
 	// Said is the last line of its output, if there was any.
 	Said string

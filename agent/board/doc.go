@@ -1,6 +1,6 @@
 // Package board is what the agent needs of Linux: it runs the programs that a
-// maker supplies (self-test, converter, hooks) within limits, tells the space of
-// partitions, reads files back past the page cache, keeps a second agent off
+// maker supplies (self-test, converter, hooks) within limits, measures the
+// space of partitions, reads files back past the page cache, keeps a second agent off
 // the same root, feeds the watchdog and restarts the agent.
 //
 // It is for boards with Linux. On other systems it compiles, so that everything that

@@ -61,14 +61,14 @@ func (p *Platform) Unreachable() (findings []string) {
 	if p.As == nil {
 		return nil
 	}
-	told := map[string]bool{}
+	checked := map[string]bool{}
 	for _, dir := range []string{p.Banks[0], p.Banks[1], p.Work, filepath.Dir(p.Applied)} {
 		real, err := filepath.EvalSymlinks(dir)
 		if err != nil {
-			continue // Root.Open has told
+			continue // Root.Open has reported it
 		}
-		for ; !told[real]; real = filepath.Dir(real) {
-			told[real] = true
+		for ; !checked[real]; real = filepath.Dir(real) {
+			checked[real] = true
 			if info, err := os.Stat(real); err == nil && !p.As.passes(info) {
 				findings = append(findings, fmt.Sprintf("programs of the software cannot run as user %d: it may not pass through %s (mode %04o)",
 					p.As.UID, real, info.Mode().Perm()))

@@ -97,7 +97,7 @@ func TestTidy(t *testing.T) {
 	}
 	p.Work = filepath.Join(p.Work, "none")
 	if err := p.Tidy(); err == nil {
-		t.Error("a missing directory is not told")
+		t.Error("a missing directory is not reported")
 	}
 }
 

@@ -40,7 +40,7 @@ func LockRoot(root string) (*Lock, error) {
 	if err == nil && file == nil {
 		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //durable: means nothing after a restart
 		if errors.Is(err, unix.EROFS) {
-			// After a remount because of errors: the device comes up to tell.
+			// After a remount because of errors: the device starts, to report it.
 			file, err = os.Open(path)
 		}
 	}

@@ -77,7 +77,7 @@ func (r Root) readPlaces() (map[string]place, error) {
 		err = json.Unmarshal(data, &known)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return map[string]place{}, fmt.Errorf("%s is damaged: whether a partition is missing cannot be told: %w", filepath.Join(r.dir, placesName), err)
+		return map[string]place{}, fmt.Errorf("%s is damaged, so a missing partition would not be noticed: %w", filepath.Join(r.dir, placesName), err)
 	}
 	return known, nil
 }
@@ -123,7 +123,7 @@ func (r Root) look(p part, mounts []string) place {
 }
 
 // absence says why a part is not the one that it was, "" if it is, or if nothing is
-// known of it.
+// recorded about it.
 func (r Root) absence(p part, was, now place) string {
 	info, err := os.Stat(p.dir)
 	linked, lerr := os.Lstat(p.dir)
@@ -164,7 +164,7 @@ func (r Root) absent() (gone map[string]*AbsentError, damage error) {
 	return gone, damage
 }
 
-// mountPoints lists where something is mounted; nil if that cannot be told.
+// mountPoints lists where something is mounted; nil if that is unknown.
 func mountPoints() (list []string) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

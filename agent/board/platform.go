@@ -112,7 +112,7 @@ func (p *Platform) CheckConfig(set config.Set) error {
 	return refusedData(boardFault(err, "", nil))
 }
 
-// Calls asks CallsProgram. If it cannot tell, no calls are assumed: a broken
+// Calls runs CallsProgram. If that fails, no calls are assumed: a broken
 // program must not keep a device from being repaired.
 func (p *Platform) Calls() int {
 	if p.CallsProgram == "" {
@@ -155,7 +155,7 @@ func (p *Platform) Free(n int) (int64, error) {
 	return Free(p.Banks[n-1])
 }
 
-// OnBank tells which parts share the file system of bank n.
+// OnBank returns the parts that share the file system of bank n.
 func (p *Platform) OnBank(n int) agent.Parts {
 	return Root{Banks: p.Banks, State: p.State, Data: p.Data, Work: p.Work, Applied: p.Applied}.OnBank(n)
 }

@@ -70,7 +70,7 @@ func TestRootOpen(t *testing.T) {
 	if info, err := os.Stat(root.State); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the state, which holds passwords: %v, %v", info.Mode(), err)
 	}
-	// What is in the way is set aside, what cannot be made is told.
+	// What is in the way is set aside, what cannot be made is reported.
 	if err := errors.Join(os.RemoveAll(root.Data), os.WriteFile(root.Data, []byte("a file"), 0o600)); err != nil {
 		t.Fatal(err)
 	}

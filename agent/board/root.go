@@ -41,7 +41,7 @@ func RootIn(dir string) (Root, error) {
 }
 
 // Open makes the directories that are missing and puts them into cfg. A file that stands
-// in the place of a directory is set aside under a telling name. A part that is not on
+// in the place of a directory is renamed to a name that says so. A part that is not on
 // the mount or behind the link where it was seen before (see KeepPlaces) is not made,
 // and neither is a bank for which the settings name a place of its own: what belongs
 // there may be mounted at the next start. cfg.Findings reports all that, and directories

@@ -20,7 +20,7 @@ func Free(path string) (int64, error) {
 	return octets(s.Bavail, s.Bsize), err
 }
 
-// OnBank tells which parts of the device lie on the file system of bank n.
+// OnBank returns the parts of the device that lie on the file system of bank n.
 func (r Root) OnBank(n int) agent.Parts {
 	bank, ok := fileSystem(r.Banks[n-1])
 	on := func(dir string) bool {

@@ -13,9 +13,9 @@ import (
 	"example.com/iad/mib"
 )
 
-// told is what lies outside the store: what the software banks remember, in the
+// outside is what lies outside the store: what the software banks remember, in the
 // order of their formats, and how many steps were reported as done.
-type told struct {
+type outside struct {
 	steps      int
 	remembered [3]uint32
 	last       uint32 // highest number reported
@@ -54,7 +54,7 @@ func steps() []step {
 }
 
 // life starts the device and does those of the steps that were not yet reported.
-func life(fs afero.Fs, steps []step, w *told) error {
+func life(fs afero.Fs, steps []step, w *outside) error {
 	for i, s := range steps {
 		if i < w.steps {
 			continue
@@ -87,7 +87,7 @@ func life(fs afero.Fs, steps []step, w *told) error {
 	return nil
 }
 
-func importOnce(store *config.Store, s step, w *told) (config.Generation, error) {
+func importOnce(store *config.Store, s step, w *outside) (config.Generation, error) {
 	staged, err := store.Stage(s.give)
 	if err != nil {
 		return config.Generation{}, err
@@ -110,9 +110,9 @@ func importOnce(store *config.Store, s step, w *told) (config.Generation, error)
 // software and deletions, and again at every operation of what follows: all
 // pairs with IAD_CRASH=full, otherwise a seeded sample.
 func TestCrashSweep(t *testing.T) {
-	sweep := crashfs.Sweep[told]{
+	sweep := crashfs.Sweep[outside]{
 		Start: crashfs.NewDisk("config"),
-		Life:  func(m *crashfs.Machine, w *told) error { return life(m.Fs("config"), steps(), w) },
+		Life:  func(m *crashfs.Machine, w *outside) error { return life(m.Fs("config"), steps(), w) },
 		Depth: 2, Limit: 3, Seed: 1,
 	}
 	if os.Getenv("IAD_CRASH") == "full" {
@@ -165,9 +165,9 @@ func TestBrokenWriters(t *testing.T) {
 		"no directory sync": {directories: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := crashfs.Sweep[told]{
+			result, err := crashfs.Sweep[outside]{
 				Start: crashfs.NewDisk("config"),
-				Life: func(m *crashfs.Machine, w *told) error {
+				Life: func(m *crashfs.Machine, w *outside) error {
 					broken.Fs = m.Fs("config")
 					return life(broken, steps()[:2], w)
 				},

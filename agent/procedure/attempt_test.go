@@ -300,7 +300,7 @@ func TestAbortTooSlow(t *testing.T) {
 	})
 }
 
-// While the work has not noticed that it is told to stop, the operation is
+// While the work has not noticed that it should stop, the operation is
 // aborting: it is not over, and abort may be repeated.
 func TestAborting(t *testing.T) {
 	run(t, func(l *lab) {

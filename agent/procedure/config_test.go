@@ -11,7 +11,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// What is wrong with configuration files is told apart, and nothing is applied.
+// Each mistake in configuration files has its own cause, and nothing is applied.
 func TestConfigurationFailures(t *testing.T) {
 	portData := func(f func(*procedure.File)) func(*lab) {
 		return func(l *lab) { l.settings(func(s *procedure.Settings) { f(&s.Files[mib.FileTypePortData-1]) }) }
@@ -180,7 +180,7 @@ func TestCauses(t *testing.T) {
 	}
 }
 
-// The digest of what came whole is told although it is not what was expected; of a
+// The digest of what came whole is reported although it is not what was expected; of a
 // part there is none.
 func TestDigestOfAFailedTransfer(t *testing.T) {
 	want := sha256.Sum256(configFile(mib.FileTypeUserData, 1))

@@ -6,7 +6,7 @@
 // and started by [Engine.Test] and the [Reservation] it returns; the work of an
 // operation runs in a goroutine beside it and reports back. Everything that
 // must outlive a restart stands in one journal, a two-copy record: the running
-// operation, the history, the events with their numbers, and what is known of
+// operation, the history, the events with their numbers, and the state of
 // software on trial. The journal is written when a state changes, never for
 // progress.
 //

@@ -35,8 +35,8 @@ type Config struct {
 	// Findings are damages found at this start; they become part of the
 	// event restarted.
 	Findings []string
-	// BootReason is what the hardware knows of the reason for this start, 0
-	// for nothing.
+	// BootReason is the reason for this start as reported by the hardware, 0
+	// if unknown.
 	BootReason mib.RestartReasonEnum
 	// Grace is how long a restart waits at most for events to leave; 3 s if
 	// 0.
@@ -98,7 +98,7 @@ type Engine struct {
 }
 
 // Open reads the journal and the settings, and decides what became of the
-// operation that was under way. Findings tell of contents that could not be
+// operation that was under way. Findings name contents that could not be
 // used; the engine then starts with empty ones, and the caller keeps a copy.
 func Open(cfg Config) (e *Engine, findings []error) {
 	if cfg.Clock == nil {
@@ -237,7 +237,7 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 // rewritePause is between two tries to write what could not be written.
 const rewritePause = time.Minute
 
-// persist writes the journal, and before it, as it may tell of them, the banks.
+// persist writes the journal, and the boot record first, because the journal may refer to it.
 func (e *Engine) persist() error {
 	e.rewrite = time.Time{}
 	if e.cfg.Banks.Status().Unsaved && e.cfg.Banks.RewriteRecord() != nil {
@@ -304,7 +304,7 @@ func (e *Engine) fire(on Trigger) bool {
 }
 
 // Watch returns a channel that gets a value after each change of the snapshot;
-// changes that come before it is read are told once. stop ends it.
+// changes that come before it is read give one value. stop ends it.
 func (e *Engine) Watch() (ch <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	e.watchMu.Lock()
@@ -333,7 +333,7 @@ func (e *Engine) publish() {
 // has ended.
 func (e *Engine) Sync() { _ = e.call(func() {}) }
 
-// Sent tells the engine that all events up to seq were handed over to every
+// Sent records that all events up to seq were handed over to every
 // front end.
 func (e *Engine) Sent(seq uint32) {
 	_ = e.call(func() { e.j.Sent = seq })

@@ -38,8 +38,8 @@ type lab struct {
 	remote  map[string][]byte // files on the server
 	chunk   int               // bytes of a Read
 	pace    time.Duration     // of Reads
-	sizes   bool              // the server tells sizes
-	deaf    bool              // work does not notice that it is told to stop
+	sizes   bool              // the server reports sizes
+	deaf    bool              // work does not notice that it should stop
 	inUse   int               // calls in progress
 	over    bool              // the device takes over without a restart
 	cfg     procedure.Config  // for the next start

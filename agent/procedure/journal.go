@@ -62,7 +62,7 @@ type Event struct {
 	TimeLeft uint32        `json:"time_left,omitempty"`
 	Cause    mib.FailCause `json:"cause"`
 	Text     string        `json:"text"`
-	// Bank is the bank that bankSwitched and rolledBack tell of.
+	// Bank is the bank that bankSwitched and rolledBack are about.
 	Bank          int                   `json:"bank,omitempty"`
 	BankInfo      Bank                  `json:"bank_info"`
 	Software      string                `json:"software,omitempty"`
@@ -72,7 +72,7 @@ type Event struct {
 	Restarts      uint32                `json:"restarts,omitempty"`
 }
 
-// trial is what the journal knows of software on trial.
+// trial is what the journal records about software on trial.
 type trial struct {
 	Bank int    `json:"bank"`
 	OpID uint32 `json:"op"`

@@ -214,7 +214,7 @@ func (e *Engine) event(typ mib.EventTypeEnum, fill func(*Event)) {
 }
 
 // stoppable reports whether the operation can be stopped: it is not past the
-// point of no return, and was not told to stop before.
+// point of no return, and is not being stopped already.
 func (e *Engine) stoppable() bool {
 	switch e.j.Op.State {
 	case mib.OperationStateWaiting:

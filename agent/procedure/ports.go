@@ -8,7 +8,7 @@ import (
 	"example.com/iad/mib"
 )
 
-// Bank is what the engine knows of a software bank.
+// Bank describes a software bank to the engine.
 type Bank struct {
 	State      mib.BankStateEnum
 	Running    bool
@@ -130,7 +130,7 @@ type Fetcher interface {
 // ConfigFiles are configuration files by their kind.
 type ConfigFiles map[mib.FileType][]byte
 
-// ConfigStatus is what the engine knows of the configuration data in force.
+// ConfigStatus describes the configuration data in force to the engine.
 type ConfigStatus struct {
 	Generation uint32 // 0: the defaults of the software
 	Format     uint32 // that the running software reads and writes

@@ -11,7 +11,7 @@ import (
 type progressState struct {
 	sent  time.Time // when the last one became due, of whatever operation
 	since time.Time // when this operation began
-	// What the last one of this operation told.
+	// What the last one of this operation reported.
 	phase   mib.OperationPhase
 	percent uint8
 	state   mib.OperationState

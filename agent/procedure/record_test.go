@@ -84,7 +84,7 @@ func TestFullDiskWayOut(t *testing.T) {
 			t.Error("not confirmed")
 		}
 	})
-	run(t, func(l *lab) { // but nothing is switched that a restart would not know of
+	run(t, func(l *lab) { // but nothing is switched that a restart would not find recorded
 		l.hold("check")
 		l.begin(mib.OperationKindActivate, 0)
 		full(l)

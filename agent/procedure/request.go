@@ -22,7 +22,7 @@ type Change struct {
 	Guarded bool
 	// Command is the value written to iadUpgReqCommand, 0 if it was not.
 	Command mib.OperationKind
-	// HasReqID and HasOwner tell whether the SET itself carries iadUpgReqId
+	// HasReqID and HasOwner report whether the SET itself carries iadUpgReqId
 	// and iadUpgReqOwner.
 	HasReqID, HasOwner bool
 	// Zone is the interface that the SET came in by from a link-local address.
@@ -73,8 +73,8 @@ const reservedFor = 10 * time.Second
 // another SET. Commit, then Done; or Commit, then Undo; or Done alone.
 //
 // Without a Commit it ends by itself after 10 s; a later Commit fails. After a
-// Commit it stays until Done or Undo: only the front end can know whether the manager
-// was told of success, and so whether the work is to begin or to be taken back. It
+// Commit it stays until Done or Undo: only the front end knows whether the response reports
+// success, and so whether the work is to begin or to be taken back. It
 // must call one of them in the end.
 type Reservation struct {
 	e         *Engine

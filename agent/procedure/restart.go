@@ -85,14 +85,14 @@ func (e *Engine) boot() {
 	e.resume(st, expected)
 	if n := j.Trial.Bank; n != 0 && st.Bank(n).State != mib.BankStateTrial {
 		// Confirmed, or never activated: a cut came before this was noted.
-		// Or a download took it back, and that was not told yet.
+		// Or a download withdrew it, and no event has reported that yet.
 		if n == st.Running && st.Bank(n).State == mib.BankStateGood || n != st.Next && st.Bank(n).State == mib.BankStateWriting {
 			e.event(mib.EventTypeBankSwitched, e.aboutBank(st.Next))
 		}
 		j.Trial = trial{}
 	}
 	if st.OnTrial() && j.Trial.Bank != st.Running {
-		// Boot record or journal were lost. How it ends is told all the same.
+		// Boot record or journal were lost. How it ends is reported all the same.
 		j.Trial = trial{Bank: st.Running}
 	}
 	if st.OnTrial() {

@@ -231,7 +231,7 @@ func TestRestoreOldSoftware(t *testing.T) {
 	})
 }
 
-// The device tells who the restart was by; the hardware knows of its own.
+// The device reports what caused the restart; the hardware reports its own causes.
 func TestRestartReason(t *testing.T) {
 	run(t, func(l *lab) {
 		l.cfg.BootReason = mib.RestartReasonWatchdog

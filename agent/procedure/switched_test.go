@@ -18,7 +18,7 @@ func (l *lab) lastSwitch(seq uint32) (ev procedure.Event) {
 }
 
 // A download over software that was activated takes that back: the running bank
-// is next again, and that is told once it is so.
+// is next again, and an event reports that afterwards.
 func TestDownloadTakesAnActivationBack(t *testing.T) {
 	run(t, func(l *lab) {
 		l.begin(mib.OperationKindActivate, 0)
@@ -51,7 +51,7 @@ func TestDownloadTakesAnActivationBack(t *testing.T) {
 	})
 }
 
-// A power cut comes before the change of the next bank was told: it is told after
+// A power cut comes before an event reported the change of the next bank: one follows after
 // the restart, once.
 func TestTakenBackBeforeACut(t *testing.T) {
 	run(t, func(l *lab) {

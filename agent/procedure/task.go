@@ -187,10 +187,10 @@ func (t *task) advance(f func(*live)) {
 	if unknown {
 		p = PercentUnknown
 	}
-	tell := p != t.reportedPercent
+	changed := p != t.reportedPercent
 	t.reportedPercent = p
 	t.mu.Unlock()
-	if tell {
+	if changed {
 		select {
 		case t.e.poke <- struct{}{}:
 		default:

@@ -277,7 +277,7 @@ func TestConfirmWindowOverThenCut(t *testing.T) {
 	})
 }
 
-// Software on trial that the journal knows nothing of, or not any more, is told of when
+// Software on trial that is not, or no longer, in the journal is reported when
 // it is given up, and has a whole confirm window.
 func TestTrialNotInTheJournal(t *testing.T) {
 	for name, lose := range map[string]func(l *lab){

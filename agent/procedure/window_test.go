@@ -21,7 +21,7 @@ func TestCrashLoopEndsTheTrial(t *testing.T) {
 			}
 		}
 		if l.tested() != 20 {
-			t.Errorf("%d of 20 starts told that the self-test has passed", l.tested())
+			t.Errorf("%d of 20 starts recorded that the self-test has passed", l.tested())
 		}
 		seq := l.now().Seq
 		l.cut(nil) // start 21
@@ -123,7 +123,7 @@ func TestResetToOtherSoftware(t *testing.T) {
 	})
 }
 
-// tested is how often the banks were told that the self-test has passed.
+// tested is how often it was recorded that the self-test has passed.
 func (l *lab) tested() (n int) {
 	l.set(func() { n = l.calls["tested"] })
 	return n

@@ -69,7 +69,7 @@ type Config struct {
 	// Boots is snmpEngineBoots, 1 to 2^31-1. Whoever makes an engine adds one
 	// to it each time, durably and beforehand. Needed if there are Users.
 	Boots uint32
-	// Sinks are told every notification.
+	// Sinks receive every notification.
 	Sinks []Sink
 	// System are the values of the system group.
 	System System
@@ -77,7 +77,7 @@ type Config struct {
 	// 0 means 8192. Answers to GETBULK over SNMPv2c keep to 1472 bytes,
 	// which travel unfragmented.
 	MaxSize int
-	// Now tells the time; nil means time.Now. Waiting for answers to informs
+	// Now returns the time; nil means time.Now. Waiting for answers to informs
 	// goes by the sockets' real time.
 	Now func() time.Time
 	// Log takes what the operator should know; nil means nowhere.

@@ -15,6 +15,6 @@
 //
 // One goroutine reads requests and answers them one after another; requests
 // are answered from memory, so none waits for another for long. A SET is
-// tested and committed, then answered, and only then told that it is done:
+// tested and committed, then answered, and only then marked as done:
 // what it starts begins after the answer has left.
 package snmp

@@ -251,7 +251,7 @@ func (e *Engine) handleCommunity(src netip.AddrPort, version int32, msg []byte) 
 	overhead := snmp.CommunityOverhead(community.Name)
 	resp, ok := e.respond(&request{
 		pdu: p, v1: version == snmp.Version1, access: access,
-		// A community is a secret of sorts: the log tells the address.
+		// A community is a secret of sorts: the log shows the address instead.
 		caller: mib.Caller{Name: "community from " + src.Addr().String(), Zone: e.zone},
 		room:   e.cfg.MaxSize - overhead, bulkRoom: bulkSize - overhead,
 	})

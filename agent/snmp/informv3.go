@@ -11,8 +11,8 @@ import (
 	"example.com/iad/mib"
 )
 
-// remote is what is known of the receiver of informs, which is the
-// authoritative engine for them (RFC 3411 section 3.4.3).
+// remote describes the receiver of informs, which is the authoritative
+// engine for them (RFC 3411 section 3.4.3).
 type remote struct {
 	engineID []byte
 	keys     *snmp.Keys
@@ -47,17 +47,17 @@ func (s *sink) informV3(ctx context.Context, deadline time.Time, p snmp.PDU, var
 				return err
 			}
 		}
-		told, err := s.informOnce(ctx, deadline, p, vars)
-		if !told {
+		corrected, err := s.informOnce(ctx, deadline, p, vars)
+		if !corrected {
 			return err
 		}
 	}
 	return s.pause(ctx, deadline, ErrNoAnswer)
 }
 
-// informOnce sends the inform and waits. told is true if the receiver told
-// instead that it has another engine ID or another time, which is now known.
-func (s *sink) informOnce(ctx context.Context, deadline time.Time, p snmp.PDU, vars []byte) (told bool, err error) {
+// informOnce sends the inform and waits. corrected is true if the receiver reported
+// another engine ID or another time, which the next attempt uses.
+func (s *sink) informOnce(ctx context.Context, deadline time.Time, p snmp.PDU, vars []byte) (corrected bool, err error) {
 	e, r := s.engine, s.remote
 	h := snmp.Header{
 		MsgID: e.nextID(), MaxSize: int32(e.cfg.MaxSize), Flags: s.user.level().Flags() | snmp.FlagReportable,

@@ -37,8 +37,8 @@ func (e *Engine) Notify(ctx context.Context, n mib.Notice) error {
 // Receiver is one of the engine's sinks.
 type Receiver struct{ sink *sink }
 
-// Receivers returns the sinks in the order of the configuration, to be told
-// one by one.
+// Receivers returns the sinks in the order of the configuration, for sending to
+// each of them separately.
 func (e *Engine) Receivers() []Receiver {
 	var list []Receiver
 	for _, s := range e.sinks {

@@ -149,7 +149,7 @@ func TestNotifyNamesTheDead(t *testing.T) {
 	}
 }
 
-// Each receiver can be told by itself.
+// A notification can be sent to each receiver separately.
 func TestReceivers(t *testing.T) {
 	first, second := newReceiver(t, nil), newReceiver(t, nil)
 	e, _ := newEngine(t, Config{Sinks: []Sink{{Address: first.addr(), Community: "traps"}, {Address: second.addr(), Community: "traps"}}})
@@ -409,7 +409,7 @@ func TestInformV3Forged(t *testing.T) {
 	}
 }
 
-// What the receiver complains about is told.
+// What the receiver complains about is reported.
 func TestInformV3Complaint(t *testing.T) {
 	other := privateUser
 	other.AuthPassphrase = "another passphrase"

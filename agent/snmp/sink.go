@@ -16,7 +16,7 @@ import (
 
 // redial is how long a socket is used. The device's own address, which a
 // connected socket keeps, and the receiver's name may change meanwhile, and
-// nobody tells the sender of a trap.
+// the sender of a trap gets no answer that would show it.
 const redial = time.Minute
 
 // sink sends notifications to one receiver. All but the queue belongs to the
@@ -222,7 +222,7 @@ func (s *sink) pause(ctx context.Context, deadline time.Time, err error) error {
 	return err
 }
 
-// varbindOf tells what a Report reports.
+// varbindOf returns the object that a Report names, nil if none.
 func varbindOf(p snmp.PDU) mib.OID {
 	if len(p.Vars) == 0 {
 		return nil

@@ -136,7 +136,7 @@ func (e *Engine) replyHeader(m *message, level Level) snmp.Header {
 	}
 }
 
-// report counts an error and tells the sender, if it can be told. A Report is
+// report counts an error and returns the Report for the sender, if it may have one. A Report is
 // authenticated as u, or nobody's if u is nil.
 func (e *Engine) report(m *message, u *user, count *atomic.Uint32, oid mib.OID) []byte {
 	var p snmp.PDU

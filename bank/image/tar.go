@@ -151,7 +151,7 @@ func readHead(r io.Reader) (*Head, error) {
 	return NewHead(raw, signature), nil
 }
 
-// readMember reads a member whose size only its header tells.
+// readMember reads a member whose size only its header gives.
 func readMember(r io.Reader, name string, limit int64) ([]byte, error) {
 	var block [blockSize]byte
 	if err := readFull(r, block[:]); err != nil {

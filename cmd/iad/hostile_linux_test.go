@@ -89,7 +89,7 @@ func newTrap(t *testing.T, root string) *trap {
 	}
 }
 
-// check tells what the program got at.
+// check reports what the program reached.
 func (tr *trap) check(t *testing.T) {
 	t.Helper()
 	select {

@@ -235,7 +235,7 @@ func (d *unit) plan(version string, size, bandwidth int) manager.Plan {
 }
 
 // A device that is killed in the middle of a download comes back with the old
-// software, tells what was interrupted, and the same upgrade then completes.
+// software, reports what was interrupted, and the same upgrade then completes.
 func TestKilledWhileDownloading(t *testing.T) {
 	d := newDevice(t)
 	d.start()

@@ -87,7 +87,7 @@ func highWater(t *testing.T, pid int) int {
 	_, rest, _ := bytes.Cut(data, []byte("VmHWM:"))
 	fields := bytes.Fields(rest)
 	if len(fields) == 0 {
-		t.Fatal("the kernel does not tell the peak")
+		t.Fatal("the kernel does not report the peak")
 	}
 	kib, err := strconv.Atoi(string(fields[0]))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // Settings that are damaged are those of the last start; settings that somebody
-// got wrong are told.
+// got wrong are reported.
 func TestDamagedSettings(t *testing.T) {
 	d := newDevice(t)
 	d.start()
@@ -53,7 +53,7 @@ func TestDamagedSettings(t *testing.T) {
 			}
 		})
 	}
-	// It comes up, tells its manager, and leaves the file to the operator.
+	// It comes up, reports the loss to its manager, and leaves the file to the operator.
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

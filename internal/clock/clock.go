@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Clock tells the time and wakes whoever waits for it.
+// Clock returns the time and wakes whoever waits for it.
 type Clock interface {
 	// Now returns the wall time with a monotonic reading, as time.Now does.
 	Now() time.Time

@@ -236,7 +236,7 @@ func TestFlip(t *testing.T) {
 		t.Error("the disk itself has changed")
 	}
 	if d.Key() == d.Flip("p", "f", 9).Key() || d.Key() != d.Flip("p", "f", 9).Flip("p", "f", 9).Key() {
-		t.Error("keys do not tell disks apart by content")
+		t.Error("disks with different contents have the same key")
 	}
 }
 

@@ -42,7 +42,7 @@ func (o *openFile) Read(p []byte) (n int, err error) {
 	n, err = o.ReadAt(p, o.at)
 	o.at += int64(n)
 	if n > 0 && err == io.EOF {
-		err = nil // the next Read tells
+		err = nil // the next Read returns it
 	}
 	return n, err
 }

@@ -193,7 +193,7 @@ func (r *run[T]) cutAt(from situation[T], op int) (found []situation[T], done bo
 		instants = instants[1:]
 		m, reported := from.disk.Start(), r.Clone(from.reported)
 		m.CutAt(op, when)
-		// What a life without power thinks of it says nothing.
+		// The error of a life without power means nothing.
 		_ = r.Life(m, &reported)
 		if !m.Down() {
 			return found, true

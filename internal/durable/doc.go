@@ -18,7 +18,7 @@
 // NAME.tmp; the file is synced, for a rename may reach the medium before the
 // content does and would then name an empty file; it is renamed over NAME; the
 // directory is synced, for until then the old file may come back although the
-// caller was told that the new one is there. A leftover NAME.tmp means nothing
+// caller has reported that the new one is there. A leftover NAME.tmp means nothing
 // and is overwritten by the next attempt.
 //
 // Two-copy record ([Record]; boot record, journal, settings, SNMP identity): BASE.a and BASE.b, each a frame with a sequence

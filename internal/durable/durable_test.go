@@ -21,11 +21,11 @@ var magic = [4]byte{'T', 'E', 'S', 'T'}
 func machine() *crashfs.Machine { return crashfs.NewDisk("p").Start() }
 
 // sweep cuts the power at every operation of life, and once more in the recovery.
-func sweep[T any](t *testing.T, start *crashfs.Disk, life func(fs afero.Fs, told *T) error) {
+func sweep[T any](t *testing.T, start *crashfs.Disk, life func(fs afero.Fs, reported *T) error) {
 	t.Helper()
 	result, err := crashfs.Sweep[T]{
 		Start: start, Depth: 2, Mixtures: 8,
-		Life: func(m *crashfs.Machine, told *T) error { return life(m.Fs("p"), told) },
+		Life: func(m *crashfs.Machine, reported *T) error { return life(m.Fs("p"), reported) },
 	}.Run()
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // TestCrashRecord writes the numbers 1 to 6 into a record: whatever is found is the
 // last one reported or the next.
 func TestCrashRecord(t *testing.T) {
-	sweep(t, crashfs.NewDisk("p"), func(fs afero.Fs, told *byte) error {
+	sweep(t, crashfs.NewDisk("p"), func(fs afero.Fs, reported *byte) error {
 		r, payload, _, err := OpenRecord(fs, "r", magic, 1, nil)
 		if err != nil {
 			return err
@@ -26,16 +26,16 @@ func TestCrashRecord(t *testing.T) {
 		if payload != nil {
 			have = payload[0]
 		}
-		if have != *told && have != *told+1 {
-			return fmt.Errorf("found %d, %d was reported", have, *told)
+		if have != *reported && have != *reported+1 {
+			return fmt.Errorf("found %d, %d was reported", have, *reported)
 		}
-		*told = have
+		*reported = have
 		for n := have + 1; n <= 6; n++ {
 			// Of changing length, so that a shorter one follows a longer one.
 			if err := r.Write(bytes.Repeat([]byte{n}, 1+int(n%3)*10)); err != nil {
 				return err
 			}
-			*told = n
+			*reported = n
 		}
 		return nil
 	})

@@ -6,7 +6,7 @@
 // gosnmp's decoder is not used for that. It is made for a manager that reads
 // answers of an agent it asked: it takes byte strings longer than their varbind,
 // integers wider than 32 bits and lengths of inner sequences that do not add up,
-// keeps eight bits of non-repeaters and of the error-index, does not tell a wrong
+// keeps eight bits of non-repeaters and of the error-index, does not distinguish a wrong
 // digest from a message it could not decrypt (each has its own Report), and slices
 // its input without looking at its length in places. Here every length must agree
 // with the one around it, and a message is read without panics, without recursion,

@@ -57,7 +57,7 @@ func (e *IdentityError) Error() string {
 
 func (e *IdentityError) Unwrap() error { return ErrIdentity }
 
-// Identity returns what is known of the device. Before the first answer that is only its
+// Identity returns what is known about the device. Before the first answer that is only its
 // address.
 func (c *Client) Identity() Identity {
 	c.mu.Lock()

@@ -76,7 +76,7 @@ func TestExternalServerDigest(t *testing.T) {
 					t.Errorf("from a server that is not trusted: %v", err)
 				}
 			}
-			// Who cannot be asked does not tell; that is no verdict on the backup.
+			// A server that cannot be reached is not a verdict on the backup.
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}

@@ -167,7 +167,7 @@ func TestServersFTPResume(t *testing.T) {
 	})
 	t.Run("upload of what seemed complete", func(t *testing.T) {
 		disk, c, directory := setup(t)
-		// The server cannot tell a client's end from the file's.
+		// The server cannot distinguish the end of a client from that of the file.
 		if err := c.Stor(directory+"/x.part", &brokenReader{bytes.NewReader(data), 30_000}); !errors.Is(err, errBroken) {
 			t.Fatal(err)
 		}
@@ -252,7 +252,7 @@ func TestServersFTPBroken(t *testing.T) {
 }
 
 // breakUpload sends a part of a file and drops the data connection within a record of TLS:
-// without TLS the server could not tell that from the file's end.
+// without TLS the server could not distinguish that from the file's end.
 func breakUpload(t *testing.T, a device.FileServerAddress, name string, part []byte) {
 	t.Helper()
 	raw, err := net.Dial("tcp", net.JoinHostPort(a.Host, fmt.Sprint(a.Port)))

@@ -142,13 +142,13 @@ func TestServersLimitSumInProgress(t *testing.T) {
 		go func() { results <- c.(ftpClient).Stor(fmt.Sprintf("%s/file%d", dir, i), r) }()
 		go func() { _, _ = w.Write(textOf(90_000, byte(i))) }() // ends with the pipe
 	}
-	for limit, told := time.After(30*time.Second), false; !told; {
+	for limit, seen := time.After(30*time.Second), false; !seen; {
 		select {
 		case line := <-log:
-			told = strings.Contains(line, "directory full, 200000 bytes")
+			seen = strings.Contains(line, "directory full, 200000 bytes")
 		case <-limit:
 			t.Error("no upload was refused")
-			told = true
+			seen = true
 		}
 	}
 	if sum := sumOf(t, disk, dir); sum > 200_000 {

@@ -79,7 +79,7 @@ func newTFTPServer(ctx context.Context, s *store, conn *net.UDPConn) *tftpServer
 // directories: TFTP knows no users (RFC 1350).
 func serveTFTP(ctx context.Context, conn *net.UDPConn, s *store, singlePort bool) error {
 	server := newTFTPServer(ctx, s, conn)
-	tftp.TellDestination(conn)
+	tftp.EnableDestination(conn)
 	if singlePort {
 		server.sharePort()
 	}

@@ -222,7 +222,7 @@ func TestTFTPStop(t *testing.T) {
 				return
 			}
 		}
-		t.Error("the client was not told")
+		t.Error("the client received no error")
 	})
 }
 

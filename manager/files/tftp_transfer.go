@@ -162,10 +162,10 @@ func (u tftpUpload) End() error {
 
 // clientEnd describes in this server's words what ended a transfer.
 func clientEnd(err error) error {
-	var told *tftp.ErrorPacket
+	var received *tftp.ErrorPacket
 	switch {
-	case errors.As(err, &told):
-		return fmt.Errorf("%w: %s", errClientEnds, printableTFTP(told.Message))
+	case errors.As(err, &received):
+		return fmt.Errorf("%w: %s", errClientEnds, printableTFTP(received.Message))
 	case errors.Is(err, tftp.ErrGone):
 		return errClientGone
 	case errors.Is(err, tftp.ErrSilent), errors.Is(err, tftp.ErrNothingThrough):

@@ -40,7 +40,7 @@ func TestListenerKeepsItsEngine(t *testing.T) {
 		if start != 1 && start != 3 {
 			old = sender(t, l, &testUsers[1])
 		}
-		// What is known of the engine from before is used: no discovery, and the time of
+		// What was recorded about the engine before is used: no discovery, and the time of
 		// the listener's last life until a report puts that right.
 		send(t, old, makeTrap(mib.NotifyOpCompleted, "A", 1+start, true))
 		if n := next(t, s); n.DeviceID != "A" || !n.Inform {

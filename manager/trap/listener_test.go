@@ -256,7 +256,7 @@ func TestListenerCountsAnew(t *testing.T) {
 		for seq := uint32(1); seq <= life.events; seq++ {
 			event := makeTrap(mib.NotifyOpFailed, "A", seq, false)
 			event.Variables[4].Value = life.operation
-			for range 2 { // a true repeat is told once
+			for range 2 { // a true repeat is reported once
 				send(t, g, event)
 			}
 			send(t, g, makeTrap(mib.NotifyOpProgress, "end", 1, false))
@@ -264,7 +264,7 @@ func TestListenerCountsAnew(t *testing.T) {
 				t.Fatalf("event %d of operation %d: got %v, %d missed", seq, life.operation, n, n.Missed)
 			}
 			if n := next(t, s); n.DeviceID != "end" {
-				t.Fatalf("event %d of operation %d is told twice", seq, life.operation)
+				t.Fatalf("event %d of operation %d is reported twice", seq, life.operation)
 			}
 		}
 	}

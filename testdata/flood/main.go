@@ -30,7 +30,7 @@ func main() {
 	length := flag.Duration("for", 30*time.Second, "how long, at most 2m")
 	from := flag.String("from", "127.0.0.66", "loopback address to send from")
 	user := flag.String("user", "manager", "user of SNMPv3 whose pass phrase is guessed")
-	pid := flag.Int("pid", 0, "process of the device, to tell its memory")
+	pid := flag.Int("pid", 0, "process of the device, whose memory is printed")
 	seed := flag.Uint64("seed", 1, "of the random numbers")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -175,7 +175,7 @@ func discover(to *net.UDPAddr, user string) string {
 	}
 	if client.Connect() == nil {
 		defer client.Conn.Close()
-		// It is refused, but not before the engine has told its ID.
+		// It is refused, but not before the engine has sent its ID.
 		_, _ = client.Get([]string{".1.3.6.1.2.1.1.1.0"})
 	}
 	return sp.AuthoritativeEngineID

@@ -142,7 +142,7 @@ func (l *Link) ack(block int64) error {
 	return l.send(l.out)
 }
 
-// Abort tells the other end that the transfer ends here. Nothing is expected back.
+// Abort sends the other end an error: the transfer ends here. Nothing is expected back.
 func (l *Link) Abort(code ErrorCode, message string) {
 	if l.connected() {
 		_ = l.send(AppendError(nil, code, message)) // whoever misses it runs into a time-out

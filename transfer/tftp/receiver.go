@@ -225,8 +225,8 @@ func (r *Receiver) repeat() error {
 	return r.acknowledge(false)
 }
 
-// waitForRoom holds the window back while the sink is full, and tells the sender
-// now and then that this end is still there. That time is no silence.
+// waitForRoom holds the window back while the sink is full, and repeats the last
+// acknowledgement now and then. That time does not count as silence.
 func (r *Receiver) waitForRoom() error {
 	if r.next != r.acked+1 {
 		return nil // within a window: it has its room

@@ -9,7 +9,8 @@ import (
 const (
 	// receiveBuffer holds the bursts that windows are.
 	receiveBuffer = 4 << 20
-	// strangers that are told so in one transfer (RFC 1350 section 4, code 5).
+	// strangers is the number of errors that one transfer sends to strangers (RFC 1350
+	// section 4, code 5).
 	strangers = 8
 )
 
@@ -39,7 +40,7 @@ type socket struct {
 	from     netip.AddrPort // the sender of the last datagram
 	locked   bool
 	forgiven int // refusals to expect from strangers
-	told     int // strangers told
+	rejected int // errors sent to strangers
 }
 
 func openSocket(server netip.AddrPort) (*socket, error) {
@@ -85,13 +86,13 @@ func (s *socket) Read(b []byte) (int, error) {
 	}
 }
 
-// stranger tells another sender on the server's host that its packet has come to
+// stranger answers another sender on the server's host that its packet has come to
 // the wrong place: for instance a second answer to a request that was repeated.
 func (s *socket) stranger(b []byte) {
-	if p, _ := Parse(b); p.Op == OpError || s.told >= strangers {
+	if p, _ := Parse(b); p.Op == OpError || s.rejected >= strangers {
 		return
 	}
-	s.told++
+	s.rejected++
 	s.forgiven++
 	_, _ = s.conn.WriteToUDPAddrPort(AppendError(nil, ErrUnknownID, "unknown transfer ID"), s.from)
 }

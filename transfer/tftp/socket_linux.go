@@ -37,9 +37,9 @@ func setOption(c *net.UDPConn, level, name, value int) {
 	}
 }
 
-// TellDestination makes the kernel tell to which of this machine's addresses each
+// EnableDestination makes the kernel pass on to which of this machine's addresses each
 // request came, because a client expects the answer from there.
-func TellDestination(c *net.UDPConn) {
+func EnableDestination(c *net.UDPConn) {
 	setOption(c, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 	setOption(c, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 }

@@ -13,8 +13,8 @@ func setReceiveBuffer(c *net.UDPConn) { _ = c.SetReadBuffer(receiveBuffer) }
 
 func allowFragments(*net.UDPConn) {}
 
-// TellDestination does nothing: answers come from the address that the system chooses.
-func TellDestination(*net.UDPConn) {}
+// EnableDestination does nothing: answers come from the address that the system chooses.
+func EnableDestination(*net.UDPConn) {}
 
 // Destination does not know.
 func Destination([]byte) netip.Addr { return netip.Addr{} }

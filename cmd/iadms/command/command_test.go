@@ -58,7 +58,7 @@ func TestNothingToDo(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	l := newLab(t, nil)
 	img := l.image("2.0.0", 2)
-	const told = "was interrupted in stage"
+	const report = "was interrupted in stage"
 	cmd := l.command("upgrade", l.address, "--listen", "127.0.0.1", "--notifications", l.traps, "--poll", "100ms", "--rate-limit", "20k", "--yes", "--image", img)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -93,13 +93,13 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("abort: exit status %d\n%s", status, out)
 	}
 	// A check is no upgrade, and changes nothing of what can be resumed.
-	if out, status := l.run(l.upgrade("--image", img, "--check")); status != exitOK || strings.Contains(out, told) {
+	if out, status := l.run(l.upgrade("--image", img, "--check")); status != exitOK || strings.Contains(out, report) {
 		t.Errorf("check: exit status %d\n%s", status, out)
 	}
-	if out, status := l.run(l.upgrade("--image", l.image("3.0.0-broken", 2), "--on-fail", "give-up")); status != exitDecision || !strings.Contains(out, told) {
+	if out, status := l.run(l.upgrade("--image", l.image("3.0.0-broken", 2), "--on-fail", "give-up")); status != exitDecision || !strings.Contains(out, report) {
 		t.Errorf("exit status %d\n%s", status, out)
 	}
-	if out, status := l.run(l.upgrade("--image", img)); status != exitOK || strings.Contains(out, told) {
+	if out, status := l.run(l.upgrade("--image", img)); status != exitOK || strings.Contains(out, report) {
 		t.Errorf("exit status %d\n%s", status, out)
 	}
 }

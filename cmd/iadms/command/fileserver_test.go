@@ -13,7 +13,7 @@ import (
 	"example.com/iad/manager/files"
 )
 
-// A device is told the address that is listened on, where that is one.
+// A device is given the address that is listened on, where there is only one.
 func TestToldHost(t *testing.T) {
 	for _, c := range []struct{ listen, advertise, want string }{
 		{"127.7.7.7", "", "127.7.7.7"},

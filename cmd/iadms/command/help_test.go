@@ -8,7 +8,7 @@ import (
 	"example.com/iad/internal/iadtest"
 )
 
-// What iadms tells programs about an upgrade sets no flag in an iadms that they call.
+// The variables that iadms sets for programs set no flag in an iadms that they call.
 func TestCommandLineInCommon(t *testing.T) {
 	iadtest.TestCommandLine(t, newRoot("test"), variable, []string{"IADMS_DEVICE", "IADMS_TARGET", "IADMS_SOFTWARE_VERSION"}, func(args ...string) *exec.Cmd {
 		c := exec.Command(os.Args[0], args...)

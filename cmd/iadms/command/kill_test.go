@@ -177,7 +177,7 @@ func (l *lab) killed(cmd *exec.Cmd, stop func(n int, line report.Line) bool, aft
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
-	// One that hangs tells where.
+	// One that hangs shows where.
 	hung := time.AfterFunc(90*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
 	defer hung.Stop()
 	if after > 0 {

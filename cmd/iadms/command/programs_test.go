@@ -132,7 +132,7 @@ func TestNothingEdited(t *testing.T) {
 	}
 }
 
-// Exit statuses tell scripts what went wrong.
+// Exit statuses show scripts what went wrong.
 func TestExitStatus(t *testing.T) {
 	l := newLab(t, nil)
 	good, broken := l.image("2.0.0", 2), l.image("3.0.0-broken", 2)
