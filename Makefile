@@ -18,6 +18,8 @@
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
 # make man        manual pages of iad, iadms and iadsim, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
 # make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
+# make packages   deb, rpm, apk and ipk (OpenWrt) in bin/packages, with sizes; ARCHS="amd64" FORMATS="deb" selects some
+# make packages-test installs, upgrades and removes the deb on a fresh Debian in a container, and checks the ipk
 # make clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -25,7 +27,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses packages packages-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
@@ -94,6 +96,13 @@ man:
 
 licenses:
 	.ci/licenses
+
+packages:
+	.ci/packages
+
+packages-test: packages
+	.ci/testroot
+	IAD_PACKAGES=$(CURDIR)/bin/packages go test -count=1 -timeout 10m ./deploy/packages
 
 clean:
 	rm -rf bin .peers
