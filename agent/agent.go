@@ -169,7 +169,7 @@ func (a *Agent) boot(fronts []string) error {
 			err = procedure.CheckJournal(carried.Journal)
 		}
 		if err != nil {
-			a.log.Error("what the start before could not write is lost", "err", err)
+			a.log.Error("what could not be written before the restart is lost", "err", err)
 			carried = unsaved{}
 		}
 	}

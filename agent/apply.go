@@ -75,9 +75,9 @@ func (d *device) useAgain(ctx context.Context) error {
 	d.unused.Store(err != nil)
 	d.needsReset.Store(needsReset)
 	if err != nil {
-		d.log.Error("the software does not take the configuration data in force", "generation", g.Number, "err", err)
+		d.log.Error("the software rejects the configuration data in force", "generation", g.Number, "err", err)
 		return nil
 	}
-	d.log.Info("configuration data handed to the software after all", "generation", g.Number)
+	d.log.Info("configuration data handed to the software on a later attempt", "generation", g.Number)
 	return nil
 }

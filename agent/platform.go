@@ -35,7 +35,7 @@ type Conversion struct {
 }
 
 // ErrNotHandedOver is wrapped by errors of Platform.ApplyConfig if configuration
-// data could not be written for the software, which kept those from before.
+// data could not be written for the software, which kept the previous ones.
 var ErrNotHandedOver = errors.New("configuration data not handed over")
 
 // Platform is what a board provides. Its methods may be called from several
@@ -54,7 +54,7 @@ type Platform interface {
 	CheckConfig(set config.Set) error
 	// ApplyConfig puts them to use; needsReset is true if they take effect
 	// only after a restart. The set is empty for the defaults. An error that
-	// wraps ErrNotHandedOver means that the software kept the data from before;
+	// wraps ErrNotHandedOver means that the software kept the previous data;
 	// the agent tries again later where they should be in force.
 	ApplyConfig(ctx context.Context, g config.Generation, set config.Set) (needsReset bool, err error)
 	// Calls is the number of calls in progress.

@@ -173,12 +173,12 @@ func (s store) Apply(ctx context.Context, files procedure.ConfigFiles) (needsRes
 	}
 	if back := s.goBack(ctx, before); back != nil {
 		err = alsoFailed(err, back)
-		s.log.Error("the configuration data from before could not be put to use again", "generation", before.Number, "err", back)
+		s.log.Error("the previous configuration data could not be put to use again", "generation", before.Number, "err", back)
 	}
 	return false, err
 }
 
-// alsoFailed adds to an error that the data from before are not in use either.
+// alsoFailed adds to an error that the previous data are not in use either.
 func alsoFailed(err, back error) error {
 	f := &procedure.Failure{Code: mib.CauseOf(err, mib.FailCauseConfigApplyError), Text: err.Error()}
 	var first, second *procedure.Failure
@@ -189,7 +189,7 @@ func alsoFailed(err, back error) error {
 	if errors.As(back, &second) {
 		text = second.Text
 	}
-	f.Text = fmt.Sprintf("the data from before are not in use either: %s; %s", text, f.Text)
+	f.Text = fmt.Sprintf("the previous data are not in use either: %s; %s", text, f.Text)
 	return f
 }
 

@@ -187,7 +187,7 @@ var preRules = []Rule{
 	{
 		Name: "recovered bank",
 		When: "a bank recorded as corrupt was good before, and is complete",
-		Then: "it is good again: what could not be read can be; it is the fallback if there is none and the other one is next",
+		Then: "it is good again, because now it can be read; it is the fallback if there is none and the other one is next",
 		when: func(b *choice) bool { return !b.Record.lost() && (b.recovered(1) || b.recovered(2)) },
 		then: func(b *choice) {
 			for n := 1; n <= 2; n++ {
@@ -293,7 +293,7 @@ var rules = []Rule{
 	},
 	{
 		Name: "no usable bank",
-		When: "no bank is complete, but for software that was given up or has used up its tries",
+		When: "no bank is complete, apart from software that was given up or has used up its tries",
 		Then: "rescue mode; software without tries left has failed",
 		when: func(b *choice) bool { return true },
 		then: func(b *choice) {

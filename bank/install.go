@@ -91,7 +91,7 @@ func (b *Banks) reserve(n int) (int, error) {
 		return 0, err
 	}
 	if err := absent(b.fs(n)); err != nil {
-		return 0, &Error{Code: mib.FailCauseBankUnavailable, Text: "the bank is not there", Err: err}
+		return 0, &Error{Code: mib.FailCauseBankUnavailable, Text: "the bank is missing", Err: err}
 	}
 	switch s := b.rec.bank(b.running).State; {
 	case s == mib.BankStateTrial && b.rec.Fallback != 0:
@@ -215,7 +215,7 @@ func checkVersions(m *image.Manifest, running string, opt InstallOptions) error 
 	case downgrades(m.Version, running) && !opt.AllowDowngrade:
 		return refuse(mib.FailCauseDowngradeRefused, "version %s is not newer than the running %s", m.Version, running)
 	case m.MinVersion != "" && image.Older(running, m.MinVersion):
-		return refuse(mib.FailCausePreconditionMissing, "version %s can be installed over %s or newer, %s is running: install that first", m.Version, m.MinVersion, running)
+		return refuse(mib.FailCausePreconditionMissing, "version %[1]s can be installed over %[2]s or newer, but %[3]s is running: install %[2]s or newer first", m.Version, m.MinVersion, running)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ type Failure struct {
 	Cause  mib.FailCause
 	Text   string
 	Advice mib.RetryAdvice
-	// TimedOut: the scheduled time passed without a result.
+	// TimedOut: the time limit passed without a result.
 	TimedOut bool
 	// NoAnswer: the device did not answer, so it is not known whether it received the
 	// command.

@@ -20,7 +20,7 @@ type follower struct {
 	clock    clock.Clock
 	poll     time.Duration // the longest pause between looks
 	reserve  time.Duration
-	limit    time.Duration // scheduled time; 0: the device's own
+	limit    time.Duration // time limit; 0: the device's own
 	used     time.Duration // of limit, by the command
 	reqID    uint32
 	owner    string
@@ -38,8 +38,8 @@ const firstLook = 250 * time.Millisecond
 // at most twice what it announced first.
 const longest = 24 * time.Hour
 
-// errTimeLimit: the scheduled time passed without a result.
-var errTimeLimit = errors.New("the scheduled time passed")
+// errTimeLimit: the time limit passed without a result.
+var errTimeLimit = errors.New("the time limit has passed")
 
 // look is the result of one poll.
 type look struct {

@@ -157,7 +157,7 @@ func TestAgentAwayAfterCheck(t *testing.T) {
 	}
 }
 
-// The scheduled time of the backup covers judging it too.
+// The time limit of the backup covers judging it too.
 func TestJudgingTakesTooLong(t *testing.T) {
 	l := newLab(t, labOptions{})
 	ctx, cancel := context.WithTimeout(l.ctx, 20*time.Second)

@@ -14,7 +14,7 @@ import (
 )
 
 // perform commands an operation and follows it until the device reports its result, or
-// until the scheduled time has passed. A result other than success is a *Failure. An
+// until the time limit has passed. A result other than success is a *Failure. An
 // operation that an earlier run of the procedure started in the same attempt is adopted,
 // not commanded again.
 func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.Duration, r device.Request) (*device.Operation, error) {
@@ -61,7 +61,7 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	if errors.Is(err, errTimeLimit) {
 		u.stop(ctx, watch, op)
 		err = &Failure{Device: u.device.ID, Step: watch, Kind: r.Kind, Phase: u.last.Phase, TimedOut: true,
-			Cause: mib.FailCauseDeadlineExceeded, Advice: mib.RetryAdviceRetryNow, Text: "the operation did not end in the scheduled time"}
+			Cause: mib.FailCauseDeadlineExceeded, Advice: mib.RetryAdviceRetryNow, Text: "the operation did not end within the time limit"}
 	}
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	return done, nil
 }
 
-// inTime runs a part of a step other than its operation, within the scheduled time and
+// inTime runs a part of a step other than its operation, within the time limit and
 // the reserve. A device that answers too slowly fails the step.
 func (u *upgrade) inTime(ctx context.Context, step Step, kind mib.OperationKind, limit time.Duration, do func(context.Context) error) error {
 	bounded, cancel := clock.Within(ctx, u.plan.Clock, cmp.Or(limit, device.RestartLimit)+u.plan.Reserve)
@@ -98,7 +98,7 @@ func (u *upgrade) inTime(ctx context.Context, step Step, kind mib.OperationKind,
 	err := do(bounded)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		return &Failure{Device: u.device.ID, Step: step, Kind: kind, TimedOut: true, Cause: mib.FailCauseDeadlineExceeded,
-			Advice: mib.RetryAdviceRetryLater, Text: "the device answers too slowly for the scheduled time"}
+			Advice: mib.RetryAdviceRetryLater, Text: "the device answers too slowly for the time limit"}
 	}
 	return err
 }

@@ -33,7 +33,7 @@ const (
 	StepRecoverJudge Step = 190
 )
 
-// Limits are the scheduled times of the steps. With 0 the device sets the limit, and
+// Limits are the time limits of the steps. With 0 the device sets the limit, and
 // iadUpgOpTimeLeft says how long to wait.
 type Limits struct {
 	Backup, Update, Restore, Recover time.Duration
@@ -63,7 +63,7 @@ type Plan struct {
 	Force, AllowDowngrade bool
 	// CheckOnly has the device check the image and changes nothing, in the journal neither.
 	CheckOnly bool
-	// Limits are the scheduled times.
+	// Limits are the time limits.
 	Limits Limits
 	// Reserve is how long to wait beyond a limit for the device to report its own time-out;
 	// 0: 15 s.

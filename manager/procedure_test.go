@@ -127,7 +127,7 @@ type route struct {
 	// operator was shown first, 0 for no question.
 	fails bool
 	cause mib.FailCause
-	// timedOut: it was the scheduled time.
+	// timedOut: it was the time limit.
 	timedOut bool
 }
 
@@ -227,7 +227,7 @@ var routes = []route{
 		steps: join([]manager.Step{100, 110}, wholeWay), version: "2.0.0", format: 2, cause: mib.FailCauseServerUnreachable},
 	{name: "120 failure, operator says no", change: wrongServer(1, false), answers: answer(manager.GiveUp),
 		steps: []manager.Step{100, 110}, version: "1.0.0", format: 1, fails: true, cause: mib.FailCauseServerUnreachable},
-	{name: "120 scheduled time passed", change: wrongServer(1, true), answers: answer(manager.Retry),
+	{name: "120 time limit passed", change: wrongServer(1, true), answers: answer(manager.Retry),
 		steps: join([]manager.Step{100, 110}, wholeWay), version: "2.0.0", format: 2, cause: mib.FailCauseDeadlineExceeded, timedOut: true},
 	{name: "120 digests differ", change: func(l *lab, p *manager.Plan) { p.Files = &detour{Servers: l.servers, lie: 1} }, answers: answer(manager.Retry),
 		steps: join(backUp, wholeWay), version: "2.0.0", format: 2, cause: mib.FailCauseDigestMismatch},
@@ -243,7 +243,7 @@ var routes = []route{
 		steps: join(backUp, []manager.Step{130, 140, 160}, update, recovery), version: "2.0.1", format: 2, cause: mib.FailCauseSelfTestFailed},
 	{name: "150 failure, notifications lost", options: labOptions{noNotifications: true}, change: failing("2.0.0"), answers: answer(manager.GiveUp),
 		steps: join(backUp, []manager.Step{130, 140, 160}), version: "1.0.0", format: 1, fails: true, cause: mib.FailCauseSelfTestFailed},
-	{name: "150 scheduled time passed", change: wrongServer(2, true), answers: answer(manager.Retry),
+	{name: "150 time limit passed", change: wrongServer(2, true), answers: answer(manager.Retry),
 		steps: join(backUp, []manager.Step{130, 140, 160}, update, recovery), version: "2.0.0", format: 2, cause: mib.FailCauseDeadlineExceeded, timedOut: true},
 	{name: "150 operator's own check, step 160 by command, 130 again", answers: answer(manager.Retry),
 		change: func(_ *lab, p *manager.Plan) {
@@ -277,7 +277,7 @@ var routes = []route{
 		steps: join(backUp, update, []manager.Step{170, 180}, recovery), version: "2.0.0", format: 2, cause: mib.FailCauseServerUnreachable},
 	{name: "190 failure, operator says no", change: wrongServer(3, false), answers: answer(manager.GiveUp),
 		steps: join(backUp, update, []manager.Step{170, 180}), version: "2.0.0", format: 2, fails: true, cause: mib.FailCauseServerUnreachable},
-	{name: "190 scheduled time passed", change: wrongServer(3, true), answers: answer(manager.Retry),
+	{name: "190 time limit passed", change: wrongServer(3, true), answers: answer(manager.Retry),
 		steps: join(backUp, update, []manager.Step{170, 180}, recovery), version: "2.0.0", format: 2, cause: mib.FailCauseDeadlineExceeded, timedOut: true},
 	{name: "190 failure, back to the old software", change: wrongServer(3, false), answers: answer(manager.RestoreOld),
 		steps: join(backUp, update, []manager.Step{170, 180, 160}), version: "1.0.0", format: 1, fails: true, cause: mib.FailCauseServerUnreachable},

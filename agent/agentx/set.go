@@ -68,7 +68,7 @@ func (w *worker) undo(transaction uint32) mib.Status {
 	}
 	delete(w.sets, transaction)
 	if err := s.takeBack(); err != nil {
-		w.link.s.cfg.Log.Error("SET not taken back", "transaction", transaction, "err", err)
+		w.link.s.cfg.Log.Error("SET could not be undone", "transaction", transaction, "err", err)
 		return mib.UndoFailed
 	}
 	return mib.NoError
@@ -101,7 +101,7 @@ func (s *set) takeBack() error {
 // rollBack takes back all transactions.
 func (w *worker) rollBack(why string) {
 	for transaction := range w.sets {
-		w.link.s.cfg.Log.Warn("SET taken back", "transaction", transaction, "reason", why)
+		w.link.s.cfg.Log.Warn("SET undone", "transaction", transaction, "reason", why)
 		w.undo(transaction)
 	}
 }
@@ -111,7 +111,7 @@ func (w *worker) rollBack(why string) {
 func (w *worker) expire() {
 	for transaction, s := range w.sets {
 		if w.link.s.cfg.Clock.Now().Sub(s.since) > setLimit {
-			w.link.s.cfg.Log.Warn("SET taken back", "transaction", transaction, "reason", "the master agent did not go on with it")
+			w.link.s.cfg.Log.Warn("SET undone", "transaction", transaction, "reason", "the master agent did not continue it")
 			w.undo(transaction)
 		}
 	}

@@ -25,7 +25,7 @@ const exitNeedsReset = 3
 
 // ApplyConfig brings the files in Applied up to date and runs ApplyProgram. An
 // error that wraps agent.ErrNotHandedOver means that the files could not be
-// written: those from before are still there, all of them.
+// written: the previous ones are still there, all of them.
 func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set config.Set) (bool, error) {
 	if err := p.replaceApplied(set); err != nil {
 		code := mib.FailCauseWriteError
@@ -33,7 +33,7 @@ func (p *Platform) ApplyConfig(ctx context.Context, _ config.Generation, set con
 			code = mib.FailCauseStorageFull
 		}
 		return false, notHandedOver{&procedure.Failure{Code: code,
-			Text: fmt.Sprintf("files could not be handed to the software, which keeps those from before: %v", withoutPath(err))}}
+			Text: fmt.Sprintf("files could not be handed to the software, which keeps the previous ones: %v", withoutPath(err))}}
 	}
 	if p.ApplyProgram == "" {
 		return false, nil

@@ -57,7 +57,7 @@ var ErrTimeout error = timeoutError{}
 
 type timeoutError struct{}
 
-func (timeoutError) Error() string        { return "not ended within its time limit" }
+func (timeoutError) Error() string        { return "not finished within its time limit" }
 func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // ExitError says that a program ended, and not well.
@@ -138,7 +138,7 @@ func describe(ctx context.Context, path string, err error, said string) error {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil && said != "":
-		return fmt.Errorf("%s: %w; it last said: %s", path, context.Cause(ctx), said)
+		return fmt.Errorf("%s: %w; last line of output: %s", path, context.Cause(ctx), said)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", path, context.Cause(ctx))
 	case errors.Is(err, exec.ErrWaitDelay):

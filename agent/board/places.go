@@ -140,7 +140,7 @@ func (r Root) absence(p part, was, now place) string {
 	case was.Path != now.Path:
 		return ""
 	case was.Link && !now.Link:
-		return "was a symbolic link and is none now; 'iad settings accept' accepts that"
+		return "was a symbolic link and no longer is; if that is intended, run 'iad settings accept'"
 	case was.Mount != "" && was.Mount != now.Mount && !strings.HasPrefix(now.Mount, was.Mount+"/"):
 		return fmt.Sprintf("is not mounted: it was on the mount %s; mount it and restart, or accept it as it is with 'iad settings accept'", was.Mount)
 	}

@@ -242,7 +242,7 @@ func (e *Engine) abort(why *Failure) {
 // expire ends the operation at its time limit. It is called only if it still
 // can be stopped.
 func (e *Engine) expire() {
-	why := failure(mib.FailCauseDeadlineExceeded, fmt.Sprintf("not ended in its time limit of %d s", e.j.Op.Limit))
+	why := failure(mib.FailCauseDeadlineExceeded, fmt.Sprintf("not finished within its time limit of %d s", e.j.Op.Limit))
 	if e.j.Op.State == mib.OperationStateWaiting {
 		e.fail(why)
 		return

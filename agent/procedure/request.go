@@ -122,7 +122,7 @@ func (e *Engine) test(c Change) (*Reservation, error) {
 		return fail(refuse(Unavailable, mib.FailCauseBusy, "another SET is being carried out"))
 	}
 	if c.Lock != nil && *c.Lock != e.lock {
-		r := refuse(Inconsistent, mib.FailCauseOther, "iadUpgReqLock is %d: another manager was faster", e.lock)
+		r := refuse(Inconsistent, mib.FailCauseOther, "iadUpgReqLock is %d: another manager has changed something since it was read", e.lock)
 		r.Subject = SubjectLock
 		return fail(r)
 	}

@@ -12,7 +12,7 @@ const (
 	OnDue                             // the delay or the pause between attempts is over
 	OnRetry                           // the attempt failed, another one follows
 	OnSuccess                         // everything was done
-	OnFailure                         // failed for good
+	OnFailure                         // failed, and not retried
 	OnAbort                           // the abort command or a local user
 	OnStopped                         // the work has stopped after an abort
 	OnRestart                         // the device is about to restart
@@ -55,7 +55,7 @@ var transitions = []Transition{
 
 	{mib.OperationStateRunning, OnRetry, mib.OperationStateWaiting, "the attempt failed and retries are left"},
 	{mib.OperationStateRunning, OnSuccess, mib.OperationStateSucceeded, "done"},
-	{mib.OperationStateRunning, OnFailure, mib.OperationStateFailed, "failed for good"},
+	{mib.OperationStateRunning, OnFailure, mib.OperationStateFailed, "failed, and not retried"},
 	{mib.OperationStateRunning, OnAbort, mib.OperationStateAborting, "the work is being stopped"},
 	{mib.OperationStateRunning, OnRestart, mib.OperationStateRestarting, "the device restarts as part of the operation"},
 	{mib.OperationStateRunning, OnInterruption, mib.OperationStateFailed, "the device restarted in the middle of it"},

@@ -15,8 +15,8 @@ type Settings struct {
 	DeviceID  string   `toml:"device_id" doc:"Identity of the device, such as its serial number. It is part of every notification. @FILE stands for the first line of a file, |PROGRAM for the first line that a program prints; both work for model and hardware too." is:"a text of 1 to 32 bytes" default:"none, it is required" example:"'IAD-0001'"`
 	Model     string   `toml:"model" doc:"Model that the device reports." is:"a text" default:"empty" example:"'IAD-4FXS rev. B'"`
 	Hardware  string   `toml:"hardware" doc:"Hardware model. Only images that name it are installed." is:"a text" default:"empty (no image is installed)" example:"'IAD-4FXS'"`
-	Trust     []string `toml:"trust" doc:"Public keys (minisign) that images must be signed with, one of them at least." is:"a list of file names" default:"empty (no image is installed)" example:"['keys/1-maker.pub']"`
-	Restart   string   `toml:"restart" doc:"How a reset restarts the device: exec starts the agent again, reboot restarts the board at once, a program has to make the system restart. With a boot loader exec is not possible." is:"exec, reboot or an absolute path" default:"exec" example:"'reboot'"`
+	Trust     []string `toml:"trust" doc:"Public keys (minisign) that images must be signed with; one of them is enough." is:"a list of file names" default:"empty (no image is installed)" example:"['keys/1-maker.pub']"`
+	Restart   string   `toml:"restart" doc:"How a reset restarts the device: exec starts the agent again, reboot restarts the board at once, the path of a program runs that program, which has to restart the system. With a boot loader, exec is not possible." is:"exec, reboot or an absolute path" default:"exec" example:"'reboot'"`
 	BankSize  int64    `toml:"bank_size" doc:"Capacity of a bank." is:"a number of bytes" default:"0 (the size of its partition)" example:"16777216"`
 	Protocols []string `toml:"protocols" doc:"Protocols that the device may use to reach a file server." is:"a list of tftp, ftp or ftps" default:"tftp and ftp" example:"['tftp', 'ftp', 'ftps']"`
 	MIBRoot   string   `toml:"mib_root" doc:"Place of IAD-UPGRADE-MIB in the tree of object identifiers. iadms needs the same (--root-oid)." is:"an object identifier" default:"1.3.6.1.4.1.8072.9999.9999" example:"'1.3.6.1.4.1.32473.1'"`
@@ -74,12 +74,12 @@ type Programs struct {
 
 // Loader is the boot loader of a board.
 type Loader struct {
-	Kind      string   `toml:"kind" doc:"How the boot loader keeps which bank starts: in two copies of its own (script), in the environment of U-Boot (uboot), in the variables of RAUC (rauc), or by the boot counter of U-Boot (bootcount)." is:"script, uboot, rauc or bootcount" default:"empty (the agent chooses the bank)" example:"'script'"`
+	Kind      string   `toml:"kind" doc:"Where the boot loader keeps the choice of the bank: in two copies of its own (script), in the environment of U-Boot (uboot), in the variables of RAUC (rauc), or in the variables of U-Boot's boot counter (bootcount)." is:"script, uboot, rauc or bootcount" default:"empty (the agent chooses the bank)" example:"'script'"`
 	Copies    []string `toml:"copies" doc:"Places of the two copies, with kind script." is:"a list of two DEVICE:OFFSET" default:"none, script requires it" example:"['/dev/mmcblk0:0x10000', '/dev/mmcblk0:0x20000']"`
 	Size      int64    `toml:"size" doc:"Size of each copy, with kind script." is:"a number of bytes from 64 to 1048576" default:"0 (4096)" example:"8192"`
 	Config    string   `toml:"config" doc:"File that says where the environment of U-Boot is, as fw_printenv reads it; for every kind but script." is:"a file name" default:"/etc/fw_env.config" example:"'/etc/fw_env.config'"`
 	ByteOrder string   `toml:"byte_order" doc:"Byte order of the checksums." is:"little or big" default:"that of the processor" example:"'big'"`
-	Banks     []string `toml:"banks" doc:"What stands for bank 1 and bank 2 in variables, with kind rauc or bootcount." is:"a list of two names" default:"A and B (rauc); none, bootcount requires it" example:"['A', 'B']"`
+	Banks     []string `toml:"banks" doc:"Values that stand for bank 1 and bank 2 in the variables, with kind rauc or bootcount." is:"a list of two names" default:"A and B (rauc); none, bootcount requires it" example:"['A', 'B']"`
 	Variable  string   `toml:"variable" doc:"Variable that names the bank, with kind bootcount." is:"the name of a variable" default:"none, bootcount requires it" example:"'mender_boot_part'"`
 	Cmdline   string   `toml:"cmdline" doc:"File with the command line of the kernel, which says which bank was started." is:"a file name" default:"/proc/cmdline" example:"'/run/started'"`
 	Parameter string   `toml:"parameter" doc:"Parameter of the command line that names the bank that was started." is:"the name of a parameter" default:"iad.bank, or rauc.slot with kind rauc" example:"'root'"`

@@ -228,7 +228,7 @@ func (e *Engine) handleCommunity(src netip.AddrPort, version int32, msg []byte) 
 	community := e.community(name, src.Addr())
 	if community == nil {
 		e.stats.inBadCommunityNames.Add(1)
-		e.failed(src, now, "community unknown or not from there")
+		e.failed(src, now, "community unknown, or not permitted from this address")
 		return nil, nil
 	}
 	e.guard.succeeded(src, now)

@@ -179,7 +179,7 @@ start. Without --left the software counts as good; --left N starts it on trial.`
 	f.StringVar(&root, "root", "", "directory of the device")
 	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
 	f.IntVar(&s.Next, "next", 0, "bank to start, 1 or 2")
-	f.IntVar(&s.Left, "left", 0, "starts left to prove itself (default: it is good, and starts are not counted)")
+	f.IntVar(&s.Left, "left", 0, "starts left on trial (default: the software is good, and starts are not counted)")
 	f.IntVar(&s.Fallback, "fallback", 0, "bank to fall back on, 0 for none")
 	_ = cmd.MarkFlagRequired("root")
 	_ = cmd.MarkFlagRequired("next")

@@ -42,8 +42,8 @@ variable, and the variable over ROOT/iad.toml.
 The exit status is 0 after success, 2 for a wrong command line and 1 for any other
 error.
 
-A self-test is given IAD_BANK (the directory of its software), IAD_VERSION and
-IAD_CONFIG (the directory of the configuration data in force, or none).`,
+A self-test runs with IAD_BANK (the directory of its software), IAD_VERSION and
+IAD_CONFIG (the directory of the configuration data in force, or none) in its environment.`,
 		Example: `  iad init --root /var/lib/iad --image fw-1.0.0.iad --trust maker.pub \
            --hardware IAD-4FXS --device-id IAD-0001 \
            --read-community public --write-community private
@@ -56,7 +56,7 @@ IAD_CONFIG (the directory of the configuration data in force, or none).`,
 }
 
 // variable returns the environment variable that sets a flag, empty if there is none.
-// IAD_BANK, IAD_VERSION and IAD_CONFIG are what a self-test is given (see
+// IAD_BANK, IAD_VERSION and IAD_CONFIG are set for a self-test (see
 // board.Platform.SelfTest), so they set no flag in a command that it runs.
 func variable(flag string) string {
 	switch flag {

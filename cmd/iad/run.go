@@ -27,14 +27,14 @@ func runCommand() *cobra.Command {
 		Short: "Start the device and serve it until stopped",
 		Long: `run decides which bank boots and serves IAD-UPGRADE-MIB: by the embedded SNMP
 engine, as a subagent of snmpd, or both. A reset executes this program again on
-the same root directory, which only one agent uses at a time.
+the same root directory, which only one agent at a time can use.
 
-If no boot loader counts the starts of software on trial, run does.
+run counts the starts of software on trial, unless a boot loader does.
 
 If ROOT/iad.toml is damaged, cut off or missing, run uses the settings of the last
 good start, which are in ROOT/iad.toml.good. A file whose last line is "# end" is
-complete. A file without that line which has fewer settings than the copy replaces
-it only after "iad settings accept".`,
+complete. A file without that line and with fewer settings than the copy replaces
+the copy only after "iad settings accept".`,
 		Example: `  iad run --root /var/lib/iad
   iad run --root /var/lib/iad --snmp 127.0.0.1:1161 --trap-sink 127.0.0.1:1162
   iad run --root /var/lib/iad --agentx unix:/var/agentx/master`,
@@ -44,9 +44,9 @@ it only after "iad settings accept".`,
 	f := cmd.Flags()
 	f.StringVar(&o.root, "root", "", "root directory of the device")
 	f.StringVar(&o.config, "config", "", "settings (default: ROOT/iad.toml)")
-	f.StringVar(&o.snmp, "snmp", "", "UDP address of the embedded SNMP engine, 'none' for no engine (default: the settings')")
+	f.StringVar(&o.snmp, "snmp", "", "UDP address of the embedded SNMP engine, 'none' for no engine (default: snmp.listen of the settings)")
 	f.StringVar(&o.agentx, "agentx", "", "master agent: unix:PATH or tcp:HOST:PORT")
-	f.StringArrayVar(&o.sinks, "trap-sink", nil, "send notifications to HOST:PORT too: SNMPv2c traps with the read community, or else SNMPv3 informs of the first user; may be repeated")
+	f.StringArrayVar(&o.sinks, "trap-sink", nil, "send notifications to HOST:PORT too, as SNMPv2c traps with the read community, or without one as SNMPv3 informs of the first user; may be repeated")
 	o.log.Register(f, "info")
 	_ = cmd.MarkFlagRequired("root")
 	return cmd

@@ -15,7 +15,7 @@ func settingsCommand() *cobra.Command {
 	var reference bool
 	cmd := &cobra.Command{
 		Use:   "settings",
-		Short: "List all settings, and manage the copy of the settings that the device falls back on",
+		Short: "List all settings, and manage the backup copy of the settings",
 		Example: `  iad settings --reference
   iad settings accept --root /var/lib/iad`,
 		Args: cobra.NoArgs,
@@ -39,7 +39,7 @@ func settingsAcceptCommand() *cobra.Command {
 	var root, file string
 	cmd := &cobra.Command{
 		Use:   "accept --root DIR",
-		Short: "Accept the present settings, even if they have less than before",
+		Short: "Accept the present settings, even if they have fewer entries than the copy",
 		Long: `accept copies ROOT/iad.toml to ROOT/iad.toml.good, the settings of the last good
 start, even if it has fewer settings. Without accept, a file that a power failure
 may have cut off never replaces the copy. A file whose last line is "# end" is

@@ -25,7 +25,7 @@ func statusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status --root DIR",
-		Short: "Show banks and the last operation; the device need not be running",
+		Short: "Show the banks and the last operation, whether the device runs or not",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, s, err := open(root, file)
@@ -57,7 +57,7 @@ func floorCommand() *cobra.Command {
 	var root, file, version string
 	cmd := &cobra.Command{
 		Use:   "floor --root DIR --set VERSION",
-		Short: "Set the lowest version that the device accepts; it must not be running",
+		Short: "Set the lowest version that the device accepts; the agent must not be running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			lock, err := lockDevice(root)

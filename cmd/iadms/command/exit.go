@@ -21,7 +21,7 @@ const (
 	exitCredentials = 4              // the device refuses the credentials
 	exitRefused     = 5              // the device refuses the command; nothing was started
 	exitFailed      = 6              // an operation failed or was aborted
-	exitTimeLimit   = 7              // the scheduled time passed
+	exitTimeLimit   = 7              // the time limit has passed
 	exitInterrupted = 8              // ended by a signal; --resume continues
 	exitDecision    = 9              // a person has to decide; nothing was overwritten
 	exitIdentity    = 10             // the device is not the one that was expected
@@ -41,7 +41,7 @@ func newExitStatusTopic() *cobra.Command {
    4  the device refuses the credentials
    5  the device refuses the command; nothing was started
    6  an operation failed or was aborted
-   7  the scheduled time passed
+   7  the time limit has passed
    8  ended by a signal; upgrade --resume continues
    9  a person has to decide; nothing was overwritten
   10  the device is not the one that was expected

@@ -62,7 +62,7 @@ func newUpgrade(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upgrade TARGET... --image FILE",
 		Short: "Back up, update the software, recover the configuration data",
-		Long: `Upgrades devices: steps 100 to 120 back up the configuration data, 130 to 150 update
+		Long: `Upgrade devices: steps 100 to 120 back up the configuration data, 130 to 150 update
 the software, 160 restores the old software if that fails, and 170 to 190 recover the
 configuration data, converted if the new software needs another format.
 
@@ -113,7 +113,7 @@ IADMS_SOFTWARE_VERSION in its environment. If it fails, the old software is rest
 func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.image, "image", "", "image `file`, or the manifest of an image in split form")
 	o.files.register(f)
-	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default that of the configuration, else :162 if permitted)")
+	f.StringVar(&o.notifications, "notifications", "", "receive notifications on `HOST:PORT`; none: poll only (default: that of the configuration, or :162 if permitted)")
 	f.Uint32Var(&o.progressStep, "progress-step", 10, "have the device report every so many `percent`, during the upgrade")
 	f.DurationVar(&o.progressInterval, "progress-interval", 2*time.Second, "minimum time between two progress notifications")
 	f.BoolVar(&o.check, "check", false, "check only: have the device check what it can, and change nothing")
@@ -127,14 +127,14 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.edit, "edit", false, "edit configuration data in another format with VISUAL or EDITOR")
 	f.StringVar(&o.convertWith, "convert-with", "", "convert configuration data in another format with `command`")
 	f.StringVar(&o.verifyWith, "verify-with", "", "check the new software with `command`")
-	f.BoolVar(&o.resume, "resume", false, "resume interrupted devices and start the rest; --image may be left out")
+	f.BoolVar(&o.resume, "resume", false, "resume interrupted devices and start the rest; --image is then optional")
 	f.StringSliceVar(&o.limits, "time-limit", nil, "time limit of a step, `STEP=DURATION`; steps are backup, update, restore and recover")
-	f.DurationVar(&o.poll, "poll", 0, "maximum polling interval (default 2s)")
+	f.DurationVar(&o.poll, "poll", 0, "maximum polling interval (default: 2s)")
 	f.StringVar(&o.owner, "owner", defaultOwner(), "`name` shown in the device's history, up to 32 bytes")
 	f.StringVar(&o.targets, "targets", "", "`file` with a target on each line; - is standard input")
 	f.IntVar(&o.parallel, "parallel", 10, "maximum number of devices to upgrade at the same time")
 	f.BoolVar(&o.otherDevice, "other-device", false, "permit a device whose identity differs from the recorded one")
-	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "start no other device after a failure")
+	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "do not start further devices after a failure")
 	cli.Group(f, "Failure handling", "retries", "device-retries", "yes", "on-fail", "resume", "time-limit")
 	cli.Group(f, "Configuration data", "skip-backup", "edit", "convert-with")
 	cli.Group(f, "Software", "image", "check", "force", "allow-downgrade", "verify-with")

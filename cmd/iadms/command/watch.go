@@ -49,7 +49,7 @@ configured to send them to this machine.`,
 			return printNotifications(cmd.Context(), cmd.OutOrStdout(), l.Subscribe(trap.Filter{DeviceID: device.ID}, 256), g.json)
 		},
 	}
-	cmd.Flags().StringVar(&address, "notifications", "", "receive notifications on `HOST:PORT` (default :162)")
+	cmd.Flags().StringVar(&address, "notifications", "", "receive notifications on `HOST:PORT` (default: :162)")
 	return cmd
 }
 

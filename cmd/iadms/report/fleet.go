@@ -285,7 +285,7 @@ func shortCause(err error) string {
 	case errors.As(err, &failed) && failed.NoAnswer, errors.Is(err, device.ErrNoAnswer):
 		return "failed, no answer"
 	case errors.As(err, &failed) && failed.TimedOut:
-		return "failed, the scheduled time passed"
+		return "failed, the time limit has passed"
 	case errors.As(err, &failed):
 		return "failed, " + failed.Cause.String()
 	case errors.As(err, &refused):
