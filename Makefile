@@ -1,4 +1,4 @@
-# make            static binaries bin/iad, bin/iadms, bin/iadsim
+# make            static binaries bin/iad, bin/iadms, bin/iadsim, bin/iadlab
 # make demo       a simulated device is upgraded over SNMP, TFTP and FTP on loopback
 # make test       all tests with the race detector; unpacks the programs they talk to first
 # make test32     all tests as on a 32-bit board
@@ -16,7 +16,7 @@
 # make board      a virtual ARM board in QEMU that iadms upgrades from another terminal; ^C ends it
 # make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
-# make man        manual pages of iad, iadms and iadsim, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
+# make man        manual pages of iad, iadms, iadsim and iadlab, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
 # make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
 # make packages   deb, rpm, apk and ipk (OpenWrt) in bin/packages, with sizes; ARCHS="amd64" FORMATS="deb" selects some
 # make packages-test installs, upgrades and removes the deb on a fresh Debian in a container, and checks the ipk
@@ -30,7 +30,7 @@ export VERSION LDFLAGS FUZZTIME
 .PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses packages packages-test clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
 
 demo: build
 	./testdata/demo/run
@@ -92,7 +92,7 @@ fleet: build
 man: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 man:
 	rm -rf bin/man && mkdir -p bin/man
-	IAD_MAN=$(CURDIR)/bin/man go test -count=1 -run TestManPages ./cmd/iad ./cmd/iadms/command ./cmd/iadsim
+	IAD_MAN=$(CURDIR)/bin/man go test -count=1 -run TestManPages ./cmd/iad ./cmd/iadms/command ./cmd/iadsim ./cmd/iadlab
 
 licenses:
 	.ci/licenses

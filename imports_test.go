@@ -60,6 +60,8 @@ var mayImport = map[string][]string{
 	"sim":                  {"internal/clock", "agent", "agent/*", "bank", "bank/image", "transfer", "mib"},
 	"cmd/iad":              {"agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/durable", "internal/cli", "internal/credentials"},
 	"cmd/iadsim":           {"sim", "agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/durable", "internal/cli"},
+	"conformance":          {"manager/device", "manager/trap", "bank/image", "transfer/tftp", "mib"},
+	"cmd/iadlab":           {"conformance", "manager/device", "bank/image", "mib", "internal/cli", "internal/credentials", "internal/durable"},
 	"cmd/iadms":            {"cmd/iadms/command"},
 	"cmd/iadms/command":    {"manager", "manager/*", "cmd/iadms/report", "bank/image", "mib", "internal/*"},
 	"cmd/iadms/report":     {"manager", "manager/*", "mib", "internal/cli"},

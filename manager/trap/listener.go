@@ -42,6 +42,20 @@ type ListenerConfig struct {
 	Now func() time.Time
 	// Log gets what was dropped and why; nil: nothing is logged.
 	Log *slog.Logger
+	// Observe, if not nil, is called with each notification as it was received, before
+	// duplicates are dropped. It reports whether to treat the notification as lost: then
+	// an inform is not acknowledged.
+	Observe func(Raw) (lost bool)
+}
+
+// Raw is a notification of the module as received.
+type Raw struct {
+	Kind     *mib.Notification
+	From     netip.AddrPort
+	Received time.Time
+	Inform   bool
+	// Vars are its varbinds, without snmpTrapOID.0.
+	Vars []mib.Varbind
 }
 
 // Listener receives the traps and informs of many devices on one socket and delivers them
@@ -229,6 +243,9 @@ func (l *Listener) acceptsV2() bool {
 
 var trapOID = mib.MustParseOID("1.3.6.1.6.3.1.1.4.1.0") // snmpTrapOID.0, RFC 3418
 
+// errLost: ListenerConfig.Observe wants the notification to be lost.
+var errLost = errors.New("treated as lost")
+
 // accept finds out which notification it is and delivers it.
 func (l *Listener) accept(m *message, from netip.AddrPort) error {
 	var kind *mib.Notification
@@ -243,11 +260,15 @@ func (l *Listener) accept(m *message, from netip.AddrPort) error {
 	if kind == nil {
 		return nil // of another module: received, of no interest here
 	}
+	received, inform := l.cfg.Now(), m.Kind == snmp.PDUInform
+	if l.cfg.Observe != nil && l.cfg.Observe(Raw{Kind: kind, From: from, Received: received, Inform: inform, Vars: vbs}) {
+		return errLost
+	}
 	n, err := parseNotification(l.module, kind, vbs)
 	if err != nil {
 		return err
 	}
-	n.From, n.Received, n.Inform, n.User = from, l.cfg.Now(), m.Kind == snmp.PDUInform, m.user
+	n.From, n.Received, n.Inform, n.User = from, received, inform, m.user
 	l.deliver(n, m.vouched)
 	return nil
 }

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+
+	"example.com/iad/bank/image"
+	"example.com/iad/conformance"
+	"example.com/iad/internal/cli"
+	"example.com/iad/internal/credentials"
+	"example.com/iad/internal/durable"
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// targetFlags say which device, and how to reach it and be reached.
+type targetFlags struct {
+	credentials, rootOID string
+	read, write          string
+	listen, advertise    string
+	image, key           string
+	timeout              time.Duration
+}
+
+func (o *targetFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.credentials, "credentials", "", "file with SNMP credentials, as of iadms (default: the communities)")
+	f.StringVar(&o.read, "read-community", "public", "community that may read, without --credentials")
+	f.StringVar(&o.write, "write-community", "private", "community that may write, without --credentials")
+	f.StringVar(&o.rootOID, "root-oid", "", "OID of IAD-UPGRADE-MIB on the device (default: the module's)")
+	f.StringVar(&o.listen, "listen", "", "receive notifications on HOST:PORT, where the device sends them (default: none, and their tests are skipped)")
+	f.StringVar(&o.advertise, "advertise", "", "IP address of this machine for the device's file transfers (default: the one on the route to the device)")
+	f.StringVar(&o.image, "image", "", "image of newer software that the device accepts (default: made with --key)")
+	f.StringVar(&o.key, "key", "", "private key that the device trusts, to make good and bad images (default: their tests are skipped)")
+	f.DurationVar(&o.timeout, "timeout", 0, "time to wait for an answer before a request is repeated (default: 2s)")
+}
+
+// config returns what the flags say of a target.
+func (o *targetFlags) config(target string) (conformance.Config, error) {
+	cfg := conformance.Config{Listen: o.listen, Advertise: o.advertise}
+	cfg.Target = device.Target{Address: target, Timeout: o.timeout, Retries: 3, Credentials: device.Credentials{Read: o.read, Write: o.write}}
+	if o.credentials != "" {
+		file, err := credentials.Read(o.credentials)
+		if err != nil {
+			return cfg, cli.Usage(err)
+		}
+		access := file.Access
+		if dev, known := file.Devices[target]; known {
+			cfg.Target.Address = cmp.Or(dev.Address, target)
+			o.rootOID = cmp.Or(o.rootOID, dev.RootOID)
+			if !dev.Empty() {
+				access = dev.Access
+			}
+		}
+		cfg.Target.Credentials = device.Credentials{Read: access.ReadCommunity, Write: cmp.Or(access.WriteCommunity, access.ReadCommunity)}
+		if u := access.User; u != nil {
+			cfg.Target.Credentials.User = &device.User{
+				Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase, Priv: u.Priv, PrivPassphrase: u.PrivPassphrase, Context: u.Context,
+			}
+		}
+	}
+	if o.rootOID != "" {
+		oid, err := mib.ParseOID(o.rootOID)
+		if err != nil {
+			return cfg, cli.Usage(fmt.Errorf("--root-oid: %w", err))
+		}
+		cfg.Target.Root = oid
+	}
+	if cfg.Advertise == "" {
+		host, err := ownAddress(cfg.Target.Address)
+		if err != nil {
+			return cfg, cli.Usage(err)
+		}
+		cfg.Advertise = host
+	}
+	if o.image != "" {
+		data, err := os.ReadFile(o.image)
+		if err != nil {
+			return cfg, cli.Usage(err)
+		}
+		cfg.Image = data
+	}
+	if o.key != "" {
+		data, err := os.ReadFile(o.key)
+		if err != nil {
+			return cfg, cli.Usage(err)
+		}
+		if image.KeyEncrypted(data) {
+			return cfg, cli.Usage(fmt.Errorf("%s is encrypted: use a key for the laboratory, which has no password", o.key))
+		}
+		key, err := image.ReadPrivateKey(data, "")
+		if err != nil {
+			return cfg, cli.Usage(fmt.Errorf("%s: %w", o.key, err))
+		}
+		cfg.Key = &key
+	}
+	return cfg, nil
+}
+
+// ownAddress returns the address of this machine on the route to a device.
+func ownAddress(target string) (string, error) {
+	host, _, err := net.SplitHostPort(target)
+	if err != nil {
+		host = strings.Trim(target, "[]")
+	}
+	c, err := net.Dial("udp", net.JoinHostPort(host, "161"))
+	if err != nil {
+		return "", fmt.Errorf("no route to %s: %w; give --advertise", host, err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).IP.String(), nil
+}
+
+func testCommand() *cobra.Command {
+	var o struct {
+		targetFlags
+		suite               string
+		only                []string
+		report, junit, json string
+		verbose             bool
+	}
+	cmd := &cobra.Command{
+		Use:   "test TARGET",
+		Short: "Run the conformance tests on a device and write reports",
+		Long: `test runs the tests of a suite on the device at TARGET, a HOST or HOST:PORT, or a
+name in the file of --credentials. The device is one for tests: its files are
+sent and recovered, its second bank is overwritten, and it restarts many times.
+At the end it runs the software that it ran at the start, if it works.
+
+The tests that need software use --image, or make images with --key in the
+format of this project. Without either they are skipped, as are those of
+notifications without --listen. Configure the device to send its notifications
+there, as informs if it can.
+
+Suites:
+  quick  ` + conformance.Suites["quick"] + `
+  full   ` + conformance.Suites["full"],
+		Example: `  iadsim run --trap-sink 127.0.0.1:11162 &
+  iadlab test 127.0.0.1:16100 --key iadsim.key --listen 127.0.0.1:11162 \
+    --report report.html --junit report.xml --json report.json
+  iadlab test gateway-7 --credentials lab.toml --image fw-2.0.0.iad \
+    --suite quick`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := o.config(args[0])
+			if err != nil {
+				return err
+			}
+			cfg.Suite, cfg.Only = o.suite, o.only
+			selected, err := cfg.Select()
+			if err != nil {
+				return cli.Usage(err)
+			}
+			reports := []output{{o.report, (*conformance.Run).WriteHTML}, {o.junit, (*conformance.Run).WriteJUnit}, {o.json, (*conformance.Run).WriteJSON}}
+			out := cmd.OutOrStdout()
+			if o.json == "-" || o.junit == "-" || o.report == "-" {
+				out = cmd.ErrOrStderr()
+			}
+			out = cli.Lasting(out, func(error) {})
+			p := printer{w: out, colour: colour(out), total: len(selected), verbose: o.verbose}
+			cfg.Progress = p.progress
+			run, err := conformance.Execute(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			run.Tool = version
+			for _, r := range reports {
+				if err := r.write(cmd.OutOrStdout(), run); err != nil {
+					return err
+				}
+			}
+			p.summary(run)
+			switch {
+			case run.Failed() > 0:
+				return verdictError(fmt.Sprintf("%s failed %d of %d tests", run.Device.ID, run.Failed(), len(run.Tests)))
+			case run.Problem != "":
+				return errors.New(run.Problem)
+			}
+			return nil
+		},
+	}
+	o.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.suite, "suite", "full", "tests to run: quick or full")
+	f.StringArrayVar(&o.only, "test", nil, "run the tests whose names match a pattern such as 'download*', instead of a suite; may be repeated")
+	f.StringVar(&o.report, "report", "", "write an HTML report to this file, - for standard output")
+	f.StringVar(&o.junit, "junit", "", "write a JUnit report to this file, - for standard output")
+	f.StringVar(&o.json, "json", "", "write a JSON report to this file, - for standard output")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "show the timeline of tests that failed")
+	cli.Group(f, "Reports", "report", "junit", "json", "verbose")
+	cli.Group(f, "Device", "credentials", "read-community", "write-community", "root-oid", "timeout", "listen", "advertise", "image", "key")
+	return cmd
+}
+
+// output is a report and where it goes.
+type output struct {
+	name   string
+	format func(*conformance.Run, io.Writer) error
+}
+
+// write writes a report; without a name it does nothing.
+func (o output) write(stdout io.Writer, run *conformance.Run) error {
+	switch o.name {
+	case "":
+		return nil
+	case "-":
+		return o.format(run, stdout)
+	}
+	var b strings.Builder
+	if err := o.format(run, &b); err != nil {
+		return err
+	}
+	return durable.ReplaceFile(afero.NewOsFs(), o.name, []byte(b.String()), 0o644)
+}
