@@ -214,7 +214,7 @@ func (r *heldReader) ReadAt(p []byte, off int64) (int, error) {
 // serveTFTP answers requests (RFC 1350) until the servers are closed.
 func (s *fileServers) serveTFTP() {
 	buf, extra := make([]byte, 2048), make([]byte, 128)
-	tftp.TellDestination(s.tftp)
+	tftp.EnableDestination(s.tftp)
 	for {
 		n, m, _, from, err := s.tftp.ReadMsgUDPAddrPort(buf, extra)
 		if errors.Is(err, net.ErrClosed) {
