@@ -20,6 +20,8 @@
 # make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
 # make packages   deb, rpm, apk and ipk (OpenWrt) in bin/packages, with sizes; ARCHS="amd64" FORMATS="deb" selects some
 # make packages-test installs, upgrades and removes the deb on a fresh Debian in a container, and checks the ipk
+# make images     container images in bin/images, with sizes; needs no container engine; PROCESSORS="amd64" selects some
+# make images-test loads the amd64 images into Docker and upgrades a device in a container
 # make clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -27,7 +29,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses packages packages-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses packages packages-test images images-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
@@ -99,6 +101,12 @@ licenses:
 
 packages:
 	.ci/packages
+
+images:
+	.ci/images
+
+images-test: images
+	IAD_IMAGES=$(CURDIR)/bin/images go test -count=1 -timeout 10m ./deploy/images
 
 packages-test: packages
 	.ci/testroot

@@ -50,7 +50,7 @@ IAD_CONFIG (the directory of the configuration data in force, or none) in its en
   iad run  --root /var/lib/iad --snmp 127.0.0.1:1161`,
 		Version: version,
 	}
-	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand(), settingsCommand(), loaderCommand(), selftestCommand())
+	root.AddCommand(initCommand(), runCommand(), statusCommand(), floorCommand(), settingsCommand(), loaderCommand(), selftestCommand(), healthcheckCommand())
 	cli.Strict(root, variable)
 	return root
 }

@@ -102,3 +102,33 @@ func TestCommandLineInCommon(t *testing.T) {
 		return c
 	})
 }
+
+func TestHealthcheck(t *testing.T) {
+	run := simulator(t, "--snmp", "127.0.0.1:0")
+	out, err := run.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Stderr = os.Stderr
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	fields := strings.Fields(line)
+	if err != nil || len(fields) < 2 {
+		t.Fatalf("%q, %v", line, err)
+	}
+	check := func(ok bool, says string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "healthcheck", "--snmp", fields[1])
+		cmd.Env = append(os.Environ(), asCommand+"=1")
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != ok || !strings.Contains(string(out), says) {
+			t.Errorf("healthcheck: %v, want success: %v, and %q in\n%s", err, ok, says, out)
+		}
+	}
+	check(true, "a device answers on "+fields[1])
+	_ = run.Process.Kill()
+	_ = run.Wait()
+	check(false, "the device does not answer")
+}

@@ -29,7 +29,7 @@ IADSIM_TRAP_SINK. The exit status is 0 after an interrupt, 2 for a wrong command
 line and 1 for any other error.`,
 		Version: version,
 	}
-	root.AddCommand(runCommand())
+	root.AddCommand(runCommand(), healthcheckCommand())
 	cli.Strict(root, variable)
 	return root
 }

@@ -181,6 +181,7 @@ systemctl enable --now iad`)
 	m.expect("upgraded 1.0.0 -> 2.0.0", "iadms upgrade 127.0.0.1:161 --credentials /root/credentials.toml --image /root/fw-2.0.0.iad")
 	const status = "iadms status 127.0.0.1:161 --credentials /root/credentials.toml"
 	m.expect("2.0.0", status)
+	m.expect("IAD-0001 answers on", "iad healthcheck --root /var/lib/iad")
 	m.expect("iad", "stat -c %U /proc/$(systemctl show -P MainPID iad)")
 
 	// The other two services.
