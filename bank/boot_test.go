@@ -48,7 +48,7 @@ func nonsense(d *crashfs.Disk) *crashfs.Disk {
 
 // TestOneCopyLost: with either copy damaged the device starts what it should.
 func TestOneCopyLost(t *testing.T) {
-	disk := onTrial(t)
+	disk := onTrial(t, provisioned(t))
 	for _, name := range []string{"boot.a", "boot.b"} {
 		data, _ := disk.Read("state", name)
 		for bit := int64(0); bit < int64(len(data))*8; bit += 37 {
@@ -82,7 +82,7 @@ func TestStateUnusable(t *testing.T) {
 			if b, report := boot(t, mount(m, nil)); report.Bank != 2 || version(b) != "2.0.0" {
 				t.Errorf("good software: %+v", report)
 			}
-			m = onTrial(t).Start()
+			m = onTrial(t, provisioned(t)).Start()
 			spoil(m)
 			b, report := boot(t, mount(m, nil))
 			// Software on trial starts only where the try can be counted.
@@ -100,7 +100,7 @@ func TestStateUnusable(t *testing.T) {
 }
 
 func TestPeek(t *testing.T) {
-	m := onTrial(t).Start()
+	m := onTrial(t, provisioned(t)).Start()
 	opt := mount(m, nil)
 	s, findings := Peek(opt)
 	if len(m.Ops()) != 0 || len(findings) != 0 || s.Running != 1 || s.Next != 2 || s.Fallback != 1 ||
@@ -110,7 +110,7 @@ func TestPeek(t *testing.T) {
 	if s, findings := Peek(mount(blank().Start(), nil)); s.Next != 0 || len(findings) != 0 || s.Banks[0].State != mib.BankStateEmpty {
 		t.Errorf("%+v %v", s, findings)
 	}
-	if _, findings := Peek(mount(nonsense(onTrial(t)).Start(), nil)); len(findings) != 2 { // one for each copy
+	if _, findings := Peek(mount(nonsense(onTrial(t, provisioned(t))).Start(), nil)); len(findings) != 2 { // one for each copy
 		t.Errorf("%v", findings)
 	}
 }

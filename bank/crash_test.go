@@ -109,12 +109,12 @@ func lives(t testing.TB) map[string]crashfs.Sweep[reported] {
 			Life: life(func(opt Options, w *reported) error { return upgrade(opt, "2.0.0", w) }),
 		},
 		"download after activation": {Start: provisioned(t), Life: life(changedMindLife)},
-		"tries used up":             {Start: onTrial(t), Life: life(neverConfirmedLife)},
+		"tries used up":             {Start: onTrial(t, provisioned(t)), Life: life(neverConfirmedLife)},
 		"split form":                {Start: provisioned(t), Life: life(splitLife)},
 		"restore":                   {Start: upgraded(t, "2.0.0"), Life: life(restoreLife)},
-		"give up":                   {Start: onTrial(t), Life: life(giveUpLife)},
+		"give up":                   {Start: onTrial(t, provisioned(t)), Life: life(giveUpLife)},
 		"take over without restart": {Start: provisioned(t), Life: life(takeOverLife)},
-		"restore while on trial":    {Start: onTrial(t), Life: life(restoreLife)},
+		"restore while on trial":    {Start: onTrial(t, provisioned(t)), Life: life(restoreLife)},
 		"rescue":                    {Start: damaged(t), Life: life(rescueLife)},
 	}
 	for name, s := range sweeps {
@@ -134,9 +134,9 @@ func life(work func(opt Options, w *reported) error) func(*crashfs.Machine, *rep
 	return func(m *crashfs.Machine, w *reported) error { return work(mount(m, nil), w) }
 }
 
-// onTrial is a disk with 2.0.0 activated in bank 2.
-func onTrial(t testing.TB) *crashfs.Disk {
-	return after(t, provisioned(t), func(opt Options) error {
+// onTrial is a provisioned disk on which 2.0.0 was then activated in bank 2.
+func onTrial(t testing.TB, provisioned *crashfs.Disk) *crashfs.Disk {
+	return after(t, provisioned, func(opt Options) error {
 		b, _, err := start(opt)
 		if err != nil {
 			return err

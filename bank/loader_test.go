@@ -153,16 +153,7 @@ func loaderLives(t testing.TB) map[string]crashfs.Sweep[reported] {
 	to := func(d *crashfs.Disk, version string) *crashfs.Disk {
 		return after(t, d, func(opt Options) error { return upgrade(opt, version, new(reported)) })
 	}
-	trial := after(t, fresh, func(opt Options) error {
-		b, _, err := start(opt)
-		if err != nil {
-			return err
-		}
-		if err := fetchInto(b, "2.0.0", false); err != nil {
-			return err
-		}
-		return b.Activate(2)
-	})
+	trial := onTrial(t, fresh)
 	upgradeLife := func(opt Options, w *reported) error { return upgrade(opt, "2.0.0", w) }
 	return map[string]crashfs.Sweep[reported]{
 		"upgrade": {Start: fresh, Life: life(upgradeLife)},

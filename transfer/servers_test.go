@@ -11,7 +11,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"os"
@@ -50,7 +49,7 @@ type running struct {
 	pin  []byte // of its certificate
 	conf string // its configuration file, where it has one
 	stop func() // kills it with all its children
-	log  *syncBuffer
+	log  *peers.Output
 }
 
 var realServers = []realServer{
@@ -112,7 +111,7 @@ func open(t testing.TB, path string) {
 // launch starts a program and ends it with the test.
 func launch(t testing.TB, path string, args ...string) *running {
 	t.Helper()
-	log := &syncBuffer{}
+	log := &peers.Output{}
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	peers.OwnGroup(cmd)
@@ -393,23 +392,3 @@ func certificate(t testing.TB, dir string) (file string, pin []byte) {
 	}
 	return file, sum[:]
 }
-
-// syncBuffer keeps what a server prints.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-var _ io.Writer = (*syncBuffer)(nil)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/iad/internal/peers"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
 	"example.com/iad/transfer/tftp"
@@ -59,7 +60,7 @@ func scriptTFTP(t testing.TB, script func(s *scripted)) *running {
 			conn.Close()
 		}
 	}()
-	r := &running{log: &syncBuffer{}}
+	r := &running{log: &peers.Output{}}
 	r.Server = transfer.Server{Protocol: mib.ProtocolTftp, Host: "127.0.0.1", Port: main.LocalAddr().(*net.UDPAddr).Port, Timeout: 5 * time.Second}
 	return r
 }

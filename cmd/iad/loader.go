@@ -67,11 +67,8 @@ func loaderShowCommand() *cobra.Command {
 			return r.write(cmd.OutOrStdout())
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "directory of the device")
-	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
-	f.BoolVar(&asJSON, "json", false, "print one JSON document")
-	_ = cmd.MarkFlagRequired("root")
+	deviceFlags(cmd, &root, &file)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
 }
 
@@ -175,13 +172,11 @@ start. Without --left the software counts as good; --left N starts it on trial.`
 			return r.write(cmd.OutOrStdout())
 		},
 	}
+	deviceFlags(cmd, &root, &file)
 	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "directory of the device")
-	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
 	f.IntVar(&s.Next, "next", 0, "bank to start, 1 or 2")
 	f.IntVar(&s.Left, "left", 0, "starts left on trial (default: the software is good, and starts are not counted)")
 	f.IntVar(&s.Fallback, "fallback", 0, "bank to fall back on, 0 for none")
-	_ = cmd.MarkFlagRequired("root")
 	_ = cmd.MarkFlagRequired("next")
 	return cmd
 }

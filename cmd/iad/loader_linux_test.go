@@ -13,6 +13,7 @@ import (
 
 	"example.com/iad/agent/settings"
 	"example.com/iad/internal/bootscript"
+	"example.com/iad/internal/peers"
 	"example.com/iad/manager"
 )
 
@@ -182,7 +183,7 @@ func TestLoaderStartsWrongBank(t *testing.T) {
 // agent ends, so that whoever supervises it or the watchdog can do it.
 func TestRestartThatFails(t *testing.T) {
 	b := newLoaderBoard(t, "echo no such runlevel; exit 3")
-	var log record
+	var log peers.Output
 	b.log = &log
 	b.power(0)
 	ctx := t.Context()

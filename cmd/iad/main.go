@@ -55,6 +55,13 @@ IAD_CONFIG (the directory of the configuration data in force, or none) in its en
 	return root
 }
 
+// deviceFlags adds the flags that name a device and its settings.
+func deviceFlags(cmd *cobra.Command, root, settings *string) {
+	cmd.Flags().StringVar(root, "root", "", "root directory of the device")
+	cmd.Flags().StringVar(settings, "config", "", "settings (default: ROOT/iad.toml)")
+	_ = cmd.MarkFlagRequired("root")
+}
+
 // variable returns the environment variable that sets a flag, empty if there is none.
 // IAD_BANK, IAD_VERSION and IAD_CONFIG are set for a self-test (see
 // board.Platform.SelfTest), so they set no flag in a command that it runs.

@@ -41,14 +41,12 @@ the copy only after "iad settings accept".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDevice(cmd, &o) },
 	}
+	deviceFlags(cmd, &o.root, &o.config)
 	f := cmd.Flags()
-	f.StringVar(&o.root, "root", "", "root directory of the device")
-	f.StringVar(&o.config, "config", "", "settings (default: ROOT/iad.toml)")
 	f.StringVar(&o.snmp, "snmp", "", "UDP address of the embedded SNMP engine, 'none' for no engine (default: snmp.listen of the settings)")
 	f.StringVar(&o.agentx, "agentx", "", "master agent: unix:PATH or tcp:HOST:PORT")
 	f.StringArrayVar(&o.sinks, "trap-sink", nil, "send notifications to HOST:PORT too, as SNMPv2c traps with the read community, or without one as SNMPv3 informs of the first user; may be repeated")
 	o.log.Register(f, "info")
-	_ = cmd.MarkFlagRequired("root")
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -13,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/pelletier/go-toml/v2"
@@ -21,36 +19,19 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/internal/durable"
+	"example.com/iad/internal/peers"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 )
 
-// record keeps what is written to it, by several at a time.
-type record struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.String()
-}
-
 // capture receives notifications as they are on the wire.
-func capture(t *testing.T) (address string, got *record) {
+func capture(t *testing.T) (address string, got *peers.Output) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got = &record{}
+	got = &peers.Output{}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -134,7 +115,7 @@ func TestSecrets(t *testing.T) {
 		"key password": "key-password-Zi8oozah", "wrong server password": "wrong-password-oXee7fie",
 		"watcher's auth": "watcher-auth-pass", "watcher's priv": "watcher-priv-pass",
 	}
-	said := &record{} // all that iadms says on either output
+	said := &peers.Output{} // all that iadms says on either output
 	run := func(fails bool, args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), iadms, append([]string{"--log-level", "debug"}, args...)...)
@@ -185,7 +166,7 @@ func TestSecrets(t *testing.T) {
 	}
 	planted["manager's auth"], planted["manager's priv"] = c.User["auth_passphrase"], c.User["priv_passphrase"]
 
-	log := &record{}
+	log := &peers.Output{}
 	d.log = log
 	d.keepPort()
 	d.start("--log-level", "debug")

@@ -51,11 +51,8 @@ its state directory.`,
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "root directory of the device")
-	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
-	f.IntVar(&n, "bank", 0, "bank, 1 or 2")
-	_ = cmd.MarkFlagRequired("root")
+	deviceFlags(cmd, &root, &file)
+	cmd.Flags().IntVar(&n, "bank", 0, "bank, 1 or 2")
 	_ = cmd.MarkFlagRequired("bank")
 	return cmd
 }

@@ -71,9 +71,6 @@ The agent uses the settings from its next start.`,
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "root directory of the device")
-	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
-	_ = cmd.MarkFlagRequired("root")
+	deviceFlags(cmd, &root, &file)
 	return cmd
 }

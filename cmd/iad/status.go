@@ -43,11 +43,8 @@ func statusCommand() *cobra.Command {
 			return writeText(cmd.OutOrStdout(), s.DeviceID, &st)
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "root directory of the device")
-	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
-	_ = cmd.MarkFlagRequired("root")
+	deviceFlags(cmd, &root, &file)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
 }
 
@@ -76,11 +73,8 @@ func floorCommand() *cobra.Command {
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&root, "root", "", "root directory of the device")
-	f.StringVar(&file, "config", "", "settings (default: ROOT/iad.toml)")
-	f.StringVar(&version, "set", "", "version, empty for no floor")
-	_ = cmd.MarkFlagRequired("root")
+	deviceFlags(cmd, &root, &file)
+	cmd.Flags().StringVar(&version, "set", "", "version, empty for no floor")
 	_ = cmd.MarkFlagRequired("set")
 	return cmd
 }

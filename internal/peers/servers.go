@@ -96,7 +96,7 @@ func Vsftpd(t testing.TB, root string, more ...string) *net.TCPAddr {
 // start runs a server until the end of the test, and shows what it said if the test failed.
 func start(t testing.TB, path string, args ...string) {
 	t.Helper()
-	var said output
+	var said Output
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	OwnGroup(cmd)
@@ -125,19 +125,20 @@ func await(t testing.TB, up func() bool) {
 	t.Fatal("the server does not answer")
 }
 
-// output keeps what a server prints.
-type output struct {
+// Output keeps what a program prints; several goroutines may write to it and read it.
+type Output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (o *output) Write(p []byte) (int, error) {
+func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.Write(p)
 }
 
-func (o *output) String() string {
+// String returns what was written so far.
+func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.String()
