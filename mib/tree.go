@@ -3,6 +3,7 @@ package mib
 import (
 	"slices"
 	"sort"
+	"sync"
 )
 
 // Tree serves the objects of a module for a device. It may be used by many
@@ -10,25 +11,21 @@ import (
 type Tree struct {
 	module *Module
 	inst   Instrumentation
-	leaves []leaf
 }
 
-// leaf is a scalar or column that can be read, with its full identifier.
-type leaf struct {
-	oid    OID
-	object *Object
-}
-
-// NewTree returns the tree of module m for a device.
-func NewTree(m *Module, inst Instrumentation) *Tree {
-	t := &Tree{module: m, inst: inst}
+// leaves returns the scalars and columns that can be read, in the order of their
+// identifiers.
+var leaves = sync.OnceValue(func() (list []*Object) {
 	for _, o := range Objects {
 		if o.hasInstances() {
-			t.leaves = append(t.leaves, leaf{oid: m.OID(o), object: o})
+			list = append(list, o)
 		}
 	}
-	return t
-}
+	return list
+})
+
+// NewTree returns the tree of module m for a device.
+func NewTree(m *Module, inst Instrumentation) *Tree { return &Tree{module: m, inst: inst} }
 
 // Root returns the identifier below which the tree lies. Do not change it.
 func (t *Tree) Root() OID { return t.module.Root() }
@@ -113,35 +110,56 @@ func (r *Reader) Next(reqs []Search) []Varbind {
 }
 
 func (r *Reader) next(req Search) Varbind {
-	leaves := r.tree.leaves
+	if oid, value, ok := r.find(req); ok {
+		return Varbind{OID: oid, Value: value}
+	}
+	return Varbind{OID: req.Start, Value: Value{Type: EndOfMibView}}
+}
+
+// find does the search below the root, with names relative to it.
+func (r *Reader) find(req Search) (oid OID, value Value, ok bool) {
+	root := r.tree.module.root
+	start, beyond := relative(req.Start, root)
+	end, unlimited := relative(req.End, root)
+	if beyond || req.End != nil && !unlimited && len(end) == 0 {
+		return nil, Value{}, false
+	}
+	unlimited = unlimited || req.End == nil
 	// The search begins at the last leaf that does not follow Start: its
 	// instances may. If Start lies beyond all of them the next leaf is
 	// taken, and from there on every instance qualifies.
-	i := max(0, sort.Search(len(leaves), func(i int) bool { return leaves[i].oid.Compare(req.Start) > 0 })-1)
+	leaves := leaves()
+	i := max(0, sort.Search(len(leaves), func(i int) bool { return leaves[i].Rel.Compare(start) > 0 })-1)
 	for ; i < len(leaves); i++ {
 		l := leaves[i]
-		if req.End != nil && l.oid.Compare(req.End) >= 0 {
+		if !unlimited && l.Rel.Compare(end) >= 0 {
 			break
 		}
 		var after OID
 		inclusive := true
 		switch {
-		case req.Start.HasPrefix(l.oid):
-			after, inclusive = req.Start[len(l.oid):], req.Inclusive
-		case l.oid.Compare(req.Start) < 0:
+		case start.HasPrefix(l.Rel):
+			after, inclusive = start[len(l.Rel):], req.Inclusive
+		case l.Rel.Compare(start) < 0:
 			continue
 		}
-		index, value, ok := r.nextInstance(l.object, after, inclusive)
+		index, value, ok := r.nextInstance(l, after, inclusive)
 		if !ok {
 			continue
 		}
-		oid := l.oid.Append(index...)
-		if req.End != nil && oid.Compare(req.End) >= 0 {
-			break
-		}
-		return Varbind{OID: oid, Value: value}
+		oid := r.tree.module.OID(l, index...)
+		return oid, value, unlimited || oid[len(root):].Compare(end) < 0
 	}
-	return Varbind{OID: req.Start, Value: Value{Type: EndOfMibView}}
+	return nil, Value{}, false
+}
+
+// relative returns what follows the root in a name, nothing for a name that precedes
+// everything below the root; beyond reports a name that everything below it precedes.
+func relative(oid, root OID) (rel OID, beyond bool) {
+	if oid.HasPrefix(root) {
+		return oid[len(root):], false
+	}
+	return nil, oid.Compare(root) > 0
 }
 
 var scalarIndexes = []OID{{0}}
