@@ -32,7 +32,7 @@ func BenchmarkHandle(b *testing.B) {
 		b.Run("v2c/"+c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if reply, _ := e.handle(source, community); reply == nil {
+				if reply, _ := e.Answer(source, community); reply == nil {
 					b.Fatal("no answer")
 				}
 			}
@@ -48,7 +48,7 @@ func BenchmarkHandle(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					copy(buf, msg)
-					if reply, _ := e.handle(source, buf); reply == nil {
+					if reply, _ := e.Answer(source, buf); reply == nil {
 						b.Fatal("no answer")
 					}
 				}
@@ -67,7 +67,7 @@ func BenchmarkHostile(b *testing.B) {
 			var n uint32
 			for b.Loop() {
 				n++
-				e.handle(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 1), slices.Clone(msg))
+				e.Answer(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 1), slices.Clone(msg))
 			}
 		})
 	}

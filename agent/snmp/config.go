@@ -1,6 +1,7 @@
 package snmp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,6 +72,9 @@ type Config struct {
 	Boots uint32
 	// Sinks receive every notification.
 	Sinks []Sink
+	// Dial opens the sockets that notifications leave from, as net.Dialer.DialContext
+	// does, which nil means.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// System are the values of the system group.
 	System System
 	// MaxSize is the longest message sent or received, 484 to 65507 bytes;
@@ -158,6 +162,9 @@ func (c *Config) check() error {
 	c.Communities, c.Users, c.Sinks = slices.Clone(c.Communities), slices.Clone(c.Users), slices.Clone(c.Sinks)
 	if c.MaxSize == 0 {
 		c.MaxSize = defaultMaxSize
+	}
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
 	}
 	if c.MaxSize < snmp.MinMaxSize || c.MaxSize > maxUDPPayload {
 		return fmt.Errorf("snmp: message size %d is not within %d and %d", c.MaxSize, snmp.MinMaxSize, maxUDPPayload)

@@ -30,7 +30,6 @@ type Engine struct {
 
 	conn    socket // nil if it answers no requests
 	users   map[string]*user
-	scalars []scalar
 	stats   stats
 	sinks   []*sink
 	stopped chan struct{} // closed when Run has returned
@@ -100,7 +99,6 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 		u := &e.cfg.Users[i]
 		e.users[u.Name] = newUser(u, e.cfg.EngineID)
 	}
-	e.scalars = e.ownScalars()
 	for _, s := range e.cfg.Sinks {
 		e.sinks = append(e.sinks, newSink(e, s))
 	}
@@ -174,7 +172,7 @@ func (e *Engine) serve(ctx context.Context) error {
 			}
 			continue
 		}
-		reply, done := e.handle(src, buf[:n])
+		reply, done := e.Answer(src, buf[:n])
 		if reply != nil {
 			if err := e.conn.write(reply, src); err != nil {
 				e.log.Warn("sending an answer", "to", src, "err", err)
@@ -186,9 +184,10 @@ func (e *Engine) serve(ctx context.Context) error {
 	}
 }
 
-// handle answers one message. reply is nil if there is
-// nothing to say. done, if any, is to be called after the reply was sent.
-func (e *Engine) handle(src netip.AddrPort, msg []byte) (reply []byte, done func()) {
+// Answer answers one message, for callers that receive messages by other means than
+// Config.Conn. reply is nil if there is nothing to say. done, if any, is to be called
+// after the reply was sent. Answer must not be called by two goroutines at the same time.
+func (e *Engine) Answer(src netip.AddrPort, msg []byte) (reply []byte, done func()) {
 	e.zone = src.Addr().Zone()
 	src = netip.AddrPortFrom(src.Addr().Unmap().WithZone(""), src.Port())
 	e.stats.inPkts.Add(1)

@@ -53,7 +53,7 @@ func FuzzMessage(f *testing.F) {
 		if m, err := snmp.ReadV3(msg); err == nil {
 			m.Open(p.keys)
 		}
-		reply, done := e.handle(source, msg)
+		reply, done := e.Answer(source, msg)
 		if done != nil {
 			done()
 		}
@@ -135,7 +135,7 @@ func FuzzScopedPDU(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		reply, done := e.handle(source, msg)
+		reply, done := e.Answer(source, msg)
 		if done != nil {
 			done()
 		}

@@ -80,7 +80,7 @@ func TestMalformed(t *testing.T) {
 	} {
 		t.Run(label, func(t *testing.T) {
 			e, d := newV2c(t)
-			reply, done := e.handle(source, msg)
+			reply, done := e.Answer(source, msg)
 			if reply != nil || done != nil || d.tested() != 0 {
 				t.Errorf("answered with %x", reply)
 			}
@@ -93,7 +93,7 @@ func TestMalformed(t *testing.T) {
 	// What differs only in how long its lengths are, is well formed.
 	e, d := newV2c(t)
 	good := message(one, community, set(number(0, 0, 0, 1), one, one, []byte{0x30, 0x84, 0, 0, 0, byte(len(name) + 7), 0x30, 0x82, 0, byte(len(name) + 3)}, name, text))
-	if _, done := e.handle(source, good); done == nil || d.tested() != 1 {
+	if _, done := e.Answer(source, good); done == nil || d.tested() != 1 {
 		t.Error("a message with long lengths is refused")
 	}
 }

@@ -179,7 +179,7 @@ func TestReports(t *testing.T) {
 			if c.spoil != nil {
 				msg = c.spoil(msg)
 			}
-			reply, done := e.handle(source, msg)
+			reply, done := e.Answer(source, msg)
 			if done != nil || d.tested() != 0 {
 				t.Error("the SET was carried out")
 			}
@@ -212,9 +212,9 @@ func TestReports(t *testing.T) {
 // own reads one of the engine's own objects.
 func (e *Engine) own(t testing.TB, oid string) mib.Value {
 	t.Helper()
-	for _, s := range e.scalars {
+	for _, s := range e.scalars() {
 		if s.oid.String() == oid {
-			return s.value()
+			return s.value(e)
 		}
 	}
 	t.Fatalf("the engine has no object %s", oid)
@@ -270,7 +270,7 @@ func TestTruncatedDigest(t *testing.T) {
 			t.Fatalf("digest of %d octets: %+v, %v", n, short, err)
 		}
 		copy(short.MAC, p.keys.Digest(msg))
-		reply, done := e.handle(source, msg)
+		reply, done := e.Answer(source, msg)
 		if done != nil || reply == nil {
 			t.Fatalf("digest of %d octets: reply %x", n, reply)
 		}
@@ -322,7 +322,7 @@ func TestReplay(t *testing.T) {
 			p := newPeer(t, e, &u)
 			set := p.message(setOwner("once"), nil)
 			captured := slices.Clone(set)
-			reply, done := e.handle(source, set)
+			reply, done := e.Answer(source, set)
 			if _, answer := p.open(reply); answer.Kind != snmp.PDUResponse || answer.Status != 0 {
 				t.Fatalf("answer %+v", answer)
 			}
@@ -330,13 +330,13 @@ func TestReplay(t *testing.T) {
 
 			for _, wait := range []time.Duration{0, time.Second, 148 * time.Second} {
 				c.advance(wait)
-				reply, done := e.handle(source, slices.Clone(captured))
+				reply, done := e.Answer(source, slices.Clone(captured))
 				if reply != nil || done != nil {
 					t.Errorf("sent again after %v: answer %x", wait, reply)
 				}
 			}
 			c.advance(3 * time.Second)
-			reply, done = e.handle(source, slices.Clone(captured))
+			reply, done = e.Answer(source, slices.Clone(captured))
 			if done != nil {
 				t.Error("executed after the time window")
 			}
@@ -344,7 +344,7 @@ func TestReplay(t *testing.T) {
 				t.Errorf("answer %+v, want notInTimeWindows", answer)
 			}
 			// The same SET in a new message is another one.
-			if _, done := e.handle(source, p.message(setOwner("once"), nil)); done == nil {
+			if _, done := e.Answer(source, p.message(setOwner("once"), nil)); done == nil {
 				t.Error("the manager's own repetition was refused")
 			}
 			if d.tested() != 2 {
@@ -383,7 +383,7 @@ func TestReplaysForgotten(t *testing.T) {
 func TestUnencryptedRequestID(t *testing.T) {
 	e, _, _ := newV3(t, privateUser)
 	p := newPeer(t, e, &privateUser)
-	reply, _ := e.handle(source, p.message(getID(), func(h *snmp.Header) { h.Flags, h.User = snmp.FlagReportable, "intruder" }))
+	reply, _ := e.Answer(source, p.message(getID(), func(h *snmp.Header) { h.Flags, h.User = snmp.FlagReportable, "intruder" }))
 	if _, answer := p.open(reply); answer.RequestID != 78 {
 		t.Errorf("the Report has request-id %d, want that of the request", answer.RequestID)
 	}
@@ -399,7 +399,7 @@ func TestContextEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, done := e.handle(source, msg)
+	reply, done := e.Answer(source, msg)
 	answer, report := p.open(reply)
 	if done != nil || d.tested() != 0 || report.Vars[0].OID.Compare(oidUnknownPDUHandlers) != 0 || report.RequestID != 77 {
 		t.Errorf("answer %+v", report)
@@ -417,7 +417,7 @@ func TestSalts(t *testing.T) {
 		e, _, _ := newV3(t, privateUser)
 		p := newPeer(t, e, &privateUser)
 		for range 100 {
-			reply, _ := e.handle(source, p.message(getID(), nil))
+			reply, _ := e.Answer(source, p.message(getID(), nil))
 			h, _ := p.open(reply)
 			if len(h.Salt) != 8 || seen[string(h.Salt)] {
 				t.Fatalf("salt %x", h.Salt)
@@ -431,7 +431,7 @@ func TestSalts(t *testing.T) {
 func TestBootsLatched(t *testing.T) {
 	e, _ := newEngine(t, Config{Users: []User{privateUser}, EngineID: testEngineID, Boots: math.MaxInt32})
 	p := newPeer(t, e, &privateUser)
-	reply, _ := e.handle(source, p.message(getID(), nil))
+	reply, _ := e.Answer(source, p.message(getID(), nil))
 	if _, answer := p.open(reply); answer.Vars[0].OID.Compare(snmp.NotInTimeWindows) != 0 {
 		t.Errorf("answer %+v", answer)
 	}
@@ -446,22 +446,22 @@ func TestMsgMaxSize(t *testing.T) {
 	for range 40 {
 		many = append(many, mib.Varbind{OID: module.OID(mib.DeviceId, 0), Value: mib.Value{Type: mib.Null}})
 	}
-	reply, _ := e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUGet, Vars: many}, small))
+	reply, _ := e.Answer(source, p.message(snmp.PDU{Kind: snmp.PDUGet, Vars: many}, small))
 	if _, answer := p.open(reply); answer.Status != int32(mib.TooBig) || answer.Index != 0 || len(answer.Vars) != 0 {
 		t.Errorf("GET: %+v, want tooBig", answer)
 	}
 	for i := range many {
 		many[i] = setOwner("a name of some length, not too long").Vars[0]
 	}
-	reply, done := e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUSet, Vars: many}, small))
+	reply, done := e.Answer(source, p.message(snmp.PDU{Kind: snmp.PDUSet, Vars: many}, small))
 	if _, answer := p.open(reply); answer.Status != int32(mib.TooBig) || done != nil || d.tested() != 0 {
 		t.Errorf("SET: %+v, want tooBig and nothing done", answer)
 	}
-	reply, _ = e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUGetBulk, Index: math.MaxInt32, Vars: many[:1]}, small))
+	reply, _ = e.Answer(source, p.message(snmp.PDU{Kind: snmp.PDUGetBulk, Index: math.MaxInt32, Vars: many[:1]}, small))
 	if len(reply) > snmp.MinMaxSize {
 		t.Errorf("answer to GETBULK has %d octets", len(reply))
 	}
-	reply, _ = e.handle(source, p.message(snmp.PDU{Kind: snmp.PDUGetBulk, Index: math.MaxInt32, Vars: []mib.Varbind{{OID: mib.OID{1, 3}, Value: mib.Value{Type: mib.Null}}}}, small))
+	reply, _ = e.Answer(source, p.message(snmp.PDU{Kind: snmp.PDUGetBulk, Index: math.MaxInt32, Vars: []mib.Varbind{{OID: mib.OID{1, 3}, Value: mib.Value{Type: mib.Null}}}}, small))
 	_, answer := p.open(reply)
 	if len(reply) > snmp.MinMaxSize || len(reply) < snmp.MinMaxSize-64 || answer.Status != 0 || len(answer.Vars) < 3 {
 		t.Errorf("answer to GETBULK has %d octets, %d variables", len(reply), len(answer.Vars))

@@ -29,11 +29,11 @@ func (s *snapshot) get(oid mib.OID) mib.Value {
 	if oid.HasPrefix(s.engine.tree.Root()) {
 		return s.tree().Get([]mib.OID{oid})[0].Value
 	}
-	for _, own := range s.engine.scalars {
+	for _, own := range s.engine.scalars() {
 		object := own.oid[:len(own.oid)-1]
 		switch {
 		case oid.Compare(own.oid) == 0:
-			return own.value()
+			return own.value(s.engine)
 		case oid.HasPrefix(object):
 			return mib.Value{Type: mib.NoSuchInstance}
 		}
@@ -64,18 +64,18 @@ func (s *snapshot) next(start mib.OID) mib.Varbind {
 
 // following finds the first instance after a name, in the view or not.
 func (s *snapshot) following(from mib.OID, inclusive bool) (vb mib.Varbind, ok bool) {
-	own := s.engine.scalars
+	own := s.engine.scalars()
 	i := sort.Search(len(own), func(i int) bool {
 		c := own[i].oid.Compare(from)
 		return c > 0 || inclusive && c == 0
 	})
 	if i < len(own) && own[i].oid.Compare(s.engine.tree.Root()) < 0 {
-		return mib.Varbind{OID: own[i].oid, Value: own[i].value()}, true
+		return mib.Varbind{OID: own[i].oid, Value: own[i].value(s.engine)}, true
 	}
 	vb = s.tree().Next([]mib.Search{{Start: from, Inclusive: inclusive}})[0]
 	ok = vb.Value.Type != mib.EndOfMibView
 	if i < len(own) && (!ok || own[i].oid.Compare(vb.OID) < 0) {
-		return mib.Varbind{OID: own[i].oid, Value: own[i].value()}, true
+		return mib.Varbind{OID: own[i].oid, Value: own[i].value(s.engine)}, true
 	}
 	return vb, ok
 }

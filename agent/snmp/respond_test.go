@@ -22,7 +22,7 @@ func oids(names ...string) []mib.Varbind {
 // is no answer.
 func ask(t testing.TB, e *Engine, version int32, community string, request snmp.PDU) (answer snmp.PDU, done func(), ok bool) {
 	t.Helper()
-	reply, done := e.handle(source, snmp.AppendCommunityMessage(nil, version, community, request, snmp.EncodeVars(request.Vars)))
+	reply, done := e.Answer(source, snmp.AppendCommunityMessage(nil, version, community, request, snmp.EncodeVars(request.Vars)))
 	if reply == nil {
 		return snmp.PDU{}, done, false
 	}
@@ -237,7 +237,7 @@ func TestFailuresLimited(t *testing.T) {
 	e, _ := newEngine(t, Config{Communities: communities(), Users: []User{privateUser}, EngineID: testEngineID, Boots: 1, Now: c.now})
 	p := newPeer(t, e, &privateUser)
 	from := func(src netip.AddrPort, msg []byte) bool {
-		reply, _ := e.handle(src, msg)
+		reply, _ := e.Answer(src, msg)
 		return reply != nil
 	}
 	get := func(community string) []byte {
@@ -293,7 +293,7 @@ func TestReportsLimited(t *testing.T) {
 			e, _, c := newV3(t, privateUser)
 			p := newPeer(t, e, &privateUser)
 			from := func(addr netip.Addr, port int) bool {
-				reply, _ := e.handle(netip.AddrPortFrom(addr, uint16(port)), p.message(getID(), change))
+				reply, _ := e.Answer(netip.AddrPortFrom(addr, uint16(port)), p.message(getID(), change))
 				return reply != nil
 			}
 			here, there := source.Addr(), netip.MustParseAddr("127.0.0.2")

@@ -74,10 +74,9 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 	}
 	if now := s.engine.now(); s.conn == nil || now.Sub(s.dialed) >= redial {
 		s.hangUp()
-		var dialer net.Dialer
 		ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 		defer cancel()
-		conn, err := dialer.DialContext(ctx, "udp", s.Address)
+		conn, err := s.engine.cfg.Dial(ctx, "udp", s.Address)
 		if err != nil {
 			return err
 		}
