@@ -333,59 +333,68 @@ func (a *Agent) Engine() *procedure.Engine { return a.engine }
 // Run serves until ctx ends, then returns nil, or until the device must
 // restart, then returns a *procedure.RestartError. It is called once.
 func (a *Agent) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		err := a.engine.Run(ctx)
-		if err == nil && ctx.Err() == nil {
-			err = errors.New("agent: the procedure engine ended by itself")
-		}
-		return err
-	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tasks, running := a.startTasks(ctx)
+	err := a.engine.Run(running)
+	if err == nil && running.Err() == nil {
+		err = errors.New("agent: the procedure engine ended by itself")
+	}
+	cancel()
+	if failed := tasks.Wait(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// startTasks starts everything but the engine. The tasks end with ctx; the context returned
+// ends with ctx or when a task has failed.
+func (a *Agent) startTasks(ctx context.Context) (*errgroup.Group, context.Context) {
+	g, running := errgroup.WithContext(ctx)
 	for _, f := range a.fronts {
-		g.Go(func() error { return f.Run(ctx) })
+		g.Go(func() error { return f.Run(running) })
 	}
 	for i, r := range a.receivers {
-		g.Go(func() error { return a.pump(ctx, r, i) })
+		g.Go(func() error { return a.pump(running, r, i) })
 	}
+	g.Go(func() error { a.attend(running, g); return nil })
+	return g, running
+}
+
+// attend kicks the platform's watchdog as long as the engine answers, takes events for
+// sent where nobody is there to get them, and starts keepTrying in g when it is needed.
+func (a *Agent) attend(ctx context.Context, g *errgroup.Group) {
+	var changed <-chan struct{}
 	if len(a.receivers) == 0 {
-		g.Go(func() error { return a.discard(ctx) })
+		var stop func()
+		changed, stop = a.engine.Watch()
+		defer stop()
 	}
-	g.Go(func() error { return a.watchdog(ctx) })
-	g.Go(func() error { return a.device.keepTrying(ctx, a.engine.Sync) })
-	return g.Wait()
-}
-
-// discard takes events for sent where nobody is there to get them.
-func (a *Agent) discard(ctx context.Context) error {
-	changed, stop := a.engine.Watch()
-	defer stop()
-	for {
-		if s := a.engine.Snapshot(); s.Sent != s.Seq {
-			a.engine.Sent(s.Seq)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
-	}
-}
-
-// watchdog kicks the platform's watchdog as long as the engine answers.
-func (a *Agent) watchdog(ctx context.Context) error {
 	every := a.cfg.WatchdogInterval
 	if every == 0 {
 		every = 10 * time.Second
 	}
 	t := a.cfg.Clock.NewTimer(every)
 	defer t.Stop()
-	for {
-		a.engine.Sync()
-		a.cfg.Platform.Kick()
+	retry := a.device.retry
+	for kick := true; ; {
+		if kick {
+			a.engine.Sync()
+			a.cfg.Platform.Kick()
+		}
+		kick = false
+		if s := a.engine.Snapshot(); changed != nil && s.Sent != s.Seq {
+			a.engine.Sent(s.Seq)
+		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
+		case <-changed:
+		case <-retry:
+			retry = nil // keepTrying waits for the next one
+			g.Go(func() error { return a.device.keepTrying(ctx, a.engine.Sync) })
 		case <-t.C():
+			kick = true
 			t.Reset(every)
 		}
 	}

@@ -29,12 +29,11 @@ func (d *device) use(ctx context.Context, g config.Generation, set config.Set) e
 	return err
 }
 
-// keepTrying hands the data in force to the platform again, at growing intervals,
-// where that failed. changed is called when the outcome is another one.
+// keepTrying hands the data in force, which the platform could not take, to it again, at
+// growing intervals. changed is called when the outcome is another one.
 func (d *device) keepTrying(ctx context.Context, changed func()) error {
 	pause := applyPause
-	timer := d.clock.NewTimer(applyPauseMax)
-	timer.Stop()
+	timer := d.clock.NewTimer(pause)
 	defer timer.Stop()
 	for {
 		select {
