@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"unicode"
 	"unicode/utf8"
 
 	"example.com/iad/mib"
+	"example.com/iad/transfer/tftp"
 )
 
 // Options are what is not a property of the server. The zero value is usable.
@@ -27,7 +29,29 @@ type Options struct {
 	TLS *TLSConfig // FTPS; nil for the system's roots. ServerName "" means the server's host
 	Pin []byte     // FTPS: SHA-256 of the server's certificate (DER); replaces every other check of it
 
+	Network Network // opens the sockets; nil for the system's
+
 	Log *slog.Logger // nil discards
+}
+
+// Network opens the sockets of transfers: from an address of the caller's choice, for
+// instance.
+type Network interface {
+	// Dial opens a TCP connection, as net.Dialer.DialContext does.
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	// ListenUDP opens a UDP socket on a free port; network is udp4 or udp6.
+	ListenUDP(network string) (tftp.PacketConn, error)
+}
+
+// system is the Network of the operating system.
+type system struct{}
+
+func (system) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+func (system) ListenUDP(network string) (tftp.PacketConn, error) {
+	return tftp.ListenUDP(network)
 }
 
 // session is what a protocol must be able to do. Paths are complete and checked.
@@ -57,6 +81,9 @@ func New(server Server, options Options) (*Client, error) {
 	}
 	if server.Timeout == 0 {
 		server.Timeout = DefaultTimeout
+	}
+	if options.Network == nil {
+		options.Network = system{}
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)

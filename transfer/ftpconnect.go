@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -75,8 +76,9 @@ func (s *ftpSession) logIn(options ...ftp.DialOption) error {
 
 // dial opens a socket and registers it for the end of the context.
 func (s *ftpSession) dial(network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: s.server.Timeout}
-	c, err := d.DialContext(s.ctx, network, address)
+	ctx, cancel := context.WithTimeout(s.ctx, s.server.Timeout)
+	defer cancel()
+	c, err := s.options.Network.Dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -198,10 +198,15 @@ func (s *tftpSession) each(ctx context.Context, f func(netip.AddrPort) error) er
 
 // ask opens a link and sends a request until the server answers it.
 func (s *tftpSession) ask(ctx context.Context, server netip.AddrPort, op tftp.Op, path string, t terms, size int64) (*tftp.Link, tftp.Packet, error) {
-	link, err := tftp.Open(ctx, server, t.block)
+	network := "udp4"
+	if server.Addr().Is6() {
+		network = "udp6"
+	}
+	conn, err := s.options.Network.ListenUDP(network)
 	if err != nil {
 		return nil, tftp.Packet{}, err
 	}
+	link := tftp.NewClient(ctx, conn, server, t.block)
 	link.Patience = s.server.Timeout
 	p, err := link.Ask(s.request(op, path, t, size))
 	if err != nil {

@@ -66,16 +66,14 @@ type Link struct {
 	gone    error // the last of them
 }
 
-// Open opens the link of a client: packets go to the server's port until it has answered
-// from the one that it uses for this transfer. The link ends with the context.
-func Open(ctx context.Context, server netip.AddrPort, blockSize int) (*Link, error) {
-	s, err := openSocket(server)
-	if err != nil {
-		return nil, err
-	}
+// NewClient makes the link of a client, which closes conn: packets go to the server's port
+// until it has answered from the one that it uses for this transfer. The link ends with the
+// context.
+func NewClient(ctx context.Context, conn PacketConn, server netip.AddrPort, blockSize int) *Link {
+	s := &socket{conn: conn, server: server}
 	l := NewLink(ctx, s, blockSize)
 	l.client = s
-	return l, nil
+	return l
 }
 
 // NewLink makes the link of a server from a socket that is connected to the client, as

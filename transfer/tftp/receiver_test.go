@@ -29,10 +29,11 @@ func FuzzReceive(f *testing.F) {
 		if len(picks) > 1000 {
 			return
 		}
-		link, err := Open(context.Background(), to, size)
+		conn, err := ListenUDP("udp4")
 		if err != nil {
 			t.Fatal(err)
 		}
+		link := NewClient(context.Background(), conn, to, size)
 		defer link.Close()
 		link.client.from = to
 		link.client.lock()

@@ -31,10 +31,18 @@ func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (Conn, err
 	return conn, nil
 }
 
+// PacketConn is the UDP socket of a client; a [*net.UDPConn] is one.
+type PacketConn interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
+	SetReadDeadline(t time.Time) error
+	Close() error
+}
+
 // socket is a client's: a port of its own and, once the server answered, the server's
 // address and port.
 type socket struct {
-	conn     *net.UDPConn
+	conn     PacketConn
 	server   netip.AddrPort // where requests go
 	peer     netip.AddrPort // the server's transfer ID, once locked
 	from     netip.AddrPort // the sender of the last datagram
@@ -43,17 +51,20 @@ type socket struct {
 	rejected int // errors sent to strangers
 }
 
-func openSocket(server netip.AddrPort) (*socket, error) {
-	network := "udp4"
-	if server.Addr().Is6() {
-		network = "udp6"
-	}
+// ListenUDP opens the socket of a client on a free port; network is udp4 or udp6.
+func ListenUDP(network string) (*net.UDPConn, error) {
 	conn, err := net.ListenUDP(network, nil)
 	if err != nil {
 		return nil, err
 	}
+	TuneClient(conn)
+	return conn, nil
+}
+
+// TuneClient prepares a socket, which ListenUDP did not open, for a client: for bursts
+// and for large datagrams.
+func TuneClient(conn *net.UDPConn) {
 	tuneClient(conn)
-	return &socket{conn: conn, server: server}, nil
 }
 
 // lock makes the sender of the last datagram the other end.
