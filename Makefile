@@ -13,6 +13,7 @@
 # make flood      upgrade of a device under 10,000 hostile datagrams a second
 # make memory     peak memory of iad while it downloads
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
+# make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 are upgraded
 # make board      a virtual ARM board in QEMU that iadms upgrades from another terminal; ^C ends it
 # make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
@@ -29,7 +30,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash fleet kill memory peers man licenses packages packages-test images images-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill memory peers man licenses packages packages-test images images-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
@@ -90,6 +91,9 @@ memory: build
 
 fleet: build
 	IADMS_FLEET="10 100" IADSIM_BINARY="$$PWD/bin/iadsim" IADMS_BINARY="$$PWD/bin/iadms" go test -count=1 -v -run TestFleet ./cmd/iadms/command
+
+density: build
+	.ci/density
 
 man: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 man:

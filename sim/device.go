@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +38,11 @@ type Config struct {
 	SNMP *snmp.Config
 	// Listen is the address for its requests, as for snmp.Listen; empty for none.
 	// Run opens the socket and keeps it open while the device restarts or is off.
-	Listen         string
+	Listen string
+	// Network, in place of Listen, gives the device the address Address. Its transfers
+	// and notifications leave from there too.
+	Network        *Network
+	Address        netip.Addr
 	AgentX         *agentx.Config
 	Root           mib.OID
 	Transfer       transfer.Options
@@ -59,7 +63,7 @@ type Config struct {
 type Device struct {
 	cfg      Config
 	platform *platform
-	conn     net.PacketConn // for SNMP requests, nil for none
+	station  *station // for SNMP requests, nil for none
 
 	mu      sync.Mutex
 	agent   *agent.Agent
@@ -96,7 +100,8 @@ func (d *Device) agentConfig() agent.Config {
 		DeviceID: c.ID, Model: c.Model, Hardware: c.Hardware, Trust: c.Trust,
 		Banks: c.Disk.Banks, State: c.Disk.State, Data: c.Disk.Data, Work: c.Disk.Work,
 		Platform: d.platform, Protocols: c.Protocols, Transfer: c.Transfer, PlainPasswords: c.PlainPasswords,
-		Root: c.Root, SNMP: c.SNMP, AgentX: c.AgentX, Fetcher: c.Fetcher, Clock: c.Clock, Grace: c.Grace, Log: c.Log,
+		WatchdogInterval: time.Hour, // there is none
+		Root:             c.Root, SNMP: c.SNMP, AgentX: c.AgentX, Fetcher: c.Fetcher, Clock: c.Clock, Grace: c.Grace, Log: c.Log,
 	}
 }
 
@@ -104,13 +109,11 @@ func (d *Device) agentConfig() agent.Config {
 // agent, starts it again after each restart, and waits while the power is off.
 // An error means that the device cannot start.
 func (d *Device) Run(ctx context.Context) error {
-	if d.cfg.Listen != "" && d.cfg.SNMP != nil {
-		conn, err := snmp.Listen(d.cfg.Listen)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		d.conn = conn
+	if err := d.attach(); err != nil {
+		return err
+	}
+	if d.station != nil {
+		defer d.station.close()
 	}
 	for ctx.Err() == nil {
 		if !d.waitForPower(ctx) {
@@ -123,28 +126,59 @@ func (d *Device) Run(ctx context.Context) error {
 	return nil
 }
 
+// attach gives the device its place in the network.
+func (d *Device) attach() (err error) {
+	switch {
+	case d.cfg.SNMP == nil:
+	case d.cfg.Network != nil:
+		d.station, err = d.cfg.Network.attach(d.cfg.Address, d.answer)
+	case d.cfg.Listen != "":
+		d.station, err = listen(d.cfg.Listen, d.answer)
+	}
+	return err
+}
+
+// answer answers a request; a device that is off does not.
+func (d *Device) answer(from netip.AddrPort, msg []byte) ([]byte, func()) {
+	d.mu.Lock()
+	a := d.agent
+	d.mu.Unlock()
+	if a == nil {
+		return nil, nil
+	}
+	return a.SNMP().Answer(from, msg)
+}
+
 // boot is one life of the device, from start to restart or power cut.
 func (d *Device) boot(parent context.Context) error {
-	c := d.agentConfig()
-	c.PassesUnsaved, c.Unsaved = true, d.unsaved
-	d.unsaved = nil
-	if d.conn != nil {
-		discardReceived(d.conn)
-		engine := *d.cfg.SNMP
-		engine.Conn = d.conn
-		c.SNMP = &engine
-	}
-	a, err := agent.New(c)
+	a, ctx, err := d.start(parent)
 	if err != nil {
 		return err
 	}
+	err = a.Run(ctx)
+	return d.ended(parent, ctx, a, err)
+}
+
+// start starts the agent, which ended has to follow. The context ends when the power fails.
+func (d *Device) start(parent context.Context) (*agent.Agent, context.Context, error) {
+	a, err := d.newAgent()
+	if err != nil {
+		return nil, nil, err
+	}
 	ctx, cancel := context.WithCancelCause(parent)
-	defer cancel(nil)
 	d.update(func() { d.agent, d.off, d.starts = a, cancel, d.starts+1 })
 	if d.cfg.cutAt != 0 {
 		go d.watchPhase(ctx, a)
 	}
-	err = a.Run(ctx)
+	return a, ctx, nil
+}
+
+// ended is what follows when the agent's Run has returned err.
+func (d *Device) ended(parent, ctx context.Context, a *agent.Agent, err error) error {
+	d.mu.Lock()
+	off := d.off
+	d.mu.Unlock()
+	defer off(nil)
 	d.update(func() { d.agent, d.off = nil, nil })
 	var restart *procedure.RestartError
 	switch {
@@ -160,16 +194,21 @@ func (d *Device) boot(parent context.Context) error {
 	return err
 }
 
-// discardReceived drops the requests that arrived while the device was off, as a
-// device without power does.
-func discardReceived(conn net.PacketConn) {
-	end := time.Now().Add(time.Millisecond)
-	if conn.SetReadDeadline(end) != nil {
-		return
+// newAgent starts the agent.
+func (d *Device) newAgent() (*agent.Agent, error) {
+	c := d.agentConfig()
+	c.PassesUnsaved, c.Unsaved = true, d.unsaved
+	d.unsaved = nil
+	if d.station != nil && d.station.own.IsValid() {
+		engine := *d.cfg.SNMP
+		engine.Dial = d.station.dialTraps
+		if slices.ContainsFunc(engine.Sinks, func(s snmp.Sink) bool { return s.Inform }) {
+			engine.Dial = d.station.Dial
+		}
+		c.SNMP = &engine
+		c.Transfer.Network = d.station
 	}
-	for buf := make([]byte, 1); time.Now().Before(end); {
-		_, _, _ = conn.ReadFrom(buf)
-	}
+	return agent.New(c)
 }
 
 // rest is the time that a restart takes.
@@ -245,13 +284,16 @@ func (d *Device) Starts() int {
 	return d.starts
 }
 
-// Addr is where the embedded SNMP engine listens, once the device has started.
+// Addr is where the device answers requests, once it has started.
 func (d *Device) Addr(ctx context.Context) netip.AddrPort {
-	if a := d.Agent(ctx, 1); a != nil && a.SNMP() != nil {
-		return a.SNMP().Addr()
+	if d.Agent(ctx, 1) == nil || d.station == nil {
+		return netip.AddrPort{}
 	}
-	return netip.AddrPort{}
+	return d.station.local
 }
+
+// ID is the device's identity.
+func (d *Device) ID() string { return d.cfg.ID }
 
 // SetCalls says how many calls are in progress.
 func (d *Device) SetCalls(n int) { d.platform.calls.Store(int64(n)) }

@@ -8,6 +8,7 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
+	"example.com/iad/internal/memdisk"
 )
 
 // Disk is the flash of a device: what a restart leaves as it is.
@@ -20,11 +21,22 @@ type Disk struct {
 	root *board.Root // of a disk made by Directory, nil for one in memory
 }
 
-// Memory returns an empty disk in memory.
+// Memory returns an empty disk in memory. What is equal on such disks is stored once, and
+// Clone copies them.
 func Memory() Disk {
 	return Disk{
-		Banks: [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()},
-		State: afero.NewMemMapFs(), Data: afero.NewMemMapFs(), Work: afero.NewMemMapFs(),
+		Banks: [2]afero.Fs{memdisk.New(), memdisk.New()},
+		State: memdisk.New(), Data: memdisk.New(), Work: memdisk.New(),
+	}
+}
+
+// Clone returns a copy of a disk that Memory made: a device that Provision made need not be
+// made again for each of many like it.
+func (d Disk) Clone() Disk {
+	clone := func(f afero.Fs) afero.Fs { return f.(*memdisk.Disk).Clone() }
+	return Disk{
+		Banks: [2]afero.Fs{clone(d.Banks[0]), clone(d.Banks[1])},
+		State: clone(d.State), Data: clone(d.Data), Work: clone(d.Work),
 	}
 }
 

@@ -2,19 +2,17 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
+	"runtime"
+	"runtime/debug"
 	"strings"
-	"sync"
 
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
@@ -32,7 +30,7 @@ import (
 
 type runOptions struct {
 	devices             int
-	snmp                string
+	snmp, addresses     string
 	sinks               []string
 	root, image, maker  string
 	trust               []string
@@ -74,6 +72,7 @@ decides which:
 	f := cmd.Flags()
 	f.IntVar(&o.devices, "devices", 1, "how many devices")
 	f.StringVar(&o.snmp, "snmp", "127.0.0.1:16100", "UDP address of the first device; the others use the ports after it; port 0: any free ports")
+	f.StringVar(&o.addresses, "addresses", "", "range such as 127.1.0.0/16: each device has its own address in it, and the port of --snmp")
 	f.StringArrayVar(&o.sinks, "trap-sink", nil, "send SNMPv2c traps to HOST:PORT; may be repeated")
 	f.StringVar(&o.root, "root", "", "directory for the disks, one subdirectory per device (default: in memory)")
 	f.StringVar(&o.image, "image", "", "image of the software to start with (default: generated)")
@@ -104,9 +103,6 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		}
 		faults = append(faults, f)
 	}
-	if _, err := o.listen(o.devices - 1); err != nil {
-		return cli.Usage(err)
-	}
 	if o.root != "" {
 		lock, err := lockRoot(o.root)
 		if err != nil {
@@ -124,61 +120,61 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 	if err != nil {
 		return err
 	}
-	var running sync.WaitGroup
-	defer running.Wait()
-	ctx, stop := context.WithCancel(cmd.Context())
-	defer stop()
-	failed := make(chan error, o.devices) // by devices that ran already
-	for i := range o.devices {
+	place, err := o.places()
+	if err != nil {
+		return err
+	}
+	defer place.close()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
+	}
+	disks := &disks{img: img}
+	f := &fleet{devices: make([]*sim.Device, o.devices)}
+	start := func(i int) (*sim.Device, error) {
 		cfg, err := o.device(i, trust, log)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		drawn := sim.Draw(faults, o.seed, i)
-		cfg.Afflict(drawn)
-		d := sim.New(cfg)
-		if fresh, err := afero.IsEmpty(cfg.Disk.State, "."); err != nil || fresh {
-			if err := d.Provision(bytes.NewReader(img), settings()); err != nil {
-				return fmt.Errorf("%s: %w", cfg.ID, err)
-			}
+		place.of(i, &cfg)
+		if err := disks.prepare(&cfg); err != nil {
+			return nil, fmt.Errorf("%s: %w", cfg.ID, err)
 		}
-		// Ends when the device does, with its error as the cause.
-		started, end := context.WithCancelCause(ctx)
-		running.Go(func() {
-			err := d.Run(ctx)
-			if err != nil {
-				err = fmt.Errorf("%s: %w", cfg.ID, err)
-			}
-			end(err)
-			failed <- err
-		})
-		addr := d.Addr(started)
-		switch {
-		case addr.IsValid():
-		case ctx.Err() != nil:
-			return nil
-		default:
-			return context.Cause(started)
-		}
-		if err := o.printDevice(out, cfg.ID, addr, drawn); err != nil {
-			return err
-		}
+		cfg.Afflict(sim.Draw(faults, o.seed, i))
+		return sim.New(cfg), nil
 	}
-	if !o.asJSON {
-		are := "devices are"
-		if o.devices == 1 {
-			are = "device is"
-		}
-		fmt.Fprintf(out, "%d %s running; interrupt to stop\n", o.devices, are)
+	running := func(i int, d *sim.Device, addr netip.AddrPort) error {
+		return o.printDevice(out, d.ID(), addr, sim.Draw(faults, o.seed, i))
 	}
-	var last error
-	for range o.devices {
-		if err := <-failed; err != nil {
-			last = err
-			fmt.Fprintf(cmd.ErrOrStderr(), "iadsim: %v; the other devices keep running\n", err)
-		}
+	return f.run(cmd.Context(), start, running, func() {
+		o.printReady(out)
+		trim()
+	}, func(err error) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "iadsim: %v; the other devices keep running\n", err)
+	})
+}
+
+// garbagePercent is GOGC: idle devices cause little garbage, and memory decides how many
+// there can be.
+const garbagePercent = 25
+
+// trim gives back the memory that only the start needed. A collection halves a stack at
+// most.
+func trim() {
+	runtime.GC()
+	runtime.GC()
+	debug.FreeOSMemory()
+}
+
+// printReady prints that all devices are running.
+func (o *runOptions) printReady(w io.Writer) {
+	switch {
+	case o.asJSON:
+		_ = json.NewEncoder(w).Encode(map[string]any{"ready": true, "devices": o.devices})
+	case o.devices == 1:
+		fmt.Fprintln(w, "1 device is running; interrupt to stop")
+	default:
+		fmt.Fprintf(w, "%d devices are running; interrupt to stop\n", o.devices)
 	}
-	return last
 }
 
 // lockRoot creates the directory of the disks and locks it against other simulators.
@@ -208,14 +204,10 @@ func (o *runOptions) printDevice(w io.Writer, id string, addr netip.AddrPort, dr
 
 // device returns the configuration of device i.
 func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger) (sim.Config, error) {
-	listen, err := o.listen(i)
-	if err != nil {
-		return sim.Config{}, err
-	}
 	id := fmt.Sprintf("%s%05d", o.idPrefix, i+1)
 	cfg := sim.Config{
-		ID: id, Model: o.hardware, Hardware: o.hardware, Trust: trust, Disk: sim.Memory(),
-		BankSize: int64(o.bankSize), Log: log.With("device", id), Listen: listen,
+		ID: id, Model: o.hardware, Hardware: o.hardware, Trust: trust,
+		BankSize: int64(o.bankSize), Log: log.With("device", id),
 		SNMP: &snmp.Config{
 			System: snmp.System{Descr: "virtual IAD " + version, Name: id},
 		},
@@ -231,30 +223,12 @@ func (o *runOptions) device(i int, trust []minisign.PublicKey, log *slog.Logger)
 		cfg.SNMP.Sinks = append(cfg.SNMP.Sinks, snmp.Sink{Address: s, Community: o.read})
 	}
 	if o.root != "" {
+		var err error
 		if cfg.Disk, err = sim.Directory(filepath.Join(o.root, id)); err != nil {
 			return cfg, err
 		}
 	}
 	return cfg, nil
-}
-
-// listen returns the address of device i.
-func (o *runOptions) listen(i int) (string, error) {
-	host, text, err := net.SplitHostPort(o.snmp)
-	if err != nil {
-		return "", fmt.Errorf("--snmp: %w", err)
-	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return "", fmt.Errorf("--snmp %s: %q is not a port, 0 to 65535", o.snmp, text)
-	}
-	if port == 0 {
-		return o.snmp, nil
-	}
-	if int(port)+i > 65535 {
-		return "", fmt.Errorf("--snmp %s: %d devices need ports up to %d, and the last one is 65535; use a lower port, or 0", o.snmp, o.devices, int(port)+o.devices-1)
-	}
-	return net.JoinHostPort(host, strconv.Itoa(int(port)+i)), nil
 }
 
 // software returns the initial image and the keys that devices trust.
