@@ -75,7 +75,7 @@ const wearText = `# What an operation writes to flash
 
 State is written when it changes, never for progress or for time that passes (but see below for a trial). The boot record, the journal and the
 settings are small files in two copies, of which the older one is overwritten in place. These are the counts for a small
-image (manifest, signature, two payloads, before them an empty file that shows that the bank can be written); each further payload adds its own file, and its bytes are written once.
+image (manifest, signature, two payloads, and before them an empty file, to check that the bank can be written); each further payload adds its own file, and its bytes are written once.
 Temporary files are those of a conversion; they may be in memory (paths.work in iad.toml).
 
 | writes of files | boot record | journal | settings | configuration data | bank | temporary |
@@ -85,7 +85,7 @@ Temporary files are those of a conversion; they may be in memory (paths.work in 
 const wearTrial = `
 While software is on trial and waits for a manager to confirm it, the journal is also written each time a tenth of
 iadUpgConfirmWindow has passed, at most ten times in a trial, so that the window continues after a power cut. Each start in such a trial writes the boot record
-twice: a start uses up a try, and the passed self-test gives it back. A start uses up at least a twentieth of the window, so a
+twice: a start uses up a try, and the passed self-test restores it. A start uses up at least a twentieth of the window, so a
 trial has at most 20 starts, and with them at most 40 writes of the boot record.
 `
 
