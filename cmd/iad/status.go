@@ -143,6 +143,9 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 			fmt.Fprintf(w, " in phase %s: %s", op.Phase, op.Text)
 		}
 		fmt.Fprintln(w)
+		if remedy := op.Cause.Explain().Remedy; remedy != "" {
+			fmt.Fprintf(w, "To do: %s\n", remedy)
+		}
 	}
 	for _, f := range st.Findings {
 		fmt.Fprintln(w, "Damage:", f)
@@ -183,6 +186,7 @@ func writeJSON(w io.Writer, id string, st *agent.Status) error {
 		Owner   string `json:"owner"`
 		Cause   string `json:"cause,omitempty"`
 		Text    string `json:"text,omitempty"`
+		Remedy  string `json:"remedy,omitempty"`
 		Attempt uint32 `json:"attempt"`
 	}
 	out := struct {
@@ -195,7 +199,7 @@ func writeJSON(w io.Writer, id string, st *agent.Status) error {
 		Findings []string   `json:"findings"`
 	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Findings: append([]string{}, st.Findings...)}
 	if op := &st.Op; op.ID != 0 {
-		out.Op = &opJSON{op.ID, op.Kind.String(), op.State.String(), op.Phase.String(), op.Params.Owner, causeName(op.Cause), op.Text, op.Attempt}
+		out.Op = &opJSON{op.ID, op.Kind.String(), op.State.String(), op.Phase.String(), op.Params.Owner, causeName(op.Cause), op.Text, op.Cause.Explain().Remedy, op.Attempt}
 	}
 	for i := range st.Banks.Banks {
 		b := &st.Banks.Banks[i]

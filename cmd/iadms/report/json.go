@@ -76,6 +76,7 @@ type Failure struct {
 	Cause    string `json:"cause"`
 	Text     string `json:"text,omitempty"`
 	Advice   string `json:"advice"`
+	Remedy   string `json:"remedy,omitempty"` // what the operator can do
 	TimedOut bool   `json:"timed_out,omitempty"`
 }
 
@@ -158,7 +159,7 @@ func NewFailure(err error) *Failure {
 	if !errors.As(err, &f) {
 		return nil
 	}
-	return &Failure{Kind: f.Kind.String(), Cause: f.Cause.String(), Text: f.Text, Advice: f.Advice.String(), TimedOut: f.TimedOut}
+	return &Failure{Kind: f.Kind.String(), Cause: f.Cause.String(), Text: f.Text, Advice: f.Advice.String(), Remedy: f.Cause.Explain().Remedy, TimedOut: f.TimedOut}
 }
 
 func (j *jsonLines) Finish(v Verdict) {
