@@ -23,6 +23,7 @@
 # make packages-test installs, upgrades and removes the deb on a fresh Debian in a container, and checks the ipk
 # make images     container images in bin/images, with sizes; needs no container engine; PROCESSORS="amd64" selects some
 # make images-test loads the amd64 images into Docker and upgrades a device in a container
+# make lab-test   a laboratory of LAB_DEVICES (4) containers with docker-compose: upgrade, cut cables, killed containers, IPv6
 # make clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -30,7 +31,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill memory peers man licenses packages packages-test images images-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill memory peers man licenses packages packages-test images images-test lab-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
@@ -111,6 +112,10 @@ images:
 
 images-test: images
 	IAD_IMAGES=$(CURDIR)/bin/images go test -count=1 -timeout 10m ./deploy/images
+
+LAB_TESTS ?= .
+lab-test: images
+	IAD_IMAGES=$(CURDIR)/bin/images go test -count=1 -timeout 20m -v -run '$(LAB_TESTS)' ./deploy/compose
 
 packages-test: packages
 	.ci/testroot
