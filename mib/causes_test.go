@@ -23,6 +23,11 @@ func TestEveryCauseHasOneRow(t *testing.T) {
 		if (x.Advice == mib.RetryAdviceNotApplicable) != (c == mib.FailCauseNone) {
 			t.Errorf("%s: advice %s", c, x.Advice)
 		}
+		// Only the text that comes with these says what to do.
+		general := []mib.FailCause{mib.FailCauseNone, mib.FailCauseOther, mib.FailCauseUnsupported, mib.FailCausePreconditionMissing}
+		if (x.Remedy == "") != slices.Contains(general, c) {
+			t.Errorf("%s: remedy %q", c, x.Remedy)
+		}
 	}
 	if rows := mib.FailCauses(); !slices.Equal(rows, enumerated) {
 		t.Errorf("mib/causes.go has rows for %v, the module has %v", rows, enumerated)
