@@ -16,8 +16,9 @@ import (
 
 // A PayloadFile is a file to put into an image.
 type PayloadFile struct {
-	Name string // in the image
-	Mode Mode
+	Name   string // in the image
+	Mode   Mode
+	Target Target
 	// Open opens the content; it is read twice, first for its hash.
 	Open func() (io.ReadCloser, error)
 }
@@ -129,7 +130,7 @@ func describe(f PayloadFile) (Payload, error) {
 	if err != nil {
 		return Payload{}, fmt.Errorf("payload %s: %w", f.Name, err)
 	}
-	return Payload{Name: f.Name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil)), Mode: f.Mode}, nil
+	return Payload{Name: f.Name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil)), Mode: f.Mode, Target: f.Target}, nil
 }
 
 // pack writes the tar form. A payload that is not what the manifest says is an

@@ -184,3 +184,7 @@ func CheckFile(fs afero.Fs, name string, p Payload, drop func(afero.File) error)
 	}
 	return hashPayload(io.Discard, f, p)
 }
+
+// CheckContent compares what r reads, up to the size of payload p, with what the manifest
+// says of it. Causes: sizeMismatch, digestMismatch, or none if r cannot be read.
+func CheckContent(r io.Reader, p Payload) error { return hashPayload(io.Discard, r, p) }

@@ -83,7 +83,22 @@ type Payload struct {
 	Size   int64  `json:"size"`   // bytes
 	SHA256 string `json:"sha256"` // lower-case hexadecimal
 	Mode   Mode   `json:"mode"`
+	// Target is where the payload is stored, a file of the bank's directory if empty.
+	Target Target `json:"target,omitempty"`
 }
+
+// A Target is where a payload is stored. Software that does not know targets refuses an
+// image with one, because its manifest has a field unknown to it.
+type Target string
+
+// The targets of payloads.
+const (
+	// TargetFile is a file, under the payload's name, in the directory of the bank.
+	TargetFile Target = ""
+	// TargetPartition is the bank's raw partition: a block device, flash memory or a UBI
+	// volume that a boot loader reads. One payload at most has it.
+	TargetPartition Target = "partition"
+)
 
 // A Converter is a payload that converts configuration data from one format to
 // another.
@@ -117,6 +132,16 @@ func (m *Manifest) payloadSize() int64 {
 		sum += p.Size
 	}
 	return sum
+}
+
+// Partition returns the payload whose target is the bank's partition, nil if there is none.
+func (m *Manifest) Partition() *Payload {
+	for i := range m.Payloads {
+		if m.Payloads[i].Target == TargetPartition {
+			return &m.Payloads[i]
+		}
+	}
+	return nil
 }
 
 // Payload returns the payload of that name, nil if there is none.
@@ -197,7 +222,7 @@ func checkFormat(data []byte) error {
 
 // fields are the names that a manifest may use, as they are spelled.
 var fields = []string{"format", "version", "hardware", "config_format", "no_reset", "min_version", "floor",
-	"payloads", "selftest", "converters", "name", "size", "sha256", "mode", "from", "to", "payload"}
+	"payloads", "selftest", "converters", "name", "size", "sha256", "mode", "target", "from", "to", "payload"}
 
 // checkFields refuses what encoding/json lets pass: a field named twice, of which
 // the last one would count, and a field in another spelling of case. It also
@@ -308,6 +333,9 @@ func (m *Manifest) checkPayloads() error {
 			return fmt.Errorf("payload %s: sha256 is not 64 lower-case hexadecimal digits", p.Name)
 		}
 	}
+	if err := m.checkTargets(); err != nil {
+		return err
+	}
 	if m.SelfTest != "" && !names[m.SelfTest] {
 		return fmt.Errorf("the self-test %q is not among the payloads", m.SelfTest)
 	}
@@ -319,6 +347,26 @@ func (m *Manifest) checkPayloads() error {
 			return fmt.Errorf("converter %s: cannot convert format %d to %d", c.Payload, c.From, c.To)
 		case slices.ContainsFunc(m.Converters[:i], func(o Converter) bool { return o.From == c.From && o.To == c.To }):
 			return fmt.Errorf("two converters from format %d to %d", c.From, c.To)
+		}
+	}
+	return nil
+}
+
+// checkTargets judges where the payloads are to be stored. Programs that the device runs are files.
+func (m *Manifest) checkTargets() error {
+	first := m.Partition()
+	for i := range m.Payloads {
+		p := &m.Payloads[i]
+		switch {
+		case p.Target != TargetFile && p.Target != TargetPartition:
+			return fmt.Errorf("payload %s: unknown target %q; this software knows %q", p.Name, p.Target, TargetPartition)
+		case p.Target == TargetFile:
+		case p != first:
+			return fmt.Errorf("the payloads %s and %s are both for the partition; it holds one", first.Name, p.Name)
+		case p.Size == 0:
+			return fmt.Errorf("payload %s is for the partition, and empty", p.Name)
+		case p.Name == m.SelfTest || slices.ContainsFunc(m.Converters, func(c Converter) bool { return c.Payload == p.Name }):
+			return fmt.Errorf("payload %s is a program that the device runs, and must not be for the partition", p.Name)
 		}
 	}
 	return nil

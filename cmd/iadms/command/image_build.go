@@ -23,6 +23,7 @@ type buildOptions struct {
 	manifest   image.Manifest
 	converters []string
 	selftest   string
+	partition  string
 	split      string
 	key        string
 	output     string
@@ -35,11 +36,15 @@ func newImageBuild() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build --version V --hardware MODEL --key KEY (-o FILE | --split DIR) FILE...",
 		Short: "Build and sign an image from files",
+		Long: `Build and sign an image from files. On a device they become files in the directory
+of a bank. On boards whose boot loader reads a raw partition, flash memory or a
+UBI volume, --partition names the file that is written there, such as a FIT image;
+boards without such a partition refuse the image.`,
 		Example: `  iadms image build --version 2.0.0 --hardware IAD-4FXS --config-format 2 \
         --selftest selftest --converter 1:2:convert \
     --key release.key -o fw-2.0.0.iad app`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && o.partition == "" {
 				return cli.Usage(fmt.Errorf("name the files that make up the software"))
 			}
 			return nil
@@ -53,6 +58,7 @@ func newImageBuild() *cobra.Command {
 	f.StringVar(&o.manifest.MinVersion, "min-version", "", "lowest `version` that it may replace")
 	f.StringVar(&o.manifest.Floor, "floor", "", "devices refuse anything below this `version` once this software is confirmed")
 	f.BoolVar(&o.manifest.NoReset, "no-reset", false, "the software takes effect without a reset, if the device supports that")
+	f.StringVar(&o.partition, "partition", "", "`file` to write to the raw partition of a bank")
 	f.StringVar(&o.selftest, "selftest", "", "`file` to run after the start; exit status 0 means healthy")
 	f.StringArrayVar(&o.converters, "converter", nil, "`FROM:TO:FILE`: program that converts configuration data between two formats")
 	f.StringSliceVar(&o.interpreters, "interpreter", nil, "`path` of an interpreter that exists on the devices but not here; may be repeated")
@@ -94,7 +100,7 @@ func (o *buildOptions) checkOutput(names []string) error {
 	if o.output == "" || err != nil {
 		return nil // nothing is there
 	}
-	inputs := append([]string{o.key, o.selftest}, names...)
+	inputs := append([]string{o.key, o.selftest, o.partition}, names...)
 	for _, text := range o.converters {
 		inputs = append(inputs, text[strings.LastIndexByte(text, ':')+1:])
 	}
@@ -106,8 +112,8 @@ func (o *buildOptions) checkOutput(names []string) error {
 	return nil
 }
 
-// payloads returns the files of the image: those named, then the self-test and the
-// converters, which are made executable.
+// payloads returns the files of the image: the one for the partition, those named, then the
+// self-test and the converters, which are made executable.
 func (o *buildOptions) payloads(names []string) ([]image.PayloadFile, error) {
 	var files []image.PayloadFile
 	index := make(map[string]int)
@@ -126,6 +132,12 @@ func (o *buildOptions) payloads(names []string) ([]image.PayloadFile, error) {
 			return o.checkProgram(name)
 		}
 		return nil
+	}
+	if o.partition != "" {
+		if err := add(o.partition, false); err != nil {
+			return nil, err
+		}
+		files[0].Target = image.TargetPartition
 	}
 	for _, name := range names {
 		if err := add(name, false); err != nil {

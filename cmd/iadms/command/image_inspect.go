@@ -87,7 +87,11 @@ func printImage(w io.Writer, img *image.Info) error {
 	line("manifest SHA-256", hex.EncodeToString(img.ManifestDigest))
 	line("size", fmt.Sprintf("%d bytes", img.Size))
 	for _, p := range m.Payloads {
-		fmt.Fprintf(t, "  %s\t%d bytes\t%04o\t%s\n", p.Name, p.Size, uint16(p.Mode), p.SHA256)
+		mode := fmt.Sprintf("%04o", uint16(p.Mode))
+		if p.Target != image.TargetFile {
+			mode = string(p.Target)
+		}
+		fmt.Fprintf(t, "  %s\t%d bytes\t%s\t%s\n", p.Name, p.Size, mode, p.SHA256)
 	}
 	return t.Flush()
 }
