@@ -68,7 +68,7 @@ fuzz:
 	.ci/fuzz
 
 crash:
-	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters|Killed$$' ./bank ./agent/... ./internal/durable ./sim ./cmd/iadms/command
+	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters|Killed$$' ./bank ./bank/partition ./agent/... ./internal/durable ./sim ./cmd/iadms/command
 
 KILLS ?= 500
 kill: peers

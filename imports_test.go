@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"internal/imagetest":   {"bank/image"},
 	"internal/bootscript":  {"bank", "bank/uboot"},
 	"internal/flash":       {},
+	"bank/partition":       {"bank", "internal/flash"},
 	"bank/uboot":           {"bank", "internal/flash"},
 	"transfer/tftp":        {},
 	"transfer":             {"mib", "transfer/tftp"},
@@ -49,7 +50,7 @@ var mayImport = map[string][]string{
 	"agent/snmp":           {"mib", "internal/snmp"},
 	"agent":                {"mib", "internal/clock", "agent/*", "bank", "bank/image", "transfer", "internal/durable"},
 	"agent/board":          {"mib", "agent", "agent/config", "agent/procedure", "bank", "internal/durable", "internal/executable"},
-	"agent/settings":       {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "bank/image", "bank/uboot", "transfer", "mib", "internal/durable"},
+	"agent/settings":       {"agent", "agent/agentx", "agent/board", "agent/procedure", "agent/snmp", "bank", "bank/image", "bank/partition", "bank/uboot", "transfer", "mib", "internal/durable"},
 	"manager":              {"mib", "manager/device", "manager/trap", "manager/files", "internal/durable", "internal/clock"},
 	"manager/device":       {"mib", "internal/clock"},
 	"manager/trap":         {"manager/device", "mib", "internal/durable", "internal/snmp"},
@@ -69,7 +70,7 @@ var mayImport = map[string][]string{
 }
 
 // devicePackages write what must survive a loss of power.
-var devicePackages = []string{"bank", "bank/uboot", "bank/image", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
+var devicePackages = []string{"bank", "bank/partition", "bank/uboot", "bank/image", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
 
 type pkg struct {
 	ImportPath, Dir, Doc string

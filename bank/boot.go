@@ -73,8 +73,8 @@ func Boot(opt Options) (*Banks, BootReport) {
 	}
 	b := &Banks{opt: opt, store: store, rec: rec, disk: disk}
 	var checks [2]CheckResult
-	for i, fs := range opt.Banks {
-		checks[i], b.heads[i] = checkBank(fs, rec.Banks[i].Digest, opt.DropCache)
+	for i := range opt.Banks {
+		checks[i], b.heads[i] = checkBank(opt.medium(i+1), rec.Banks[i].Digest)
 	}
 	lost := rec.lost()
 	var loader loaderView
@@ -117,8 +117,8 @@ func Boot(opt Options) (*Banks, BootReport) {
 	if d.Bank == 0 {
 		report.Doubtful = report.Doubtful && !lost
 		report.Findings = append([]string{fmt.Sprintf("no usable software, rescue mode: %s; %s", b.whyUnusable(1), b.whyUnusable(2))}, report.Findings...)
-		for i, fs := range opt.Banks {
-			b.intact[i] = intactPayloads(fs, b.heads[i])
+		for i := range opt.Banks {
+			b.intact[i] = intactPayloads(opt.medium(i+1), b.heads[i])
 		}
 	}
 	report.Bank, report.Trial = d.Bank, d.Trial
@@ -138,15 +138,16 @@ func (b *Banks) whyUnusable(n int) string {
 
 // intactPayloads counts the intact payloads of a bank. An absent bank gets a higher
 // count than any other, so that nothing is written into it.
-func intactPayloads(fs afero.Fs, h *image.Head) (whole int) {
-	if absent(fs) != nil {
+func intactPayloads(m medium, h *image.Head) (whole int) {
+	m.drop = nil
+	if absent(m.fs) != nil {
 		return image.MaxPayloads + 1
 	}
 	if h == nil || h.Manifest == nil {
 		return 0
 	}
 	for _, p := range h.Manifest.Payloads {
-		if image.CheckFile(fs, p.Name, p, nil) == nil {
+		if m.check(p) == nil {
 			whole++
 		}
 	}
@@ -161,7 +162,7 @@ func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 		if checks[n-1].Contents != ContentsComplete || written(b.rec.bank(n).State) || !written(next.bank(n).State) {
 			continue
 		}
-		if err := syncBank(b.fs(n), b.heads[n-1].Manifest); err != nil {
+		if err := syncBank(b.opt.medium(n), b.heads[n-1].Manifest); err != nil {
 			b.opt.Log.Warn("boot: bank could not be synced", "bank", n, "err", err)
 		}
 	}
@@ -170,13 +171,17 @@ func (b *Banks) syncBanks(next Record, checks [2]CheckResult) {
 // written reports whether a bank in state s holds software that was synced.
 func written(s mib.BankStateEnum) bool { return s >= mib.BankStateReady && s <= mib.BankStateFailed }
 
-func syncBank(fs afero.Fs, m *image.Manifest) error {
+func syncBank(to medium, m *image.Manifest) error {
 	names := []string{image.ManifestName, image.SignatureName}
 	for _, p := range m.Payloads {
-		names = append(names, p.Name)
+		if p.Target == image.TargetFile {
+			names = append(names, p.Name)
+		} else if err := to.part.Sync(); err != nil {
+			return err
+		}
 	}
 	for _, name := range names {
-		f, err := fs.Open(name)
+		f, err := to.fs.Open(name)
 		if err != nil {
 			return err
 		}
@@ -188,7 +193,7 @@ func syncBank(fs afero.Fs, m *image.Manifest) error {
 			return err
 		}
 	}
-	return durable.SyncDir(fs, ".")
+	return durable.SyncDir(to.fs, ".")
 }
 
 // withoutTrial decides again when the decision could not be recorded: starts on trial

@@ -43,6 +43,26 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 	return nil
 }
 
+// Verify checks the software in bank n, its signature and all hashes, and returns its
+// manifest. It needs no Banks, and changes nothing. Of opt it uses Banks, Partitions, Trust
+// and DropCache.
+func Verify(opt Options, n int) (*image.Manifest, error) {
+	m := opt.medium(n)
+	h, err := image.ReadInstalled(m.fs)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Verify(opt.Trust); err != nil {
+		return nil, err
+	}
+	for _, p := range h.Manifest.Payloads {
+		if err := m.check(p); err != nil {
+			return nil, err
+		}
+	}
+	return h.Manifest, nil
+}
+
 // CheckFallback returns the bank that Restore would select, after reading all of
 // it; a damaged one becomes corrupt. The error is noFallback if there is none.
 func (b *Banks) CheckFallback() (int, error) {

@@ -24,9 +24,24 @@ import (
 // fullCrash reports whether every pair of cuts is wanted.
 func fullCrash() bool { return os.Getenv("IAD_CRASH") == "full" }
 
-// crashImages are the images of the sweeps by version.
-var crashImages = map[string][]byte{
-	"1.0.0": crashImage("1.0.0"), "1.5.0": crashImage("1.5.0"), "2.0.0": crashImage("2.0.0"),
+// crashImages are the images of the sweeps by version, rawImages those whose app is for
+// the partition.
+var crashImages, rawImages = crashImagesFor(image.TargetFile), crashImagesFor(image.TargetPartition)
+
+func crashImagesFor(app image.Target) map[string][]byte {
+	images := map[string][]byte{}
+	for _, version := range []string{"1.0.0", "1.5.0", "2.0.0"} {
+		images[version] = crashImage(version, app)
+	}
+	return images
+}
+
+// imagesOf are the images for a device.
+func imagesOf(opt Options) map[string][]byte {
+	if opt.Partitions[0] != nil {
+		return rawImages
+	}
+	return crashImages
 }
 
 func crashPayloads(version string) map[string][]byte {
@@ -36,13 +51,17 @@ func crashPayloads(version string) map[string][]byte {
 	}
 }
 
-func crashImage(version string) []byte {
+func crashImage(version string, app image.Target) []byte {
 	var files []image.PayloadFile
 	for _, name := range []string{"app", "selftest"} {
 		data := crashPayloads(version)[name]
-		files = append(files, image.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
+		file := image.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
-		}})
+		}}
+		if name == "app" {
+			file.Target = app
+		}
+		files = append(files, file)
 	}
 	var b bytes.Buffer
 	if err := image.Build(&b, imagetest.Manifest(version), files, imagetest.Key); err != nil {
@@ -62,16 +81,19 @@ func mount(m *crashfs.Machine, breakFs func(part string, fs afero.Fs) afero.Fs) 
 		return fs
 	}
 	return Options{
-		Banks:    [2]afero.Fs{get("bank1"), get("bank2")},
-		State:    get("state"),
-		Loader:   loaderOf(m),
-		Trust:    imagetest.Trust(imagetest.Key),
-		Hardware: "IAD-4FXS",
-		Now:      func() time.Time { return time.Unix(1_800_000_000, 0) },
+		Banks:      [2]afero.Fs{get("bank1"), get("bank2")},
+		State:      get("state"),
+		Partitions: partitionsOf(get),
+		Loader:     loaderOf(m),
+		Trust:      imagetest.Trust(imagetest.Key),
+		Hardware:   "IAD-4FXS",
+		Now:        func() time.Time { return time.Unix(1_800_000_000, 0) },
 	}
 }
 
-func blank() *crashfs.Disk { return crashfs.NewDisk("bank1", "bank2", "state", "loader") }
+func blank() *crashfs.Disk {
+	return crashfs.NewDisk("bank1", "bank2", "state", "loader", "raw1", "raw2")
+}
 
 // after does work on a disk and returns the disk after an orderly shutdown.
 func after(t testing.TB, d *crashfs.Disk, work func(opt Options) error) *crashfs.Disk {
@@ -83,15 +105,21 @@ func after(t testing.TB, d *crashfs.Disk, work func(opt Options) error) *crashfs
 	return m.Settled()
 }
 
-func provisioned(t testing.TB) *crashfs.Disk {
-	return after(t, blank(), func(opt Options) error {
-		return Provision(opt, bytes.NewReader(crashImages["1.0.0"]), nil)
+func provisioned(t testing.TB) *crashfs.Disk { return provisionedOn(t, blank()) }
+
+func provisionedOn(t testing.TB, d *crashfs.Disk) *crashfs.Disk {
+	return after(t, d, func(opt Options) error {
+		return Provision(opt, bytes.NewReader(imagesOf(opt)["1.0.0"]), nil)
 	})
 }
 
 // upgraded is a disk with version in bank 2, confirmed, and 1.0.0 in bank 1.
 func upgraded(t testing.TB, version string) *crashfs.Disk {
-	return after(t, provisioned(t), func(opt Options) error {
+	return upgradedOn(t, provisioned(t), version)
+}
+
+func upgradedOn(t testing.TB, d *crashfs.Disk, version string) *crashfs.Disk {
+	return after(t, d, func(opt Options) error {
 		var w reported
 		return upgrade(opt, version, &w)
 	})
@@ -189,7 +217,13 @@ func TestRecordBeforeErase(t *testing.T) {
 // its end; then the power fails. What was reported must have lasted although the first
 // process left things unsynced.
 func TestCrashAfterKill(t *testing.T) {
-	for name, sweep := range lives(t) {
+	all := lives(t)
+	for name, sweep := range partitionLives(t, "") {
+		if fullCrash() || name == "split form" {
+			all["partition, "+name] = sweep
+		}
+	}
+	for name, sweep := range all {
 		t.Run(name, func(t *testing.T) {
 			disks, step := 0, 3
 			switch {

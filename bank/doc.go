@@ -3,7 +3,7 @@
 // next, and decides at each start which one does.
 //
 // Each bank is a file system of its own that holds an image in split form, see package
-// image. The boot record is on a third file system, in two copies, of which one is always
+// image; one payload may be on a raw partition instead, see [Partition]. The boot record is on a third file system, in two copies, of which one is always
 // whole.
 //
 // The life of an update:

@@ -59,7 +59,7 @@ func TestBadFlash(t *testing.T) {
 			if _, err := download(m, mount(m, nil)); err != nil {
 				t.Errorf("%v at %d, again: %v", fault.err, skip, err)
 			}
-			if c, _ := checkBank(m.Disks(0, 1)[0].Disk.Start().Fs("bank2"), "", nil); c.Contents != ContentsComplete {
+			if c, _ := checkBank(medium{fs: m.Disks(0, 1)[0].Disk.Start().Fs("bank2")}, ""); c.Contents != ContentsComplete {
 				t.Errorf("%v at %d: %+v", fault.err, skip, c)
 			}
 		}

@@ -158,8 +158,12 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 	if err != nil || already {
 		return res, err
 	}
-	w := &writer{ctx: ctx, fs: b.fs(n), drop: b.opt.DropCache, fetch: f, progress: opt.Progress}
-	if err := b.checkSpace(n, f.Head); err != nil || opt.CheckOnly {
+	w := &writer{ctx: ctx, medium: b.opt.medium(n), fetch: f, progress: opt.Progress}
+	if w.out, err = w.claim(); err != nil {
+		return res, err
+	}
+	defer w.release()
+	if err := b.checkSpace(n, f.Head, w.markerSize()); err != nil || opt.CheckOnly {
 		return res, err
 	}
 	if err := b.fill(w, n, opt, &res); err != nil {
@@ -186,6 +190,9 @@ func (b *Banks) admit(f *image.Reader, n int, opt InstallOptions) (already bool,
 		return false, refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", f.Name)
 	}
 	if err := b.opt.checkHardware(m); err != nil {
+		return false, err
+	}
+	if err := b.opt.checkPartition(n, m); err != nil {
 		return false, err
 	}
 	if err := checkFloor(m, b.rec.Floor); err != nil {
@@ -225,10 +232,15 @@ const clusterSize = 4096
 
 func clusters(n int64) int64 { return (n + clusterSize - 1) / clusterSize * clusterSize }
 
-// checkSpace refuses software that will not fit, while the bank is still untouched.
-func (b *Banks) checkSpace(n int, h *image.Head) error {
-	if limit := b.opt.capacity(n); limit > 0 && h.StoredSize() > limit {
-		return refuse(mib.FailCauseFileTooLarge, "the software takes %d bytes, the bank holds %d", h.StoredSize(), limit)
+// checkSpace refuses software whose files will not fit, while the bank is still untouched.
+// marker is the size in bytes of the marker that it needs there.
+func (b *Banks) checkSpace(n int, h *image.Head, marker int64) error {
+	size := h.StoredSize() + marker
+	if p := h.Manifest.Partition(); p != nil {
+		size -= p.Size
+	}
+	if limit := b.opt.capacity(n); limit > 0 && size > limit {
+		return refuse(mib.FailCauseFileTooLarge, "the software takes %d bytes, the bank holds %d", size, limit)
 	}
 	if b.opt.Free == nil {
 		return nil
@@ -241,9 +253,11 @@ func (b *Banks) checkSpace(n int, h *image.Head) error {
 	if err != nil {
 		return storeError(err, "the bank cannot be read")
 	}
-	need := clusters(int64(len(h.Raw))) + clusters(int64(len(h.Signature)))
+	need := clusters(int64(len(h.Raw))) + clusters(int64(len(h.Signature))) + 2*clusters(marker) // one is replaced by another
 	for _, p := range h.Manifest.Payloads {
-		need += clusters(p.Size)
+		if p.Target == image.TargetFile {
+			need += clusters(p.Size)
+		}
 	}
 	if need > free+used {
 		return refuse(mib.FailCauseStorageFull, "%d bytes needed, %d free once erased", need, free+used)

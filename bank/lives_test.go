@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/spf13/afero"
-
 	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
@@ -34,14 +32,17 @@ func start(opt Options) (*Banks, BootReport, error) {
 	if s.Running != report.Bank || s.Next != report.Bank {
 		return nil, report, fmt.Errorf("bank %d boots, status says %+v", report.Bank, s)
 	}
-	return b, report, checkRunning(opt, s)
+	if err := checkRunning(opt, s); err != nil {
+		return nil, report, err
+	}
+	return b, report, checkFirstBlocks(opt)
 }
 
 // checkRunning compares the running bank's payloads with what was once built.
 func checkRunning(opt Options, s Status) error {
 	version := s.Bank(s.Running).Version
 	for name, want := range crashPayloads(version) {
-		got, err := afero.ReadFile(opt.Banks[s.Running-1], name)
+		got, err := readPayload(opt, s.Running, name)
 		if err != nil || !bytes.Equal(got, want) {
 			return fmt.Errorf("bank %d runs damaged software %s: %s differs: %v", s.Running, version, name, err)
 		}
@@ -101,7 +102,7 @@ func upgrade(opt Options, to string, w *reported) error {
 
 // fetchInto installs a version; held says that the bank must have it already.
 func fetchInto(b *Banks, version string, held bool) error {
-	res, err := b.Install(context.Background(), serve("fw.iad", crashImages[version]), "fw.iad", InstallOptions{})
+	res, err := b.Install(context.Background(), serve("fw.iad", imagesOf(b.opt)[version]), "fw.iad", InstallOptions{})
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func provisionLife(opt Options, w *reported) error {
 		return fmt.Errorf("provisioned device does not boot: %q", report.Findings)
 	}
 	if report.Bank == 0 {
-		if err := Provision(opt, bytes.NewReader(crashImages["1.0.0"]), nil); err != nil {
+		if err := Provision(opt, bytes.NewReader(imagesOf(opt)["1.0.0"]), nil); err != nil {
 			return err
 		}
 		w.ready = true
@@ -241,7 +242,7 @@ func splitLife(opt Options, w *reported) error {
 	if err != nil {
 		return err
 	}
-	src := splitServer(crashImages["2.0.0"])
+	src := splitServer(imagesOf(opt)["2.0.0"])
 	for _, src.cut = range []int64{35_000, 0} {
 		_, err = b.Install(context.Background(), src, "dir/"+image.ManifestName, InstallOptions{})
 	}

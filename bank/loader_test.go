@@ -98,8 +98,13 @@ func (l *scriptedLoader) choose() error {
 	return nil
 }
 
-// whole reports whether a bank's kernel, here the payload app, is.
+// whole reports whether a bank's kernel, here the payload app, is. Of a partition the loader
+// looks at the first block only.
 func whole(opt Options, n int) bool {
+	if opt.Partitions[n-1] != nil {
+		v, err := firstBlock(opt, n)
+		return err == nil && v != ""
+	}
 	got, err := afero.ReadFile(opt.Banks[n-1], "app")
 	return err == nil && slices.ContainsFunc([]string{"1.0.0", "1.5.0", "2.0.0"}, func(v string) bool {
 		return bytes.Equal(got, crashPayloads(v)["app"])
@@ -147,9 +152,10 @@ func withLoader() *crashfs.Disk { return blank().Write("loader", loaderMarker, n
 
 // loaderLives are the pieces of work of boards with a boot loader.
 func loaderLives(t testing.TB) map[string]crashfs.Sweep[reported] {
-	fresh := after(t, withLoader(), func(opt Options) error {
-		return Provision(opt, bytes.NewReader(crashImages["1.0.0"]), nil)
-	})
+	return loaderLivesFrom(t, provisionedOn(t, withLoader()))
+}
+
+func loaderLivesFrom(t testing.TB, fresh *crashfs.Disk) map[string]crashfs.Sweep[reported] {
 	to := func(d *crashfs.Disk, version string) *crashfs.Disk {
 		return after(t, d, func(opt Options) error { return upgrade(opt, version, new(reported)) })
 	}
@@ -180,11 +186,12 @@ func loaderLives(t testing.TB) map[string]crashfs.Sweep[reported] {
 // halfWritten is a disk whose bank 1 was being written when the power failed.
 func halfWritten(t testing.TB, d *crashfs.Disk) *crashfs.Disk {
 	m := d.Start()
-	b, _, err := start(mount(m, nil))
+	opt := mount(m, nil)
+	b, _, err := start(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	src := splitServer(crashImages["1.5.0"])
+	src := splitServer(imagesOf(opt)["1.5.0"])
 	src.cut = 35_000
 	if _, err := b.Install(t.Context(), src, "dir/"+image.ManifestName, InstallOptions{AllowDowngrade: true}); err == nil {
 		t.Fatal("the server did not break off")

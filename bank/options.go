@@ -19,6 +19,9 @@ import (
 type Options struct {
 	// Banks are the file systems of bank 1 and bank 2; all of each is the bank's.
 	Banks [2]afero.Fs
+	// Partitions are the raw partitions of bank 1 and bank 2, nil where a bank has none:
+	// then software with a payload for it is refused.
+	Partitions [2]Partition
 	// State is the file system that holds the boot record.
 	State afero.Fs
 	// Loader is the boot loader, nil where Boot chooses the software that starts.
@@ -113,10 +116,10 @@ const readAttempts = 3
 // checkBank compares the content of a bank with its manifest, and the manifest with the
 // recorded digest unless that is "". It reads again after an error, because a medium
 // may fail once and then work.
-func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c CheckResult, h *image.Head) {
+func checkBank(m medium, digest string) (c CheckResult, h *image.Head) {
 	for range readAttempts {
 		var err error
-		c, h, err = inspectBank(fs, drop)
+		c, h, err = inspectBank(m)
 		if refused := new(image.Error); err == nil || errors.Is(err, os.ErrNotExist) || errors.As(err, &refused) {
 			break
 		}
@@ -129,10 +132,10 @@ func checkBank(fs afero.Fs, digest string, drop func(afero.File) error) (c Check
 
 // inspectBank compares the content of a bank with its manifest. The error says why it is
 // damaged.
-func inspectBank(fs afero.Fs, drop func(afero.File) error) (CheckResult, *image.Head, error) {
-	h, err := image.ReadInstalled(fs)
+func inspectBank(m medium) (CheckResult, *image.Head, error) {
+	h, err := image.ReadInstalled(m.fs)
 	if err != nil {
-		if empty(fs) {
+		if empty(m.fs) {
 			return CheckResult{Contents: ContentsNone, Text: "the bank is empty"}, nil, nil
 		}
 		return CheckResult{Contents: ContentsDamaged, Text: err.Error()}, nil, err
@@ -144,7 +147,7 @@ func inspectBank(fs afero.Fs, drop func(afero.File) error) (CheckResult, *image.
 	}
 	c.Version, c.Floor, c.ConfigFormat = h.Manifest.Version, h.Manifest.Floor, h.Manifest.ConfigFormat
 	for _, p := range h.Manifest.Payloads {
-		if err := image.CheckFile(fs, p.Name, p, drop); err != nil {
+		if err := m.check(p); err != nil {
 			c.Contents, c.Text = ContentsDamaged, err.Error()
 			return c, h, err
 		}

@@ -2,6 +2,7 @@ package bank
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"example.com/iad/bank/image"
@@ -41,22 +42,27 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 		return err
 	}
 	b := &Banks{opt: opt}
-	if err := b.checkSpace(1, f.Head); err != nil {
+	if err := opt.checkPartition(1, f.Head.Manifest); err != nil {
+		return err
+	}
+	w := &writer{ctx: ctx, medium: opt.medium(1), fetch: f, progress: func(InstallProgress) {}}
+	var err error
+	if w.out, err = w.claim(); err != nil {
+		return err
+	}
+	defer w.release()
+	if err := b.checkSpace(1, f.Head, w.markerSize()); err != nil {
 		return err
 	}
 	generation := uint32(0)
 	if data != nil {
-		var err error
 		if generation, err = data(f.Head.Manifest); err != nil {
 			return err
 		}
 	}
-	for _, fs := range opt.Banks {
-		if err := eraseBank(fs, nil); err != nil {
-			return err
-		}
+	if err := clearBank(opt.medium(2)); err != nil {
+		return err
 	}
-	w := &writer{ctx: ctx, fs: opt.Banks[0], drop: opt.DropCache, fetch: f, progress: func(InstallProgress) {}}
 	if err := w.erase(nil); err != nil {
 		return err
 	}
@@ -81,6 +87,21 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	})
 }
 
+// clearBank empties a bank and its partition.
+func clearBank(m medium) (err error) {
+	out, err := m.claim()
+	if err != nil {
+		return err
+	}
+	if out != nil {
+		defer func() { err = errors.Join(err, out.Close()) }()
+	}
+	if err := clearPartition(out, 0); err != nil {
+		return err
+	}
+	return eraseBank(m.fs, nil)
+}
+
 // hasStarted reports whether the device has started, according to its boot record, and
 // has software that can start. A torn copy may be one that Provision was writing; if
 // both are damaged, the record was written more than that.
@@ -90,8 +111,9 @@ func hasStarted(opt Options) bool {
 	if rec.Running == 0 && !rescue && len(findings) < 2 {
 		return false
 	}
-	for _, fs := range opt.Banks {
-		if c, _ := checkBank(fs, "", nil); c.Contents == ContentsComplete {
+	opt.DropCache = nil
+	for n := 1; n <= 2; n++ {
+		if c, _ := checkBank(opt.medium(n), ""); c.Contents == ContentsComplete {
 			return true
 		}
 	}

@@ -93,7 +93,7 @@ func describeBanks(opt *Options, rec Record, heads [2]*image.Head, running int) 
 		*info = Info{
 			Number: n, State: max(r.State, mib.BankStateEmpty),
 			Running: running == n, Next: rec.Next == n, Fallback: rec.Fallback == n,
-			Capacity: opt.capacity(n), TriesLeft: r.TriesLeft,
+			Capacity: opt.wholeCapacity(n), TriesLeft: r.TriesLeft,
 			Cause: max(r.Cause, mib.FailCauseNone), Text: r.Text, Generation: r.Generation,
 		}
 		if n != running && absent(opt.Banks[i]) != nil {
@@ -130,14 +130,14 @@ func (b *Banks) Manifest(n int) (*image.Manifest, error) {
 	return b.heads[n-1].Manifest, nil
 }
 
-// Open opens a payload of bank n for reading.
+// Open opens a payload of bank n, one in a file, for reading.
 func (b *Banks) Open(n int, payload string) (afero.File, error) {
 	m, err := b.Manifest(n)
 	if err != nil {
 		return nil, err
 	}
-	if m.Payload(payload) == nil {
-		return nil, refuse(mib.FailCauseBadRequest, "bank %d has no payload %q", n, payload)
+	if p := m.Payload(payload); p == nil || p.Target != image.TargetFile {
+		return nil, refuse(mib.FailCauseBadRequest, "bank %d has no file %q", n, payload)
 	}
 	return b.fs(n).Open(payload)
 }

@@ -56,7 +56,7 @@ func (b *Banks) activate(n int) error {
 // checkContent compares all of bank n with the record; what is damaged is recorded
 // as corrupt. b.ops must be held.
 func (b *Banks) checkContent(n int) (*image.Head, error) {
-	c, h := checkBank(b.fs(n), b.rec.bank(n).Digest, b.opt.DropCache)
+	c, h := checkBank(b.opt.medium(n), b.rec.bank(n).Digest)
 	if c.Contents == ContentsComplete {
 		b.setHead(n, h)
 		return h, nil

@@ -23,9 +23,9 @@ const bufferSize = 32 << 10
 
 // A writer stores an image in a bank that is not bootable.
 type writer struct {
-	ctx      context.Context
-	fs       afero.Fs
-	drop     func(afero.File) error
+	ctx context.Context
+	medium
+	out      PartitionWriter // of the partition, nil without one
 	fetch    *image.Reader
 	progress func(InstallProgress)
 
@@ -48,6 +48,21 @@ func usedSpace(fs afero.Fs) (sum int64, err error) {
 	return sum, nil
 }
 
+// release gives the partition back.
+func (w *writer) release() {
+	if w.out != nil {
+		_ = w.out.Close() // what was written has been synced
+	}
+}
+
+// markerSize is the size in bytes of the marker that the image needs, 0 for none.
+func (w *writer) markerSize() int64 {
+	if w.fetch.Head.Manifest.Partition() == nil {
+		return 0
+	}
+	return w.out.Block() + markerHead
+}
+
 // survey returns which files of the bank may belong to the image: those that the
 // manifest in the bank describes identically and, if it is the same manifest, those
 // that were only begun. Their hashes are checked when their turn comes.
@@ -59,9 +74,13 @@ func (w *writer) survey() (keep map[string]bool) {
 	}
 	same := old.Digest == w.fetch.Head.Digest
 	for _, p := range w.fetch.Head.Manifest.Payloads {
+		if p.Target == image.TargetPartition {
+			keep[markerName] = readMarker(w.fs).fits(p, w.out.Block())
+			continue
+		}
 		held := old.Manifest.Payload(p.Name)
 		info, err := w.fs.Stat(p.Name)
-		if held == nil || held.SHA256 != p.SHA256 || err != nil || !info.Mode().IsRegular() {
+		if held == nil || held.SHA256 != p.SHA256 || held.Target != p.Target || err != nil || !info.Mode().IsRegular() {
 			continue // to be fetched
 		}
 		keep[p.Name] = info.Size() == p.Size || same && info.Size() < p.Size
@@ -83,8 +102,18 @@ func (w *writer) probe() error {
 	return nil
 }
 
-// erase removes everything that is not kept, then stores manifest and signature.
+// erase removes everything that is not kept, then stores manifest and signature. The
+// partition comes first: a boot loader must not start it without the files.
 func (w *writer) erase(keep map[string]bool) error {
+	if !keep[markerName] {
+		size := int64(0)
+		if p := w.fetch.Head.Manifest.Partition(); p != nil {
+			size = p.Size
+		}
+		if err := clearPartition(w.out, size); err != nil {
+			return err
+		}
+	}
 	if err := eraseBank(w.fs, keep); err != nil {
 		return err
 	}
@@ -158,7 +187,7 @@ func (w *writer) payload(i int) error {
 			return err
 		}
 		// Nothing of it is worth keeping.
-		if err := durable.Remove(w.fs, p.Name); err != nil {
+		if err := w.discard(p); err != nil {
 			return &Error{Code: mib.FailCauseEraseError, Text: "a damaged payload could not be removed", Err: err}
 		}
 		if !again {
@@ -193,6 +222,9 @@ func (w *writer) reset(state []byte) {
 // tryPayload stores payload i. resumed reports whether a part was kept.
 func (w *writer) tryPayload(i int) (resumed bool, err error) {
 	p := w.fetch.Head.Manifest.Payloads[i]
+	if p.Target == image.TargetPartition {
+		return w.tryPartition(i)
+	}
 	g, err := durable.OpenAppender(w.fs, p.Name, p.Mode.FileMode())
 	if err != nil {
 		return false, storeError(err, "the bank could not be written")
@@ -206,7 +238,12 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 	sum := sha256.New()
 	if held := g.Size(); held > 0 {
 		resumed = true
-		if err := w.rehash(p, sum); err != nil {
+		f, err := w.fs.Open(p.Name)
+		if err != nil {
+			return true, storeError(err, "the bank cannot be read")
+		}
+		defer f.Close()
+		if err := w.rehash(f, nil, sum); err != nil {
 			return true, err
 		}
 	}
@@ -215,26 +252,31 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 			return resumed, err
 		}
 	}
-	if hex.EncodeToString(sum.Sum(nil)) != p.SHA256 {
-		return resumed, refuse(mib.FailCauseDigestMismatch, "payload %s does not match the manifest", p.Name)
-	}
-	return resumed, nil
+	return resumed, matches(p, sum)
 }
 
-// rehash reads what the bank holds of a payload into the hashes.
-func (w *writer) rehash(p image.Payload, sum hash.Hash) error {
+// matches compares the hash of what was stored of a payload with the manifest.
+func matches(p image.Payload, sum hash.Hash) error {
+	if hex.EncodeToString(sum.Sum(nil)) != p.SHA256 {
+		return refuse(mib.FailCauseDigestMismatch, "payload %s does not match the manifest", p.Name)
+	}
+	return nil
+}
+
+// rehash reads what the bank holds of a payload from r into the hashes; first stands for
+// what r has at its beginning.
+func (w *writer) rehash(r io.Reader, first []byte, sum hash.Hash) error {
 	// The server might lose its patience meanwhile.
 	w.fetch.Close()
-	f, err := w.fs.Open(p.Name)
-	if err != nil {
+	if _, err := io.CopyN(io.Discard, r, int64(len(first))); err != nil {
 		return storeError(err, "the bank cannot be read")
 	}
-	defer f.Close()
+	w.count(first, sum)
 	for {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}
-		n, err := f.Read(w.buf[:])
+		n, err := r.Read(w.buf[:])
 		w.count(w.buf[:n], sum)
 		if err == io.EOF {
 			return nil
@@ -255,8 +297,14 @@ func (w *writer) count(p []byte, sum hash.Hash) {
 	w.report()
 }
 
+// sized is what a payload is written to: Size returns how many bytes of it are there.
+type sized interface {
+	io.Writer
+	Size() int64
+}
+
 // receive fetches the rest of payload i.
-func (w *writer) receive(i int, g *durable.Appender, sum hash.Hash) error {
+func (w *writer) receive(i int, g sized, sum hash.Hash) error {
 	p := w.fetch.Head.Manifest.Payloads[i]
 	at, err := w.fetch.SeekPayload(i, g.Size())
 	if err != nil {
@@ -303,7 +351,7 @@ func (w *writer) readBack() error {
 	}{{image.ManifestName, h.Raw}, {image.SignatureName, h.Signature}} {
 		got, err := w.readMedium(f.name)
 		if err != nil || string(got) != string(f.data) {
-			return w.differs(f.name, err)
+			return w.differs(f.name, durable.Remove(w.fs, f.name), err)
 		}
 		step(int64(len(f.data)))
 	}
@@ -311,8 +359,8 @@ func (w *writer) readBack() error {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}
-		if err := image.CheckFile(w.fs, p.Name, p, w.drop); err != nil {
-			return w.differs(p.Name, err)
+		if err := w.check(p); err != nil {
+			return w.differs(p.Name, w.discard(p), err)
 		}
 		step(p.Size)
 	}
@@ -333,9 +381,10 @@ func (w *writer) readMedium(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, image.MaxManifest+1))
 }
 
-func (w *writer) differs(name string, err error) error {
-	if rerr := durable.Remove(w.fs, name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-		err = errors.Join(err, rerr)
+// differs is the error of what differs; removed is that of removing it.
+func (w *writer) differs(name string, removed, err error) error {
+	if removed != nil && !errors.Is(removed, os.ErrNotExist) {
+		err = errors.Join(err, removed)
 	}
 	return &Error{Code: mib.FailCauseReadBackMismatch, Text: name + " differs when read back", Err: err}
 }

@@ -48,6 +48,19 @@
 //  7. record, at each start on trial: one try less, before the software starts,
 //     or software that hangs would be started for ever.
 //
+// Payload on a raw partition (package bank, in place of the file of step 3; step 2 begins
+// with the first of these):
+//
+//  1. the first block is zeroed or erased, and synced: a boot loader finds nothing there,
+//     whatever else is still there.
+//  2. the payload but for its first block is written. Every few megabytes it is synced, and
+//     a marker in the bank's directory is replaced: how much is there, and the first block.
+//  3. all of it is synced, and a marker says that it is complete. From now on nothing but
+//     the first block is written.
+//  4. the first block is written and synced; the marker drops it.
+//
+// A UBI volume is replaced by an update that UBI itself makes atomic.
+//
 // Import of configuration data (package agent/config): the new generation gets a
 // directory of its own, whose name is synced; each of its files, the description with
 // their hashes last, is written as a replaced file is, which syncs the directory too;

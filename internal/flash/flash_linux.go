@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -71,6 +74,12 @@ func (m *MTD) Bad(at int64) (bool, error) {
 	return n > 0, err
 }
 
+// MarkBad marks the erase block at an offset bad, for good.
+func (m *MTD) MarkBad(at int64) error {
+	_, err := m.ioctl(unix.MEMSETBADBLOCK, unsafe.Pointer(&at))
+	return err
+}
+
 // Erase erases the erase block at an offset.
 func (m *MTD) Erase(at int64) error {
 	e := unix.EraseInfo{Start: uint32(at), Length: m.info.Erasesize}
@@ -91,6 +100,58 @@ func (m *MTD) WriteAt(b []byte, at int64) (int, error) { return m.file.WriteAt(b
 
 // Close closes the device.
 func (m *MTD) Close() error { return m.file.Close() }
+
+// InUse returns an error if UBI or a file system uses an MTD device, as far as the kernel
+// shows that in /sys and /proc.
+func InUse(name string) error {
+	number, ok := strings.CutPrefix(filepath.Base(target(name)), "mtd")
+	if !ok {
+		return nil
+	}
+	number = strings.TrimSuffix(number, "ro")
+	attached, _ := filepath.Glob("/sys/class/ubi/ubi*/mtd_num")
+	for _, file := range attached {
+		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == number {
+			return fmt.Errorf("%s is in use by UBI, as %s: name the UBI volume instead, or another MTD device", name, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && (f[0] == "mtd"+number || f[0] == "/dev/mtdblock"+number) {
+			return fmt.Errorf("%s is mounted on %s: unmount it, or name another MTD device", name, f[1])
+		}
+	}
+	return nil
+}
+
+// target is where a link leads to.
+func target(name string) string {
+	if to, err := filepath.EvalSymlinks(name); err == nil {
+		return to
+	}
+	return name
+}
+
+// UBISize returns how many bytes a UBI volume can hold.
+func UBISize(name string) (int64, error) {
+	dir := filepath.Join("/sys/class/ubi", filepath.Base(target(name)))
+	size := int64(1)
+	for _, file := range []string{"reserved_ebs", "usable_eb_size"} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return 0, fmt.Errorf("%s is not a UBI volume: %w", name, err)
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", filepath.Join(dir, file), err)
+		}
+		size *= n
+	}
+	return size, nil
+}
 
 // UpdateUBI starts to replace the content of a UBI volume by so many bytes. Until all of
 // them are written the volume cannot be read: a power cut leaves it without content.
