@@ -35,9 +35,11 @@ type Config struct {
 	// Loader is the boot loader that chooses the bank, nil where the agent does.
 	Loader bank.Loader
 	Banks  [2]afero.Fs
-	State  afero.Fs // boot record, journal, settings, identity
-	Data   afero.Fs // configuration data
-	Work   afero.Fs // temporary files of conversions, as the platform sees them
+	// Partitions are the raw partitions of the banks, nil where the banks have none.
+	Partitions [2]bank.Partition
+	State      afero.Fs // boot record, journal, settings, identity
+	Data       afero.Fs // configuration data
+	Work       afero.Fs // temporary files of conversions, as the platform sees them
 
 	// Trust are the keys that software is signed with.
 	Trust    []minisign.PublicKey
@@ -174,7 +176,7 @@ func (a *Agent) boot(fronts []string) error {
 		}
 	}
 	b, report := bank.Boot(bank.Options{
-		Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
+		Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Checkpoint: cfg.Platform.Checkpoint, Log: cfg.Log,
 		Reserve:       func(n int) int64 { return a.device.reserveFor(n) },
 		PassesUnsaved: cfg.PassesUnsaved, Unsaved: carried.Boot,

@@ -9,7 +9,6 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
-	"example.com/iad/bank/image"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -29,7 +28,7 @@ type Status struct {
 // Peek reads the disk of a device, also while the device runs, and changes
 // nothing. Of cfg it uses Banks, State and, if set, Data and Platform.
 func Peek(cfg Config) Status {
-	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State}
+	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State}
 	if cfg.Platform != nil {
 		opt.Capacity = cfg.Platform.Capacity
 	}
@@ -64,14 +63,14 @@ func Peek(cfg Config) Status {
 
 // SelfTestOf returns the self-test of the software in bank n, whose signature and
 // digests it checks, with the configuration data in force. It changes nothing and may
-// be called while the device runs. Of cfg it uses Banks, Data and Trust.
+// be called while the device runs. Of cfg it uses Banks, Partitions, Data and Trust.
 func SelfTestOf(cfg Config, n int) (SelfTest, error) {
-	img, err := image.VerifySplit(cfg.Banks[n-1], image.ManifestName, cfg.Trust)
+	m, err := bank.Verify(bank.Options{Banks: cfg.Banks, Partitions: cfg.Partitions, Trust: cfg.Trust}, n)
 	if err != nil {
 		return SelfTest{}, err
 	}
-	t := SelfTest{Program: Program{Bank: n, Payload: img.Manifest.SelfTest}, Version: img.Manifest.Version}
-	if g, _, err := config.Peek(cfg.Data); err == nil && g.Format == img.Manifest.ConfigFormat {
+	t := SelfTest{Program: Program{Bank: n, Payload: m.SelfTest}, Version: m.Version}
+	if g, _, err := config.Peek(cfg.Data); err == nil && g.Format == m.ConfigFormat {
 		t.Generation = g.Number
 	}
 	return t, nil
@@ -81,7 +80,7 @@ func SelfTestOf(cfg Config, n int) (SelfTest, error) {
 // "" for none. It is refused while software is on trial, one of whose starts it
 // would use up.
 func SetFloor(cfg Config, version string) error {
-	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log}
+	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Hardware: cfg.Hardware, Log: cfg.Log}
 	found, _ := bank.Peek(opt)
 	for _, b := range found.Banks {
 		if b.State == mib.BankStateTrial {

@@ -19,7 +19,7 @@ import (
 // Hardware, Trust and Platform.
 func Provision(cfg Config, img io.Reader, set config.Set) error {
 	opt := bank.Options{
-		Loader: cfg.Loader, Banks: cfg.Banks, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
+		Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Hardware: cfg.Hardware, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
 		Reserve: reserveOf(cfg.Platform, set),
 	}

@@ -76,6 +76,7 @@ const wearText = `# What an operation writes to flash
 State is written when it changes, never for progress or for time that passes (but see below for a trial). The boot record, the journal and the
 settings are small files in two copies, of which the older one is overwritten in place. These are the counts for a small
 image (manifest, signature, two payloads, and before them an empty file, to check that the bank can be written); each further payload adds its own file, and its bytes are written once.
+A payload on a raw partition adds a marker file that is replaced twice, and once more for every 4 MiB; its first block is written twice.
 Temporary files are those of a conversion; they may be in memory (paths.work in iad.toml).
 
 | writes of files | boot record | journal | settings | configuration data | bank | temporary |

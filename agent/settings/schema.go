@@ -50,13 +50,15 @@ type FTPS struct {
 
 // Paths are the paths of a device's parts.
 type Paths struct {
-	Bank1    string `toml:"bank1" doc:"Directory of bank 1." is:"a directory" default:"bank1" example:"'/mnt/bank1'"`
-	Bank2    string `toml:"bank2" doc:"Directory of bank 2." is:"a directory" default:"bank2" example:"'/mnt/bank2'"`
-	State    string `toml:"state" doc:"Boot record, journal and other state." is:"a directory" default:"state" example:"'/var/lib/iad/state'"`
-	Config   string `toml:"config" doc:"Generations of configuration data." is:"a directory" default:"config" example:"'/var/lib/iad/config'"`
-	Work     string `toml:"work" doc:"Temporary files, such as those of a conversion. They may be in memory." is:"a directory" default:"work" example:"'/tmp/iad'"`
-	Applied  string `toml:"applied" doc:"Configuration files in force, for the software and for programs.apply_config." is:"a directory" default:"applied" example:"'/run/iad/config'"`
-	Watchdog string `toml:"watchdog" doc:"Hardware watchdog, which restarts the device if the agent hangs." is:"a device file" default:"empty (none)" example:"'/dev/watchdog'"`
+	Bank1      string `toml:"bank1" doc:"Directory of bank 1." is:"a directory" default:"bank1" example:"'/mnt/bank1'"`
+	Bank2      string `toml:"bank2" doc:"Directory of bank 2." is:"a directory" default:"bank2" example:"'/mnt/bank2'"`
+	Partition1 string `toml:"partition1" doc:"Raw partition of bank 1, for the payload that a boot loader reads; the other files of the software are in bank1. It is a block device, an MTD device or a UBI volume. Only with it and partition2 is software for raw partitions accepted." is:"a device file" default:"empty (none)" example:"'/dev/mmcblk0p2'"`
+	Partition2 string `toml:"partition2" doc:"Raw partition of bank 2." is:"a device file" default:"empty (none)" example:"'/dev/mmcblk0p3'"`
+	State      string `toml:"state" doc:"Boot record, journal and other state." is:"a directory" default:"state" example:"'/var/lib/iad/state'"`
+	Config     string `toml:"config" doc:"Generations of configuration data." is:"a directory" default:"config" example:"'/var/lib/iad/config'"`
+	Work       string `toml:"work" doc:"Temporary files, such as those of a conversion. They may be in memory." is:"a directory" default:"work" example:"'/tmp/iad'"`
+	Applied    string `toml:"applied" doc:"Configuration files in force, for the software and for programs.apply_config." is:"a directory" default:"applied" example:"'/run/iad/config'"`
+	Watchdog   string `toml:"watchdog" doc:"Hardware watchdog, which restarts the device if the agent hangs." is:"a device file" default:"empty (none)" example:"'/dev/watchdog'"`
 }
 
 // Programs are the programs of a board.

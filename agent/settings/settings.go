@@ -21,6 +21,7 @@ import (
 	"example.com/iad/agent/agentx"
 	"example.com/iad/agent/board"
 	"example.com/iad/bank/image"
+	"example.com/iad/bank/partition"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
@@ -129,6 +130,12 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 	}
 	if c.Loader, err = s.loader(dir); err != nil {
 		return c, nil, err
+	}
+	if p := s.Paths; p.Partition1 != "" || p.Partition2 != "" {
+		if p.Partition1 == "" || p.Partition2 == "" {
+			return c, nil, fmt.Errorf("%s: paths.partition1 and paths.partition2 must both be set, or neither", s.file)
+		}
+		c.Partitions, c.Findings = partition.Pair([2]string{within(dir, p.Partition1), within(dir, p.Partition2)})
 	}
 	if s.AgentX != "" {
 		c.AgentX = &agentx.Config{Address: s.AgentX, Private: s.AgentXPrivate, Description: "iad " + s.DeviceID}

@@ -97,6 +97,19 @@ func TestRollbackToFirstFormats(t *testing.T) {
 		t.Errorf("after the rollback the first programs find %+v", s)
 	}
 	first.nothingSetAside()
+
+	// Software for a partition has a field in its manifest that the first programs do not
+	// know: they refuse it, and keep what they have.
+	write("kernel", strings.Repeat("kernel\n", 1000), 0o644)
+	these.iadms("image", "build", "--version", "4.0.0", "--hardware", "H", "--key", "maker.key", "--config-format", "2", "-o", "4.0.0.iad", "--partition", "kernel")
+	refused := exec.CommandContext(t.Context(), filepath.Join(these.bin, "iadms"), "upgrade", addr, "--image", "4.0.0.iad", "--yes", "--store", "store", "--notifications", "none")
+	refused.Dir = dir
+	if out, err := refused.CombinedOutput(); err == nil || !strings.Contains(string(out), `unknown field "target"`) {
+		t.Errorf("software for a partition: %v\n%s", err, out)
+	}
+	if s := first.status(); s.Version != "2.0.0" {
+		t.Errorf("after that the first programs find %+v", s)
+	}
 }
 
 // buildRelease builds iad and iadms of a commit, or of the working tree.

@@ -73,6 +73,8 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	f.StringVar(&s.DeviceID, "device-id", "", "serial number or other identity, 1 to 32 bytes")
 	f.StringVar(&configDir, "config-dir", "", "directory with configuration files, named userData, portData, protocolParams, defaultParams, otherData; the first line of each is \"iad-config NAME FORMAT\", such as \"iad-config userData 1\", with the format of the image")
 	f.Int64Var(&s.BankSize, "bank-size", 0, "capacity of a bank in bytes (default: its partition)")
+	f.StringVar(&s.Paths.Partition1, "partition1", "", "raw partition of bank 1, for software that needs one: a device, or a file of its size that stands for it")
+	f.StringVar(&s.Paths.Partition2, "partition2", "", "raw partition of bank 2")
 	f.StringSliceVar(&s.Protocols, "protocols", s.Protocols, "file transfer protocols: tftp, ftp, ftps")
 	f.StringVar(&s.SNMP.Listen, "snmp", "127.0.0.1:1161", "UDP address of the embedded SNMP engine, empty for none")
 	f.StringVar(&s.SNMP.ReadCommunity, "read-community", "", "community that may read (SNMPv1, v2c)")
@@ -141,6 +143,14 @@ func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust [
 	set, err := readSet(configDir)
 	if err != nil {
 		return err
+	}
+	for _, name := range []*string{&s.Paths.Partition1, &s.Paths.Partition2} {
+		// In the settings a relative name would be within the device's directory.
+		if *name != "" {
+			if *name, err = filepath.Abs(*name); err != nil {
+				return err
+			}
+		}
 	}
 	in, err := os.Open(img)
 	if err != nil {

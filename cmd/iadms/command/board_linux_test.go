@@ -54,11 +54,17 @@ func newMaker(t *testing.T) *lab {
 // newBoard starts a device with software 1.0.0 and configuration data in format 1.
 func newBoard(t *testing.T, maker *lab, check string) *board {
 	t.Helper()
+	return newBoardOf(t, maker, check, "1.iad")
+}
+
+// newBoardOf starts a device with the software of an image; iad init gets more arguments.
+func newBoardOf(t *testing.T, maker *lab, check, image string, more ...string) *board {
+	t.Helper()
 	b := &board{&lab{t: t, dir: t.TempDir()}, "", maker.dir + "/2.iad", loopback()}
 	b.root = filepath.Join(b.dir, "root")
 	program := filepath.Join(maker.dir, "iad")
-	if out, err := exec.Command(program, "init", "--root", b.root, "--image", maker.dir+"/1.iad", "--trust", maker.dir+"/maker.pub", "--hardware", "H", "--device-id", "D1",
-		"--config-dir", maker.dir+"/data", "--read-community", "public", "--write-community", "private", "--snmp", b.address).CombinedOutput(); err != nil {
+	if out, err := exec.Command(program, append([]string{"init", "--root", b.root, "--image", maker.dir + "/" + image, "--trust", maker.dir + "/maker.pub", "--hardware", "H", "--device-id", "D1",
+		"--config-dir", maker.dir + "/data", "--read-community", "public", "--write-community", "private", "--snmp", b.address}, more...)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if check != "" {
