@@ -148,7 +148,7 @@ func (w *blockWriter) Block() int64 { return w.sector }
 
 // Clear zeroes the first sector.
 func (w *blockWriter) Clear(int64) error {
-	if _, err := w.WriteAt(make([]byte, w.sector), 0); err != nil {
+	if _, err := w.disk.WriteAt(aligned(int(w.sector)), 0); err != nil {
 		return err
 	}
 	return w.Sync()
