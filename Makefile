@@ -14,6 +14,7 @@
 # make memory     peak memory of iad while it downloads
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
 # make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 are upgraded
+# make lab        iadlab judges iad 20 times, embedded and behind snmpd; every planted defect; 200 power cuts
 # make board      a virtual ARM board in QEMU that iadms upgrades from another terminal; ^C ends it
 # make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
@@ -31,7 +32,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill memory peers man licenses packages packages-test images images-test lab-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
@@ -95,6 +96,9 @@ fleet: build
 
 density: build
 	.ci/density
+
+lab: peers
+	IAD_LAB=full go test -count=1 -timeout 120m -v ./conformance
 
 man: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 man:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -113,8 +114,8 @@ func failures(run *conformance.Run) string {
 	return b.String()
 }
 
-// slow are tests that take half a minute, most of which they wait.
-var slow = []string{"confirm-window"}
+// slow are tests that take ten seconds and more, most of which they wait.
+var slow = []string{"confirm-window", "time-limit"}
 
 // sampled returns all tests, but without IAD_LAB=full not the slow ones.
 func sampled(full bool) (names []string) {
@@ -135,5 +136,32 @@ func TestSimulatedDevice(t *testing.T) {
 	run := judge(t, b.cfg)
 	if run.Failed() > 0 {
 		t.Errorf("%d tests failed:\n%s", run.Failed(), failures(run))
+	}
+}
+
+// TestConsole: what the device prints is in the timeline of the test that runs.
+func TestConsole(t *testing.T) {
+	b := simulated(t, nil)
+	b.cfg.Only = []string{"abort-nothing", "delay"}
+	r, w := io.Pipe()
+	defer w.Close()
+	b.cfg.Console = r
+	go func() { _, _ = io.WriteString(w, "U-Boot 2026.01\r\n\r\nready\x1b[0m\r\n") }()
+	progress := 0
+	b.cfg.Progress = func(*conformance.Test, *conformance.TestResult) { progress++ }
+	run, err := conformance.Execute(t.Context(), b.cfg)
+	if err != nil || progress != 4 {
+		t.Fatalf("%v, %d calls of Progress", err, progress)
+	}
+	var lines []string
+	for _, test := range run.Tests {
+		for _, e := range test.Timeline {
+			if e.Kind == conformance.EntryConsole {
+				lines = append(lines, e.Text)
+			}
+		}
+	}
+	if !slices.Equal(lines, []string{"U-Boot 2026.01", "ready?[0m"}) {
+		t.Errorf("%q", lines)
 	}
 }

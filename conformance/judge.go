@@ -58,7 +58,7 @@ func (t *T) record(kind EntryKind, format string, args ...any) {
 func (t *T) check(requirement string, holds bool, format string, args ...any) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.result.checks[requirement]++
+	t.result.Checks[requirement]++
 	if !holds {
 		text := fmt.Sprintf(format, args...)
 		at := t.since()

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"example.com/iad/conformance"
 	"example.com/iad/internal/peers"
@@ -130,7 +129,7 @@ func TestJSONIsReadBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(run, back, cmpopts.IgnoreUnexported(conformance.TestResult{}), cmp.Comparer(func(a, b string) bool {
+	if diff := cmp.Diff(run, back, cmp.Comparer(func(a, b string) bool {
 		return strings.ToValidUTF8(a, "\ufffd") == strings.ToValidUTF8(b, "\ufffd")
 	})); diff != "" {
 		t.Error(diff)

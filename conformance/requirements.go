@@ -144,6 +144,14 @@ var Requirements = []Requirement{
 	{"CONFIRM-WINDOW", "iadUpgConfirmWindow", "Software that is not confirmed in time is given up."},
 	{"SELF-TEST", "iadUpgOpFailCause", "An upgrade to software that fails its self-test fails with selfTestFailed."},
 	{"ROLLBACK", "iadUpgRolledBack", "Software that was given up is in state failed with its cause, the restart reason is rollback, and an event says so."},
+	{"POWER", "the bench", "The power switch works."},
+	{"CUT-SOFTWARE", "iadUpgBankTable", "After a power cut the device runs complete software, the old or the new one."},
+	{"CUT-CONFIG", "iadUpgConfigDigest", "After a power cut the configuration data in force are those before or those after the operation."},
+	{"CUT-ONCE", "iadUpgOpReqId", "The interrupted operation ends once, as that of its request."},
+	{"CUT-VERDICT", "iadUpgOpState", "What had succeeded before a power cut has succeeded after it."},
+	{"CUT-CAUSE", "iadUpgOpFailCause", "An operation that a power cut ended has failed with interrupted."},
+	{"CUT-EVENTS", "iadUpgEventSeq", "The numbers of events continue after a power cut."},
+	{"CUT-AGAIN", "iadUpgReqCommand", "The same command succeeds after the power cut."},
 }
 
 // Tests are all tests, in the order in which they run: first those that change the least.

@@ -1,11 +1,14 @@
 package conformance
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +53,8 @@ type Config struct {
 	// Limit is how long to wait for an operation or a restart, in addition to
 	// iadUpgOpTimeLeft for operations; 0: 2 minutes.
 	Limit time.Duration
+	// Console, if not nil, is what the device prints; its lines go into the timelines.
+	Console io.Reader
 	// Progress, if not nil, is called at the start of each test, with a nil result, and at
 	// its end.
 	Progress func(t *Test, result *TestResult)
@@ -91,13 +96,13 @@ type TestResult struct {
 	Name     string    `json:"name"`
 	Title    string    `json:"title"`
 	Verdict  Verdict   `json:"verdict"`
-	Reason   string    `json:"reason,omitempty"` // why it was skipped
+	Reason   string    `json:"reason,omitempty"` // why it was skipped, or the phase of a power cut
 	Started  time.Time `json:"started"`
 	Seconds  float64   `json:"seconds"`
 	Failures []Failure `json:"failures,omitempty"`
 	Timeline []Entry   `json:"timeline"`
-
-	checks map[string]int // by requirement
+	// Checks counts what was checked, by requirement.
+	Checks map[string]int `json:"checks,omitempty"`
 }
 
 // Failure is a difference from what a requirement says.
@@ -160,7 +165,8 @@ type session struct {
 	watch    watch
 
 	mu      sync.Mutex
-	current *T // the test that runs
+	current *T      // the test that runs
+	between []Entry // what happened since the last test ended
 }
 
 // Select returns the tests that a configuration names, in the order in which they run.
@@ -201,14 +207,46 @@ func Execute(ctx context.Context, cfg Config) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	run := s.report(cfg.Suite)
+	for _, test := range tests {
+		if ctx.Err() != nil {
+			run.Problem = "interrupted"
+			break
+		}
+		result := s.step(test)
+		if ctx.Err() != nil {
+			run.Problem = "interrupted in " + test.Name
+			break
+		}
+		run.Tests = append(run.Tests, result)
+		if result.fatal() {
+			run.Problem = "the device does not answer any more: the tests after " + test.Name + " were not run"
+			break
+		}
+	}
+	s.finish(run)
+	return run, nil
+}
+
+// open reaches the device and starts listener and servers.
+func open(ctx context.Context, cfg Config) (_ *session, err error) {
 	if cfg.Limit <= 0 {
 		cfg.Limit = 2 * time.Minute
 	}
 	s := &session{cfg: cfg, ctx: ctx}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
 	if s.client, err = device.Dial(cfg.Target); err != nil {
 		return nil, err
 	}
-	defer s.client.Close()
 	if s.first, err = s.client.Device(ctx); err != nil {
 		return nil, err
 	}
@@ -217,26 +255,17 @@ func Execute(ctx context.Context, cfg Config) (*Run, error) {
 		if err := s.listen(); err != nil {
 			return nil, err
 		}
-		defer s.listener.Close()
 	}
 	if s.servers, err = startServers(ctx, cfg.Advertise, func(format string, args ...any) {
 		s.record(EntryServer, format, args...)
 	}); err != nil {
 		return nil, err
 	}
-	defer s.servers.Close()
 	if s.software, err = newSoftware(cfg, s.first); err != nil {
 		return nil, err
 	}
-	run := &Run{
-		Suite: cfg.Suite, Target: s.client.Address(), Started: time.Now().UTC(),
-		Device: DeviceInfo{s.first.ID, s.first.Model, s.first.Hardware, s.first.Version, s.first.ConfigFormat},
-	}
-	switch {
-	case len(cfg.Only) > 0:
-		run.Suite = "selection"
-	case run.Suite == "":
-		run.Suite = "full"
+	if cfg.Console != nil {
+		go s.console(cfg.Console) // ends with the reader, which is the caller's
 	}
 	if s.pace, err = s.client.Pace(ctx); err != nil {
 		return nil, err
@@ -244,36 +273,75 @@ func Execute(ctx context.Context, cfg Config) (*Run, error) {
 	if err := s.client.SetPace(ctx, device.Pace{Step: 1}); err != nil {
 		return nil, fmt.Errorf("cannot write to the device: %w", err)
 	}
-	for _, test := range tests {
-		if ctx.Err() != nil {
-			run.Problem = "interrupted"
-			break
-		}
-		if cfg.Progress != nil {
-			cfg.Progress(test, nil)
-		}
-		result := s.run(test)
-		if ctx.Err() != nil {
-			run.Problem = "interrupted in " + test.Name
-			break
-		}
-		run.Tests = append(run.Tests, result)
-		if cfg.Progress != nil {
-			cfg.Progress(test, result)
-		}
-		if result.fatal() {
-			run.Problem = "the device does not answer any more: the tests after " + test.Name + " were not run"
-			break
+	return s, nil
+}
+
+// console adds lines of the console to timelines.
+func (s *session) console(r io.Reader) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if text := strings.TrimRight(lines.Text(), "\r"); text != "" {
+			s.record(EntryConsole, "%s", printable(text))
 		}
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	if err := lines.Err(); err != nil && s.ctx.Err() == nil {
+		s.record(EntryNote, "the console ended: %v", err)
+	}
+}
+
+// close ends what open has started.
+func (s *session) close() {
+	if s.servers != nil {
+		s.servers.Close()
+	}
+	if s.listener != nil {
+		s.listener.Close()
+	}
+	if s.client != nil {
+		s.client.Close()
+	}
+}
+
+// report begins the report of a run.
+func (s *session) report(suite string) *Run {
+	switch {
+	case len(s.cfg.Only) > 0:
+		suite = "selection"
+	case suite == "":
+		suite = "full"
+	}
+	return &Run{
+		Suite: suite, Target: s.client.Address(), Started: time.Now().UTC(), Tests: []*TestResult{},
+		Device: DeviceInfo{s.first.ID, s.first.Model, s.first.Hardware, s.first.Version, s.first.ConfigFormat},
+	}
+}
+
+// step runs a test and reports progress.
+func (s *session) step(test *Test) *TestResult {
+	if s.cfg.Progress != nil {
+		s.cfg.Progress(test, nil)
+	}
+	result := s.run(test)
+	if s.cfg.Progress != nil && s.ctx.Err() == nil {
+		s.cfg.Progress(test, result)
+	}
+	return result
+}
+
+// finish restores the intervals of progress and completes a report.
+func (s *session) finish(run *Run) {
+	end, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 10*time.Second)
 	defer cancel()
 	if err := s.client.SetPace(end, s.pace); err != nil && run.Problem == "" {
 		run.Problem = fmt.Sprintf("the intervals of progress could not be restored: %v", err)
 	}
-	run.Seconds = time.Since(run.Started).Seconds()
-	run.Requirements = judged(run.Tests)
-	return run, nil
+	run.complete()
+}
+
+// complete sets what follows from the tests.
+func (r *Run) complete() {
+	r.Seconds = time.Since(r.Started).Seconds()
+	r.Requirements = judged(r.Tests)
 }
 
 // listen starts to receive notifications.
@@ -288,10 +356,13 @@ func (s *session) listen() error {
 	return err
 }
 
-// record adds a line to the timeline of the running test.
+// record adds a line to the timeline of the running test, or else of the next one.
 func (s *session) record(kind EntryKind, format string, args ...any) {
 	s.mu.Lock()
 	t := s.current
+	if t == nil {
+		s.between = append(s.between, Entry{Kind: kind, Text: fmt.Sprintf(format, args...)})
+	}
 	s.mu.Unlock()
 	if t != nil {
 		t.record(kind, format, args...)
@@ -303,10 +374,11 @@ type stop struct{}
 
 // run runs one test.
 func (s *session) run(test *Test) *TestResult {
-	result := &TestResult{Name: test.Name, Title: test.Title, Verdict: Passed, Started: time.Now().UTC(), Timeline: []Entry{}, checks: map[string]int{}}
+	result := &TestResult{Name: test.Name, Title: test.Title, Verdict: Passed, Started: time.Now().UTC(), Timeline: []Entry{}, Checks: map[string]int{}}
 	t := &T{session: s, test: test, result: result}
 	s.mu.Lock()
-	s.current = t
+	result.Timeline = append(result.Timeline, s.between...)
+	s.current, s.between = t, nil
 	s.mu.Unlock()
 	t.protect(func() {
 		t.prepare()
@@ -351,7 +423,7 @@ func judged(tests []*TestResult) []RequirementResult {
 	for i, r := range Requirements {
 		all[i] = RequirementResult{Requirement: r, Verdict: Skipped, Tests: []string{}}
 		for _, t := range tests {
-			n := t.checks[r.ID]
+			n := t.Checks[r.ID]
 			if n == 0 {
 				continue
 			}

@@ -527,7 +527,7 @@ func abortTransfer(t *T) {
 func (t *T) abort(id uint32) {
 	began := time.Now()
 	t.write(t.v(mib.ReqTargetOpId, mib.Uint32(id)), t.v(mib.ReqOwner, mib.Str(owner)), t.v(mib.ReqCommand, mib.OperationKindAbort.Value()))
-	stopped := t.within(20*time.Second, "the end of the operation", func() bool { return final(t.operation().State) })
+	stopped := t.within(min(20*time.Second, t.cfg.Limit), "the end of the operation", func() bool { return final(t.operation().State) })
 	t.must("ABORT", stopped, "an operation that was aborted is %s after %s", t.operation().State, seconds(time.Since(began)))
 	op := t.awaitEnd(id)
 	t.check("ABORT", op.State == mib.OperationStateAborted && op.Cause == mib.FailCauseAbortedByManager, "an operation that was aborted ended as %s, %s; want aborted, abortedByManager", op.State, op.Cause)

@@ -62,6 +62,14 @@ func (w *watch) begin(t *T) {
 	}
 }
 
+// forget forgets the operation as last seen: a power cut takes back progress, which devices
+// need not store.
+func (w *watch) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.operation = nil
+}
+
 // legal are the states that may follow each other, directly or with states between them
 // that were not seen.
 var legal = map[mib.OperationState][]mib.OperationState{
@@ -274,7 +282,7 @@ func (w *watch) end(t *T) {
 	if len(rows) > 0 && seq-began > uint32(len(rows)) {
 		began = rows[0].Seq - 1 // the oldest ones made room
 	}
-	until := time.Now().Add(eventPatience) // for all of them
+	until := time.Now().Add(min(eventPatience, t.cfg.Limit)) // for all of them
 	for n := began + 1; n <= seq && n > began; n++ {
 		row, ok := byNumber[n]
 		if !t.check("EVENT-ROW", ok, "iadUpgEventTable has no row %d; iadUpgEventSeq is %d", n, seq) || !w.listening || enabled == nil {

@@ -155,6 +155,9 @@ func TestMistakes(t *testing.T) {
 		{cli.ExitUsage, "no such file", []string{"test", "127.0.0.1:1", "--key", "missing.key"}},
 		{cli.ExitUsage, "accepts 1 arg", []string{"test"}},
 		{cli.ExitUsage, "not a report of iadlab test", []string{"diff", "testdata/empty.json", "testdata/empty.json"}},
+		{cli.ExitUsage, "--power is required", []string{"powercut", "127.0.0.1:9"}},
+		{cli.ExitUsage, `unknown driver "relay"`, []string{"powercut", "127.0.0.1:9", "--power", "relay:3", "--image", "testdata/empty.json"}},
+		{cli.ExitUsage, "--resume needs the file", []string{"powercut", "127.0.0.1:9", "--power", "exec:true", "--image", "testdata/empty.json", "--resume"}},
 		{cli.ExitFailed, "no answer", []string{"test", "127.0.0.1:9", "--timeout", "50ms"}},
 	} {
 		if out := ran(t, x.status, x.args...); !strings.Contains(out, x.says) {

@@ -63,7 +63,7 @@ IADLAB_LISTEN. The exit status is 0 if everything passed, 2 for a wrong command
 line, 3 if the device failed a test, and 1 for any other error.`,
 		Version: version,
 	}
-	root.AddCommand(testCommand(), diffCommand(), listCommand())
+	root.AddCommand(testCommand(), powercutCommand(), diffCommand(), listCommand())
 	cli.Strict(root, variable)
 	return root
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,7 @@ import (
 
 	"example.com/iad/bank/image"
 	"example.com/iad/conformance"
+	"example.com/iad/conformance/bench"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/credentials"
 	"example.com/iad/internal/durable"
@@ -28,6 +31,7 @@ type targetFlags struct {
 	read, write          string
 	listen, advertise    string
 	image, key           string
+	console              string
 	timeout              time.Duration
 }
 
@@ -41,6 +45,7 @@ func (o *targetFlags) register(cmd *cobra.Command) {
 	f.StringVar(&o.advertise, "advertise", "", "IP address of this machine for the device's file transfers (default: the one on the route to the device)")
 	f.StringVar(&o.image, "image", "", "image of newer software that the device accepts (default: made with --key)")
 	f.StringVar(&o.key, "key", "", "private key that the device trusts, to make good and bad images (default: their tests are skipped)")
+	f.StringVar(&o.console, "console", "", "console of the device, for the timelines: /dev/ttyUSB0@115200, tcp:HOST:PORT or file:PATH")
 	f.DurationVar(&o.timeout, "timeout", 0, "time to wait for an answer before a request is repeated (default: 2s)")
 }
 
@@ -106,6 +111,19 @@ func (o *targetFlags) config(target string) (conformance.Config, error) {
 	return cfg, nil
 }
 
+// openConsole opens the console, if there is one.
+func (o *targetFlags) openConsole(ctx context.Context, cfg *conformance.Config) (closeConsole func(), err error) {
+	if o.console == "" {
+		return func() {}, nil
+	}
+	c, err := bench.OpenConsole(ctx, o.console)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Console = c
+	return func() { c.Close() }, nil
+}
+
 // ownAddress returns the address of this machine on the route to a device.
 func ownAddress(target string) (string, error) {
 	host, _, err := net.SplitHostPort(target)
@@ -123,10 +141,10 @@ func ownAddress(target string) (string, error) {
 func testCommand() *cobra.Command {
 	var o struct {
 		targetFlags
-		suite               string
-		only                []string
-		report, junit, json string
-		verbose             bool
+		reportFlags
+		suite   string
+		only    []string
+		verbose bool
 	}
 	cmd := &cobra.Command{
 		Use:   "test TARGET",
@@ -155,28 +173,25 @@ Suites:
 			if err != nil {
 				return err
 			}
+			closeConsole, err := o.openConsole(cmd.Context(), &cfg)
+			if err != nil {
+				return err
+			}
+			defer closeConsole()
 			cfg.Suite, cfg.Only = o.suite, o.only
 			selected, err := cfg.Select()
 			if err != nil {
 				return cli.Usage(err)
 			}
-			reports := []output{{o.report, (*conformance.Run).WriteHTML}, {o.junit, (*conformance.Run).WriteJUnit}, {o.json, (*conformance.Run).WriteJSON}}
-			out := cmd.OutOrStdout()
-			if o.json == "-" || o.junit == "-" || o.report == "-" {
-				out = cmd.ErrOrStderr()
-			}
-			out = cli.Lasting(out, func(error) {})
+			out := o.output(cmd)
 			p := printer{w: out, colour: colour(out), total: len(selected), verbose: o.verbose}
 			cfg.Progress = p.progress
 			run, err := conformance.Execute(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}
-			run.Tool = version
-			for _, r := range reports {
-				if err := r.write(cmd.OutOrStdout(), run); err != nil {
-					return err
-				}
+			if err := o.reportFlags.save(cmd, run); err != nil {
+				return err
 			}
 			p.summary(run)
 			switch {
@@ -188,36 +203,59 @@ Suites:
 			return nil
 		},
 	}
-	o.register(cmd)
+	o.targetFlags.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.suite, "suite", "full", "tests to run: quick or full")
 	f.StringArrayVar(&o.only, "test", nil, "run the tests whose names match a pattern such as 'download*', instead of a suite; may be repeated")
-	f.StringVar(&o.report, "report", "", "write an HTML report to this file, - for standard output")
-	f.StringVar(&o.junit, "junit", "", "write a JUnit report to this file, - for standard output")
-	f.StringVar(&o.json, "json", "", "write a JSON report to this file, - for standard output")
+	o.reportFlags.register(cmd)
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "show the timeline of tests that failed")
 	cli.Group(f, "Reports", "report", "junit", "json", "verbose")
-	cli.Group(f, "Device", "credentials", "read-community", "write-community", "root-oid", "timeout", "listen", "advertise", "image", "key")
+	cli.Group(f, "Device", "credentials", "read-community", "write-community", "root-oid", "timeout", "listen", "advertise", "image", "key", "console")
 	return cmd
 }
 
-// output is a report and where it goes.
-type output struct {
-	name   string
-	format func(*conformance.Run, io.Writer) error
+// reportFlags say where reports go.
+type reportFlags struct {
+	report, junit, json string
 }
 
-// write writes a report; without a name it does nothing.
-func (o output) write(stdout io.Writer, run *conformance.Run) error {
-	switch o.name {
-	case "":
-		return nil
-	case "-":
-		return o.format(run, stdout)
+func (o *reportFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.report, "report", "", "write an HTML report to this file, - for standard output")
+	f.StringVar(&o.junit, "junit", "", "write a JUnit report to this file, - for standard output")
+	f.StringVar(&o.json, "json", "", "write a JSON report to this file, - for standard output")
+}
+
+// output returns where lines for people go: not among a report.
+func (o *reportFlags) output(cmd *cobra.Command) io.Writer {
+	out := cmd.OutOrStdout()
+	if o.json == "-" || o.junit == "-" || o.report == "-" {
+		out = cmd.ErrOrStderr()
 	}
-	var b strings.Builder
-	if err := o.format(run, &b); err != nil {
-		return err
+	return cli.Lasting(out, func(error) {})
+}
+
+// save writes the reports.
+func (o *reportFlags) save(cmd *cobra.Command, run *conformance.Run) error {
+	run.Tool = version
+	for _, r := range []struct {
+		name   string
+		format func(io.Writer) error
+	}{{o.report, run.WriteHTML}, {o.junit, run.WriteJUnit}, {o.json, run.WriteJSON}} {
+		var b bytes.Buffer
+		if r.name == "" {
+			continue
+		}
+		if err := r.format(&b); err != nil {
+			return err
+		}
+		if r.name == "-" {
+			if _, err := cmd.OutOrStdout().Write(b.Bytes()); err != nil {
+				return err
+			}
+		} else if err := durable.ReplaceFile(afero.NewOsFs(), r.name, b.Bytes(), 0o644); err != nil {
+			return err
+		}
 	}
-	return durable.ReplaceFile(afero.NewOsFs(), o.name, []byte(b.String()), 0o644)
+	return nil
 }

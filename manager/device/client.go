@@ -200,6 +200,9 @@ func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.
 		return nil, c.explain(ctx, err)
 	}
 	c.noteEngine()
+	if packet.PDUType == gosnmp.Report && reportName(packet) == notInTimeWindows {
+		return nil, fmt.Errorf("%s: %w: the device restarted while it was asked", c.address, ErrNoAnswer)
+	}
 	if packet.PDUType == gosnmp.Report {
 		return nil, fmt.Errorf("%s: %w: the device reports %s", c.address, ErrCredentials, reportName(packet))
 	}
@@ -246,6 +249,10 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	}
 	return fmt.Errorf("%s: %w: %w", c.address, ErrNoAnswer, err)
 }
+
+// notInTimeWindows is usmStatsNotInTimeWindows.0 (RFC 3414 section 5). gosnmp has tried again
+// with the device's new time; a second report means that the device restarted once more.
+const notInTimeWindows = ".1.3.6.1.6.3.15.1.1.2.0"
 
 func reportName(p *gosnmp.SnmpPacket) string {
 	if len(p.Variables) == 0 {

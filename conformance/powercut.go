@@ -1,0 +1,295 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// Power switches the supply of a device. Package bench has drivers.
+type Power interface {
+	// On supplies power.
+	On(ctx context.Context) error
+	// Off cuts the power.
+	Off(ctx context.Context) error
+}
+
+// PowerCuts says how often, when and with what to cut the power.
+type PowerCuts struct {
+	Power Power
+	// Cuts is how many there are in total.
+	Cuts int
+	// Seed decides when they happen: the same seed and device give the same plan.
+	Seed uint64
+	// OffTime is how long the power stays off; 0: 1 s.
+	OffTime time.Duration
+	// Done are the results of an earlier, interrupted campaign with the same seed: the
+	// campaign continues after them.
+	Done []*TestResult
+	// Saved, if not nil, is called after each cut with the run so far.
+	Saved func(*Run) error
+}
+
+// cutOperations are what the power is cut in.
+var cutOperations = []mib.OperationKind{
+	mib.OperationKindDownloadSoftware, mib.OperationKindRestoreOldSoftware, mib.OperationKindRecoverConfig, mib.OperationKindBackupConfig,
+}
+
+// span is when a phase of an operation takes place, from the acceptance of the request.
+type span struct {
+	phase      string
+	begin, end time.Duration
+}
+
+// afterEnd is the phase after an operation has ended.
+const afterEnd = "after the end"
+
+// campaign is PowerCuts in progress.
+type campaign struct {
+	*session
+	p       PowerCuts
+	spans   map[mib.OperationKind][]span
+	backup  map[mib.FileType][]byte
+	configs map[string][][]byte // the legal digests, by version of the software
+}
+
+// Execute learns how long each phase of some operations takes, spreads power cuts over
+// them, and checks after each that the device answers, runs complete software with legal
+// configuration data, has ended the interrupted operation once, has continued its event
+// numbers, and carries out the same command. The tests of the Run are the cuts.
+func (p PowerCuts) Execute(ctx context.Context, cfg Config) (*Run, error) {
+	if p.Cuts < 1 || p.Power == nil {
+		return nil, errors.New("a campaign needs a power switch and one cut at least")
+	}
+	if p.OffTime <= 0 {
+		p.OffTime = time.Second
+	}
+	s, err := open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if s.software.newer == nil {
+		return nil, errors.New("a campaign needs newer software: an image or a key")
+	}
+	c := &campaign{session: s, p: p, spans: map[mib.OperationKind][]span{}, configs: map[string][][]byte{}}
+	run := s.report("powercut")
+	run.Tests = append(run.Tests, p.Done...)
+	learn := &Test{Name: "learn", Title: "Each operation works without a power cut, and how long its phases take", run: c.learn}
+	result := s.step(learn)
+	if result.Verdict != Passed {
+		run.Tests = append(run.Tests, result)
+		run.Problem = "the operations fail without a power cut"
+		s.finish(run)
+		return run, nil
+	}
+	random := rand.New(rand.NewPCG(p.Seed, 0))
+	for n := range p.Cuts {
+		kind := cutOperations[n%len(cutOperations)]
+		spans := c.spans[kind]
+		of, at := spans[n/len(cutOperations)%len(spans)], random.Float64()
+		if n < len(p.Done) {
+			continue
+		}
+		when := of.begin + time.Duration(at*float64(of.end-of.begin))
+		result := s.step(&Test{
+			Name: fmt.Sprintf("cut-%03d", n+1), Title: fmt.Sprintf("Power cut in %s, %s", kind, of.phase),
+			run: func(t *T) { c.cut(t, kind, when) },
+		})
+		if ctx.Err() != nil {
+			run.Problem = fmt.Sprintf("interrupted after %d of %d cuts", n, p.Cuts)
+			break
+		}
+		run.Tests = append(run.Tests, result)
+		if p.Saved != nil {
+			run.complete()
+			if err := p.Saved(run); err != nil {
+				return run, err
+			}
+		}
+		if result.fatal() {
+			run.Problem = fmt.Sprintf("the device does not answer any more after cut %d", n+1)
+			break
+		}
+	}
+	s.finish(run)
+	return run, nil
+}
+
+// request returns the request of a kind of operation, and prepares the device for it.
+func (c *campaign) request(t *T, kind mib.OperationKind) request {
+	t.useServer(t.protocol(), 5*time.Second)
+	rate := max(len(t.software.newer), 1<<16) // a download takes a second
+	switch kind {
+	case mib.OperationKindDownloadSoftware:
+		t.servers.put("fw.iad", t.software.newer, behaviour{rate: rate})
+		return t.fetch("fw.iad", mib.ReqOptionsForce, mib.ReqOptionsThenActivate, mib.ReqOptionsThenReset)
+	case mib.OperationKindRestoreOldSoftware:
+		if t.device().Version == t.first.Version {
+			t.servers.put("fw.iad", t.software.newer, behaviour{})
+			t.succeed("UPGRADE", t.fetch("fw.iad", mib.ReqOptionsForce, mib.ReqOptionsThenActivate, mib.ReqOptionsThenReset))
+			t.confirmed()
+		}
+		return request{kind: kind}
+	case mib.OperationKindRecoverConfig:
+		for k, data := range c.backup {
+			t.servers.put("cut-"+k.String(), data, behaviour{rate: 10_000})
+		}
+	}
+	return request{kind: kind, before: t.configNames("cut-")}
+}
+
+// learn carries out each operation and records when its phases take place.
+func (c *campaign) learn(t *T) {
+	c.backup = t.takeBackup(t.protocol())
+	for _, kind := range cutOperations {
+		if kind == mib.OperationKindRecoverConfig && t.first.Generation == 0 {
+			continue // nothing to recover
+		}
+		r := c.request(t, kind)
+		began := time.Now()
+		id := t.start(r)
+		var spans []span
+		for {
+			phase := "restart"
+			op, err := t.client.Operation(t.ctx)
+			if err == nil {
+				t.watch.see(t, op)
+				phase = op.Phase.String()
+			} else if !noAnswer(err) {
+				t.answered(err)
+			}
+			now := time.Since(began)
+			if n := len(spans); n > 0 && spans[n-1].phase == phase {
+				spans[n-1].end = now
+			} else {
+				if n > 0 {
+					spans[n-1].end = now
+				}
+				spans = append(spans, span{phase, now, now})
+			}
+			if err == nil && final(op.State) {
+				break
+			}
+			if t.ctx.Err() != nil || now > t.cfg.Limit {
+				t.must("OP-TIME", false, "%s has not ended after %s", kind, seconds(now))
+			}
+			t.wait(poll / 4)
+		}
+		op := t.awaitEnd(id)
+		t.must("UPGRADE", op.State == mib.OperationStateSucceeded, "%s ended as %s, %s: %s; want succeeded", kind, op.State, op.Cause, op.Text)
+		end := time.Since(began)
+		spans[0].begin = 0
+		spans = append(spans, span{afterEnd, end, end + 300*time.Millisecond})
+		c.spans[kind] = spans
+		for _, s := range spans {
+			t.record(EntryNote, "%s: %s from %s to %s", kind, s.phase, seconds(s.begin), seconds(s.end))
+		}
+		d := t.device()
+		c.configs[d.Version] = append(c.configs[d.Version], d.ConfigDigest)
+		t.confirmed()
+	}
+	c.configs[t.first.Version] = append(c.configs[t.first.Version], t.first.ConfigDigest)
+}
+
+// cut cuts the power so long after the acceptance of an operation.
+func (c *campaign) cut(t *T, kind mib.OperationKind, when time.Duration) {
+	if c.spans[kind] == nil {
+		t.skip("there are no configuration data to recover")
+	}
+	r := c.request(t, kind)
+	r.id = device.NewReqID()
+	before := t.device()
+	began := time.Now()
+	id := t.start(r)
+	phase, last := "none", (*device.Operation)(nil)
+	for time.Since(began) < when {
+		op, err := t.client.Operation(t.ctx)
+		if err == nil {
+			t.watch.see(t, op)
+			last, phase = op, op.Phase.String()
+			if final(op.State) {
+				phase = afterEnd
+			}
+		} else {
+			phase = "restart"
+		}
+		t.wait(min(poll, max(0, when-time.Since(began))))
+	}
+	seq, _ := t.client.EventSeq(t.ctx)
+	t.record(EntryPower, "off, %s after the request, in phase %s", seconds(time.Since(began)), phase)
+	t.result.Reason = phase
+	t.must(reqPower, c.p.Power.Off(t.ctx) == nil, "the power could not be switched off")
+	t.servers.reset()
+	t.wait(c.p.OffTime)
+	t.watch.forget()
+	t.record(EntryPower, "on")
+	t.must(reqPower, c.p.Power.On(context.WithoutCancel(t.ctx)) == nil, "the power could not be switched on")
+	c.check(t, r, id, before, last, seq)
+}
+
+// reqPower is the requirement of the bench itself.
+const reqPower = "POWER"
+
+// check checks a device after a power cut.
+func (c *campaign) check(t *T, r request, id uint32, before *device.Device, last *device.Operation, seq uint32) {
+	var d *device.Device
+	t.until("the device answers", func() bool {
+		var err error
+		d, err = t.client.Device(t.ctx)
+		return err == nil
+	})
+	t.must(reqAnswers, d != nil, "the device does not answer after the power cut")
+	t.check("CUT-SOFTWARE", d.Version == t.first.Version || d.Version == t.software.version, "after the power cut the device runs %q; want %q or %q", d.Version, t.first.Version, t.software.version)
+	t.check("RESTART-COUNT", d.RestartCount > before.RestartCount, "iadUpgRestartCount is %d after a power cut; it was %d", d.RestartCount, before.RestartCount)
+	now, _ := t.client.EventSeq(t.ctx)
+	t.check("CUT-EVENTS", now > seq, "iadUpgEventSeq is %d after the power cut; it was %d", now, seq)
+	// The operation ends by itself: failed, or over the restart.
+	op := t.awaitEnd(id)
+	t.check("CUT-ONCE", op.ReqID == r.id, "after the power cut operation %d is that of request %d; it was %d", op.ID, op.ReqID, r.id)
+	if last != nil && last.State == mib.OperationStateSucceeded {
+		t.check("CUT-VERDICT", op.State == mib.OperationStateSucceeded, "operation %d had succeeded before the power cut, and is now %s, %s", id, op.State, op.Cause)
+	}
+	t.check("CUT-CAUSE", op.State != mib.OperationStateFailed || op.Cause == mib.FailCauseInterrupted || op.Cause == mib.FailCauseOther || last != nil && last.Cause == op.Cause,
+		"an operation that a power cut interrupted ended with %s: %s; want interrupted", op.Cause, op.Text)
+	d = t.device()
+	running, other := t.banks()
+	t.check("CUT-SOFTWARE", running.Version == d.Version && (running.State == mib.BankStateGood || running.State == mib.BankStateTrial), "the running bank is %v, and iadUpgSoftwareVersion is %q", running, d.Version)
+	t.check("CUT-SOFTWARE", other.State != mib.BankStateReady || other.Version == t.software.version || other.Version == t.first.Version, "the other bank is %v", other)
+	legal := false
+	for _, digests := range c.configs {
+		for _, digest := range digests {
+			legal = legal || bytes.Equal(digest, d.ConfigDigest)
+		}
+	}
+	t.check("CUT-CONFIG", legal, "iadUpgConfigDigest is %x after the power cut, which is neither the digest before nor after", d.ConfigDigest)
+	if op.State == mib.OperationStateSucceeded && r.kind == mib.OperationKindDownloadSoftware {
+		t.check("CUT-SOFTWARE", d.Version == t.software.version, "the upgrade succeeded, and %q runs", d.Version)
+	}
+	// The same command works now.
+	again := c.request(t, r.kind)
+	for name, data := range c.backup {
+		t.servers.put("cut-"+name.String(), data, behaviour{})
+	}
+	t.servers.put("fw.iad", t.software.newer, behaviour{})
+	t.confirmed()
+	t.succeed("CUT-AGAIN", again)
+	t.confirmed()
+}
+
+// Phases counts in which phases the cuts of a campaign took place.
+func (r *Run) Phases() map[string]int {
+	phases := map[string]int{}
+	for _, t := range r.Tests {
+		if t.Name != "learn" && t.Reason != "" {
+			phases[t.Reason]++
+		}
+	}
+	return phases
+}
