@@ -17,6 +17,10 @@
 # make lab        iadlab judges iad 20 times, embedded and behind snmpd; every planted defect; 200 power cuts
 # make board      a virtual ARM board in QEMU that iadms upgrades from another terminal; ^C ends it
 # make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes
+# make board-cuts CUTS (5000) power cuts, planted errors that must be found, QEMU killed KILLS (20) times; 2 hours
+# make board-hang a kernel and an agent that hang: the watchdog resets the board
+# make board-memory memory of iad on a board with 31 MB, during a download of 64 MiB
+# make nightly    everything full, one after the other; logs in bin/nightly, a summary at the end
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
 # make man        manual pages of iad, iadms, iadsim and iadlab, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
 # make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
@@ -71,19 +75,35 @@ fuzz:
 crash:
 	IAD_CRASH=full go test -count=1 -timeout 30m -v -run 'Crash|BrokenWriters|Killed$$' ./bank ./bank/partition ./agent/... ./internal/durable ./sim ./cmd/iadms/command
 
-KILLS ?= 500
 kill: peers
-	IAD_KILLS=$(KILLS) go test -count=1 -timeout 60m -v -run TestKills ./cmd/iad
+	IAD_KILLS=$(or $(KILLS),500) go test -count=1 -timeout 60m -v -run TestKills ./cmd/iad
 
 board:
 	testdata/boards/unpack
 	go build -o bin/boards ./testdata/boards
 	exec bin/boards
 
-CUTS ?= 60
+.PHONY: board-cuts board-hang board-memory nightly
+# SHORT=-short leaves out the software whose self-test fails.
+BOARDS = go test -count=1 -v $(SHORT)
 board-test:
 	testdata/boards/unpack
-	go test -count=1 -timeout 20m -v ./testdata/boards -args -cuts $(CUTS)
+	$(BOARDS) -timeout 20m ./testdata/boards -args -cuts $(or $(CUTS),60)
+
+board-cuts:
+	testdata/boards/unpack
+	$(BOARDS) -timeout 12h -run 'TestBoard|TestPlantedErrors|TestKills' ./testdata/boards -args -cuts $(or $(CUTS),5000) -planted -kills $(or $(KILLS),20)
+
+board-hang:
+	testdata/boards/unpack
+	$(BOARDS) -timeout 60m -run TestHang ./testdata/boards -args -hang
+
+board-memory:
+	testdata/boards/unpack
+	$(BOARDS) -timeout 60m -run TestSmall ./testdata/boards -args -small
+
+nightly:
+	.ci/nightly
 
 flood: build
 	.ci/flood

@@ -1,5 +1,6 @@
 // Package bootscript is test support: it does what boot loaders do with the variables of
-// package uboot, so that devices without U-Boot can be started as a board starts.
+// package uboot, so that devices without U-Boot can be started as a board starts. Run
+// carries out the boot script itself.
 package bootscript
 
 import (

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +19,7 @@ const (
 	good      = "2.0.0"
 	badTest   = "3.0.0" // its self-test fails
 	badKernel = "4.0.0" // its kernel panics
+	hangs     = "5.0.0" // its kernel does nothing
 )
 
 const hardware = "IAD-4FXS"
@@ -23,12 +27,34 @@ const hardware = "IAD-4FXS"
 // payloads are the files of a software image, in their order.
 var payloads = []string{"kernel", "initrd", "iad"}
 
+// A kind of board.
+type kind struct {
+	peers   string   // directory below .peers/ with its QEMU
+	system  string   // directory in there with kernel, modules and busybox
+	goenv   []string // for the board's programs
+	qemu    string
+	modules []string // of the kernel, in the order in which they are loaded
+	init    string   // what init has to know
+	loader  bool     // U-Boot starts it; else QEMU does, and the agent chooses the bank
+}
+
+var arm = &kind{peers: "boards", system: "armhf", goenv: []string{"GOARCH=arm", "GOARM=7"}, qemu: "qemu-system-arm", loader: true,
+	modules: []string{"virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net",
+		"crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "softdog"},
+	init: "disk=/dev/vda\n"}
+
 // A build is a directory in which a board is made.
 type build struct {
 	dir, top, peers string
+	kind            *kind
+	source          string   // source tree of the board's iad
+	script          string   // of the boot loader
+	versions        []string // of the images
+	ballast         int      // bytes that the image of good has besides, in a file of its own
+	bankSize        int64    // MiB
 }
 
-func newBuild(dir string) (*build, error) {
+func newBuild(dir string, k *kind) (*build, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -45,9 +71,17 @@ func newBuild(dir string) (*build, error) {
 		}
 		top = filepath.Dir(top)
 	}
-	b := &build{dir: dir, top: top, peers: filepath.Join(top, ".peers", "boards")}
+	script, err := os.ReadFile(filepath.Join(top, "deploy", "uboot", "boot.cmd"))
+	if err != nil {
+		return nil, err
+	}
+	b := &build{dir: dir, top: top, source: top, peers: filepath.Join(top, ".peers", "boards"), kind: k, script: string(script),
+		versions: []string{first, good, badTest, badKernel}, bankSize: bankSize}
 	if _, err := os.Stat(filepath.Join(b.peers, "stamp")); err != nil {
-		return nil, fmt.Errorf("QEMU, U-Boot and the kernel are not unpacked: run testdata/boards/unpack")
+		return nil, errors.New("QEMU, U-Boot and the kernel are not unpacked: run testdata/boards/unpack")
+	}
+	if _, err := os.Stat(b.system()); err != nil {
+		return nil, fmt.Errorf("QEMU and the kernel for %s are not unpacked: run testdata/boards/unpack mips", k.system)
 	}
 	return b, nil
 }
@@ -64,6 +98,11 @@ func (b *build) program(name string) string { return b.path("host", name) }
 
 // peer is an unpacked program.
 func (b *build) peer(name string) string { return filepath.Join(b.peers, "bin", name) }
+
+// system is a file of the board's system, or its directory.
+func (b *build) system(elem ...string) string {
+	return filepath.Join(append([]string{b.top, ".peers", b.kind.peers, b.kind.system}, elem...)...)
+}
 
 // upgradeArgs are the arguments of iadms. The board reaches the host's loopback interface as 10.0.2.2.
 func (b *build) upgradeArgs(port int, version string) []string {
@@ -115,7 +154,7 @@ func (b *build) programs(ctx context.Context) error {
 	if err := b.runIn(ctx, b.top, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", b.path("host")+"/", "./cmd/iad", "./cmd/iadms"); err != nil {
 		return err
 	}
-	return b.runIn(ctx, b.top, []string{"GOARCH=arm", "GOARM=7", "VERSION=board"}, "deploy/build", "-o", b.path("board", "iad"))
+	return b.runIn(ctx, b.source, append([]string{"VERSION=board"}, b.kind.goenv...), filepath.Join(b.source, "deploy", "build"), "-o", b.path("board", "iad"))
 }
 
 // selfTest is what software brings with it to say whether it is healthy. badSelfTest is that of badTest.
@@ -129,7 +168,7 @@ func (b *build) software(ctx context.Context) error {
 	if err := b.run(ctx, b.program("iadms"), "image", "keygen", "--no-password", "-o", "maker"); err != nil {
 		return err
 	}
-	kernel, err := os.ReadFile(filepath.Join(b.peers, "armhf", "kernel"))
+	kernel, err := os.ReadFile(b.system("kernel"))
 	if err != nil {
 		return err
 	}
@@ -137,7 +176,8 @@ func (b *build) software(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, version := range []string{first, good, badTest, badKernel} {
+	for _, version := range b.versions {
+		kernel := kernel
 		initrd, err := b.initrd(version)
 		if err != nil {
 			return err
@@ -149,7 +189,10 @@ func (b *build) software(ctx context.Context) error {
 		case badKernel: // without a first file system the kernel has nothing to start
 			initrd = make([]byte, 1<<16)
 			rand.Read(initrd)
+		case hangs:
+			kernel = hangingKernel()
 		}
+		names := payloads
 		dir := b.path("software", version)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
@@ -163,13 +206,38 @@ func (b *build) software(ctx context.Context) error {
 				return err
 			}
 		}
+		if version == good && b.ballast > 0 {
+			data := make([]byte, b.ballast)
+			rand.Read(data)
+			if err := os.WriteFile(filepath.Join(dir, "ballast"), data, 0o644); err != nil {
+				return err
+			}
+			names = append(slices.Clone(names), "ballast")
+		}
 		args := append([]string{"image", "build", "--version", version, "--hardware", hardware, "--config-format", "1",
-			"--key", b.path("maker.key"), "--selftest", "selftest", "-o", b.image(version)}, payloads...)
+			"--key", b.path("maker.key"), "--selftest", "selftest", "-o", b.image(version)}, names...)
 		if err := b.runIn(ctx, dir, nil, b.program("iadms"), args...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hangingKernel is a kernel for ARM that U-Boot starts, and that never ends.
+func hangingKernel() []byte {
+	const (
+		branchHere = 0xeafffffe // an instruction that jumps to itself
+		magic      = 0x016f2818
+		size       = 4096
+	)
+	image := make([]byte, size)
+	for i := 0; i < size; i += 4 {
+		binary.LittleEndian.PutUint32(image[i:], branchHere)
+	}
+	binary.LittleEndian.PutUint32(image[0x24:], magic)
+	binary.LittleEndian.PutUint32(image[0x28:], 0)    // where it starts
+	binary.LittleEndian.PutUint32(image[0x2c:], size) // and ends
+	return image
 }
 
 // settings are what iad init does not set: the banks are mounts, and U-Boot chooses between them.
@@ -178,7 +246,10 @@ const (
 	settingsPaths = "bank1 = '/mnt/bank1'\nbank2 = '/mnt/bank2'\nwork = '/tmp/work'\napplied = '/tmp/applied'\nwatchdog = '/dev/watchdog'\n"
 )
 
-func settingsLoader() string {
+func (b *build) settingsLoader() string {
+	if !b.kind.loader {
+		return "[loader]\n"
+	}
 	return fmt.Sprintf("[loader]\nkind = 'script'\ncopies = ['/dev/vda:%#x', '/dev/vda:%#x']\nsize = %#x\n", copies[0], copies[1], copySize)
 }
 
@@ -203,7 +274,7 @@ func (b *build) device(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	edited := settingsAbove + strings.NewReplacer("\n[paths]\n", "\n[paths]\n"+settingsPaths, "\n[loader]\n", "\n"+settingsLoader()).Replace(string(text))
+	edited := settingsAbove + strings.NewReplacer("\n[paths]\n", "\n[paths]\n"+settingsPaths, "\n[loader]\n", "\n"+b.settingsLoader()).Replace(string(text))
 	if err := os.WriteFile(name, []byte(edited), 0o600); err != nil {
 		return err
 	}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -25,197 +27,393 @@ import (
 
 var (
 	cuts = flag.Int("cuts", 60, "power cuts to check")
-	seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the choice of power cuts")
+	seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of everything that is drawn at random")
 )
 
-// checkCuts starts disks as power cuts could have left them.
-func (x *bench) checkCuts() {
-	x.Helper()
-	disk, err := os.ReadFile(x.path(before))
+// A failure is what fails besides the power.
+type failure string
+
+const (
+	powerOnly    failure = "power only"
+	copiesLost   failure = "both copies of the choice lost"
+	copiesFrozen failure = "the choice cannot be written"
+)
+
+// A campaign checks disks as power cuts could have left them.
+type campaign struct {
+	*build
+	ctx    context.Context
+	script string // that U-Boot runs
+	replay *replay
+	// Ends of what lies between two flushes, as indexes of the log: all of them, and those in which the boot loader's choice
+	// is written or has just been.
+	all, loader []int
+	parts       [2][]*part // of bank 1 and bank 2, as they were seen last
+	reference   map[string][]byte
+}
+
+// newCampaign is the campaign for the log of writes in the build's directory.
+func newCampaign(ctx context.Context, b *build, script string) (*campaign, error) {
+	c := &campaign{build: b, ctx: ctx, script: script, reference: map[string][]byte{}}
+	disk, err := os.ReadFile(b.path(before))
 	if err != nil {
-		x.Fatal(err)
+		return nil, err
 	}
-	log, err := os.ReadFile(x.path(writes))
+	log, err := os.ReadFile(b.path(writes))
 	if err != nil {
-		x.Fatal(err)
+		return nil, err
 	}
-	r := &replay{disk: disk}
-	if r.log, err = readLog(log); err != nil {
-		x.Fatal(err)
+	if err := os.MkdirAll(b.path("cut"), 0o755); err != nil {
+		return nil, err
 	}
-	var ends []int // of what lies between two flushes
-	for i, w := range r.log {
-		if w.flush && i > 0 {
-			ends = append(ends, i)
+	c.replay = &replay{start: disk}
+	if c.replay.log, err = readLog(log); err != nil {
+		return nil, err
+	}
+	for _, v := range b.versions {
+		for _, name := range payloads {
+			if c.reference[v+"/"+name], err = os.ReadFile(b.path("software", v, name)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	ends = append(ends, len(r.log))
-	random := rand.New(rand.NewPCG(*seed, 0))
-	var places []int
-	for range *cuts {
-		n := random.IntN(len(ends) - 1)
-		places = append(places, ends[n]+1+random.IntN(ends[n+1]-ends[n]))
-	}
-	slices.Sort(places)
-	results := map[string]int{}
-	for _, at := range places {
-		at = min(at, len(r.log))
-		what, err := x.power(r.cut(at, random))
-		if err != nil {
-			x.Errorf("cut behind entry %d, seed %d: %v", at, *seed, err)
+	begin, recent := 0, false
+	for i, w := range append(slices.Clone(c.replay.log), write{flush: true}) {
+		if !w.flush {
+			continue
 		}
-		results[what]++
+		c.all = append(c.all, i)
+		now := slices.ContainsFunc(c.replay.log[begin:i], write.inCopies)
+		if now || recent {
+			c.loader = append(c.loader, i)
+		}
+		begin, recent = i, now
 	}
-	x.Logf("%d writes and %d flushes, %d power cuts, seed %d:", len(r.log), len(ends), *cuts, *seed)
-	for _, what := range slices.Sorted(maps.Keys(results)) {
-		x.Logf("%5d  %s", results[what], what)
+	return c, nil
+}
+
+// A verdict is what came of one disk.
+type verdict struct {
+	at      int // entries of the log before the cut
+	failure failure
+	what    string
+	err     error
+}
+
+// run checks n power cuts, and calls each with what came of it until that returns false. only, if it is not "", is what
+// fails at each besides the power, and the cuts are in no order; else in that of the log, which is quicker.
+func (c *campaign) run(n int, random *rand.Rand, only failure, each func(verdict) bool) error {
+	type place struct {
+		at int
+		failure
 	}
+	var places []place
+	for range n {
+		ends := c.all
+		if random.IntN(2) == 0 {
+			ends = c.loader
+		}
+		end := ends[random.IntN(len(ends))]
+		begin := 0
+		if i := slices.Index(c.all, end); i > 0 {
+			begin = c.all[i-1]
+		}
+		p := place{min(begin+1+random.IntN(end-begin+1), len(c.replay.log)), powerOnly}
+		switch {
+		case only != "":
+			p.failure = only
+		case random.IntN(8) == 0:
+			p.failure = copiesLost
+		case random.IntN(8) == 0:
+			p.failure = copiesFrozen
+		}
+		places = append(places, p)
+	}
+	if only == "" {
+		slices.SortStableFunc(places, func(a, b place) int { return a.at - b.at })
+	}
+	for _, p := range places {
+		disk := c.replay.cut(p.at, random)
+		v := verdict{at: p.at, failure: p.failure}
+		if p.failure == powerOnly {
+			v.err = c.legal(disk, p.at)
+		}
+		if v.err == nil {
+			v.what, v.err = c.power(disk, p.failure)
+		}
+		if c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
+		}
+		if !each(v) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// legal checks the boot loader's choice on a disk: it is what was there at the last flush, or was written after it.
+func (c *campaign) legal(disk []byte, at int) error {
+	was := slices.Clone(c.replay.disk[:copiesEnd])
+	var states []bank.LoaderState
+	look := func() {
+		if s, err := newBlocks(was, "").loader("").Load(); err == nil {
+			states = append(states, s)
+		}
+	}
+	look()
+	for _, w := range c.replay.log[c.replay.done:at] {
+		if w.inCopies() {
+			copy(was[w.offset:], w.data)
+			look()
+		}
+	}
+	got, err := newBlocks(disk[:copiesEnd], "").loader("").Load()
+	if err != nil || !slices.Contains(states, got) {
+		return fmt.Errorf("the boot loader finds %+v, %v; it was left with one of %+v", got, err, states)
+	}
+	return nil
 }
 
 // maxStarts is more than any software gets on trial, and a few for what follows.
 const maxStarts = 10
 
-// power starts a board with a disk, as often as it resets itself: the boot script's rules, then what the agent does
-// first. What came of it is returned, and an error if the board does not come up as it should.
-func (x *bench) power(disk []byte) (what string, err error) {
-	file := x.path("cut.img")
-	if err := os.WriteFile(file, disk, 0o600); err != nil {
+// power starts a board with a disk, as often as it resets itself: the boot script, then what the agent does first. What
+// came of it is returned, and an error if the board does not come up as it should.
+func (c *campaign) power(disk []byte, f failure) (what string, err error) {
+	if f == copiesLost {
+		for _, offset := range copies {
+			clear(disk[offset : offset+copySize])
+		}
+	}
+	blocks := newBlocks(disk[:copiesEnd], f)
+	state := filepath.Join(c.dir, "cut", "state")
+	if err := c.mount(disk, "state", state); err != nil {
 		return "", err
+	}
+	var banks [2]*part
+	for i := range banks {
+		if banks[i], err = c.bank(disk, i+1); err != nil {
+			return "", err
+		}
 	}
 	var resets int
 	for range maxStarts {
-		n, why, err := x.choose(file)
+		n, why, err := c.choose(blocks, banks)
 		if err != nil {
 			return "", err
 		}
-		version := x.version(file, n)
-		if version == "" || version == badKernel {
+		if err := expected(f, why, banks[2-n]); err != nil {
+			return "", fmt.Errorf("bank %d is started: %w", n, err)
+		}
+		b := banks[n-1]
+		if b.kernel == badKernel || b.kernel == "" && f == copiesLost {
 			resets++
 			continue
 		}
-		report, err := x.boot(file, n, why, version)
+		if b.kernel == "" {
+			return "", fmt.Errorf("bank %d is started (%s), whose kernel is not complete", n, why)
+		}
+		report, err := c.boot(blocks, banks, state, n, why)
 		if err != nil {
 			return "", err
-		}
-		if why == "load" && x.version(x.path(fmt.Sprintf("bank%d.img", 3-n)), 0) != "" {
-			why = "load, although the other bank is complete once its journal is replayed"
 		}
 		if report.Restart {
 			resets++
 			continue
 		}
-		return fmt.Sprintf("software %s (%s), rule %q, trial %v, given up: bank %d, resets: %d", version, why, report.Rule, report.Trial, report.RolledBack, resets), nil
+		if g := report.RolledBack; g != 0 && f == powerOnly && slices.Contains([]string{first, good}, banks[g-1].kernel) {
+			return "", fmt.Errorf("software %s in bank %d was given up: %s", banks[g-1].kernel, g, report.Text)
+		}
+		return fmt.Sprintf("%s: software %s (%s), rule %q, trial %v, resets: %d", f, b.kernel, why, report.Rule, report.Trial, resets), nil
 	}
 	return "", errors.New("the board resets for ever")
 }
 
-// choose does what deploy/uboot/boot.cmd does.
-func (x *bench) choose(disk string) (n int, why string, err error) {
-	board := bootscript.Script(nil, "")
-	board.Environment = loaderOf(disk).Environment
-	board.Broken = func(n int) bool { return !x.loads(disk, n) }
-	n, why, err = board.Start()
-	if err == nil && board.Broken(n) {
-		err = errors.New("no bank can be loaded")
+// expected checks why a bank was started, if another one is there: a power cut alone is not a reason to go back.
+func expected(f failure, why string, other *part) error {
+	switch {
+	case why == "next", f == copiesLost:
+		return nil
+	case why == "unwritten" && f == copiesFrozen:
+		return nil
+	case why == "tries" && other.kernel == badKernel:
+		return nil
 	}
-	return n, why, err
+	return fmt.Errorf("an unneeded fallback (%s) from software %q", why, other.kernel)
 }
 
-// loads reports whether U-Boot finds the files that it loads. Like debugfs it knows nothing of what is only in the
-// journal of a file system.
-func (x *bench) loads(disk string, n int) bool {
-	return len(x.file(disk, n, "kernel")) > 0 && len(x.file(disk, n, "initrd")) > 0
+// choose runs the boot script.
+func (c *campaign) choose(disk *blocks, banks [2]*part) (n int, why string, err error) {
+	args, err := bootscript.Run(c.ctx, c.script, bootscript.Hardware{Disk: disk, Load: func(partition int, name string) int {
+		if partition < 2 || partition > 3 {
+			return 0
+		}
+		return banks[partition-2].sizes[name]
+	}})
+	if err != nil {
+		return 0, "", err
+	}
+	_, args, _ = strings.Cut(args, " iad.bank=")
+	if _, err := fmt.Sscanf(args, "%d iad.why=%s", &n, &why); err != nil || n < 1 || n > 2 {
+		return 0, "", fmt.Errorf("the kernel's command line ends with %q", args)
+	}
+	return n, why, nil
 }
 
-// version is the version whose software a bank holds (see file), all of it; "" for none.
-func (x *bench) version(disk string, n int) string {
-	for _, v := range []string{first, good, badTest, badKernel} {
-		if !slices.ContainsFunc(payloads, func(name string) bool {
-			want, err := os.ReadFile(x.path("software", v, name))
-			if err != nil {
-				x.Fatal(err)
-			}
-			return !bytes.Equal(x.file(disk, n, name), want)
-		}) {
-			return v
+// Blocks are the beginning of a disk, in memory.
+type blocks struct {
+	data   []byte
+	frozen bool // nothing can be written
+}
+
+func newBlocks(data []byte, f failure) *blocks {
+	return &blocks{data: slices.Clone(data), frozen: f == copiesFrozen}
+}
+
+func (b *blocks) ReadAt(p []byte, offset int64) (int, error) { return copy(p, b.data[offset:]), nil }
+
+func (b *blocks) WriteAt(p []byte, offset int64) (int, error) {
+	if b.frozen {
+		return 0, errors.New("write error")
+	}
+	return copy(b.data[offset:], p), nil
+}
+
+// loader is the agent's view of the choice.
+func (b *blocks) loader(cmdline string) *uboot.Loader {
+	l := loaderOf("")
+	for i, offset := range copies {
+		l.Environment.Copies[i] = place{b, offset}
+	}
+	fs := afero.NewMemMapFs()
+	if err := afero.WriteFile(fs, "cmdline", []byte(cmdline), 0o600); err != nil {
+		panic(err)
+	}
+	l.Cmdline = uboot.Cmdline{Fs: fs, Path: "cmdline", Parameter: "iad.bank", Values: [2]string{"1", "2"}, Why: "iad.why"}
+	return l
+}
+
+// A place is a copy of the choice.
+type place struct {
+	*blocks
+	offset int64
+}
+
+func (p place) String() string { return fmt.Sprintf("%#x", p.offset) }
+
+func (p place) Read(data []byte) error {
+	_, err := p.ReadAt(data, p.offset)
+	return err
+}
+
+func (p place) Write(data []byte) error {
+	_, err := p.WriteAt(data, p.offset)
+	return err
+}
+
+func (p place) PutByte(offset int64, b byte) error {
+	_, err := p.WriteAt([]byte{b}, p.offset+offset)
+	return err
+}
+
+// A part is a partition with a bank.
+type part struct {
+	sum    uint64
+	kernel string // version whose kernel and first file system U-Boot finds there; "" for none
+	sizes  map[string]int
+	dir    string // what Linux finds there
+}
+
+var hashSeed = maphash.MakeSeed()
+
+// bank examines a bank. Most cuts differ in one of them only.
+func (c *campaign) bank(disk []byte, n int) (*part, error) {
+	const kept = 4
+	name := fmt.Sprintf("bank%d", n)
+	sum := maphash.Bytes(hashSeed, c.content(disk, name))
+	known := &c.parts[n-1]
+	if i := slices.IndexFunc(*known, func(p *part) bool { return p.sum == sum }); i >= 0 {
+		return (*known)[i], nil
+	}
+	p := &part{sum: sum, sizes: map[string]int{}, dir: filepath.Join(c.dir, "cut", fmt.Sprintf("%s-%x", name, sum))}
+	// Like debugfs U-Boot knows nothing of what is only in the journal of a file system.
+	raw := filepath.Join(c.dir, "cut", "raw")
+	if err := errors.Join(os.RemoveAll(raw), os.MkdirAll(raw, 0o755), os.WriteFile(raw+".img", c.content(disk, name), 0o600)); err != nil {
+		return nil, err
+	}
+	if err := c.dump(raw+".img", raw); err != nil {
+		return nil, err
+	}
+	found := map[string][]byte{}
+	for _, name := range []string{"kernel", "initrd"} {
+		found[name], _ = os.ReadFile(filepath.Join(raw, name)) // nothing if it is not there
+		p.sizes[name] = len(found[name])
+	}
+	for _, v := range c.versions {
+		if bytes.Equal(found["kernel"], c.reference[v+"/kernel"]) && bytes.Equal(found["initrd"], c.reference[v+"/initrd"]) {
+			p.kernel = v
 		}
 	}
-	return ""
+	if err := c.mount(disk, name, p.dir); err != nil {
+		return nil, err
+	}
+	if *known = append(*known, p); len(*known) > kept {
+		if err := os.RemoveAll((*known)[0].dir); err != nil {
+			return nil, err
+		}
+		*known = (*known)[1:]
+	}
+	return p, nil
 }
 
-func partitionOf(name string) partition {
-	return partitions[slices.IndexFunc(partitions, func(p partition) bool { return p.name == name })]
+// content is a partition of a disk.
+func (c *campaign) content(disk []byte, name string) []byte {
+	all := c.partitions()
+	p := all[slices.IndexFunc(all, func(p partition) bool { return p.name == name })]
+	return disk[p.at*mebibyte : (p.at+p.size)*mebibyte]
 }
 
-func copyPartition(disk, name, to string) error {
-	in, err := os.Open(disk)
-	if err != nil {
+// mount makes a directory of what Linux finds in a partition, once it has replayed the journal.
+func (c *campaign) mount(disk []byte, name, dir string) error {
+	file := filepath.Join(c.dir, "cut", name+".img")
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755), os.WriteFile(file, c.content(disk, name), 0o600)); err != nil {
 		return err
 	}
-	defer in.Close()
-	p := partitionOf(name)
-	data := make([]byte, p.size*mebibyte)
-	if _, err := in.ReadAt(data, p.at*mebibyte); err != nil {
-		return err
+	// Exit status 1 says that something was corrected.
+	var exit *exec.ExitError
+	out, err := exec.CommandContext(c.ctx, c.peer("e2fsck"), "-fy", file).CombinedOutput()
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		return fmt.Errorf("e2fsck of %s: %w: %s", name, err, out)
 	}
-	return os.WriteFile(to, data, 0o600)
+	return c.dump(file, dir)
 }
 
-// file reads a file of a bank of a disk, or of a bank of its own if n is 0; nothing if it is not there.
-func (x *bench) file(disk string, n int, name string) []byte {
-	if n != 0 {
-		disk = fmt.Sprintf("%s?offset=%d", disk, partitionOf(fmt.Sprintf("bank%d", n)).at*mebibyte)
+// dump copies the files of a file system into a directory.
+func (c *campaign) dump(file, dir string) error {
+	if out, err := exec.CommandContext(c.ctx, c.peer("debugfs"), "-R", "rdump / "+dir, file).CombinedOutput(); err != nil {
+		return fmt.Errorf("debugfs: %w: %s", err, out)
 	}
-	data, err := exec.Command(x.peer("debugfs"), "-R", "cat /"+name, disk).Output()
-	if err != nil {
-		x.Fatal(err)
-	}
-	return data
+	return nil
 }
 
 // boot does what the agent does first, and checks what runs and the configuration data.
-func (x *bench) boot(disk string, n int, why, version string) (bank.BootReport, error) {
-	dir := x.path("cut")
-	if err := os.RemoveAll(dir); err != nil {
-		return bank.BootReport{}, err
+func (c *campaign) boot(disk *blocks, banks [2]*part, state string, n int, why string) (bank.BootReport, error) {
+	opt := bank.Options{Loader: disk.loader(fmt.Sprintf("iad.bank=%d iad.why=%s", n, why)), Hardware: hardware,
+		State: afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(state, "iad", "state"))}
+	for i, p := range banks {
+		opt.Banks[i] = afero.NewBasePathFs(afero.NewOsFs(), p.dir)
 	}
-	fs := map[string]afero.Fs{}
-	for _, name := range []string{"bank1", "bank2", "state"} {
-		part := x.path(name + ".img") // e2fsck does not find a journal at an offset
-		if err := copyPartition(disk, name, part); err != nil {
-			return bank.BootReport{}, err
-		}
-		// The kernel replays the journal. Exit status 1 says that something was corrected.
-		var exit *exec.ExitError
-		if out, err := exec.Command(x.peer("e2fsck"), "-fy", part).CombinedOutput(); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
-			return bank.BootReport{}, fmt.Errorf("e2fsck of %s: %w: %s", name, err, out)
-		}
-		to := filepath.Join(dir, name)
-		if err := os.MkdirAll(to, 0o755); err != nil {
-			return bank.BootReport{}, err
-		}
-		if out, err := exec.Command(x.peer("debugfs"), "-R", "rdump / "+to, part).CombinedOutput(); err != nil {
-			return bank.BootReport{}, fmt.Errorf("debugfs of %s: %w: %s", name, err, out)
-		}
-		fs[name] = afero.NewBasePathFs(afero.NewOsFs(), to)
-	}
-	if err := afero.WriteFile(fs["state"], "cmdline", fmt.Appendf(nil, "iad.bank=%d iad.why=%s", n, why), 0o600); err != nil {
-		return bank.BootReport{}, err
-	}
-	l := loaderOf(disk)
-	l.Cmdline = uboot.Cmdline{Fs: fs["state"], Path: "cmdline", Parameter: "iad.bank", Values: [2]string{"1", "2"}, Why: "iad.why"}
-	b, report := bank.Boot(bank.Options{Loader: l, Banks: [2]afero.Fs{fs["bank1"], fs["bank2"]},
-		State: afero.NewBasePathFs(fs["state"], "iad/state"), Hardware: hardware})
+	b, report := bank.Boot(opt)
 	if report.Restart {
 		return report, nil
 	}
 	st := b.Status()
 	runs := st.Bank(report.Bank)
-	if report.Bank != n || runs.Version != version || runs.State == mib.BankStateCorrupt {
+	if report.Bank != n || runs.Version != banks[n-1].kernel || runs.State == mib.BankStateCorrupt {
 		return report, fmt.Errorf("bank %d with %s was started (%s); the agent has bank %d, %+v: %s",
-			n, version, why, report.Bank, *runs, strings.Join(report.Findings, "; "))
+			n, banks[n-1].kernel, why, report.Bank, *runs, strings.Join(report.Findings, "; "))
 	}
-	_, set, err := config.Peek(afero.NewBasePathFs(fs["state"], "iad/config"))
+	_, set, err := config.Peek(afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(state, "iad", "config")))
 	if err != nil {
 		return report, err
 	}
@@ -223,4 +421,30 @@ func (x *bench) boot(disk string, n int, why, version string) (bank.BootReport, 
 		return report, fmt.Errorf("the configuration data are %q", set)
 	}
 	return report, nil
+}
+
+// checkCuts starts disks as power cuts could have left them.
+func (x *bench) checkCuts() {
+	x.Helper()
+	c, err := newCampaign(x.Context(), x.build, x.script)
+	if err != nil {
+		x.Fatal(err)
+	}
+	results, bad := map[string]int{}, 0
+	err = c.run(*cuts, rand.New(rand.NewPCG(*seed, 0)), "", func(v verdict) bool {
+		if v.err != nil {
+			bad++
+			x.Errorf("cut behind entry %d (%s), seed %d: %v", v.at, v.failure, *seed, v.err)
+			return true
+		}
+		results[v.what]++
+		return true
+	})
+	if err != nil {
+		x.Fatal(err)
+	}
+	x.Logf("%d writes, flushes: %d; power cuts: %d, bad: %d, seed %d:", len(c.replay.log)-len(c.all)+1, len(c.all)-1, *cuts, bad, *seed)
+	for _, what := range slices.Sorted(maps.Keys(results)) {
+		x.Logf("%5d  %s", results[what], what)
+	}
 }

@@ -16,7 +16,6 @@ import (
 const (
 	sectorSize = 512
 	mebibyte   = 1 << 20
-	diskSize   = 96 * mebibyte
 	copySize   = 0x1000
 )
 
@@ -29,8 +28,17 @@ type partition struct {
 	at, size int64
 }
 
+// stateSize and bankSize are sizes of partitions in MiB.
+const (
+	stateSize = 24
+	bankSize  = 32
+)
+
 // partitions are numbered from 1, as deploy/uboot/boot.cmd and init have them.
-var partitions = []partition{{"boot", 1, 6}, {"bank1", 8, 32}, {"bank2", 40, 32}, {"state", 72, 24}}
+func (b *build) partitions() []partition {
+	size := b.bankSize
+	return []partition{{"boot", 1, 6}, {"bank1", 8, size}, {"bank2", 8 + size, size}, {"state", 8 + 2*size, stateSize}}
+}
 
 // writeDisk makes the board's disk.
 func (b *build) writeDisk(ctx context.Context) error {
@@ -40,28 +48,42 @@ func (b *build) writeDisk(ctx context.Context) error {
 			return err
 		}
 	}
-	script := filepath.Join(b.top, "deploy", "uboot", "boot.cmd")
-	if err := b.run(ctx, b.peer("mkimage"), "-A", "arm", "-T", "script", "-C", "none", "-d", script, filepath.Join(boot, "boot.scr")); err != nil {
-		return err
+	if b.kind.loader {
+		script := b.path("boot.cmd")
+		if err := os.WriteFile(script, []byte(b.script), 0o644); err != nil {
+			return err
+		}
+		if err := b.run(ctx, b.peer("mkimage"), "-A", "arm", "-T", "script", "-C", "none", "-d", script, filepath.Join(boot, "boot.scr")); err != nil {
+			return err
+		}
 	}
 	if err := os.Rename(b.path("device"), filepath.Join(state, "iad")); err != nil {
 		return err
+	}
+	if !b.kind.loader {
+		// No bank's software is started as a whole: the agent is in neither.
+		if err := b.run(ctx, "cp", b.path("board", "iad"), filepath.Join(state, "agent")); err != nil {
+			return err
+		}
 	}
 	disk, err := os.Create(b.disk())
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
-	if err := disk.Truncate(diskSize); err != nil {
+	if err := disk.Truncate((8 + 2*b.bankSize + stateSize) * mebibyte); err != nil {
 		return err
 	}
-	if _, err := disk.WriteAt(partitionTable(), 0); err != nil {
+	if _, err := disk.WriteAt(b.partitionTable(), 0); err != nil {
 		return err
 	}
-	for _, p := range partitions {
+	for _, p := range b.partitions() {
 		if err := b.filesystem(ctx, p); err != nil {
 			return err
 		}
+	}
+	if !b.kind.loader {
+		return nil
 	}
 	return loaderOf(b.disk()).Store(bank.LoaderState{Next: 1, Left: bank.Uncounted})
 }
@@ -74,7 +96,7 @@ func (b *build) filesystem(ctx context.Context, p partition) error {
 }
 
 // partitionTable is a master boot record without a program.
-func partitionTable() []byte {
+func (b *build) partitionTable() []byte {
 	const (
 		table  = 446
 		entry  = 16
@@ -82,7 +104,7 @@ func partitionTable() []byte {
 		linux  = 0x83
 	)
 	mbr := make([]byte, sectorSize)
-	for i, p := range partitions {
+	for i, p := range b.partitions() {
 		e := mbr[table+i*entry:]
 		if p.name == "boot" {
 			e[0] = active

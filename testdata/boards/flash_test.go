@@ -30,7 +30,7 @@ poweroff -f
 // TestFlashMemory runs TestFlash of package uboot on a board.
 func TestFlashMemory(t *testing.T) {
 	dir := t.TempDir()
-	b, err := newBuild(dir)
+	b, err := newBuild(dir, arm)
 	if err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func TestFlashMemory(t *testing.T) {
 	a.add("dev/console", modeChar|0o600, nil, 5, 1)
 	a.add("init", modeFile|0o755, []byte(flashInit), 0, 0)
 	for name, from := range map[string]string{
-		"bin/busybox": filepath.Join(b.peers, "armhf", "busybox"), "uboot.test": program, "nandsim.ko": found["nandsim"], "ubi.ko": found["ubi"],
+		"bin/busybox": b.system("busybox"), "uboot.test": program, "nandsim.ko": found["nandsim"], "ubi.ko": found["ubi"],
 	} {
 		data, err := os.ReadFile(from)
 		if err != nil {
@@ -76,7 +76,7 @@ func TestFlashMemory(t *testing.T) {
 	defer cancel()
 	// A test program is larger than the board's: it is not what is measured here.
 	out, err := exec.CommandContext(ctx, b.peer("qemu-system-arm"), "-M", "virt", "-m", "256", "-net", "none", "-nographic", "-no-reboot",
-		"-kernel", filepath.Join(b.peers, "armhf", "kernel"), "-initrd", file,
+		"-kernel", b.system("kernel"), "-initrd", file,
 		"-append", "console=ttyAMA0 panic=1 quiet sysctl.vm.overcommit_memory=1").CombinedOutput()
 	for _, want := range []string{"--- PASS: TestFlash/mtd", "--- PASS: TestFlash/ubi"} {
 		if !strings.Contains(string(out), want) {

@@ -10,10 +10,6 @@ import (
 	"strings"
 )
 
-// modules are the kernel's modules that the board needs, in the order in which they are loaded.
-var modules = []string{"virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net",
-	"crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "softdog"}
-
 // initrd makes the first file system of the board's kernel: busybox, modules and init.
 func (b *build) initrd(version string) ([]byte, error) {
 	var out bytes.Buffer
@@ -24,14 +20,14 @@ func (b *build) initrd(version string) ([]byte, error) {
 	}
 	a.add("dev/console", modeChar|0o600, nil, 5, 1) // where init writes until devtmpfs is there
 	files := map[string]string{
-		"bin/busybox": filepath.Join(b.peers, "armhf", "busybox"),
+		"bin/busybox": b.system("busybox"),
 		"init":        filepath.Join(b.top, "testdata", "boards", "init"),
 	}
 	found, err := b.modules()
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range modules {
+	for _, m := range b.kind.modules {
 		files["modules/"+m+".ko"] = found[m]
 	}
 	for name, from := range files {
@@ -41,7 +37,8 @@ func (b *build) initrd(version string) ([]byte, error) {
 		}
 		a.add(name, modeFile|0o755, data, 0, 0)
 	}
-	a.add("modules/order", modeFile|0o644, []byte(strings.Join(modules, "\n")+"\n"), 0, 0)
+	a.add("modules/order", modeFile|0o644, []byte(strings.Join(b.kind.modules, "\n")+"\n"), 0, 0)
+	a.add("board", modeFile|0o644, []byte(b.kind.init), 0, 0)
 	a.add("release", modeFile|0o644, []byte("software "+version+"\n"), 0, 0)
 	a.add("TRAILER!!!", 0, nil, 0, 0)
 	if err := z.Close(); err != nil {
@@ -53,13 +50,13 @@ func (b *build) initrd(version string) ([]byte, error) {
 // modules finds the unpacked modules by name.
 func (b *build) modules() (map[string]string, error) {
 	found := map[string]string{}
-	err := filepath.WalkDir(filepath.Join(b.peers, "armhf", "lib"), func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(b.system("lib"), func(path string, _ fs.DirEntry, err error) error {
 		if name, ok := strings.CutSuffix(filepath.Base(path), ".ko"); ok {
 			found[name] = path
 		}
 		return err
 	})
-	for _, m := range modules {
+	for _, m := range b.kind.modules {
 		if err == nil && found[m] == "" {
 			err = fmt.Errorf("the kernel's package has no module %s", m)
 		}

@@ -23,31 +23,44 @@ type machine struct {
 	err     error
 }
 
-// start starts the board of a build, with its console on the terminal. If log is not "", every write and flush of the
-// disk is logged in that file, and the console is kept.
-func start(ctx context.Context, b *build, port int, log string) (*machine, error) {
-	args := []string{
-		"-M", "virt", "-m", "64", "-display", "none", "-monitor", "none", "-bios", filepath.Join(b.peers, "u-boot.bin"),
-		"-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console",
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=udp:127.0.0.1:%d-:1161", port), "-device", "virtio-net-device,netdev=net",
+// options say how a board is run.
+type options struct {
+	terminal bool     // its console is the terminal; else what it prints is kept
+	writes   string   // file in which every write and flush of the disk is logged, "" for none
+	qemu     []string // more arguments for QEMU
+	kernel   string   // more arguments for a kernel that QEMU starts
+}
+
+// start starts the board of a build, whose port for SNMP is a port of the host's loopback interface.
+func start(ctx context.Context, b *build, port int, o options) (*machine, error) {
+	args := append([]string{
+		"-m", "64", "-display", "none", "-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console", "-monitor", "none",
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=udp:127.0.0.1:%d-:1161", port),
 		"-blockdev", "driver=file,node-name=file,filename=" + b.disk(),
-	}
+	}, o.qemu...)
 	disk := "file"
-	if log != "" {
-		if err := os.WriteFile(log, nil, 0o644); err != nil {
+	if o.writes != "" {
+		if err := os.WriteFile(o.writes, nil, 0o644); err != nil {
 			return nil, err
 		}
-		args = append(args, "-blockdev", "driver=file,node-name=log,filename="+log,
+		args = append(args, "-blockdev", "driver=file,node-name=log,filename="+o.writes,
 			"-blockdev", fmt.Sprintf("driver=blklogwrites,node-name=logged,file=file,log=log,log-sector-size=%d", sectorSize))
 		disk = "logged"
 	}
-	args = append(args, "-device", "virtio-blk-device,drive="+disk)
-	m := &machine{cmd: exec.CommandContext(ctx, b.peer("qemu-system-arm"), args...), ended: make(chan struct{})}
+	if b.kind.loader {
+		args = append(args, "-M", "virt", "-bios", filepath.Join(b.peers, "u-boot.bin"),
+			"-device", "virtio-net-device,netdev=net", "-device", "virtio-blk-device,drive="+disk)
+	} else {
+		args = append(args, "-M", "malta", "-vga", "none", "-kernel", b.system("kernel"), "-initrd", b.path("software", first, "initrd"),
+			"-append", "console=ttyS0 quiet panic=1 "+o.kernel, "-device", "pcnet,romfile=,netdev=net", "-device", "ide-hd,drive="+disk)
+	}
+	program := filepath.Join(b.top, ".peers", b.kind.peers, "bin", b.kind.qemu)
+	m := &machine{cmd: exec.CommandContext(ctx, program, args...), ended: make(chan struct{})}
 	// QEMU writes its log to the end when it is asked to end.
 	m.cmd.Cancel = func() error { return m.cmd.Process.Signal(syscall.SIGTERM) }
 	m.cmd.WaitDelay = 10 * time.Second
 	m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if log != "" {
+	if !o.terminal {
 		m.console = &console{begun: time.Now(), changed: make(chan struct{})}
 		m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = nil, m.console, m.console
 		in, err := m.cmd.StdinPipe()
@@ -80,6 +93,15 @@ func (m *machine) off() error {
 		return err
 	}
 	return m.wait()
+}
+
+// kill ends QEMU in the middle of whatever it does.
+func (m *machine) kill() error {
+	if err := m.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-m.ended
+	return nil
 }
 
 // expect waits until the board has printed something that was not waited for before, and returns it with its

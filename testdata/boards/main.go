@@ -33,7 +33,7 @@ func main() {
 
 func run(ctx context.Context, dir string, port int, keep bool) error {
 	begun := time.Now()
-	b, err := newBuild(dir)
+	b, err := newBuild(dir, arm)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ In another terminal, once the board says msg=ready:
 fw-%s.iad fails its self-test, and the kernel of fw-%s.iad panics. This terminal is the board's console; ^C ends it.
 
 `, b.credentials(), b.path("store"), b.program("iadms"), port, b.upgradeCommand(port, good), badTest, badKernel)
-	m, err := start(ctx, b, port, "")
+	m, err := start(ctx, b, port, options{terminal: true})
 	if err != nil {
 		return err
 	}
