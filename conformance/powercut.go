@@ -220,7 +220,7 @@ func (c *campaign) cut(t *T, kind mib.OperationKind, when time.Duration) {
 		} else {
 			phase = "restart"
 		}
-		t.wait(min(poll, max(0, when-time.Since(began))))
+		t.wait(min(poll/4, max(0, when-time.Since(began))))
 	}
 	seq, _ := t.client.EventSeq(t.ctx)
 	t.record(EntryPower, "off, %s after the request, in phase %s", seconds(time.Since(began)), phase)

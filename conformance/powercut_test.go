@@ -46,7 +46,7 @@ func cuts() int {
 
 // TestPowerCuts: the simulated device stands every power cut.
 func TestPowerCuts(t *testing.T) {
-	b := simulated(t, nil)
+	b := simulated(t, func(c *sim.Config) { c.RestartTime = 200 * time.Millisecond })
 	b.cfg.Progress = func(_ *conformance.Test, r *conformance.TestResult) {
 		if r != nil {
 			t.Logf("%-7s %5.1f s  %s %s (%s)", r.Verdict, r.Seconds, r.Name, r.Title, r.Reason)

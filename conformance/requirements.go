@@ -20,7 +20,7 @@ var Requirements = []Requirement{
 	{"OBJ-ROWS", "iadUpgBankTable, iadUpgServerTable, iadUpgFileTable", "There are always two banks, four servers and six kinds of files."},
 	{"OBJ-MISSING", "IAD-UPGRADE-MIB", "A row that does not exist is reported as noSuchInstance."},
 	{"BANK-VERSION", "iadUpgBankVersion", "iadUpgSoftwareVersion and iadUpgConfigFormat are those of the running bank."},
-	{"BANK-ROLES", "iadUpgBankRoles", "One bank is running, one is nextBoot, and the running one is not the fallback."},
+	{"BANK-ROLES", "iadUpgBankRoles", "One bank is running and one is nextBoot, except in rescue mode."},
 	{"BANK-STATE", "iadUpgBankState", "The running bank is good or on trial, and only a trial has tries left."},
 	{"BANK-SIZE", "iadUpgBankSize", "The software is not larger than iadUpgBankCapacity."},
 	{"BANK-READY", "iadUpgBankState", "After downloadSoftware the other bank is ready, has the version of the image, and no error."},

@@ -102,7 +102,6 @@ func banks(t *T) {
 		if b.Next {
 			next++
 		}
-		t.check("BANK-ROLES", !(b.Running && b.Fallback), "bank %d is running and fallback", b.Number)
 		t.check("BANK-STATE", b.State == mib.BankStateTrial || b.TriesLeft == 0, "iadUpgBankTriesLeft of bank %d is %d in state %s", b.Number, b.TriesLeft, b.State)
 		t.check("BANK-SIZE", b.Size <= b.Capacity || b.Capacity == 0, "iadUpgBankSize %d is more than iadUpgBankCapacity %d", b.Size, b.Capacity)
 	}

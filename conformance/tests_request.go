@@ -215,6 +215,11 @@ func busy(t *T) {
 	t.refuses("ROW-BUSY", mib.InconsistentValue, 1, t.v(mib.ServerPath, mib.Str("elsewhere"), 1))
 	t.refuses("ROW-BUSY", mib.InconsistentValue, 1, t.v(mib.FileName, mib.Str("other.iad"), uint32(mib.FileTypeSoftware)))
 	t.check("ROW-BUSY", len(t.get(mib.ServerPath, 1).Bytes) == 0, "iadUpgServerPath.1 was written by a SET that failed")
+	// A device may have received the first half of the file while it still erases.
+	t.until("phase transferring", func() bool {
+		phase := t.operation().Phase
+		return phase == mib.OperationPhaseTransferring || phase == mib.OperationPhaseWriting
+	})
 	running, other := t.banks()
 	t.check("BANK-WRITING", other.State == mib.BankStateWriting || other.State == mib.BankStateVerifying, "during a download iadUpgBankState.%d is %s; want writing", other.Number, other.State)
 	t.check("BANK-NEXT", running.Next && !other.Next, "during a download bank %d, which is being written, has the role nextBoot", other.Number)
