@@ -2,13 +2,16 @@ package partition_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/spf13/afero"
 	"golang.org/x/sys/unix"
@@ -42,6 +45,20 @@ func rawImage(t *testing.T, version string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// flaky is a server with one file, whose connection breaks once.
+type flaky struct {
+	data []byte
+	cut  int64 // after so many bytes, 0 never
+}
+
+func (s *flaky) Open(_ context.Context, _ string, offset int64) (io.ReadCloser, int64, error) {
+	r := io.Reader(bytes.NewReader(s.data[offset:]))
+	if s.cut > 0 {
+		r, s.cut = io.MultiReader(io.LimitReader(r, s.cut), iotest.ErrReader(errors.New("connection lost"))), 0
+	}
+	return io.NopCloser(r), int64(len(s.data)), nil
 }
 
 // TestBlockDevice makes a device with real block devices.

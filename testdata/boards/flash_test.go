@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// flashInit is the first program of a board with simulated NAND flash, two of whose erase blocks are bad.
+// flashInit is the first program of a board with simulated NAND flash, some of whose erase blocks are bad.
 const flashInit = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -20,14 +20,15 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
-insmod /nandsim.ko first_id_byte=0x20 second_id_byte=0x33 badblocks=2,9 parts=64,512
+insmod /nandsim.ko first_id_byte=0x20 second_id_byte=0x33 badblocks=2,9,321,384 parts=64,256,64,64
 insmod /ubi.ko mtd=1
 cd /tmp
 IAD_TEST_MTD=/dev/mtd0 IAD_TEST_UBI=/dev/ubi0 /uboot.test -test.v -test.run TestFlash
+IAD_TEST_MTD="/dev/mtd2 /dev/mtd3" IAD_TEST_UBI=/dev/ubi0 /partition.test -test.v -test.run TestFlashPartition
 poweroff -f
 `
 
-// TestFlashMemory runs TestFlash of package uboot on a board.
+// TestFlashMemory runs the tests of the packages uboot and partition that need flash memory on a board.
 func TestFlashMemory(t *testing.T) {
 	dir := t.TempDir()
 	b, err := newBuild(dir, arm)
@@ -37,11 +38,12 @@ func TestFlashMemory(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	program := filepath.Join(dir, "uboot.test")
-	compile := exec.Command("go", "test", "-c", "-o", program, "./bank/uboot")
-	compile.Dir, compile.Env = b.top, append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm", "GOARM=7")
-	if out, err := compile.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for _, name := range []string{"uboot", "partition"} {
+		compile := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-o", filepath.Join(dir, name+".test"), "./bank/"+name)
+		compile.Dir, compile.Env = b.top, append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm", "GOARM=7")
+		if out, err := compile.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	found, err := b.modules()
 	if err != nil {
@@ -56,7 +58,8 @@ func TestFlashMemory(t *testing.T) {
 	a.add("dev/console", modeChar|0o600, nil, 5, 1)
 	a.add("init", modeFile|0o755, []byte(flashInit), 0, 0)
 	for name, from := range map[string]string{
-		"bin/busybox": b.system("busybox"), "uboot.test": program, "nandsim.ko": found["nandsim"], "ubi.ko": found["ubi"],
+		"bin/busybox": b.system("busybox"), "uboot.test": filepath.Join(dir, "uboot.test"),
+		"partition.test": filepath.Join(dir, "partition.test"), "nandsim.ko": found["nandsim"], "ubi.ko": found["ubi"],
 	} {
 		data, err := os.ReadFile(from)
 		if err != nil {
@@ -72,13 +75,13 @@ func TestFlashMemory(t *testing.T) {
 	if err := os.WriteFile(file, initrd.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	// A test program is larger than the board's: it is not what is measured here.
 	out, err := exec.CommandContext(ctx, b.peer("qemu-system-arm"), "-M", "virt", "-m", "256", "-net", "none", "-nographic", "-no-reboot",
 		"-kernel", b.system("kernel"), "-initrd", file,
 		"-append", "console=ttyAMA0 panic=1 quiet sysctl.vm.overcommit_memory=1").CombinedOutput()
-	for _, want := range []string{"--- PASS: TestFlash/mtd", "--- PASS: TestFlash/ubi"} {
+	for _, want := range []string{"--- PASS: TestFlash/mtd", "--- PASS: TestFlash/ubi", "--- PASS: TestFlashPartition/mtd", "--- PASS: TestFlashPartition/ubi"} {
 		if !strings.Contains(string(out), want) {
 			t.Fatalf("%v: %q is missing:\n%s", err, want, out)
 		}
