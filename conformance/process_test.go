@@ -103,7 +103,9 @@ func process(t *testing.T, program string, behindSnmpd bool) conformance.Config 
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for range 40 {
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); <-look.C {
 		if _, err = client.Device(t.Context()); err == nil {
 			return cfg
 		}
