@@ -29,6 +29,7 @@
 # make images     container images in bin/images, with sizes; needs no container engine; PROCESSORS="amd64" selects some
 # make images-test loads the amd64 images into Docker and upgrades a device in a container
 # make lab-test   a laboratory of LAB_DEVICES (4) containers with docker-compose: upgrade, cut cables, killed containers, IPv6
+# make kubernetes-test checks deploy/kubernetes against the types of Kubernetes' API; needs no cluster
 # make clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -36,7 +37,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
@@ -140,6 +141,9 @@ images-test: images
 LAB_TESTS ?= .
 lab-test: images
 	IAD_IMAGES=$(CURDIR)/bin/images go test -count=1 -timeout 20m -v -run '$(LAB_TESTS)' ./deploy/compose
+
+kubernetes-test:
+	cd deploy/kubernetes/check && go vet ./... && go test -count=1 ./...
 
 packages-test: packages
 	.ci/testroot
