@@ -20,7 +20,7 @@ func TestDownloadFaults(t *testing.T) {
 	for _, form := range []string{"tar", "split"} {
 		for _, kind := range []sim.FaultKind{sim.Corrupt, sim.Stall} {
 			t.Run(form+" "+string(kind), func(t *testing.T) {
-				afflict := func(c *sim.Config) { c.Afflict([]sim.Fault{{Kind: kind, Percent: 100}}) }
+				afflict := func(c *sim.Config) { c.Faults = []sim.Fault{{Kind: kind}} }
 				onBench(t, func(c *sim.Config) { afflict(c) }, func(b *bench) {
 					b.server()
 					b.must(command(backupConfig))

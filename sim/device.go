@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"aead.dev/minisign"
+	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/agentx"
@@ -55,8 +57,11 @@ type Config struct {
 	// RestartTime is how long a restart takes; 0 for no time.
 	RestartTime time.Duration
 	Log         *slog.Logger
-
-	cutAt mib.OperationPhase // see Afflict
+	// Faults are those of the device from the beginning; see also Device.Inject.
+	Faults []Fault
+	// OnEvent, if not nil, is called with what happens to the device. It must not call the
+	// device.
+	OnEvent func(Event)
 }
 
 // Device is a virtual IAD.
@@ -67,11 +72,16 @@ type Device struct {
 
 	mu      sync.Mutex
 	agent   *agent.Agent
-	off     context.CancelCauseFunc // cuts the power of the running agent
+	ctx     context.Context         // of the running agent
+	off     context.CancelCauseFunc // cuts its power
+	life    *lifetime               // of what it writes
 	powered bool
 	changed chan struct{} // closed and replaced when agent or powered changes
 	starts  int
 	unsaved []byte // what the agent before its restart could not write
+
+	stopped chan struct{} // closed when Run ends
+	faults  faults
 }
 
 // errPower is the cause of a power cut.
@@ -85,12 +95,17 @@ func New(cfg Config) *Device {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System{}
 	}
-	return &Device{
-		cfg: cfg, powered: true, changed: make(chan struct{}),
+	d := &Device{
+		cfg: cfg, powered: true, changed: make(chan struct{}), stopped: make(chan struct{}),
 		platform: &platform{
 			disk: cfg.Disk, hooks: cfg.Hooks, bankSize: cfg.BankSize, noReset: cfg.NoReset, reason: mib.RestartReasonPowerOn,
 		},
 	}
+	d.platform.device = d
+	for _, f := range cfg.Faults {
+		d.faults.list = append(d.faults.list, &armed{Fault: f, until: f.until(cfg.Clock.Now())})
+	}
+	return d
 }
 
 // agentConfig is the configuration of the agent for one start.
@@ -115,6 +130,7 @@ func (d *Device) Run(ctx context.Context) error {
 	if d.station != nil {
 		defer d.station.close()
 	}
+	defer close(d.stopped) // what waits for a fault ends before the station does
 	for ctx.Err() == nil {
 		if !d.waitForPower(ctx) {
 			return nil
@@ -128,13 +144,17 @@ func (d *Device) Run(ctx context.Context) error {
 
 // attach gives the device its place in the network.
 func (d *Device) attach() (err error) {
+	var s *station
 	switch {
 	case d.cfg.SNMP == nil:
 	case d.cfg.Network != nil:
-		d.station, err = d.cfg.Network.attach(d.cfg.Address, d.answer)
+		s, err = d.cfg.Network.attach(d.cfg.Address, d.answer)
 	case d.cfg.Listen != "":
-		d.station, err = listen(d.cfg.Listen, d.answer)
+		s, err = listen(d.cfg.Listen, d.answer)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.station = s
 	return err
 }
 
@@ -146,7 +166,8 @@ func (d *Device) answer(from netip.AddrPort, msg []byte) ([]byte, func()) {
 	if a == nil {
 		return nil, nil
 	}
-	return a.SNMP().Answer(from, msg)
+	reply, done := a.SNMP().Answer(from, msg)
+	return d.spoil(reply), done
 }
 
 // boot is one life of the device, from start to restart or power cut.
@@ -166,10 +187,11 @@ func (d *Device) start(parent context.Context) (*agent.Agent, context.Context, e
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	d.update(func() { d.agent, d.off, d.starts = a, cancel, d.starts+1 })
-	if d.cfg.cutAt != 0 {
-		go d.watchPhase(ctx, a)
+	d.update(func() { d.agent, d.ctx, d.off, d.starts = a, ctx, cancel, d.starts+1 })
+	if d.Starts() > 1 {
+		d.event(Event{Kind: StartEvent})
 	}
+	d.watchPower(ctx, a)
 	return a, ctx, nil
 }
 
@@ -179,7 +201,7 @@ func (d *Device) ended(parent, ctx context.Context, a *agent.Agent, err error) e
 	off := d.off
 	d.mu.Unlock()
 	defer off(nil)
-	d.update(func() { d.agent, d.off = nil, nil })
+	d.update(func() { d.agent, d.ctx, d.off = nil, nil, nil })
 	var restart *procedure.RestartError
 	switch {
 	case parent.Err() != nil:
@@ -199,14 +221,33 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 	c := d.agentConfig()
 	c.PassesUnsaved, c.Unsaved = true, d.unsaved
 	d.unsaved = nil
-	if d.station != nil && d.station.own.IsValid() {
+	if c.SNMP != nil {
 		engine := *d.cfg.SNMP
-		engine.Dial = d.station.dialTraps
-		if slices.ContainsFunc(engine.Sinks, func(s snmp.Sink) bool { return s.Inform }) {
-			engine.Dial = d.station.Dial
+		var dial dialer = new(net.Dialer).DialContext
+		if d.station != nil && d.station.own.IsValid() {
+			dial = d.station.dialTraps
+			if slices.ContainsFunc(engine.Sinks, func(s snmp.Sink) bool { return s.Inform }) {
+				dial = d.station.Dial
+			}
+			c.Transfer.Network = d.station
 		}
+		engine.Dial = d.faultyTraps(dial)
 		c.SNMP = &engine
-		c.Transfer.Network = d.station
+	}
+	if c.Fetcher == nil {
+		protocols := c.Protocols
+		if len(protocols) == 0 {
+			protocols = []mib.Protocol{mib.ProtocolTftp, mib.ProtocolFtp}
+		}
+		c.Fetcher = agent.NewFetcher(protocols, c.Transfer)
+	}
+	c.Fetcher = &faultyFetcher{Fetcher: c.Fetcher, device: d}
+	l := &lifetime{}
+	d.mu.Lock()
+	d.life = l
+	d.mu.Unlock()
+	for _, f := range []*afero.Fs{&c.Banks[0], &c.Banks[1], &c.State, &c.Data, &c.Work} {
+		*f = &faultyFs{Fs: *f, device: d, life: l}
 	}
 	return agent.New(c)
 }
@@ -258,14 +299,21 @@ func (d *Device) waitForPower(ctx context.Context) bool {
 func (d *Device) CutPower() {
 	d.update(func() {
 		d.powered = false
+		if d.life != nil {
+			d.life.over.Store(true)
+		}
 		if d.off != nil {
 			d.off(errPower)
 		}
 	})
+	d.event(Event{Kind: PowerEvent, Power: "off"})
 }
 
 // PowerOn switches the device on again.
-func (d *Device) PowerOn() { d.update(func() { d.powered = true }) }
+func (d *Device) PowerOn() {
+	d.update(func() { d.powered = true })
+	d.event(Event{Kind: PowerEvent, Power: "on"})
+}
 
 // Agent waits until the device has started at least n times and is running, and
 // returns its agent; nil if ctx ends first.
@@ -294,6 +342,49 @@ func (d *Device) Addr(ctx context.Context) netip.AddrPort {
 
 // ID is the device's identity.
 func (d *Device) ID() string { return d.cfg.ID }
+
+// Place is where the device answers requests; invalid before Run or if it does not.
+func (d *Device) Place() netip.AddrPort {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.station == nil {
+		return netip.AddrPort{}
+	}
+	return d.station.local
+}
+
+// State is what a device is doing.
+type State struct {
+	Powered bool
+	// Running is false while the device is off or restarting; what follows is zero then.
+	Running  bool
+	Software string // version of the running software
+	Bank     int    // that it runs from, 0 in rescue mode
+	// Operation and Phase are 0 while there is no operation.
+	Operation mib.OperationKind
+	Phase     mib.OperationPhase
+	Percent   uint8 // of the operation; procedure.PercentUnknown
+}
+
+// State returns what the device is doing.
+func (d *Device) State() State {
+	d.mu.Lock()
+	s, a := State{Powered: d.powered}, d.agent
+	d.mu.Unlock()
+	if a == nil {
+		return s
+	}
+	now := a.Engine().Snapshot()
+	s.Running, s.Bank = true, now.Banks.Running
+	s.Software = now.Banks.Bank(s.Bank).Version
+	if !now.Op.State.Final() {
+		s.Operation, s.Phase, s.Percent = now.Op.Kind, now.Op.Phase, now.Op.Percent
+	}
+	return s
+}
+
+// Calls is how many calls are in progress.
+func (d *Device) Calls() int { return d.platform.Calls() }
 
 // SetCalls says how many calls are in progress.
 func (d *Device) SetCalls(n int) { d.platform.calls.Store(int64(n)) }

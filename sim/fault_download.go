@@ -6,10 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"example.com/iad/agent/procedure"
@@ -17,74 +15,100 @@ import (
 	"example.com/iad/mib"
 )
 
-// faultyFetcher spoils the first download of software.
+// transferFaults are the faults of file transfers.
+var transferFaults = []FaultKind{Stall, Corrupt, Truncate}
+
+// faultyFetcher reaches file servers of which faults make something else.
 type faultyFetcher struct {
 	procedure.Fetcher
-	kind FaultKind
-	log  *slog.Logger
-
-	manifest atomic.Bool // that of an image in split form has been seen
-	done     atomic.Bool
+	device *Device
 }
 
 func (f *faultyFetcher) Open(ctx context.Context, s procedure.Server) (procedure.Files, error) {
+	if _, ok := f.device.occasion(Refuse); ok {
+		return nil, &procedure.Failure{Code: mib.FailCauseServerUnreachable, Text: "connection refused (injected fault)"}
+	}
 	conn, err := f.Fetcher.Open(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return &faultyFiles{Files: conn, f: f, timeout: time.Duration(s.Timeout) * time.Second}, nil
+	return &faultyFiles{Files: conn, device: f.device, timeout: time.Duration(s.Timeout) * time.Second}, nil
 }
 
 type faultyFiles struct {
 	procedure.Files
-	f       *faultyFetcher
-	timeout time.Duration // iadUpgServerTimeout
+	device   *Device
+	timeout  time.Duration // iadUpgServerTimeout
+	manifest bool          // that of an image in split form has been seen
 }
 
 func (f *faultyFiles) Get(ctx context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
 	r, size, err := f.Files.Get(ctx, name, offset)
-	if err != nil || offset != 0 || strings.HasSuffix(name, image.SignatureSuffix) || f.f.done.Load() {
+	if err != nil || strings.HasSuffix(name, image.SignatureSuffix) {
 		return r, size, err
 	}
-	return &faultyReader{from: bufio.NewReader(r), closer: r, ctx: ctx, files: f, name: name, size: size}, size, nil
+	return &faultyReader{from: bufio.NewReader(r), closer: r, ctx: ctx, files: f, pos: offset, size: size}, size, nil
 }
 
-// faultyReader reads a file in which the fault happens if it is software. Its
-// first bytes show that; size and name do not.
+func (f *faultyFiles) Put(ctx context.Context, name string, r io.ReadSeeker, size int64) error {
+	if op, _ := f.device.operation(); op != mib.OperationKindBackupConfig {
+		return f.Files.Put(ctx, name, r, size)
+	}
+	f.device.count(transferFaults...)
+	if _, ok := f.device.happens(func(a *armed) bool { return a.Operation == mib.OperationKindBackupConfig }, Stall); ok {
+		return f.stall(ctx)
+	}
+	return f.Files.Put(ctx, name, r, size)
+}
+
+// stall waits as long as the device does for a server that sends nothing.
+func (f *faultyFiles) stall(ctx context.Context) error {
+	t := time.NewTimer(f.timeout)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return &procedure.Failure{Code: mib.FailCauseTransferTimeout,
+			Text: fmt.Sprintf("nothing arrived for %s (injected fault)", f.timeout)}
+	}
+}
+
+// faultyReader reads a file in which faults happen if it is software. Its first bytes show
+// that; size and name do not.
 type faultyReader struct {
 	from   *bufio.Reader
 	closer io.Closer
 	ctx    context.Context
 	files  *faultyFiles
-	name   string
+	pos    int64
 	size   int64 // -1: not known
 
-	began, faulty, tar bool
-	head               []byte // what came so far of a tar file, until at is known
-	pos                int64
-	at                 int64 // where the fault happens, -1: not known yet
+	began, software bool
+	head            []byte // what came so far of a tar file, until flipAt is known
+	flipAt          int64  // the byte that Corrupt flips, -1: not known yet
 }
 
 func (r *faultyReader) Close() error { return r.closer.Close() }
 
-// begin decides whether the fault happens in this file, and where.
+// begin finds out whether faults happen in this file, and where.
 func (r *faultyReader) begin() {
-	f := r.files.f
 	start, _ := r.from.Peek(len("iad-config "))
 	switch {
 	case bytes.HasPrefix(start, []byte("iad-config ")):
 		return
-	case bytes.HasPrefix(start, []byte("{")) && !f.manifest.Swap(true):
+	case bytes.HasPrefix(start, []byte("{")) && !r.files.manifest:
+		r.files.manifest = true
 		return // the files that it names come next
-	case len(start) == 0 || f.done.Swap(true):
+	case len(start) == 0:
 		return
 	}
-	r.faulty = true
-	r.tar = bytes.HasPrefix(start, []byte(image.ManifestName)[:len(start)])
-	r.at = max(r.size, 0) / 2
-	if r.tar && f.kind == Corrupt {
-		r.at = -1
+	r.software = true
+	r.flipAt = max(r.size, 0) / 2
+	if r.pos == 0 && bytes.HasPrefix(start, []byte(image.ManifestName)[:len(start)]) {
+		r.flipAt = -1
 	}
+	r.files.device.count(transferFaults...)
 }
 
 func (r *faultyReader) Read(p []byte) (int, error) {
@@ -92,39 +116,42 @@ func (r *faultyReader) Read(p []byte) (int, error) {
 		r.began = true
 		r.begin()
 	}
-	if !r.faulty {
-		return r.from.Read(p)
+	d := r.files.device
+	if !r.software || !d.faults.has(transferFaults...) && len(r.head) == 0 {
+		n, err := r.from.Read(p)
+		r.pos += int64(n)
+		return n, err
 	}
-	if r.files.f.kind == Stall {
-		if r.pos == r.at {
-			return 0, r.stall()
+	half := max(r.size, 0) / 2
+	if r.pos >= half {
+		if _, ok := d.happens(nil, Stall); ok {
+			return 0, r.files.stall(r.ctx)
 		}
-		p = p[:min(int64(len(p)), r.at-r.pos)]
+		if _, ok := d.happens(nil, Truncate); ok {
+			return 0, &procedure.Failure{Code: mib.FailCauseSizeMismatch, Text: fmt.Sprintf("the file ended after %d of %d bytes (injected fault)", r.pos, r.size)}
+		}
+	} else {
+		p = p[:min(int64(len(p)), half-r.pos)]
 	}
 	n, err := r.from.Read(p)
-	if r.at < 0 && n > 0 {
-		r.head = append(r.head, p[:n]...)
-		r.at = inPayload(r.head)
+	if r.flipAt < 0 && n > 0 {
+		if int64(len(r.head)) == r.pos {
+			r.head = append(r.head, p[:n]...)
+			r.flipAt = inPayload(r.head)
+		} else {
+			r.flipAt = r.pos // the fault came after the beginning
+		}
+		if r.flipAt >= 0 {
+			r.head = nil
+		}
 	}
-	if r.files.f.kind == Corrupt && r.pos <= r.at && r.at < r.pos+int64(n) {
-		p[r.at-r.pos] ^= 1
-		r.files.f.log.Warn("a bit is flipped (injected fault)", "file", r.name, "offset", r.at)
+	if at := max(r.flipAt, r.pos); r.flipAt >= 0 && at < r.pos+int64(n) {
+		if _, ok := d.happens(nil, Corrupt); ok {
+			p[at-r.pos] ^= 1
+		}
 	}
 	r.pos += int64(n)
 	return n, err
-}
-
-func (r *faultyReader) stall() error {
-	r.files.f.log.Warn("the download hangs (injected fault)", "file", r.name, "offset", r.at)
-	t := time.NewTimer(r.files.timeout)
-	defer t.Stop()
-	select {
-	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
-	case <-t.C:
-		return &procedure.Failure{Code: mib.FailCauseTransferTimeout,
-			Text: fmt.Sprintf("nothing arrived for %s (injected fault)", r.files.timeout)}
-	}
 }
 
 // inPayload is the offset of the middle of the first payload of an image in tar form

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -35,6 +36,7 @@ type Hooks struct {
 
 // platform is a virtual board.
 type platform struct {
+	device   *Device
 	disk     Disk
 	hooks    Hooks
 	bankSize int64
@@ -49,6 +51,13 @@ var _ agent.Platform = (*platform)(nil)
 const programLimit = 30 * time.Second
 
 func (p *platform) SelfTest(ctx context.Context, t agent.SelfTest) error {
+	if _, ok := p.device.occasion(SelfTest); ok {
+		return errors.New("no dial tone on port 1 (injected fault)")
+	}
+	if _, ok := p.device.occasion(SelfTestHangs); ok {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
 	if p.hooks.SelfTest != nil {
 		return p.hooks.SelfTest(ctx, t, p.disk.Banks[t.Bank-1])
 	}
@@ -102,6 +111,23 @@ func copyFile(to afero.Fs, toName string, from afero.Fs, fromName string, mode o
 }
 
 func (p *platform) Convert(ctx context.Context, c agent.Conversion) error {
+	if _, ok := p.device.occasion(Convert); ok {
+		return errors.New("the conversion program ended with exit status 1 (injected fault)")
+	}
+	if err := p.convert(ctx, c); err != nil {
+		return err
+	}
+	if _, ok := p.device.occasion(ConvertHalf); ok {
+		list, err := afero.ReadDir(p.disk.Work, c.OutDir)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		return p.disk.Work.Remove(filepath.Join(c.OutDir, list[len(list)-1].Name()))
+	}
+	return nil
+}
+
+func (p *platform) convert(ctx context.Context, c agent.Conversion) error {
 	if p.hooks.Convert != nil {
 		return p.hooks.Convert(ctx, c, p.disk.Work)
 	}
@@ -180,7 +206,12 @@ func (p *platform) OnBank(n int) agent.Parts {
 	return p.disk.root.OnBank(n)
 }
 
-func (p *platform) DropCache(f afero.File) error      { return board.DropCache(f) }
+func (p *platform) DropCache(f afero.File) error {
+	if wrapped, ok := f.(*faultyFile); ok {
+		f = wrapped.File
+	}
+	return board.DropCache(f)
+}
 func (p *platform) Checkpoint(int) error              { return nil }
 func (p *platform) Kick()                             {}
 func (p *platform) BootReason() mib.RestartReasonEnum { return p.reason }
