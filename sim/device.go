@@ -371,7 +371,7 @@ func (d *Device) State() State {
 	d.mu.Lock()
 	s, a := State{Powered: d.powered}, d.agent
 	d.mu.Unlock()
-	if a == nil {
+	if a == nil || !s.Powered {
 		return s
 	}
 	now := a.Engine().Snapshot()

@@ -3,28 +3,65 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"example.com/iad/sim"
+	"example.com/iad/sim/control"
 )
 
 // fleet are the devices of one run.
 type fleet struct {
 	devices []*sim.Device
+	log     control.Log
+	control sync.WaitGroup // the control interface
+
+	mu   sync.Mutex
+	byID map[string]*sim.Device // those that have started
 }
 
-// run starts the devices, several at a time, and keeps them running until ctx ends. running
+// add makes a device known to the control interface.
+func (f *fleet) add(d *sim.Device) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.byID == nil {
+		f.byID = make(map[string]*sim.Device)
+	}
+	f.byID[d.ID()] = d
+}
+
+func (f *fleet) device(id string) *sim.Device {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byID[id]
+}
+
+// all returns the devices that have started, in the order of their IDs.
+func (f *fleet) all() []*sim.Device {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.SortedFunc(maps.Values(f.byID), func(a, b *sim.Device) int { return strings.Compare(a.ID(), b.ID()) })
+}
+
+// run calls serve, starts the devices, several at a time, and keeps them running until ctx
+// ends. The context of serve ends when run does. running
 // is called for each in their order, ready after the last one, and failed for each that
 // ends by itself later. The error is that of a device that did not start, or of the last
 // that ended.
-func (f *fleet) run(ctx context.Context, start func(int) (*sim.Device, error), running func(int, *sim.Device, netip.AddrPort) error, ready func(), failed func(error)) error {
+func (f *fleet) run(ctx context.Context, serve func(context.Context) error, start func(int) (*sim.Device, error), running func(int, *sim.Device, netip.AddrPort) error, ready func(), failed func(error)) error {
 	var alive sync.WaitGroup
+	defer f.control.Wait()
 	defer alive.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	if err := serve(ctx); err != nil {
+		return err
+	}
 	ended := make(chan error, len(f.devices))
 	type result struct {
 		addr netip.AddrPort
@@ -49,6 +86,8 @@ func (f *fleet) run(ctx context.Context, start func(int) (*sim.Device, error), r
 		})
 		if r.addr = d.Addr(started); !r.addr.IsValid() {
 			r.err = context.Cause(started)
+		} else {
+			f.add(d)
 		}
 		return r
 	}

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"example.com/iad/cmd/iadms/command"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/iadtest"
 )
@@ -21,7 +24,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){
+		"iadsim": main,
+		"iadms":  func() { os.Exit(command.Main("test")) },
+	})
 }
 
 // simulator is "iadsim run" with a maker's key of its own.

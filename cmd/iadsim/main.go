@@ -30,6 +30,7 @@ line and 1 for any other error.`,
 		Version: version,
 	}
 	root.AddCommand(runCommand(), healthcheckCommand())
+	root.AddCommand(controlCommands()...)
 	cli.Strict(root, variable)
 	return root
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ import (
 type runOptions struct {
 	devices             int
 	snmp, addresses     string
+	control, tokenFile  string
 	sinks               []string
 	root, image, maker  string
 	trust               []string
@@ -53,13 +55,10 @@ func runCommand() *cobra.Command {
 with the key MAKER.key, which is created if it does not exist. Sign the software
 to upgrade to with the same key.
 
-A fault is KIND:PERCENT, with the percentage of devices that get it; the seed
-decides which:
-  stall       the first download of software hangs halfway
-  corrupt     one bit in the first download of software is flipped
-  losttraps   the device sends no notifications
-  selftest    new software fails its self-test
-  powercut@PHASE  the power fails when a phase begins, such as transferring`,
+--fault FAULT:PERCENT gives exactly that percentage of the devices a fault; the
+seed decides which. "iadsim fault --help" lists the faults. With --control,
+faults can also be injected and removed while the devices run: see "iadsim list",
+"iadsim fault", "iadsim power" and "iadsim events".`,
 		Example: `  iadsim run
   iadsim run --devices 100 --seed 7 \
     --fault stall:5 --fault powercut@transferring:5
@@ -73,6 +72,8 @@ decides which:
 	f.IntVar(&o.devices, "devices", 1, "how many devices")
 	f.StringVar(&o.snmp, "snmp", "127.0.0.1:16100", "UDP address of the first device; the others use the ports after it; port 0: any free ports")
 	f.StringVar(&o.addresses, "addresses", "", "range such as 127.1.0.0/16: each device has its own address in it, and the port of --snmp")
+	f.StringVar(&o.control, "control", "", "serve the control interface at the path of a socket, or at HOST:PORT with a token")
+	f.StringVar(&o.tokenFile, "token-file", defaultTokenFile, "file with the token for HOST:PORT, created if missing")
 	f.StringArrayVar(&o.sinks, "trap-sink", nil, "send SNMPv2c traps to HOST:PORT; may be repeated")
 	f.StringVar(&o.root, "root", "", "directory for the disks, one subdirectory per device (default: in memory)")
 	f.StringVar(&o.image, "image", "", "image of the software to start with (default: generated)")
@@ -82,7 +83,7 @@ decides which:
 	f.StringVar(&o.idPrefix, "device-id", "SIM-", "prefix of the device IDs, before the number")
 	f.StringVar(&o.read, "read-community", "public", "community that may read")
 	f.StringVar(&o.write, "write-community", "private", "community that may write")
-	f.StringArrayVar(&o.faults, "fault", nil, "KIND:PERCENT, see above; may be repeated")
+	f.StringArrayVar(&o.faults, "fault", nil, "FAULT:PERCENT, such as stall:5; may be repeated")
 	f.Uint64Var(&o.seed, "seed", 1, "decides which devices get the faults")
 	f.IntVar(&o.rateLimit, "rate-limit", 0, "limit of each device's transfers in bytes per second (default: none)")
 	f.IntVar(&o.bankSize, "bank-size", 0, "capacity of a bank in bytes (default: no limit)")
@@ -95,14 +96,15 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 	if o.devices < 1 || o.devices > 20000 {
 		return cli.Usage(errors.New("--devices must be 1 to 20000"))
 	}
-	var faults []sim.Fault
+	var shares []sim.Share
 	for _, s := range o.faults {
-		f, err := sim.ParseFault(s)
+		share, err := sim.ParseShare(s)
 		if err != nil {
 			return cli.Usage(err)
 		}
-		faults = append(faults, f)
+		shares = append(shares, share)
 	}
+	faults := sim.Draw(shares, o.seed, o.devices)
 	if o.root != "" {
 		lock, err := lockRoot(o.root)
 		if err != nil {
@@ -129,6 +131,7 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		debug.SetGCPercent(garbagePercent)
 	}
 	disks := &disks{img: img}
+	lines := &printer{w: out, asJSON: o.asJSON}
 	f := &fleet{devices: make([]*sim.Device, o.devices)}
 	start := func(i int) (*sim.Device, error) {
 		cfg, err := o.device(i, trust, log)
@@ -139,14 +142,22 @@ func runDevices(cmd *cobra.Command, o *runOptions) error {
 		if err := disks.prepare(&cfg); err != nil {
 			return nil, fmt.Errorf("%s: %w", cfg.ID, err)
 		}
-		cfg.Afflict(sim.Draw(faults, o.seed, i))
+		cfg.Faults = faults[i]
+		cfg.OnEvent = func(e sim.Event) { lines.event(f.log.Add(e)) }
 		return sim.New(cfg), nil
 	}
 	running := func(i int, d *sim.Device, addr netip.AddrPort) error {
-		return o.printDevice(out, d.ID(), addr, sim.Draw(faults, o.seed, i))
+		return o.printDevice(out, d.ID(), addr, faults[i])
 	}
-	return f.run(cmd.Context(), start, running, func() {
+	serve := func(ctx context.Context) error {
+		if o.control == "" {
+			return nil
+		}
+		return f.serve(ctx, o.control, o.tokenFile, cmd.ErrOrStderr())
+	}
+	return f.run(cmd.Context(), serve, start, running, func() {
 		o.printReady(out)
+		lines.begin()
 		trim()
 	}, func(err error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "iadsim: %v; the other devices keep running\n", err)
@@ -189,11 +200,7 @@ func lockRoot(root string) (*board.Lock, error) {
 func (o *runOptions) printDevice(w io.Writer, id string, addr netip.AddrPort, drawn []sim.Fault) error {
 	names := []string{}
 	for _, f := range drawn {
-		name := string(f.Kind)
-		if f.Kind == sim.PowerCut {
-			name += "@" + f.Phase.String()
-		}
-		names = append(names, name)
+		names = append(names, f.String())
 	}
 	if o.asJSON {
 		return json.NewEncoder(w).Encode(map[string]any{"device": id, "address": addr.String(), "faults": names})

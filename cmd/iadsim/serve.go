@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/cli"
+	"example.com/iad/internal/durable"
+	"example.com/iad/sim"
+	"example.com/iad/sim/control"
+)
+
+// defaultTokenFile has the token of the interface over TCP.
+const defaultTokenFile = "iadsim.token"
+
+// serve opens the control interface at an address; the server runs until ctx ends.
+func (f *fleet) serve(ctx context.Context, address, tokenFile string, w io.Writer) error {
+	network := "tcp"
+	s := &control.Server{Device: f.device, Devices: f.all, Log: &f.log}
+	if control.IsSocket(address) {
+		network = "unix"
+		if err := removeStale(address); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if s.Token, err = makeToken(tokenFile, w); err != nil {
+			return err
+		}
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return fmt.Errorf("--control: %w", err)
+	}
+	if network == "unix" {
+		if err := os.Chmod(address, 0o600); err != nil {
+			return errors.Join(err, l.Close())
+		}
+	}
+	f.control.Go(func() {
+		if err := s.Serve(ctx, l); err != nil {
+			fmt.Fprintf(w, "iadsim: the control interface has ended: %v\n", err)
+		}
+	})
+	return nil
+}
+
+// removeStale removes the socket of a process that has ended.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil // Listen reports what is wrong with it
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("--control %s: another iadsim serves it; choose another path", path)
+	}
+	return os.Remove(path)
+}
+
+// makeToken reads the token, or writes a new one.
+func makeToken(file string, w io.Writer) (string, error) {
+	token, err := readToken(file)
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return token, err
+	}
+	token = rand.Text()
+	if err := durable.ReplaceFile(afero.NewOsFs(), file, []byte(token+"\n"), 0o600); err != nil {
+		return "", err
+	}
+	fmt.Fprintf(w, "made %s: requests to the control interface need the token in it\n", file)
+	return token, nil
+}
+
+func readToken(file string) (string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", cli.Usage(fmt.Errorf("%s is empty; remove it, and iadsim run writes a new token", file))
+	}
+	return token, nil
+}
+
+// printer prints events, after the devices.
+type printer struct {
+	w      io.Writer
+	asJSON bool
+
+	mu    sync.Mutex
+	ready bool
+	early []control.Event // that came before
+}
+
+func (p *printer) event(e control.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ready {
+		p.early = append(p.early, e)
+		return
+	}
+	p.print(e)
+}
+
+// begin prints the events that came, and from now on each at once.
+func (p *printer) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.early {
+		p.print(e)
+	}
+	p.ready, p.early = true, nil
+}
+
+func (p *printer) print(e control.Event) {
+	if p.asJSON {
+		_ = json.NewEncoder(p.w).Encode(map[string]any{"event": e})
+		return
+	}
+	fmt.Fprintln(p.w, eventLine(e))
+}
+
+// eventLine describes an event in a line.
+func eventLine(e control.Event) string {
+	text := e.Device + "  " + e.Event
+	switch sim.EventKind(e.Event) {
+	case sim.FaultEvent:
+		text += " " + e.Fault
+	case sim.PowerEvent:
+		text += " " + e.Power
+	case sim.StartEvent:
+		text = e.Device + "  started"
+	}
+	if e.Operation != "" {
+		text += "  (" + e.Operation + ", " + e.Phase + ")"
+	}
+	return text
+}
