@@ -119,11 +119,10 @@ func (s *station) ListenUDP(network string) (tftp.PacketConn, error) {
 
 // dialTraps opens the way to a receiver of notifications that does not answer: many devices
 // use their common socket.
-func (s *station) dialTraps(ctx context.Context, network, address string) (net.Conn, error) {
+func (s *station) dialTraps(_ context.Context, _, address string) (net.Conn, error) {
+	network := "udp6"
 	if s.own.Is4() {
 		network = "udp4"
-	} else {
-		network = "udp6"
 	}
 	to, err := net.ResolveUDPAddr(network, address)
 	if err != nil {
