@@ -81,6 +81,7 @@ type faultyReader struct {
 	closer io.Closer
 	ctx    context.Context
 	files  *faultyFiles
+	failed error // of from, once its buffer is empty
 	pos    int64
 	size   int64 // -1: not known
 
@@ -91,9 +92,18 @@ type faultyReader struct {
 
 func (r *faultyReader) Close() error { return r.closer.Close() }
 
+// next reads what comes next, as it is.
+func (r *faultyReader) next(p []byte) (int, error) {
+	if r.failed != nil && r.from.Buffered() == 0 {
+		return 0, r.failed
+	}
+	return r.from.Read(p)
+}
+
 // begin finds out whether faults happen in this file, and where.
 func (r *faultyReader) begin() {
-	start, _ := r.from.Peek(len("iad-config "))
+	var start []byte
+	start, r.failed = r.from.Peek(len("iad-config ")) // which keeps no error for the next Read
 	switch {
 	case bytes.HasPrefix(start, []byte("iad-config ")):
 		return
@@ -118,7 +128,7 @@ func (r *faultyReader) Read(p []byte) (int, error) {
 	}
 	d := r.files.device
 	if !r.software || !d.faults.has(transferFaults...) && len(r.head) == 0 {
-		n, err := r.from.Read(p)
+		n, err := r.next(p)
 		r.pos += int64(n)
 		return n, err
 	}
@@ -133,7 +143,7 @@ func (r *faultyReader) Read(p []byte) (int, error) {
 	} else {
 		p = p[:min(int64(len(p)), half-r.pos)]
 	}
-	n, err := r.from.Read(p)
+	n, err := r.next(p)
 	if r.flipAt < 0 && n > 0 {
 		if int64(len(r.head)) == r.pos {
 			r.head = append(r.head, p[:n]...)
