@@ -109,10 +109,11 @@ func InUse(name string) error {
 		return nil
 	}
 	number = strings.TrimSuffix(number, "ro")
-	attached, _ := filepath.Glob("/sys/class/ubi/ubi*/mtd_num")
-	for _, file := range attached {
-		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == number {
-			return fmt.Errorf("%s is in use by UBI, as %s: name the UBI volume instead, or another MTD device", name, filepath.Base(filepath.Dir(file)))
+	attached, _ := os.ReadDir("/sys/class/ubi") // volumes too, which have no mtd_num; filepath.Glob would cost a board 5 KB
+	for _, ubi := range attached {
+		text, err := os.ReadFile(filepath.Join("/sys/class/ubi", ubi.Name(), "mtd_num"))
+		if err == nil && strings.TrimSpace(string(text)) == number {
+			return fmt.Errorf("%s is in use by UBI, as %s: name the UBI volume instead, or another MTD device", name, ubi.Name())
 		}
 	}
 	mounts, err := os.ReadFile("/proc/mounts")
