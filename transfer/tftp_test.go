@@ -320,6 +320,8 @@ func TestTFTPStubbornOptions(t *testing.T) {
 			s.accept(o)
 			s.next(patient)
 		})
+		// A request that was repeated is served first, to nobody, for as long as patient says.
+		r.Timeout = 4 * patient
 		_, _, err := fetch(testContext(t), r.client(t), "file")
 		wantCause(t, err, mib.FailCauseProtocolError)
 		_, err = r.client(t).Put(testContext(t), "file", bytes.NewReader([]byte("x")), 1)
