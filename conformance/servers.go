@@ -271,7 +271,7 @@ func (s *fileServers) transferTFTP(p tftp.Packet, from netip.AddrPort, local net
 		s.log("TFTP: error %d for %s", f.behaviour.tftp, p.Filename)
 		link.Abort(f.behaviour.tftp, f.tftpText)
 	case p.Op == tftp.OpReadRequest && f == nil:
-		s.log("TFTP: there is no file %s", p.Filename)
+		s.log("TFTP: file %s not found", p.Filename)
 		link.Abort(tftp.ErrFileNotFound, "file not found")
 	case p.Op == tftp.OpReadRequest:
 		s.sendTFTP(link, p, f, fails)

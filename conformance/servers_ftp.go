@@ -200,7 +200,7 @@ func (c *ftpConn) file(verb, arg string) bool {
 		c.reply("250 done")
 	case "RETR":
 		if f == nil {
-			c.servers.log("FTP: there is no file %s", name)
+			c.servers.log("FTP: file %s not found", name)
 			c.reply("550 no such file")
 			break
 		}

@@ -157,7 +157,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// Events that come are told at once, and can be read later.
+// Subscribers receive events at once, and the log returns them later.
 func TestFollow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control")
 	newServer(t, "unix", path, "")

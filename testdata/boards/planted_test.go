@@ -35,7 +35,7 @@ var wrongScripts = []struct {
 	{"the start is not counted", edit{old: "setexpr iad_left ${iad_left} - 1\n", new: "true\n"}, powerOnly},
 	{"the older copy counts", edit{old: "-gt 0x${iad_seq_a}", new: "-lt 0x${iad_seq_a}"}, powerOnly},
 	{"the save is not checked", edit{old: "if run iad_save; then\n", new: "run iad_save\n    if true; then\n"}, copiesFrozen},
-	{"the lost choice is not written anew", edit{old: "  setenv iad_left 1\n", new: ""}, copiesLost},
+	{"the lost choice is not restored", edit{old: "  setenv iad_left 1\n", new: ""}, copiesLost},
 }
 
 // checkScripts checks that errors in the boot script are found.
@@ -85,14 +85,14 @@ var wrongAgents = []struct {
 	name  string
 	edits []edit
 }{
-	{"the file system of the bank is not checkpointed before the loader is told", []edit{
+	{"the file system of the bank is not checkpointed before the choice is written", []edit{
 		{"bank/switch.go", "if b.opt.Loader != nil && b.opt.Checkpoint != nil {", "if false {"},
 	}},
-	{"the bank is not synced before the loader is told", []edit{
+	{"the bank is not synced before the choice is written", []edit{
 		{"bank/switch.go", "if b.opt.Loader != nil && b.opt.Checkpoint != nil {", "if false {"},
 		{"internal/durable/append.go", "err := a.f.Sync()", "err := error(nil)"},
 	}},
-	{"the loader is told before the bank is complete", []edit{
+	{"the choice is written before the bank is complete", []edit{
 		{"bank/install.go", "\tb.setHead(n, h)\n\treturn nil\n", "\tb.setHead(n, h)\n\treturn b.opt.Loader.Store(LoaderState{Next: n, Left: Tries, Fallback: b.running})\n"},
 	}},
 	{"both copies of the choice are written at once", []edit{
