@@ -56,6 +56,7 @@ var mayImport = map[string][]string{
 	"manager/trap":         {"manager/device", "mib", "internal/durable", "internal/snmp"},
 	"manager/files":        {"manager/device", "bank/image", "transfer", "transfer/tftp", "mib", "internal/durable"},
 	"manager/batch":        {},
+	"fleet":                {"manager", "manager/device", "mib"},
 	"internal/clock":       {},
 	"internal/memdisk":     {},
 	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank/image", "transfer", "mib"},
