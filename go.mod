@@ -25,6 +25,7 @@ require (
 	golang.org/x/term v0.48.0
 	golang.org/x/time v0.16.0
 	mvdan.cc/sh/v3 v3.12.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (

@@ -62,6 +62,7 @@ var mayImport = map[string][]string{
 	"fleet/api":            {"fleet", "fleet/auth", "fleet/operations", "manager"},
 	"fleet/ui":             {"fleet", "fleet/auth", "fleet/operations", "manager"},
 	"fleet/client":         {"fleet", "fleet/operations"},
+	"fleet/campaign":       {"fleet"},
 	"internal/clock":       {},
 	"internal/memdisk":     {},
 	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank/image", "transfer", "mib"},

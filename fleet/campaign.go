@@ -22,6 +22,9 @@ type Campaign struct {
 	State CampaignState `json:"state"`
 	// Reason says why the campaign is in its state, for people.
 	Reason string `json:"reason,omitempty"`
+	// WaitingFor says what keeps a running campaign from starting devices, such as a window;
+	// empty: nothing does, or all were started.
+	WaitingFor string `json:"waiting_for,omitempty"`
 	// Planned: the runs of all devices exist. The filter of the specification does not
 	// matter any more.
 	Planned bool `json:"planned,omitempty"`
@@ -30,18 +33,20 @@ type Campaign struct {
 	Wave        int       `json:"wave"`
 	WaveEnded   time.Time `json:"wave_ended,omitzero"`
 	WaveStarted time.Time `json:"wave_started,omitzero"`
-	// Released is the number of waves that may be started although they wait for a person
-	// (Wave.Hold) or a threshold was reached, because a person has resumed the campaign.
+	// Released is the number of waves after which a person has let the campaign continue:
+	// their Hold and MinSuccess have no effect any more.
 	Released int `json:"released,omitempty"`
-	// Forgiven has the counts at which a person has resumed the campaign after a threshold:
-	// failures up to them do not count again.
-	Forgiven Counts `json:"forgiven,omitzero"`
+	// Forgiven are the counts at which a person has resumed the campaign: thresholds count
+	// what happened since. Nil: nobody has.
+	Forgiven *Forgiven `json:"forgiven,omitempty"`
 
 	Created   time.Time `json:"created"`
 	CreatedBy string    `json:"created_by"`
-	Approval  *Approval `json:"approval,omitempty"`
-	Started   time.Time `json:"started,omitzero"`
-	Ended     time.Time `json:"ended,omitzero"`
+	// EditedBy changed the specification last; empty: nobody did.
+	EditedBy string    `json:"edited_by,omitempty"`
+	Approval *Approval `json:"approval,omitempty"`
+	Started  time.Time `json:"started,omitzero"`
+	Ended    time.Time `json:"ended,omitzero"`
 	// Schedule is the name of the schedule that made the campaign; empty: a person did.
 	Schedule string `json:"schedule,omitempty"`
 }
@@ -175,8 +180,10 @@ type Wave struct {
 	Soak Duration `json:"soak,omitzero"`
 	// Hold: after the wave a person has to resume the campaign.
 	Hold bool `json:"hold,omitempty"`
-	// MinSuccess is the percentage of the wave's devices that must succeed, 0 to 100; below
-	// it the campaign is paused before the next wave.
+	// MinSuccess is the percentage of the wave's devices that must succeed, 0 to 100. Once
+	// they have, the wave does not wait for devices that are retried or wait for an answer;
+	// they continue with the next waves. Once they cannot any more, the campaign is paused.
+	// 0: the wave ends when all of its devices have ended, however they did.
 	MinSuccess float64 `json:"min_success,omitempty"`
 }
 
@@ -250,6 +257,14 @@ type RetryRule struct {
 	// minute and 1 hour.
 	Pause    Duration `json:"pause,omitzero"`
 	MaxPause Duration `json:"max_pause,omitzero"`
+}
+
+// Forgiven are counts that thresholds do not count again.
+type Forgiven struct {
+	Campaign Counts `json:"campaign"`
+	// Wave is the wave that InWave counts.
+	Wave   int    `json:"wave"`
+	InWave Counts `json:"in_wave"`
 }
 
 // Approval is the consent of a person.

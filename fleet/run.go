@@ -78,6 +78,15 @@ func (s RunState) Final() bool {
 	return s == RunSucceeded || s == RunUnchanged || s == RunFailed || s == RunCanceled
 }
 
+// HalfDone reports whether the procedure has begun to change the device, so that it must
+// be finished even if its campaign is paused or stopped or its window is over.
+func (r *Run) HalfDone() bool {
+	if r.Record == nil || r.State.Final() {
+		return false
+	}
+	return r.Record.Stage == manager.StageRecover || r.Record.Stage == manager.StageUpdate && len(r.Record.Tasks) > 0
+}
+
 // Claim is a worker's right to write a run and to command its device.
 type Claim struct {
 	Worker string    `json:"worker"`
