@@ -124,6 +124,7 @@ func Open(cfg Config) (e *Engine, findings []error) {
 	if e.s, err = decodeSettings(cfg.SettingsData); err != nil {
 		findings = append(findings, err)
 	}
+	e.cfg.JournalData, e.cfg.SettingsData = nil, nil // their memory is free from here on
 	e.boot()
 	return e, findings
 }

@@ -1,39 +1,37 @@
 package memdisk
 
 import (
+	"bytes"
 	"slices"
 	"unique"
+
+	"github.com/klauspost/compress/s2"
 )
 
 // pieceSize is the size in bytes of what files share.
 const pieceSize = 64 << 10
 
-// content is what a file contains: shared pieces of pieceSize bytes, the last perhaps
-// shorter, then bytes that are its own. There are no bytes of its own after a shorter
-// piece.
+// content is what a file contains: shared pieces of pieceSize bytes, then a tail. While
+// nobody uses the file, a tail that is worth it is kept compressed, and shared too.
 type content struct {
 	shared []unique.Handle[string]
-	own    []byte
+	tail   []byte // nil while only packed has it
+	// packed is the compressed tail of packedSize bytes. It is meaningless if packedSize
+	// is 0.
+	packed     unique.Handle[string]
+	packedSize int
 }
 
 // clone shares everything with the copy.
 func (c *content) clone() content {
-	if len(c.own) > 0 {
-		c.share((len(c.own) + pieceSize - 1) / pieceSize)
-	}
-	return content{shared: slices.Clone(c.shared)}
+	c.pack(1)
+	return content{shared: slices.Clone(c.shared), packed: c.packed, packedSize: c.packedSize}
 }
 
-// sharedSize is how many bytes are shared.
-func (c *content) sharedSize() int64 {
-	n := len(c.shared)
-	if n == 0 {
-		return 0
-	}
-	return int64(n-1)*pieceSize + int64(len(c.shared[n-1].Value()))
-}
+// sharedSize is how many bytes are before the tail.
+func (c *content) sharedSize() int64 { return int64(len(c.shared)) * pieceSize }
 
-func (c *content) size() int64 { return c.sharedSize() + int64(len(c.own)) }
+func (c *content) size() int64 { return c.sharedSize() + int64(max(len(c.tail), c.packedSize)) }
 
 // readAt copies what follows offset; 0 bytes mean the end.
 func (c *content) readAt(p []byte, offset int64) (n int) {
@@ -41,23 +39,52 @@ func (c *content) readAt(p []byte, offset int64) (n int) {
 		k := copy(p[n:], c.shared[offset/pieceSize].Value()[offset%pieceSize:])
 		n, offset = n+k, offset+int64(k)
 	}
-	if at := offset - c.sharedSize(); n < len(p) && at < int64(len(c.own)) {
-		n += copy(p[n:], c.own[at:])
+	if at := offset - c.sharedSize(); n < len(p) && offset < c.size() {
+		c.unpack()
+		n += copy(p[n:], c.tail[at:])
 	}
 	return n
 }
 
-// take makes what follows offset, at the beginning of a piece, the file's own.
+// unpack makes the tail readable.
+func (c *content) unpack() {
+	if c.packedSize == 0 || c.tail != nil {
+		return
+	}
+	tail, err := s2.Decode(nil, []byte(c.packed.Value()))
+	if err != nil {
+		panic("memdisk: " + err.Error()) // it is what pack made
+	}
+	c.tail = tail
+}
+
+// pack compresses the tail if it has at least so many bytes, and frees what reading has
+// unpacked.
+func (c *content) pack(atLeast int) {
+	switch {
+	case c.packedSize > 0:
+		c.tail = nil
+	case len(c.tail) >= atLeast:
+		c.packed, c.packedSize = unique.Make(string(s2.EncodeBetter(nil, c.tail))), len(c.tail)
+		c.tail = nil
+	case cap(c.tail) > len(c.tail):
+		c.tail = bytes.Clone(c.tail)
+	}
+}
+
+// take makes what follows offset part of the tail, which may be changed then.
 func (c *content) take(offset int64) {
+	c.unpack()
+	c.packedSize, c.packed = 0, unique.Handle[string]{}
 	i := int(offset / pieceSize)
 	if i >= len(c.shared) {
 		return
 	}
-	own := make([]byte, 0, c.size()-int64(i)*pieceSize)
+	tail := make([]byte, 0, c.size()-int64(i)*pieceSize)
 	for _, s := range c.shared[i:] {
-		own = append(own, s.Value()...)
+		tail = append(tail, s.Value()...)
 	}
-	c.own = append(own, c.own...)
+	c.tail = append(tail, c.tail...)
 	clear(c.shared[i:])
 	c.shared = c.shared[:i]
 }
@@ -69,11 +96,11 @@ func (c *content) truncate(size int64) {
 	}
 	c.take(min(size, c.size()))
 	at := size - c.sharedSize()
-	if at <= int64(len(c.own)) {
-		c.own = c.own[:at]
+	if at <= int64(len(c.tail)) {
+		c.tail = c.tail[:at]
 		return
 	}
-	c.own = append(c.own, make([]byte, at-int64(len(c.own)))...)
+	c.tail = append(c.tail, make([]byte, at-int64(len(c.tail)))...)
 }
 
 func (c *content) writeAt(p []byte, offset int64) {
@@ -82,37 +109,31 @@ func (c *content) writeAt(p []byte, offset int64) {
 	}
 	c.take(offset)
 	at := offset - c.sharedSize()
-	if end := at + int64(len(p)); end > int64(len(c.own)) {
-		c.own = slices.Grow(c.own, int(end)-len(c.own))[:end]
+	if end := at + int64(len(p)); end > int64(len(c.tail)) {
+		c.tail = slices.Grow(c.tail, int(end)-len(c.tail))[:end]
 	}
-	copy(c.own[at:], p)
-	if len(c.own) >= pieceSize {
-		c.share(len(c.own) / pieceSize)
-	}
+	copy(c.tail[at:], p)
+	c.share()
 }
 
-// share shares the first pieces of what is the file's own.
-func (c *content) share(pieces int) {
-	for ; pieces > 0; pieces-- {
-		n := min(pieceSize, len(c.own))
-		c.shared = append(c.shared, unique.Make(string(c.own[:n])))
-		c.own = c.own[n:]
-	}
-	if len(c.own) == 0 {
-		c.own = nil
-		c.shared = slices.Clip(c.shared)
+// share shares the pieces that the tail has become long enough for.
+func (c *content) share() {
+	if len(c.tail) < pieceSize {
 		return
 	}
-	c.own = slices.Clone(c.own)
-}
-
-// worthSharing is the least size in bytes of the end of a file that is shared: less hardly
-// costs more than the sharing, and is mostly a device's own.
-const worthSharing = 1 << 10
-
-// settle shares what is worth it, when nobody writes any more.
-func (c *content) settle() {
-	if len(c.own) >= worthSharing {
-		c.share((len(c.own) + pieceSize - 1) / pieceSize)
+	for len(c.tail) >= pieceSize {
+		c.shared = append(c.shared, unique.Make(string(c.tail[:pieceSize])))
+		c.tail = c.tail[pieceSize:]
+	}
+	c.tail = bytes.Clone(c.tail)
+	if len(c.tail) == 0 {
+		c.tail, c.shared = nil, slices.Clip(c.shared)
 	}
 }
+
+// worthPacking is the least size in bytes of a tail that is compressed: less hardly costs
+// more than the handle.
+const worthPacking = 512
+
+// settle saves memory when nobody uses the file any more.
+func (c *content) settle() { c.pack(worthPacking) }

@@ -216,3 +216,64 @@ func TestContentsAreShared(t *testing.T) {
 	}
 	runtime.KeepAlive(all)
 }
+
+// Texts of each disk's own take a fraction of their size, and are what was written while
+// several files have them open.
+func TestTailsAreCompressed(t *testing.T) {
+	const disks, size = 300, 12 << 10
+	text := func(i, round int) []byte {
+		var b bytes.Buffer
+		for n := 0; b.Len() < size; n++ {
+			fmt.Fprintf(&b, `{"seq":%d,"device":"SIM-%05d","kind":"downloadSoftware","state":"running","round":%d},`, n, i, round)
+		}
+		return b.Bytes()
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var all []*Disk
+	for i := range disks {
+		d := New()
+		if err := afero.WriteFile(d, "journal", text(i, 0), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, d)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := int(after.HeapAlloc-before.HeapAlloc) / disks; each > size/3 {
+		t.Errorf("a text of %d bytes takes %d", size, each)
+	}
+	for i, d := range all {
+		reader, err := d.Open("journal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		writer, err := d.OpenFile("journal", os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := text(i, 0)
+		head := make([]byte, 100)
+		if n, err := reader.Read(head); n != len(head) || err != nil || !bytes.Equal(head, want[:100]) {
+			t.Fatalf("disk %d: %q, %v", i, head[:n], err)
+		}
+		// Each close packs what the other one still uses.
+		reader.Close()
+		want = text(i, 1)
+		if _, err := writer.WriteAt(want, 0); err != nil {
+			t.Fatal(err)
+		}
+		if other, err := afero.ReadFile(d, "journal"); err != nil || !bytes.Equal(other, want[:len(other)]) {
+			t.Fatalf("disk %d: %d bytes, %v", i, len(other), err)
+		}
+		if err := writer.Truncate(int64(len(want) - 5000)); err != nil {
+			t.Fatal(err)
+		}
+		writer.Close()
+		if got, err := afero.ReadFile(d.Clone(), "journal"); err != nil || !bytes.Equal(got, want[:len(want)-5000]) {
+			t.Fatalf("disk %d: %d bytes, %v", i, len(got), err)
+		}
+	}
+	runtime.KeepAlive(all)
+}

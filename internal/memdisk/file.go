@@ -16,7 +16,6 @@ type file struct {
 	node                   *node
 	name                   string
 	reads, writes, appends bool
-	written                bool
 	closed                 bool
 	offset                 int64
 	listed                 int // entries that Readdir returned
@@ -44,9 +43,7 @@ func (f *file) do(op string, allowed bool, call func() error) error {
 func (f *file) Close() error {
 	return f.do("close", true, func() error {
 		f.closed = true
-		if f.written {
-			f.node.content.settle()
-		}
+		f.node.content.settle()
 		return nil
 	})
 }
@@ -112,7 +109,6 @@ func (f *file) Seek(offset int64, whence int) (at int64, err error) {
 func (f *file) writeAt(p []byte, offset int64) {
 	f.node.content.writeAt(p, offset)
 	f.node.changed = time.Now().UnixNano()
-	f.written = true
 }
 
 func (f *file) Write(p []byte) (int, error) {
@@ -153,7 +149,6 @@ func (f *file) Truncate(size int64) error {
 		}
 		f.node.content.truncate(size)
 		f.node.changed = time.Now().UnixNano()
-		f.written = true
 		return nil
 	})
 }
