@@ -56,23 +56,26 @@ func (n *Network) Close() error {
 // Port is the UDP port of the devices.
 func (n *Network) Port() uint16 { return n.port }
 
-// Size is how many devices have room in the range, of which the first address and, with
-// IPv4, the last one are not for devices.
-func (n *Network) Size() int {
-	bits := n.addresses.Addr().BitLen() - n.addresses.Bits()
+// Size is how many devices have room.
+func (n *Network) Size() int { return Room(n.addresses) }
+
+// Room is how many devices have room in a range, of which the first address and, with IPv4,
+// the last one are not for devices.
+func Room(addresses netip.Prefix) int {
+	bits := addresses.Addr().BitLen() - addresses.Bits()
 	if bits > 30 {
 		return 1 << 30
 	}
-	size := 1<<bits - n.skipped()
-	if n.addresses.Addr().Is4() {
-		size -= n.skipped()
+	size := 1<<bits - skipped(addresses)
+	if addresses.Addr().Is4() {
+		size -= skipped(addresses)
 	}
 	return size
 }
 
-// skipped is 1 if the first address of the range is not for a device: of two or one all are.
-func (n *Network) skipped() int {
-	if n.addresses.Addr().BitLen()-n.addresses.Bits() > 1 {
+// skipped is 1 if the first address of a range is not for a device: of two or one all are.
+func skipped(addresses netip.Prefix) int {
+	if addresses.Addr().BitLen()-addresses.Bits() > 1 {
 		return 1
 	}
 	return 0
@@ -82,7 +85,7 @@ func (n *Network) skipped() int {
 func (n *Network) Address(i int) netip.Addr {
 	base := n.addresses.Addr().AsSlice()
 	sum := new(big.Int).SetBytes(base)
-	sum.Add(sum, big.NewInt(int64(i+n.skipped())))
+	sum.Add(sum, big.NewInt(int64(i+skipped(n.addresses))))
 	a, _ := netip.AddrFromSlice(sum.FillBytes(base))
 	return a
 }

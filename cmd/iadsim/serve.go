@@ -24,9 +24,8 @@ import (
 const defaultTokenFile = "iadsim.token"
 
 // serve opens the control interface at an address; the server runs until ctx ends.
-func (f *fleet) serve(ctx context.Context, address, tokenFile string, w io.Writer) error {
+func serve(ctx context.Context, running *sync.WaitGroup, s *control.Server, address, tokenFile string, w io.Writer) error {
 	network := "tcp"
-	s := &control.Server{Device: f.device, Devices: f.all, Log: &f.log}
 	if control.IsSocket(address) {
 		network = "unix"
 		if err := removeStale(address); err != nil {
@@ -47,7 +46,7 @@ func (f *fleet) serve(ctx context.Context, address, tokenFile string, w io.Write
 			return errors.Join(err, l.Close())
 		}
 	}
-	f.control.Go(func() {
+	running.Go(func() {
 		if err := s.Serve(ctx, l); err != nil {
 			fmt.Fprintf(w, "iadsim: the control interface has ended: %v\n", err)
 		}

@@ -1,4 +1,4 @@
-package main
+package fleet
 
 import (
 	"bytes"
@@ -6,12 +6,16 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/agent/board"
+	"example.com/iad/agent/config"
 	"example.com/iad/sim"
 )
 
-// disks are those of new devices. What the first one in memory gets, the others copy.
+// disks are those of new devices of one kind. What the first one in memory gets, the others
+// copy.
 type disks struct {
-	img []byte
+	image []byte
+	set   config.Set
 
 	once sync.Once
 	made sim.Disk
@@ -40,5 +44,17 @@ func (d *disks) prepare(c *sim.Config) error {
 }
 
 func (d *disks) provision(c sim.Config) error {
-	return sim.New(c).Provision(bytes.NewReader(d.img), settings())
+	return sim.New(c).Provision(bytes.NewReader(d.image), d.set)
+}
+
+// lockRoot creates the directory of the disks and locks it against other simulators.
+func lockRoot(root string) (release func() error, err error) {
+	if err := board.MakeDirectory(root, 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := board.LockRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	return lock.Release, nil
 }
