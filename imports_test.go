@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	"fleet/ui":             {"fleet", "fleet/auth", "fleet/operations", "manager"},
 	"fleet/client":         {"fleet", "fleet/operations"},
 	"fleet/campaign":       {"fleet"},
+	"fleet/engine":         {},
 	"internal/clock":       {},
 	"internal/memdisk":     {},
 	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank/image", "transfer", "mib"},
@@ -135,6 +136,22 @@ func TestPackagesHaveComments(t *testing.T) {
 	for _, p := range packages(t) {
 		if p.Doc == "" {
 			t.Errorf("%s has no package comment", p.name())
+		}
+	}
+}
+
+// TestOneImporter keeps libraries that could be replaced behind one package each.
+func TestOneImporter(t *testing.T) {
+	importers := map[string]string{
+		"github.com/nats-io/": "fleet/engine",
+	}
+	for _, p := range packages(t) {
+		for _, imported := range p.Imports {
+			for library, importer := range importers {
+				if strings.HasPrefix(imported, library) && p.name() != importer {
+					t.Errorf("%s imports %s; only %s may", p.name(), imported, importer)
+				}
+			}
 		}
 	}
 }

@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+var (
+	// ErrNotFound: there is no entry with this key, no blob with this name.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: the entry has another revision than the caller had read, or exists
+	// already. Nothing was written.
+	ErrConflict = errors.New("changed by somebody else")
+)
+
+// Entry is a key and its value. Revision is its number in the bucket, which grows with
+// every write.
+type Entry struct {
+	Key      string
+	Value    []byte
+	Revision uint64
+}
+
+// Bucket holds entries.
+type Bucket struct {
+	engine *Engine
+	name   BucketName
+	kv     jetstream.KeyValue
+}
+
+// Bucket returns a bucket.
+func (e *Engine) Bucket(ctx context.Context, name BucketName) (*Bucket, error) {
+	b := &Bucket{engine: e, name: name}
+	err := e.persist(ctx, func(ctx context.Context) (err error) {
+		b.kv, err = e.js.KeyValue(ctx, string(name))
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			return jetstream.ErrStreamNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("engine: bucket %s: %w", name, err)
+	}
+	return b, nil
+}
+
+// Key joins the parts of a key. Whatever a part contains, different parts make different
+// keys, and a part with "." is one part of the key.
+func Key(parts ...string) string {
+	var b strings.Builder
+	for i, part := range parts {
+		if i > 0 {
+			b.WriteByte('.')
+		}
+		if part == "" {
+			b.WriteByte('=')
+		}
+		for _, c := range []byte(part) {
+			if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+				b.WriteByte(c)
+			} else {
+				fmt.Fprintf(&b, "=%02X", c)
+			}
+		}
+	}
+	return b.String()
+}
+
+func (b *Bucket) wrap(key string, err error) error {
+	return fmt.Errorf("%s %s: %w", b.name, key, err)
+}
+
+// Get returns an entry. The error wraps ErrNotFound if there is none.
+func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
+	var entry Entry
+	err := b.engine.persist(ctx, func(ctx context.Context) error {
+		got, err := b.kv.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) { // deleted ones included
+			return ErrNotFound
+		}
+		if err == nil {
+			entry = Entry{Key: got.Key(), Value: got.Value(), Revision: got.Revision()}
+		}
+		return err
+	})
+	if err != nil {
+		return Entry{}, b.wrap(key, err)
+	}
+	return entry, nil
+}
+
+// Create writes an entry and returns its revision. The error wraps ErrConflict if one
+// exists.
+func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
+	revision, err := b.put(ctx, key, value, 0, false)
+	if !errors.Is(err, ErrConflict) {
+		return revision, err
+	}
+	// A deleted entry leaves a mark with a revision.
+	var deleted uint64
+	lookErr := b.engine.persist(ctx, func(ctx context.Context) error {
+		history, err := b.kv.History(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) { // it has expired meanwhile
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if last := history[len(history)-1]; last.Operation() == jetstream.KeyValuePut {
+			return ErrConflict
+		}
+		deleted = history[len(history)-1].Revision()
+		return nil
+	})
+	if lookErr != nil {
+		return 0, b.wrap(key, lookErr)
+	}
+	return b.put(ctx, key, value, deleted, false)
+}
+
+// Update replaces the entry with this revision and returns the new one. The error wraps
+// ErrConflict if the entry has another revision.
+func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	if revision == 0 {
+		return 0, b.wrap(key, errors.New("update needs a revision"))
+	}
+	return b.put(ctx, key, value, revision, false)
+}
+
+// Delete removes the entry with this revision.
+func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
+	_, err := b.put(ctx, key, nil, revision, true)
+	return err
+}
+
+// put writes if the last revision of the key is the given one. When it is repeated because
+// no answer came, its message ID keeps it from failing by its own success.
+func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uint64, remove bool) (uint64, error) {
+	if len(value) > maxValue {
+		return 0, b.wrap(key, fmt.Errorf("a value of %d bytes is larger than %d", len(value), maxValue))
+	}
+	msg := nats.NewMsg(bucketSubject(b.name, key))
+	msg.Data = value
+	if remove {
+		msg.Header.Set("KV-Operation", "DEL")
+	}
+	id := nuid.Next()
+	var written uint64
+	err := b.engine.persist(ctx, func(ctx context.Context) error {
+		ack, err := b.engine.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithRetryAttempts(0))
+		if err == nil {
+			written = ack.Sequence
+		}
+		if wrongSequence(err) {
+			return ErrConflict
+		}
+		return err
+	})
+	if err != nil {
+		return 0, b.wrap(key, err)
+	}
+	return written, nil
+}
+
+func wrongSequence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// Keys returns the keys that match a pattern, where * stands for one part and > for the
+// rest.
+func (b *Bucket) Keys(ctx context.Context, pattern string) ([]string, error) {
+	var keys []string
+	err := b.engine.persist(ctx, func(ctx context.Context) error {
+		keys = nil
+		w, err := b.kv.Watch(ctx, pattern, jetstream.IgnoreDeletes(), jetstream.MetaOnly())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = w.Stop() }() // what it returns has no consequence
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case entry, ok := <-w.Updates():
+				switch {
+				case !ok:
+					return nats.ErrDisconnected
+				case entry == nil:
+					return nil
+				}
+				keys = append(keys, entry.Key())
+			}
+		}
+	})
+	if err != nil {
+		return nil, b.wrap(pattern, err)
+	}
+	return keys, nil
+}
+
+// Change is what Watch reports.
+type Change struct {
+	Entry
+	// Deleted: the entry was deleted. Expired leases are not reported.
+	Deleted bool
+	// Synced: all entries that existed at the start have been reported. The other fields are
+	// empty.
+	Synced bool
+}
+
+// Watch calls handle with every entry that matches a pattern, then with a Change that is
+// Synced, then with whatever changes, until ctx ends or handle returns an error. If an entry
+// changes quickly, only the last change is certain to be reported.
+func (b *Bucket) Watch(ctx context.Context, pattern string, handle func(Change) error) error {
+	var w jetstream.KeyWatcher
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := b.engine.persist(ctx, func(context.Context) (err error) {
+		w, err = b.kv.Watch(ctx, pattern) // lasts as long as this context
+		return err
+	})
+	if err != nil {
+		return b.wrap(pattern, err)
+	}
+	defer func() { _ = w.Stop() }() // what it returns has no consequence
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case entry, ok := <-w.Updates():
+			if !ok {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return b.wrap(pattern, errors.New("the engine ended the watch"))
+			}
+			change := Change{Synced: entry == nil}
+			if entry != nil {
+				change.Entry = Entry{Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision()}
+				change.Deleted = entry.Operation() != jetstream.KeyValuePut
+			}
+			if err := handle(change); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,539 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/iad/fleet/engine"
+)
+
+const secret = "0123456789abcdef"
+
+// startOne starts the only node.
+func startOne(t *testing.T) *engine.Engine {
+	t.Helper()
+	return start(t, engine.Config{Data: t.TempDir()})
+}
+
+func start(t *testing.T, c engine.Config) *engine.Engine {
+	t.Helper()
+	e, err := engine.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
+// cluster is three nodes in this process.
+type cluster struct {
+	t       *testing.T
+	configs [3]engine.Config
+	nodes   [3]*engine.Engine
+}
+
+func startThree(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t}
+	var join []string
+	for range c.configs {
+		join = append(join, freeAddress(t))
+	}
+	for i := range c.configs {
+		c.configs[i] = engine.Config{
+			Name: fmt.Sprintf("node%d", i+1), Data: t.TempDir(), Listen: "127.0.0.1:0", Cluster: join[i], Join: join, Secret: secret,
+		}
+	}
+	c.start(0, 1, 2)
+	t.Cleanup(func() { c.stop(0, 1, 2) })
+	return c
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (c *cluster) start(nodes ...int) {
+	c.t.Helper()
+	var running sync.WaitGroup
+	for _, i := range nodes {
+		running.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			var err error
+			if c.nodes[i], err = engine.Start(ctx, c.configs[i]); err != nil {
+				c.t.Errorf("node %d: %v", i+1, err)
+			}
+		})
+	}
+	running.Wait()
+	if c.t.Failed() {
+		c.t.FailNow()
+	}
+}
+
+func (c *cluster) stop(nodes ...int) {
+	for _, i := range nodes {
+		if c.nodes[i] != nil {
+			c.nodes[i].Close()
+		}
+		c.nodes[i] = nil
+	}
+}
+
+func bucket(t *testing.T, e *engine.Engine, name engine.BucketName) *engine.Bucket {
+	t.Helper()
+	b, err := e.Bucket(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestBucketComparesRevisions(t *testing.T) {
+	b := bucket(t, startOne(t), engine.Runs)
+	ctx, key := t.Context(), engine.Key("canary", "IAD 1/é")
+	if _, err := b.Get(ctx, key); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("before: %v", err)
+	}
+	first, err := b.Create(ctx, key, []byte("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Create(ctx, key, []byte("b")); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("created twice: %v", err)
+	}
+	second, err := b.Update(ctx, key, []byte("b"), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Update(ctx, key, []byte("c"), first); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("updated an old revision: %v", err)
+	}
+	if err := b.Delete(ctx, key, first); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("deleted an old revision: %v", err)
+	}
+	got, err := b.Get(ctx, key)
+	if err != nil || string(got.Value) != "b" || got.Revision != second || got.Key != key {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := b.Delete(ctx, key, second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Get(ctx, key); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("after deletion: %v", err)
+	}
+	if _, err := b.Create(ctx, key, []byte("d")); err != nil {
+		t.Errorf("created again: %v", err)
+	}
+	if _, err := b.Create(ctx, "large", make([]byte, 2<<20)); err == nil {
+		t.Error("a value of 2 MiB was accepted")
+	}
+}
+
+func TestKeysAreDistinct(t *testing.T) {
+	seen := make(map[string][]string)
+	for _, parts := range [][]string{{"a", "b"}, {"a.b"}, {"a", "b", ""}, {"a*"}, {"a>"}, {"a=2A"}, {"a "}, {"ä"}, {""}, {"a"}} {
+		key := engine.Key(parts...)
+		if other, ok := seen[key]; ok {
+			t.Errorf("%q and %q have the key %s", parts, other, key)
+		}
+		seen[key] = parts
+		if strings.Trim(key, "abcdefghijklmnopqrstuvwxyzABCDEF0123456789=.") != "" {
+			t.Errorf("%q: %s", parts, key)
+		}
+	}
+}
+
+func TestWatchReportsWhatIsThereAndWhatChanges(t *testing.T) {
+	b := bucket(t, startOne(t), engine.Devices)
+	ctx := t.Context()
+	revision, err := b.Create(ctx, "x.1", []byte("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Create(ctx, "y.1", []byte("other")); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := b.Keys(ctx, "x.>"); err != nil || len(keys) != 1 || keys[0] != "x.1" {
+		t.Errorf("keys: %q, %v", keys, err)
+	}
+	var seen []string
+	done := errors.New("done")
+	err = b.Watch(ctx, "x.>", func(c engine.Change) error {
+		switch {
+		case c.Synced:
+			seen = append(seen, "synced")
+			if revision, err = b.Update(ctx, "x.1", []byte("b"), revision); err != nil {
+				return err
+			}
+			return nil
+		case c.Deleted:
+			seen = append(seen, "deleted "+c.Key)
+			return done
+		case string(c.Value) == "b":
+			if err := b.Delete(ctx, "x.1", c.Revision); err != nil {
+				return err
+			}
+		}
+		seen = append(seen, c.Key+" "+string(c.Value))
+		return nil
+	})
+	if want := "x.1 a, synced, x.1 b, deleted x.1"; !errors.Is(err, done) || strings.Join(seen, ", ") != want {
+		t.Errorf("saw %q, want %s; %v", seen, want, err)
+	}
+}
+
+func TestQueueDeliversToOneWorker(t *testing.T) {
+	e := startOne(t)
+	ctx := t.Context()
+	for i := range 20 {
+		p := engine.Normal
+		if i == 19 {
+			p = engine.Urgent
+		}
+		for range 2 { // the second is dropped
+			if err := e.Publish(ctx, "pool", p, fmt.Sprintf("c/%d/1", i), fmt.Append(nil, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := e.Publish(ctx, "other", engine.Normal, "o", nil); err != nil {
+		t.Fatal(err)
+	}
+	q, err := e.Queue(ctx, "pool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := q.Next(ctx)
+	if err != nil || string(first.Data) != "19" {
+		t.Fatalf("first: %s, %v; want the urgent one", first.Data, err)
+	}
+	if err := first.Retry(0); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	got := make(map[string]int)
+	workers, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for range 4 {
+		q, err := e.Queue(ctx, "pool")
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			for {
+				task, err := q.Next(workers)
+				if err != nil {
+					return
+				}
+				if err := task.Done(ctx); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				if got[string(task.Data)]++; len(got) == 20 {
+					stop()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	running.Wait()
+	stop()
+	for task, times := range got {
+		if times != 1 {
+			t.Errorf("task %s: done %d times", task, times)
+		}
+	}
+}
+
+func TestLogKeepsOrder(t *testing.T) {
+	l := startOne(t).Log(engine.Audit)
+	ctx := t.Context()
+	if _, err := l.Last(ctx); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("empty: %v", err)
+	}
+	if err := l.Read(ctx, 1, ">", false, func(engine.Message) error { return errors.New("there is none") }); err != nil {
+		t.Error(err)
+	}
+	var last uint64
+	for i := range 5 {
+		var err error
+		if last, err = l.AppendAfter(ctx, last, "entry", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.AppendAfter(ctx, last-1, "entry", []byte("lost race")); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("appended after an old entry: %v", err)
+	}
+	if m, err := l.Last(ctx); err != nil || string(m.Data) != "4" || m.Sequence != last || m.Key != "entry" {
+		t.Errorf("last: %+v, %v", m, err)
+	}
+	var seen []string
+	err := l.Read(ctx, 3, ">", false, func(m engine.Message) error {
+		seen = append(seen, fmt.Sprintf("%d:%s", m.Sequence, m.Data))
+		return nil
+	})
+	if want := "3:2 4:3 5:4"; err != nil || strings.Join(seen, " ") != want {
+		t.Errorf("read %q, want %s; %v", seen, want, err)
+	}
+}
+
+func TestStoreKeepsBlobs(t *testing.T) {
+	e := startOne(t)
+	ctx := t.Context()
+	s, err := e.Store(ctx, engine.ImageFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := bytes.Repeat([]byte("0123456789"), 100_000)
+	if err := s.Put(ctx, "fw", func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }); err != nil {
+		t.Fatal(err)
+	}
+	size, digest, err := s.Digest(ctx, "fw")
+	if want := sha256.Sum256(blob); err != nil || size != int64(len(blob)) || !bytes.Equal(digest, want[:]) {
+		t.Errorf("read back %d bytes, %x, %v", size, digest, err)
+	}
+	if has, err := s.Has(ctx, "fw"); !has || err != nil {
+		t.Errorf("has: %v, %v", has, err)
+	}
+	if err := s.Delete(ctx, "fw"); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := s.Has(ctx, "fw"); has || err != nil {
+		t.Errorf("has after deletion: %v, %v", has, err)
+	}
+	if err := s.Get(ctx, "fw", io.Discard); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("after deletion: %v", err)
+	}
+	if err := s.Delete(ctx, "fw"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNotifications(t *testing.T) {
+	e := startOne(t)
+	got := make(chan string, 2)
+	stop, err := e.OnNotify(engine.Key("IAD-1"), func(key string, data []byte) { got <- key + " " + string(data) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	for _, key := range []string{"IAD-2", "IAD-1"} {
+		if err := e.Notify(engine.Key(key), []byte("trap")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := <-got; s != "IAD-1 trap" {
+		t.Errorf("got %q", s)
+	}
+}
+
+func TestLeaseIsHeldByOne(t *testing.T) {
+	t.Parallel()
+	e := startOne(t)
+	first, err := e.Acquire(t.Context(), "leader", []byte("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !first.Held() {
+		t.Error("not held")
+	}
+	second := make(chan *engine.Lease)
+	go func() {
+		l, err := e.Acquire(t.Context(), "leader", []byte("b"))
+		if err != nil {
+			t.Error(err)
+		}
+		second <- l
+	}()
+	b := bucket(t, e, engine.Leases)
+	if got, err := b.Get(t.Context(), "leader"); err != nil || string(got.Value) != "a" {
+		t.Errorf("%q, %v", got.Value, err)
+	}
+	select {
+	case <-second:
+		t.Fatal("two hold the lease")
+	case <-time.After(engine.LeaseTime + time.Second): // it is renewed
+	}
+	first.Release()
+	if first.Held() {
+		t.Error("held after release")
+	}
+	l := <-second
+	// Whoever takes the entry away ends the lease.
+	got, err := b.Get(t.Context(), "leader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Update(t.Context(), "leader", []byte("thief"), got.Revision); err != nil {
+		t.Fatal(err)
+	}
+	<-l.Context().Done()
+	if l.Held() {
+		t.Error("held after it was lost")
+	}
+	l.Release()
+}
+
+func TestConfigurationsThatCannotWork(t *testing.T) {
+	for name, c := range map[string]engine.Config{
+		"two nodes":      {Data: "d", Name: "a", Cluster: "127.0.0.1:1", Join: []string{"127.0.0.1:1", "127.0.0.1:2"}, Secret: secret},
+		"one of three":   {Data: "d", Name: "a", Cluster: "127.0.0.1:1", Join: []string{"127.0.0.1:1"}, Secret: secret},
+		"no secret":      {Data: "d", Listen: "127.0.0.1:0"},
+		"short secret":   {Data: "d", Listen: "127.0.0.1:0", Secret: "short"},
+		"no own address": {Data: "d", Join: []string{"127.0.0.1:1"}},
+		"no data":        {},
+	} {
+		if e, err := engine.Start(t.Context(), c); err == nil {
+			t.Errorf("%s was accepted", name)
+			e.Close()
+		}
+	}
+}
+
+func TestForeignWorkerIsRefused(t *testing.T) {
+	e := start(t, engine.Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Secret: secret})
+	worker, err := engine.Connect(t.Context(), engine.Remote{URLs: []string{"nats://" + e.Address()}, Name: "w", Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer worker.Close()
+	if err := worker.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, wrong := range []string{"", "another secret 12345"} {
+		if e, err := engine.Connect(t.Context(), engine.Remote{URLs: []string{"nats://" + e.Address()}, Name: "foreign", Secret: wrong}); err == nil {
+			t.Errorf("secret %q was accepted", wrong)
+			e.Close()
+		} else if !strings.Contains(err.Error(), "secret") {
+			t.Errorf("secret %q: %v", wrong, err)
+		}
+	}
+}
+
+// TestNodeRestarts stops and starts the only node: what it has acknowledged is there.
+func TestNodeRestarts(t *testing.T) {
+	dir := t.TempDir()
+	e, err := engine.Start(t.Context(), engine.Config{Data: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket(t, e, engine.Campaigns).Create(t.Context(), "c", []byte("spec")); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Publish(t.Context(), "pool", engine.Normal, "1", []byte("task")); err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	e = start(t, engine.Config{Data: dir})
+	if got, err := bucket(t, e, engine.Campaigns).Get(t.Context(), "c"); err != nil || string(got.Value) != "spec" {
+		t.Errorf("%q, %v", got.Value, err)
+	}
+	q, err := e.Queue(t.Context(), "pool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if task, err := q.Next(t.Context()); err != nil || string(task.Data) != "task" {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestThreeNodesLoseOne writes while the leader of three nodes stops and starts again.
+// Nothing that was acknowledged is lost, and no revision is given out twice.
+func TestThreeNodesLoseOne(t *testing.T) {
+	t.Parallel()
+	c := startThree(t)
+	urls := make([]string, 3)
+	for i, n := range c.nodes {
+		c.configs[i].Listen = n.Address() // the same after a restart
+		urls[i] = "nats://" + n.Address()
+	}
+	w, err := engine.Connect(t.Context(), engine.Remote{URLs: urls, Name: "writer", Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	b := bucket(t, w, engine.Runs)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	written := 0
+	progress := sync.NewCond(&mu)
+	stopped := false
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		var revision uint64
+		var err error
+		for i := 1; ; i++ {
+			value := fmt.Append(nil, i)
+			if i == 1 {
+				revision, err = b.Create(ctx, "run", value)
+			} else {
+				revision, err = b.Update(ctx, "run", value, revision)
+			}
+			mu.Lock()
+			end := stopped
+			if err != nil {
+				t.Errorf("write %d: %v", i, err)
+				end = true
+			} else {
+				written = i
+			}
+			if end {
+				stopped = true
+			}
+			mu.Unlock()
+			progress.Broadcast()
+			if end {
+				return
+			}
+		}
+	})
+	// more waits until so many further writes were acknowledged.
+	more := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for end := written + n; written < end && !stopped; {
+			progress.Wait()
+		}
+	}
+	more(20)
+	nodes, err := w.Nodes(ctx)
+	if err != nil || len(nodes) != 3 || !nodes[0].Leader {
+		t.Errorf("nodes: %+v, %v", nodes, err)
+	}
+	for i, config := range c.configs {
+		if config.Name == nodes[0].Name {
+			c.stop(i)
+			more(20)
+			c.start(i)
+		}
+	}
+	more(20)
+	mu.Lock()
+	stopped = true
+	mu.Unlock()
+	writer.Wait()
+	for i, n := range c.nodes {
+		got, err := bucket(t, n, engine.Runs).Get(ctx, "run")
+		if err != nil || string(got.Value) != fmt.Sprint(written) {
+			t.Errorf("node %d: %q, %v; want %d", i+1, got.Value, err, written)
+		}
+	}
+}

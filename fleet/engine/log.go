@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// Message is an entry of a stream. Sequence is its number, from 1 on.
+type Message struct {
+	Key      string
+	Data     []byte
+	Sequence uint64
+	Time     time.Time
+}
+
+// Log is an append-only stream.
+type Log struct {
+	engine *Engine
+	name   LogName
+}
+
+// Log returns a stream.
+func (e *Engine) Log(name LogName) *Log { return &Log{engine: e, name: name} }
+
+// Append adds an entry and returns its number.
+func (l *Log) Append(ctx context.Context, key string, data []byte) (uint64, error) {
+	return l.publish(ctx, key, data)
+}
+
+// AppendAfter adds an entry after the one with the number last, which must be the newest;
+// 0: the stream must be empty. The error wraps ErrConflict if it is not.
+func (l *Log) AppendAfter(ctx context.Context, last uint64, key string, data []byte) (uint64, error) {
+	return l.publish(ctx, key, data, jetstream.WithExpectLastSequence(last))
+}
+
+func (l *Log) publish(ctx context.Context, key string, data []byte, options ...jetstream.PublishOpt) (uint64, error) {
+	msg := nats.NewMsg(string(l.name) + "." + key)
+	msg.Data = data
+	options = append(options, jetstream.WithMsgID(nuid.Next()), jetstream.WithRetryAttempts(0))
+	var sequence uint64
+	err := l.engine.persist(ctx, func(ctx context.Context) error {
+		ack, err := l.engine.js.PublishMsg(ctx, msg, options...)
+		if err == nil {
+			sequence = ack.Sequence
+		}
+		if wrongSequence(err) {
+			return ErrConflict
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s %s: %w", l.name, key, err)
+	}
+	return sequence, nil
+}
+
+// Last returns the newest entry. The error wraps ErrNotFound if there is none.
+func (l *Log) Last(ctx context.Context) (Message, error) {
+	var m Message
+	err := l.engine.persist(ctx, func(ctx context.Context) error {
+		s, err := l.engine.js.Stream(ctx, string(l.name))
+		if err != nil {
+			return err
+		}
+		last := s.CachedInfo().State.LastSeq
+		if last == 0 || s.CachedInfo().State.Msgs == 0 {
+			return ErrNotFound
+		}
+		raw, err := s.GetMsg(ctx, last)
+		if err == nil {
+			m = Message{Key: l.key(raw.Subject), Data: raw.Data, Sequence: raw.Sequence, Time: raw.Time}
+		}
+		return err
+	})
+	if err != nil {
+		return Message{}, fmt.Errorf("%s: %w", l.name, err)
+	}
+	return m, nil
+}
+
+func (l *Log) key(subject string) string { return strings.TrimPrefix(subject, string(l.name)+".") }
+
+// Read calls handle with the entries from a number on whose keys match a pattern, until it
+// has seen the newest one. With follow it waits for more, until ctx ends. Entries that have
+// expired are left out.
+func (l *Log) Read(ctx context.Context, from uint64, pattern string, follow bool, handle func(Message) error) error {
+	var c jetstream.Consumer
+	var pending uint64
+	err := l.engine.persist(ctx, func(ctx context.Context) (err error) {
+		c, err = l.engine.js.OrderedConsumer(ctx, string(l.name), jetstream.OrderedConsumerConfig{
+			FilterSubjects: []string{string(l.name) + "." + pattern}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from, 1),
+		})
+		if err != nil {
+			return err
+		}
+		info, err := c.Info(ctx)
+		if err == nil {
+			pending = info.NumPending + uint64(info.NumAckPending)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.name, err)
+	}
+	if pending == 0 && !follow {
+		return nil
+	}
+	messages, err := c.Messages()
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.name, err)
+	}
+	defer messages.Stop()
+	for {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if errors.Is(err, jetstream.ErrNoHeartbeat) || passing(err) {
+				continue
+			}
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		if err := handle(Message{Key: l.key(msg.Subject()), Data: msg.Data(), Sequence: meta.Sequence.Stream, Time: meta.Timestamp}); err != nil {
+			return err
+		}
+		if meta.NumPending == 0 && !follow {
+			return nil
+		}
+	}
+}
