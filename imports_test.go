@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	"fleet/ui":             {"fleet", "fleet/auth", "fleet/operations", "manager"},
 	"fleet/client":         {"fleet", "fleet/operations"},
 	"fleet/campaign":       {"fleet"},
+	"fleet/inventory":      {"fleet", "internal/credentials", "manager/device", "mib"},
 	"fleet/engine":         {},
 	"internal/clock":       {},
 	"internal/memdisk":     {},
@@ -143,7 +144,8 @@ func TestPackagesHaveComments(t *testing.T) {
 // TestOneImporter keeps libraries that could be replaced behind one package each.
 func TestOneImporter(t *testing.T) {
 	importers := map[string]string{
-		"github.com/nats-io/": "fleet/engine",
+		"github.com/nats-io/":   "fleet/engine",
+		"github.com/expr-lang/": "fleet/inventory",
 	}
 	for _, p := range packages(t) {
 		for _, imported := range p.Imports {
