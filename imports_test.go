@@ -65,6 +65,8 @@ var mayImport = map[string][]string{
 	"fleet/campaign":       {"fleet"},
 	"fleet/inventory":      {"fleet", "internal/credentials", "manager/device", "mib"},
 	"fleet/engine":         {},
+	"fleet/seal":           {},
+	"fleet/store":          {"fleet", "fleet/engine", "fleet/seal"},
 	"internal/clock":       {},
 	"internal/memdisk":     {},
 	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank/image", "transfer", "mib"},
@@ -146,6 +148,7 @@ func TestOneImporter(t *testing.T) {
 	importers := map[string]string{
 		"github.com/nats-io/":   "fleet/engine",
 		"github.com/expr-lang/": "fleet/inventory",
+		"filippo.io/age":        "fleet/seal",
 	}
 	for _, p := range packages(t) {
 		for _, imported := range p.Imports {

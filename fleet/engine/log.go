@@ -61,6 +61,22 @@ func (l *Log) publish(ctx context.Context, key string, data []byte, options ...j
 	return sequence, nil
 }
 
+// LastSequence returns the number of the newest entry there was; 0: there was none.
+func (l *Log) LastSequence(ctx context.Context) (uint64, error) {
+	var last uint64
+	err := l.engine.persist(ctx, func(ctx context.Context) error {
+		s, err := l.engine.js.Stream(ctx, string(l.name))
+		if err == nil {
+			last = s.CachedInfo().State.LastSeq
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", l.name, err)
+	}
+	return last, nil
+}
+
 // Last returns the newest entry. The error wraps ErrNotFound if there is none.
 func (l *Log) Last(ctx context.Context) (Message, error) {
 	var m Message

@@ -18,7 +18,6 @@ const (
 	Secrets   BucketName = "secret"   // sealed credentials
 	Campaigns BucketName = "campaign" // specification and state
 	Runs      BucketName = "run"      // one device in one campaign
-	Questions BucketName = "question" // asked of people
 	Images    BucketName = "image"    // what is known of each software image
 	Backups   BucketName = "backup"   // what is known of each backup
 	Access    BucketName = "access"   // users, tokens, sessions
@@ -62,7 +61,7 @@ const (
 	duplicates = 2 * time.Minute
 )
 
-var bucketNames = []BucketName{Devices, Secrets, Campaigns, Runs, Questions, Images, Backups, Access, Settings, Leases}
+var bucketNames = []BucketName{Devices, Secrets, Campaigns, Runs, Images, Backups, Access, Settings, Leases}
 
 func bucketStream(b BucketName) string              { return "KV_" + string(b) }
 func bucketSubject(b BucketName, key string) string { return "$KV." + string(b) + "." + key }

@@ -1,0 +1,107 @@
+// Package seal encrypts secrets with the cluster's key, in the format of age
+// (age-encryption.org/v1). The key is a file outside the data directory, the same on all
+// nodes and workers: without it, a copy of the data reveals no credentials.
+package seal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"filippo.io/age"
+)
+
+// maxSealed is the maximum size of what Open reads, in bytes.
+const maxSealed = 1 << 20
+
+// Key encrypts and decrypts.
+type Key struct{ identity *age.X25519Identity }
+
+// NewKey makes a key.
+func NewKey() (*Key, error) {
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		return nil, fmt.Errorf("sealing key: %w", err)
+	}
+	return &Key{identity}, nil
+}
+
+// ReadKey reads the key in a file, as age-keygen writes it.
+func ReadKey(name string) (*Key, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("sealing key: %w", err)
+	}
+	defer f.Close()
+	identities, err := age.ParseIdentities(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return nil, fmt.Errorf("sealing key %s: %w", name, err)
+	}
+	if len(identities) == 1 {
+		if identity, ok := identities[0].(*age.X25519Identity); ok {
+			return &Key{identity}, nil
+		}
+	}
+	return nil, fmt.Errorf("sealing key %s: the file must have one key, which begins with AGE-SECRET-KEY-1", name)
+}
+
+// ReadOrCreateKey reads the key in a file, which it creates if it does not exist.
+func ReadOrCreateKey(name string) (key *Key, created bool, err error) {
+	key, err = ReadKey(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, false, err
+	}
+	if key, err = NewKey(); err != nil {
+		return nil, false, err
+	}
+	return key, true, key.write(name)
+}
+
+// write creates the file. It never replaces one.
+func (k *Key) write(name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return fmt.Errorf("sealing key: %w", err)
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("sealing key: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "# public key: %s\n%s\n", k.identity.Recipient(), k.identity)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sealing key %s: %w", name, err)
+	}
+	return nil
+}
+
+// Seal encrypts.
+func (k *Key) Seal(plain []byte) ([]byte, error) {
+	var sealed bytes.Buffer
+	w, err := age.Encrypt(&sealed, k.identity.Recipient())
+	if err == nil {
+		_, err = w.Write(plain)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	return sealed.Bytes(), nil
+}
+
+// Open decrypts what Seal has encrypted with the same key.
+func (k *Key) Open(sealed []byte) ([]byte, error) {
+	r, err := age.Decrypt(bytes.NewReader(sealed), k.identity)
+	if err != nil {
+		return nil, fmt.Errorf("sealed with another key, or damaged: %w", err)
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, maxSealed))
+	if err != nil {
+		return nil, fmt.Errorf("sealed data are damaged: %w", err)
+	}
+	return plain, nil
+}

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/seal"
+)
+
+// Secrets are the credentials, sealed. What was opened is kept in memory.
+type Secrets struct {
+	bucket *engine.Bucket
+	key    *seal.Key
+
+	mu     sync.Mutex
+	opened map[string]openedSecret
+}
+
+type openedSecret struct {
+	revision uint64
+	secret   *fleet.Secret
+}
+
+// Get returns the secret with this name. The error wraps engine.ErrNotFound if there is
+// none.
+func (s *Secrets) Get(ctx context.Context, name string) (*fleet.Secret, error) {
+	entry, err := s.bucket.Get(ctx, engine.Key(name))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o, ok := s.opened[name]; ok && o.revision == entry.Revision {
+		return o.secret, nil
+	}
+	plain, err := s.key.Open(entry.Value)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", name, err)
+	}
+	secret := new(fleet.Secret)
+	if err := json.Unmarshal(plain, secret); err != nil {
+		return nil, fmt.Errorf("secret %s is damaged", name) // without what it contains
+	}
+	if s.opened == nil {
+		s.opened = make(map[string]openedSecret)
+	}
+	s.opened[name] = openedSecret{entry.Revision, secret}
+	return secret, nil
+}
+
+// Put stores a secret, in place of an earlier one of this name.
+func (s *Secrets) Put(ctx context.Context, secret *fleet.Secret) error {
+	plain, err := json.Marshal(secret)
+	if err != nil {
+		return err
+	}
+	sealed, err := s.key.Seal(plain)
+	if err != nil {
+		return err
+	}
+	key := engine.Key(secret.Name)
+	for {
+		_, err := s.bucket.Create(ctx, key, sealed)
+		if !errors.Is(err, engine.ErrConflict) {
+			return err
+		}
+		entry, err := s.bucket.Get(ctx, key)
+		if errors.Is(err, engine.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if _, err = s.bucket.Update(ctx, key, sealed, entry.Revision); !errors.Is(err, engine.ErrConflict) {
+			return err
+		}
+	}
+}
+
+// Remove removes a secret. It does nothing if there is none.
+func (s *Secrets) Remove(ctx context.Context, name string) error {
+	for {
+		entry, err := s.bucket.Get(ctx, engine.Key(name))
+		if errors.Is(err, engine.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			err = s.bucket.Delete(ctx, engine.Key(name), entry.Revision)
+		}
+		if !errors.Is(err, engine.ErrConflict) {
+			return err
+		}
+	}
+}
+
+// Names returns the names of the secrets.
+func (s *Secrets) Names(ctx context.Context) ([]string, error) {
+	all, err := s.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(all))
+	for i, secret := range all {
+		names[i] = secret.Name
+	}
+	return names, nil
+}
+
+// All returns the secrets.
+func (s *Secrets) All(ctx context.Context) ([]*fleet.Secret, error) {
+	var all []*fleet.Secret
+	err := s.bucket.Watch(ctx, ">", func(c engine.Change) error {
+		if c.Synced {
+			return errSynced
+		}
+		if c.Deleted {
+			return nil
+		}
+		plain, err := s.key.Open(c.Value)
+		if err != nil {
+			return fmt.Errorf("secret %s: %w", c.Key, err)
+		}
+		secret := new(fleet.Secret)
+		if err := json.Unmarshal(plain, secret); err != nil {
+			return fmt.Errorf("secret %s is damaged", c.Key)
+		}
+		all = append(all, secret)
+		return nil
+	})
+	if !errors.Is(err, errSynced) {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Watch calls changed whenever a secret changes, and once at the start.
+func (s *Secrets) Watch(ctx context.Context, changed func()) error {
+	synced := false
+	return s.bucket.Watch(ctx, ">", func(c engine.Change) error {
+		if synced = synced || c.Synced; synced {
+			changed()
+		}
+		return nil
+	})
+}

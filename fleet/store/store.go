@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/seal"
+)
+
+// Store is access to all objects. It is safe for concurrent use.
+type Store struct {
+	Engine    *engine.Engine
+	Devices   *Table[fleet.Device]   // by name
+	Campaigns *Table[fleet.Campaign] // by ID
+	Runs      *Table[fleet.Run]      // by campaign and device
+	Images    *Table[fleet.Image]    // by digest
+	Backups   *Table[fleet.Backup]   // by device and ID
+	Sites     *Table[fleet.Site]     // by name
+	Groups    *Table[fleet.Group]    // by name
+	Schedules *Table[fleet.Schedule] // by name
+	Secrets   *Secrets
+
+	imageFiles, backupFiles *engine.Store
+	workers                 *Table[fleet.Worker]
+}
+
+// Open returns access to the objects in an engine, with the key for secrets.
+func Open(ctx context.Context, e *engine.Engine, key *seal.Key) (*Store, error) {
+	s := &Store{Engine: e}
+	buckets := make(map[engine.BucketName]*engine.Bucket)
+	for _, name := range []engine.BucketName{
+		engine.Devices, engine.Secrets, engine.Campaigns, engine.Runs, engine.Images, engine.Backups, engine.Settings, engine.Leases,
+	} {
+		b, err := e.Bucket(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		buckets[name] = b
+	}
+	s.Devices = &Table[fleet.Device]{bucket: buckets[engine.Devices], parts: 1, key: func(d *fleet.Device) []string { return []string{d.Name} }}
+	s.Campaigns = &Table[fleet.Campaign]{bucket: buckets[engine.Campaigns], parts: 1, key: func(c *fleet.Campaign) []string { return []string{c.ID} }}
+	s.Runs = &Table[fleet.Run]{bucket: buckets[engine.Runs], parts: 2, key: func(r *fleet.Run) []string { return []string{r.Campaign, r.Device} }}
+	s.Images = &Table[fleet.Image]{bucket: buckets[engine.Images], parts: 1, key: func(i *fleet.Image) []string { return []string{i.Digest} }}
+	s.Backups = &Table[fleet.Backup]{bucket: buckets[engine.Backups], parts: 2, key: func(b *fleet.Backup) []string { return []string{b.Device, b.ID} }}
+	settings := buckets[engine.Settings]
+	s.Sites = &Table[fleet.Site]{bucket: settings, prefix: []string{"site"}, parts: 1, key: func(v *fleet.Site) []string { return []string{v.Name} }}
+	s.Groups = &Table[fleet.Group]{bucket: settings, prefix: []string{"group"}, parts: 1, key: func(v *fleet.Group) []string { return []string{v.Name} }}
+	s.Schedules = &Table[fleet.Schedule]{bucket: settings, prefix: []string{"schedule"}, parts: 1, key: func(v *fleet.Schedule) []string { return []string{v.Name} }}
+	s.workers = &Table[fleet.Worker]{bucket: buckets[engine.Leases], prefix: []string{workerLease}, parts: 1, key: func(w *fleet.Worker) []string { return []string{w.ID} }}
+	s.Secrets = &Secrets{bucket: buckets[engine.Secrets], key: key}
+	var err error
+	if s.imageFiles, err = e.Store(ctx, engine.ImageFiles); err != nil {
+		return nil, err
+	}
+	if s.backupFiles, err = e.Store(ctx, engine.BackupFiles); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Leases: one for the scheduler, and one for each worker.
+const (
+	schedulerLease = "scheduler"
+	workerLease    = "worker"
+)
+
+// Lead waits until this process is the only one that schedules.
+func (s *Store) Lead(ctx context.Context, name string) (*engine.Lease, error) {
+	return s.Engine.Acquire(ctx, schedulerLease, []byte(name))
+}
+
+// Attend makes a worker known for as long as the lease lasts.
+func (s *Store) Attend(ctx context.Context, w *fleet.Worker) (*engine.Lease, error) {
+	data, err := json.Marshal(w)
+	if err != nil {
+		return nil, err
+	}
+	return s.Engine.Acquire(ctx, engine.Key(workerLease, w.ID), data)
+}
+
+// Workers returns the workers that are there.
+func (s *Store) Workers(ctx context.Context) ([]*fleet.Worker, error) { return s.workers.List(ctx) }
+
+// Task names the run that a worker is to continue.
+type Task struct {
+	Campaign string `json:"campaign"`
+	Device   string `json:"device"`
+}
+
+// Queue tells the workers of a run's pool about the run, which must be queued.
+func (s *Store) Queue(ctx context.Context, r *fleet.Run, priority engine.Priority) error {
+	data, err := json.Marshal(Task{Campaign: r.Campaign, Device: r.Device})
+	if err != nil {
+		return err
+	}
+	id := fmt.Sprintf("%s/%s/%d.%d", r.Campaign, r.Device, r.Attempt, r.Epoch)
+	return s.Engine.Publish(ctx, r.Pool, priority, id, data)
+}
+
+// Record stores an event.
+func (s *Store) Record(ctx context.Context, e *fleet.Event) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = s.Engine.Log(engine.Events).Append(ctx, engine.Key(string(e.Kind), e.Campaign, e.Device), data)
+	return err
+}
+
+// Events calls handle with the events from a sequence number on, and with those that
+// follow, until ctx ends or handle returns an error. With a sequence number of 0 it begins
+// with the next event.
+func (s *Store) Events(ctx context.Context, from uint64, handle func(sequence uint64, e *fleet.Event) error) error {
+	log := s.Engine.Log(engine.Events)
+	if from == 0 {
+		last, err := log.LastSequence(ctx)
+		if err != nil {
+			return err
+		}
+		from = last + 1
+	}
+	return log.Read(ctx, from, ">", true, func(m engine.Message) error {
+		e := new(fleet.Event)
+		if err := json.Unmarshal(m.Data, e); err != nil {
+			return fmt.Errorf("event %d is damaged: %w", m.Sequence, err)
+		}
+		return handle(m.Sequence, e)
+	})
+}

@@ -1,0 +1,151 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"example.com/iad/fleet/engine"
+)
+
+// Table holds objects of one type.
+type Table[T any] struct {
+	bucket *engine.Bucket
+	prefix []string // of all keys
+	parts  int      // of a key, without prefix
+	key    func(*T) []string
+}
+
+func (t *Table[T]) path(parts []string) string {
+	return engine.Key(append(append([]string(nil), t.prefix...), parts...)...)
+}
+
+// Get returns the object with this key and its revision. The error wraps
+// engine.ErrNotFound if there is none.
+func (t *Table[T]) Get(ctx context.Context, key ...string) (*T, uint64, error) {
+	entry, err := t.bucket.Get(ctx, t.path(key))
+	if err != nil {
+		return nil, 0, err
+	}
+	v, err := decode[T](entry)
+	return v, entry.Revision, err
+}
+
+func decode[T any](entry engine.Entry) (*T, error) {
+	v := new(T)
+	if err := json.Unmarshal(entry.Value, v); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", entry.Key, err)
+	}
+	return v, nil
+}
+
+// Create stores a new object and returns its revision. The error wraps engine.ErrConflict
+// if one with its key exists.
+func (t *Table[T]) Create(ctx context.Context, v *T) (uint64, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return 0, err
+	}
+	return t.bucket.Create(ctx, t.path(t.key(v)), data)
+}
+
+// Update replaces the object with this revision and returns the new one. The error wraps
+// engine.ErrConflict if the object has another revision.
+func (t *Table[T]) Update(ctx context.Context, v *T, revision uint64) (uint64, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return 0, err
+	}
+	return t.bucket.Update(ctx, t.path(t.key(v)), data, revision)
+}
+
+// Change has change modify the object with this key and stores it, again if somebody else
+// changed it at the same time. An error of change ends that and is returned as it is; with
+// ErrUnchanged nothing is stored, and the error is nil.
+func (t *Table[T]) Change(ctx context.Context, change func(*T) error, key ...string) (*T, error) {
+	for {
+		v, revision, err := t.Get(ctx, key...)
+		if err != nil {
+			return nil, err
+		}
+		if err := change(v); errors.Is(err, ErrUnchanged) {
+			return v, nil
+		} else if err != nil {
+			return v, err
+		}
+		if _, err := t.Update(ctx, v, revision); !errors.Is(err, engine.ErrConflict) {
+			return v, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// ErrUnchanged is returned by the function that Change calls if there is nothing to store.
+var ErrUnchanged = errors.New("unchanged")
+
+// Delete removes the object with this revision. The error wraps engine.ErrConflict if it
+// has another one.
+func (t *Table[T]) Delete(ctx context.Context, revision uint64, key ...string) error {
+	return t.bucket.Delete(ctx, t.path(key), revision)
+}
+
+// pattern matches all keys that begin with these parts.
+func (t *Table[T]) pattern(parts []string) string {
+	if len(parts) == t.parts {
+		return t.path(parts)
+	}
+	if len(t.prefix)+len(parts) == 0 {
+		return ">"
+	}
+	return t.path(parts) + ".>"
+}
+
+// Change is what Watch reports.
+type Change[T any] struct {
+	// Value is the object; nil with Synced, and if the object was deleted.
+	Value    *T
+	Revision uint64
+	// Key is the key in the bucket, which is the same for changes of one object.
+	Key string
+	// Synced: all objects that existed at the start have been reported.
+	Synced bool
+}
+
+// Watch calls handle with the objects whose keys begin with these parts, then with a Change
+// that is Synced, then with whatever changes, until ctx ends or handle returns an error.
+func (t *Table[T]) Watch(ctx context.Context, handle func(Change[T]) error, parts ...string) error {
+	return t.bucket.Watch(ctx, t.pattern(parts), func(c engine.Change) error {
+		change := Change[T]{Revision: c.Revision, Key: c.Key, Synced: c.Synced}
+		if !c.Synced && !c.Deleted {
+			v, err := decode[T](c.Entry)
+			if err != nil {
+				return err
+			}
+			change.Value = v
+		}
+		return handle(change)
+	})
+}
+
+var errSynced = errors.New("synced")
+
+// List returns the objects whose keys begin with these parts.
+func (t *Table[T]) List(ctx context.Context, parts ...string) ([]*T, error) {
+	var list []*T
+	err := t.Watch(ctx, func(c Change[T]) error {
+		switch {
+		case c.Synced:
+			return errSynced
+		case c.Value != nil:
+			list = append(list, c.Value)
+		}
+		return nil
+	}, parts...)
+	if !errors.Is(err, errSynced) {
+		return nil, err
+	}
+	return list, nil
+}
