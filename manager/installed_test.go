@@ -51,11 +51,12 @@ func TestUnchanged(t *testing.T) {
 	l := newLab(t, labOptions{})
 	journals := afero.NewMemMapFs()
 	plan := l.plan(l.image("2.0.0", 2))
-	plan.Journal = manager.NewJournal(journals, "TEST-0001")
+	fileJournal := manager.NewJournal(journals, "TEST-0001")
+	plan.Journal = fileJournal
 	if result, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe); err != nil || result.Unchanged {
 		t.Fatalf("%+v, %v", result, err)
 	}
-	journal, err := afero.ReadFile(journals, plan.Journal.Name())
+	journal, err := afero.ReadFile(journals, fileJournal.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func TestUnchanged(t *testing.T) {
 	if after := l.done(); len(after) != 3 || after[mib.OperationKindBackupConfig] != before[mib.OperationKindBackupConfig] {
 		t.Errorf("operations %v, before %v", after, before)
 	}
-	if now, err := afero.ReadFile(journals, plan.Journal.Name()); err != nil || !bytes.Equal(now, journal) {
+	if now, err := afero.ReadFile(journals, fileJournal.Name()); err != nil || !bytes.Equal(now, journal) {
 		t.Errorf("the journal was written: %v\n%s", err, now)
 	}
 	plan.Force = true

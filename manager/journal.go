@@ -108,23 +108,38 @@ const recordFormat = 2
 // ErrNoRecord is returned by Load if no procedure was started.
 var ErrNoRecord = errors.New("nothing to resume")
 
-// Journal keeps one Record in a file that is replaced durably.
-type Journal struct {
+// Journal keeps the Record of one procedure. [FileJournal] keeps it in a file.
+type Journal interface {
+	// Load returns the record, or an error wrapping ErrNoRecord.
+	Load() (*Record, error)
+	// Save replaces the record durably. The error wraps ErrNotOwner if somebody else has
+	// replaced it since this Journal loaded or saved it.
+	Save(r *Record) error
+	// Owned returns an error wrapping ErrNotOwner if somebody else has replaced the record
+	// since this Journal loaded or saved it. The procedure calls it before it commands the
+	// device.
+	Owned() error
+}
+
+var _ Journal = (*FileJournal)(nil)
+
+// FileJournal keeps one Record in a file that is replaced durably.
+type FileJournal struct {
 	files afero.Fs
 	name  string
 	last  []byte // as it was loaded or saved last, nil before
 }
 
 // NewJournal returns the journal of a device, in the root directory of disk.
-func NewJournal(disk afero.Fs, deviceID string) *Journal {
-	return &Journal{files: disk, name: device.DirectoryName(deviceID) + ".json"}
+func NewJournal(disk afero.Fs, deviceID string) *FileJournal {
+	return &FileJournal{files: disk, name: device.DirectoryName(deviceID) + ".json"}
 }
 
 // Name is the name of the journal's file.
-func (j *Journal) Name() string { return j.name }
+func (j *FileJournal) Name() string { return j.name }
 
-// Load returns the record, or an error wrapping ErrNoRecord.
-func (j *Journal) Load() (*Record, error) {
+// Load implements Journal.
+func (j *FileJournal) Load() (*Record, error) {
 	data, err := afero.ReadFile(j.files, j.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("journal %s: %w", j.name, ErrNoRecord)
@@ -141,20 +156,15 @@ func (j *Journal) Load() (*Record, error) {
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, fmt.Errorf("journal %s is damaged; start without resuming: %w", j.name, err)
 	}
-	for i := range r.Tasks {
-		r.Tasks[i].earlier = true
-	}
 	j.last = data
 	return r, nil
 }
 
-// Save replaces the record. The error wraps ErrNotOwner if another program has replaced
-// it since this Journal loaded or saved it.
-func (j *Journal) Save(r *Record) error {
+// Save implements Journal.
+func (j *FileJournal) Save(r *Record) error {
 	if err := j.Owned(); err != nil {
 		return err
 	}
-	r.Format = recordFormat
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -170,9 +180,8 @@ func (j *Journal) Save(r *Record) error {
 // ErrNotOwner says that another iadms has continued the procedure.
 var ErrNotOwner = errors.New("another iadms has continued this upgrade")
 
-// Owned returns an error wrapping ErrNotOwner if the record is not what this Journal last
-// saved or loaded.
-func (j *Journal) Owned() error {
+// Owned implements Journal.
+func (j *FileJournal) Owned() error {
 	if j.last == nil {
 		return nil
 	}

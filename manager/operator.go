@@ -55,10 +55,15 @@ type Answer struct {
 	Image  *files.Image // with OtherFile
 }
 
-// Operator decides after failures. An error ends the procedure.
+// Operator decides after failures. An error ends the procedure. With ErrParked it can be
+// resumed when the decision is known: the same question is asked again then, and nothing is
+// done before it is answered.
 type Operator interface {
 	Ask(ctx context.Context, q Question) (Answer, error)
 }
+
+// ErrParked is wrapped by the error of an [Operator] that decides later.
+var ErrParked = errors.New("waits for a decision")
 
 // Automatic is an operator that follows the device's advice: it retries a limited number
 // of times where the device advises it, and otherwise gives up.

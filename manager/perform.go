@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"time"
 
 	"example.com/iad/internal/clock"
@@ -116,12 +118,14 @@ func (u *upgrade) owns() error {
 func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Request) (*device.Operation, error) {
 	if task := u.record.task(r.Kind); task != nil {
 		r.ID = task.ReqID
-		if task.Done {
+		if task.Done && !u.backupLost(task, *r) {
 			return &device.Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
 		}
-		op, err := u.adopt(ctx, watch, task, *r)
-		if op != nil || err != nil {
-			return op, err
+		if !task.Done {
+			op, err := u.adopt(ctx, watch, task, *r)
+			if op != nil || err != nil {
+				return op, err
+			}
 		}
 		u.record.forget(r.Kind)
 	}
@@ -149,7 +153,7 @@ func (u *upgrade) adopt(ctx context.Context, watch Step, task *Task, r device.Re
 		return nil, err
 	}
 	switch {
-	case u.lostItsServer(task, op, r):
+	case u.lostItsServer(task, op, r), op.State == mib.OperationStateSucceeded && u.backupLost(task, r):
 	case u.serverGone(task, r) && !op.Final() && needsServer(op):
 		task.Abandoned = true
 		if err := u.save(); err != nil {
@@ -172,8 +176,8 @@ func (u *upgrade) adopt(ctx context.Context, watch Step, task *Task, r device.Re
 // serverGone reports whether the file server of an operation ended with the run of the
 // manager that commanded it.
 func (u *upgrade) serverGone(task *Task, r device.Request) bool {
-	_, shortLived := u.plan.Files.(*files.Servers)
-	return shortLived && task.earlier && r.Server != nil
+	s, ok := u.plan.Files.(files.ShortLived)
+	return ok && s.EndsWithProcess() && task.earlier && r.Server != nil
 }
 
 // lostItsServer reports whether an operation failed because its file server has gone.
@@ -181,6 +185,18 @@ func (u *upgrade) lostItsServer(task *Task, op *device.Operation, r device.Reque
 	// What succeeded was too late to be aborted.
 	return u.serverGone(task, r) && op.Final() && op.State != mib.OperationStateSucceeded &&
 		(task.Abandoned || op.State == mib.OperationStateFailed && transferFailed(op.Cause))
+}
+
+// backupLost reports whether a backup went to a file server that has gone together with
+// what it received, because the procedure continues on another machine.
+func (u *upgrade) backupLost(task *Task, r device.Request) bool {
+	if r.Kind != mib.OperationKindBackupConfig || !u.serverGone(task, r) {
+		return false
+	}
+	return slices.ContainsFunc(u.record.Backup, func(f files.BackupFile) bool {
+		_, _, err := u.session.Digest(u.record.Directory, f.Name)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 func (u *upgrade) noteServerLost(watch Step, op *device.Operation) {
@@ -216,6 +232,9 @@ func (u *upgrade) stop(ctx context.Context, step Step, op *device.Operation) {
 // abort aborts an operation, waits until it has ended, and returns it as it is then: it
 // may have succeeded meanwhile.
 func (u *upgrade) abort(ctx context.Context, op *device.Operation) (*device.Operation, error) {
+	if err := u.owns(); err != nil {
+		return nil, err
+	}
 	return u.plan.Client.AbortOperation(ctx, u.plan.Clock, u.plan.Owner, op, u.plan.Reserve, u.plan.Poll/4)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -39,12 +40,22 @@ type Limits struct {
 	Backup, Update, Restore, Recover time.Duration
 }
 
+// Listener is where the notifications of devices arrive.
+type Listener interface {
+	// Subscribe starts a stream of notifications; see trap.Hub.Subscribe.
+	Subscribe(f trap.Filter, size int) *trap.Subscription
+	// Addr is the address to which devices have to send them.
+	Addr() netip.AddrPort
+}
+
+var _ Listener = (*trap.Listener)(nil)
+
 // Plan describes an upgrade.
 type Plan struct {
 	// Client is the access to the device. Required.
 	Client *device.Client
 	// Listener receives notifications; nil: polling only.
-	Listener *trap.Listener
+	Listener Listener
 	// Files keeps the backup and serves the image. Required.
 	Files files.FileServer
 	// Protocol of all transfers; 0: TFTP.
@@ -84,7 +95,7 @@ type Plan struct {
 	// called only if the operator chooses it after a failure.
 	ModifyFirst bool
 	// Journal records the progress of the procedure; nil: it cannot be resumed.
-	Journal *Journal
+	Journal Journal
 	// Options are kept in the journal for resuming: how the procedure was called. They must
 	// not contain secrets.
 	Options map[string][]string

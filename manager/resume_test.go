@@ -149,7 +149,8 @@ func TestJournalRefuses(t *testing.T) {
 	l := newLab(t, labOptions{})
 	disk := afero.NewMemMapFs()
 	plan := l.plan(l.image("2.0.0", 2))
-	plan.Journal, plan.Resume = manager.NewJournal(disk, "TEST-0001"), true
+	journal := manager.NewJournal(disk, "TEST-0001")
+	plan.Journal, plan.Resume = journal, true
 	resume := func() error {
 		_, err := manager.Upgrade(l.ctx, plan, &scripted{t: t}, l.observe)
 		return err
@@ -162,7 +163,7 @@ func TestJournalRefuses(t *testing.T) {
 		`{"format":99}`: "format 99",
 		`{"format":2,"device":"OTHER","image":"x.iad"}`: "device OTHER",
 	} {
-		if err := afero.WriteFile(disk, plan.Journal.Name(), []byte(content), 0o600); err != nil {
+		if err := afero.WriteFile(disk, journal.Name(), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := resume(); err == nil || !strings.Contains(err.Error(), want) {

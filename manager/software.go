@@ -112,7 +112,7 @@ func cameFrom(b *device.Bank, img *files.Image) bool {
 // nothingToDo reports whether an upgrade, even a resumed one, would change nothing: the
 // software of the image runs and is good, configuration data are in force, and no upgrade
 // of the device is unfinished.
-func (u *upgrade) nothingToDo(journal *Journal) bool {
+func (u *upgrade) nothingToDo(journal Journal) bool {
 	b := running(u.banks)
 	switch {
 	case u.plan.Force, b == nil || !cameFrom(b, u.plan.Image), b.State != mib.BankStateGood, !b.Next:

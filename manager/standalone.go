@@ -120,13 +120,17 @@ func Confirm(ctx context.Context, c *device.Client, owner string) (*device.Bank,
 }
 
 func runStandalone(ctx context.Context, plan Plan, operator Operator, observe Observer, do func(*upgrade, context.Context) error) (Result, error) {
-	plan.Journal, plan.Resume, plan.Image = nil, false, nil
+	plan.Image = nil
 	u, err := prepare(ctx, plan, operator, observe)
 	if err != nil {
 		return Result{}, err
 	}
 	defer u.close()
 	err = do(u, ctx)
+	if err == nil {
+		err = u.enter(StageDone)
+	}
+	u.recordEnd(ctx, err)
 	last, cancel := cleanupContext(ctx)
 	defer cancel()
 	return u.summary(last), err

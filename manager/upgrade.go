@@ -197,6 +197,12 @@ func (u *upgrade) loadRecord(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Format != recordFormat {
+		return fmt.Errorf("the journal of %s has format %d, and this version reads format %d", r.Device, r.Format, recordFormat)
+	}
+	for i := range r.Tasks {
+		r.Tasks[i].earlier = true
+	}
 	if r.Device != u.device.ID {
 		return fmt.Errorf("the journal belongs to device %s, not %s", r.Device, u.device.ID)
 	}
@@ -209,7 +215,7 @@ func (u *upgrade) loadRecord(ctx context.Context) error {
 	}
 	u.record, u.plan.Owner = r, r.Owner
 	u.record.Ended = false
-	if !bytes.Equal(r.ImageDigest, u.plan.Image.Digest) {
+	if u.plan.Image != nil && !bytes.Equal(r.ImageDigest, u.plan.Image.Digest) {
 		u.replaceImage()
 	}
 	if u.plan.Options != nil {
@@ -301,12 +307,13 @@ func (u *upgrade) saveOrEnd() error {
 	if u.plan.Journal == nil {
 		return nil
 	}
+	u.record.Format = recordFormat
 	return u.plan.Journal.Save(u.record)
 }
 
 // recordEnd records that a run succeeded or gave up, and was not interrupted.
 func (u *upgrade) recordEnd(ctx context.Context, err error) {
-	if u.plan.CheckOnly || err != nil && ctx.Err() != nil {
+	if u.plan.CheckOnly || err != nil && ctx.Err() != nil || errors.Is(err, ErrParked) || errors.Is(err, ErrNotOwner) {
 		return
 	}
 	u.record.Ended = true

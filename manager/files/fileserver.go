@@ -14,6 +14,13 @@ type FileServer interface {
 	Open(p device.Protocol, deviceID, target string) (Session, error)
 }
 
+// ShortLived is implemented by a FileServer that may end before a procedure does.
+type ShortLived interface {
+	// EndsWithProcess reports whether the server ends with the program that runs the
+	// procedure, so that a program which resumes it has another server.
+	EndsWithProcess() bool
+}
+
 // Session is one device's use of a file server. Close revokes what the other calls
 // permitted; files stay.
 type Session interface {

@@ -65,7 +65,13 @@ type Servers struct {
 	tasks  sync.WaitGroup
 }
 
-var _ FileServer = (*Servers)(nil)
+var (
+	_ FileServer = (*Servers)(nil)
+	_ ShortLived = (*Servers)(nil)
+)
+
+// EndsWithProcess implements ShortLived.
+func (s *Servers) EndsWithProcess() bool { return true }
 
 // StartServers starts the servers. They run until Close.
 func StartServers(cfg ServersConfig) (*Servers, error) {

@@ -68,8 +68,8 @@ type Listener struct {
 	warnings *rate.Limiter
 	done     chan struct{}
 
+	hub       Hub
 	mu        sync.Mutex
-	subs      []*Subscription
 	sequences map[string]*sequence // by device identity
 }
 
@@ -135,12 +135,7 @@ func (l *Listener) Addr() netip.AddrPort {
 func (l *Listener) Close() error {
 	err := l.conn.Close()
 	<-l.done
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.subs {
-		close(s.queue)
-	}
-	l.subs = nil
+	l.hub.Close()
 	return err
 }
 
@@ -280,7 +275,7 @@ func (l *Listener) deliver(n *Notification, vouched bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	seq := l.sequences[n.DeviceID]
-	if seq == nil && (vouched && len(l.sequences) < maxDevices || l.named(n.DeviceID)) {
+	if seq == nil && (vouched && len(l.sequences) < maxDevices || l.hub.Named(n.DeviceID)) {
 		seq = new(sequence)
 		l.sequences[n.DeviceID] = seq
 	}
@@ -292,86 +287,8 @@ func (l *Listener) deliver(n *Notification, vouched bool) {
 		}
 		n.Missed = missed
 	}
-	for _, s := range l.subs {
-		s.offer(n)
-	}
+	l.hub.Deliver(n)
 }
 
-// named reports whether a subscription is for this device.
-func (l *Listener) named(deviceID string) bool {
-	return slices.ContainsFunc(l.subs, func(s *Subscription) bool { return s.filter.DeviceID == deviceID })
-}
-
-// Filter selects notifications; if both fields are set, both must match.
-type Filter struct {
-	// DeviceID is the ID of the device; empty: any.
-	DeviceID string
-	// From is the sender's address; zero: any.
-	From netip.Addr
-}
-
-// Subscription is a stream of notifications.
-type Subscription struct {
-	filter   Filter
-	listener *Listener
-	queue    chan *Notification
-}
-
-// Subscribe starts a stream. Its buffer holds size notifications; when it is full the
-// oldest one is dropped, so that a slow reader does not delay others.
-func (l *Listener) Subscribe(f Filter, size int) *Subscription {
-	s := &Subscription{filter: f, listener: l, queue: make(chan *Notification, max(size, 1))}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.subs = append(l.subs, s)
-	return s
-}
-
-// C returns the channel of the stream. It is closed by Close of the listener or of the
-// subscription.
-func (s *Subscription) C() <-chan *Notification { return s.queue }
-
-// Next waits for a notification. After Close it returns net.ErrClosed.
-func (s *Subscription) Next(ctx context.Context) (*Notification, error) {
-	select {
-	case n, ok := <-s.queue:
-		if !ok {
-			return nil, net.ErrClosed
-		}
-		return n, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// Close ends the stream.
-func (s *Subscription) Close() {
-	l := s.listener
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if i := slices.Index(l.subs, s); i >= 0 {
-		l.subs = slices.Delete(l.subs, i, i+1)
-		close(s.queue)
-	}
-}
-
-// offer is called with the listener's lock held.
-func (s *Subscription) offer(n *Notification) {
-	if s.filter.DeviceID != "" && s.filter.DeviceID != n.DeviceID {
-		return
-	}
-	if s.filter.From.IsValid() && s.filter.From != n.From.Addr() {
-		return
-	}
-	for {
-		select {
-		case s.queue <- n:
-			return
-		default:
-		}
-		select {
-		case <-s.queue:
-		default:
-		}
-	}
-}
+// Subscribe starts a stream; see Hub.Subscribe.
+func (l *Listener) Subscribe(f Filter, size int) *Subscription { return l.hub.Subscribe(f, size) }

@@ -1,8 +1,10 @@
 package trap
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"example.com/iad/manager/device"
@@ -91,4 +93,34 @@ func parseNotification(m *mib.Module, kind *mib.Notification, vbs []mib.Varbind)
 // String returns device, kind and number, for logs.
 func (n *Notification) String() string {
 	return fmt.Sprintf("%s %s #%d", n.DeviceID, n.Kind.Name, n.Seq)
+}
+
+// plain is Notification without its methods.
+type plain Notification
+
+// encoded is the JSON form of a Notification, in which its kind is a name.
+type encoded struct {
+	Kind string
+	plain
+}
+
+// MarshalJSON implements json.Marshaler, for a program that passes notifications on.
+func (n *Notification) MarshalJSON() ([]byte, error) {
+	return json.Marshal(encoded{Kind: n.Kind.Name, plain: plain(*n)})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It returns an error for a kind that the module
+// does not have.
+func (n *Notification) UnmarshalJSON(data []byte) error {
+	var e encoded
+	if err := json.Unmarshal(data, &e); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(mib.Notifications, func(kind *mib.Notification) bool { return kind.Name == e.Kind })
+	if i < 0 {
+		return fmt.Errorf("unknown notification %.40q", e.Kind)
+	}
+	*n = Notification(e.plain)
+	n.Kind = mib.Notifications[i]
+	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 // openJournal opens the journal of a device and locks it: two upgrades of one device from
 // one store must not run at the same time.
-func openJournal(store, device string) (journal *manager.Journal, unlock func(), err error) {
+func openJournal(store, device string) (journal *manager.FileJournal, unlock func(), err error) {
 	dir := filepath.Join(store, "journal")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err

@@ -77,7 +77,10 @@ func (o *operationOptions) run(cmd *cobra.Command, name string) error {
 		defer listener.Close()
 	}
 	reporter := report.New(cmd.OutOrStdout(), o.json, &o.logs)
-	plan.Client, plan.Listener, plan.Files, plan.Log = client, listener, files, log
+	plan.Client, plan.Files, plan.Log = client, files, log
+	if listener != nil {
+		plan.Listener = listener
+	}
 	plan.Target = settings.configured(name)
 	result, err := o.perform(cmd.Context(), plan, manager.Automatic{Retries: o.retries}, reporter.Update)
 	reporter.Finish(report.Verdict{Result: result, Err: err, Done: doneText(cmd.Name(), result), Target: name, Hint: o.hint})

@@ -85,7 +85,7 @@ func flagValues(f *pflag.Flag) []string {
 
 // asBefore returns the run for a resumed device: with the options of the original call,
 // unless they are given again.
-func (r *upgradeRun) asBefore(journal *manager.Journal, reporter report.Reporter) (*upgradeRun, error) {
+func (r *upgradeRun) asBefore(journal *manager.FileJournal, reporter report.Reporter) (*upgradeRun, error) {
 	record, err := journal.Load()
 	if err != nil {
 		return nil, err

@@ -311,11 +311,14 @@ func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Rep
 	}
 	reporter.Start(target, dev, image)
 	plan := manager.Plan{
-		Client: client, Listener: r.listener, Files: list, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
+		Client: client, Files: list, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
 		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, RetryFaulty: retryFaulty, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(reporter), ModifyFirst: r.edit || r.convertWith != "",
 		Options: r.kept(), OtherDevice: r.otherDevice, Target: r.settings.configured(target),
+	}
+	if r.listener != nil {
+		plan.Listener = r.listener
 	}
 	operator := &manager.Policies{List: r.policies, Automatic: manager.Automatic{Retries: r.retries, RetrySoftware: insists}}
 	if r.asks {
@@ -367,7 +370,7 @@ func (r *upgradeRun) find(ctx context.Context, client *device.Client, reporter r
 // With --resume and an image, a device without an upgrade to resume starts one. Without
 // --resume, an upgrade is resumed if it cannot start again because its software is
 // already running.
-func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal *manager.Journal, reporter report.Reporter) (image *files.Image, resume bool, err error) {
+func (r *upgradeRun) choose(ctx context.Context, client *device.Client, journal *manager.FileJournal, reporter report.Reporter) (image *files.Image, resume bool, err error) {
 	record, err := journal.Load()
 	none := errors.Is(err, manager.ErrNoRecord)
 	begun := err == nil && (record.Stage == manager.StageUpdate || record.Stage == manager.StageRecover)

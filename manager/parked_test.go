@@ -1,0 +1,109 @@
+package manager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/manager"
+	"example.com/iad/mib"
+)
+
+// parking is an operator that decides later, until it has an answer.
+type parking struct {
+	asked  []manager.Question
+	answer *manager.Answer
+}
+
+func (p *parking) Ask(_ context.Context, q manager.Question) (manager.Answer, error) {
+	p.asked = append(p.asked, q)
+	if p.answer == nil {
+		return manager.Answer{}, fmt.Errorf("question 1: %w", manager.ErrParked)
+	}
+	answer := *p.answer
+	p.answer = nil
+	return answer, nil
+}
+
+// A question can be answered by another run of the procedure. Until then nothing is done,
+// however often the procedure is resumed.
+func TestQuestionIsParked(t *testing.T) {
+	l := newLab(t, labOptions{})
+	l.failTest["2.0.0"] = true
+	plan := l.plan(l.image("2.0.0", 2))
+	plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+	p := &parking{}
+	for run := range 3 {
+		_, err := manager.Upgrade(l.ctx, plan, p, l.observe)
+		if !errors.Is(err, manager.ErrParked) {
+			t.Fatalf("run %d: %v", run, err)
+		}
+		if len(p.asked) != run+1 || p.asked[run].Step != p.asked[0].Step || p.asked[run].Failure.Error() != p.asked[0].Failure.Error() {
+			t.Fatalf("run %d asked %+v", run, p.asked)
+		}
+		r, err := plan.Journal.Load()
+		if err != nil || r.Ended {
+			t.Fatalf("run %d: ended %v, %v", run, r.Ended, err)
+		}
+		plan.Resume = true
+	}
+	if n := l.operations(mib.OperationKindDownloadSoftware); n != 1 {
+		t.Errorf("the software was downloaded %d times before the answer", n)
+	}
+	l.mu.Lock()
+	delete(l.failTest, "2.0.0")
+	l.mu.Unlock()
+	p.answer = &manager.Answer{Choice: manager.Retry}
+	result, err := manager.Upgrade(l.ctx, plan, p, l.observe)
+	if err != nil || result.NewVersion != "2.0.0" {
+		t.Errorf("after the answer: %+v, %v", result, err)
+	}
+	if n := l.operations(mib.OperationKindDownloadSoftware); n != 2 {
+		t.Errorf("the software was downloaded %d times", n)
+	}
+}
+
+// operations counts the operations of a kind in the device's history.
+func (l *lab) operations(kind mib.OperationKind) (n int) {
+	l.t.Helper()
+	history, err := l.client.History(l.ctx)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, h := range history {
+		if h.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// A backup and a recovery alone can be resumed too: what was done is not done again.
+func TestStandaloneIsResumed(t *testing.T) {
+	l := newLab(t, labOptions{})
+	plan := l.plan(nil)
+	plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	_, err := manager.Backup(ctx, plan, manager.Automatic{}, func(u manager.Update) {
+		if u.Step == manager.StepBackupJudge && u.Kind == manager.StepBegins {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	plan.Resume = true
+	if _, err := manager.Backup(l.ctx, plan, manager.Automatic{}, l.observe); err != nil {
+		t.Fatal(err)
+	}
+	if n := l.operations(mib.OperationKindBackupConfig); n != 1 {
+		t.Errorf("backed up %d times", n)
+	}
+	if r, err := plan.Journal.Load(); err != nil || r.Stage != manager.StageDone || !r.Ended {
+		t.Errorf("record %+v, %v", r, err)
+	}
+}
