@@ -49,8 +49,11 @@ demo: build
 peers:
 	@.ci/peers || [ "$$CI" != true ]
 
+# Many tests wait for programs, so more packages than processors are tested at a time. The
+# race detector slows the power cuts down, so their sample is run without it, too.
 test: peers
-	go test -race -timeout 20m ./...
+	go test -race -p $(shell n=$$(nproc 2>/dev/null || echo 4); echo $$((n > 4 ? n : 4))) -timeout 20m ./...
+	go test -timeout 20m -run Crash ./sim
 
 test32: peers
 	GOARCH=386 go test -timeout 20m ./...

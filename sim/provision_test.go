@@ -37,7 +37,7 @@ func TestCrashProvision(t *testing.T) {
 		},
 	}
 	if !fullCrash() {
-		sweep.Sample, sweep.Depth = sampleCuts, 1
+		sweep.Sample, sweep.Depth = sampleCuts(), 1
 	}
 	result, err := sweep.Run()
 	if err != nil {
