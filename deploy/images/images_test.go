@@ -52,7 +52,7 @@ func TestImages(t *testing.T) {
 	}
 	peers.Find(t, "docker")
 	image := map[string]string{}
-	for _, program := range []string{"iad", "iadms", "iadsim"} {
+	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab"} {
 		image[program] = load(t, dir, program)
 		var info []struct {
 			Config struct {
@@ -114,4 +114,8 @@ func TestImages(t *testing.T) {
 	sim := docker(t, "run", "--detach", "--read-only", "--cap-drop", "ALL", "--env", "IADSIM_DEVICES=3", "--env", "IADSIM_LOG_LEVEL=info", image["iadsim"])
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", "-v", sim).Run() })
 	docker(t, "exec", sim, "/usr/bin/iadsim", "healthcheck", "--timeout", "1m")
+	if out := docker(t, "run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "container:"+sim, image["iadlab"],
+		"test", "127.0.0.1:16100", "--suite", "quick", "--test", "read*", "--json", "-"); !strings.Contains(out, `"verdict": "passed"`) {
+		t.Errorf("iadlab test:\n%s", out)
+	}
 }

@@ -3,6 +3,8 @@ package packages
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,7 +126,11 @@ func later(t *testing.T, debs []string) string {
 		dir := filepath.Join(t.TempDir(), "deb")
 		host(t, "dpkg-deb", "--raw-extract", deb, dir)
 		host(t, "sed", "-i", "s/^Version: .*/Version: 99.0/", filepath.Join(dir, "DEBIAN", "control"))
-		for line := range strings.Lines(host(t, "cat", filepath.Join(dir, "DEBIAN", "conffiles"))) {
+		settings, err := os.ReadFile(filepath.Join(dir, "DEBIAN", "conffiles"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a program without settings
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(settings)) {
 			host(t, "sed", "-i", "$ a # New in version 99.", filepath.Join(dir, strings.TrimSpace(line)))
 		}
 		host(t, "dpkg-deb", "--root-owner-group", "--build", "-Znone", dir, out)
@@ -143,7 +149,7 @@ func TestDeb(t *testing.T) {
 		peers.Find(t, name)
 	}
 	var debs []string
-	for _, program := range []string{"iad", "iadms", "iadsim"} {
+	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab"} {
 		found, err := filepath.Glob(filepath.Join(dir, program+"_*_amd64.deb"))
 		if err != nil || len(found) != 1 {
 			t.Fatalf("%s: %d packages of %s, want 1 (%v)", dir, len(found), program, err)
@@ -161,6 +167,7 @@ func TestDeb(t *testing.T) {
 	if out := m.run("systemd-analyze verify --man=no iad.service iadms.service iadsim.service"); out != "" {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
+	m.expect("iadlab ", "iadlab --version && ! getent passwd iadlab") // a tool without a service needs no user
 	m.expect("disabled", "systemctl is-enabled iad || true")
 
 	// Not configured yet: the reason is in the journal.
@@ -200,14 +207,14 @@ systemctl enable --now iad`)
 	m.expect("2.0.0", status)
 
 	// Removed: no process is left, data and settings are.
-	m.run("dpkg -r iad iadms iadsim")
+	m.run("dpkg -r iad iadms iadsim iadlab")
 	m.expect("inactive", "systemctl is-active iad || true")
 	m.expect("IAD_DEVICE_ID=IAD-0001", "grep ^IAD_ /etc/iad/init.conf")
 	m.run("test -s /var/lib/iad/iad.toml && test ! -e /usr/bin/iad")
 	m.run("dpkg -i --force-confold /root/later/*.deb && systemctl enable --now iad")
 	m.expect("2.0.0", status)
 
-	m.expect("/var/lib/iad and the user iad are kept", "dpkg --purge iad iadms iadsim")
+	m.expect("/var/lib/iad and the user iad are kept", "dpkg --purge iad iadms iadsim iadlab")
 	m.run("test ! -e /etc/iad/init.conf && test -s /var/lib/iad/iad.toml && getent passwd iad")
 	m.run("test ! -e /etc/systemd/system/multi-user.target.wants/iad.service")
 }

@@ -38,7 +38,7 @@ const user = 65532
 
 type program struct {
 	name, description string
-	// shell adds busybox: self-tests, converters and the programs that iadms calls may be shell scripts.
+	// shell adds busybox: self-tests, converters, the programs that iadms calls and power switches may be shell scripts.
 	shell   bool
 	command []string
 	env     []string
@@ -46,7 +46,7 @@ type program struct {
 	health  []string
 }
 
-// programs are the images. deploy/README.md documents ports, volumes and variables.
+// programs are the images. deploy/images/README.md documents ports, volumes and variables.
 var programs = []program{
 	{
 		name: "iad", description: "Upgrade agent of an integrated access device", shell: true,
@@ -67,6 +67,11 @@ var programs = []program{
 		env:     []string{"IADSIM_ROOT=/data/devices", "IADSIM_MAKER=/data/maker", "IADSIM_SNMP=:16100", "GOMEMLIMIT=256MiB"},
 		ports:   []string{"16100/udp"},
 		health:  []string{"CMD", "/usr/bin/iadsim", "healthcheck"},
+	},
+	{
+		name: "iadlab", description: "Conformance tests and power cuts for integrated access devices", shell: true,
+		command: []string{"--help"},
+		ports:   []string{"11162/udp"},
 	},
 }
 
