@@ -68,6 +68,7 @@ func (w *watch) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.operation = nil
+	clear(w.progress)
 }
 
 // legal are the states that may follow each other, directly or with states between them

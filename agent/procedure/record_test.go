@@ -300,10 +300,15 @@ func TestRecordOfAnInterruptedTransfer(t *testing.T) {
 					t.Errorf("%d writes of the journal", n)
 				}
 				time.Sleep(20 * time.Second)
+				shown := l.now().Op.Percent
 				l.cut(nil)
 				op := l.expect(mib.OperationStateFailed, c.phase, mib.FailCauseInterrupted)
 				if op.Bank != c.bank || op.File != c.file.String() || op.Elapsed != 5 || op.Attempt != 1 {
 					t.Errorf("bank %d, file %q, elapsed %d s, attempt %d", op.Bank, op.File, op.Elapsed, op.Attempt)
+				}
+				// Progress is not recorded: what the journal knows is what it was at the beginning of the transfer.
+				if loading := c.kind == mib.OperationKindDownloadSoftware && c.step != "erase"; op.Percent > shown || loading != (op.Percent < shown) {
+					t.Errorf("%d percent, %d before the power cut", op.Percent, shown)
 				}
 				if want := "power loss or an unexpected restart while " + c.when; op.Text != want {
 					t.Errorf("text %q", op.Text)
