@@ -48,16 +48,8 @@ func ReadFile(name string) (*Run, error) {
 
 // The elements of a JUnit report.
 type (
-	junitSuites struct {
-		XMLName  xml.Name   `xml:"testsuites"`
-		Name     string     `xml:"name,attr"`
-		Tests    int        `xml:"tests,attr"`
-		Failures int        `xml:"failures,attr"`
-		Errors   int        `xml:"errors,attr"`
-		Time     string     `xml:"time,attr"`
-		Suite    junitSuite `xml:"testsuite"`
-	}
 	junitSuite struct {
+		XMLName    xml.Name        `xml:"testsuite"`
 		Name       string          `xml:"name,attr"`
 		Tests      int             `xml:"tests,attr"`
 		Failures   int             `xml:"failures,attr"`
@@ -68,33 +60,32 @@ type (
 		Hostname   string          `xml:"hostname,attr"`
 		Properties []junitProperty `xml:"properties>property"`
 		Cases      []junitCase     `xml:"testcase"`
+		SystemOut  string          `xml:"system-out"`
+		SystemErr  string          `xml:"system-err"`
 	}
 	junitProperty struct {
 		Name  string `xml:"name,attr"`
 		Value string `xml:"value,attr"`
 	}
 	junitCase struct {
-		Name      string       `xml:"name,attr"`
-		Class     string       `xml:"classname,attr"`
-		Time      string       `xml:"time,attr"`
-		Skipped   *junitText   `xml:"skipped,omitempty"`
-		Error     *junitText   `xml:"error,omitempty"`
-		Failure   *junitText   `xml:"failure,omitempty"`
-		SystemOut *junitOutput `xml:"system-out,omitempty"`
+		Name    string     `xml:"name,attr"`
+		Class   string     `xml:"classname,attr"`
+		Time    string     `xml:"time,attr"`
+		Skipped *junitText `xml:"skipped,omitempty"`
+		Error   *junitText `xml:"error,omitempty"`
+		Failure *junitText `xml:"failure,omitempty"`
 	}
 	junitText struct {
 		Message string `xml:"message,attr"`
 		Type    string `xml:"type,attr,omitempty"`
 		Text    string `xml:",chardata"`
 	}
-	junitOutput struct {
-		Text string `xml:",chardata"`
-	}
 )
 
 // WriteJUnit writes a run in the XML format of JUnit, which CI systems read: a test case for
-// each test, with the timeline as its output if it failed. A run that ended early has a
-// test case "run" with an error.
+// each test, with what differed and the timeline if it failed. A run that ended early has a
+// test case "run" with an error. The schemas of Ant and of Jenkins' xUnit plugin both
+// accept it: of optional elements, there are only those that both know.
 func (r *Run) WriteJUnit(w io.Writer) error {
 	time3 := func(s float64) string { return fmt.Sprintf("%.3f", s) }
 	suite := junitSuite{
@@ -113,8 +104,7 @@ func (r *Run) WriteJUnit(w io.Writer) error {
 			for _, f := range t.Failures {
 				lines = append(lines, f.Requirement+": "+printable(f.Text))
 			}
-			c.Failure = &junitText{Message: lines[0], Type: t.Failures[0].Requirement, Text: strings.Join(lines, "\n")}
-			c.SystemOut = &junitOutput{timeline(t)}
+			c.Failure = &junitText{Message: lines[0], Type: t.Failures[0].Requirement, Text: strings.Join(lines, "\n") + "\n\n" + timeline(t)}
 		}
 		suite.Cases = append(suite.Cases, c)
 	}
@@ -123,13 +113,12 @@ func (r *Run) WriteJUnit(w io.Writer) error {
 		suite.Cases = append(suite.Cases, junitCase{Name: "run", Class: "iadlab." + r.Suite, Time: "0.000", Error: &junitText{Message: printable(r.Problem), Type: "incomplete"}})
 	}
 	suite.Tests = len(suite.Cases)
-	all := junitSuites{Name: "iadlab", Tests: suite.Tests, Failures: suite.Failures, Errors: suite.Errors, Time: suite.Time, Suite: suite}
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return err
 	}
 	e := xml.NewEncoder(w)
 	e.Indent("", "  ")
-	if err := e.Encode(all); err != nil {
+	if err := e.Encode(suite); err != nil {
 		return err
 	}
 	_, err := io.WriteString(w, "\n")
