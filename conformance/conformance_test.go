@@ -14,6 +14,8 @@ import (
 
 	"aead.dev/minisign"
 
+	"github.com/google/go-cmp/cmp"
+
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank/image"
@@ -163,5 +165,36 @@ func TestConsole(t *testing.T) {
 	}
 	if !slices.Equal(lines, []string{"U-Boot 2026.01", "ready?[0m"}) {
 		t.Errorf("%q", lines)
+	}
+}
+
+// recording stands for a recording of packets: three between any two marks.
+type recording struct {
+	comments []string
+	packets  int
+}
+
+func (r *recording) Mark(comment string) int {
+	r.comments = append(r.comments, comment)
+	r.packets += 3
+	return r.packets
+}
+
+// TestPackets: tests are marked in a recording, and know which packets are theirs.
+func TestPackets(t *testing.T) {
+	b := simulated(t, nil)
+	b.cfg.Only = []string{"abort-nothing", "no-such-instance"}
+	var r recording
+	b.cfg.Packets = &r
+	run := judge(t, b.cfg)
+	var got [][2]int
+	for _, test := range run.Tests {
+		got = append(got, *test.Packets)
+	}
+	if diff := cmp.Diff([][2]int{{4, 6}, {10, 12}}, got); diff != "" {
+		t.Errorf("packets (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"test no-such-instance", "", "test abort-nothing", ""}, r.comments); diff != "" {
+		t.Errorf("comments (-want +got):\n%s", diff)
 	}
 }

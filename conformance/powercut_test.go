@@ -36,7 +36,7 @@ func (p *simPower) On(context.Context) error {
 	return nil
 }
 
-// cuts is how often the power is cut: a sample, or with IAD_LAB=full as the issue says.
+// cuts is how often the power is cut: a sample, or 200 with IAD_LAB=full.
 func cuts() int {
 	if fullLab {
 		return 200

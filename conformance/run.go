@@ -55,9 +55,18 @@ type Config struct {
 	Limit time.Duration
 	// Console, if not nil, is what the device prints; its lines go into the timelines.
 	Console io.Reader
+	// Packets, if not nil, records the packets of the device; the report says which of
+	// them are of which test.
+	Packets Packets
 	// Progress, if not nil, is called at the start of each test, with a nil result, and at
 	// its end.
 	Progress func(t *Test, result *TestResult)
+}
+
+// Packets is a recording of packets, such as a Capture of package bench.
+type Packets interface {
+	// Mark adds a comment to the next packet, and returns how many have been recorded.
+	Mark(comment string) (packets int)
 }
 
 // Run is the result of a suite on one device.
@@ -70,6 +79,8 @@ type Run struct {
 	Seconds      float64             `json:"seconds"`
 	Requirements []RequirementResult `json:"requirements"`
 	Tests        []*TestResult       `json:"tests"`
+	// PacketFile is the file with the packets of the device; empty: there is none.
+	PacketFile string `json:"packet_file,omitempty"`
 	// Problem is why the run ended early; empty: all tests were run.
 	Problem string `json:"problem,omitempty"`
 }
@@ -103,6 +114,9 @@ type TestResult struct {
 	Timeline []Entry   `json:"timeline"`
 	// Checks counts what was checked, by requirement.
 	Checks map[string]int `json:"checks,omitempty"`
+	// Packets are the numbers of the first and the last packet of the test, 1 for the
+	// first of the run; nil: none were recorded.
+	Packets *[2]int `json:"packets,omitempty"`
 }
 
 // Failure is a difference from what a requirement says.
@@ -380,6 +394,7 @@ func (s *session) run(test *Test) *TestResult {
 	result.Timeline = append(result.Timeline, s.between...)
 	s.current, s.between = t, nil
 	s.mu.Unlock()
+	before := s.mark("test " + test.Name)
 	t.protect(func() {
 		t.prepare()
 		test.run(t)
@@ -397,7 +412,18 @@ func (s *session) run(test *Test) *TestResult {
 		result.Verdict = Failed
 	}
 	result.Seconds = time.Since(result.Started).Seconds()
+	if after := s.mark(""); after > before {
+		result.Packets = &[2]int{before + 1, after}
+	}
 	return result
+}
+
+// mark marks the packets that follow, and returns how many have been recorded.
+func (s *session) mark(comment string) int {
+	if s.cfg.Packets == nil {
+		return 0
+	}
+	return s.cfg.Packets.Mark(comment)
 }
 
 // protect runs part of a test until it stops.

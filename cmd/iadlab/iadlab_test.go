@@ -110,6 +110,10 @@ func TestReports(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	args := []string{"test", address, "--key", key, "--listen", sink, "--test", "backup", "--test", "lock"}
+	root := os.Getuid() == 0 // may record packets
+	if root {
+		args = append(args, "--pcap", file("r.pcapng"))
+	}
 	out := ran(t, 0, append(args, "--report", file("r.html"), "--junit", file("r.xml"), "--json", file("a.json"))...)
 	if !strings.Contains(out, "2 tests passed, 0 failed, 0 skipped") {
 		t.Errorf("%s", out)
@@ -122,6 +126,9 @@ func TestReports(t *testing.T) {
 	run, err := conformance.ReadFile(file("a.json"))
 	if err != nil || run.Device.ID != "SIM-00001" || len(run.Tests) != 2 {
 		t.Fatalf("%+v, %v", run, err)
+	}
+	if data, err := os.ReadFile(file("r.pcapng")); root && (err != nil || !bytes.Contains(data, []byte("test lock")) || run.PacketFile != file("r.pcapng") || run.Tests[0].Packets == nil) {
+		t.Errorf("packets: %v, %d bytes, %q, %v", err, len(data), run.PacketFile, run.Tests[0].Packets)
 	}
 	if out := ran(t, 0, "diff", file("a.json"), file("a.json")); out != "no verdict differs\n" {
 		t.Errorf("%s", out)
@@ -156,6 +163,8 @@ func TestMistakes(t *testing.T) {
 		{cli.ExitUsage, "accepts 1 arg", []string{"test"}},
 		{cli.ExitUsage, "not a report of iadlab test", []string{"diff", "testdata/empty.json", "testdata/empty.json"}},
 		{cli.ExitUsage, "--power is required", []string{"powercut", "127.0.0.1:9"}},
+		{cli.ExitUsage, "want iadsim:HOST:PORT/ID", []string{"powercut", "127.0.0.1:9", "--power", "iadsim:SIM-00001", "--image", "testdata/empty.json"}},
+		{cli.ExitUsage, "--pcap would overwrite", []string{"powercut", "127.0.0.1:9", "--power", "exec:true", "--image", "testdata/empty.json", "--resume", "--pcap", "x"}},
 		{cli.ExitUsage, `unknown driver "relay"`, []string{"powercut", "127.0.0.1:9", "--power", "relay:3", "--image", "testdata/empty.json"}},
 		{cli.ExitUsage, "--resume needs the file", []string{"powercut", "127.0.0.1:9", "--power", "exec:true", "--image", "testdata/empty.json", "--resume"}},
 		{cli.ExitFailed, "no answer", []string{"test", "127.0.0.1:9", "--timeout", "50ms"}},

@@ -42,6 +42,8 @@ Power switches:
 ` + indent(bench.PowerForms),
 		Example: `  iadlab powercut 192.0.2.7 --credentials lab.toml --key maker.key \
     --power 'exec:./relay 3' --console /dev/ttyUSB0 --cuts 200 --json cuts.json
+  iadlab powercut 127.0.0.1:16100 --key iadsim.key \
+    --power iadsim:./control/SIM-00001
   iadlab powercut board-7 --credentials lab.toml --image fw-2.0.0.iad \
     --power pdudaemon:pdu/board-7 --json cuts.json --resume`,
 		Args: cobra.ExactArgs(1),
@@ -53,10 +55,13 @@ Power switches:
 			if o.cuts < 1 {
 				return cli.Usage(errors.New("--cuts must be 1 or more"))
 			}
+			if o.resume && o.pcap != "" {
+				return cli.Usage(errors.New("--pcap would overwrite the packets of the run that --resume continues: leave it out"))
+			}
 			if cfg.Key == nil && cfg.Image == nil {
 				return cli.Usage(errors.New("powercut upgrades the device: give --image or --key"))
 			}
-			power, err := bench.OpenPower(o.power, os.Getenv("IADLAB_PDU_COMMUNITY"))
+			power, err := bench.OpenPower(o.power, bench.Secrets{Community: os.Getenv("IADLAB_PDU_COMMUNITY"), Token: os.Getenv("IADLAB_IADSIM_TOKEN")})
 			if err != nil {
 				return cli.Usage(err)
 			}
@@ -79,13 +84,18 @@ Power switches:
 			if o.json != "" && o.json != "-" {
 				p.Saved = func(run *conformance.Run) error { return (&reportFlags{json: o.json}).save(cmd, run) }
 			}
+			stop, err := o.openCapture(&cfg)
+			if err != nil {
+				return err
+			}
 			out := o.output(cmd)
 			lines := printer{w: out, colour: colour(out), total: o.cuts + 1 - len(p.Done)}
 			cfg.Progress = lines.progress
 			run, err := p.Execute(cmd.Context(), cfg)
-			if err != nil {
+			if err := errors.Join(err, stop()); err != nil {
 				return err
 			}
+			run.PacketFile = o.pcap
 			if err := o.reportFlags.save(cmd, run); err != nil {
 				return err
 			}
@@ -114,7 +124,7 @@ Power switches:
 	f.BoolVar(&o.resume, "resume", false, "continue with the results in the file of --json")
 	_ = cmd.MarkFlagRequired("power")
 	cli.Group(f, "Reports", "report", "junit", "json")
-	cli.Group(f, "Device", "credentials", "read-community", "write-community", "root-oid", "timeout", "listen", "advertise", "image", "key", "console")
+	cli.Group(f, "Device", "credentials", "read-community", "write-community", "root-oid", "timeout", "listen", "advertise", "image", "key", "console", "pcap")
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ type targetFlags struct {
 	read, write          string
 	listen, advertise    string
 	image, key           string
-	console              string
+	console, pcap        string
 	timeout              time.Duration
 }
 
@@ -46,6 +47,7 @@ func (o *targetFlags) register(cmd *cobra.Command) {
 	f.StringVar(&o.image, "image", "", "image of newer software that the device accepts (default: made with --key)")
 	f.StringVar(&o.key, "key", "", "private key that the device trusts, to make good and bad images (default: their tests are skipped)")
 	f.StringVar(&o.console, "console", "", "console of the device, for the timelines: /dev/ttyUSB0@115200, tcp:HOST:PORT or file:PATH")
+	f.StringVar(&o.pcap, "pcap", "", "record the packets from and to the device into this file, as pcapng (needs root or CAP_NET_RAW)")
 	f.DurationVar(&o.timeout, "timeout", 0, "time to wait for an answer before a request is repeated (default: 2s)")
 }
 
@@ -124,6 +126,47 @@ func (o *targetFlags) openConsole(ctx context.Context, cfg *conformance.Config) 
 	return func() { c.Close() }, nil
 }
 
+// openCapture starts to record packets, if that is asked for.
+func (o *targetFlags) openCapture(cfg *conformance.Config) (stop func() error, err error) {
+	if o.pcap == "" {
+		return func() error { return nil }, nil
+	}
+	own, device, err := addresses(cfg)
+	if err != nil {
+		return nil, cli.Usage(fmt.Errorf("--pcap: %w", err))
+	}
+	f, err := os.Create(o.pcap)
+	if err != nil {
+		return nil, err
+	}
+	c, err := bench.OpenCapture(f, own, device)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("--pcap: %w", err), f.Close(), os.Remove(o.pcap))
+	}
+	cfg.Packets = c
+	return func() error {
+		if err := errors.Join(c.Close(), f.Close()); err != nil {
+			return fmt.Errorf("--pcap: %w", err)
+		}
+		return nil
+	}, nil
+}
+
+// addresses returns the addresses of this machine and of the device.
+func addresses(cfg *conformance.Config) (own, device netip.Addr, err error) {
+	host, _, err := net.SplitHostPort(cfg.Target.Address)
+	if err != nil {
+		host = strings.Trim(cfg.Target.Address, "[]")
+	}
+	found, err := net.ResolveIPAddr("ip", host)
+	if err != nil {
+		return own, device, err
+	}
+	device, _ = netip.AddrFromSlice(found.IP)
+	own, err = netip.ParseAddr(cfg.Advertise)
+	return own, device, err
+}
+
 // ownAddress returns the address of this machine on the route to a device.
 func ownAddress(target string) (string, error) {
 	host, _, err := net.SplitHostPort(target)
@@ -183,13 +226,18 @@ Suites:
 			if err != nil {
 				return cli.Usage(err)
 			}
+			stop, err := o.openCapture(&cfg)
+			if err != nil {
+				return err
+			}
 			out := o.output(cmd)
 			p := printer{w: out, colour: colour(out), total: len(selected), verbose: o.verbose}
 			cfg.Progress = p.progress
 			run, err := conformance.Execute(cmd.Context(), cfg)
-			if err != nil {
+			if err := errors.Join(err, stop()); err != nil {
 				return err
 			}
+			run.PacketFile = o.pcap
 			if err := o.reportFlags.save(cmd, run); err != nil {
 				return err
 			}
@@ -210,7 +258,7 @@ Suites:
 	o.reportFlags.register(cmd)
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "show the timeline of tests that failed")
 	cli.Group(f, "Reports", "report", "junit", "json", "verbose")
-	cli.Group(f, "Device", "credentials", "read-community", "write-community", "root-oid", "timeout", "listen", "advertise", "image", "key", "console")
+	cli.Group(f, "Device", "credentials", "read-community", "write-community", "root-oid", "timeout", "listen", "advertise", "image", "key", "console", "pcap")
 	return cmd
 }
 

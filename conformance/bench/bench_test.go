@@ -23,7 +23,7 @@ import (
 // cycle switches off and on.
 func cycle(t *testing.T, spec string) {
 	t.Helper()
-	p, err := bench.OpenPower(spec, "secret")
+	p, err := bench.OpenPower(spec, bench.Secrets{Community: "secret", Token: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestExec(t *testing.T) {
 	if text, err := os.ReadFile(log); err != nil || string(text) != "off\non\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	p, err := bench.OpenPower("exec:echo relay 3 is stuck; false", "")
+	p, err := bench.OpenPower("exec:echo relay 3 is stuck; false", bench.Secrets{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestPDUDaemon(t *testing.T) {
 	if !slices.Equal(asked, want) {
 		t.Errorf("%q; want %q", asked, want)
 	}
-	p, err := bench.OpenPower("pdudaemon:"+host+"/unknown", "")
+	p, err := bench.OpenPower("pdudaemon:"+host+"/unknown", bench.Secrets{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestPDU(t *testing.T) {
 			t.Errorf("%s; want %s", got, want)
 		}
 	}
-	p, err := bench.OpenPower(outlet+"=101,102", "")
+	p, err := bench.OpenPower(outlet+"=101,102", bench.Secrets{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestQMP(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	for _, spec := range []string{"", "relay:1", "exec:", "pdudaemon:host", "pdudaemon:host/", "snmp:host", "snmp:host/ifTable", "snmp:host/1.3=x"} {
-		if _, err := bench.OpenPower(spec, ""); err == nil {
+		if _, err := bench.OpenPower(spec, bench.Secrets{}); err == nil {
 			t.Errorf("%q is accepted", spec)
 		}
 	}

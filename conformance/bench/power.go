@@ -1,5 +1,5 @@
 // Package bench has drivers for what stands around a device in a laboratory: switches of
-// its power supply and its serial console.
+// its power supply, its serial console, and the packets on its network.
 package bench
 
 import (
@@ -34,11 +34,21 @@ const PowerForms = `exec:COMMAND            run COMMAND on, COMMAND off
 pdudaemon:HOST/ALIAS    pdudaemon's HTTP interface; also HOST/PDU/PORT
 snmp:HOST/OID           switched PDU: 1 is on, 2 is off; append =ON,OFF for
                         others; community in IADLAB_PDU_COMMUNITY
-qmp:SOCKET              QEMU: stopped, and reset when power returns`
+qmp:SOCKET              QEMU: stopped, and reset when power returns
+iadsim:CONTROL/ID       device ID of iadsim run --control CONTROL, which is
+                        HOST:PORT or the path of a socket; token for HOST:PORT
+                        in IADLAB_IADSIM_TOKEN`
 
-// OpenPower returns the driver for a specification as in PowerForms. community is for SNMP;
-// empty: private.
-func OpenPower(spec, community string) (Power, error) {
+// Secrets are what power switches ask for.
+type Secrets struct {
+	// Community is for SNMP; empty: private.
+	Community string
+	// Token is for the control interface of iadsim over TCP.
+	Token string
+}
+
+// OpenPower returns the driver for a specification as in PowerForms.
+func OpenPower(spec string, secrets Secrets) (Power, error) {
 	kind, rest, found := strings.Cut(spec, ":")
 	if !found || rest == "" {
 		return nil, fmt.Errorf("power %q: want one of\n%s", spec, PowerForms)
@@ -49,9 +59,11 @@ func OpenPower(spec, community string) (Power, error) {
 	case "pdudaemon":
 		return openPDUDaemon(rest)
 	case "snmp":
-		return openPDU(rest, community)
+		return openPDU(rest, secrets.Community)
 	case "qmp":
 		return qmpPower(rest), nil
+	case "iadsim":
+		return openIadsim(rest, secrets.Token)
 	}
 	return nil, fmt.Errorf("power %q: unknown driver %q; want one of\n%s", spec, kind, PowerForms)
 }
@@ -116,6 +128,66 @@ func (p *pduDaemon) control(ctx context.Context, action string) error {
 		return fmt.Errorf("%s: %s: %s", address.String(), response.Status, strings.TrimSpace(string(body)))
 	}
 	return nil
+}
+
+// iadsim is a virtual device.
+type iadsim struct {
+	client         *http.Client
+	address, token string
+	url            string
+}
+
+func openIadsim(rest, token string) (Power, error) {
+	i := strings.LastIndex(rest, "/")
+	if i < 1 || i == len(rest)-1 {
+		return nil, fmt.Errorf("power iadsim:%s: want iadsim:HOST:PORT/ID, or iadsim:./SOCKET/ID for a socket in this directory", rest)
+	}
+	p := &iadsim{client: http.DefaultClient, address: rest[:i], token: token}
+	host := p.address
+	if strings.Contains(host, "/") {
+		p.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", p.address)
+		}}}
+		host = "iadsim" // anything
+	}
+	address := url.URL{Scheme: "http", Host: host}
+	p.url = address.JoinPath("v1", "devices", url.PathEscape(rest[i+1:]), "power").String()
+	return p, nil
+}
+
+func (p *iadsim) On(ctx context.Context) error  { return p.set(ctx, "on") }
+func (p *iadsim) Off(ctx context.Context) error { return p.set(ctx, "off") }
+
+func (p *iadsim) set(ctx context.Context, state string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, strings.NewReader(`{"power":"`+state+`"}`))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if p.token != "" {
+		request.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	response, err := p.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("iadsim: %w; start it with iadsim run --control %s", err, p.address)
+	}
+	defer response.Body.Close()
+	if response.StatusCode/100 == 2 {
+		return nil
+	}
+	var problem struct {
+		Title string `json:"title"`
+	}
+	if json.NewDecoder(io.LimitReader(response.Body, 1000)).Decode(&problem) != nil || problem.Title == "" {
+		problem.Title = response.Status
+	}
+	if response.StatusCode == http.StatusUnauthorized {
+		problem.Title += "; set IADLAB_IADSIM_TOKEN to what iadsim run has written into the file of --token-file"
+	}
+	return fmt.Errorf("iadsim at %s: %s", p.address, problem.Title)
 }
 
 // pdu is an outlet of a switched PDU, an INTEGER to be written.
