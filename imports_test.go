@@ -65,6 +65,7 @@ var mayImport = map[string][]string{
 	"fleet/campaign":       {"fleet"},
 	"fleet/inventory":      {"fleet", "internal/credentials", "manager/device", "mib"},
 	"fleet/view":           {"fleet", "fleet/campaign", "fleet/inventory", "fleet/store"},
+	"fleet/audit":          {"fleet", "fleet/engine"},
 	"fleet/engine":         {},
 	"fleet/seal":           {},
 	"fleet/store":          {"fleet", "fleet/engine", "fleet/seal"},

@@ -1,0 +1,161 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
+)
+
+// Log is the append-only log that holds the chain; *engine.Log is one.
+type Log interface {
+	AppendAfter(ctx context.Context, last uint64, key string, data []byte) (uint64, error)
+	Last(ctx context.Context) (engine.Message, error)
+	Read(ctx context.Context, from uint64, pattern string, follow bool, handle func(engine.Message) error) error
+}
+
+var _ Log = (*engine.Log)(nil)
+
+// Audit adds entries and reads them. It is safe for concurrent use, here and by other
+// processes on the same log.
+type Audit struct {
+	log Log
+	now func() time.Time
+
+	mu   sync.Mutex
+	head *Head // nil: not known
+}
+
+// New returns the audit in a log.
+func New(log Log) *Audit { return &Audit{log: log, now: time.Now} }
+
+// Append adds an entry, of which it sets number, time and digests, and returns it.
+func (a *Audit) Append(ctx context.Context, e fleet.AuditEntry) (fleet.AuditEntry, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		if a.head == nil {
+			head, err := a.last(ctx)
+			if err != nil {
+				return e, err
+			}
+			a.head = &head
+		}
+		entry, text, err := chain(e, *a.head, a.now())
+		if err != nil {
+			return e, err
+		}
+		seq, err := a.log.AppendAfter(ctx, a.head.Seq, engine.Key(e.Action), text)
+		switch {
+		case errors.Is(err, engine.ErrConflict): // another process was faster
+			a.head = nil
+			continue
+		case err != nil:
+			a.head = nil
+			return e, fmt.Errorf("the audit: %w", err)
+		case seq != entry.Seq:
+			return e, fmt.Errorf("the audit: entry %d is stored as number %d", entry.Seq, seq)
+		}
+		a.head = &Head{entry.Seq, entry.Digest}
+		return entry, nil
+	}
+}
+
+// last returns the end of the chain.
+func (a *Audit) last(ctx context.Context) (Head, error) {
+	m, err := a.log.Last(ctx)
+	if errors.Is(err, engine.ErrNotFound) {
+		return Head{}, nil
+	}
+	if err != nil {
+		return Head{}, fmt.Errorf("the audit: %w", err)
+	}
+	e, err := parse(m)
+	return Head{e.Seq, e.Digest}, err
+}
+
+func parse(m engine.Message) (fleet.AuditEntry, error) {
+	var e fleet.AuditEntry
+	if err := json.Unmarshal(m.Data, &e); err != nil || e.Seq != m.Sequence {
+		return e, &ChainError{Seq: m.Sequence, Problem: "not an entry"}
+	}
+	return e, nil
+}
+
+// Query selects entries.
+type Query struct {
+	// Before is the number of the entry before which the result begins; 0: with the newest.
+	Before uint64
+	// Actor, Action and Object are the beginnings of these fields; empty: all.
+	Actor, Action, Object string
+	// Limit is the maximum number of entries; 0: 50.
+	Limit int
+}
+
+// window is how many entries are read at once, and maxScan how many for one query.
+const (
+	window  = 1000
+	maxScan = 200_000
+)
+
+// Read returns the entries that q selects, the newest first. Of a long record it looks
+// through the 200,000 entries before Before; if it finds fewer than Limit there, the
+// number of the last one is where to continue, or else Before less 200,000.
+func (a *Audit) Read(ctx context.Context, q Query) ([]fleet.AuditEntry, error) {
+	limit := q.Limit
+	if limit <= 0 {
+		limit = 50
+	}
+	before := q.Before
+	if before == 0 {
+		head, err := a.last(ctx)
+		if err != nil {
+			return nil, err
+		}
+		before = head.Seq + 1
+	}
+	var found []fleet.AuditEntry
+	for scanned := 0; before > 1 && len(found) < limit && scanned < maxScan; scanned += window {
+		from := uint64(1)
+		if before > window {
+			from = before - window
+		}
+		part, err := a.part(ctx, from, before, &q)
+		if err != nil {
+			return nil, err
+		}
+		slices.Reverse(part)
+		found = append(found, part...)
+		before = from
+	}
+	return found[:min(len(found), limit)], nil
+}
+
+// errEnd ends a Read.
+var errEnd = errors.New("end of the part")
+
+// part returns the matching entries from a number on and before another.
+func (a *Audit) part(ctx context.Context, from, before uint64, q *Query) ([]fleet.AuditEntry, error) {
+	var part []fleet.AuditEntry
+	err := a.log.Read(ctx, from, ">", false, func(m engine.Message) error {
+		if m.Sequence >= before {
+			return errEnd
+		}
+		e, err := parse(m)
+		if err == nil && strings.HasPrefix(e.Actor, q.Actor) && strings.HasPrefix(e.Action, q.Action) && strings.HasPrefix(e.Object, q.Object) {
+			part = append(part, e)
+		}
+		return err
+	})
+	if errors.Is(err, errEnd) {
+		err = nil
+	}
+	return part, err
+}

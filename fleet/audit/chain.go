@@ -1,0 +1,105 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"example.com/iad/fleet"
+)
+
+// Head is the end of a chain: the number and the digest of its last entry. The zero Head
+// is that of an empty chain.
+type Head struct {
+	Seq    uint64
+	Digest string
+}
+
+// chain returns e as the entry after a head, and its JSON.
+func chain(e fleet.AuditEntry, after Head, now time.Time) (fleet.AuditEntry, []byte, error) {
+	e.Seq, e.Time, e.Previous = after.Seq+1, now.UTC().Round(0), after.Digest
+	digest, err := digestOf(e)
+	if err != nil {
+		return e, nil, err
+	}
+	e.Digest = digest
+	text, err := json.Marshal(e)
+	return e, text, err
+}
+
+func digestOf(e fleet.AuditEntry) (string, error) {
+	e.Digest = ""
+	text, err := json.Marshal(e)
+	if err != nil {
+		return "", fmt.Errorf("audit entry %s %s: %w", e.Action, e.Object, err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// ChainError says where a chain is broken.
+type ChainError struct {
+	// Seq is the number of the first entry that is wrong, or that is missing.
+	Seq     uint64
+	Problem string
+}
+
+func (e *ChainError) Error() string { return fmt.Sprintf("audit entry %d: %s", e.Seq, e.Problem) }
+
+// next checks the JSON of the entry after a head.
+func next(text []byte, after Head) (fleet.AuditEntry, error) {
+	wrong := func(format string, args ...any) (fleet.AuditEntry, error) {
+		return fleet.AuditEntry{}, &ChainError{Seq: after.Seq + 1, Problem: fmt.Sprintf(format, args...)}
+	}
+	var e fleet.AuditEntry
+	if err := json.Unmarshal(text, &e); err != nil {
+		return wrong("not an entry: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	// Everything in the text must count: there are no other fields and no second ones.
+	if again, err := json.Marshal(e); err != nil || !bytes.Equal(again, text) {
+		return wrong("written in another form than the service writes")
+	}
+	digest, err := digestOf(e)
+	switch {
+	case err != nil:
+		return wrong("%v", err)
+	case e.Seq != after.Seq+1:
+		return wrong("missing; number %d follows", e.Seq)
+	case e.Previous != after.Digest:
+		return wrong("its predecessor was changed: the digest is not the one that this entry has")
+	case e.Digest != digest:
+		return wrong("changed: its digest is not that of its content")
+	}
+	return e, nil
+}
+
+// Verify checks the entries that are read, one on each line, after a head, and returns the
+// new one. The error is a *ChainError or one of reading. An incomplete last line, which
+// remains when power is lost, is an error that wraps ErrIncomplete; the head is then that
+// of what is complete.
+func Verify(r io.Reader, after Head) (Head, error) {
+	lines := newLineReader(r)
+	for {
+		text, err := lines.next()
+		if errors.Is(err, io.EOF) {
+			return after, nil
+		}
+		if err != nil {
+			return after, err
+		}
+		e, err := next(text, after)
+		if err != nil {
+			return after, err
+		}
+		after = Head{e.Seq, e.Digest}
+	}
+}
+
+// ErrIncomplete says that the last line of a file is not complete.
+var ErrIncomplete = errors.New("the last line is not complete")
