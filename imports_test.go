@@ -71,6 +71,7 @@ var mayImport = map[string][]string{
 	"fleet/store":          {"fleet", "fleet/engine", "fleet/seal"},
 	"internal/clock":       {},
 	"internal/memdisk":     {},
+	"internal/fleettest":   {"fleet", "fleet/campaign", "fleet/operations", "manager"},
 	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank/image", "transfer", "mib"},
 	"sim":                  {"internal/clock", "agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/memdisk", "transfer/tftp"},
 	"sim/control":          {"sim", "agent/procedure"},

@@ -72,7 +72,7 @@ type AuditEntry struct {
 	// Seq counts the entries from 1 on.
 	Seq  uint64    `json:"seq"`
 	Time time.Time `json:"time"`
-	// Actor is the user, "token:NAME" or the part of the service that acted.
+	// Actor is the user, USER/TOKEN or the part of the service that acted.
 	Actor string `json:"actor"`
 	// From is the network address of the request; empty: the service itself acted.
 	From string `json:"from,omitempty"`

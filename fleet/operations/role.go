@@ -85,14 +85,25 @@ func (r Role) May(a Action) bool {
 
 // Caller is on whose behalf something happens.
 type Caller struct {
-	// Name is the user, or "token:NAME".
+	// Name is the user.
 	Name string
-	Role Role
+	// Token is the name of the user's token that the request carried; empty: none, the user
+	// has logged in.
+	Token string
+	Role  Role
 	// From is the network address of the request.
 	From string
 	// Request is an ID that the caller chose and that repetitions share: what is repeated
 	// takes effect once. Empty: none.
 	Request string
+}
+
+// Actor is how the audit names the caller: USER, or USER/TOKEN.
+func (c Caller) Actor() string {
+	if c.Token != "" {
+		return c.Name + "/" + c.Token
+	}
+	return c.Name
 }
 
 // Check returns an error that wraps ErrForbidden unless the caller may carry out an
