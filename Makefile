@@ -30,6 +30,8 @@
 # make images-test loads the amd64 images into Docker and upgrades a device in a container
 # make lab-test   a laboratory of LAB_DEVICES (4) containers with docker-compose: upgrade, cut cables, killed containers, IPv6
 # make kubernetes-test checks deploy/kubernetes against the types of Kubernetes' API; needs no cluster
+# make release    VERSION=1.2.0 KEY=release.key: archives, packages, images, SBOMs, recipes and signed checksums in bin/release
+# make release-test builds two equal releases in two directories, and checks signature, SBOMs, packages and recipes
 # make clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -37,7 +39,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test release release-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
@@ -151,6 +153,13 @@ kubernetes-test:
 packages-test: packages
 	.ci/testroot
 	IAD_PACKAGES=$(CURDIR)/bin/packages go test -count=1 -timeout 10m ./deploy/packages
+
+# VERSION has to be on the command line.
+release:
+	@.ci/release/make "$(if $(filter command,$(origin VERSION)),$(VERSION))"
+
+release-test: peers
+	IAD_RELEASE=full go test -count=1 -timeout 90m -v ./deploy/release
 
 clean:
 	rm -rf bin .peers
