@@ -15,11 +15,14 @@
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
 # make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 are upgraded
 # make lab        iadlab judges iad 20 times, embedded and behind snmpd; every planted defect; 200 power cuts
-# make board      a virtual ARM board in QEMU that iadms upgrades from another terminal; ^C ends it
+# make board      a virtual board in QEMU that iadms upgrades from another terminal; ^C ends it; KIND=files, raw or mips
 # make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes
 # make board-cuts CUTS (5000) power cuts, planted errors that must be found, QEMU killed KILLS (20) times; 2 hours
 # make board-hang a kernel and an agent that hang: the watchdog resets the board
 # make board-memory memory of iad on a board with 31 MB, during a download of 64 MiB
+# make board-raw  a board whose kernels are FIT images on raw partitions: upgrades, damaged images, CUTS (300) power cuts
+# make board-mips a MIPS board whose boot loader knows nothing of banks
+# make platforms  the same upgrades on the three boards and in a container, and a table of what they took
 # make nightly    everything full, one after the other; logs in bin/nightly, a summary at the end
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
 # make man        manual pages of iad, iadms, iadsim and iadlab, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
@@ -86,10 +89,11 @@ kill: peers
 
 board:
 	testdata/boards/unpack
+	[ "$(KIND)" != mips ] || testdata/boards/unpack mips
 	go build -o bin/boards ./testdata/boards
-	exec bin/boards
+	exec bin/boards -kind $(or $(KIND),files)
 
-.PHONY: board-cuts board-hang board-memory nightly
+.PHONY: board-cuts board-hang board-memory board-mips board-raw platforms nightly
 # SHORT=-short leaves out the software whose self-test fails.
 BOARDS = go test -count=1 -v $(SHORT)
 board-test:
@@ -107,6 +111,20 @@ board-hang:
 board-memory:
 	testdata/boards/unpack
 	$(BOARDS) -timeout 60m -run TestSmall ./testdata/boards -args -small
+
+board-raw:
+	testdata/boards/unpack
+	$(BOARDS) -timeout 12h -run 'TestRaw' ./testdata/boards -args -raw -cuts $(or $(CUTS),300)
+
+board-mips:
+	testdata/boards/unpack
+	testdata/boards/unpack mips
+	$(BOARDS) -timeout 60m -run TestMIPS ./testdata/boards -args -mips
+
+platforms: images
+	testdata/boards/unpack
+	testdata/boards/unpack mips
+	IAD_IMAGES=$(CURDIR)/bin/images $(BOARDS) -timeout 60m -run TestPlatforms ./testdata/boards -args -platforms
 
 nightly:
 	.ci/nightly

@@ -40,10 +40,17 @@ setenv iad_copy_b 40310000
 setenv iad_kernel 40800000
 setenv iad_initrd 41b80000
 
-# How the software of bank ${iad_bank} is loaded and started. Bank 1 is partition 2, bank 2 is partition 3. A loader that
-# checks what it has loaded, such as bootm with a FIT image, finds damage without using up a start.
+# How the software of bank ${iad_bank} is loaded and started. Bank 1 is partition 2, bank 2 is partition 3.
 setenv iad_load 'setexpr iad_part ${iad_bank} + 1; load virtio 0:${iad_part} ${iad_kernel} kernel && load virtio 0:${iad_part} ${iad_initrd} initrd'
 setenv iad_start 'bootz ${iad_kernel} ${iad_initrd}:${filesize} ${fdtcontroladdr}'
+
+# The same for a FIT image on a raw partition, made of kernel.its: remove the # of these lines. Bank 1 is partition 5, bank 2
+# is partition 6, which iad knows as paths.partition1 and paths.partition2. All of the partition is read to ${iad_fit}; bootm
+# checks the hashes, and puts kernel and first file system where kernel.its says. A FIT image that is damaged does not use
+# up a start: the other bank is started at once. Without a device tree of its own it gets that of U-Boot.
+#setenv iad_fit 41000000
+#setenv iad_load 'setexpr iad_part ${iad_bank} + 4; part start virtio 0 ${iad_part} iad_first && part size virtio 0 ${iad_part} iad_count && virtio read ${iad_fit} ${iad_first} ${iad_count}'
+#setenv iad_start 'bootm ${iad_fit}#bank ${iad_fit}#bank ${fdtcontroladdr}'
 
 # The kernel must restart the board when it panics (panic=), or software on trial that does stays down.
 setenv iad_args 'console=ttyAMA0 quiet panic=1'

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -25,7 +26,17 @@ type Hardware struct {
 	}
 	// Load returns the size of a file in a partition, 0 if it cannot be loaded.
 	Load func(partition int, name string) int
+	// Partition returns where a partition begins on the disk and how large it is, in bytes; 0, 0 if there is none.
+	Partition func(number int) (begin, size int64)
+	// Intact reports whether U-Boot finds a FIT image with good hashes at the beginning of data.
+	Intact func(data []byte) bool
 }
+
+var forPartitions = regexp.MustCompile(`(?m)^#(setenv .*)$`)
+
+// ForPartitions returns the boot script of deploy/uboot as it is for FIT images on raw partitions: with the lines that
+// are comments for files.
+func ForPartitions(script string) string { return forPartitions.ReplaceAllString(script, "$1") }
 
 // Errors of Run.
 var (
@@ -105,9 +116,12 @@ func (s *session) command(args []string, get func(string) string) ([]string, err
 		return s.transfer(args[1], args[2:])
 	case args[0] == "load" && len(args) == 5 && args[1] == "virtio":
 		return s.load(args[2], args[4])
+	case (name == "part start" || name == "part size") && len(args) == 6 && args[2] == "virtio" && args[3] == "0":
+		return s.part(args[1], args[4], args[5])
+	case args[0] == "bootm" && len(args) == 4:
+		return s.bootm(args[1], get)
 	case args[0] == "bootz":
-		s.bootargs, s.ended = get("bootargs"), nil
-		return []string{"exit", "0"}, nil
+		return s.start(get), nil
 	case args[0] == "reset":
 		s.ended = ErrReset
 		return []string{"exit", "0"}, nil
@@ -186,6 +200,41 @@ func (s *session) transfer(direction string, args []string) ([]string, error) {
 		return refused, nil
 	}
 	return succeeded, nil
+}
+
+// start starts a kernel, which does not return.
+func (s *session) start(get func(string) string) []string {
+	s.bootargs, s.ended = get("bootargs"), nil
+	return []string{"exit", "0"}
+}
+
+// bootm starts a FIT image, if it is one and intact.
+func (s *session) bootm(image string, get func(string) string) ([]string, error) {
+	address, _, named := strings.Cut(image, "#")
+	at, err := number(address)
+	if err != nil || !named {
+		return nil, errors.New("not an address and a configuration")
+	}
+	if !s.hw.Intact(s.memory[at]) {
+		return refused, nil
+	}
+	return s.start(get), nil
+}
+
+// part sets a variable to the first block of a partition, or how many it has.
+func (s *session) part(what, partition, variable string) ([]string, error) {
+	n, err := strconv.ParseUint(partition, 16, 8)
+	if err != nil {
+		return nil, err
+	}
+	begin, size := s.hw.Partition(int(n))
+	switch {
+	case size == 0:
+		return refused, nil
+	case what == "start":
+		return assign(variable, strconv.FormatInt(begin/blockSize, 16)), nil
+	}
+	return assign(variable, strconv.FormatInt(size/blockSize, 16)), nil
 }
 
 func (s *session) load(partition, name string) ([]string, error) {

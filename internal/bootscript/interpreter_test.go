@@ -20,6 +20,7 @@ var places = [2]int64{0x10000, 0x20000}
 // A scripted is a disk with the loader's state.
 type scripted struct {
 	fs     afero.Fs
+	raw    bool    // FIT images on raw partitions
 	whole  [2]bool // the banks that can be loaded
 	broken bool    // writes fail
 }
@@ -29,7 +30,7 @@ const diskName = "disk"
 func newScripted(t *testing.T, states ...bank.LoaderState) *scripted {
 	t.Helper()
 	d := &scripted{fs: afero.NewMemMapFs(), whole: [2]bool{true, true}}
-	if err := afero.WriteFile(d.fs, diskName, make([]byte, places[1]+copySize), 0o600); err != nil {
+	if err := afero.WriteFile(d.fs, diskName, make([]byte, places[1]+copySize+2*rawSize), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range states {
@@ -76,11 +77,47 @@ func (d *scripted) boot(t *testing.T) (bootargs string, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d.raw {
+		return d.bootRaw(t, ForPartitions(string(text)))
+	}
 	return Run(t.Context(), string(text), Hardware{Disk: d, Load: func(partition int, name string) int {
 		if name != "kernel" && name != "initrd" || partition < 2 || partition > 3 || !d.whole[partition-2] {
 			return 0
 		}
 		return 1 << 20
+	}})
+}
+
+// rawSize is the size of the raw partitions 5 and 6, behind the copies.
+const rawSize = 4 * blockSize
+
+// bootRaw runs the boot script for FIT images.
+func (d *scripted) bootRaw(t *testing.T, script string) (bootargs string, err error) {
+	t.Helper()
+	f, err := d.fs.OpenFile(diskName, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	images := [2][]byte{bytes.Repeat([]byte{1}, rawSize), bytes.Repeat([]byte{2}, rawSize)}
+	partition := func(n int) (begin, size int64) {
+		if n < 5 || n > 6 {
+			return 0, 0
+		}
+		return places[1] + copySize + int64(n-5)*rawSize, rawSize
+	}
+	for i, whole := range d.whole {
+		data := bytes.Clone(images[i])
+		if !whole {
+			data[rawSize-1]++
+		}
+		begin, _ := partition(5 + i)
+		if _, err := f.WriteAt(data, begin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Run(t.Context(), script, Hardware{Disk: d, Partition: partition, Intact: func(data []byte) bool {
+		return bytes.Equal(data, images[0]) || bytes.Equal(data, images[1])
 	}})
 }
 
@@ -90,7 +127,8 @@ func TestScript(t *testing.T) {
 	for next := 1; next <= 2; next++ {
 		for _, left := range []int{bank.Uncounted, 0, 1, 3, 0x1f} {
 			for fallback := 0; fallback <= 2; fallback++ {
-				for broken := 0; broken <= 2; broken++ {
+				for broken := range 2 * 3 {
+					raw, broken := broken >= 3, broken%3
 					s := bank.LoaderState{Next: next, Left: left, Fallback: fallback}
 					d := newScripted(t, bank.LoaderState{Next: 1, Left: bank.Uncounted}, s)
 					b := &Board{Environment: d.loader().Environment, Scheme: uboot.Script{}, choose: runScript,
@@ -102,12 +140,13 @@ func TestScript(t *testing.T) {
 					want, _ := d.loader().Load()
 
 					d = newScripted(t, bank.LoaderState{Next: 1, Left: bank.Uncounted}, s)
+					d.raw = raw
 					if broken > 0 {
 						d.whole[broken-1] = false
 					}
 					args, err := d.boot(t)
 					if suffix := fmt.Sprintf(" iad.bank=%d iad.why=%s", n, why); err != nil || !strings.HasSuffix(args, suffix) {
-						t.Errorf("%+v, bank %d broken: the script starts %q, %v, want %q", s, broken, args, err, suffix)
+						t.Errorf("%+v, bank %d broken, raw partitions %v: the script starts %q, %v, want %q", s, broken, raw, args, err, suffix)
 					}
 					if got, err := d.loader().Load(); err != nil || got != want {
 						t.Errorf("%+v: the script leaves %+v, %v, want %+v", s, got, err, want)
@@ -156,7 +195,7 @@ func TestScriptWithout(t *testing.T) {
 // TestRunRefuses tests that a script with something unknown in it is not taken for one
 // that works.
 func TestRunRefuses(t *testing.T) {
-	for _, script := range []string{"frobnicate", "if test; then", "setexpr a 1 * 2", "virtio read x 1 1", "load mmc 0:1 0 kernel"} {
+	for _, script := range []string{"frobnicate", "if test; then", "setexpr a 1 * 2", "virtio read x 1 1", "load mmc 0:1 0 kernel", "bootm 1 1 1", "part start mmc 0 5 a"} {
 		if args, err := Run(t.Context(), script, Hardware{Disk: newScripted(t)}); err == nil || errors.Is(err, ErrNoKernel) {
 			t.Errorf("%s: %q, %v", script, args, err)
 		}

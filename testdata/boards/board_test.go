@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -39,17 +38,14 @@ type bench struct {
 	*testing.T
 	*build
 	*machine
-	port int
+	network
+	port int // of the host, which leads to the board
 }
 
 // TestBoard upgrades a board to good software, then to software that must be given up, while every write of its disk is
 // logged; then it checks disks as power cuts could have left them.
 func TestBoard(t *testing.T) {
-	dir := *keep
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	x := newBench(t, dir, arm)
+	x := newBench(t, directory(t), arm)
 	if !*recorded {
 		x.record()
 	}
@@ -59,6 +55,14 @@ func TestBoard(t *testing.T) {
 	done = timed(t, "power cuts with planted errors in the boot script")
 	x.checkScripts()
 	done()
+}
+
+// directory is where the board of a test is made.
+func directory(t *testing.T) string {
+	if *keep != "" {
+		return *keep
+	}
+	return t.TempDir()
 }
 
 // newBench is a bench with nothing on it, in a directory.
@@ -71,7 +75,8 @@ func newBench(t *testing.T, dir string, k *kind) *bench {
 		}
 		t.Skip(err)
 	}
-	return &bench{T: t, build: b, port: freePort(t)}
+	port := freePort(t)
+	return &bench{T: t, build: b, port: port, network: userNetwork(port)}
 }
 
 // make makes the board, and keeps a copy of its disk.
@@ -203,7 +208,7 @@ func (x *bench) iadms(args ...string) (string, int) {
 // upgrade upgrades the board, and checks the exit status of iadms.
 func (x *bench) upgrade(version string, status int) string {
 	x.Helper()
-	out, got := x.iadms(append(x.upgradeArgs(x.port, version), "--yes")...)
+	out, got := x.iadms(append(x.upgradeArgs(x.network, version), "--yes")...)
 	if got != status {
 		x.Fatalf("iadms upgrade to %s ended with %d, want %d: %s", version, got, status, out)
 	}
@@ -222,7 +227,7 @@ func (x *bench) failsSelfTest() {
 // runs checks which software runs.
 func (x *bench) runs(version string) {
 	x.Helper()
-	out, code := x.iadms("status", fmt.Sprintf("127.0.0.1:%d", x.port), "--json")
+	out, code := x.iadms("status", x.board, "--json")
 	var status struct {
 		Version string `json:"software_version"`
 	}
@@ -231,13 +236,14 @@ func (x *bench) runs(version string) {
 	}
 }
 
-// memory says how much memory the agent has needed at most since it started.
-func (x *bench) memory() {
+// memory returns how much memory the agent has needed at most since it started, in kB.
+func (x *bench) memory() string {
 	x.Helper()
 	// The echo of the command must not be taken for its output.
-	x.types("echo \"need\"ed $(grep -h VmHWM /proc/$(pidof iad)/status) $(grep MemAvailable /proc/meminfo)")
+	x.types("echo \"need\"ed $(grep -h VmHWM /proc/$(pidof iad agent)/status) $(grep MemAvailable /proc/meminfo)")
 	found := x.see(`needed VmHWM: *(\d+) kB MemAvailable: *(\d+) kB`)
 	x.Logf("iad has needed at most %s kB; %s kB are available", found[1], found[2])
+	return found[1]
 }
 
 // types types a line at the board's console.

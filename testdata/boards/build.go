@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+
+	"example.com/iad/internal/bootscript"
 )
 
 // The software that is made.
@@ -24,24 +27,39 @@ const (
 
 const hardware = "IAD-4FXS"
 
-// payloads are the files of a software image, in their order.
-var payloads = []string{"kernel", "initrd", "iad"}
+// fit is the payload for the raw partition of a bank: kernel and first file system in one file.
+const fit = "kernel.itb"
 
 // A kind of board.
 type kind struct {
 	peers   string   // directory below .peers/ with its QEMU
 	system  string   // directory in there with kernel, modules and busybox
+	unpack  string   // argument of the script unpack
 	goenv   []string // for the board's programs
 	qemu    string
 	modules []string // of the kernel, in the order in which they are loaded
 	init    string   // what init has to know
+	starts  []string // payloads of a software image that are started; the agent comes after them
 	loader  bool     // U-Boot starts it; else QEMU does, and the agent chooses the bank
+	raw     bool     // U-Boot reads kernel and first file system from raw partitions
 }
 
-var arm = &kind{peers: "boards", system: "armhf", goenv: []string{"GOARCH=arm", "GOARM=7"}, qemu: "qemu-system-arm", loader: true,
-	modules: []string{"virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net",
-		"crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "softdog"},
-	init: "disk=/dev/vda\n"}
+var (
+	arm = &kind{peers: "boards", system: "armhf", goenv: []string{"GOARCH=arm", "GOARM=7"}, qemu: "qemu-system-arm", loader: true,
+		modules: []string{"virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net",
+			"crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "softdog"},
+		init: "disk=/dev/vda\n", starts: []string{"kernel", "initrd"}}
+	armRaw = func() *kind {
+		k := *arm
+		k.raw, k.starts = true, []string{fit}
+		return &k
+	}()
+	mips = &kind{peers: "boards-mips", system: "mipsel", unpack: " mips", goenv: []string{"GOARCH=mipsle", "GOMIPS=softfloat"}, qemu: "qemu-system-mipsel",
+		modules: []string{"ata_piix", "mii", "pcnet32", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "watchdog", "softdog"},
+		init:    "disk=/dev/sda\nagent=/state/agent\n", starts: []string{"kernel", "initrd"}}
+	// container is no board: nothing of its software is started but the self-test.
+	container = &kind{peers: "boards", system: "armhf", goenv: []string{"GOARCH=amd64"}, modules: arm.modules, starts: []string{"kernel", "initrd"}}
+)
 
 // A build is a directory in which a board is made.
 type build struct {
@@ -80,8 +98,11 @@ func newBuild(dir string, k *kind) (*build, error) {
 	if _, err := os.Stat(filepath.Join(b.peers, "stamp")); err != nil {
 		return nil, errors.New("QEMU, U-Boot and the kernel are not unpacked: run testdata/boards/unpack")
 	}
-	if _, err := os.Stat(b.system()); err != nil {
-		return nil, fmt.Errorf("QEMU and the kernel for %s are not unpacked: run testdata/boards/unpack mips", k.system)
+	if _, err := os.Stat(filepath.Join(top, ".peers", k.peers, "stamp")); err != nil {
+		return nil, fmt.Errorf("QEMU and the kernel for %s are not unpacked: run testdata/boards/unpack%s", k.system, k.unpack)
+	}
+	if k.raw {
+		b.script, b.bankSize = bootscript.ForPartitions(b.script), smallBank
 	}
 	return b, nil
 }
@@ -104,14 +125,26 @@ func (b *build) system(elem ...string) string {
 	return filepath.Join(append([]string{b.top, ".peers", b.kind.peers, b.kind.system}, elem...)...)
 }
 
-// upgradeArgs are the arguments of iadms. The board reaches the host's loopback interface as 10.0.2.2.
-func (b *build) upgradeArgs(port int, version string) []string {
-	return []string{"upgrade", fmt.Sprintf("127.0.0.1:%d", port), "--image", b.image(version),
-		"--listen", "127.0.0.1", "--advertise", "10.0.2.2", "--notifications", "none"}
+// A network is how the host and a board reach each other.
+type network struct {
+	board  string // address and port of the board's agent
+	listen string // address of the host's file servers
+	host   string // address that the board has for the host
 }
 
-func (b *build) upgradeCommand(port int, version string) string {
-	return b.program("iadms") + " " + strings.Join(b.upgradeArgs(port, version), " ")
+// userNetwork is QEMU's. The board reaches the host's loopback interface as 10.0.2.2.
+func userNetwork(port int) network {
+	return network{board: fmt.Sprintf("127.0.0.1:%d", port), listen: "127.0.0.1", host: "10.0.2.2"}
+}
+
+// upgradeArgs are the arguments of iadms.
+func (b *build) upgradeArgs(n network, version string) []string {
+	return []string{"upgrade", n.board, "--image", b.image(version),
+		"--listen", n.listen, "--advertise", n.host, "--notifications", "none"}
+}
+
+func (b *build) upgradeCommand(n network, version string) string {
+	return b.program("iadms") + " " + strings.Join(b.upgradeArgs(n, version), " ")
 }
 
 // run runs a program in the directory of the build.
@@ -130,13 +163,18 @@ func (b *build) runIn(ctx context.Context, dir string, env []string, name string
 
 // all makes everything, again if it exists.
 func (b *build) all(ctx context.Context) error {
+	return b.steps(ctx, b.programs, b.software, b.device, b.writeDisk)
+}
+
+// steps makes the directory anew, and in it what the steps make.
+func (b *build) steps(ctx context.Context, steps ...func(context.Context) error) error {
 	if err := os.RemoveAll(b.dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{b.programs, b.software, b.device, b.writeDisk} {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -192,7 +230,6 @@ func (b *build) software(ctx context.Context) error {
 		case hangs:
 			kernel = hangingKernel()
 		}
-		names := payloads
 		dir := b.path("software", version)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
@@ -206,21 +243,50 @@ func (b *build) software(ctx context.Context) error {
 				return err
 			}
 		}
+		args := []string{"image", "build", "--version", version, "--hardware", hardware, "--config-format", "1",
+			"--key", b.path("maker.key"), "--selftest", "selftest", "-o", b.image(version)}
+		names := append(slices.Clone(b.kind.starts), "iad")
+		if b.kind.raw {
+			if err := b.makeFIT(ctx, dir); err != nil {
+				return err
+			}
+			args, names = append(args, "--partition", fit), []string{"iad"}
+		}
 		if version == good && b.ballast > 0 {
 			data := make([]byte, b.ballast)
 			rand.Read(data)
 			if err := os.WriteFile(filepath.Join(dir, "ballast"), data, 0o644); err != nil {
 				return err
 			}
-			names = append(slices.Clone(names), "ballast")
+			names = append(names, "ballast")
 		}
-		args := append([]string{"image", "build", "--version", version, "--hardware", hardware, "--config-format", "1",
-			"--key", b.path("maker.key"), "--selftest", "selftest", "-o", b.image(version)}, names...)
-		if err := b.runIn(ctx, dir, nil, b.program("iadms"), args...); err != nil {
+		if err := b.runIn(ctx, dir, nil, b.program("iadms"), append(args, names...)...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeFIT makes a FIT image of the files kernel and initrd of a directory, by the command that docs/boards.md has.
+func (b *build) makeFIT(ctx context.Context, dir string) error {
+	doc, err := os.ReadFile(filepath.Join(b.top, "docs", "boards.md"))
+	if err != nil {
+		return err
+	}
+	command := regexp.MustCompile(`(?m)^mkimage -E [^#\n]*`).Find(doc)
+	if command == nil {
+		return errors.New("docs/boards.md has no command that begins with mkimage -E")
+	}
+	source, err := os.ReadFile(filepath.Join(b.top, "deploy", "uboot", "kernel.its"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kernel.its"), source, 0o644); err != nil {
+		return err
+	}
+	// mkimage runs dtc.
+	path := "PATH=" + filepath.Join(b.peers, "bin") + string(os.PathListSeparator) + os.Getenv("PATH")
+	return b.runIn(ctx, dir, []string{path}, "sh", "-c", string(command))
 }
 
 // hangingKernel is a kernel for ARM that U-Boot starts, and that never ends.
@@ -256,17 +322,30 @@ func (b *build) settingsLoader() string {
 // configuration is the board's only configuration file, userData.
 const configuration = "iad-config userData 1\nline.1 = +4930123\n"
 
-// device makes the state of the board and the contents of bank 1, with iad init.
-func (b *build) device(ctx context.Context) error {
+// initDevice makes the directory of a device with iad init.
+func (b *build) initDevice(ctx context.Context) error {
 	if err := os.MkdirAll(b.path("config"), 0o755); err != nil {
 		return err
 	}
 	if err := os.WriteFile(b.path("config", "userData"), []byte(configuration), 0o644); err != nil {
 		return err
 	}
-	if err := b.run(ctx, b.program("iad"), "init", "--root", "device", "--image", b.image(first), "--trust", "maker.pub",
-		"--hardware", hardware, "--device-id", "BOARD-0001", "--config-dir", "config", "--snmp", "0.0.0.0:1161",
-		"--manager", b.credentials()); err != nil {
+	args := []string{"init", "--root", "device", "--image", b.image(first), "--trust", "maker.pub",
+		"--hardware", hardware, "--device-id", "BOARD-0001", "--config-dir", "config", "--snmp", "0.0.0.0:1161", "--manager", b.credentials()}
+	if b.kind.raw {
+		for i, name := range []string{"raw1", "raw2"} {
+			if err := errors.Join(os.WriteFile(b.path(name), nil, 0o644), os.Truncate(b.path(name), rawPartition*mebibyte)); err != nil {
+				return err
+			}
+			args = append(args, fmt.Sprintf("--partition%d", i+1), name)
+		}
+	}
+	return b.run(ctx, b.program("iad"), args...)
+}
+
+// device makes the state of the board and the contents of the banks.
+func (b *build) device(ctx context.Context) error {
+	if err := b.initDevice(ctx); err != nil {
 		return err
 	}
 	name := b.path("device", "iad.toml")
@@ -274,6 +353,11 @@ func (b *build) device(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The files stand for partitions 5 and 6.
+	text = regexp.MustCompile(`(?m)^partition([12]) = .*$`).ReplaceAllFunc(text, func(line []byte) []byte {
+		n := line[len("partition")]
+		return fmt.Appendf(nil, "partition%c = '/dev/vda%c'", n, n+4)
+	})
 	edited := settingsAbove + strings.NewReplacer("\n[paths]\n", "\n[paths]\n"+settingsPaths, "\n[loader]\n", "\n"+b.settingsLoader()).Replace(string(text))
 	if err := os.WriteFile(name, []byte(edited), 0o600); err != nil {
 		return err

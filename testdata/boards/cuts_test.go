@@ -20,6 +20,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/bank"
+	bankpartition "example.com/iad/bank/partition"
 	"example.com/iad/bank/uboot"
 	"example.com/iad/internal/bootscript"
 	"example.com/iad/mib"
@@ -71,7 +72,7 @@ func newCampaign(ctx context.Context, b *build, script string) (*campaign, error
 		return nil, err
 	}
 	for _, v := range b.versions {
-		for _, name := range payloads {
+		for _, name := range b.kind.starts {
 			if c.reference[v+"/"+name], err = os.ReadFile(b.path("software", v, name)); err != nil {
 				return nil, err
 			}
@@ -167,7 +168,7 @@ func (c *campaign) legal(disk []byte, at int) error {
 			look()
 		}
 	}
-	got, err := newBlocks(disk[:copiesEnd], "").loader("").Load()
+	got, err := newBlocks(disk, "").loader("").Load()
 	if err != nil || !slices.Contains(states, got) {
 		return fmt.Errorf("the boot loader finds %+v, %v; it was left with one of %+v", got, err, states)
 	}
@@ -185,7 +186,7 @@ func (c *campaign) power(disk []byte, f failure) (what string, err error) {
 			clear(disk[offset : offset+copySize])
 		}
 	}
-	blocks := newBlocks(disk[:copiesEnd], f)
+	blocks := newBlocks(disk, f)
 	state := filepath.Join(c.dir, "cut", "state")
 	if err := c.mount(disk, "state", state); err != nil {
 		return "", err
@@ -244,12 +245,25 @@ func expected(f failure, why string, other *part) error {
 
 // choose runs the boot script.
 func (c *campaign) choose(disk *blocks, banks [2]*part) (n int, why string, err error) {
-	args, err := bootscript.Run(c.ctx, c.script, bootscript.Hardware{Disk: disk, Load: func(partition int, name string) int {
-		if partition < 2 || partition > 3 {
-			return 0
+	hw := bootscript.Hardware{Disk: disk}
+	if c.kind.raw {
+		hw.Partition = func(n int) (begin, size int64) {
+			all := c.partitions()
+			if n < 1 || n > len(all) {
+				return 0, 0
+			}
+			return all[n-1].at * mebibyte, all[n-1].size * mebibyte
 		}
-		return banks[partition-2].sizes[name]
-	}})
+		hw.Intact = func(data []byte) bool { return c.identify(map[string][]byte{fit: data}) != "" }
+	} else {
+		hw.Load = func(partition int, name string) int {
+			if partition < 2 || partition > 3 {
+				return 0
+			}
+			return banks[partition-2].sizes[name]
+		}
+	}
+	args, err := bootscript.Run(c.ctx, c.script, hw)
 	if err != nil {
 		return 0, "", err
 	}
@@ -260,17 +274,23 @@ func (c *campaign) choose(disk *blocks, banks [2]*part) (n int, why string, err 
 	return n, why, nil
 }
 
-// Blocks are the beginning of a disk, in memory.
+// Blocks are a disk in memory, of which only the beginning can be written.
 type blocks struct {
-	data   []byte
+	data   []byte // the beginning, with the copies of the choice
+	rest   []byte
 	frozen bool // nothing can be written
 }
 
-func newBlocks(data []byte, f failure) *blocks {
-	return &blocks{data: slices.Clone(data), frozen: f == copiesFrozen}
+func newBlocks(disk []byte, f failure) *blocks {
+	return &blocks{data: slices.Clone(disk[:copiesEnd]), rest: disk[copiesEnd:], frozen: f == copiesFrozen}
 }
 
-func (b *blocks) ReadAt(p []byte, offset int64) (int, error) { return copy(p, b.data[offset:]), nil }
+func (b *blocks) ReadAt(p []byte, offset int64) (int, error) {
+	if offset >= copiesEnd {
+		return copy(p, b.rest[offset-copiesEnd:]), nil
+	}
+	return copy(p, b.data[offset:]), nil
+}
 
 func (b *blocks) WriteAt(p []byte, offset int64) (int, error) {
 	if b.frozen {
@@ -322,48 +342,89 @@ type part struct {
 	kernel string // version whose kernel and first file system U-Boot finds there; "" for none
 	sizes  map[string]int
 	dir    string // what Linux finds there
+	raw    string // file with the raw partition, if there is one
 }
 
 var hashSeed = maphash.MakeSeed()
 
 // bank examines a bank. Most cuts differ in one of them only.
-func (c *campaign) bank(disk []byte, n int) (*part, error) {
+func (c *campaign) bank(disk []byte, n int) (_ *part, err error) {
 	const kept = 4
 	name := fmt.Sprintf("bank%d", n)
-	sum := maphash.Bytes(hashSeed, c.content(disk, name))
+	content, rawContent := c.content(disk, name), []byte(nil)
+	if c.kind.raw {
+		rawContent = c.content(disk, fmt.Sprintf("raw%d", n))
+	}
+	var h maphash.Hash
+	h.SetSeed(hashSeed)
+	h.Write(content)
+	h.Write(rawContent)
+	sum := h.Sum64()
 	known := &c.parts[n-1]
 	if i := slices.IndexFunc(*known, func(p *part) bool { return p.sum == sum }); i >= 0 {
 		return (*known)[i], nil
 	}
 	p := &part{sum: sum, sizes: map[string]int{}, dir: filepath.Join(c.dir, "cut", fmt.Sprintf("%s-%x", name, sum))}
-	// Like debugfs U-Boot knows nothing of what is only in the journal of a file system.
-	raw := filepath.Join(c.dir, "cut", "raw")
-	if err := errors.Join(os.RemoveAll(raw), os.MkdirAll(raw, 0o755), os.WriteFile(raw+".img", c.content(disk, name), 0o600)); err != nil {
-		return nil, err
-	}
-	if err := c.dump(raw+".img", raw); err != nil {
-		return nil, err
-	}
-	found := map[string][]byte{}
-	for _, name := range []string{"kernel", "initrd"} {
-		found[name], _ = os.ReadFile(filepath.Join(raw, name)) // nothing if it is not there
-		p.sizes[name] = len(found[name])
-	}
-	for _, v := range c.versions {
-		if bytes.Equal(found["kernel"], c.reference[v+"/kernel"]) && bytes.Equal(found["initrd"], c.reference[v+"/initrd"]) {
-			p.kernel = v
+	found := map[string][]byte{fit: rawContent}
+	if !c.kind.raw {
+		if found, err = c.loadable(content); err != nil {
+			return nil, err
 		}
+	}
+	for name, data := range found {
+		p.sizes[name] = len(data)
+	}
+	p.kernel = c.identify(found)
+	if c.kind.raw && p.kernel == "" && slices.ContainsFunc(rawContent[:sectorSize], func(b byte) bool { return b != 0 }) {
+		return nil, fmt.Errorf("the first sector of the raw partition of bank %d is there, but the payload is not complete", n)
 	}
 	if err := c.mount(disk, name, p.dir); err != nil {
 		return nil, err
 	}
+	if c.kind.raw {
+		p.raw = p.dir + ".partition"
+		if err := os.WriteFile(p.raw, rawContent, 0o600); err != nil {
+			return nil, err
+		}
+	}
 	if *known = append(*known, p); len(*known) > kept {
-		if err := os.RemoveAll((*known)[0].dir); err != nil {
+		if err := errors.Join(os.RemoveAll((*known)[0].dir), os.RemoveAll((*known)[0].dir+".partition")); err != nil {
 			return nil, err
 		}
 		*known = (*known)[1:]
 	}
 	return p, nil
+}
+
+// loadable reads the files that U-Boot loads. Like debugfs it knows nothing of what is only in the journal of a file
+// system.
+func (c *campaign) loadable(content []byte) (map[string][]byte, error) {
+	dir := filepath.Join(c.dir, "cut", "raw")
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755), os.WriteFile(dir+".img", content, 0o600)); err != nil {
+		return nil, err
+	}
+	if err := c.dump(dir+".img", dir); err != nil {
+		return nil, err
+	}
+	found := map[string][]byte{}
+	for _, name := range c.kind.starts {
+		found[name], _ = os.ReadFile(filepath.Join(dir, name)) // nothing if it is not there
+	}
+	return found, nil
+}
+
+// identify returns the version of which U-Boot finds everything that it starts, "" for none. What it reads of a raw
+// partition is longer.
+func (c *campaign) identify(found map[string][]byte) string {
+	for _, v := range c.versions {
+		if !slices.ContainsFunc(c.kind.starts, func(name string) bool {
+			want := c.reference[v+"/"+name]
+			return !bytes.HasPrefix(found[name], want) || !c.kind.raw && len(found[name]) != len(want)
+		}) {
+			return v
+		}
+	}
+	return ""
 }
 
 // content is a partition of a disk.
@@ -402,6 +463,9 @@ func (c *campaign) boot(disk *blocks, banks [2]*part, state string, n int, why s
 		State: afero.NewBasePathFs(afero.NewOsFs(), filepath.Join(state, "iad", "state"))}
 	for i, p := range banks {
 		opt.Banks[i] = afero.NewBasePathFs(afero.NewOsFs(), p.dir)
+		if p.raw != "" {
+			opt.Partitions[i] = bankpartition.Open(p.raw)
+		}
 	}
 	b, report := bank.Boot(opt)
 	if report.Restart {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/afero"
 
@@ -28,16 +29,22 @@ type partition struct {
 	at, size int64
 }
 
-// stateSize and bankSize are sizes of partitions in MiB.
+// Sizes of partitions in MiB: the state, a bank, a bank beside which there is a raw partition, and that.
 const (
-	stateSize = 24
-	bankSize  = 32
+	stateSize    = 24
+	bankSize     = 32
+	smallBank    = 16
+	rawPartition = 12
 )
 
 // partitions are numbered from 1, as deploy/uboot/boot.cmd and init have them.
 func (b *build) partitions() []partition {
-	size := b.bankSize
-	return []partition{{"boot", 1, 6}, {"bank1", 8, size}, {"bank2", 8 + size, size}, {"state", 8 + 2*size, stateSize}}
+	list := []partition{{"boot", 1, 7}, {"bank1", 8, b.bankSize}, {"bank2", 8 + b.bankSize, b.bankSize}, {"state", 8 + 2*b.bankSize, stateSize}}
+	if b.kind.raw {
+		end := 8 + 2*b.bankSize + stateSize
+		list = append(list, partition{"raw1", end, rawPartition}, partition{"raw2", end + rawPartition, rawPartition})
+	}
+	return list
 }
 
 // writeDisk makes the board's disk.
@@ -71,14 +78,29 @@ func (b *build) writeDisk(ctx context.Context) error {
 		return err
 	}
 	defer disk.Close()
-	if err := disk.Truncate((8 + 2*b.bankSize + stateSize) * mebibyte); err != nil {
+	all := b.partitions()
+	last := all[len(all)-1]
+	// The end has a copy of the partition table.
+	if err := disk.Truncate((last.at + last.size + 1) * mebibyte); err != nil {
 		return err
 	}
-	if _, err := disk.WriteAt(b.partitionTable(), 0); err != nil {
+	table := b.path("partitions")
+	if err := os.WriteFile(table, []byte(b.partitionTable()), 0o644); err != nil {
 		return err
 	}
-	for _, p := range b.partitions() {
-		if err := b.filesystem(ctx, p); err != nil {
+	if err := b.run(ctx, "sh", "-c", fmt.Sprintf("exec %q -q --no-reread --no-tell-kernel %q <%q", b.peer("sfdisk"), b.disk(), table)); err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.raw() {
+			data, err := os.ReadFile(b.path(p.name))
+			if err != nil {
+				return err
+			}
+			if _, err := disk.WriteAt(data, p.at*mebibyte); err != nil {
+				return err
+			}
+		} else if err := b.filesystem(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -88,6 +110,9 @@ func (b *build) writeDisk(ctx context.Context) error {
 	return loaderOf(b.disk()).Store(bank.LoaderState{Next: 1, Left: bank.Uncounted})
 }
 
+// raw reports whether a partition has no file system.
+func (p partition) raw() bool { return strings.HasPrefix(p.name, "raw") }
+
 // filesystem makes the file system of a partition, of the directory of its name.
 func (b *build) filesystem(ctx context.Context, p partition) error {
 	// The features are those that U-Boot can read.
@@ -95,26 +120,14 @@ func (b *build) filesystem(ctx context.Context, p partition) error {
 		"-E", fmt.Sprintf("root_owner=0:0,offset=%d", p.at*mebibyte), "-L", p.name, "-d", b.path(p.name), b.disk(), fmt.Sprintf("%dM", p.size))
 }
 
-// partitionTable is a master boot record without a program.
-func (b *build) partitionTable() []byte {
-	const (
-		table  = 446
-		entry  = 16
-		active = 0x80
-		linux  = 0x83
-	)
-	mbr := make([]byte, sectorSize)
-	for i, p := range b.partitions() {
-		e := mbr[table+i*entry:]
-		if p.name == "boot" {
-			e[0] = active
-		}
-		e[4] = linux
-		binary.LittleEndian.PutUint32(e[8:], uint32(p.at*mebibyte/sectorSize))
-		binary.LittleEndian.PutUint32(e[12:], uint32(p.size*mebibyte/sectorSize))
+// partitionTable is what sfdisk reads.
+func (b *build) partitionTable() string {
+	var table strings.Builder
+	table.WriteString("label: gpt\n")
+	for _, p := range b.partitions() {
+		fmt.Fprintf(&table, "start=%dMiB, size=%dMiB, name=%s\n", p.at, p.size, p.name)
 	}
-	mbr[sectorSize-2], mbr[sectorSize-1] = 0x55, 0xaa
-	return mbr
+	return table.String()
 }
 
 // loaderOf is the boot loader's choice on a disk.

@@ -22,13 +22,17 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 insmod /nandsim.ko first_id_byte=0x20 second_id_byte=0x33 badblocks=2,9,321,384 parts=64,256,64,64
 insmod /ubi.ko mtd=1
+insmod /jffs2.ko
 cd /tmp
+mount -t jffs2 mtd2 /mnt
+IAD_TEST_MTD=/dev/mtd0 IAD_TEST_ATTACHED=/dev/mtd1 IAD_TEST_MOUNTED=/dev/mtd2 /flash.test -test.v -test.run TestFlash
+umount /mnt
 IAD_TEST_MTD=/dev/mtd0 IAD_TEST_UBI=/dev/ubi0 /uboot.test -test.v -test.run TestFlash
 IAD_TEST_MTD="/dev/mtd2 /dev/mtd3" IAD_TEST_UBI=/dev/ubi0 /partition.test -test.v -test.run TestFlashPartition
 poweroff -f
 `
 
-// TestFlashMemory runs the tests of the packages uboot and partition that need flash memory on a board.
+// TestFlashMemory runs the tests that need flash memory on a board.
 func TestFlashMemory(t *testing.T) {
 	dir := t.TempDir()
 	b, err := newBuild(dir, arm)
@@ -38,8 +42,9 @@ func TestFlashMemory(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	for _, name := range []string{"uboot", "partition"} {
-		compile := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-o", filepath.Join(dir, name+".test"), "./bank/"+name)
+	programs := map[string]string{"uboot.test": "./bank/uboot", "partition.test": "./bank/partition", "flash.test": "./internal/flash"}
+	for name, pkg := range programs {
+		compile := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-o", filepath.Join(dir, name), pkg)
 		compile.Dir, compile.Env = b.top, append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm", "GOARM=7")
 		if out, err := compile.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -52,15 +57,19 @@ func TestFlashMemory(t *testing.T) {
 	var initrd bytes.Buffer
 	z := gzip.NewWriter(&initrd)
 	a := &archive{w: z}
-	for _, dir := range []string{"bin", "dev", "proc", "sys", "tmp"} {
+	for _, dir := range []string{"bin", "dev", "mnt", "proc", "sys", "tmp"} {
 		a.add(dir, modeDir|0o755, nil, 0, 0)
 	}
 	a.add("dev/console", modeChar|0o600, nil, 5, 1)
 	a.add("init", modeFile|0o755, []byte(flashInit), 0, 0)
-	for name, from := range map[string]string{
-		"bin/busybox": b.system("busybox"), "uboot.test": filepath.Join(dir, "uboot.test"),
-		"partition.test": filepath.Join(dir, "partition.test"), "nandsim.ko": found["nandsim"], "ubi.ko": found["ubi"],
-	} {
+	files := map[string]string{"bin/busybox": b.system("busybox")}
+	for name := range programs {
+		files[name] = filepath.Join(dir, name)
+	}
+	for _, name := range []string{"nandsim", "ubi", "jffs2"} {
+		files[name+".ko"] = found[name]
+	}
+	for name, from := range files {
 		data, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -81,7 +90,7 @@ func TestFlashMemory(t *testing.T) {
 	out, err := exec.CommandContext(ctx, b.peer("qemu-system-arm"), "-M", "virt", "-m", "256", "-net", "none", "-nographic", "-no-reboot",
 		"-kernel", b.system("kernel"), "-initrd", file,
 		"-append", "console=ttyAMA0 panic=1 quiet sysctl.vm.overcommit_memory=1").CombinedOutput()
-	for _, want := range []string{"--- PASS: TestFlash/mtd", "--- PASS: TestFlash/ubi", "--- PASS: TestFlashPartition/mtd", "--- PASS: TestFlashPartition/ubi"} {
+	for _, want := range []string{"--- PASS: TestFlashInUse", "--- PASS: TestFlash/mtd", "--- PASS: TestFlash/ubi", "--- PASS: TestFlashPartition/mtd", "--- PASS: TestFlashPartition/ubi"} {
 		if !strings.Contains(string(out), want) {
 			t.Fatalf("%v: %q is missing:\n%s", err, want, out)
 		}

@@ -40,7 +40,7 @@ func TestKills(t *testing.T) {
 	ends := map[string]int{}
 	for i := range *kills {
 		to := map[string]string{good: first, first: good}[before.Version]
-		args := append(x.upgradeArgs(x.port, to), "--yes", "--allow-downgrade")
+		args := append(x.upgradeArgs(x.network, to), "--yes", "--allow-downgrade")
 		after := time.Duration(random.Int64N(int64(whole)))
 		said := x.killedIn(after, args)
 		x.on(fmt.Sprintf("kill-%d", i+1), options{})
@@ -107,12 +107,11 @@ type boardState struct {
 // state asks the board.
 func (x *bench) state() (s boardState) {
 	x.Helper()
-	target := fmt.Sprintf("127.0.0.1:%d", x.port)
-	out, status := x.iadms("status", target, "--json")
+	out, status := x.iadms("status", x.board, "--json")
 	if err := json.Unmarshal([]byte(out), &s); err != nil || status != 0 {
 		x.Fatalf("iadms status ended with %d, %v: %s", status, err, out)
 	}
-	out, status = x.iadms("logs", target, "--json")
+	out, status = x.iadms("logs", x.board, "--json")
 	if status != 0 {
 		x.Fatalf("iadms logs ended with %d: %s", status, out)
 	}

@@ -22,18 +22,23 @@ func main() {
 	log.SetPrefix("board: ")
 	dir := flag.String("dir", filepath.Join("bin", "virtual"), "directory for disk, images, keys and credentials; made again if it exists")
 	port := flag.Int("port", snmpPort, "UDP port on 127.0.0.1 that leads to the board")
+	which := flag.String("kind", "files", "board: files, raw (FIT images on raw partitions) or mips (no boot loader)")
 	keep := flag.Bool("keep", false, "start the disk that is there")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dir, *port, *keep); err != nil {
+	if err := run(ctx, *which, *dir, *port, *keep); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, dir string, port int, keep bool) error {
+func run(ctx context.Context, which, dir string, port int, keep bool) error {
 	begun := time.Now()
-	b, err := newBuild(dir, arm)
+	k := map[string]*kind{"files": arm, "raw": armRaw, "mips": mips}[which]
+	if k == nil {
+		return fmt.Errorf("-kind %s: unknown kind of board; want files, raw or mips", which)
+	}
+	b, err := newBuild(dir, k)
 	if err != nil {
 		return err
 	}
@@ -52,7 +57,7 @@ In another terminal, once the board says msg=ready:
 
 fw-%s.iad fails its self-test, and the kernel of fw-%s.iad panics. This terminal is the board's console; ^C ends it.
 
-`, b.credentials(), b.path("store"), b.program("iadms"), port, b.upgradeCommand(port, good), badTest, badKernel)
+`, b.credentials(), b.path("store"), b.program("iadms"), port, b.upgradeCommand(userNetwork(port), good), badTest, badKernel)
 	m, err := start(ctx, b, port, options{terminal: true})
 	if err != nil {
 		return err
