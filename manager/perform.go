@@ -121,11 +121,10 @@ func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Reques
 		if task.Done && !u.backupLost(task, *r) {
 			return &device.Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
 		}
-		if !task.Done {
-			op, err := u.adopt(ctx, watch, task, *r)
-			if op != nil || err != nil {
-				return op, err
-			}
+		if task.Done {
+			u.session.Resume(u.record.Directory, u.record.Backup) // what was sealed is sent again
+		} else if op, err := u.adopt(ctx, watch, task, *r); op != nil || err != nil {
+			return op, err
 		}
 		u.record.forget(r.Kind)
 	}

@@ -27,7 +27,7 @@ type Lease struct {
 var start = time.Now()
 
 // Acquire waits until nobody holds the lease and takes it. Others see value as long as it
-// is held. It is released at the latest when ctx ends.
+// is held. The lease lasts until Release, whatever becomes of ctx.
 func (e *Engine) Acquire(ctx context.Context, key string, value []byte) (*Lease, error) {
 	b, err := e.Bucket(ctx, Leases)
 	if err != nil {
@@ -48,7 +48,7 @@ func (e *Engine) Acquire(ctx context.Context, key string, value []byte) (*Lease,
 			return nil, ctx.Err()
 		}
 	}
-	l.ctx, l.cancel = context.WithCancel(ctx)
+	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go l.keep()
 	return l, nil
 }

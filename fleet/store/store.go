@@ -84,6 +84,12 @@ func (s *Store) Attend(ctx context.Context, w *fleet.Worker) (*engine.Lease, err
 // Workers returns the workers that are there.
 func (s *Store) Workers(ctx context.Context) ([]*fleet.Worker, error) { return s.workers.List(ctx) }
 
+// WatchWorkers reports workers like Table.Watch. A worker that ends without giving up its
+// lease is not reported: its renewals stop.
+func (s *Store) WatchWorkers(ctx context.Context, handle func(Change[fleet.Worker]) error, parts ...string) error {
+	return s.workers.Watch(ctx, handle, parts...)
+}
+
 // Task names the run that a worker is to continue.
 type Task struct {
 	Campaign string `json:"campaign"`

@@ -59,7 +59,13 @@ func markComplete(store afero.Fs, dir string, files []BackupFile) error {
 		}
 		list = fmt.Appendf(list, "%x  %s\n", digest, f.Name)
 	}
-	if err := durable.ReplaceFile(store, path.Join(dir, completeMark), list, 0o600); err != nil {
+	return MarkComplete(store, dir, list)
+}
+
+// MarkComplete marks the backup in a directory as judged good. digests lists its files in
+// the format of sha256sum.
+func MarkComplete(store afero.Fs, dir string, digests []byte) error {
+	if err := durable.ReplaceFile(store, path.Join(dir, completeMark), digests, 0o600); err != nil {
 		return fmt.Errorf("backup %s: %w", dir, err)
 	}
 	return nil

@@ -1,0 +1,108 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/campaign"
+	"example.com/iad/fleet/engine"
+)
+
+// reconcile queues runs whose worker has gone, and publishes tasks that may have been lost:
+// those of runs that were queued by a node which ended before it told the workers, or by
+// somebody who has answered a question.
+func (l *leader) reconcile(ctx context.Context) error {
+	now := time.Now()
+	var orphaned, untold []*entry
+	l.state.mu.Lock()
+	for t, at := range l.state.toldAt {
+		if now.Sub(at) > 2*requeueAfter {
+			delete(l.state.toldAt, t)
+		}
+	}
+	for _, c := range l.state.campaigns {
+		for _, e := range c.runs {
+			switch e.state {
+			case fleet.RunRunning:
+				w := l.state.workers[e.worker]
+				if (w == nil || now.Sub(w.heard) >= lapse) && now.Sub(e.claimed) >= engine.LeaseTime/2 {
+					orphaned = append(orphaned, e)
+				}
+			case fleet.RunQueued:
+				if !l.state.told(e, now) {
+					untold = append(untold, e)
+				}
+			}
+		}
+	}
+	l.state.mu.Unlock()
+	if err := l.requeue(ctx, orphaned); err != nil {
+		return err
+	}
+	return each(ctx, untold, func(ctx context.Context, e *entry) error {
+		run, _, err := l.cfg.Store.Runs.Get(ctx, e.campaign, e.device)
+		if errors.Is(err, engine.ErrNotFound) {
+			return nil
+		}
+		if err != nil || run.State != fleet.RunQueued {
+			return err
+		}
+		c, _, err := l.cfg.Store.Campaigns.Get(ctx, e.campaign)
+		if err != nil {
+			return err
+		}
+		return l.publish(ctx, c, run)
+	})
+}
+
+// requeue queues runs again. Their workers may be alive but stopped for a while: whatever
+// they store after this fails.
+func (l *leader) requeue(ctx context.Context, orphaned []*entry) error {
+	if len(orphaned) == 0 {
+		return nil
+	}
+	workers, err := l.cfg.Store.Workers(ctx)
+	if err != nil {
+		return err
+	}
+	alive := make(map[string]bool)
+	for _, w := range workers {
+		alive[w.ID] = true
+	}
+	return each(ctx, orphaned, func(ctx context.Context, e *entry) error {
+		if alive[e.worker] {
+			return nil
+		}
+		run, err := l.change(ctx, e, func(r *fleet.Run) {
+			r.State, r.Claim, r.Queued = fleet.RunQueued, nil, time.Now().UTC()
+		})
+		if err != nil || run == nil {
+			return err
+		}
+		l.cfg.Log.Info("run queued again: its worker has gone", "campaign", e.campaign, "device", e.device, "worker", e.worker)
+		return l.cfg.Store.Queue(ctx, run, engine.Urgent)
+	})
+}
+
+// createScheduled creates the campaigns of schedules whose time has come.
+func (l *leader) createScheduled(ctx context.Context) error {
+	now := time.Now()
+	var create []*fleet.Campaign
+	l.state.mu.Lock()
+	for _, s := range l.state.schedules {
+		if at := campaign.NextStart(s, l.scheduled); !at.IsZero() && !at.After(now) {
+			create = append(create, campaign.FromSchedule(s, at))
+		}
+	}
+	l.state.mu.Unlock()
+	for _, c := range create {
+		if _, err := l.cfg.Store.Campaigns.Create(ctx, c); err != nil && !errors.Is(err, engine.ErrConflict) {
+			return err
+		}
+		l.cfg.Log.Info("campaign created by its schedule", "campaign", c.ID, "schedule", c.Schedule)
+	}
+	l.scheduled = now
+	return nil
+}

@@ -1,0 +1,173 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
+	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+)
+
+// busyPause is the pause before a device is tried again that another campaign works on.
+const busyPause = 30 * time.Second
+
+// giveBackTime is how long a worker that ends may take to give a run back.
+const giveBackTime = 3 * time.Second
+
+// end stores how the run ended. client is nil if the device was not contacted.
+func (r *run) end(client *device.Client, result manager.Result, err error) {
+	if r.isLost() || errors.Is(err, manager.ErrNotOwner) {
+		r.log.Warn("run lost: another worker continues it", "epoch", r.run.Epoch)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveBackTime)
+	defer cancel()
+	if r.ctx.Err() != nil {
+		r.giveBack(ctx)
+		return
+	}
+	now := time.Now().UTC()
+	device := r.contacted(client, err, now)
+	if storeErr := r.update(r.ctx, func(run *fleet.Run) { r.judge(run, result, err, now) }); storeErr != nil {
+		r.log.Warn("run lost", "err", storeErr)
+		return
+	}
+	r.release(device)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	r.log.Info("run ends", "state", r.run.State, "err", err)
+	kind := fleet.EventRun
+	if r.run.State == fleet.RunWaiting {
+		kind = fleet.EventQuestion
+	}
+	r.emit(kind, string(r.run.State), text)
+}
+
+// giveBack queues the run for another worker, because this one ends.
+func (r *run) giveBack(ctx context.Context) {
+	err := r.update(ctx, func(run *fleet.Run) {
+		run.State, run.Claim, run.Queued = fleet.RunQueued, nil, time.Now().UTC()
+	})
+	if err == nil {
+		err = r.worker.cfg.Store.Queue(ctx, &r.run, engine.Urgent)
+	}
+	if err != nil {
+		r.log.Info("run not given back; the scheduler queues it again", "err", err)
+	}
+}
+
+// judge changes the run to what its attempt led to.
+func (r *run) judge(run *fleet.Run, result manager.Result, err error, now time.Time) {
+	run.Claim = nil
+	if result.OldVersion != "" {
+		run.OldVersion = result.OldVersion
+	}
+	if result.NewVersion != "" {
+		run.NewVersion = result.NewVersion
+	}
+	var busy *busyError
+	switch {
+	case err == nil && result.Unchanged:
+		run.State = fleet.RunUnchanged
+	case err == nil:
+		run.State = fleet.RunSucceeded
+	case errors.Is(err, manager.ErrParked):
+		run.State = fleet.RunWaiting
+		return
+	case errors.As(err, &busy):
+		run.State, run.RetryAt, run.Attempt = fleet.RunRetrying, now.Add(busyPause), max(run.Attempt-1, 0)
+		run.Progress = fleet.Progress{Text: err.Error(), Time: now}
+		return
+	default:
+		if r.consumed {
+			run.Question, run.Answer = nil, nil
+		}
+		run.Failure = failure(err, run.Progress.Step, now)
+		at, retry := r.campaign.Spec.Retry.Next(run, r.campaign.Spec.Deadline, now)
+		if retry {
+			run.State, run.RetryAt = fleet.RunRetrying, at
+			return
+		}
+		run.State = fleet.RunFailed
+	}
+	run.Question, run.Answer = nil, nil
+	run.Ended = now
+}
+
+// failure says why an attempt failed, and whether that may pass.
+func failure(err error, step manager.Step, now time.Time) *fleet.RunFailure {
+	f := &fleet.RunFailure{Step: step, Cause: fleet.CauseOf(err), Text: err.Error(), Time: now}
+	var failed *manager.Failure
+	var refused *device.RefusalError
+	switch {
+	case errors.As(err, &failed):
+		f.Step = failed.Step
+		f.Passing = failed.NoAnswer || !failed.Software && !failed.Decision &&
+			(failed.Advice == mib.RetryAdviceRetryNow || failed.Advice == mib.RetryAdviceRetryLater)
+	case errors.Is(err, device.ErrNoAnswer):
+		f.Cause, f.Passing = fleet.CauseNoAnswer, true
+	case errors.Is(err, device.ErrIdentity):
+		f.Cause = fleet.CauseIdentity
+	case errors.As(err, &refused):
+		f.Cause = fleet.CauseRefused
+	}
+	return f
+}
+
+// contacted returns what is known of the device now; nil: nothing new.
+func (r *run) contacted(client *device.Client, err error, now time.Time) *fleet.Device {
+	d := &fleet.Device{Contact: fleet.Contact{Time: now}}
+	if client == nil {
+		return nil
+	}
+	found, readErr := client.Device(r.ctx)
+	switch {
+	case errors.Is(err, device.ErrIdentity), readErr == nil && found.ID == "":
+		return nil
+	case readErr != nil:
+		d.Contact.Problem = readErr.Error()
+		return d
+	}
+	identity := client.Identity()
+	identity.Target, identity.Time = r.run.Device, now
+	d.Facts, d.Identity = fleet.FactsOf(found, now), &identity
+	return d
+}
+
+// release ends the reservation of the device, unless its run continues, and stores what is
+// known of it.
+func (r *run) release(found *fleet.Device) {
+	state := r.run.State
+	keeps := !state.Final() && (state == fleet.RunWaiting || r.run.HalfDone())
+	_, err := r.worker.cfg.Store.Devices.Change(r.ctx, func(d *fleet.Device) error {
+		if d.ActiveRun == r.run.Campaign && !keeps {
+			d.ActiveRun = ""
+		}
+		if state.Final() {
+			d.LastCampaign, d.LastOutcome = r.run.Campaign, state
+		}
+		if found == nil {
+			return nil
+		}
+		if found.Contact.Problem != "" {
+			found.Contact.Since = d.Contact.Since
+			if d.Contact.Problem == "" {
+				found.Contact.Since = d.Contact.Time
+			}
+		}
+		d.Contact = found.Contact
+		if found.Facts != nil {
+			d.Facts, d.Identity = found.Facts, found.Identity
+		}
+		return nil
+	}, r.run.Device)
+	if err != nil && !errors.Is(err, engine.ErrNotFound) {
+		r.log.Warn("what is known of the device was not stored", "err", err)
+	}
+}

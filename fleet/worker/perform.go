@@ -1,0 +1,240 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/store"
+	"example.com/iad/manager"
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// perform takes the device through the procedure and stores how that ended.
+func (r *run) perform() {
+	defer r.lose()
+	r.log.Info("run begins", "attempt", r.run.Attempt, "epoch", r.run.Epoch)
+	r.emit(fleet.EventRun, string(fleet.RunRunning), "")
+	d, err := r.reserve()
+	if err != nil {
+		r.end(nil, manager.Result{}, err)
+		return
+	}
+	client, err := r.dial(d)
+	if err != nil {
+		r.end(nil, manager.Result{}, err)
+		return
+	}
+	defer client.Close()
+	result, err := r.procedure(client, d)
+	r.end(client, result, err)
+}
+
+// busyError: another campaign works on the device.
+type busyError struct{ campaign string }
+
+func (e *busyError) Error() string { return "campaign " + e.campaign + " works on the device" }
+
+// reserve makes this campaign the only one that works on the device.
+func (r *run) reserve() (*fleet.Device, error) {
+	s := r.worker.cfg.Store
+	return s.Devices.Change(r.ctx, func(d *fleet.Device) error {
+		switch d.ActiveRun {
+		case r.run.Campaign:
+			return store.ErrUnchanged
+		case "":
+		default:
+			// A worker that ended between its last two writes has left its name there.
+			other, _, err := s.Runs.Get(r.ctx, d.ActiveRun, d.Name)
+			if err != nil && !errors.Is(err, engine.ErrNotFound) {
+				return err
+			}
+			if err == nil && !other.State.Final() {
+				return &busyError{d.ActiveRun}
+			}
+		}
+		d.ActiveRun = r.run.Campaign
+		return nil
+	}, r.run.Device)
+}
+
+func (r *run) dial(d *fleet.Device) (*device.Client, error) {
+	secret, err := r.worker.cfg.Store.Secrets.Get(r.ctx, d.SecretName())
+	if err != nil {
+		return nil, err
+	}
+	t := device.Target{
+		Address: d.Address, Credentials: secret.Credentials(), Timeout: r.worker.cfg.Timeout, Retries: r.worker.cfg.Retries,
+		Warn: func(text string) { r.log.Warn(text) },
+	}
+	if d.RootOID != "" {
+		if t.Root, err = mib.ParseRoot(d.RootOID); err != nil {
+			return nil, err
+		}
+	}
+	return device.Dial(t)
+}
+
+// procedure performs the operation of the campaign.
+func (r *run) procedure(client *device.Client, d *fleet.Device) (manager.Result, error) {
+	found, err := client.Device(r.ctx)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	if err := r.recognize(d, client); err != nil {
+		return manager.Result{}, err
+	}
+	if record := r.run.Record; record != nil && record.Stage == manager.StageDone {
+		return manager.Result{Device: found.ID, OldVersion: record.OldVersion, NewVersion: found.Version}, nil
+	}
+	plan, operator, err := r.plan(client, d)
+	if err != nil {
+		return manager.Result{}, err
+	}
+	if stop, err := r.listen(found.ID, &plan); err != nil {
+		return manager.Result{}, err
+	} else if stop != nil {
+		defer stop()
+	}
+	if plan.Resume {
+		if err := r.fetchBackup(); err != nil {
+			return manager.Result{}, err
+		}
+	}
+	switch r.campaign.Spec.Operation {
+	case fleet.OperationBackup:
+		return manager.Backup(r.ctx, plan, operator, r.observe)
+	case fleet.OperationRecover:
+		dir, list, err := r.lastBackup(found.ID)
+		if err != nil {
+			return manager.Result{}, err
+		}
+		return manager.Recover(r.ctx, plan, dir, list, operator, r.observe)
+	case fleet.OperationCheck:
+		plan.CheckOnly = true
+	}
+	return manager.Upgrade(r.ctx, plan, operator, r.observe)
+}
+
+// recognize refuses a unit other than the one that the name stands for.
+func (r *run) recognize(d *fleet.Device, client *device.Client) error {
+	got := client.Identity()
+	if d.Identity == nil || d.Identity.Same(got) || r.campaign.Spec.Options.OtherDevice {
+		return nil
+	}
+	return &device.IdentityError{What: "the name " + device.Quoted(d.Name), Want: *d.Identity, Got: got,
+		Remedy: "correct the address, or permit another device in the campaign's options if this is a replacement"}
+}
+
+// plan converts the options of the campaign.
+func (r *run) plan(client *device.Client, d *fleet.Device) (manager.Plan, manager.Operator, error) {
+	o := &r.campaign.Spec.Options
+	w := r.worker
+	plan := manager.Plan{
+		Client: client, Files: fileServer{w.servers, r}, Owner: r.campaign.Owner(),
+		SkipBackup: o.SkipBackup, Force: o.Force, AllowDowngrade: o.AllowDowngrade, OtherDevice: o.OtherDevice, DeviceRetries: o.DeviceRetries,
+		Limits: manager.Limits{
+			Backup: time.Duration(o.BackupLimit), Update: time.Duration(o.UpdateLimit),
+			Restore: time.Duration(o.RestoreLimit), Recover: time.Duration(o.RecoverLimit),
+		},
+		Poll: w.cfg.Poll, Journal: journal{r}, Resume: r.run.Record != nil, Target: files.ConfiguredTarget{Name: d.Name}, Log: r.log,
+	}
+	var err error
+	if plan.Protocol, err = device.ParseProtocol(cmp.Or(o.Protocol, "tftp")); err != nil {
+		return plan, nil, err
+	}
+	if digest := r.campaign.Spec.Image; digest != "" {
+		if record := r.run.Record; record != nil && len(record.ImageDigest) > 0 { // a person may have chosen another image
+			digest = hex.EncodeToString(record.ImageDigest)
+		}
+		if plan.Image, err = w.image(r.ctx, digest); err != nil {
+			return plan, nil, err
+		}
+	}
+	if o.VerifyWith != "" {
+		program, err := w.program(o.VerifyWith)
+		if err != nil {
+			return plan, nil, err
+		}
+		plan.Verify = func(ctx context.Context, found *device.Device) error {
+			return program.run(ctx, nil, "IADMS_TARGET="+d.Name, "IADMS_DEVICE="+found.ID, "IADMS_SOFTWARE_VERSION="+found.Version)
+		}
+	}
+	m := &modifier{run: r}
+	if o.ConvertWith != "" {
+		if m.program, err = w.program(o.ConvertWith); err != nil {
+			return plan, nil, err
+		}
+		plan.ModifyFirst = true
+	}
+	plan.Modifier = m
+	policies := &manager.Policies{Automatic: manager.Automatic{Retries: o.Retries}, Human: parking{r, m}}
+	names := o.OnFailure
+	if len(names) == 0 {
+		names = []string{string(manager.PolicyAdvice), string(manager.PolicyAsk)}
+	}
+	for _, name := range names {
+		p, err := manager.ParsePolicy(name, func(digest string) (*files.Image, error) { return w.image(r.ctx, digest) })
+		if err != nil {
+			return plan, nil, err
+		}
+		policies.List = append(policies.List, p)
+	}
+	return plan, answered{parking{r, m}, policies}, nil
+}
+
+// observe notes what happens, for people.
+func (r *run) observe(u manager.Update) {
+	p := fleet.Progress{Step: u.Step, Text: u.Text, Time: u.Time.UTC()}
+	if op := u.Operation; op != nil {
+		p.Phase = op.Phase.String()
+		if op.Percent <= 100 {
+			p.Percent = int(op.Percent)
+		}
+	}
+	r.mu.Lock()
+	if p.Step == 0 {
+		p.Step = r.run.Progress.Step
+	}
+	r.run.Progress = p // stored with the next change of the journal
+	r.mu.Unlock()
+	if u.Kind != manager.Progressed {
+		r.log.Debug(string(u.Kind), "step", int(u.Step), "text", u.Text)
+	}
+	r.worker.emit(r.ctx, &fleet.Event{
+		Kind: fleet.EventStep, Campaign: r.run.Campaign, Device: r.run.Device, State: string(u.Kind), Text: u.Text, Progress: p,
+	})
+}
+
+func (r *run) emit(kind fleet.EventKind, state, text string) {
+	r.worker.emit(r.lease.Context(), &fleet.Event{Kind: kind, Campaign: r.run.Campaign, Device: r.run.Device, State: state, Text: text})
+}
+
+// lastBackup returns the newest good backup of the device, copied to this machine.
+func (r *run) lastBackup(deviceID string) (string, []files.BackupFile, error) {
+	list, err := r.worker.cfg.Store.Backups.List(r.ctx, r.run.Device)
+	if err != nil {
+		return "", nil, err
+	}
+	list = slices.DeleteFunc(list, func(b *fleet.Backup) bool { return !b.Good || b.EditOf != "" })
+	if len(list) == 0 {
+		return "", nil, fmt.Errorf("%s has no good backup; run a campaign that backs it up first", r.run.Device)
+	}
+	last := slices.MaxFunc(list, func(a, b *fleet.Backup) int { return strings.Compare(a.ID, b.ID) })
+	dir := path.Join("backup", device.DirectoryName(deviceID), last.ID)
+	if err := r.fetch(last, dir); err != nil {
+		return "", nil, err
+	}
+	backup, err := files.ReadBackup(r.worker.local, dir)
+	return dir, backup, err
+}

@@ -1,0 +1,280 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/scheduler"
+	"example.com/iad/fleet/seal"
+	"example.com/iad/fleet/store"
+	"example.com/iad/fleet/worker"
+	"example.com/iad/internal/fleetsim"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
+)
+
+// service is one node with a scheduler.
+type service struct {
+	*store.Store
+	t       *testing.T
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Logf("%s", p)
+	return len(p), nil
+}
+
+func start(t *testing.T) *service {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	s := &service{t: t, ctx: ctx, stop: cancel}
+	e, err := engine.Start(ctx, engine.Config{Data: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		s.running.Wait()
+		e.Close()
+	})
+	key, err := seal.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Store, err = store.Open(ctx, e, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Secrets.Put(ctx, fleetsim.Secret()); err != nil {
+		t.Fatal(err)
+	}
+	s.running.Go(func() {
+		if err := scheduler.Run(ctx, scheduler.Config{Store: s.Store, Name: "node", Log: slog.New(slog.NewTextHandler(testLog{t}, nil))}); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// work starts a worker. stop ends it.
+func (s *service) work(id string, change func(*worker.Config)) (stop func()) {
+	s.t.Helper()
+	c := worker.Config{
+		Store: s.Store, ID: id, Dir: s.t.TempDir(), Servers: files.ServersConfig{TFTP: "127.0.0.1:0"}, Poll: 200 * time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(testLog{s.t}, nil)),
+	}
+	if change != nil {
+		change(&c)
+	}
+	w, err := worker.New(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	ended := make(chan struct{})
+	s.running.Go(func() {
+		defer close(ended)
+		if err := w.Run(ctx); err != nil {
+			s.t.Error(err)
+		}
+		if err := w.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
+	return func() { cancel(); <-ended }
+}
+
+func (s *service) add(d *fleetsim.Devices) {
+	s.t.Helper()
+	for _, name := range d.Names {
+		if _, err := s.Devices.Create(s.ctx, d.Device(name)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s *service) image(d *fleetsim.Devices, version string, format uint32) string {
+	s.t.Helper()
+	image, open := fleetsim.Describe(d.Image(version, format), version, format)
+	if err := s.AddImage(s.ctx, image, open); err != nil {
+		s.t.Fatal(err)
+	}
+	return image.Digest
+}
+
+func (s *service) campaign(id string, spec fleet.CampaignSpec) {
+	s.t.Helper()
+	spec.Title = id
+	if spec.Filter == "" {
+		spec.Filter = "true"
+	}
+	if err := spec.Validate(); err != nil {
+		s.t.Fatal(err)
+	}
+	c := &fleet.Campaign{ID: id, Spec: spec, State: fleet.CampaignScheduled, Created: time.Now().UTC(), CreatedBy: "test"}
+	if _, err := s.Campaigns.Create(s.ctx, c); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+var errSeen = errors.New("seen")
+
+// outcomes logs how the runs of a campaign are.
+func (s *service) outcomes(id string) {
+	runs, err := s.Runs.List(context.Background(), id)
+	if err != nil {
+		s.t.Error(err)
+	}
+	for _, r := range runs {
+		s.t.Logf("%s: %s, %+v, question %+v, failure %+v", r.Device, r.State, r.Progress, r.Question, r.Failure)
+	}
+}
+
+// ends waits until a campaign has ended.
+func (s *service) ends(id string) *fleet.Campaign {
+	s.t.Helper()
+	var last *fleet.Campaign
+	err := s.Campaigns.Watch(s.ctx, func(c store.Change[fleet.Campaign]) error {
+		if c.Value != nil {
+			if last = c.Value; last.State.Final() {
+				return errSeen
+			}
+		}
+		return nil
+	}, id)
+	if !errors.Is(err, errSeen) {
+		s.outcomes(id)
+		s.t.Fatalf("campaign %+v: %v", last, err)
+	}
+	return last
+}
+
+// reaches waits until a run is in a state.
+func (s *service) reaches(id, device string, state fleet.RunState) *fleet.Run {
+	s.t.Helper()
+	var last *fleet.Run
+	err := s.Runs.Watch(s.ctx, func(c store.Change[fleet.Run]) error {
+		if c.Value != nil {
+			if last = c.Value; last.State == state {
+				return errSeen
+			}
+		}
+		return nil
+	}, id, device)
+	if !errors.Is(err, errSeen) {
+		s.t.Fatalf("run %+v: %v", last, err)
+	}
+	return last
+}
+
+func (s *service) run(id, device string) *fleet.Run {
+	s.t.Helper()
+	r, _, err := s.Runs.Get(s.ctx, id, device)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+// TestCampaign upgrades devices with two workers. One device fails its self-test: the
+// question takes no slot, and its answer continues the run.
+func TestCampaign(t *testing.T) {
+	d := fleetsim.Start(t, 12, fleetsim.Options{})
+	s := start(t)
+	s.add(d)
+	s.work("w1", func(c *worker.Config) { c.Slots = 2 })
+	s.work("w2", func(c *worker.Config) { c.Slots = 2 })
+	bad := d.Names[3]
+	d.FailSelfTest(bad, "2.0.0", true)
+	s.campaign("spring", fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: s.image(d, "2.0.0", 2), Waves: []fleet.Wave{{Count: 4}, {}}})
+	r := s.reaches("spring", bad, fleet.RunWaiting)
+	if q := r.Question; q == nil || q.Step != 160 || r.Claim != nil || q.Cause != mib.FailCauseSelfTestFailed.String() {
+		t.Fatalf("question %+v, claim %+v", q, r.Claim)
+	}
+	d.FailSelfTest(bad, "2.0.0", false)
+	_, err := s.Runs.Change(s.ctx, func(r *fleet.Run) error {
+		r.State, r.Queued = fleet.RunQueued, time.Now().UTC()
+		r.Answer = &fleet.Answer{Question: r.Question.ID, Choice: fleet.ChoiceRetry, By: "test"}
+		return nil
+	}, "spring", bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := s.ends("spring"); c.State != fleet.CampaignDone {
+		t.Errorf("campaign ended as %s: %s", c.State, c.Reason)
+	}
+	for _, name := range d.Names {
+		r := s.run("spring", name)
+		if r.State != fleet.RunSucceeded || r.NewVersion != "2.0.0" || r.OldVersion != "1.0.0" || r.Question != nil || r.Answer != nil {
+			t.Errorf("%s: %s, %s -> %s, %+v", name, r.State, r.OldVersion, r.NewVersion, r.Failure)
+		}
+		found, err := d.Check(t.Context(), name)
+		if err != nil {
+			t.Error(err)
+		} else if found.Version != "2.0.0" || found.ConfigFormat != 2 {
+			t.Errorf("%s runs %s with format %d", name, found.Version, found.ConfigFormat)
+		}
+		dev, _, err := s.Devices.Get(s.ctx, name)
+		if err != nil || dev.ActiveRun != "" || dev.Facts == nil || dev.Facts.Version != "2.0.0" || dev.Identity == nil || dev.LastOutcome != fleet.RunSucceeded {
+			t.Errorf("%s in the inventory: %+v, %v", name, dev, err)
+		}
+		b, _, err := s.Backups.Get(s.ctx, name, r.Backup)
+		if err != nil {
+			t.Errorf("%s: backup %q: %v", name, r.Backup, err)
+			continue
+		}
+		data, err := s.BackupFile(s.ctx, b, "userData")
+		if want := fleetsim.Configuration(name, "")[mib.FileTypeUserData]; err != nil || string(data) != string(want) || !b.Good {
+			t.Errorf("%s: backup has %q, %v", name, data, err)
+		}
+	}
+}
+
+// TestWorkerEndsInTheMiddle gives a run from one worker to the next at each step.
+func TestWorkerEndsInTheMiddle(t *testing.T) {
+	d := fleetsim.Start(t, 6, fleetsim.Options{})
+	s := start(t)
+	s.add(d)
+	stop := s.work("w0", nil)
+	s.campaign("spring", fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: s.image(d, "2.0.0", 2)})
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	for i, step := range []int{110, 120, 140, 150, 180} {
+		err := s.Events(ctx, 0, func(_ uint64, e *fleet.Event) error {
+			if int(e.Progress.Step) == step {
+				return errSeen
+			}
+			if e.Kind == fleet.EventCampaign && fleet.CampaignState(e.State).Final() {
+				return errSeen // too fast
+			}
+			return nil
+		})
+		if !errors.Is(err, errSeen) {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		stop()
+		stop = s.work(fmt.Sprintf("w%d", i+1), nil)
+	}
+	if c := s.ends("spring"); c.State != fleet.CampaignDone {
+		t.Errorf("campaign ended as %s: %s", c.State, c.Reason)
+	}
+	for _, name := range d.Names {
+		if r := s.run("spring", name); r.State != fleet.RunSucceeded {
+			t.Errorf("%s: %s, %+v %+v", name, r.State, r.Failure, r.Question)
+		}
+		if found, err := d.Check(t.Context(), name); err != nil || found.Version != "2.0.0" {
+			t.Errorf("%v, %v", found, err)
+		}
+	}
+}
