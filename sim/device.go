@@ -82,6 +82,7 @@ type Device struct {
 
 	stopped chan struct{} // closed when Run ends
 	faults  faults
+	phases  phases
 }
 
 // errPower is the cause of a power cut.
@@ -191,12 +192,13 @@ func (d *Device) start(parent context.Context) (*agent.Agent, context.Context, e
 	if d.Starts() > 1 {
 		d.event(Event{Kind: StartEvent})
 	}
-	d.watchPower(ctx, a)
+	d.watchPhases(ctx, a)
 	return a, ctx, nil
 }
 
 // ended is what follows when the agent's Run has returned err.
 func (d *Device) ended(parent, ctx context.Context, a *agent.Agent, err error) error {
+	d.look() // the last phase before a restart
 	d.mu.Lock()
 	off := d.off
 	d.mu.Unlock()
@@ -206,12 +208,12 @@ func (d *Device) ended(parent, ctx context.Context, a *agent.Agent, err error) e
 	switch {
 	case parent.Err() != nil:
 		return nil
+	case errors.Is(context.Cause(ctx), errPower): // also while it restarted
+		d.platform.reason = mib.RestartReasonPowerOn
+		return nil
 	case errors.As(err, &restart):
 		d.platform.reason, d.unsaved = 0, a.Unsaved()
 		return d.rest(parent)
-	case errors.Is(context.Cause(ctx), errPower):
-		d.platform.reason = mib.RestartReasonPowerOn
-		return nil
 	}
 	return err
 }

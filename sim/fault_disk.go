@@ -20,11 +20,20 @@ type faultyFs struct {
 	life   *lifetime
 }
 
+// use is called before each use of the disk, also for reading.
+func (f *faultyFs) use() error {
+	f.device.look()
+	if f.life.over.Load() {
+		return errPower
+	}
+	return nil
+}
+
 // write is called before each change of the disk. half says that the power fails in the
 // middle of it.
 func (f *faultyFs) write() (half bool, err error) {
-	if f.life.over.Load() {
-		return false, errPower
+	if err := f.use(); err != nil {
+		return false, err
 	}
 	d := f.device
 	if !d.faults.has(DiskFull, ReadOnly, DiskSlow, PowerCut) {
@@ -72,16 +81,27 @@ func (f *faultyFs) Open(name string) (afero.File, error) { return f.OpenFile(nam
 
 func (f *faultyFs) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
 	changes := flag&(os.O_WRONLY|os.O_RDWR|os.O_CREATE|os.O_TRUNC) != 0
+	var err error
 	if changes {
-		if _, err := f.write(); err != nil {
-			return nil, f.failed("open", name, err)
-		}
+		_, err = f.write()
+	} else {
+		err = f.use()
+	}
+	if err != nil {
+		return nil, f.failed("open", name, err)
 	}
 	file, err := f.Fs.OpenFile(name, flag, perm)
 	if err != nil || !changes {
 		return file, err
 	}
 	return &faultyFile{File: file, fs: f}, nil
+}
+
+func (f *faultyFs) Stat(name string) (os.FileInfo, error) {
+	if err := f.use(); err != nil {
+		return nil, f.failed("stat", name, err)
+	}
+	return f.Fs.Stat(name)
 }
 
 func (f *faultyFs) Mkdir(name string, perm os.FileMode) error {

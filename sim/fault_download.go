@@ -25,6 +25,7 @@ type faultyFetcher struct {
 }
 
 func (f *faultyFetcher) Open(ctx context.Context, s procedure.Server) (procedure.Files, error) {
+	f.device.look()
 	if _, ok := f.device.occasion(Refuse); ok {
 		return nil, &procedure.Failure{Code: mib.FailCauseServerUnreachable, Text: "connection refused (injected fault)"}
 	}
@@ -127,6 +128,9 @@ func (r *faultyReader) Read(p []byte) (int, error) {
 		r.begin()
 	}
 	d := r.files.device
+	if d.look(); r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
 	if !r.software || !d.faults.has(transferFaults...) && len(r.head) == 0 {
 		n, err := r.next(p)
 		r.pos += int64(n)

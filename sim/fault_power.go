@@ -5,15 +5,14 @@ import (
 	"time"
 
 	"example.com/iad/agent"
-	"example.com/iad/agent/procedure"
 )
 
-// watchPower starts watchPhase, or wakes it, if there is a power cut to wait for.
-func (d *Device) watchPower(ctx context.Context, a *agent.Agent) {
+// watchPhases starts watchPhase, or wakes it, if somebody needs to know the phases.
+func (d *Device) watchPhases(ctx context.Context, a *agent.Agent) {
 	f := &d.faults
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.hasLocked(PowerCut) {
+	if d.phases.waits.Load() == 0 && !f.hasLocked(PowerCut) {
 		return
 	}
 	if f.watching != ctx {
@@ -29,32 +28,17 @@ func (d *Device) watchPower(ctx context.Context, a *agent.Agent) {
 // progressPoll is how often the bytes of a phase are looked at: nobody is woken by them.
 const progressPoll = 5 * time.Millisecond
 
-// watchPhase cuts the power when a fault wants it, until there is no such fault any more.
+// watchPhase looks at phases in which the device does nothing that looks, until nobody
+// needs to know them any more.
 func (d *Device) watchPhase(ctx context.Context, a *agent.Agent, injected <-chan struct{}) {
 	changed, stop := a.Engine().Watch()
 	defer stop()
 	timer := d.cfg.Clock.NewTimer(time.Hour)
 	defer timer.Stop()
-	last := procedure.Operation{}
 	for d.stillWatches(ctx) {
-		op := a.Engine().Snapshot().Op
-		if op.ID != last.ID || op.Phase != last.Phase || op.Attempt != last.Attempt {
-			d.count(PowerCut)
-			last = op
-		}
 		pause := time.Hour
-		f, ok := d.happens(func(f *armed) bool {
-			switch {
-			case f.Write != 0:
-				return false
-			case f.At == 0 || op.Total != 0 && op.Done*100 >= uint64(f.At)*op.Total:
-				return true
-			}
+		if d.look() {
 			pause = progressPoll
-			return false
-		}, PowerCut)
-		if ok {
-			d.fail(f.delay())
 		}
 		timer.Reset(pause)
 		select {
@@ -71,7 +55,7 @@ func (d *Device) stillWatches(ctx context.Context) bool {
 	f := &d.faults
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if ctx.Err() == nil && f.hasLocked(PowerCut) {
+	if ctx.Err() == nil && (f.hasLocked(PowerCut) || d.phases.waits.Load() > 0) {
 		return true
 	}
 	if f.watching == ctx {

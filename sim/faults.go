@@ -49,7 +49,7 @@ func (d *Device) Inject(f Fault) {
 	ctx, running := d.ctx, d.agent
 	d.mu.Unlock()
 	if running != nil {
-		d.watchPower(ctx, running)
+		d.watchPhases(ctx, running)
 	}
 }
 
@@ -103,6 +103,11 @@ func (d *Device) occasion(kinds ...FaultKind) (Fault, bool) {
 // count says that faults of some kinds could happen from now on, until the next occasion.
 func (d *Device) count(kinds ...FaultKind) {
 	op, phase := d.operation()
+	d.countIn(op, phase, kinds...)
+}
+
+// countIn is count for what the device is doing.
+func (d *Device) countIn(op mib.OperationKind, phase mib.OperationPhase, kinds ...FaultKind) {
 	d.faults.mu.Lock()
 	defer d.faults.mu.Unlock()
 	for _, a := range d.faults.list {
@@ -124,6 +129,11 @@ func (d *Device) happens(accept func(*armed) bool, kinds ...FaultKind) (Fault, b
 		return Fault{}, false
 	}
 	op, phase := d.operation()
+	return d.happensIn(op, phase, accept, kinds...)
+}
+
+// happensIn is happens for what the device is doing.
+func (d *Device) happensIn(op mib.OperationKind, phase mib.OperationPhase, accept func(*armed) bool, kinds ...FaultKind) (Fault, bool) {
 	now := d.cfg.Clock.Now()
 	d.faults.mu.Lock()
 	defer d.faults.mu.Unlock()
