@@ -3,7 +3,6 @@ package conformance
 import (
 	_ "embed"
 	"encoding/json"
-	"encoding/xml"
 	"fmt"
 	"html/template"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"example.com/iad/internal/junit"
 )
 
 // WriteJSON writes a run as JSON, which ReadJSON reads.
@@ -46,83 +47,32 @@ func ReadFile(name string) (*Run, error) {
 	return run, nil
 }
 
-// The elements of a JUnit report.
-type (
-	junitSuite struct {
-		XMLName    xml.Name        `xml:"testsuite"`
-		Name       string          `xml:"name,attr"`
-		Tests      int             `xml:"tests,attr"`
-		Failures   int             `xml:"failures,attr"`
-		Errors     int             `xml:"errors,attr"`
-		Skipped    int             `xml:"skipped,attr"`
-		Time       string          `xml:"time,attr"`
-		Timestamp  string          `xml:"timestamp,attr"`
-		Hostname   string          `xml:"hostname,attr"`
-		Properties []junitProperty `xml:"properties>property"`
-		Cases      []junitCase     `xml:"testcase"`
-		SystemOut  string          `xml:"system-out"`
-		SystemErr  string          `xml:"system-err"`
-	}
-	junitProperty struct {
-		Name  string `xml:"name,attr"`
-		Value string `xml:"value,attr"`
-	}
-	junitCase struct {
-		Name    string     `xml:"name,attr"`
-		Class   string     `xml:"classname,attr"`
-		Time    string     `xml:"time,attr"`
-		Skipped *junitText `xml:"skipped,omitempty"`
-		Error   *junitText `xml:"error,omitempty"`
-		Failure *junitText `xml:"failure,omitempty"`
-	}
-	junitText struct {
-		Message string `xml:"message,attr"`
-		Type    string `xml:"type,attr,omitempty"`
-		Text    string `xml:",chardata"`
-	}
-)
-
 // WriteJUnit writes a run in the XML format of JUnit, which CI systems read: a test case for
 // each test, with what differed and the timeline if it failed. A run that ended early has a
-// test case "run" with an error. The schemas of Ant and of Jenkins' xUnit plugin both
-// accept it: of optional elements, there are only those that both know.
+// test case "run" with an error.
 func (r *Run) WriteJUnit(w io.Writer) error {
-	time3 := func(s float64) string { return fmt.Sprintf("%.3f", s) }
-	suite := junitSuite{
-		Name: "iadlab " + r.Suite, Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"), Hostname: r.Target, Time: time3(r.Seconds),
-		Properties: []junitProperty{{"device", r.Device.ID}, {"model", r.Device.Model}, {"hardware", r.Device.Hardware}, {"software", r.Device.Version}, {"iadlab", r.Tool}},
+	suite := junit.Suite{
+		Name: "iadlab " + r.Suite, Host: r.Target, Began: r.Started, Seconds: r.Seconds,
+		Properties: [][2]string{{"device", r.Device.ID}, {"model", r.Device.Model}, {"hardware", r.Device.Hardware}, {"software", r.Device.Version}, {"iadlab", r.Tool}},
 	}
 	for _, t := range r.Tests {
-		c := junitCase{Name: t.Name, Class: "iadlab." + r.Suite, Time: time3(t.Seconds)}
+		c := junit.Case{Name: t.Name, Class: "iadlab." + r.Suite, Seconds: t.Seconds}
 		switch t.Verdict {
 		case Skipped:
-			suite.Skipped++
-			c.Skipped = &junitText{Message: printable(t.Reason)}
+			c.Skipped = &junit.Reason{Message: t.Reason}
 		case Failed:
-			suite.Failures++
 			var lines []string
 			for _, f := range t.Failures {
-				lines = append(lines, f.Requirement+": "+printable(f.Text))
+				lines = append(lines, f.Requirement+": "+f.Text)
 			}
-			c.Failure = &junitText{Message: lines[0], Type: t.Failures[0].Requirement, Text: strings.Join(lines, "\n") + "\n\n" + timeline(t)}
+			c.Failure = &junit.Reason{Message: lines[0], Type: t.Failures[0].Requirement, Text: strings.Join(lines, "\n") + "\n\n" + timeline(t)}
 		}
 		suite.Cases = append(suite.Cases, c)
 	}
 	if r.Problem != "" {
-		suite.Errors++
-		suite.Cases = append(suite.Cases, junitCase{Name: "run", Class: "iadlab." + r.Suite, Time: "0.000", Error: &junitText{Message: printable(r.Problem), Type: "incomplete"}})
+		suite.Cases = append(suite.Cases, junit.Case{Name: "run", Class: "iadlab." + r.Suite, Error: &junit.Reason{Message: r.Problem, Type: "incomplete"}})
 	}
-	suite.Tests = len(suite.Cases)
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	e := xml.NewEncoder(w)
-	e.Indent("", "  ")
-	if err := e.Encode(suite); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
+	return suite.Write(w)
 }
 
 // timeline is a test's timeline as text.

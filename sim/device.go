@@ -366,6 +366,13 @@ type State struct {
 	Operation mib.OperationKind
 	Phase     mib.OperationPhase
 	Percent   uint8 // of the operation; procedure.PercentUnknown
+	// LastID, Last, Result and Cause are about the running operation or else the last one;
+	// LastID is 0 before the first.
+	LastID uint32
+	Last   mib.OperationKind
+	Result mib.OperationState
+	Cause  mib.FailCause
+	Config []byte // digest of the configuration data in force
 }
 
 // State returns what the device is doing.
@@ -379,6 +386,7 @@ func (d *Device) State() State {
 	now := a.Engine().Snapshot()
 	s.Running, s.Bank = true, now.Banks.Running
 	s.Software = now.Banks.Bank(s.Bank).Version
+	s.LastID, s.Last, s.Result, s.Cause, s.Config = now.Op.ID, now.Op.Kind, now.Op.State, now.Op.Cause, now.Config.Digest
 	if !now.Op.State.Final() {
 		s.Operation, s.Phase, s.Percent = now.Op.Kind, now.Op.Phase, now.Op.Percent
 	}

@@ -116,9 +116,9 @@ func ParseFault(s string) (Fault, error) {
 		return f, fmt.Errorf("fault %q: unknown kind %q (want one of %s)", s, kind, strings.Join(names, ", "))
 	}
 	if at {
-		var ok bool
-		if f.Phase, ok = parsePhase(phase); !ok {
-			return f, fmt.Errorf("fault %q: unknown phase %q (want transferring, verifying, switching, trying ...)", s, phase)
+		var err error
+		if f.Phase, err = ParsePhase(phase); err != nil {
+			return f, fmt.Errorf("fault %q: %w", s, err)
 		}
 	}
 	for _, item := range strings.Split(rest, ",") {
@@ -156,13 +156,9 @@ func (f *Fault) set(item string, info FaultInfo) error {
 	}
 	switch {
 	case key == "op":
-		for k := mib.OperationKindBackupConfig; k <= mib.OperationKindConfirm; k++ {
-			if k.String() == value {
-				f.Operation = k
-				return nil
-			}
-		}
-		return fmt.Errorf("unknown operation %q (want backupConfig, downloadSoftware, activate, recoverConfig ...)", value)
+		var err error
+		f.Operation, err = ParseOperation(value)
+		return err
 	case key == "nth":
 		return number(&f.Nth, 1, 1<<30)
 	case key == "times":
@@ -179,13 +175,24 @@ func (f *Fault) set(item string, info FaultInfo) error {
 	return fmt.Errorf("%s does not take %q", f.Kind, key)
 }
 
-func parsePhase(name string) (mib.OperationPhase, bool) {
+// ParsePhase returns the phase of a name, such as transferring.
+func ParsePhase(name string) (mib.OperationPhase, error) {
 	for p := mib.OperationPhaseChecking; p <= mib.OperationPhaseCleaning; p++ {
 		if p.String() == name {
-			return p, true
+			return p, nil
 		}
 	}
-	return 0, false
+	return 0, fmt.Errorf("unknown phase %q (want transferring, verifying, switching, trying ...)", name)
+}
+
+// ParseOperation returns the operation of a name, such as downloadSoftware.
+func ParseOperation(name string) (mib.OperationKind, error) {
+	for k := mib.OperationKindBackupConfig; k <= mib.OperationKindConfirm; k++ {
+		if k.String() == name {
+			return k, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown operation %q (want backupConfig, downloadSoftware, activate, recoverConfig ...)", name)
 }
 
 // String is what ParseFault reads.

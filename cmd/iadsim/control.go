@@ -282,7 +282,7 @@ are kept.`,
 				if r.asJSON {
 					return json.NewEncoder(cmd.OutOrStdout()).Encode(e)
 				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d  %s  %s\n", e.Number, e.Time.Format("15:04:05.000"), eventLine(e))
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d  %s  %s\n", e.Number, e.Time.Format("15:04:05.000"), e)
 				return err
 			})
 		},

@@ -25,11 +25,11 @@ configuration data, each with its own SNMP port, on disks in memory or in a
 directory, with faults on demand.
 
 Every flag may be given as an environment variable too: --trap-sink is
-IADSIM_TRAP_SINK. The exit status is 0 after an interrupt, 2 for a wrong command
-line and 1 for any other error.`,
+IADSIM_TRAP_SINK. The exit status is 0 after an interrupt or a scenario that passed,
+2 for a wrong command line and 1 for any other error.`,
 		Version: version,
 	}
-	root.AddCommand(runCommand(), healthcheckCommand())
+	root.AddCommand(runCommand(), playCommand(), healthcheckCommand())
 	root.AddCommand(controlCommands()...)
 	cli.Strict(root, variable)
 	return root

@@ -16,7 +16,6 @@ import (
 
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/durable"
-	"example.com/iad/sim"
 	"example.com/iad/sim/control"
 )
 
@@ -129,22 +128,5 @@ func (p *printer) print(e control.Event) {
 		_ = json.NewEncoder(p.w).Encode(map[string]any{"event": e})
 		return
 	}
-	fmt.Fprintln(p.w, eventLine(e))
-}
-
-// eventLine describes an event in a line.
-func eventLine(e control.Event) string {
-	text := e.Device + "  " + e.Event
-	switch sim.EventKind(e.Event) {
-	case sim.FaultEvent:
-		text += " " + e.Fault
-	case sim.PowerEvent:
-		text += " " + e.Power
-	case sim.StartEvent:
-		text = e.Device + "  started"
-	}
-	if e.Operation != "" {
-		text += "  (" + e.Operation + ", " + e.Phase + ")"
-	}
-	return text
+	fmt.Fprintln(p.w, e)
 }

@@ -49,6 +49,23 @@ type Event struct {
 	Phase     string    `json:"phase,omitempty"`
 }
 
+// String describes the event in a line, without number and time.
+func (e Event) String() string {
+	text := e.Device + "  " + e.Event
+	switch sim.EventKind(e.Event) {
+	case sim.FaultEvent:
+		text += " " + e.Fault
+	case sim.PowerEvent:
+		text += " " + e.Power
+	case sim.StartEvent:
+		text = e.Device + "  started"
+	}
+	if e.Operation != "" {
+		text += "  (" + e.Operation + ", " + e.Phase + ")"
+	}
+	return text
+}
+
 // Power is what to do with the power of a device.
 type Power struct {
 	// Power is off, on or cut: off for a second.

@@ -333,6 +333,17 @@ func (k *Kind) check(c *Config) error {
 	return nil
 }
 
+// HardwareNames are those of all kinds of devices, each once.
+func (c *Config) HardwareNames() (names []string) {
+	kinds, _ := c.kinds() // what Check has found is not found again
+	for _, k := range kinds {
+		if !slices.Contains(names, k.Hardware) {
+			names = append(names, k.Hardware)
+		}
+	}
+	return names
+}
+
 // version is that of generated software.
 func (k *Kind) version() string {
 	version, _, _ := strings.Cut(k.Software[0], ":")

@@ -96,19 +96,19 @@ func TestSystem(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		"devices = 0":                                     "devices must be",
-		"devices = 20001":                                 "devices must be",
-		"fault = ['fire']":                                "fault \"fire\"",
-		"addresses = '127.1.0.0/28'\ndevices = 15":        "room for 14 devices",
-		"addresses = '127.1'":                             "not a range",
-		"[[group]]\npercent = 0":                          "group 1: percent",
+		"devices = 0":      "devices must be",
+		"devices = 20001":  "devices must be",
+		"fault = ['fire']": "fault \"fire\"",
+		"addresses = '127.1.0.0/28'\ndevices = 15":       "room for 14 devices",
+		"addresses = '127.1'":                            "not a range",
+		"[[group]]\npercent = 0":                         "group 1: percent",
 		"[[group]]\npercent = 60\n[[group]]\npercent=50": "add up to 110 percent",
-		"[[group]]\npercent = 60\nimage = 'x'":            "needs trust",
-		"rate-limit = -1":                                 "rate-limit",
-		"bank-size = -1":                                  "bank-size",
-		"hardware = ''":                                   "hardware",
-		"software = ['a:b', 'c:d']":                       "VERSION:PERCENT",
-		"software = ['1.0.0:50']":                         "must be 100",
+		"[[group]]\npercent = 60\nimage = 'x'":           "needs trust",
+		"rate-limit = -1":                                "rate-limit",
+		"bank-size = -1":                                 "bank-size",
+		"hardware = ''":                                  "hardware",
+		"software = ['a:b', 'c:d']":                      "VERSION:PERCENT",
+		"software = ['1.0.0:50']":                        "must be 100",
 	} {
 		c, err := fleet.Parse([]byte(text))
 		if err != nil {
