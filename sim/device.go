@@ -159,16 +159,21 @@ func (d *Device) attach() (err error) {
 	return err
 }
 
-// answer answers a request; a device that is off does not.
+// answer answers a request; a device that is off does not, even if its agent has not ended
+// yet.
 func (d *Device) answer(from netip.AddrPort, msg []byte) ([]byte, func()) {
 	d.mu.Lock()
-	a := d.agent
+	a, life := d.agent, d.life
 	d.mu.Unlock()
-	if a == nil {
+	if a == nil || life.over.Load() {
 		return nil, nil
 	}
 	reply, done := a.SNMP().Answer(from, msg)
-	return d.spoil(reply), done
+	reply = d.spoil(reply)
+	if life.over.Load() {
+		return nil, done
+	}
+	return reply, done
 }
 
 // boot is one life of the device, from start to restart or power cut.
@@ -223,6 +228,7 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 	c := d.agentConfig()
 	c.PassesUnsaved, c.Unsaved = true, d.unsaved
 	d.unsaved = nil
+	l := &lifetime{}
 	if c.SNMP != nil {
 		engine := *d.cfg.SNMP
 		var dial dialer = new(net.Dialer).DialContext
@@ -233,7 +239,7 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 			}
 			c.Transfer.Network = d.station
 		}
-		engine.Dial = d.faultyTraps(dial)
+		engine.Dial = d.faultyTraps(dial, l)
 		c.SNMP = &engine
 	}
 	if c.Fetcher == nil {
@@ -244,7 +250,6 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 		c.Fetcher = agent.NewFetcher(protocols, c.Transfer)
 	}
 	c.Fetcher = &faultyFetcher{Fetcher: c.Fetcher, device: d}
-	l := &lifetime{}
 	d.mu.Lock()
 	d.life = l
 	d.mu.Unlock()

@@ -37,14 +37,15 @@ func (d *Device) pause(t time.Duration) {
 // dialer opens sockets as agent/snmp.Config.Dial does.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// faultyTraps is a dialer whose sockets apply the faults of notifications.
-func (d *Device) faultyTraps(dial dialer) dialer {
+// faultyTraps is a dialer whose sockets apply the faults of notifications, and send nothing
+// after the end of a lifetime.
+func (d *Device) faultyTraps(dial dialer, life *lifetime) dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &faultyConn{Conn: conn, device: d}, nil
+		return &faultyConn{Conn: conn, device: d, life: life}, nil
 	}
 }
 
@@ -52,6 +53,7 @@ func (d *Device) faultyTraps(dial dialer) dialer {
 type faultyConn struct {
 	net.Conn
 	device *Device
+	life   *lifetime
 
 	mu   sync.Mutex
 	held []byte // is overtaken by the next one
@@ -59,6 +61,9 @@ type faultyConn struct {
 
 func (c *faultyConn) Write(msg []byte) (int, error) {
 	d := c.device
+	if c.life.over.Load() {
+		return 0, errPower
+	}
 	if !d.faults.has(LostTraps, DoubleTraps, LateTraps, ReorderTraps) {
 		return c.Conn.Write(msg)
 	}

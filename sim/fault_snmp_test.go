@@ -43,7 +43,7 @@ func TestFaultsOfNotifications(t *testing.T) {
 				}
 				d := New(Config{Disk: Memory(), Faults: []Fault{f}})
 				var w wire
-				conn, err := d.faultyTraps(func(context.Context, string, string) (net.Conn, error) { return &w, nil })(t.Context(), "udp", "")
+				conn, err := d.faultyTraps(func(context.Context, string, string) (net.Conn, error) { return &w, nil }, &lifetime{})(t.Context(), "udp", "")
 				if err != nil {
 					t.Fatal(err)
 				}
