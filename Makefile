@@ -6,7 +6,8 @@
 # make check      format, vet, staticcheck, smilint, generated files, import table
 # make cross      iad for boards, with sizes; for one board: deploy/build
 # make sizes      the same, with what a compressed file system stores and what the program consists of
-# make bench      benchmarks
+# make bench      one table: our times side by side with SWUpdate, curl, atftp and snmpd; ONLY='TFTP' selects rows; 10 minutes
+# make microbench the benchmarks of the packages
 # make fuzz       every fuzz target for FUZZTIME (1m)
 # make crash      power cut at every write, all pairs of cuts; "make test" has a sample
 # make kill       kill -9 of the real process, KILLS (500) times
@@ -42,7 +43,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test release release-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench microbench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test release release-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
@@ -76,6 +77,9 @@ sizes: peers
 	.ci/cross sizes
 
 bench: peers
+	go run ./testdata/bench --only '$(ONLY)' --rounds $(or $(ROUNDS),9)
+
+microbench: peers
 	go test -run '^$$' -bench . -benchmem ./...
 
 fuzz:

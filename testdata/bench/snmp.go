@@ -1,0 +1,265 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gosnmp/gosnmp"
+
+	"example.com/iad/internal/credentials"
+	"example.com/iad/mib"
+)
+
+const (
+	clients  = 8
+	requests = 1000 // of each client in a round
+
+	community  = "private"
+	sysContact = ".1.3.6.1.2.1.1.4.0"              // an object of snmpd's own
+	subagent   = ".1.3.6.1.4.1.8072.9999.9999.1.0" // that of subagent.c
+)
+
+// snmpd starts a master agent; more are further lines of its configuration.
+func (l *lab) snmpd(more ...string) (port int, socket string, err error) {
+	path, err := l.program("snmpd")
+	if err != nil {
+		return 0, "", err
+	}
+	if port, err = freePort("udp"); err != nil {
+		return 0, "", err
+	}
+	dir, err := l.directory()
+	if err != nil {
+		return 0, "", err
+	}
+	socket = filepath.Join(dir, "agentx")
+	conf := filepath.Join(dir, "snmpd.conf")
+	if err := os.WriteFile(conf, []byte(strings.Join(append([]string{
+		fmt.Sprintf("agentAddress udp:127.0.0.1:%d", port), "master agentx", "agentXSocket unix:" + socket, "rwcommunity " + community + " 127.0.0.1", "dontLogTCPWrappersConnects yes",
+	}, more...), "\n")+"\n"), 0o600); err != nil {
+		return 0, "", err
+	}
+	cmd := exec.Command(path, "-f", "-Lo", "-C", "-c", conf)
+	cmd.Env = append(os.Environ(), "SNMP_PERSISTENT_DIR="+dir)
+	s, err := l.serve(cmd)
+	if err != nil {
+		return 0, "", err
+	}
+	return port, socket, l.await(s, func() bool { return strings.Contains(s.output.String(), "NET-SNMP version") })
+}
+
+// agentXRequests sends requests through snmpd to iad and to a subagent in C with one object.
+func agentXRequests(set bool) func(l *lab) (sides, error) {
+	return func(l *lab) (sides, error) {
+		port, socket, err := l.snmpd()
+		if err != nil {
+			return sides{}, err
+		}
+		program, err := l.subagent()
+		if err != nil {
+			return sides{}, err
+		}
+		cmd := exec.Command(program, "unix:"+socket)
+		cmd.Env = append(os.Environ(), "SNMPCONFPATH="+filepath.Dir(socket), "SNMP_PERSISTENT_DIR="+filepath.Dir(socket))
+		peer, err := l.serve(cmd)
+		if err != nil {
+			return sides{}, err
+		}
+		u, err := l.newUnit()
+		if err != nil {
+			return sides{}, err
+		}
+		ours, err := u.run("--snmp", "none", "--agentx", "unix:"+socket)
+		if err != nil {
+			return sides{}, err
+		}
+		object := mib.DeviceId
+		if set {
+			object = mib.ReqOwner
+		}
+		name := "." + mib.NewModule(nil).OID(object, 0).String()
+		return l.loads(set, l.v2c(port, peer, subagent), l.v2c(port, ours, name), subagent, name)
+	}
+}
+
+// subagent compiles the subagent in C against the library that snmpd uses.
+func (l *lab) subagent() (string, error) {
+	source, root := filepath.Join(l.top, "testdata", "bench", "subagent", "subagent.c"), filepath.Join(l.top, ".peers", "root", "usr")
+	libs, err := filepath.Glob(filepath.Join(root, "lib", "*-linux-*", "libnetsnmpagent.so.*"))
+	if err != nil || len(libs) == 0 {
+		return "", errors.New("net-snmp's library not found: run make peers")
+	}
+	dir := filepath.Dir(libs[0])
+	// Libraries that these need are in either directory.
+	path := "-Wl,--disable-new-dtags,-rpath," + dir + ":" + strings.Replace(dir, "/usr/lib/", "/lib/", 1)
+	to := filepath.Join(l.dir, "subagent")
+	_, err = l.run(exec.CommandContext(l.ctx, "cc", "-O2", "-o", to, source, "-isystem", filepath.Join(root, "include"), "-L"+dir, path,
+		"-Wl,--allow-shlib-undefined", "-l:libnetsnmpagent.so.40", "-l:libnetsnmp.so.40"))
+	return to, err
+}
+
+// engineRequests sends GET requests to iad's own engine and to snmpd, each for an object of its own.
+func engineRequests(v3 bool) func(l *lab) (sides, error) {
+	return func(l *lab) (sides, error) {
+		u, err := l.newUnit()
+		if err != nil {
+			return sides{}, err
+		}
+		ours, err := u.run()
+		if err != nil {
+			return sides{}, err
+		}
+		file, err := credentials.Read(u.credentials)
+		if err != nil {
+			return sides{}, err
+		}
+		user := file.User
+		if user == nil {
+			return sides{}, errors.New("iad init wrote no user")
+		}
+		port, _, err := l.snmpd(fmt.Sprintf("createUser %s SHA-256 %q AES %q", user.Name, user.AuthPassphrase, user.PrivPassphrase), "rwuser "+user.Name+" priv")
+		if err != nil {
+			return sides{}, err
+		}
+		_, ourPort, err := net.SplitHostPort(u.listen)
+		if err != nil {
+			return sides{}, err
+		}
+		var own int
+		if _, err := fmt.Sscan(ourPort, &own); err != nil {
+			return sides{}, err
+		}
+		name := "." + mib.NewModule(nil).OID(mib.DeviceId, 0).String()
+		theirs, mine := l.v2c(port, nil, sysContact), l.v2c(own, ours, name)
+		if v3 {
+			theirs, mine = v3Client(port, user), v3Client(own, user)
+		}
+		return l.loads(false, theirs, mine, sysContact, name)
+	}
+}
+
+// dial makes a manager; it has asked once for an object.
+type dial func() (*gosnmp.GoSNMP, error)
+
+// v2c makes managers with a community. The first waits until the object is there.
+func (l *lab) v2c(port int, s *server, name string) dial {
+	up := false
+	return func() (*gosnmp.GoSNMP, error) {
+		c := &gosnmp.GoSNMP{Target: "127.0.0.1", Port: uint16(port), Community: community, Version: gosnmp.Version2c, Timeout: 20 * time.Second, Transport: "udp"}
+		if err := c.Connect(); err != nil {
+			return nil, err
+		}
+		if up || s == nil {
+			return c, nil
+		}
+		up = true
+		return c, l.await(s, func() bool {
+			p, err := c.Get([]string{name})
+			return err == nil && p.Error == gosnmp.NoError && p.Variables[0].Type == gosnmp.OctetString
+		})
+	}
+}
+
+// v3Client makes managers with privacy.
+func v3Client(port int, user *credentials.User) dial {
+	return func() (*gosnmp.GoSNMP, error) {
+		c := &gosnmp.GoSNMP{
+			Target: "127.0.0.1", Port: uint16(port), Version: gosnmp.Version3, Timeout: 20 * time.Second, Transport: "udp",
+			SecurityModel: gosnmp.UserSecurityModel, MsgFlags: gosnmp.AuthPriv,
+			SecurityParameters: &gosnmp.UsmSecurityParameters{
+				UserName: user.Name, AuthenticationProtocol: gosnmp.SHA256, AuthenticationPassphrase: user.AuthPassphrase,
+				PrivacyProtocol: gosnmp.AES, PrivacyPassphrase: user.PrivPassphrase,
+			},
+		}
+		return c, c.Connect()
+	}
+}
+
+// loads makes both sides of a row from managers.
+func (l *lab) loads(set bool, theirs, mine dial, theirName, myName string) (sides, error) {
+	side := func(dial dial, name string) (func() (sample, error), error) {
+		var list []*gosnmp.GoSNMP
+		for range clients {
+			c, err := dial()
+			if err != nil {
+				return nil, err
+			}
+			l.cleanups = append(l.cleanups, func() { c.Conn.Close() })
+			list = append(list, c)
+		}
+		return func() (sample, error) { return round(list, name, set) }, nil
+	}
+	peer, err := side(theirs, theirName)
+	if err != nil {
+		return sides{}, err
+	}
+	ours, err := side(mine, myName)
+	return sides{ours: ours, peer: peer}, err
+}
+
+// round sends requests from every manager, one at a time each, and returns the time per request. They are encoded before the
+// clock starts and looked at after it has stopped: what is measured is the agent.
+func round(list []*gosnmp.GoSNMP, name string, set bool) (s sample, err error) {
+	encoded, answers := make([][][]byte, len(list)), make([][][]byte, len(list))
+	for i, c := range list {
+		if p, err := c.Get([]string{name}); err != nil || p.Error != gosnmp.NoError { // also learns the time of the engine
+			return s, fmt.Errorf("%s: %v, %w", name, p, err)
+		}
+		answers[i] = make([][]byte, requests)
+		for range requests {
+			vb, kind := gosnmp.SnmpPDU{Name: name, Type: gosnmp.Null}, gosnmp.GetRequest
+			if set {
+				vb.Type, vb.Value, kind = gosnmp.OctetString, "operator", gosnmp.SetRequest
+			}
+			message, err := c.SnmpEncodePacket(kind, []gosnmp.SnmpPDU{vb}, 0, 0)
+			if err != nil {
+				return s, err
+			}
+			encoded[i] = append(encoded[i], message)
+		}
+	}
+	failures := make([]error, len(list))
+	var all sync.WaitGroup
+	begun := time.Now()
+	for i, c := range list {
+		all.Go(func() {
+			buf := make([]byte, 2048)
+			for k, message := range encoded[i] {
+				_, err := c.Conn.Write(message)
+				if err == nil {
+					err = c.Conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+				}
+				var n int
+				if err == nil {
+					n, err = c.Conn.Read(buf)
+				}
+				if err != nil {
+					failures[i] = err
+					return
+				}
+				answers[i][k] = append([]byte(nil), buf[:n]...)
+			}
+		})
+	}
+	all.Wait()
+	s.took = time.Since(begun) / time.Duration(len(list)*requests)
+	if err := errors.Join(failures...); err != nil {
+		return s, err
+	}
+	for i, c := range list {
+		for _, answer := range answers[i] {
+			p, err := c.SnmpDecodePacket(answer)
+			if err != nil || p.PDUType != gosnmp.GetResponse || p.Error != gosnmp.NoError || p.Variables[0].Type != gosnmp.OctetString {
+				return s, fmt.Errorf("%s: answer %v, %w", name, p, err)
+			}
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"example.com/iad/mib"
+	"example.com/iad/transfer"
+)
+
+// Name of the command that makes this program do our side of a transfer: in a process of its own, as the peers.
+const workerName = "transfer"
+
+// work runs "get PROTOCOL PORT PATH NAME TARGET" or "put PROTOCOL PORT PATH NAME SOURCE" with a server on 127.0.0.1.
+func work(ctx context.Context, args []string) error {
+	if len(args) != 6 {
+		return errors.New("this command is for the benchmark itself")
+	}
+	server := transfer.Server{Host: "127.0.0.1", Protocol: mib.ProtocolFtp, Path: args[3]}
+	if args[1] == "tftp" {
+		server.Protocol = mib.ProtocolTftp
+	}
+	var err error
+	if server.Port, err = strconv.Atoi(args[2]); err != nil {
+		return err
+	}
+	c, err := transfer.New(server, transfer.Options{})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if args[0] == "get" {
+		return get(ctx, c, args[4], args[5])
+	}
+	f, err := os.Open(args[5])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = c.Put(ctx, args[4], f, info.Size())
+	return err
+}
+
+// get fetches a file, hashes it and writes it to the medium.
+func get(ctx context.Context, c *transfer.Client, name, target string) error {
+	r, _, err := c.Get(ctx, name, 0)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := os.Create(target)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.CopyBuffer(io.MultiWriter(f, h), r, make([]byte, 128<<10)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	fmt.Printf("%x  %s\n", h.Sum(nil), target)
+	return f.Close()
+}
+
+// content makes a file of random bytes.
+func content(path string, size int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err := io.CopyN(f, rand.NewChaCha8([32]byte{1}), size); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// worker is a command for our side.
+func (l *lab) worker(args ...string) *exec.Cmd {
+	return exec.CommandContext(l.ctx, l.self, append([]string{workerName}, args...)...)
+}
+
+// ftpGet fetches by FTP, hashes and syncs.
+func ftpGet(size int64) func(l *lab) (sides, error) {
+	return func(l *lab) (sides, error) {
+		curl, err := l.program("curl")
+		if err != nil {
+			return sides{}, err
+		}
+		from, to, err := l.source(size)
+		if err != nil {
+			return sides{}, err
+		}
+		port, err := l.vsftpd(from)
+		if err != nil {
+			return sides{}, err
+		}
+		ours, theirs := filepath.Join(to, "ours"), filepath.Join(to, "peer")
+		return sides{
+			ours: func() (sample, error) {
+				return l.into(ours, l.worker("get", "ftp", strconv.Itoa(port), "files", "file", ours))
+			},
+			peer: func() (sample, error) {
+				return l.into(theirs, exec.CommandContext(l.ctx, curl, "-sS", "-o", theirs, fmt.Sprintf("ftp://127.0.0.1:%d/files/file", port)),
+					exec.CommandContext(l.ctx, "sha256sum", theirs), exec.CommandContext(l.ctx, "sync", theirs))
+			},
+		}, nil
+	}
+}
+
+// source makes a file named "file" in one directory, and another directory to receive it.
+func (l *lab) source(size int64) (from, to string, err error) {
+	if from, err = l.directory(); err == nil {
+		to, err = l.directory()
+	}
+	if err == nil {
+		err = content(filepath.Join(from, "file"), size)
+	}
+	return from, to, err
+}
+
+// into runs programs that write a file, which is not there before and removed afterwards.
+func (l *lab) into(file string, list ...*exec.Cmd) (sample, error) {
+	s, err := l.run(list...)
+	if err != nil {
+		return s, err
+	}
+	return s, os.Remove(file)
+}
+
+// tftpGet fetches by TFTP in windows of 64 blocks of 1428 bytes, hashes and syncs. The line is that between the two.
+func tftpGet(size int64, way line) func(l *lab) (sides, error) {
+	return func(l *lab) (sides, error) {
+		atftp, err := l.program("atftp")
+		if err != nil {
+			return sides{}, err
+		}
+		from, to, err := l.source(size)
+		if err != nil {
+			return sides{}, err
+		}
+		port, err := l.atftpd(from)
+		if err != nil {
+			return sides{}, err
+		}
+		ours, theirs := filepath.Join(to, "ours"), filepath.Join(to, "peer")
+		// over runs a side through a relay of its own; both sides meet the same losses.
+		over := func(seed *uint64, side func(port int) (sample, error)) (sample, error) {
+			if way == (line{}) {
+				return side(port)
+			}
+			*seed++
+			r, err := startRelay(port, way, *seed)
+			if err != nil {
+				return sample{}, err
+			}
+			defer r.close()
+			return side(r.port())
+		}
+		var ourSeed, theirSeed uint64
+		return sides{
+			ours: func() (sample, error) {
+				return over(&ourSeed, func(port int) (sample, error) {
+					return l.into(ours, l.worker("get", "tftp", strconv.Itoa(port), "", "file", ours))
+				})
+			},
+			peer: func() (sample, error) {
+				return over(&theirSeed, func(port int) (sample, error) {
+					return l.into(theirs, exec.CommandContext(l.ctx, atftp, "--option", "blksize 1428", "--option", "windowsize 64",
+						"--get", "--remote-file", "file", "--local-file", theirs, "127.0.0.1", strconv.Itoa(port)),
+						exec.CommandContext(l.ctx, "sha256sum", theirs), exec.CommandContext(l.ctx, "sync", theirs))
+				})
+			},
+		}, nil
+	}
+}
+
+// ftpPut uploads by FTP.
+func ftpPut(size int64) func(l *lab) (sides, error) {
+	return func(l *lab) (sides, error) {
+		curl, err := l.program("curl")
+		if err != nil {
+			return sides{}, err
+		}
+		from, to, err := l.source(size)
+		if err != nil {
+			return sides{}, err
+		}
+		port, err := l.vsftpd(to)
+		if err != nil {
+			return sides{}, err
+		}
+		source := filepath.Join(from, "file")
+		return sides{
+			ours: func() (sample, error) {
+				return l.into(filepath.Join(to, "ours"), l.worker("put", "ftp", strconv.Itoa(port), "files", "ours", source))
+			},
+			peer: func() (sample, error) {
+				return l.into(filepath.Join(to, "peer"), exec.CommandContext(l.ctx, curl, "-sS", "-T", source, fmt.Sprintf("ftp://127.0.0.1:%d/files/peer", port)))
+			},
+		}, nil
+	}
+}
+
+const farDelay = 10 * time.Millisecond // one way
