@@ -108,6 +108,11 @@ func refusals(t *T) {
 		t.record(EntryNote, "bank %d is %s: activate and restoreOldSoftware are not judged here", other.Number, other.State)
 	default:
 		t.refused("REFUSE-PRECONDITION", request{kind: mib.OperationKindActivate}, mib.InconsistentValue, mib.FailCausePreconditionMissing)
+		if running.Fallback {
+			// After a return to the old software, to go back to it once more is no mistake.
+			t.record(EntryNote, "the running bank is the fallback: restoreOldSoftware is not judged here")
+			break
+		}
 		t.refused("REFUSE-PRECONDITION", request{kind: mib.OperationKindRestoreOldSoftware}, mib.InconsistentValue, mib.FailCauseNoFallback)
 	}
 	// A kind that is not in the module, and kinds that the device does not support.

@@ -33,6 +33,9 @@ type Peer struct {
 	Refuse func() mib.FailCause
 	// accepted counts commands that started an operation.
 	accepted int
+	// Absent reports whether a GET finds nobody who serves the module, as behind a master
+	// agent.
+	Absent func() bool
 	// Before is called before each SET is tested.
 	Before func()
 }
@@ -178,6 +181,15 @@ func (p *Peer) answer(packet *gosnmp.SnmpPacket) ([]gosnmp.SnmpPDU, mib.Transact
 		oids := make([]mib.OID, len(vbs))
 		for i, vb := range vbs {
 			oids[i] = vb.OID
+		}
+		p.mu.Lock()
+		absent := p.Absent != nil && p.Absent()
+		p.mu.Unlock()
+		if absent {
+			for i := range vbs {
+				vbs[i].Value = mib.Value{Type: mib.NoSuchObject}
+			}
+			return toPDUs(vbs), nil
 		}
 		return toPDUs(p.tree.Get(oids)), nil
 	case gosnmp.GetBulkRequest:

@@ -304,10 +304,7 @@ func (c *Client) read(ctx context.Context, index mib.OID, fields []Field) error 
 	}
 	vbs, err := c.get(ctx, oids)
 	if silent(vbs, err) {
-		if err := c.awaitModule(ctx); err != nil {
-			return err
-		}
-		vbs, err = c.get(ctx, oids) // it may have been away when it was asked first
+		vbs, err = c.served(ctx, oids) // it may have been away when it was asked first
 	}
 	if err != nil {
 		return err
@@ -332,22 +329,34 @@ func silent(vbs []mib.Varbind, err error) bool {
 	return err == nil && vbs[0].Value.IsException() || errors.As(err, &status) && status.Status == mib.GenErr
 }
 
-// awaitModule returns nil when the device serves the module. If it did so before,
-// awaitModule waits for as long as for an answer: a device without a master agent would
-// not answer either. The error wraps ErrNoAnswer.
+// awaitModule returns nil when the device serves the module. The error wraps ErrNoAnswer.
 func (c *Client) awaitModule(ctx context.Context) error {
+	_, err := c.served(ctx, nil)
+	return err
+}
+
+// served reads instances in a response that proves that the device serves the module: an
+// exception in it means that the device lacks the instance. If the device served the
+// module before, served waits for as long as for an answer: a device without a master
+// agent would not answer either. A device may go away again at any time, as when software
+// fails its self-test, so one response has the proof and the values.
+func (c *Client) served(ctx context.Context, oids []mib.OID) ([]mib.Varbind, error) {
+	oids = append([]mib.OID{c.module.OID(mib.DeviceId, scalar...)}, oids...)
 	wait := c.timeout * time.Duration(1<<(c.retries+1)-1)
 	for until := time.Now().Add(wait); ; {
-		vbs, err := c.get(ctx, []mib.OID{c.module.OID(mib.DeviceId, scalar...)})
+		vbs, err := c.get(ctx, oids)
+		var status *SetError
 		switch {
-		case !silent(vbs, err):
-			return err
+		case err == nil && !silent(vbs, nil):
+			return vbs[1:], nil
+		case err != nil && !silent(nil, err), errors.As(err, &status) && status.Index > 1: // not of the first object
+			return nil, err
 		case c.seen.Load() && time.Now().Before(until):
 			if !pause(ctx) {
-				return ctx.Err()
+				return nil, ctx.Err()
 			}
 		default:
-			return fmt.Errorf("%s: %w: the SNMP agent is up, but nothing there serves IAD-UPGRADE-MIB (%s); check that iad runs, the root OID and what the user may read",
+			return nil, fmt.Errorf("%s: %w: the SNMP agent is up, but nothing there serves IAD-UPGRADE-MIB (%s); check that iad runs, the root OID and what the user may read",
 				c.address, ErrNoAnswer, c.module.Root())
 		}
 	}

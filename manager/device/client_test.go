@@ -151,6 +151,21 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
+// Behind a master agent, a device that restarts is absent for a moment. One that restarts twice, because new software failed its
+// self-test, may be absent, there and absent again in three requests: that does not mean that it lacks the objects.
+func TestRestartsTwice(t *testing.T) {
+	p := iadtest.NewPeer(t)
+	c := p.Client()
+	if _, err := c.Operation(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	requests := 0
+	p.Script(func() { p.Absent = func() bool { requests++; return requests%2 == 1 } })
+	if _, err := c.Operation(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestErrorsTell(t *testing.T) {
 	p := iadtest.NewPeer(t)
 	readOnly, err := device.Dial(device.Target{
