@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,19 +165,20 @@ func TestTampering(t *testing.T) {
 		text string
 		seq  uint64
 	}{
-		"an actor":        {strings.Replace(good, `"actor":"bob"`, `"actor":"eve"`, 1), 2},
-		"a time":          {strings.Replace(good, `"seq":3,"time":"2`, `"seq":3,"time":"1`, 1), 3},
-		"a digest":        {strings.Replace(good, `"digest":"`, `"digest":"0`, 1), 1},
-		"a field more":    {strings.Replace(good, `{"seq":4,`, `{"seq":4,"note":"x",`, 1), 4},
-		"a field twice":   {strings.Replace(good, `{"seq":4,`, `{"seq":9,"seq":4,`, 1), 4},
-		"white space":     {strings.Replace(good, `{"seq":4,`, `{"seq":4, `, 1), 4},
-		"an entry less":   {join(append(lines[:2:2], lines[3:]...)...), 3},
-		"the first less":  {join(lines[1:]...), 1},
-		"an entry twice":  {join(append(lines[:3:3], lines[2:]...)...), 4},
-		"two exchanged":   {join(lines[0], lines[2], lines[1], lines[3]), 2},
-		"not an entry":    {join(lines[0], "x\n"), 2},
-		"an empty line":   {join(lines[0], "\n", lines[1]), 2},
-		"a content after": {strings.Replace(good, `c4`, `c5`, 1), 5},
+		"an actor":                {strings.Replace(good, `"actor":"bob"`, `"actor":"eve"`, 1), 2},
+		"a time":                  {strings.Replace(good, `"seq":3,"time":"2`, `"seq":3,"time":"1`, 1), 3},
+		"a digest":                {strings.Replace(good, `"digest":"`, `"digest":"0`, 1), 1},
+		"a field more":            {strings.Replace(good, `{"seq":4,`, `{"seq":4,"note":"x",`, 1), 4},
+		"a field twice":           {strings.Replace(good, `{"seq":4,`, `{"seq":9,"seq":4,`, 1), 4},
+		"white space":             {strings.Replace(good, `{"seq":4,`, `{"seq":4, `, 1), 4},
+		"an entry less":           {join(append(lines[:2:2], lines[3:]...)...), 3},
+		"the first less":          {join(lines[1:]...), 1},
+		"an entry twice":          {join(append(lines[:3:3], lines[2:]...)...), 4},
+		"two exchanged":           {join(lines[0], lines[2], lines[1], lines[3]), 2},
+		"not an entry":            {join(lines[0], "x\n"), 2},
+		"an actor and its digest": {join(lines[0], again(t, lines[1], "eve"), join(lines[2:]...)), 3},
+		"an empty line":           {join(lines[0], "\n", lines[1]), 2},
+		"a content after":         {strings.Replace(good, `campaign/c4`, `campaign/c5`, 1), 5},
 	} {
 		if c.text == good {
 			t.Fatalf("%s: nothing was changed", what)
@@ -215,6 +217,25 @@ func TestTampering(t *testing.T) {
 	if err := other.Copy(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "another audit") || read(t, dir) != good {
 		t.Errorf("the files of another audit are continued: %v", err)
 	}
+}
+
+// again returns the line of an entry with another actor and the digest that fits.
+func again(t *testing.T, line, actor string) string {
+	t.Helper()
+	var e fleet.AuditEntry
+	if err := json.Unmarshal([]byte(line), &e); err != nil {
+		t.Fatal(err)
+	}
+	e.Actor, e.Digest = actor, ""
+	text, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Digest = fmt.Sprintf("%x", sha256.Sum256(text))
+	if text, err = json.Marshal(e); err != nil {
+		t.Fatal(err)
+	}
+	return string(text) + "\n"
 }
 
 func FuzzVerify(f *testing.F) {
