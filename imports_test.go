@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 	"fleet/client":         {"fleet", "fleet/operations"},
 	"fleet/campaign":       {"fleet"},
 	"fleet/inventory":      {"fleet", "internal/credentials", "manager/device", "mib"},
-	"fleet/view":           {"fleet", "fleet/campaign", "fleet/inventory", "fleet/store"},
+	"fleet/view":           {"fleet", "fleet/inventory", "fleet/store"},
 	"fleet/audit":          {"fleet", "fleet/engine"},
 	"fleet/engine":         {},
 	"fleet/seal":           {},

@@ -33,14 +33,9 @@ CREATE TABLE run (
 	key TEXT NOT NULL UNIQUE,
 	campaign TEXT NOT NULL,
 	device TEXT NOT NULL,
-	site TEXT NOT NULL,
-	pool TEXT NOT NULL,
 	wave INTEGER NOT NULL,
 	state TEXT NOT NULL,
-	first INTEGER NOT NULL, -- no attempt, or the first one
-	half INTEGER NOT NULL, -- fleet.Run.HalfDone
-	retry_at INTEGER NOT NULL, -- Unix time in nanoseconds; 0 unless retrying
-	started INTEGER NOT NULL,
+	started INTEGER NOT NULL, -- Unix time in nanoseconds
 	created INTEGER NOT NULL,
 	cause TEXT NOT NULL, -- of a run that failed; of others empty
 	question TEXT NOT NULL, -- the group of the question that is open; '' if none is
@@ -48,21 +43,15 @@ CREATE TABLE run (
 	json BLOB NOT NULL -- without the record
 ) STRICT;
 CREATE INDEX run_name ON run (campaign, device);
-CREATE INDEX run_state ON run (campaign, state, wave, site, pool);
+CREATE INDEX run_state ON run (campaign, state, device);
 CREATE INDEX run_device ON run (device);
 CREATE INDEX run_question ON run (question, asked) WHERE question <> '';
-CREATE INDEX run_retry ON run (campaign, retry_at) WHERE retry_at <> 0;
 
 -- tally has the numbers of runs, so that nothing counts a million of them.
 CREATE TABLE tally (
 	campaign TEXT NOT NULL,
 	wave INTEGER NOT NULL,
-	site TEXT NOT NULL,
-	pool TEXT NOT NULL,
 	state TEXT NOT NULL,
-	first INTEGER NOT NULL,
-	half INTEGER NOT NULL,
 	n INTEGER NOT NULL,
-	PRIMARY KEY (campaign, wave, site, pool, state, first, half)
+	PRIMARY KEY (campaign, wave, state)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX tally_state ON tally (state, site, pool);

@@ -411,16 +411,13 @@ func nanoseconds(t time.Time) int64 {
 
 func (w *writer) run(c *change) error {
 	var id, wave int64
-	var campaign, site, pool, state string
-	var first, half bool
-	found, err := w.row(`SELECT id, campaign, wave, site, pool, state, first, half FROM run WHERE key = ?`, []any{c.key},
-		&id, &campaign, &wave, &site, &pool, &state, &first, &half)
+	var campaign, state string
+	found, err := w.row(`SELECT id, campaign, wave, state FROM run WHERE key = ?`, []any{c.key}, &id, &campaign, &wave, &state)
 	if err != nil {
 		return err
 	}
 	if found {
-		if err := w.exec(`UPDATE tally SET n = n - 1 WHERE campaign = ? AND wave = ? AND site = ? AND pool = ? AND state = ? AND first = ? AND half = ?`,
-			campaign, wave, site, pool, state, first, half); err != nil {
+		if err := w.exec(`UPDATE tally SET n = n - 1 WHERE campaign = ? AND wave = ? AND state = ?`, campaign, wave, state); err != nil {
 			return err
 		}
 	}
@@ -428,16 +425,10 @@ func (w *writer) run(c *change) error {
 		return w.exec(`DELETE FROM run WHERE id = ?`, id)
 	}
 	r := c.run
-	first, half = r.Attempt <= 1, r.HalfDone()
-	if err := w.exec(`INSERT INTO tally (campaign, wave, site, pool, state, first, half, n) VALUES (?, ?, ?, ?, ?, ?, ?, 1)
-		ON CONFLICT DO UPDATE SET n = n + 1`, r.Campaign, r.Wave, r.Site, r.Pool, r.State, first, half); err != nil {
+	if err := w.exec(`INSERT INTO tally (campaign, wave, state, n) VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1`, r.Campaign, r.Wave, r.State); err != nil {
 		return err
 	}
-	var retryAt int64
 	cause, question, asked := "", "", int64(never)
-	if r.State == fleet.RunRetrying {
-		retryAt = max(r.RetryAt.UnixNano(), 1)
-	}
 	if r.State == fleet.RunFailed && r.Failure != nil {
 		cause = r.Failure.Cause
 	}
@@ -451,10 +442,9 @@ func (w *writer) run(c *change) error {
 		return err
 	}
 	if found {
-		return w.exec(`UPDATE run SET feed = ?, site = ?, pool = ?, wave = ?, state = ?, first = ?, half = ?, retry_at = ?, started = ?, cause = ?, question = ?, asked = ?, json = ?
-			WHERE id = ?`, c.feed, r.Site, r.Pool, r.Wave, r.State, first, half, retryAt, nanoseconds(r.Started), cause, question, asked, text, id)
+		return w.exec(`UPDATE run SET feed = ?, wave = ?, state = ?, started = ?, cause = ?, question = ?, asked = ?, json = ? WHERE id = ?`,
+			c.feed, r.Wave, r.State, nanoseconds(r.Started), cause, question, asked, text, id)
 	}
-	return w.exec(`INSERT INTO run (feed, key, campaign, device, site, pool, wave, state, first, half, retry_at, started, created, cause, question, asked, json)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, c.feed, c.key,
-		r.Campaign, r.Device, r.Site, r.Pool, r.Wave, r.State, first, half, retryAt, nanoseconds(r.Started), nanoseconds(r.Created), cause, question, asked, text)
+	return w.exec(`INSERT INTO run (feed, key, campaign, device, wave, state, started, created, cause, question, asked, json) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		c.feed, c.key, r.Campaign, r.Device, r.Wave, r.State, nanoseconds(r.Started), nanoseconds(r.Created), cause, question, asked, text)
 }

@@ -11,11 +11,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"example.com/iad/fleet"
-	"example.com/iad/fleet/campaign"
 	"example.com/iad/fleet/inventory"
 	"example.com/iad/fleet/store"
 	"example.com/iad/fleet/view"
@@ -335,12 +333,7 @@ func TestNumbersOfRuns(t *testing.T) {
 		for range rapid.IntRange(1, 8).Draw(rt, "changes") {
 			r := &fleet.Run{
 				Campaign: rapid.SampledFrom([]string{"c", "other"}).Draw(rt, "campaign"), Device: fmt.Sprint("d", rapid.IntRange(0, 9).Draw(rt, "device")),
-				Site: rapid.SampledFrom([]string{"", "a"}).Draw(rt, "site"), Pool: rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "pool"),
-				Wave: rapid.IntRange(0, 2).Draw(rt, "wave"), State: rapid.SampledFrom(fleet.RunStates()).Draw(rt, "state"), Attempt: rapid.IntRange(0, 3).Draw(rt, "attempt"),
-				RetryAt: now.Add(time.Duration(rapid.IntRange(-2, 2).Draw(rt, "retry")) * time.Hour),
-			}
-			if rapid.Bool().Draw(rt, "half") {
-				r.Record = &manager.Record{Stage: manager.StageRecover}
+				Wave: rapid.IntRange(0, 2).Draw(rt, "wave"), State: rapid.SampledFrom(fleet.RunStates()).Draw(rt, "state"),
 			}
 			if rapid.IntRange(0, 5).Draw(rt, "remove") == 0 {
 				delete(runs, r.Campaign+r.Device)
@@ -352,102 +345,22 @@ func TestNumbersOfRuns(t *testing.T) {
 			l.run(r)
 		}
 		l.wait()
-		c := fleet.Campaign{ID: "c", Wave: rapid.IntRange(0, 2).Draw(rt, "current")}
-		got, err := l.Situation(t.Context(), c, now)
-		if err != nil {
-			rt.Fatal(err)
+		var want fleet.Counts
+		wantWaves := make([]fleet.Counts, 3)
+		for _, r := range runs {
+			if r.Campaign == "c" {
+				want.Add(r.State, 1)
+				wantWaves[r.Wave].Add(r.State, 1)
+			}
 		}
-		want := situation(c, runs)
-		byKey := cmpopts.SortSlices(func(a, b campaign.Group) int { return strings.Compare(a.Site+"/"+a.Pool, b.Site+"/"+b.Pool) })
-		if diff := cmp.Diff(want, got, byKey, cmpopts.EquateEmpty()); diff != "" {
-			rt.Fatalf("(-want +got)\n%s", diff)
+		all, waves, err := l.Counts(context.Background(), "c")
+		for len(waves) < 3 {
+			waves = append(waves, fleet.Counts{})
 		}
-		l.startable(rt, got, runs)
+		if err != nil || all != want || !slices.Equal(waves, wantWaves) {
+			rt.Fatalf("%+v %+v, want %+v %+v (%v)", all, waves, want, wantWaves, err)
+		}
 	})
-}
-
-// situation counts.
-func situation(c fleet.Campaign, runs map[string]*fleet.Run) campaign.Situation {
-	s := campaign.Situation{Campaign: c, Now: now, Sites: map[string]campaign.Load{}, Pools: map[string]campaign.Load{}}
-	groups := map[string]campaign.Group{}
-	for _, r := range runs {
-		inFlight := r.State == fleet.RunQueued || r.State == fleet.RunRunning
-		if inFlight {
-			s.Sites[r.Site] = campaign.Load{InFlight: s.Sites[r.Site].InFlight + 1}
-			s.Pools[r.Pool] = campaign.Load{InFlight: s.Pools[r.Pool].InFlight + 1}
-		}
-		if r.Campaign != c.ID {
-			continue
-		}
-		s.All.Add(r.State, 1)
-		if r.Wave == c.Wave {
-			s.Wave.Add(r.State, 1)
-		}
-		g := campaign.Group{Site: r.Site, Pool: r.Pool}
-		if known, ok := groups[r.Site+"/"+r.Pool]; ok {
-			g = known
-		}
-		switch {
-		case inFlight:
-			g.InFlight++
-			if r.Wave == c.Wave && r.Attempt <= 1 {
-				s.FirstAttempts++
-			}
-		case r.State == fleet.RunPending && r.Wave <= c.Wave:
-			g.Ready++
-		case r.State == fleet.RunRetrying:
-			if r.HalfDone() {
-				s.HalfDone++
-			}
-			switch {
-			case r.RetryAt.After(now):
-				if g.NextRetry.IsZero() || r.RetryAt.Before(g.NextRetry) {
-					g.NextRetry = r.RetryAt
-				}
-			case r.HalfDone():
-				g.Urgent++
-			default:
-				g.Ready++
-			}
-		default:
-			continue
-		}
-		groups[r.Site+"/"+r.Pool] = g
-	}
-	for _, g := range groups {
-		s.Groups = append(s.Groups, g)
-	}
-	return s
-}
-
-// startable checks that the runs to start are as many as the situation says, and the
-// right ones.
-func (l *lab) startable(t *rapid.T, s campaign.Situation, runs map[string]*fleet.Run) {
-	for _, g := range s.Groups {
-		for _, urgent := range []bool{true, false} {
-			start := campaign.Start{Site: g.Site, Pool: g.Pool, Urgent: urgent, Count: 100}
-			want := g.Ready
-			if urgent {
-				want = g.Urgent
-			}
-			devices, err := l.Startable(context.Background(), &s.Campaign, start, now)
-			if err != nil || len(devices) != want {
-				t.Fatalf("%+v: %q, want %d (%v)", start, devices, want, err)
-			}
-			for _, name := range devices {
-				r := runs[s.Campaign.ID+name]
-				due := r.State == fleet.RunRetrying && !r.RetryAt.After(now) && r.HalfDone() == urgent
-				pending := r.State == fleet.RunPending && r.Wave <= s.Campaign.Wave && !urgent
-				if r.Site != g.Site || r.Pool != g.Pool || !due && !pending {
-					t.Fatalf("%+v: %+v", start, r)
-				}
-			}
-		}
-	}
-	cancelable, err := l.Cancelable(context.Background(), s.Campaign.ID, 100)
-	if want := s.All.Pending + s.All.Retrying - s.HalfDone; err != nil || len(cancelable) != want {
-		t.Fatalf("to cancel: %q, want %d (%v)", cancelable, want, err)
-	}
 }
 
 func TestRunsAndQuestions(t *testing.T) {
