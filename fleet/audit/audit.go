@@ -52,7 +52,7 @@ func (a *Audit) Append(ctx context.Context, e fleet.AuditEntry) (fleet.AuditEntr
 		if err != nil {
 			return e, err
 		}
-		seq, err := a.log.AppendAfter(ctx, a.head.Seq, engine.Key(e.Action), text)
+		seq, err := a.log.AppendAfter(ctx, a.head.Seq, key(&e), text)
 		switch {
 		case errors.Is(err, engine.ErrConflict): // another process was faster
 			a.head = nil
@@ -66,6 +66,24 @@ func (a *Audit) Append(ctx context.Context, e fleet.AuditEntry) (fleet.AuditEntr
 		a.head = &Head{entry.Seq, entry.Digest}
 		return entry, nil
 	}
+}
+
+// key is the key of an entry in the log, by which Contains finds requests.
+func key(e *fleet.AuditEntry) string {
+	if e.Request == "" || e.Denied {
+		return engine.Key(e.Action)
+	}
+	return engine.Key(e.Action, e.Actor, e.Request)
+}
+
+// Contains reports whether an actor's request was carried out. Requests are known by the
+// ID that the actor gave them.
+func (a *Audit) Contains(ctx context.Context, action, actor, request string) (bool, error) {
+	err := a.log.Read(ctx, 1, engine.Key(action, actor, request), false, func(engine.Message) error { return errEnd })
+	if errors.Is(err, errEnd) {
+		return true, nil
+	}
+	return false, err
 }
 
 // last returns the end of the chain.

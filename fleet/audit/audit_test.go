@@ -147,6 +147,29 @@ func TestQueries(t *testing.T) {
 	}
 }
 
+// A request is found by its ID, for its actor and action alone, unless it was denied.
+func TestRequests(t *testing.T) {
+	a := audit.New(open(t).Log(engine.Audit))
+	for _, e := range []fleet.AuditEntry{
+		{Actor: "ann", Action: "campaign.stop", Request: "r.1 *"}, {Actor: "bob", Action: "campaign.stop", Request: "r2", Denied: true}, {Actor: "bob", Action: "campaign.stop"},
+	} {
+		if _, err := a.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		action, actor, request string
+		want                   bool
+	}{
+		{"campaign.stop", "ann", "r.1 *", true}, {"campaign.stop", "bob", "r.1 *", false}, {"campaign.pause", "ann", "r.1 *", false}, {"campaign.stop", "ann", "r", false},
+		{"campaign.stop", "bob", "r2", false}, {"campaign.stop", "ann", "*", false}, {"campaign.stop", "ann", ">", false},
+	} {
+		if got, err := a.Contains(t.Context(), c.action, c.actor, c.request); got != c.want || err != nil {
+			t.Errorf("%+v: %v, %v", c, got, err)
+		}
+	}
+}
+
 // Whatever is changed in the files is found, and named by the number of the entry.
 func TestTampering(t *testing.T) {
 	a := audit.New(open(t).Log(engine.Audit))

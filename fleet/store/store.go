@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/engine"
@@ -88,6 +89,21 @@ func (s *Store) Workers(ctx context.Context) ([]*fleet.Worker, error) { return s
 // lease is not reported: its renewals stop.
 func (s *Store) WatchWorkers(ctx context.Context, handle func(Change[fleet.Worker]) error, parts ...string) error {
 	return s.workers.Watch(ctx, handle, parts...)
+}
+
+// Drain asks a worker to take no further runs, or to take runs again. The worker may not
+// get it; what it does is in its lease (fleet.Worker.Drain).
+func (s *Store) Drain(worker string, drain bool) error {
+	return s.Engine.Notify(engine.Key("drain", worker), strconv.AppendBool(nil, drain))
+}
+
+// OnDrain calls handle when Drain is called for a worker, until stop is called.
+func (s *Store) OnDrain(worker string, handle func(drain bool)) (stop func(), err error) {
+	return s.Engine.OnNotify(engine.Key("drain", worker), func(_ string, data []byte) {
+		if drain, err := strconv.ParseBool(string(data)); err == nil {
+			handle(drain)
+		}
+	})
 }
 
 // Task names the run that a worker is to continue.
