@@ -67,7 +67,10 @@ type Worker struct {
 	images  sync.Map           // *files.Image by digest
 	slots   chan struct{}
 	running atomic.Int64
-	events  chan *fleet.Event
+	// draining: no further runs are taken. resumed says that this may have changed.
+	draining atomic.Bool
+	resumed  chan struct{}
+	events   chan *fleet.Event
 }
 
 // New returns a worker whose file servers run, until Close.
@@ -83,7 +86,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	w := &Worker{
-		cfg: cfg, local: afero.NewBasePathFs(afero.NewOsFs(), cfg.Dir), slots: make(chan struct{}, cfg.Slots), events: make(chan *fleet.Event, 1000),
+		cfg: cfg, local: afero.NewBasePathFs(afero.NewOsFs(), cfg.Dir), slots: make(chan struct{}, cfg.Slots), events: make(chan *fleet.Event, 1000), resumed: make(chan struct{}, 1),
 	}
 	servers := cfg.Servers
 	servers.Files, servers.Log = w.local, cfg.Log
@@ -120,6 +123,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	recorder.Go(func() { w.record(recording) })
 	defer recorder.Wait()
 	defer stopRecording()
+	stopDraining, err := w.cfg.Store.OnDrain(w.cfg.ID, func(drain bool) {
+		w.draining.Store(drain)
+		select {
+		case w.resumed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer stopDraining()
 	for ctx.Err() == nil {
 		if err := w.attend(ctx, queue); err != nil && ctx.Err() == nil {
 			return err
@@ -143,6 +157,13 @@ func (w *Worker) attend(ctx context.Context, queue *engine.Queue) error {
 	w.cfg.Log.Info("worker ready", "worker", w.cfg.ID, "pool", w.cfg.Pool, "slots", w.cfg.Slots)
 	working.Go(func() { w.report(ctx, lease) })
 	for {
+		for w.draining.Load() {
+			select {
+			case <-w.resumed:
+			case <-ctx.Done():
+				return nil
+			}
+		}
 		select {
 		case w.slots <- struct{}{}:
 		case <-ctx.Done():
@@ -155,6 +176,13 @@ func (w *Worker) attend(ctx context.Context, queue *engine.Queue) error {
 				return nil
 			}
 			return err
+		}
+		if w.draining.Load() { // since it was waited for
+			<-w.slots
+			if err := task.Retry(0); err != nil {
+				w.cfg.Log.Debug("task not returned; it is delivered again", "err", err)
+			}
+			continue
 		}
 		w.running.Add(1)
 		working.Go(func() {
@@ -172,7 +200,7 @@ func (w *Worker) describe() *fleet.Worker {
 	}
 	d := &fleet.Worker{
 		ID: w.cfg.ID, Host: host, Pool: w.cfg.Pool, Version: w.cfg.Version, Slots: w.cfg.Slots,
-		Running: int(w.running.Load()), Started: started, Seen: time.Now().UTC(),
+		Running: int(w.running.Load()), Started: started, Seen: time.Now().UTC(), Drain: w.draining.Load(),
 	}
 	for name := range w.cfg.Programs {
 		d.Programs = append(d.Programs, name)

@@ -241,6 +241,52 @@ func TestCampaign(t *testing.T) {
 	}
 }
 
+// TestDrain: a worker that drains takes nothing, and says so; then it takes what waits.
+func TestDrain(t *testing.T) {
+	d := fleetsim.Start(t, 1, fleetsim.Options{})
+	s := start(t)
+	s.add(d)
+	s.work("w1", nil)
+	drained := func(want bool) {
+		t.Helper()
+		// The worker listens once it has begun: ask until it shows.
+		for ticker := time.NewTicker(50 * time.Millisecond); ; {
+			if err := s.Drain("w1", want); err != nil {
+				t.Fatal(err)
+			}
+			workers, err := s.Workers(s.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(workers) == 1 && workers[0].Drain == want {
+				ticker.Stop()
+				return
+			}
+			<-ticker.C
+		}
+	}
+	drained(true)
+	s.campaign("backup", fleet.CampaignSpec{Operation: fleet.OperationBackup})
+	waits := errors.New("waits")
+	err := s.Campaigns.Watch(s.ctx, func(c store.Change[fleet.Campaign]) error {
+		if c.Value != nil && c.Value.WaitingFor == "workers in default" {
+			return waits
+		}
+		return nil
+	}, "backup")
+	if !errors.Is(err, waits) {
+		t.Fatal(err)
+	}
+	r := s.run("backup", d.Names[0])
+	if r.State != fleet.RunPending {
+		t.Errorf("a worker that drains has got a run: %s", r.State)
+	}
+	drained(false)
+	if c := s.ends("backup"); c.State != fleet.CampaignDone {
+		t.Errorf("%s: %s", c.State, c.Reason)
+	}
+}
+
 // TestWorkerEndsInTheMiddle gives a run from one worker to the next at each step.
 func TestWorkerEndsInTheMiddle(t *testing.T) {
 	d := fleetsim.Start(t, 6, fleetsim.Options{})
