@@ -34,10 +34,12 @@ var mayImport = map[string][]string{
 	"internal/textfile":    {},
 	"internal/credentials": {"internal/durable", "internal/textfile"},
 	"internal/snmp":        {"mib"},
-	"bank":                 {"bank/image", "mib", "internal/durable"},
-	"bank/image":           {"mib", "internal/durable"},
+	"bank":                 {"bank/image", "bank/image/frame", "mib", "internal/durable"},
+	"bank/image":           {"bank/image/frame", "mib", "internal/durable"},
+	"bank/image/frame":     {},
+	"bank/image/encode":    {"bank/image", "bank/image/frame"}, // for makers, not for devices
 	"internal/executable":  {},
-	"internal/imagetest":   {"bank/image"},
+	"internal/imagetest":   {"bank/image", "bank/image/encode", "bank/image/frame"},
 	"internal/bootscript":  {"bank", "bank/uboot"},
 	"internal/flash":       {},
 	"bank/partition":       {"bank", "internal/flash"},
@@ -88,12 +90,12 @@ var mayImport = map[string][]string{
 	"conformance/bench":    {},
 	"cmd/iadlab":           {"conformance", "conformance/bench", "manager/device", "bank/image", "mib", "internal/cli", "internal/credentials", "internal/durable"},
 	"cmd/iadms":            {"cmd/iadms/command"},
-	"cmd/iadms/command":    {"manager", "manager/*", "cmd/iadms/report", "bank/image", "mib", "internal/*"},
+	"cmd/iadms/command":    {"manager", "manager/*", "cmd/iadms/report", "bank/image", "bank/image/*", "mib", "internal/*"},
 	"cmd/iadms/report":     {"manager", "manager/*", "mib", "internal/cli"},
 }
 
 // devicePackages write what must survive a loss of power.
-var devicePackages = []string{"bank", "bank/partition", "bank/uboot", "bank/image", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
+var devicePackages = []string{"bank", "bank/partition", "bank/uboot", "bank/image", "bank/image/frame", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
 
 type pkg struct {
 	ImportPath, Dir, Doc string
@@ -179,7 +181,7 @@ func TestDeviceStaysSmall(t *testing.T) {
 	}
 	for _, dependency := range strings.Fields(string(out)) {
 		switch dependency {
-		case "testing", "html/template", "github.com/spf13/cobra/doc", "github.com/vbauerster/mpb/v8", module + "/manager", module + "/sim":
+		case "testing", "html/template", "github.com/spf13/cobra/doc", "github.com/vbauerster/mpb/v8", "github.com/ulikunitz/xz", module + "/bank/image/encode", module + "/manager", module + "/sim":
 			t.Errorf("cmd/iad contains %s", dependency)
 		}
 	}

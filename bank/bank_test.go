@@ -25,15 +25,21 @@ type server struct {
 	alwaysWhole bool
 	cut         int64 // the connection breaks after so many bytes of a longer file, 0 never
 	opened      []int64
+	names       []string          // of the files opened
+	before      func(name string) // called before a file is opened, if not nil
 }
 
 var errBroken = errors.New("connection lost")
 
 func (s *server) Open(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	if s.before != nil {
+		s.before(name)
+	}
+	s.names = append(s.names, name)
 	data, ok := s.files[name]
 	switch {
 	case !ok:
-		return nil, 0, errors.New("file not found: " + name)
+		return nil, 0, &notFound{name}
 	case offset > 0 && s.noResume:
 		return nil, 0, image.ErrNoResume
 	}
@@ -51,6 +57,11 @@ func (s *server) Open(_ context.Context, name string, offset int64) (io.ReadClos
 	}
 	return io.NopCloser(r), size, nil
 }
+
+type notFound struct{ name string }
+
+func (e *notFound) Error() string        { return "file not found: " + e.name }
+func (e *notFound) Cause() mib.FailCause { return mib.FailCauseFileNotFound }
 
 type broken struct{}
 

@@ -3,6 +3,7 @@ package bank
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 
@@ -34,7 +35,8 @@ type InstallOptions struct {
 	// Version that the software must have, "" for any.
 	Version string
 	// ExpectSize in bytes and ExpectDigest (SHA-256) that the file commanded must
-	// have, 0 and nil for any. In split form that file is the manifest.
+	// have, 0 and nil for any. In split form that file is the manifest; in tar form its
+	// manifest may have the digest instead of the file.
 	ExpectSize   int64
 	ExpectDigest []byte
 	// Progress is called from Install's goroutine after each piece of work.
@@ -47,9 +49,11 @@ type InstallResult struct {
 	Version      string
 	ConfigFormat uint32
 	Size         int64  // bytes of the file commanded
-	Digest       []byte // its SHA-256; nil with Already or CheckOnly in tar form
+	Digest       []byte // its SHA-256; in tar form nil with Already or CheckOnly, and with encodings unless it was expected
 	Fetched      int64  // bytes that came over the network
 	Already      bool   // the bank held this version; nothing was written
+	// Notes say, for payloads that have encodings, which was fetched, and why not another.
+	Notes []string
 }
 
 // Install fetches an image into the bank that is not running; name is the file of src
@@ -145,7 +149,7 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 	if err := f.ReadHead(); err != nil {
 		return InstallResult{}, err
 	}
-	if err := f.Head.Verify(b.opt.Trust); err != nil {
+	if err := f.Verify(b.opt.Trust); err != nil {
 		return InstallResult{}, err
 	}
 	m := f.Head.Manifest
@@ -158,19 +162,52 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 	if err != nil || already {
 		return res, err
 	}
-	w := &writer{ctx: ctx, medium: b.opt.medium(n), fetch: f, progress: opt.Progress}
+	w := b.newWriter(ctx, f, n, opt, &res)
 	if w.out, err = w.claim(); err != nil {
 		return res, err
 	}
 	defer w.release()
-	if err := b.checkSpace(n, f.Head, w.markerSize()); err != nil || opt.CheckOnly {
+	if err := b.checkSpace(n, f.Head, w.markerSize()); err != nil {
 		return res, err
 	}
-	if err := b.fill(w, n, opt, &res); err != nil {
+	keep := w.survey()
+	if opt.Force && !b.interrupted(n) || w.sum != nil && f.Head.Manifest.Format != image.PlainFormat {
+		keep = nil // all of it is wanted once more
+	}
+	if err := w.chooseAll(keep); err != nil || opt.CheckOnly {
+		return res, err
+	}
+	if err := b.fill(w, n, keep, opt, &res); err != nil {
 		b.noteFailure(n, err)
 		return res, err
 	}
 	return res, nil
+}
+
+// newWriter returns a writer of bank n.
+func (b *Banks) newWriter(ctx context.Context, f *image.Reader, n int, opt InstallOptions, res *InstallResult) *writer {
+	w := &writer{ctx: ctx, medium: b.opt.medium(n), fetch: f, progress: opt.Progress, sources: make(map[int]*payloadSource)}
+	// With encodings the digest of the whole file can only be computed by fetching all of
+	// it at once. That is done if somebody expects one.
+	if f.Tar && (f.Head.Manifest.Format == image.PlainFormat || expectsFile(f, opt)) {
+		w.sum = sha256.New()
+	}
+	if b.running != 0 {
+		b.ops.Lock()
+		w.running, w.base = b.opt.medium(b.running), b.head(b.running)
+		b.ops.Unlock()
+	}
+	w.note = func(text string) {
+		res.Notes = append(res.Notes, text)
+		b.opt.Log.Info(text, "bank", n)
+	}
+	return w
+}
+
+// expectsFile reports whether the digest that is expected of an image in tar form is to be
+// compared with the whole file: it is not that of the manifest.
+func expectsFile(f *image.Reader, opt InstallOptions) bool {
+	return len(opt.ExpectDigest) != 0 && hex.EncodeToString(opt.ExpectDigest) != f.Head.Digest
 }
 
 // admit judges the manifest by the rules that need no payload. already says that the
@@ -272,11 +309,7 @@ func (b *Banks) checkSpace(n int, h *image.Head, marker int64) error {
 }
 
 // fill writes the bank: after the running bank is durably the next one.
-func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) error {
-	keep := w.survey()
-	if opt.Force && !b.interrupted(n) {
-		keep = nil // all of it is wanted once more
-	}
+func (b *Banks) fill(w *writer, n int, keep map[string]bool, opt InstallOptions, res *InstallResult) error {
 	opt.Progress(InstallProgress{Phase: mib.OperationPhaseErasing})
 	if err := w.probe(); err != nil {
 		return err
@@ -293,7 +326,7 @@ func (b *Banks) fill(w *writer, n int, opt InstallOptions, res *InstallResult) e
 	}
 	if w.fetch.Tar {
 		res.Digest = sum
-		if len(opt.ExpectDigest) != 0 && string(sum) != string(opt.ExpectDigest) {
+		if expectsFile(w.fetch, opt) && string(sum) != string(opt.ExpectDigest) {
 			return refuse(mib.FailCauseDigestMismatch, "%s is not the file that was expected", w.fetch.Name)
 		}
 	}

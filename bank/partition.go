@@ -27,12 +27,19 @@ type Partition interface {
 	Capacity() (int64, error)
 	// Open opens the partition for reading from its beginning. What is read comes from the
 	// medium, past every cache.
-	Open() (io.ReadCloser, error)
+	Open() (PartitionReader, error)
 	// Sync makes durable what was written, perhaps by a process that was killed since.
 	Sync() error
 	// Claim opens the partition for writing and changes nothing yet. It fails while the
 	// partition is mounted or otherwise in use, as far as the system can tell.
 	Claim() (PartitionWriter, error)
+}
+
+// A PartitionReader reads a partition, from its beginning or anywhere.
+type PartitionReader interface {
+	io.Reader
+	io.ReaderAt
+	io.Closer
 }
 
 // A PartitionWriter writes to a partition that it keeps for itself.

@@ -43,7 +43,7 @@ func (s *sectors) Capacity() (int64, error) {
 	return info.Size(), nil
 }
 
-func (s *sectors) Open() (io.ReadCloser, error) { return s.fs.Open(rawName) }
+func (s *sectors) Open() (PartitionReader, error) { return s.fs.Open(rawName) }
 
 func (s *sectors) Sync() error {
 	f, err := s.fs.Open(rawName)
@@ -449,7 +449,7 @@ func (s *stuck) Claim() (PartitionWriter, error) {
 	return &stuckWriter{w, s}, nil
 }
 
-func (s *stuck) Open() (io.ReadCloser, error) {
+func (s *stuck) Open() (PartitionReader, error) {
 	r, err := s.sectors.Open()
 	if err != nil || !s.cached {
 		return r, err
@@ -459,7 +459,10 @@ func (s *stuck) Open() (io.ReadCloser, error) {
 	for at, piece := range s.memory {
 		copy(data[at:], piece)
 	}
-	return io.NopCloser(bytes.NewReader(data)), err
+	return struct {
+		*bytes.Reader
+		io.Closer
+	}{bytes.NewReader(data), io.NopCloser(nil)}, err
 }
 
 type stuckWriter struct {

@@ -35,7 +35,7 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	if !f.Tar {
 		return refuse(mib.FailCauseBadFormat, "not an image in tar form")
 	}
-	if err := f.Head.Verify(opt.Trust); err != nil {
+	if err := f.Verify(opt.Trust); err != nil {
 		return err
 	}
 	if err := opt.checkHardware(f.Head.Manifest); err != nil {
@@ -45,13 +45,16 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	if err := opt.checkPartition(1, f.Head.Manifest); err != nil {
 		return err
 	}
-	w := &writer{ctx: ctx, medium: opt.medium(1), fetch: f, progress: func(InstallProgress) {}}
+	w := b.newWriter(ctx, f, 1, InstallOptions{Progress: func(InstallProgress) {}}, new(InstallResult))
 	var err error
 	if w.out, err = w.claim(); err != nil {
 		return err
 	}
 	defer w.release()
 	if err := b.checkSpace(1, f.Head, w.markerSize()); err != nil {
+		return err
+	}
+	if err := w.chooseAll(nil); err != nil {
 		return err
 	}
 	generation := uint32(0)

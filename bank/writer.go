@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/bank/image/frame"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -29,9 +30,16 @@ type writer struct {
 	fetch    *image.Reader
 	progress func(InstallProgress)
 
-	sum  hash.Hash // of the tar form; nil in split form
+	sum  hash.Hash // of the tar form; nil where nobody needs it, or it cannot be computed
 	done int64     // bytes of the image that are stored
 	buf  [bufferSize]byte
+
+	running medium      // of the running software, for bases
+	base    *image.Head // the running software, nil if none is known
+	sources map[int]*payloadSource
+	encoded []byte // a frame
+	decoder *frame.Decoder
+	note    func(text string)
 }
 
 // usedSpace returns how much space erasing the bank frees, in whole clusters.
@@ -48,8 +56,11 @@ func usedSpace(fs afero.Fs) (sum int64, err error) {
 	return sum, nil
 }
 
-// release gives the partition back.
+// release gives the partition back, and closes the bases.
 func (w *writer) release() {
+	for _, s := range w.sources {
+		s.close()
+	}
 	if w.out != nil {
 		_ = w.out.Close() // what was written has been synced
 	}
@@ -132,9 +143,7 @@ func (w *writer) erase(keep map[string]bool) error {
 // write stores the payloads that the bank does not hold. sum is the SHA-256 of the tar form, nil in split form.
 func (w *writer) write() (sum []byte, err error) {
 	h := w.fetch.Head
-	if w.fetch.Tar {
-		w.sum = sha256.New()
-	} else {
+	if !w.countsFraming() {
 		w.done = int64(len(h.Raw) + len(h.Signature))
 	}
 	for i := range h.Manifest.Payloads {
@@ -147,12 +156,18 @@ func (w *writer) write() (sum []byte, err error) {
 	if err := durable.SyncDir(w.fs, "."); err != nil {
 		return nil, storeError(err, "the bank could not be written")
 	}
-	if w.sum == nil {
-		return nil, nil
-	}
 	w.countFraming(len(h.Manifest.Payloads))
 	w.report()
-	return w.sum.Sum(nil), w.fetch.End()
+	if w.sum != nil {
+		sum = w.sum.Sum(nil)
+	}
+	return sum, w.fetch.End()
+}
+
+// countsFraming reports whether the progress counts the bytes of the tar form. It does not
+// with encodings, of which the bank stores what they stand for.
+func (w *writer) countsFraming() bool {
+	return w.fetch.Tar && w.fetch.Head.Manifest.Format == image.PlainFormat
 }
 
 // countFraming adds to the hash and to the progress what the tar form has before payload i.
@@ -162,7 +177,9 @@ func (w *writer) countFraming(i int) {
 	}
 	framing := w.fetch.Head.TarFraming(i)
 	w.sum.Write(framing)
-	w.done += int64(len(framing))
+	if w.countsFraming() {
+		w.done += int64(len(framing))
+	}
 }
 
 func (w *writer) report() {
@@ -175,20 +192,15 @@ func (w *writer) payload(i int) error {
 	before, done := w.mark(), w.done
 	for {
 		resumed, err := w.tryPayload(i)
-		again := false
-		switch refusal(err) {
-		case mib.FailCauseDigestMismatch:
-			again = resumed // a loss of power may have spoilt the part that was continued
-		case mib.FailCauseBadFormat, mib.FailCauseSizeMismatch:
-			if again = w.fetch.GiveUpResuming(); !again {
-				return err
-			}
-		default:
-			return err
+		if err == nil {
+			return nil
 		}
-		// Nothing of it is worth keeping.
-		if err := w.discard(p); err != nil {
-			return &Error{Code: mib.FailCauseEraseError, Text: "a damaged payload could not be removed", Err: err}
+		again, spoilt := w.judge(i, resumed, err)
+		if spoilt || again && w.sum != nil {
+			// Nothing of it is worth keeping.
+			if err := w.discard(p); err != nil {
+				return &Error{Code: mib.FailCauseEraseError, Text: "a damaged payload could not be removed", Err: err}
+			}
 		}
 		if !again {
 			return err
@@ -196,6 +208,24 @@ func (w *writer) payload(i int) error {
 		w.reset(before)
 		w.done = done
 	}
+}
+
+// judge decides after an error whether payload i is fetched again, and whether what is stored
+// of it is spoilt.
+func (w *writer) judge(i int, resumed bool, err error) (again, spoilt bool) {
+	switch cause := refusal(err); {
+	case errors.Is(err, image.ErrDamaged):
+		again = w.fetch.GiveUpResuming() // this was found before anything was stored
+	case cause == mib.FailCauseDigestMismatch:
+		again, spoilt = resumed, true // a loss of power may have spoilt the part that was continued
+	case cause == mib.FailCauseBadFormat, cause == mib.FailCauseSizeMismatch:
+		again = w.fetch.GiveUpResuming()
+		spoilt = again
+	}
+	if (spoilt || !again) && w.giveUpDelta(i, err) {
+		again = true
+	}
+	return again, spoilt
 }
 
 // mark and reset save and restore the state of the hash over the whole file.
@@ -271,13 +301,13 @@ func (w *writer) rehash(r io.Reader, first []byte, sum hash.Hash) error {
 	if _, err := io.CopyN(io.Discard, r, int64(len(first))); err != nil {
 		return storeError(err, "the bank cannot be read")
 	}
-	w.count(first, sum)
+	w.store(first, sum)
 	for {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}
 		n, err := r.Read(w.buf[:])
-		w.count(w.buf[:n], sum)
+		w.store(w.buf[:n], sum)
 		if err == io.EOF {
 			return nil
 		}
@@ -287,12 +317,17 @@ func (w *writer) rehash(r io.Reader, first []byte, sum hash.Hash) error {
 	}
 }
 
-// count takes stored bytes into the hashes and the progress.
-func (w *writer) count(p []byte, sum hash.Hash) {
-	sum.Write(p)
+// store takes stored bytes, which are in the tar form too, into the hashes and the progress.
+func (w *writer) store(p []byte, sum hash.Hash) {
 	if w.sum != nil {
 		w.sum.Write(p)
 	}
+	w.count(p, sum)
+}
+
+// count takes stored bytes into the hash of their payload and the progress.
+func (w *writer) count(p []byte, sum hash.Hash) {
+	sum.Write(p)
 	w.done += int64(len(p))
 	w.report()
 }
@@ -306,6 +341,9 @@ type sized interface {
 // receive fetches the rest of payload i.
 func (w *writer) receive(i int, g sized, sum hash.Hash) error {
 	p := w.fetch.Head.Manifest.Payloads[i]
+	if len(p.Encodings) > 0 {
+		return w.receiveEncoded(i, g, sum)
+	}
 	at, err := w.fetch.SeekPayload(i, g.Size())
 	if err != nil {
 		return err
@@ -323,7 +361,7 @@ func (w *writer) receive(i int, g sized, sum hash.Hash) error {
 			if _, werr := g.Write(fresh); werr != nil {
 				return storeError(werr, "the bank could not be written")
 			}
-			w.count(fresh, sum)
+			w.store(fresh, sum)
 		}
 		if err == io.EOF && at < p.Size {
 			return refuse(mib.FailCauseSizeMismatch, "payload %s ends %d bytes early", p.Name, p.Size-at)

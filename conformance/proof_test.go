@@ -414,7 +414,7 @@ var mutations = []struct {
 	tests          []string
 	sample         bool // without IAD_LAB=full too
 }{
-	{"bank/install.go", "if len(opt.ExpectDigest) != 0 && string(sum) != string(opt.ExpectDigest) {", "if false && string(sum) != string(opt.ExpectDigest) {", "FILE-EXPECT", []string{"download-expected"}, true},
+	{"bank/install.go", "if expectsFile(w.fetch, opt) && string(sum) != string(opt.ExpectDigest) {", "if false && string(sum) != string(opt.ExpectDigest) {", "FILE-EXPECT", []string{"download-expected"}, true},
 	{"agent/procedure/operation.go", "op.Attempt <= uint32(op.Params.Retries)", "op.Attempt < uint32(op.Params.Retries)", "RETRIES", []string{"retries"}, false},
 	{"agent/procedure/refusals.go", "if st.OnTrial() {\n\t\t\treturn refuse(Inconsistent, mib.FailCauseBankUnavailable, \"the software in bank %d is on trial, bank %d is", "if false {\n\t\t\treturn refuse(Inconsistent, mib.FailCauseBankUnavailable, \"the software in bank %d is on trial, bank %d is", "TRIAL-FALLBACK", []string{"confirm"}, false},
 	{"agent/procedure/journal.go", "j.Seq = next(j.Seq)", "j.Seq = next(next(j.Seq))", "EVENT-SEQ", []string{"notify-enable"}, false},

@@ -1,11 +1,13 @@
 package image
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"aead.dev/minisign"
 	"github.com/spf13/afero"
@@ -21,6 +23,14 @@ type PayloadFile struct {
 	Target Target
 	// Open opens the content; it is read twice, first for its hash.
 	Open func() (io.ReadCloser, error)
+	// Encodings take its place in the image. The tar form has the first one only.
+	Encodings []EncodedFile
+}
+
+// An EncodedFile is an encoding of a payload. Package encode makes them.
+type EncodedFile struct {
+	Encoding
+	Content []byte
 }
 
 // FileFrom takes the file name of fs as a payload of the same base name, with its
@@ -47,15 +57,34 @@ func Build(w io.Writer, m Manifest, files []PayloadFile, key minisign.PrivateKey
 	if err != nil {
 		return err
 	}
-	return pack(w, h, func(i int) (io.ReadCloser, error) { return files[i].Open() })
+	return pack(w, h, func(i int) (io.ReadCloser, error) {
+		if encodings := files[i].Encodings; len(encodings) > 0 {
+			return io.NopCloser(bytes.NewReader(encodings[0].Content)), nil
+		}
+		return files[i].Open()
+	})
 }
 
 // BuildSplit writes manifest, signature and payloads as files of their own into the
-// directory dir, which it makes. Format and Payloads of m are filled in from files.
+// directory dir, which it makes. Format and Payloads of m are filled in from files. If
+// there are encodings, it writes these, and besides an image of the same software in
+// PlainFormat, whose manifest is PlainManifestName.
 func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key minisign.PrivateKey) error {
 	h, err := sign(m, files, key)
 	if err != nil {
 		return err
+	}
+	heads := map[string]*Head{ManifestName: h}
+	if h.Manifest.Format != PlainFormat {
+		plain := slices.Clone(files)
+		for i := range plain {
+			if plain[i].Encodings = nil; plain[i].Name == PlainManifestName || plain[i].Name == PlainManifestName+SignatureSuffix {
+				return fmt.Errorf("payload name %q is reserved for a manifest", plain[i].Name)
+			}
+		}
+		if heads[PlainManifestName], err = sign(m, plain, key); err != nil {
+			return err
+		}
 	}
 	if err := durable.MkdirAll(fs, dir, 0o755); err != nil {
 		return err
@@ -64,11 +93,21 @@ func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key mi
 		if err := copyPayload(fs, path.Join(dir, p.Name), p, files[i]); err != nil {
 			return err
 		}
+		for _, e := range files[i].Encodings {
+			if err := durable.ReplaceFile(fs, path.Join(dir, e.File), e.Content, 0o644); err != nil {
+				return err
+			}
+		}
 	}
-	if err := durable.ReplaceFile(fs, path.Join(dir, SignatureName), h.Signature, 0o644); err != nil {
-		return err
+	for name, h := range heads {
+		if err := durable.ReplaceFile(fs, path.Join(dir, name+SignatureSuffix), h.Signature, 0o644); err != nil {
+			return err
+		}
+		if err := durable.ReplaceFile(fs, path.Join(dir, name), h.Raw, 0o644); err != nil {
+			return err
+		}
 	}
-	return durable.ReplaceFile(fs, path.Join(dir, ManifestName), h.Raw, 0o644)
+	return nil
 }
 
 func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err error) {
@@ -94,12 +133,16 @@ func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err err
 
 // sign fills in the manifest from the files and signs it.
 func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*Head, error) {
-	m.Format = ManifestFormat
+	m.Format = PlainFormat
 	m.Payloads = nil
 	for _, f := range files {
 		p, err := describe(f)
 		if err != nil {
 			return nil, err
+		}
+		for _, e := range f.Encodings {
+			m.Format = ManifestFormat
+			p.Encodings = append(p.Encodings, e.Encoding)
 		}
 		m.Payloads = append(m.Payloads, p)
 	}
@@ -133,10 +176,13 @@ func describe(f PayloadFile) (Payload, error) {
 	return Payload{Name: f.Name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil)), Mode: f.Mode, Target: f.Target}, nil
 }
 
-// pack writes the tar form. A payload that is not what the manifest says is an
-// error.
+// pack writes the tar form; open opens what stands for payload i. Content that is not what
+// the manifest says is an error.
 func pack(w io.Writer, h *Head, open func(i int) (io.ReadCloser, error)) error {
-	for i, p := range h.Manifest.Payloads {
+	if err := h.Manifest.checkOneEncoding(); err != nil {
+		return err
+	}
+	for i := range h.Manifest.Payloads {
 		if _, err := w.Write(h.TarFraming(i)); err != nil {
 			return err
 		}
@@ -144,7 +190,12 @@ func pack(w io.Writer, h *Head, open func(i int) (io.ReadCloser, error)) error {
 		if err != nil {
 			return err
 		}
-		err = hashPayload(w, r, p)
+		p := &h.Manifest.Payloads[i]
+		if len(p.Encodings) > 0 {
+			err = decodeTo(io.Discard, io.TeeReader(r, w), p, &p.Encodings[0], nil)
+		} else {
+			err = hashPayload(w, r, *p)
+		}
 		if cerr := r.Close(); err == nil {
 			err = cerr
 		}
@@ -167,7 +218,7 @@ func Pack(w io.Writer, fs afero.Fs, name string) error {
 		return err
 	}
 	return pack(w, h, func(i int) (io.ReadCloser, error) {
-		return fs.Open(path.Join(path.Dir(name), h.Manifest.Payloads[i].Name))
+		return fs.Open(path.Join(path.Dir(name), h.Manifest.Payloads[i].member().name))
 	})
 }
 

@@ -18,6 +18,7 @@ type Info struct {
 	ManifestDigest []byte // SHA-256, which iadUpgBankDigest shows
 	Size           int64  // bytes of the tar form
 	Stored         int64  // bytes in a bank
+	HeadSize       int64  // bytes of manifest and signature
 	KeyID          uint64 // of the key that the signature names
 	TrustedComment string // of the signature, not verified here
 }
@@ -29,11 +30,13 @@ func (h *Head) info() (*Info, error) {
 	}
 	sum := sha256.Sum256(h.Raw)
 	return &Info{Manifest: h.Manifest, ManifestDigest: sum[:], Size: h.tarSize(), Stored: h.StoredSize(),
-		KeyID: s.KeyID, TrustedComment: s.TrustedComment}, nil
+		HeadSize: int64(len(h.Raw) + len(h.Signature)),
+		KeyID:    s.KeyID, TrustedComment: s.TrustedComment}, nil
 }
 
 // Inspect reads an image in tar form and checks its structure and its hashes, not
-// who signed it.
+// who signed it. Of a payload that is the difference from another file it checks the
+// difference: what it makes of that file shows on a device.
 func Inspect(r io.Reader) (*Info, error) {
 	h, err := readHead(r)
 	if err != nil {
@@ -91,25 +94,65 @@ func VerifySplit(fs afero.Fs, name string, trust []minisign.PublicKey) (*Info, e
 }
 
 func (h *Head) checkSplit(fs afero.Fs, name string) (*Info, error) {
-	for _, p := range h.Manifest.Payloads {
-		if err := CheckFile(fs, path.Join(path.Dir(name), p.Name), p, nil); err != nil {
-			return nil, err
+	for i := range h.Manifest.Payloads {
+		p := &h.Manifest.Payloads[i]
+		if len(p.Encodings) == 0 {
+			if err := CheckFile(fs, path.Join(path.Dir(name), p.Name), *p, nil); err != nil {
+				return nil, err
+			}
+		}
+		for j := range p.Encodings {
+			if err := checkEncodingFile(fs, path.Dir(name), p, &p.Encodings[j]); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return h.info()
 }
 
+func checkEncodingFile(fs afero.Fs, dir string, p *Payload, e *Encoding) error {
+	f, err := fs.Open(path.Join(dir, e.File))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() != e.Size {
+		return refuse(mib.FailCauseSizeMismatch, "%s has %d bytes, not %d", e.File, info.Size(), e.Size)
+	}
+	return decodeTo(io.Discard, f, p, e, nil)
+}
+
 // readPayloads reads what follows the head of the tar form and copies it to w.
 func readPayloads(r io.Reader, w io.Writer, h *Head) error {
-	r = io.TeeReader(r, w)
-	for _, p := range h.Manifest.Payloads {
-		if err := expect(r, header(p.Name, p.Size, p.Mode), "the header of payload "+p.Name); err != nil {
+	return readPayloadsTo(io.TeeReader(r, w), h, func(string) io.Writer { return io.Discard })
+}
+
+// readPayloadsTo reads what follows the head of the tar form. keep returns where to copy the
+// content of a member.
+func readPayloadsTo(r io.Reader, h *Head, keep func(name string) io.Writer) error {
+	if err := h.Manifest.checkOneEncoding(); err != nil {
+		return err
+	}
+	for i := range h.Manifest.Payloads {
+		p := &h.Manifest.Payloads[i]
+		m := p.member()
+		if err := expect(r, m.header(), "the header of "+m.name); err != nil {
 			return err
 		}
-		if err := hashPayload(io.Discard, r, p); err != nil {
+		var err error
+		if content := io.TeeReader(r, keep(m.name)); len(p.Encodings) > 0 {
+			err = decodeTo(io.Discard, content, p, &p.Encodings[0], nil)
+		} else {
+			err = hashPayload(io.Discard, content, *p)
+		}
+		if err != nil {
 			return err
 		}
-		if err := expect(r, padding(p.Size), "padding"); err != nil {
+		if err := expect(r, padding(m.size), "padding"); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"example.com/iad/bank/image/frame"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -27,8 +28,14 @@ const (
 	// SignatureName is the signature of ManifestName.
 	SignatureName = ManifestName + SignatureSuffix
 
-	// ManifestFormat is the format of the manifest that this package knows.
-	ManifestFormat = 1
+	// ManifestFormat is the newest format of manifests that this package reads. It reads all
+	// formats from 1 on: format 2 added the encodings of payloads.
+	ManifestFormat = 2
+	// PlainFormat is the format of an image without encodings.
+	PlainFormat = 1
+	// PlainManifestName is the file that describes the same software as ManifestName in
+	// PlainFormat, in the split form of an image with encodings.
+	PlainManifestName = "manifest-1.json"
 
 	// MaxManifest and MaxSignature bound the two files in bytes: they are
 	// the only ones that are held in memory.
@@ -42,6 +49,9 @@ const (
 	// tells sizes in 32 bits.
 	MaxSize = 1<<32 - 1
 
+	// MaxEncodings bounds the encodings of one payload.
+	MaxEncodings = 16
+
 	maxVersion  = 64 // iadUpgBankVersion
 	maxHardware = 64 // models of at most 64 bytes each
 )
@@ -49,7 +59,7 @@ const (
 // A Manifest describes the software in an image. The signature covers it byte by
 // byte, and it holds the hash of every payload.
 type Manifest struct {
-	// Format of the manifest itself: ManifestFormat.
+	// Format of the manifest itself: PlainFormat without encodings, ManifestFormat with them.
 	Format int `json:"format"`
 	// Version of the software, by semver.org 2.0.0, up to 64 bytes. Images are built
 	// without build metadata ("+..."), which have no order.
@@ -85,6 +95,29 @@ type Payload struct {
 	Mode   Mode   `json:"mode"`
 	// Target is where the payload is stored, a file of the bank's directory if empty.
 	Target Target `json:"target,omitempty"`
+	// Encodings are the files that take the place of the payload's own in the image, best
+	// first: there is exactly one in tar form. Without any the payload is stored as it is.
+	Encodings []Encoding `json:"encodings,omitempty"`
+}
+
+// An Encoding is a file from which a payload can be made: an index and compressed frames, as
+// package frame describes.
+type Encoding struct {
+	File  string      `json:"file"` // its name, by the rules for names of payloads
+	Codec frame.Codec `json:"codec"`
+	// Base is the file from which a frame.XZDelta is the difference, nil with frame.XZ.
+	Base *Base `json:"base,omitempty"`
+	Size int64 `json:"size"` // of the file, in bytes
+	// Frame is the frame size in bytes.
+	Frame int `json:"frame"`
+	// IndexSHA256 is the digest of the file's index, in lower-case hexadecimal.
+	IndexSHA256 string `json:"index_sha256"`
+}
+
+// A Base is a payload of other software.
+type Base struct {
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
 }
 
 // A Target is where a payload is stored. Software that does not know targets refuses an
@@ -214,15 +247,20 @@ func checkFormat(data []byte) error {
 	if err := json.Unmarshal(data, &head); err != nil && !errors.As(err, &wrongType) || head.Format == nil {
 		return nil // not JSON, or no number: the strict decoder says what is wrong
 	}
-	if known := strconv.Itoa(ManifestFormat); head.Format.String() != known {
-		return fmt.Errorf("format %s; this software reads format %s", head.Format, known)
+	if n, err := strconv.Atoi(head.Format.String()); err != nil || n < PlainFormat || n > ManifestFormat {
+		return wrongFormat(head.Format.String())
 	}
 	return nil
 }
 
+func wrongFormat(format string) error {
+	return fmt.Errorf("format %s; this software reads formats %d to %d", format, PlainFormat, ManifestFormat)
+}
+
 // fields are the names that a manifest may use, as they are spelled.
 var fields = []string{"format", "version", "hardware", "config_format", "no_reset", "min_version", "floor",
-	"payloads", "selftest", "converters", "name", "size", "sha256", "mode", "target", "from", "to", "payload"}
+	"payloads", "selftest", "converters", "name", "size", "sha256", "mode", "target", "from", "to", "payload",
+	"encodings", "file", "codec", "base", "frame", "index_sha256"}
 
 // checkFields refuses what encoding/json lets pass: a field named twice, of which
 // the last one would count, and a field in another spelling of case. It also
@@ -278,8 +316,8 @@ func checkFields(data []byte) error {
 
 // check judges the values.
 func (m *Manifest) check() error {
-	if m.Format != ManifestFormat {
-		return fmt.Errorf("format %d; this software reads format %d", m.Format, ManifestFormat)
+	if m.Format < PlainFormat || m.Format > ManifestFormat {
+		return wrongFormat(strconv.Itoa(m.Format))
 	}
 	if _, err := parseVersion(m.Version); err != nil {
 		return fmt.Errorf("version: %w", err)
@@ -329,9 +367,12 @@ func (m *Manifest) checkPayloads() error {
 		if sum += p.Size; sum > MaxSize {
 			return fmt.Errorf("the payloads are more than %d bytes", int64(MaxSize))
 		}
-		if digest, err := hex.DecodeString(p.SHA256); err != nil || len(digest) != 32 || hex.EncodeToString(digest) != p.SHA256 {
+		if !isDigest(p.SHA256) {
 			return fmt.Errorf("payload %s: sha256 is not 64 lower-case hexadecimal digits", p.Name)
 		}
+	}
+	if err := m.checkEncodings(names); err != nil {
+		return err
 	}
 	if err := m.checkTargets(); err != nil {
 		return err
@@ -348,6 +389,62 @@ func (m *Manifest) checkPayloads() error {
 		case slices.ContainsFunc(m.Converters[:i], func(o Converter) bool { return o.From == c.From && o.To == c.To }):
 			return fmt.Errorf("two converters from format %d to %d", c.From, c.To)
 		}
+	}
+	return nil
+}
+
+func isDigest(text string) bool {
+	digest, err := hex.DecodeString(text)
+	return err == nil && len(digest) == 32 && hex.EncodeToString(digest) == text
+}
+
+// checkEncodings judges the encodings of the payloads, whose names are taken.
+func (m *Manifest) checkEncodings(payloads map[string]bool) error {
+	files := make(map[string]bool)
+	for i := range m.Payloads {
+		p := &m.Payloads[i]
+		switch {
+		case m.Format == PlainFormat && p.Encodings != nil:
+			return fmt.Errorf("payload %s: format %d has no encodings", p.Name, PlainFormat)
+		case len(p.Encodings) > MaxEncodings:
+			return fmt.Errorf("payload %s: %d encodings, %d at most", p.Name, len(p.Encodings), MaxEncodings)
+		}
+		for j := range p.Encodings {
+			e := &p.Encodings[j]
+			if err := e.check(p.Size); err != nil {
+				return fmt.Errorf("payload %s: encoding %q: %w", p.Name, e.File, err)
+			}
+			if files[e.File] || payloads[e.File] || e.File == PlainManifestName || e.File == PlainManifestName+SignatureSuffix {
+				return fmt.Errorf("payload %s: the name of encoding %s is taken", p.Name, e.File)
+			}
+			files[e.File] = true
+		}
+	}
+	return nil
+}
+
+// check judges an encoding of a payload of size bytes.
+func (e *Encoding) check(size int64) error {
+	if err := CheckName(e.File); err != nil {
+		return err
+	}
+	if err := frame.CheckSize(e.Frame); err != nil {
+		return err
+	}
+	index := frame.IndexSize(size, e.Frame)
+	switch {
+	case e.Codec != frame.XZ && e.Codec != frame.XZDelta:
+		return fmt.Errorf("unknown codec %q; this software knows %q and %q", e.Codec, frame.XZ, frame.XZDelta)
+	case (e.Base != nil) != (e.Codec == frame.XZDelta):
+		return fmt.Errorf("a base is needed with codec %q, and with no other", frame.XZDelta)
+	case e.Base != nil && (e.Base.Size <= 0 || e.Base.Size > MaxSize || !isDigest(e.Base.SHA256)):
+		return fmt.Errorf("the base has no valid size and sha256")
+	case index == 0 || index > frame.MaxIndex:
+		return fmt.Errorf("a payload of %d bytes cannot have it in frames of %d bytes", size, e.Frame)
+	case e.Size <= index || e.Size > MaxSize:
+		return fmt.Errorf("size %d is out of range", e.Size)
+	case !isDigest(e.IndexSHA256):
+		return fmt.Errorf("index_sha256 is not 64 lower-case hexadecimal digits")
 	}
 	return nil
 }

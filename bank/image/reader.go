@@ -8,6 +8,9 @@ import (
 	"io"
 	"path"
 
+	"aead.dev/minisign"
+
+	"example.com/iad/bank/image/frame"
 	"example.com/iad/mib"
 )
 
@@ -43,6 +46,7 @@ type Reader struct {
 	whole bool
 
 	rc    io.ReadCloser // nil while nothing is open
+	name  string        // of the open file
 	began int64         // offset at which rc was opened
 	pos   int64         // offset of rc in the open file
 }
@@ -82,7 +86,7 @@ func (f *Reader) open(name string, offset int64) (size int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("fetch %s: %w", name, err)
 	}
-	f.rc, f.pos, f.began = rc, offset, offset
+	f.rc, f.name, f.pos, f.began = rc, name, offset, offset
 	return size, nil
 }
 
@@ -131,6 +135,15 @@ func (f *Reader) ReadHead() (err error) {
 	return nil
 }
 
+// Verify verifies and parses the head as [Head.Verify] does. Cause, besides: badFormat if the
+// tar form has payloads with several encodings.
+func (f *Reader) Verify(trust []minisign.PublicKey) error {
+	if err := f.Head.Verify(trust); err != nil || !f.Tar {
+		return err
+	}
+	return f.Head.Manifest.checkOneEncoding()
+}
+
 // FileSize is the size in bytes, according to the manifest, of the image file or, in
 // split form, of the manifest itself.
 func (f *Reader) FileSize() int64 {
@@ -140,9 +153,10 @@ func (f *Reader) FileSize() int64 {
 	return int64(len(f.Head.Raw))
 }
 
-// TotalSize is the size in bytes of the whole image.
+// TotalSize is the size in bytes of the whole image or, with encodings, of what is made of
+// it: how much will be fetched depends on what can be used.
 func (f *Reader) TotalSize() int64 {
-	if f.Tar {
+	if f.Tar && f.Head.Manifest.Format == PlainFormat {
 		return f.Head.tarSize()
 	}
 	return f.Head.StoredSize()
@@ -151,9 +165,9 @@ func (f *Reader) TotalSize() int64 {
 // SeekPayload makes the next Read start at byte from of payload i or, if the source
 // cannot start there, at an earlier one. start is the byte at which it does.
 func (f *Reader) SeekPayload(i int, from int64) (start int64, err error) {
-	p := f.Head.Manifest.Payloads[i]
+	p := &f.Head.Manifest.Payloads[i]
 	if f.Tar {
-		return from, f.tarPayload(i, from)
+		return from, f.seekTar(i, from)
 	}
 	name := path.Join(path.Dir(f.Name), p.Name)
 	size, err := f.open(name, from)
@@ -161,45 +175,83 @@ func (f *Reader) SeekPayload(i int, from int64) (start int64, err error) {
 		from = 0
 		size, err = f.open(name, 0)
 	}
-	if err == nil && size >= 0 && size != p.Size {
-		err = refuse(mib.FailCauseSizeMismatch, "%s has %d bytes on the server, %d in the manifest", name, size, p.Size)
+	if err == nil {
+		err = checkAnnounced(name, size, p.Size)
 	}
 	return from, err
+}
+
+// checkAnnounced compares the size that a source states for a file with the manifest.
+func checkAnnounced(name string, size, want int64) error {
+	if size >= 0 && size != want {
+		return refuse(mib.FailCauseSizeMismatch, "%s has %d bytes on the server, %d in the manifest", name, size, want)
+	}
+	return nil
+}
+
+// ErrDamaged is wrapped by errors about an encoding whose bytes are not those of the
+// manifest. Nothing has been made of these bytes.
+var ErrDamaged = errors.New("it does not match the manifest")
+
+// ReadIndex reads the index of an encoding of payload i. Causes: digestMismatch, with
+// ErrDamaged; badFormat.
+func (f *Reader) ReadIndex(i int, e *Encoding) (*frame.Index, error) {
+	if err := f.seekEncoding(i, e, 0); err != nil {
+		return nil, err
+	}
+	return readIndex(f, &f.Head.Manifest.Payloads[i], e)
+}
+
+// ReadFrame reads frame k of an encoding of payload i into buf, which is large enough for any.
+// Cause: digestMismatch, with ErrDamaged.
+func (f *Reader) ReadFrame(i int, e *Encoding, x *frame.Index, k int, buf []byte) ([]byte, error) {
+	if err := f.seekEncoding(i, e, x.Offset(k)); err != nil {
+		return nil, err
+	}
+	return readFrame(f, e, x, k, buf)
+}
+
+// seekEncoding makes the next Read start at a byte of an encoding of payload i.
+func (f *Reader) seekEncoding(i int, e *Encoding, from int64) error {
+	if f.Tar {
+		return f.seekTar(i, from)
+	}
+	return f.seek(path.Join(path.Dir(f.Name), e.File), e.Size, from)
 }
 
 // skipAhead is the gap in bytes that is read over instead of reopening the file.
 const skipAhead = 64 << 10
 
-// tarPayload goes to byte from of payload i in the tar form.
-func (f *Reader) tarPayload(i int, from int64) error {
-	p := f.Head.Manifest.Payloads[i]
-	at := f.Head.tarOffset(i)
+// seekTar goes to byte from of what stands for payload i in the tar form.
+func (f *Reader) seekTar(i int, from int64) error {
+	at, size := f.Head.tarOffset(i), f.Head.tarSize()
 	if from > 0 {
-		return f.seek(at + blockSize + from)
+		return f.seek(f.Name, size, at+blockSize+from)
 	}
-	if err := f.seek(at); err != nil {
+	if err := f.seek(f.Name, size, at); err != nil {
 		return err
 	}
-	return expect(f, header(p.Name, p.Size, p.Mode), "the header of payload "+p.Name)
+	m := f.Head.Manifest.Payloads[i].member()
+	return expect(f, m.header(), "the header of "+m.name)
 }
 
-// seek goes to an offset of the tar form: by reopening it there or, where the
+// seek goes to an offset of a file of size bytes: by reopening it there or, where the
 // source cannot do that, by reading over what comes before.
-func (f *Reader) seek(to int64) error {
-	if f.rc != nil && f.pos <= to && to-f.pos <= skipAhead {
+func (f *Reader) seek(name string, size, to int64) error {
+	forward := f.rc != nil && f.name == name && f.pos <= to
+	if forward && to-f.pos <= skipAhead {
 		return f.skip(to)
 	}
-	forward := f.rc != nil && f.pos <= to
 	pos, rc := f.pos, f.rc
 	if forward {
 		f.rc = nil // still wanted if the source cannot resume
 	}
-	_, err := f.open(f.Name, to)
+	announced, err := f.open(name, to)
 	if err == nil {
 		if forward {
 			_ = rc.Close()
 		}
-		return nil
+		return checkAnnounced(name, announced, size)
 	}
 	if !errors.Is(err, ErrNoResume) {
 		if forward {
@@ -208,8 +260,10 @@ func (f *Reader) seek(to int64) error {
 		return err
 	}
 	if forward {
-		f.rc, f.pos = rc, pos
-	} else if _, err := f.open(f.Name, 0); err != nil {
+		f.rc, f.name, f.pos = rc, name, pos
+	} else if announced, err = f.open(name, 0); err != nil {
+		return err
+	} else if err := checkAnnounced(name, announced, size); err != nil {
 		return err
 	}
 	return f.skip(to)
@@ -219,20 +273,19 @@ func (f *Reader) seek(to int64) error {
 func (f *Reader) skip(to int64) error {
 	_, err := io.CopyN(io.Discard, f, to-f.pos)
 	if err == io.EOF {
-		return refuse(mib.FailCauseSizeMismatch, "%s ends early, %d bytes before the requested part", f.Name, to-f.pos)
+		return refuse(mib.FailCauseSizeMismatch, "%s ends early, %d bytes before the requested part", f.name, to-f.pos)
 	}
 	return err
 }
 
-// EndPayload reads what must follow the payload that was just read.
+// EndPayload reads what must follow payload i, or the encoding of it, that was just read.
 func (f *Reader) EndPayload(i int) error {
-	p := f.Head.Manifest.Payloads[i]
 	if f.Tar {
-		return expect(f, padding(p.Size), "padding")
+		return expect(f, padding(f.Head.Manifest.Payloads[i].member().size), "padding")
 	}
 	var one [1]byte
 	if n, err := io.ReadFull(f, one[:]); n > 0 {
-		return refuse(mib.FailCauseSizeMismatch, "%s is longer than the manifest says", p.Name)
+		return refuse(mib.FailCauseSizeMismatch, "%s is longer than the manifest says", f.name)
 	} else if err != io.EOF {
 		return err
 	}

@@ -68,30 +68,48 @@ func (h *Head) StoredSize() int64 {
 // number of payloads, where the trailer does.
 func (h *Head) tarOffset(i int) int64 {
 	n := 2*blockSize + padded(int64(len(h.Raw))) + padded(int64(len(h.Signature)))
-	for _, p := range h.Manifest.Payloads[:i] {
-		n += blockSize + padded(p.Size)
+	for i := range h.Manifest.Payloads[:i] {
+		n += blockSize + padded(h.Manifest.Payloads[i].member().size)
 	}
 	return n
 }
 
+// A member is a file of the image from which a payload comes.
+type member struct {
+	name string
+	size int64
+	mode Mode
+}
+
+func (m member) header() []byte { return header(m.name, m.size, m.mode) }
+
+// member is what stands for the payload in the tar form.
+func (p *Payload) member() member {
+	if len(p.Encodings) > 0 {
+		return p.Encodings[0].member()
+	}
+	return member{p.Name, p.Size, p.Mode}
+}
+
+func (e *Encoding) member() member { return member{e.File, e.Size, manifestMode} }
+
 // tarSize is the size of the tar form.
 func (h *Head) tarSize() int64 { return h.tarOffset(len(h.Manifest.Payloads)) + trailerSize }
 
-// TarFraming returns the bytes of the tar form that come before the content of payload i:
-// for the first one manifest and signature too, for others the padding of the payload
-// before. With i the number of payloads, it returns what follows the last one.
+// TarFraming returns the bytes of the tar form that come before the content of payload i or
+// of its encoding: for the first one manifest and signature too, for others the padding of
+// the one before. With i the number of payloads, it returns what follows the last one.
 func (h *Head) TarFraming(i int) []byte {
 	var b []byte
 	if i == 0 {
 		b = h.tarMembers()
 	} else {
-		b = append(b, padding(h.Manifest.Payloads[i-1].Size)...)
+		b = append(b, padding(h.Manifest.Payloads[i-1].member().size)...)
 	}
 	if i == len(h.Manifest.Payloads) {
 		return append(b, zeros[:]...)
 	}
-	p := h.Manifest.Payloads[i]
-	return append(b, header(p.Name, p.Size, p.Mode)...)
+	return append(b, h.Manifest.Payloads[i].member().header()...)
 }
 
 // tarMembers returns the members before the payloads.

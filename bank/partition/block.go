@@ -68,7 +68,7 @@ func (b Block) Capacity() (int64, error) {
 }
 
 // Open opens the device for reading past the cache.
-func (b Block) Open() (io.ReadCloser, error) {
+func (b Block) Open() (bank.PartitionReader, error) {
 	d, err := b.open(os.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -113,11 +113,15 @@ func aligned(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
-// directReader reads a device from front to end, by way of aligned memory.
+// directReader reads a device by way of aligned memory.
 type directReader struct {
 	disk *disk
 	buf  []byte
 	have []byte // of buf, read and not yet returned
+
+	window []byte // aligned memory of ReadAt,
+	at     int64  // which was read from here on
+	size   int64  // so many bytes of it are valid
 }
 
 // Read reads the next bytes.
@@ -132,6 +136,25 @@ func (r *directReader) Read(p []byte) (int, error) {
 	n := copy(p, r.have)
 	r.have = r.have[n:]
 	return n, nil
+}
+
+// ReadAt reads anywhere. It keeps what it read around p for the next call.
+func (r *directReader) ReadAt(p []byte, at int64) (done int, err error) {
+	if r.window == nil {
+		r.window = aligned(pieceSize)
+	}
+	for done < len(p) {
+		from := at + int64(done)
+		if from < r.at || from >= r.at+r.size {
+			r.at = from / r.disk.sector * r.disk.sector
+			n, err := r.disk.ReadAt(r.window, r.at)
+			if r.size = int64(n); from >= r.at+r.size {
+				return done, err
+			}
+		}
+		done += copy(p[done:], r.window[from-r.at:r.size])
+	}
+	return done, nil
 }
 
 // Close closes the device.

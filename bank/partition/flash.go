@@ -76,12 +76,12 @@ func (f Flash) Capacity() (int64, error) {
 }
 
 // Open opens the device for reading.
-func (f Flash) Open() (io.ReadCloser, error) {
+func (f Flash) Open() (bank.PartitionReader, error) {
 	m, good, err := f.blocks(false)
 	if err != nil {
 		return nil, err
 	}
-	return &flashReader{m, good, 0}, nil
+	return &flashReader{nand: m, good: good}, nil
 }
 
 // Sync does nothing: what was written to flash memory lasts.
@@ -100,22 +100,33 @@ func (f Flash) Claim() (bank.PartitionWriter, error) {
 type flashReader struct {
 	nand
 	good []int64
-	at   int64 // in the current erase block
+	at   int64 // of the next Read
 }
 
 // Read reads the next bytes.
 func (r *flashReader) Read(p []byte) (int, error) {
-	if len(r.good) == 0 {
-		return 0, io.EOF
-	}
-	n, err := r.ReadAt(p[:min(int64(len(p)), r.EraseBlock()-r.at)], r.good[0]+r.at)
-	if r.at += int64(n); r.at == r.EraseBlock() {
-		r.good, r.at = r.good[1:], 0
-	}
+	n, err := r.ReadAt(p[:min(int64(len(p)), r.EraseBlock()-r.at%r.EraseBlock())], r.at)
+	r.at += int64(n)
 	if n > 0 && err == io.EOF {
 		err = nil
 	}
 	return n, err
+}
+
+// ReadAt reads anywhere; at does not count bad erase blocks.
+func (r *flashReader) ReadAt(p []byte, at int64) (done int, err error) {
+	size := r.EraseBlock()
+	for done < len(p) {
+		i, in := (at+int64(done))/size, (at+int64(done))%size
+		if i >= int64(len(r.good)) {
+			return done, io.EOF
+		}
+		n, err := r.nand.ReadAt(p[done:min(int64(len(p)), int64(done)+size-in)], r.good[i]+in)
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 // flashWriter erases and writes erase blocks, and marks those bad that fail.

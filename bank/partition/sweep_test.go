@@ -121,7 +121,7 @@ const updating = "updating"
 
 func (v volumes) Size(string) (int64, error) { return 64 << 10, nil }
 
-func (v volumes) Open(string) (io.ReadCloser, error) {
+func (v volumes) Open(string) (bank.PartitionReader, error) {
 	if _, err := v.fs.Stat(updating); err == nil {
 		return nil, syscall.EBADF
 	}

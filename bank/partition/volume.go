@@ -24,7 +24,7 @@ type ubi interface {
 	// Size is the size of the volume in bytes.
 	Size(name string) (int64, error)
 	// Open opens the volume for reading.
-	Open(name string) (io.ReadCloser, error)
+	Open(name string) (bank.PartitionReader, error)
 	// Update starts to replace the content by size bytes.
 	Update(name string, size int64) (io.WriteCloser, error)
 }
@@ -32,8 +32,8 @@ type ubi interface {
 // kernel is the UBI of Linux.
 type kernel struct{}
 
-func (kernel) Size(name string) (int64, error)         { return flash.UBISize(name) }
-func (kernel) Open(name string) (io.ReadCloser, error) { return os.Open(name) }
+func (kernel) Size(name string) (int64, error)                { return flash.UBISize(name) }
+func (kernel) Open(name string) (bank.PartitionReader, error) { return os.Open(name) }
 func (kernel) Update(name string, size int64) (io.WriteCloser, error) {
 	return flash.UpdateUBI(name, size)
 }
@@ -53,7 +53,7 @@ func (v Volume) ubi() ubi {
 func (v Volume) Capacity() (int64, error) { return v.ubi().Size(v.Name) }
 
 // Open opens the volume for reading. It fails, or the first Read does, after an update that was interrupted.
-func (v Volume) Open() (io.ReadCloser, error) { return v.ubi().Open(v.Name) }
+func (v Volume) Open() (bank.PartitionReader, error) { return v.ubi().Open(v.Name) }
 
 // Sync does nothing: an update is complete or has not happened.
 func (Volume) Sync() error { return nil }

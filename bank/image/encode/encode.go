@@ -1,0 +1,140 @@
+package encode
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/iad/bank/image"
+	"example.com/iad/bank/image/frame"
+)
+
+// XZ returns an encoding of a payload by codec frame.XZ in frames of size bytes, a valid frame
+// size, under a file name.
+func XZ(ctx context.Context, file string, payload []byte, size int) (image.EncodedFile, error) {
+	e := image.Encoding{File: file, Codec: frame.XZ, Frame: size}
+	return assemble(ctx, e, payload, func(start, end int) ([]byte, error) { return compress(payload[start:end], size) })
+}
+
+// XZDelta returns an encoding of a payload by codec frame.XZDelta: its difference from base.
+func XZDelta(ctx context.Context, file string, payload, base []byte, size int) (image.EncodedFile, error) {
+	e := image.Encoding{File: file, Codec: frame.XZDelta, Frame: size, Base: &image.Base{SHA256: digest(base), Size: int64(len(base))}}
+	if len(base) == 0 {
+		return image.EncodedFile{}, fmt.Errorf("%s: the base is empty", file)
+	}
+	pieces, err := match(base, payload)
+	if err != nil {
+		return image.EncodedFile{}, err
+	}
+	return assemble(ctx, e, payload, func(start, end int) ([]byte, error) {
+		return deltaFrame(base, payload, within(pieces, start, end), start, end, size)
+	})
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// assemble makes the file of an encoding from the frames that encode returns.
+func assemble(ctx context.Context, e image.Encoding, payload []byte, encode func(start, end int) ([]byte, error)) (image.EncodedFile, error) {
+	if err := frame.CheckSize(e.Frame); err != nil {
+		return image.EncodedFile{}, err
+	}
+	if n := frame.IndexSize(int64(len(payload)), e.Frame); n == 0 || n > frame.MaxIndex {
+		return image.EncodedFile{}, fmt.Errorf("%s: a payload of %d bytes cannot be in frames of %d bytes", e.File, len(payload), e.Frame)
+	}
+	frames := make([][]byte, (len(payload)+e.Frame-1)/e.Frame)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range frames {
+		group.Go(func() (err error) {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			start := i * e.Frame
+			frames[i], err = encode(start, min(start+e.Frame, len(payload)))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return image.EncodedFile{}, fmt.Errorf("%s: %w", e.File, err)
+	}
+	var index []byte
+	for _, f := range frames {
+		index = frame.AppendEntry(index, f)
+	}
+	e.IndexSHA256 = digest(index)
+	content := append(index, bytes.Join(frames, nil)...)
+	e.Size = int64(len(content))
+	return image.EncodedFile{Encoding: e, Content: content}, nil
+}
+
+// within returns the parts of pieces that are in the payload from start to end.
+func within(pieces []copied, start, end int) (parts []copied) {
+	for _, p := range pieces {
+		cut := max(start-p.at, 0)
+		p.at, p.from, p.length = p.at+cut, p.from+cut, min(p.length-cut, end-p.at-cut)
+		if p.length > 0 {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// deltaFrame encodes the bytes from start to end of the payload, with these pieces of the
+// base, for a frame of size bytes.
+func deltaFrame(base, payload []byte, pieces []copied, start, end, size int) ([]byte, error) {
+	var control, literals, differences []byte
+	at, from := start, 0
+	// step ends a step, whose copy was from a piece and whose literals reach to next, where
+	// the base is wanted at nextFrom.
+	step := func(length, next, nextFrom int) {
+		control = binary.AppendUvarint(control, uint64(length))
+		control = binary.AppendUvarint(control, uint64(next-at-length))
+		control = binary.AppendVarint(control, int64(nextFrom-from-length))
+		literals = append(literals, payload[at+length:next]...)
+		at, from = next, nextFrom
+	}
+	length := 0
+	for _, p := range pieces {
+		if p.at > start || p.from > 0 {
+			step(length, p.at, p.from)
+		}
+		for i := range p.length {
+			differences = append(differences, payload[p.at+i]-base[p.from+i])
+		}
+		length = p.length
+	}
+	step(length, end, from+length)
+
+	head := binary.AppendUvarint(nil, uint64(len(control)))
+	head = binary.AppendUvarint(head, uint64(len(literals)))
+	together := bytes.Join([][]byte{head, control, literals, differences}, nil)
+	best, err := compress(together, size)
+	if err != nil {
+		return nil, err
+	}
+	// Each part has its own statistics, but each stream has its own headers.
+	var apart []byte
+	for _, part := range [][]byte{append(head, control...), literals, differences} {
+		if len(part) == 0 {
+			continue
+		}
+		stream, err := compress(part, size)
+		if err != nil {
+			return nil, err
+		}
+		apart = append(apart, stream...)
+	}
+	if len(apart) < len(best) {
+		best = apart
+	}
+	return best, nil
+}

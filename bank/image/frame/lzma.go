@@ -1,0 +1,378 @@
+package frame
+
+import "errors"
+
+// LZMA is described by its reference decoder (LZMA SDK, lzma-specification.txt), LZMA2 by the xz
+// file format and by the decoder for Linux (lib/xz/xz_dec_lzma2.c). This decoder is
+// for data in memory: what it has written is its dictionary.
+
+const (
+	lzmaStates    = 12
+	lzmaPosStates = 1 << 4 // at most
+	lzmaMinMatch  = 2
+	lzmaHalf      = 1 << 10 // a probability of one half
+)
+
+var errLZMA = errors.New("the compressed data are damaged")
+
+// A lengthModel has the probabilities of the bits of a match length.
+type lengthModel struct {
+	choice, choice2 uint16
+	low, middle     [lzmaPosStates][8]uint16
+	high            [256]uint16
+}
+
+// An lzmaModel has the probabilities of all bits. It consists of nothing else, so that
+// reset can set all of it.
+type lzmaModel struct {
+	isMatch, isRep0Long           [lzmaStates][lzmaPosStates]uint16
+	isRep, isRep0, isRep1, isRep2 [lzmaStates]uint16
+	slot                          [4][64]uint16
+	special                       [128]uint16
+	align                         [16]uint16
+	matchLength, repeatLength     lengthModel
+	literal                       [1 << 4][0x300]uint16
+}
+
+func halves(all []uint16) {
+	for i := range all {
+		all[i] = lzmaHalf
+	}
+}
+
+func (m *lengthModel) reset() {
+	m.choice, m.choice2 = lzmaHalf, lzmaHalf
+	for i := range m.low {
+		halves(m.low[i][:])
+		halves(m.middle[i][:])
+	}
+	halves(m.high[:])
+}
+
+func (m *lzmaModel) reset() {
+	for i := range lzmaStates {
+		halves(m.isMatch[i][:])
+		halves(m.isRep0Long[i][:])
+	}
+	for _, all := range [][]uint16{m.isRep[:], m.isRep0[:], m.isRep1[:], m.isRep2[:], m.special[:], m.align[:]} {
+		halves(all)
+	}
+	for i := range m.slot {
+		halves(m.slot[i][:])
+	}
+	m.matchLength.reset()
+	m.repeatLength.reset()
+	for i := range m.literal {
+		halves(m.literal[i][:])
+	}
+}
+
+// An lzmaDecoder decodes LZMA2.
+type lzmaDecoder struct {
+	lzmaModel
+	lc, lp, pb uint
+	state      uint
+	rep        [4]int // the last distances, less one
+
+	// The range decoder.
+	in        []byte // of the chunk
+	width     uint32
+	code      uint32
+	exhausted bool
+
+	out        []byte // with a capacity that bounds it
+	limit      int    // of len(out), in this chunk
+	dictionary int    // bytes of out that a match may go back
+}
+
+// decode decodes src, which begins with LZMA2, appends what it decodes to out within its
+// capacity, and returns that and the rest of src. Matches go back dictionary bytes at most.
+func (d *lzmaDecoder) decode(out, src []byte, dictionary int) ([]byte, []byte, error) {
+	d.out = out[len(out):]
+	needDictionary, needProperties := true, true
+	for {
+		if len(src) == 0 {
+			return nil, nil, errLZMA
+		}
+		control := src[0]
+		switch {
+		case control == 0:
+			return out[:len(out)+len(d.out)], src[1:], nil
+		case control == 1:
+			needDictionary, d.out = false, d.out[len(d.out):]
+			out = out[:cap(out)-cap(d.out)]
+		case control == 2 && !needDictionary:
+		case control >= 0xe0:
+			needDictionary, needProperties, d.out = false, false, d.out[len(d.out):]
+			out = out[:cap(out)-cap(d.out)]
+		case control >= 0xc0 && !needDictionary:
+			needProperties = false
+		case control >= 0x80 && !needDictionary && !needProperties:
+		default:
+			return nil, nil, errLZMA
+		}
+		var err error
+		if control < 0x80 {
+			src, err = d.copyChunk(src[1:])
+		} else {
+			d.dictionary = dictionary
+			src, err = d.chunk(control, src[1:])
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// copyChunk takes an uncompressed chunk.
+func (d *lzmaDecoder) copyChunk(src []byte) ([]byte, error) {
+	if len(src) < 2 {
+		return nil, errLZMA
+	}
+	n := int(src[0])<<8 + int(src[1]) + 1
+	if src = src[2:]; len(src) < n {
+		return nil, errLZMA
+	}
+	if n > cap(d.out)-len(d.out) {
+		return nil, errTooLong
+	}
+	d.out = append(d.out, src[:n]...)
+	return src[n:], nil
+}
+
+// chunk decodes a compressed chunk.
+func (d *lzmaDecoder) chunk(control byte, src []byte) ([]byte, error) {
+	if len(src) < 5 {
+		return nil, errLZMA
+	}
+	size := int(control&0x1f)<<16 + int(src[0])<<8 + int(src[1]) + 1
+	packed := int(src[2])<<8 + int(src[3]) + 1
+	src = src[4:]
+	if control >= 0xc0 {
+		if !d.properties(src[0]) {
+			return nil, errLZMA
+		}
+		src = src[1:]
+	}
+	if control >= 0xa0 {
+		d.reset()
+		d.state, d.rep = 0, [4]int{}
+	}
+	if size > cap(d.out)-len(d.out) {
+		return nil, errTooLong
+	}
+	if packed > len(src) || packed < 5 || src[0] != 0 {
+		return nil, errLZMA
+	}
+	d.width, d.exhausted = 1<<32-1, false
+	d.code = uint32(src[1])<<24 | uint32(src[2])<<16 | uint32(src[3])<<8 | uint32(src[4])
+	d.in, d.limit = src[5:packed], len(d.out)+size
+	for len(d.out) < d.limit {
+		if !d.next() || d.exhausted {
+			return nil, errLZMA
+		}
+	}
+	if d.code != 0 || len(d.in) != 0 {
+		return nil, errLZMA
+	}
+	return src[packed:], nil
+}
+
+// properties takes the byte that has lc, lp and pb.
+func (d *lzmaDecoder) properties(b byte) bool {
+	if b >= 9*5*5 {
+		return false
+	}
+	d.lc, d.lp, d.pb = uint(b%9), uint(b/9%5), uint(b/45)
+	return d.lc+d.lp <= 4
+}
+
+// bit decodes a bit of a probability.
+func (d *lzmaDecoder) bit(p *uint16) uint {
+	bound := d.width >> 11 * uint32(*p)
+	b := uint(0)
+	if d.code < bound {
+		d.width = bound
+		*p += (1<<11 - *p) >> 5
+	} else {
+		d.width -= bound
+		d.code -= bound
+		*p -= *p >> 5
+		b = 1
+	}
+	if d.width < 1<<24 {
+		d.shift()
+	}
+	return b
+}
+
+// shift takes the next byte.
+func (d *lzmaDecoder) shift() {
+	if len(d.in) == 0 {
+		d.exhausted = true
+		return
+	}
+	d.width, d.code = d.width<<8, d.code<<8|uint32(d.in[0])
+	d.in = d.in[1:]
+}
+
+// bits decodes n bits that have no model, highest first.
+func (d *lzmaDecoder) bits(n uint) (v uint) {
+	for range n {
+		d.width >>= 1
+		v <<= 1
+		if d.code >= d.width {
+			d.code -= d.width
+			v |= 1
+		}
+		if d.width < 1<<24 {
+			d.shift()
+		}
+	}
+	return v
+}
+
+// tree decodes a number below len(p), highest bit first.
+func (d *lzmaDecoder) tree(p []uint16) uint {
+	i := uint(1)
+	for i < uint(len(p)) {
+		i = i<<1 | d.bit(&p[i])
+	}
+	return i - uint(len(p))
+}
+
+// reverseTree decodes a number of n bits, lowest bit first.
+func (d *lzmaDecoder) reverseTree(p []uint16, n uint) (v uint) {
+	i := uint(1)
+	for k := range n {
+		b := d.bit(&p[i])
+		i = i<<1 | b
+		v |= b << k
+	}
+	return v
+}
+
+func (d *lzmaDecoder) length(m *lengthModel, posState uint) int {
+	if d.bit(&m.choice) == 0 {
+		return lzmaMinMatch + int(d.tree(m.low[posState][:]))
+	}
+	if d.bit(&m.choice2) == 0 {
+		return lzmaMinMatch + 8 + int(d.tree(m.middle[posState][:]))
+	}
+	return lzmaMinMatch + 16 + int(d.tree(m.high[:]))
+}
+
+// next decodes a literal or a match. It reports whether that was possible.
+func (d *lzmaDecoder) next() bool {
+	posState := uint(len(d.out)) & (1<<d.pb - 1)
+	if d.bit(&d.isMatch[d.state][posState]) == 0 {
+		return d.nextLiteral()
+	}
+	n := 0
+	if d.bit(&d.isRep[d.state]) == 0 {
+		n = d.length(&d.matchLength, posState)
+		d.rep = [4]int{d.distance(n), d.rep[0], d.rep[1], d.rep[2]}
+		d.state = after(d.state, 7)
+	} else if d.bit(&d.isRep0[d.state]) == 0 {
+		if d.bit(&d.isRep0Long[d.state][posState]) == 0 {
+			d.state = after(d.state, 9)
+			return d.copyMatch(1)
+		}
+		n = d.length(&d.repeatLength, posState)
+		d.state = after(d.state, 8)
+	} else {
+		which := 1
+		if d.bit(&d.isRep1[d.state]) == 1 {
+			which = 2 + int(d.bit(&d.isRep2[d.state]))
+		}
+		distance := d.rep[which]
+		copy(d.rep[1:which+1], d.rep[:which])
+		d.rep[0] = distance
+		n = d.length(&d.repeatLength, posState)
+		d.state = after(d.state, 8)
+	}
+	return d.copyMatch(n)
+}
+
+// after returns the state after a match: 7 after a match, 8 after a repeated one and 9 after a
+// repeated one of one byte, 3 more if there was none just before.
+func after(state, match uint) uint {
+	if state < 7 {
+		return match
+	}
+	if match == 7 {
+		return 10
+	}
+	return 11
+}
+
+func (d *lzmaDecoder) nextLiteral() bool {
+	at := len(d.out)
+	context := uint(at) & (1<<d.lp - 1) << d.lc
+	if at > 0 {
+		context |= uint(d.out[at-1]) >> (8 - d.lc)
+	}
+	p := &d.literal[context]
+	symbol := uint(1)
+	if d.state >= 7 {
+		if d.rep[0] >= at {
+			return false
+		}
+		// The byte that the last match would have continued with predicts this one, until
+		// the first bit that differs.
+		match := uint(d.out[at-1-d.rep[0]])
+		for symbol < 0x100 {
+			expected := match >> 7 & 1
+			match <<= 1
+			b := d.bit(&p[(1+expected)<<8+symbol])
+			symbol = symbol<<1 | b
+			if b != expected {
+				break
+			}
+		}
+	}
+	for symbol < 0x100 {
+		symbol = symbol<<1 | d.bit(&p[symbol])
+	}
+	d.out = append(d.out, byte(symbol))
+	switch {
+	case d.state < 4:
+		d.state = 0
+	case d.state < 10:
+		d.state -= 3
+	default:
+		d.state -= 6
+	}
+	return true
+}
+
+// distance decodes the distance, less one, of a match of n bytes.
+func (d *lzmaDecoder) distance(n int) int {
+	slot := d.tree(d.slot[min(n-lzmaMinMatch, len(d.slot)-1)][:])
+	if slot < 4 {
+		return int(slot)
+	}
+	direct := slot>>1 - 1
+	v := (2 | slot&1) << direct
+	if slot < 14 {
+		// The models of all these slots are in one table, one after the other.
+		return int(v + d.reverseTree(d.special[v-slot:], direct))
+	}
+	v += d.bits(direct-4) << 4
+	return int((v + d.reverseTree(d.align[:], 4)) & 0x7fffffff)
+}
+
+// copyMatch copies n bytes from the last distance.
+func (d *lzmaDecoder) copyMatch(n int) bool {
+	at := len(d.out)
+	distance := d.rep[0] + 1
+	if distance > at || distance > d.dictionary || n > d.limit-at {
+		return false
+	}
+	out := d.out[:at+n]
+	for i := at; i < len(out); i++ {
+		out[i] = out[i-distance]
+	}
+	d.out = out
+	return true
+}
