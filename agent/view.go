@@ -5,6 +5,7 @@ import (
 
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 )
 
@@ -147,6 +148,8 @@ func (v *view) deviceValue(o *mib.Object) (mib.Value, bool) {
 		return mib.Octets(v.s.Config.Digest), true
 	case mib.ConfigApplied:
 		return mib.DateAndTime(v.s.Config.Applied), true
+	case mib.ImageFormat:
+		return mib.Uint32(image.ManifestFormat), true
 	case mib.HistMax:
 		return mib.Uint32(procedure.HistoryMax), true
 	case mib.NotifyEnable:

@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +54,7 @@ func (u *upgrade) refuseOtherContents(img *files.Image, banks [2]device.Bank) er
 	}
 	for _, b := range banks {
 		alreadyInBank := b.Running || b.State == mib.BankStateReady || b.State == mib.BankStateGood
-		if alreadyInBank && b.Version == img.Version() && !b.Holds(img.Version(), img.ManifestDigest) {
+		if alreadyInBank && b.Version == img.Version() && !b.Holds(img.Version(), img.ManifestDigests()...) {
 			return &device.RefusalError{Device: u.device.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseAlreadyInstalled,
 				Text: fmt.Sprintf("another %s, with other contents, is in bank %d: its manifest has the SHA-256 %x, that of %s has %x",
 					b.Version, b.Number, b.Digest, img.FileName(), img.ManifestDigest)}
@@ -72,7 +71,7 @@ func (u *upgrade) judgeContents(ctx context.Context, d *device.Device, step Step
 		return u.asFailure(step, kind, err)
 	}
 	img := u.plan.Image
-	if b := running(banks); b != nil && !b.Holds(img.Version(), img.ManifestDigest) {
+	if b := running(banks); b != nil && !b.Holds(img.Version(), img.ManifestDigests()...) {
 		return &Failure{Device: d.ID, Step: step, Kind: kind,
 			Cause: mib.FailCauseVersionMismatch, Advice: mib.RetryAdviceFixFirst,
 			Text: fmt.Sprintf("another %s runs: its manifest has the SHA-256 %x, that of %s has %x",
@@ -90,7 +89,7 @@ func (u *upgrade) checkUnchangedSince(banks [2]device.Bank) error {
 		return nil // each step finds out by itself
 	}
 	before := b.Holds(u.record.OldVersion, u.record.OldDigest)
-	after := b.Holds(u.plan.Image.Version(), u.plan.Image.ManifestDigest)
+	after := b.Holds(u.plan.Image.Version(), u.plan.Image.ManifestDigests()...)
 	switch {
 	case before && !u.finished(StageUpdate), after && u.record.Stage != StageBackup:
 		return nil
@@ -106,7 +105,7 @@ func (u *upgrade) checkUnchangedSince(banks [2]device.Bank) error {
 // cameFrom reports whether the bank holds the software of this image. A bank without a
 // digest does not count.
 func cameFrom(b *device.Bank, img *files.Image) bool {
-	return b.Version == img.Version() && len(b.Digest) > 0 && bytes.Equal(b.Digest, img.ManifestDigest)
+	return len(b.Digest) > 0 && b.Holds(img.Version(), img.ManifestDigests()...)
 }
 
 // nothingToDo reports whether an upgrade, even a resumed one, would change nothing: the

@@ -150,9 +150,16 @@ func (u *upgrade) download(ctx context.Context) (*device.Bank, error) {
 	return nil, err
 }
 
-// downloadRequest returns the request to download the image.
+// downloadRequest returns the request to download the image, in the newest format that the
+// device reads.
 func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, error) {
-	img := u.plan.Image
+	img, why, err := u.plan.Image.ForFormat(u.device.ImageFormat)
+	if err != nil {
+		return device.Request{}, err
+	}
+	if why != "" {
+		u.note(StepUpdate, why)
+	}
 	dir, name, err := u.session.Publish(img)
 	if err != nil {
 		return device.Request{}, err
@@ -166,7 +173,7 @@ func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, err
 	return device.Request{
 		Kind: mib.OperationKindDownloadSoftware, Options: options, Version: img.Version(), Retries: u.plan.DeviceRetries,
 		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: dir},
-		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.Digest}},
+		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.RequestDigest()}},
 	}, nil
 }
 

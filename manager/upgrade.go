@@ -181,7 +181,8 @@ func (u *upgrade) checkImageFits(img *files.Image) error {
 		return &device.RefusalError{Device: d.ID, Kind: mib.OperationKindDownloadSoftware, Cause: mib.FailCauseUnsupportedProtocol,
 			Text: "the device cannot use " + u.plan.Protocol.String()}
 	}
-	return nil
+	_, _, err := img.ForFormat(d.ImageFormat)
+	return err
 }
 
 // loadRecord loads the journal's record, or starts a new one.

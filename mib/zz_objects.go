@@ -107,6 +107,13 @@ var (
 		Ranges: []Range{{8, 8}, {11, 11}},
 	}
 
+	// ImageFormat is iadUpgImageFormat, read-only.
+	ImageFormat = &Object{
+		Name: "iadUpgImageFormat", Rel: OID{1, 1, 15}, Kind: Scalar,
+		Type: Gauge32, Access: ReadOnly,
+		Ranges: []Range{{1, 65535}},
+	}
+
 	// BankTable is iadUpgBankTable, not-accessible.
 	BankTable = &Object{
 		Name: "iadUpgBankTable", Rel: OID{1, 2, 1}, Kind: Table, Row: BankEntry,
@@ -913,6 +920,7 @@ var Objects = []*Object{
 	ConfigGeneration,
 	ConfigDigest,
 	ConfigApplied,
+	ImageFormat,
 	BankTable,
 	BankEntry,
 	BankIndex,

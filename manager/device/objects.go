@@ -27,6 +27,9 @@ type Device struct {
 	Generation          uint32 // of the configuration data in force; 0: defaults
 	ConfigDigest        []byte
 	ConfigApplied       time.Time
+	// ImageFormat is the newest format of image manifests that the device reads, 0 if it
+	// does not say, because it reads format 1 only.
+	ImageFormat int
 }
 
 // Supports reports whether the device supports a kind of operation.
@@ -48,7 +51,7 @@ func (c *Client) Device(ctx context.Context) (*Device, error) {
 		Truth(mib.SignatureRequired, &d.SignatureRequired), Truth(mib.ResetRequired, &d.ResetRequired),
 		Number(mib.RestartCount, &d.RestartCount), Number(mib.RestartReason, &d.RestartReason),
 		Number(mib.ConfigGeneration, &d.Generation), Octets(mib.ConfigDigest, &d.ConfigDigest),
-		when(mib.ConfigApplied, &d.ConfigApplied),
+		when(mib.ConfigApplied, &d.ConfigApplied), Number(mib.ImageFormat, &d.ImageFormat),
 	})
 	if err == nil {
 		err = CheckDeviceID(c.address, id)
@@ -282,10 +285,12 @@ func (c *Client) EventSeq(ctx context.Context) (uint32, error) {
 // String returns the number, version and state of the bank.
 func (b Bank) String() string { return fmt.Sprintf("bank %d (%s, %s)", b.Number, b.Version, b.State) }
 
-// Holds reports whether the bank has the software with this version and digest. If either
-// digest is unknown, the version alone decides.
-func (b Bank) Holds(version string, digest []byte) bool {
-	return b.Version == version && (len(b.Digest) == 0 || len(digest) == 0 || bytes.Equal(b.Digest, digest))
+// Holds reports whether the bank has the software with this version and one of these digests.
+// If its digest or one of these is unknown, the version alone decides.
+func (b Bank) Holds(version string, digests ...[]byte) bool {
+	return b.Version == version && (len(b.Digest) == 0 || slices.ContainsFunc(digests, func(digest []byte) bool {
+		return len(digest) == 0 || bytes.Equal(b.Digest, digest)
+	}))
 }
 
 // String returns number, kind and text of the event.

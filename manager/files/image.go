@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,10 +30,13 @@ type Image struct {
 	// ManifestDigest (SHA-256) is what iadUpgBankDigest shows of a bank that
 	// holds this software: two images of one version differ in it.
 	ManifestDigest []byte
-	// Total is how much a device fetches, in bytes.
+	// Total is how much a device fetches, in bytes, if it does not fetch differences.
 	Total int64
 	// Split reports the split form.
 	Split bool
+	// Plain is the image of the same software in image.PlainFormat that is beside an image
+	// in split form of a newer format, nil without one.
+	Plain *Image
 
 	files afero.Fs
 }
@@ -66,6 +71,11 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 	img.Total = img.Size
 	if img.Split {
 		if err := img.checkParts(); err != nil {
+			return nil, fmt.Errorf("image %s: %w", path, err)
+		}
+	}
+	if img.Split && img.Manifest.Format != image.PlainFormat {
+		if err := img.openPlain(); err != nil {
 			return nil, fmt.Errorf("image %s: %w", path, err)
 		}
 	}
@@ -112,28 +122,100 @@ func (img *Image) readManifest(r *bufio.Reader) ([]byte, error) {
 	return data, err
 }
 
-// checkParts looks for the signature and the payloads beside the manifest.
+// openPlain opens the plain image beside this one, if there is one.
+func (img *Image) openPlain() error {
+	name := filepath.Join(filepath.Dir(img.Path), image.PlainManifestName)
+	if _, err := img.files.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	plain, err := OpenImage(img.files, name)
+	if err != nil {
+		return err
+	}
+	same := plain.Version() == img.Version() && slices.EqualFunc(plain.Manifest.Payloads, img.Manifest.Payloads,
+		func(a, b image.Payload) bool { return a.Name == b.Name && a.SHA256 == b.SHA256 && a.Target == b.Target })
+	if !same || plain.Manifest.Format != image.PlainFormat {
+		return fmt.Errorf("%s beside it is of other software; build the image again", image.PlainManifestName)
+	}
+	img.Plain = plain
+	return nil
+}
+
+// ForFormat returns the image to publish for a device that reads formats up to format: this
+// one, or Plain. why says why it is another one than this, or what devices fetch of it; it is
+// empty for an image in image.PlainFormat.
+func (img *Image) ForFormat(format int) (chosen *Image, why string, err error) {
+	format = max(format, image.PlainFormat)
+	switch own := img.Manifest.Format; {
+	case own == image.PlainFormat:
+		return img, "", nil
+	case own <= format:
+		return img, fmt.Sprintf("the device reads image format %d: it fetches what is compressed, or the difference from what it runs", own), nil
+	case img.Plain != nil:
+		return img.Plain, fmt.Sprintf("the device reads image format %d only: it fetches the plain files, by %s", format, img.Plain.FileName()), nil
+	default:
+		return nil, "", fmt.Errorf("%s is in image format %d, and the device reads format %d only; use the manifest of an image built with --split, which has the plain files too, or an image built without --compress",
+			img.FileName(), own, format)
+	}
+}
+
+// ManifestDigests are what iadUpgBankDigest may show of a bank that holds software from this
+// image: in whichever format it was installed.
+func (img *Image) ManifestDigests() [][]byte {
+	if img.Plain != nil {
+		return [][]byte{img.ManifestDigest, img.Plain.ManifestDigest}
+	}
+	return [][]byte{img.ManifestDigest}
+}
+
+// RequestDigest is the digest that a device is to expect. That of the whole file could not be
+// checked in a download that is resumed if the file has encodings.
+func (img *Image) RequestDigest() []byte {
+	if img.Manifest.Format != image.PlainFormat {
+		return img.ManifestDigest
+	}
+	return img.Digest
+}
+
+// checkParts looks for the signature and the other files beside the manifest.
 func (img *Image) checkParts() error {
-	for _, name := range img.parts() {
+	for name, size := range img.parts() {
 		info, err := img.files.Stat(filepath.Join(filepath.Dir(img.Path), name))
 		if err != nil {
 			return err
 		}
-		if p := img.Manifest.Payload(name); p != nil && p.Size != info.Size() {
-			return fmt.Errorf("payload %s has %d bytes, not %d", name, info.Size(), p.Size)
+		if size >= 0 && size != info.Size() {
+			return fmt.Errorf("%s has %d bytes, not %d", name, info.Size(), size)
 		}
-		img.Total += info.Size()
+		if size < 0 {
+			img.Total += info.Size()
+		}
+	}
+	// Of a payload's encodings a device fetches one.
+	for _, p := range img.Manifest.Payloads {
+		size := p.Size
+		for _, e := range p.Encodings {
+			if e.Base == nil {
+				size = e.Size
+			}
+		}
+		img.Total += size
 	}
 	return nil
 }
 
-// parts are the files beside a manifest in split form.
-func (img *Image) parts() []string {
-	names := []string{img.FileName() + image.SignatureSuffix}
+// parts are the files beside a manifest in split form, with their sizes; -1 is any.
+func (img *Image) parts() map[string]int64 {
+	sizes := map[string]int64{img.FileName() + image.SignatureSuffix: -1}
 	for _, p := range img.Manifest.Payloads {
-		names = append(names, p.Name)
+		if len(p.Encodings) == 0 {
+			sizes[p.Name] = p.Size
+		}
+		for _, e := range p.Encodings {
+			sizes[e.File] = e.Size
+		}
 	}
-	return names
+	return sizes
 }
 
 // FileName is the name under which a device asks for the image.
@@ -149,7 +231,7 @@ func (img *Image) Fits(hardware string) bool { return slices.Contains(img.Manife
 func (img *Image) sources() map[string]imageSource {
 	names := []string{img.FileName()}
 	if img.Split {
-		names = append(names, img.parts()...)
+		names = slices.AppendSeq(names, maps.Keys(img.parts()))
 	}
 	sources := make(map[string]imageSource, len(names))
 	for _, name := range names {
