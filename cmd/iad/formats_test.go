@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/manager/device"
+	"example.com/iad/manager/files"
+	"example.com/iad/mib"
 )
 
 // firstFormats is the commit whose records every later version must read, and whose
@@ -25,6 +32,7 @@ type release struct {
 	t        *testing.T
 	bin, dir string
 	addr     string
+	log      bytes.Buffer // what the device said, complete when it is stopped
 }
 
 // TestRollbackToFirstFormats runs a device and a backup store with the programs of the
@@ -39,8 +47,8 @@ func TestRollbackToFirstFormats(t *testing.T) {
 		t.Skip(text)
 	}
 	dir, addr := t.TempDir(), fmt.Sprintf("%s:%d", ownAddress(), 10000+rand.IntN(20000))
-	first := &release{t, buildRelease(t, firstFormats), dir, addr}
-	these := &release{t, buildRelease(t, ""), dir, addr}
+	first := &release{t: t, bin: buildRelease(t, firstFormats), dir: dir, addr: addr}
+	these := &release{t: t, bin: buildRelease(t, ""), dir: dir, addr: addr}
 
 	write := func(name, text string, mode os.FileMode) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
@@ -110,6 +118,113 @@ func TestRollbackToFirstFormats(t *testing.T) {
 	if s := first.status(); s.Version != "2.0.0" {
 		t.Errorf("after that the first programs find %+v", s)
 	}
+
+	// They do not read compressed images either, and refuse one before they erase a bank.
+	program := make([]byte, 40_000)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(program)
+	write("app", hex.EncodeToString(program), 0o644)
+	split := func(version string, options ...string) string {
+		these.iadms(slices.Concat([]string{"image", "build", "--version", version, "--hardware", "H", "--key", "maker.key", "--selftest", "selftest",
+			"--config-format", "2", "--split", version, "--compress", "xz"}, options, []string{"app"})...)
+		return filepath.Join(version, "manifest.json")
+	}
+	compressed := split("4.0.0")
+	op := first.download(compressed)
+	if op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseBadFormat {
+		t.Errorf("a compressed image: %s, %s, %s", op.State, op.Cause, op.Text)
+	}
+	if banks := first.banks(); !slices.ContainsFunc(banks, func(b string) bool { return strings.Contains(b, "3.0.0, good") }) {
+		t.Errorf("after that the banks are %q", banks)
+	}
+	// The management system has the device fetch the plain files instead, and once these
+	// programs run there, a difference.
+	if out := first.upgrade(these, compressed); !strings.Contains(out, "the device reads image format 1 only: it fetches the plain files, by manifest-1.json") {
+		t.Errorf("upgrade of the first programs:\n%s", out)
+	}
+	stop()
+	stop = these.start()
+	write("app", "new"+hex.EncodeToString(program), 0o644)
+	next := split("5.0.0", "--delta-from", compressed)
+	if out := these.upgrade(these, next); !strings.Contains(out, "the device reads image format 2") {
+		t.Errorf("upgrade of these programs:\n%s", out)
+	}
+	if s := these.status(); s.Version != "5.0.0" {
+		t.Errorf("after that these programs find %+v", s)
+	}
+	// What is in that image already runs.
+	if out := these.upgrade(these, next); !strings.Contains(out, "unchanged") {
+		t.Errorf("the same upgrade again:\n%s", out)
+	}
+	stop()
+	if log := these.log.String(); !strings.Contains(log, "fetching app.d-4.0.0, the difference from the running 4.0.0") {
+		t.Errorf("these programs do not say that they fetch the difference:\n%s", log)
+	}
+}
+
+// upgrade upgrades the device by iadms of another release, and returns its output.
+func (r *release) upgrade(by *release, image string) string {
+	r.t.Helper()
+	return string(by.iadms("upgrade", r.addr, "--image", image, "--yes", "--store", "store", "--notifications", "none"))
+}
+
+// client controls the device as these programs' iadms does.
+func (r *release) client() *device.Client {
+	r.t.Helper()
+	c, err := device.Dial(device.Target{Address: r.addr, Credentials: device.Credentials{Read: "public", Write: "private"}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// download has the device download an image, which iadms would not try.
+func (r *release) download(name string) *device.Operation {
+	r.t.Helper()
+	img, err := files.OpenImage(afero.NewOsFs(), filepath.Join(r.dir, name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	srv, err := files.StartServers(files.ServersConfig{Files: afero.NewMemMapFs(), TFTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer srv.Close()
+	c := r.client()
+	session, err := srv.Open(device.TFTP, "D1", c.Address())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer session.Close()
+	folder, file, err := session.Publish(img)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	op, err := c.Start(r.t.Context(), device.Request{
+		Kind: mib.OperationKindDownloadSoftware, ID: device.NewReqID(), Owner: "formats",
+		Server: &device.ServerRow{Index: 1, FileServerAddress: session.Address(), Path: folder},
+		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: file}},
+	})
+	for err == nil && !op.Final() {
+		op, err = c.Operation(r.t.Context())
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return op
+}
+
+// banks describes what the banks hold.
+func (r *release) banks() (all []string) {
+	r.t.Helper()
+	banks, err := r.client().Banks(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, b := range banks {
+		all = append(all, b.String())
+	}
+	return all
 }
 
 // buildRelease builds iad and iadms of a commit, or of the working tree.
@@ -152,7 +267,7 @@ func (r *release) start() (stop func()) {
 	r.t.Helper()
 	was := program
 	program = filepath.Join(r.bin, "iad")
-	d := &unit{t: r.t, root: filepath.Join(r.dir, "dev"), addr: r.addr}
+	d := &unit{t: r.t, root: filepath.Join(r.dir, "dev"), addr: r.addr, log: &r.log}
 	d.start()
 	program = was
 	return d.stop

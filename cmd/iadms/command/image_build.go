@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/bank/image/frame"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/executable"
 	"example.com/iad/internal/textfile"
@@ -27,6 +29,8 @@ type buildOptions struct {
 	split      string
 	key        string
 	output     string
+	compress   string
+	deltaFrom  []string
 	// interpreters exist on the devices, but not on this machine.
 	interpreters []string
 }
@@ -39,19 +43,33 @@ func newImageBuild() *cobra.Command {
 		Long: `Build and sign an image from files. On a device they become files in the directory
 of a bank. On boards whose boot loader reads a raw partition, flash memory or a
 UBI volume, --partition names the file that is written there, such as a FIT image;
-boards without such a partition refuse the image.`,
+boards without such a partition refuse the image.
+
+With --compress, devices fetch less: files are stored compressed, in frames of 256 KiB
+of which an interrupted download resumes at any. With --delta-from, they are stored as
+differences from those of an older image. A device that runs this older software
+fetches the difference; with --split any other device fetches all of the file instead,
+and one that does not read compressed images fetches the plain files, by their own
+manifest ` + image.PlainManifestName + `. An image file holds one form of each file: with
+--delta-from, only devices that run the older software can install it.`,
 		Example: `  iadms image build --version 2.0.0 --hardware IAD-4FXS --config-format 2 \
         --selftest selftest --converter 1:2:convert \
-    --key release.key -o fw-2.0.0.iad app`,
+    --key release.key -o fw-2.0.0.iad app
+  iadms image build --version 2.0.0 --hardware IAD-4FXS --key release.key \
+        --compress xz --delta-from fw-1.0.0.iad --split fw-2.0.0 app`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 && o.partition == "" {
 				return cli.Usage(fmt.Errorf("name the files that make up the software"))
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return o.build(args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.build(cmd.Context(), cmd.OutOrStdout(), args)
+		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&o.compress, "compress", "", "compress the files by `method`: xz")
+	f.StringArrayVar(&o.deltaFrom, "delta-from", nil, "older image `file` (or its manifest, in split form) to store differences from; may be repeated with --split")
 	f.StringVar(&o.manifest.Version, "version", "", "`version` of the software, such as 2.0.0 (semver.org)")
 	f.StringSliceVar(&o.manifest.Hardware, "hardware", nil, "hardware `model` that the software runs on; may be repeated")
 	f.Uint32Var(&o.manifest.ConfigFormat, "config-format", 1, "`number` of the configuration data format")
@@ -73,9 +91,17 @@ boards without such a partition refuse the image.`,
 	return cmd
 }
 
-func (o *buildOptions) build(names []string) error {
+func (o *buildOptions) build(ctx context.Context, w io.Writer, names []string) error {
 	if (o.output == "") == (o.split == "") {
 		return cli.Usage(fmt.Errorf("name either an image file with -o or a directory with --split"))
+	}
+	switch {
+	case o.compress != "" && o.compress != string(frame.XZ):
+		return cli.Usage(fmt.Errorf("--compress %q: unknown method (want xz)", o.compress))
+	case o.compress == "" && len(o.deltaFrom) > 0:
+		return cli.Usage(fmt.Errorf("--delta-from needs --compress xz: differences are compressed"))
+	case len(o.deltaFrom) > 1 && o.split == "":
+		return cli.Usage(fmt.Errorf("an image file holds differences from one older image; use --split for several"))
 	}
 	if err := o.checkOutput(names); err != nil {
 		return cli.Usage(err)
@@ -87,6 +113,11 @@ func (o *buildOptions) build(names []string) error {
 	key, err := readKey(o.key)
 	if err != nil {
 		return err
+	}
+	if o.compress != "" {
+		if files, err = o.encode(ctx, w, files); err != nil {
+			return err
+		}
 	}
 	if o.split != "" {
 		return image.BuildSplit(afero.NewOsFs(), o.split, o.manifest, files, key)
@@ -100,7 +131,7 @@ func (o *buildOptions) checkOutput(names []string) error {
 	if o.output == "" || err != nil {
 		return nil // nothing is there
 	}
-	inputs := append([]string{o.key, o.selftest, o.partition}, names...)
+	inputs := slices.Concat([]string{o.key, o.selftest, o.partition}, o.deltaFrom, names)
 	for _, text := range o.converters {
 		inputs = append(inputs, text[strings.LastIndexByte(text, ':')+1:])
 	}

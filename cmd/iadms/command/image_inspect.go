@@ -18,7 +18,7 @@ func newImageInspect(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "inspect FILE",
 		Short:   "Show what an image holds, and check its digests",
-		Long:    "Show what an image holds, and check its digests. FILE is an image or, in split form, its manifest. The signature is not verified; see image verify.",
+		Long:    "Show what an image holds, and check its digests. FILE is an image or, in split form, its manifest. The signature is not verified; see image verify. A difference from another file is checked, but what it makes of that file is not: image diff does that.",
 		Example: "  iadms image inspect fw-2.0.0.iad",
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -84,6 +84,9 @@ func printImage(w io.Writer, img *image.Info) error {
 		line("converter", fmt.Sprintf("%d to %d: %s", c.From, c.To, c.Payload))
 	}
 	line("signed by", keyName(img)+" ("+img.TrustedComment+")")
+	if m.Format != image.PlainFormat {
+		line("image format", fmt.Sprintf("%d: devices that do not read it refuse the image", m.Format))
+	}
 	line("manifest SHA-256", hex.EncodeToString(img.ManifestDigest))
 	line("size", fmt.Sprintf("%d bytes", img.Size))
 	for _, p := range m.Payloads {
@@ -92,6 +95,13 @@ func printImage(w io.Writer, img *image.Info) error {
 			mode = string(p.Target)
 		}
 		fmt.Fprintf(t, "  %s\t%d bytes\t%s\t%s\n", p.Name, p.Size, mode, p.SHA256)
+		for _, e := range p.Encodings {
+			what := "all of it"
+			if e.Base != nil {
+				what = fmt.Sprintf("difference from a file of %d bytes, %.16s…", e.Base.Size, e.Base.SHA256)
+			}
+			fmt.Fprintf(t, "    %s\t%d bytes\t%s\t%s\n", e.File, e.Size, e.Codec, what)
+		}
 	}
 	return t.Flush()
 }

@@ -1,0 +1,102 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/bank/image"
+	"example.com/iad/bank/image/encode"
+)
+
+// encode adds encodings to the files, and writes what they save.
+func (o *buildOptions) encode(ctx context.Context, w io.Writer, files []image.PayloadFile) ([]image.PayloadFile, error) {
+	var olds []loadedImage
+	for _, name := range o.deltaFrom {
+		old, err := readContents(name, nil)
+		if err != nil {
+			return nil, err
+		}
+		olds = append(olds, old)
+	}
+	taken := make(map[string]bool)
+	for _, f := range files {
+		taken[f.Name] = true
+	}
+	encoded := make([]image.PayloadFile, len(files))
+	for i, f := range files {
+		var bases []encode.Base
+		for _, old := range olds {
+			if content, err := old.base(f); err != nil {
+				return nil, err
+			} else if content != nil {
+				bases = append(bases, encode.Base{Version: old.info.Manifest.Version, Content: content})
+			}
+		}
+		var results []encode.Result
+		var err error
+		if encoded[i], results, err = encode.Payload(ctx, f, bases, o.split == "", taken); err != nil {
+			return nil, err
+		}
+		for _, r := range results {
+			what := "compressed"
+			if r.Base != "" {
+				what = "difference from " + r.Base
+			}
+			if r.Dropped != "" {
+				what += ", not used: " + r.Dropped
+			}
+			fmt.Fprintf(w, "%s: %d bytes, %s\n", f.Name, r.Size, what)
+		}
+	}
+	return encoded, nil
+}
+
+// A loadedImage is an image in memory.
+type loadedImage struct {
+	name     string
+	info     *image.Info
+	contents map[string][]byte
+}
+
+// readContents reads an image of either form.
+func readContents(name string, bases image.Bases) (old loadedImage, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return old, err
+	}
+	defer f.Close()
+	split, err := startsManifest(f)
+	if err == nil {
+		old.name = name
+		if split {
+			old.info, old.contents, err = image.ContentsSplit(afero.NewOsFs(), name, bases)
+		} else {
+			old.info, old.contents, err = image.Contents(f, bases)
+		}
+	}
+	if err != nil {
+		return old, fmt.Errorf("%s: %w", name, err)
+	}
+	return old, nil
+}
+
+// base returns what a file replaces in an older image: the payload of its name or, for the
+// partition, the one there. nil if there is none.
+func (old loadedImage) base(f image.PayloadFile) ([]byte, error) {
+	p := old.info.Manifest.Payload(f.Name)
+	if f.Target == image.TargetPartition {
+		p = old.info.Manifest.Partition()
+	}
+	if p == nil {
+		return nil, nil
+	}
+	content, ok := old.contents[p.Name]
+	if !ok {
+		return nil, fmt.Errorf("%s has %s only as the difference from another file; name an image that has all of it, such as its manifest in split form", old.name, p.Name)
+	}
+	return content, nil
+}
