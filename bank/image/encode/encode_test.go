@@ -26,11 +26,11 @@ func noise(n int) []byte {
 
 // TestPayload: which encodings are worth having.
 func TestPayload(t *testing.T) {
-	text := []byte(hex.EncodeToString(noise(30_000)))
-	random := noise(50_000)
-	like := encode.Base{Version: "1.0.0", Content: append(bytes.Clone(text[:40_000]), 'x')}
+	text := []byte(hex.EncodeToString(noise(10_000)))
+	random := noise(15_000)
+	like := encode.Base{Version: "1.0.0", Content: append(bytes.Clone(text[:15_000]), 'x')}
 	likeRandom := encode.Base{Version: "1.0.0", Content: random[1000:]}
-	unlike := encode.Base{Version: "0.9.0", Content: noise(70_000)[60_000:]}
+	unlike := encode.Base{Version: "0.9.0", Content: noise(17_000)[16_000:]}
 	empty := encode.Base{Version: "0.1.0"}
 	for name, test := range map[string]struct {
 		content []byte

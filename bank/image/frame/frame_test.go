@@ -75,6 +75,9 @@ func decodeAll(t testing.TB, e image.EncodedFile, length int, base []byte) []byt
 func TestRoundTrip(t *testing.T) {
 	for name, payload := range contents() {
 		for baseName, base := range contents() {
+			if baseName != name && baseName != "mixed" && baseName != "one byte" {
+				continue
+			}
 			e, err := encode.XZDelta(t.Context(), "f", payload, base, size)
 			if err != nil {
 				t.Fatal(err)
@@ -100,7 +103,7 @@ func TestRoundTrip(t *testing.T) {
 func TestRandomEdits(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	base := contents()["mixed"]
-	for range 20 {
+	for range 8 {
 		payload := bytes.Clone(base)
 		for range 1 + r.IntN(8) {
 			at, n := r.IntN(len(payload)), r.IntN(3000)
@@ -232,7 +235,7 @@ func TestHostileFrames(t *testing.T) {
 		_ = w.Close()
 		return b.Bytes()
 	}()
-	bomb := stream(t, make([]byte, 64<<20))
+	bomb := stream(t, make([]byte, 1<<20))
 	for name, test := range map[string]struct {
 		encoded []byte
 		n       int
@@ -348,7 +351,7 @@ func TestIndexes(t *testing.T) {
 // TestDecoderMemory: a decoder takes about twice the frame size, however many frames it
 // decodes, and whatever they hold.
 func TestDecoderMemory(t *testing.T) {
-	payload := bytes.Repeat(contents()["mixed"], 8)
+	payload := bytes.Repeat(contents()["mixed"], 3)
 	e, err := encode.XZDelta(context.Background(), "f", payload, payload, 64<<10)
 	if err != nil {
 		t.Fatal(err)
@@ -361,7 +364,7 @@ func TestDecoderMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	d := frame.NewDecoder(e.Frame)
-	for range 10 {
+	for range 20 {
 		for k := range x.Count() {
 			if _, err := image.Decode(d, &e.Encoding, x, k, e.Content[x.Offset(k):][:x.Length(k)], base); err != nil {
 				t.Fatal(err)
@@ -370,7 +373,7 @@ func TestDecoderMemory(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if spent := after.TotalAlloc - before.TotalAlloc; spent > 300<<10 {
-		t.Errorf("%d bytes allocated for %d frames of %d bytes", spent, 10*x.Count(), e.Frame)
+		t.Errorf("%d bytes allocated for %d frames of %d bytes", spent, 20*x.Count(), e.Frame)
 	}
 }
 
