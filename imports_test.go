@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 	"internal/fleettest":   {"fleet", "fleet/campaign", "fleet/operations", "manager"},
 	"internal/fleetsim":    {"fleet", "internal/iadtest", "agent", "agent/config", "agent/snmp", "bank/image", "manager/device", "mib", "sim"},
 	"internal/iadtest":     {"internal/cli", "manager/device", "manager/files", "bank/image", "transfer", "mib"},
-	"sim":                  {"internal/clock", "agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/memdisk", "transfer/tftp"},
+	"sim":                  {"internal/clock", "agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/memdisk", "internal/crashfs", "transfer/tftp"},
 	"sim/control":          {"sim", "agent/procedure"},
 	"cmd/iad":              {"agent", "agent/*", "bank", "bank/image", "transfer", "mib", "internal/durable", "internal/cli", "internal/credentials", "internal/snmp"},
 	"sim/fleet":            {"sim", "agent/board", "agent/config", "agent/snmp", "bank/image", "mib", "internal/durable", "internal/credentials"},

@@ -79,10 +79,12 @@ type Device struct {
 	changed chan struct{} // closed and replaced when agent or powered changes
 	starts  int
 	unsaved []byte // what the agent before its restart could not write
+	losing  string // what the power cut that ended it does to what was not synced
 
 	stopped chan struct{} // closed when Run ends
 	faults  faults
 	phases  phases
+	medium  *medium
 }
 
 // errPower is the cause of a power cut.
@@ -99,10 +101,12 @@ func New(cfg Config) *Device {
 	d := &Device{
 		cfg: cfg, powered: true, changed: make(chan struct{}), stopped: make(chan struct{}),
 		platform: &platform{
-			disk: cfg.Disk, hooks: cfg.Hooks, bankSize: cfg.BankSize, noReset: cfg.NoReset, reason: mib.RestartReasonPowerOn,
+			hooks: cfg.Hooks, bankSize: cfg.BankSize, noReset: cfg.NoReset, reason: mib.RestartReasonPowerOn,
 		},
 	}
 	d.platform.device = d
+	d.medium = newMedium(&cfg.Disk)
+	d.platform.disk = d.medium.disk(&cfg.Disk)
 	for _, f := range cfg.Faults {
 		d.faults.list = append(d.faults.list, &armed{Fault: f, until: f.until(cfg.Clock.Now())})
 	}
@@ -179,7 +183,10 @@ func (d *Device) answer(from netip.AddrPort, msg []byte) ([]byte, func()) {
 // boot is one life of the device, from start to restart or power cut.
 func (d *Device) boot(parent context.Context) error {
 	a, ctx, err := d.start(parent)
-	if err != nil {
+	switch {
+	case err != nil && d.life.over.Load(): // the power failed meanwhile
+		return d.lostPower()
+	case err != nil:
 		return err
 	}
 	err = a.Run(ctx)
@@ -193,7 +200,12 @@ func (d *Device) start(parent context.Context) (*agent.Agent, context.Context, e
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	d.update(func() { d.agent, d.ctx, d.off, d.starts = a, ctx, cancel, d.starts+1 })
+	d.update(func() {
+		d.agent, d.ctx, d.off, d.starts = a, ctx, cancel, d.starts+1
+		if d.life.over.Load() { // the power failed meanwhile
+			cancel(errPower)
+		}
+	})
 	if d.Starts() > 1 {
 		d.event(Event{Kind: StartEvent})
 	}
@@ -214,13 +226,22 @@ func (d *Device) ended(parent, ctx context.Context, a *agent.Agent, err error) e
 	case parent.Err() != nil:
 		return nil
 	case errors.Is(context.Cause(ctx), errPower): // also while it restarted
-		d.platform.reason = mib.RestartReasonPowerOn
-		return nil
+		return d.lostPower()
 	case errors.As(err, &restart):
 		d.platform.reason, d.unsaved = 0, a.Unsaved()
 		return d.rest(parent)
 	}
 	return err
+}
+
+// lostPower is what follows a power cut when the agent has ended.
+func (d *Device) lostPower() error {
+	d.platform.reason = mib.RestartReasonPowerOn
+	d.mu.Lock()
+	losing := d.losing
+	d.losing = ""
+	d.mu.Unlock()
+	return d.medium.cut(d.cfg.ID, losing)
 }
 
 // newAgent starts the agent.
@@ -229,6 +250,10 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 	c.PassesUnsaved, c.Unsaved = true, d.unsaved
 	d.unsaved = nil
 	l := &lifetime{}
+	d.distinguish()
+	if f, ok := d.occasion(WrongClock); ok {
+		c.Clock = newWrongClock(d.cfg.Clock, f.By)
+	}
 	if c.SNMP != nil {
 		engine := *d.cfg.SNMP
 		var dial dialer = new(net.Dialer).DialContext
@@ -253,6 +278,8 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 	d.mu.Lock()
 	d.life = l
 	d.mu.Unlock()
+	disk := &d.platform.disk
+	c.Banks, c.State, c.Data, c.Work = disk.Banks, disk.State, disk.Data, disk.Work
 	for _, f := range []*afero.Fs{&c.Banks[0], &c.Banks[1], &c.State, &c.Data, &c.Work} {
 		*f = &faultyFs{Fs: *f, device: d, life: l}
 	}

@@ -30,6 +30,28 @@ type Fault struct {
 	// Write is the write to the disk, counted from 1, in the middle of which the power
 	// fails, for PowerCut; 0 for none.
 	Write int
+	// Unsynced is what a PowerCut does to what was written and not synced: UnsyncedKept,
+	// UnsyncedLost or UnsyncedMixed. Empty for UnsyncedMixed with Write, else UnsyncedKept.
+	// Disks in directories keep everything.
+	Unsynced string
+	// By is how much the clock is ahead, negative if it is behind, for WrongClock; 0 for a
+	// clock that begins in 1970.
+	By time.Duration
+}
+
+// What a power cut does to what was not synced.
+const (
+	UnsyncedKept  = "kept"  // all of it is on the disk
+	UnsyncedLost  = "lost"  // none of it is
+	UnsyncedMixed = "mixed" // writes are left in any combination and order, some in part
+)
+
+// unsynced is what the power cut does to what was not synced.
+func (f *Fault) unsynced() string {
+	if f.Unsynced == "" && f.Write > 0 {
+		return UnsyncedMixed
+	}
+	return f.Unsynced
 }
 
 // FaultKind is a kind of fault.
@@ -55,6 +77,7 @@ const (
 	DiskFull      FaultKind = "diskfull"
 	ReadOnly      FaultKind = "readonly"
 	DiskSlow      FaultKind = "diskslow"
+	WrongClock    FaultKind = "clock"
 	PowerCut      FaultKind = "powercut"
 )
 
@@ -88,6 +111,7 @@ var FaultInfos = []FaultInfo{
 	{Kind: DiskFull, Effect: "the disk is full"},
 	{Kind: ReadOnly, Effect: "the disk is read-only"},
 	{Kind: DiskSlow, Delay: 10 * time.Millisecond, Effect: "each write to the disk is delayed"},
+	{Kind: WrongClock, Effect: "from the next start on the clock begins in 1970, or is wrong by the time of by, such as by=-48h"},
 	{Kind: PowerCut, Once: true, Delay: time.Second, Effect: "the power fails for a second, or as long as delay says: when a phase begins, at=PERCENT of its bytes, in the middle of write=N to the disk, or at once"},
 }
 
@@ -102,7 +126,7 @@ func (k FaultKind) Info() (info FaultInfo, ok bool) {
 
 // ParseFault reads KIND[@PHASE][,KEY=VALUE...], such as
 // stall,op=downloadSoftware,nth=2 or powercut@transferring,at=50. The keys are op, nth,
-// times, for, delay, at and write.
+// times, for, delay, at, write, unsynced and by.
 func ParseFault(s string) (Fault, error) {
 	head, rest, _ := strings.Cut(s, ",")
 	kind, phase, at := strings.Cut(head, "@")
@@ -171,6 +195,19 @@ func (f *Fault) set(item string, info FaultInfo) error {
 		return number(&f.At, 1, 99)
 	case key == "write" && f.Kind == PowerCut:
 		return number(&f.Write, 1, 1<<30)
+	case key == "unsynced" && f.Kind == PowerCut:
+		if value != UnsyncedKept && value != UnsyncedLost && value != UnsyncedMixed {
+			return fmt.Errorf("unsynced=%s: want %s, %s or %s", value, UnsyncedKept, UnsyncedLost, UnsyncedMixed)
+		}
+		f.Unsynced = value
+		return nil
+	case key == "by" && f.Kind == WrongClock:
+		d, err := time.ParseDuration(value)
+		if err != nil || d == 0 {
+			return fmt.Errorf("by=%s must be a duration such as -48h or 90m", value)
+		}
+		f.By = d
+		return nil
 	}
 	return fmt.Errorf("%s does not take %q", f.Kind, key)
 }
@@ -218,6 +255,12 @@ func (f Fault) String() string {
 	}
 	if f.Delay != 0 {
 		b.WriteString(",delay=" + short(f.Delay))
+	}
+	if f.Unsynced != "" {
+		b.WriteString(",unsynced=" + f.Unsynced)
+	}
+	if f.By != 0 {
+		b.WriteString(",by=" + short(f.By))
 	}
 	return b.String()
 }

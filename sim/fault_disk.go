@@ -52,7 +52,7 @@ func (f *faultyFs) write() (half bool, err error) {
 		}
 		return a.Write > 0 && a.seen >= a.Write
 	}, PowerCut); ok {
-		d.fail(f.delay())
+		d.failWith(f)
 		return true, errPower
 	}
 	return false, nil

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"example.com/iad/agent"
@@ -62,6 +63,31 @@ func (d *Device) stillWatches(ctx context.Context) bool {
 		f.watching = nil
 	}
 	return false
+}
+
+// distinguish prepares the disk for a power cut that loses what was not synced, if one is
+// due. Disks in directories are not prepared: what is there must last.
+func (d *Device) distinguish() {
+	if d.cfg.Disk.root != nil {
+		return
+	}
+	d.faults.mu.Lock()
+	due := slices.ContainsFunc(d.faults.list, func(a *armed) bool {
+		how := a.unsynced()
+		return a.Kind == PowerCut && (how == UnsyncedLost || how == UnsyncedMixed)
+	})
+	d.faults.mu.Unlock()
+	if err := d.medium.distinguish(due); err != nil {
+		d.cfg.Log.Error("the disk could not be prepared for a power cut; it will keep what was not synced", "err", err)
+	}
+}
+
+// failWith cuts the power as a fault says.
+func (d *Device) failWith(f Fault) {
+	d.mu.Lock()
+	d.losing = f.unsynced()
+	d.mu.Unlock()
+	d.fail(f.delay())
 }
 
 // fail cuts the power for a time.

@@ -1,7 +1,9 @@
 package sim_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
@@ -18,7 +21,7 @@ import (
 func TestParseFault(t *testing.T) {
 	for _, s := range []string{
 		"stall", "stall@transferring", "corrupt,op=downloadSoftware,nth=2,times=3", "silent,for=30s", "slow,delay=200ms",
-		"powercut@transferring,at=50", "powercut,write=7,delay=2s", "losttraps,nth=3", "silent,for=1h", "slow,delay=10m", "slow,for=1h30m,delay=1m30s",
+		"powercut@transferring,at=50", "powercut,write=7,delay=2s", "powercut@switching,unsynced=lost", "powercut,write=7,unsynced=kept", "clock", "clock,by=-48h", "losttraps,nth=3", "silent,for=1h", "slow,delay=10m", "slow,for=1h30m,delay=1m30s",
 	} {
 		f, err := sim.ParseFault(s)
 		if err != nil || f.String() != s {
@@ -28,7 +31,7 @@ func TestParseFault(t *testing.T) {
 	for s, want := range map[string]string{
 		"fire": "want one of stall, corrupt", "stall@nowhere": "unknown phase", "stall,op=nothing": "unknown operation",
 		"stall,nth=0": "nth=0", "silent,for=x": "such as 30s", "stall,delay=1s": `stall does not take "delay"`,
-		"silent,at=5": "does not take", "powercut,at=50": "needs a phase", "powercut@trying,at=100": "from 1 to 99", "silent,": "",
+		"silent,at=5": "does not take", "powercut,unsynced=x": "want kept, lost or mixed", "silent,unsynced=lost": "does not take", "clock,by=0s": "such as -48h", "silent,by=1s": "does not take", "powercut,at=50": "needs a phase", "powercut@trying,at=100": "from 1 to 99", "silent,": "",
 	} {
 		if _, err := sim.ParseFault(s); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", s, err, want)
@@ -203,5 +206,61 @@ func TestFaultsAreDocumented(t *testing.T) {
 	}
 	if !strings.Contains(string(doc), table) {
 		t.Errorf("docs/iadsim.md must have this table:\n%s", table)
+	}
+}
+
+// A device that lost what it had not synced, in the middle of any write, runs complete
+// software with its configuration data, and can be upgraded.
+func TestPowerCutsLoseWrites(t *testing.T) {
+	for n := 1; n <= 81; n += 8 {
+		for _, how := range []string{sim.UnsyncedMixed, sim.UnsyncedLost} {
+			t.Run(fmt.Sprint(how, " ", n), func(t *testing.T) {
+				t.Parallel()
+				var h *heard
+				l := newLab(t, func(c *sim.Config) { h = listenTo(c) })
+				first := l.device.Agent(t.Context(), 1).Engine().Snapshot().Config.Digest
+				f := sim.Fault{Kind: sim.PowerCut, Write: n, Unsynced: how, Delay: 10 * time.Millisecond}
+				l.device.Inject(f)
+				plan := l.plan(l.build(image.Manifest{Version: "2.0.0", ConfigFormat: 1}), "fw.iad")
+				// How the procedure ends depends on the write.
+				_, err := manager.Upgrade(t.Context(), plan, manager.Automatic{}, func(manager.Update) {})
+				if len(h.has(f.String())) != 1 {
+					t.Fatalf("no power cut; the upgrade: %v", err)
+				}
+				s := l.device.Agent(t.Context(), 2).Engine().Snapshot()
+				if v := s.Banks.Bank(s.Banks.Running).Version; v != "1.0.0" && v != "2.0.0" || !bytes.Equal(s.Config.Digest, first) {
+					t.Fatalf("it runs %q with configuration data %x, want %x", v, s.Config.Digest, first)
+				}
+				plan = l.plan(l.build(image.Manifest{Version: "3.0.0", ConfigFormat: 1}), "fw.iad")
+				if r, err := manager.Upgrade(t.Context(), plan, manager.Automatic{}, func(manager.Update) {}); err != nil || r.NewVersion != "3.0.0" {
+					t.Errorf("the next upgrade: %+v, %v", r, err)
+				}
+			})
+		}
+	}
+}
+
+// A wrong clock is what the device goes by from its next start on.
+func TestWrongClock(t *testing.T) {
+	l := newLab(t, nil)
+	last := func(start int) time.Time {
+		events := l.device.Agent(t.Context(), start).Engine().Snapshot().Events
+		return events[len(events)-1].Time
+	}
+	near := func(got time.Time, by time.Duration) {
+		t.Helper()
+		if off := time.Since(got) + by; off < -time.Minute || off > time.Minute {
+			t.Errorf("the time is %v, want one that is wrong by %v", got, by)
+		}
+	}
+	near(last(1), 0)
+	l.device.Inject(sim.Fault{Kind: sim.WrongClock, By: -48 * time.Hour})
+	l.device.Restart()
+	near(last(2), -48*time.Hour)
+	l.device.ClearFaults("")
+	l.device.Inject(sim.Fault{Kind: sim.WrongClock})
+	l.device.Restart()
+	if got := last(3); !got.IsZero() {
+		t.Errorf("with a clock that begins in 1970 the time is %v, want none", got)
 	}
 }

@@ -45,6 +45,7 @@ func (d *Device) Inject(f Fault) {
 	d.faults.mu.Lock()
 	d.faults.list = append(d.faults.list, a)
 	d.faults.mu.Unlock()
+	d.distinguish()
 	d.mu.Lock()
 	ctx, running := d.ctx, d.agent
 	d.mu.Unlock()
@@ -56,6 +57,7 @@ func (d *Device) Inject(f Fault) {
 // ClearFaults removes the device's faults of a kind, or all of them if kind is empty, and
 // returns how many there were.
 func (d *Device) ClearFaults(kind FaultKind) int {
+	defer d.distinguish()
 	d.faults.mu.Lock()
 	defer d.faults.mu.Unlock()
 	before := len(d.faults.list)

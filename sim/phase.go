@@ -93,7 +93,7 @@ func (d *Device) look() (bytesWanted bool) {
 		return false
 	}, PowerCut)
 	if ok {
-		d.fail(f.delay())
+		d.failWith(f)
 	}
 	return bytesWanted
 }
