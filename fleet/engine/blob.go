@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -40,21 +42,46 @@ func (s *Store) wrap(name string, err error) error {
 	return fmt.Errorf("%s %s: %w", s.name, name, err)
 }
 
-// Put stores a blob, in place of an earlier one of this name. open is called for each try.
-func (s *Store) Put(ctx context.Context, name string, open func() (io.ReadCloser, error)) error {
-	err := s.engine.persist(ctx, func(try context.Context) error {
+// Put stores a blob, in place of an earlier one of this name, reads it back, and returns its
+// size and SHA-256 digest. open is called for each try.
+func (s *Store) Put(ctx context.Context, name string, open func() (io.ReadCloser, error)) (size int64, digest []byte, err error) {
+	err = s.engine.persist(ctx, func(try context.Context) error {
 		r, err := open()
 		if err != nil {
 			return err
 		}
+		h := sha256.New()
+		var n counter
 		// A large blob takes longer than one request.
-		_, err = s.store.Put(context.WithoutCancel(try), jetstream.ObjectMeta{Name: name}, readerUntil{ctx, r})
+		_, err = s.store.Put(context.WithoutCancel(try), jetstream.ObjectMeta{Name: name}, io.TeeReader(readerUntil{ctx, r}, io.MultiWriter(h, &n)))
+		size, digest = int64(n), h.Sum(nil)
 		return errors.Join(err, r.Close())
 	})
-	if err != nil {
-		return s.wrap(name, err)
+	if err == nil {
+		err = s.verify(ctx, name, size, digest)
 	}
-	return nil
+	if err != nil {
+		return 0, nil, s.wrap(name, err)
+	}
+	return size, digest, nil
+}
+
+// readBackTime is how long a node may lag behind that serves what was stored.
+const readBackTime = 30 * time.Second
+
+// verify reads a blob back until it is what was stored.
+func (s *Store) verify(ctx context.Context, name string, size int64, digest []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, readBackTime)
+	defer cancel()
+	for {
+		gotSize, got, err := s.Digest(ctx, name)
+		if err == nil && (gotSize != size || !bytes.Equal(got, digest)) {
+			err = fmt.Errorf("%d bytes with SHA-256 %x were stored, and %d with %x are read", size, digest, gotSize, got)
+		}
+		if err == nil || pause(ctx) != nil {
+			return err
+		}
+	}
 }
 
 // readerUntil is a reader that fails when ctx has ended.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -176,33 +178,48 @@ func wrongSequence(err error) bool {
 // Keys returns the keys that match a pattern, where * stands for one part and > for the
 // rest.
 func (b *Bucket) Keys(ctx context.Context, pattern string) ([]string, error) {
-	var keys []string
+	found := make(map[string]bool)
+	err := b.watch(ctx, pattern, func(c Change) error {
+		switch {
+		case c.Synced:
+			return errSynced
+		case c.Deleted:
+			delete(found, c.Key)
+		default:
+			found[c.Key] = true
+		}
+		return nil
+	}, jetstream.MetaOnly())
+	if !errors.Is(err, errSynced) {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+var errSynced = errors.New("synced")
+
+// last returns the revision of the newest entry that matches a pattern, by the leader, 0 if
+// there is none.
+func (b *Bucket) last(ctx context.Context, pattern string) (uint64, error) {
+	if b.name == Leases { // what it returns may have expired before it is seen
+		return 0, nil
+	}
+	var last uint64
 	err := b.engine.persist(ctx, func(ctx context.Context) error {
-		keys = nil
-		w, err := b.kv.Watch(ctx, pattern, jetstream.IgnoreDeletes(), jetstream.MetaOnly())
+		s, err := b.engine.js.Stream(ctx, bucketStream(b.name))
 		if err != nil {
 			return err
 		}
-		defer func() { _ = w.Stop() }() // what it returns has no consequence
-		for {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case entry, ok := <-w.Updates():
-				switch {
-				case !ok:
-					return nats.ErrDisconnected
-				case entry == nil:
-					return nil
-				}
-				keys = append(keys, entry.Key())
-			}
+		msg, err := s.GetLastMsgForSubject(ctx, bucketSubject(b.name, pattern))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
 		}
+		if err == nil {
+			last = msg.Sequence
+		}
+		return err
 	})
-	if err != nil {
-		return nil, b.wrap(pattern, err)
-	}
-	return keys, nil
+	return last, err
 }
 
 // Change is what Watch reports.
@@ -216,21 +233,39 @@ type Change struct {
 }
 
 // Watch calls handle with every entry that matches a pattern, then with a Change that is
-// Synced, then with whatever changes, until ctx ends or handle returns an error. If an entry
+// Synced, then with whatever changes, until ctx ends or handle returns an error. Everything
+// whose write was acknowledged before the call is reported before Synced. If an entry
 // changes quickly, only the last change is certain to be reported.
 func (b *Bucket) Watch(ctx context.Context, pattern string, handle func(Change) error) error {
+	return b.watch(ctx, pattern, handle)
+}
+
+func (b *Bucket) watch(ctx context.Context, pattern string, handle func(Change) error, options ...jetstream.WatchOpt) error {
+	// The node that serves the watch may lag behind.
+	last, err := b.last(ctx, pattern)
+	if err != nil {
+		return b.wrap(pattern, err)
+	}
 	var w jetstream.KeyWatcher
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := b.engine.persist(ctx, func(context.Context) (err error) {
-		w, err = b.kv.Watch(ctx, pattern) // lasts as long as this context
+	err = b.engine.persist(ctx, func(context.Context) (err error) {
+		w, err = b.kv.Watch(ctx, pattern, options...) // lasts as long as this context
 		return err
 	})
 	if err != nil {
 		return b.wrap(pattern, err)
 	}
 	defer func() { _ = w.Stop() }() // what it returns has no consequence
+	var seen uint64
+	complete, synced := false, false
 	for {
+		if complete && !synced && seen >= last {
+			synced = true
+			if err := handle(Change{Synced: true}); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -241,11 +276,13 @@ func (b *Bucket) Watch(ctx context.Context, pattern string, handle func(Change) 
 				}
 				return b.wrap(pattern, errors.New("the engine ended the watch"))
 			}
-			change := Change{Synced: entry == nil}
-			if entry != nil {
-				change.Entry = Entry{Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision()}
-				change.Deleted = entry.Operation() != jetstream.KeyValuePut
+			if entry == nil {
+				complete = true
+				continue
 			}
+			seen = max(seen, entry.Revision())
+			change := Change{Deleted: entry.Operation() != jetstream.KeyValuePut}
+			change.Entry = Entry{Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision()}
 			if err := handle(change); err != nil {
 				return err
 			}

@@ -82,8 +82,6 @@ func (c *Config) Check() error {
 	switch {
 	case c.Data == "":
 		return errors.New("engine: Data is required")
-	case (c.Listen != "" || c.Cluster != "") && len(c.Secret) < minSecret:
-		return fmt.Errorf("engine: the secret must have at least %d bytes, because nodes and workers use it to recognize each other", minSecret)
 	case c.Cluster == "" && len(c.Join) > 0:
 		return errors.New("engine: --join needs --cluster, this node's own address for the other nodes")
 	case c.Cluster != "" && len(c.Join) == 2:
@@ -92,6 +90,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("engine: name the addresses of all 3 nodes, not %d", len(c.Join))
 	case c.Cluster != "" && c.Name == "":
 		return errors.New("engine: a node of a cluster needs a name")
+	case (c.Listen != "" || c.Cluster != "") && len(c.Secret) < minSecret:
+		return fmt.Errorf("engine: the secret must have at least %d bytes, because nodes and workers use it to recognize each other", minSecret)
 	}
 	return nil
 }

@@ -302,7 +302,7 @@ func TestStoreKeepsBlobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	blob := bytes.Repeat([]byte("0123456789"), 100_000)
-	if err := s.Put(ctx, "fw", func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }); err != nil {
+	if _, _, err := s.Put(ctx, "fw", func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }); err != nil {
 		t.Fatal(err)
 	}
 	size, digest, err := s.Digest(ctx, "fw")

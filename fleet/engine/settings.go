@@ -95,6 +95,15 @@ func logConfig(l LogName, replicas int) jetstream.StreamConfig {
 	return c
 }
 
+// storeConfig is what an object store is in JetStream, except that reads go to the leader of
+// the stream.
+func storeConfig(s StoreName, replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: "OBJ_" + string(s), Subjects: []string{"$O." + string(s) + ".C.>", "$O." + string(s) + ".M.>"},
+		Discard: jetstream.DiscardNew, AllowRollup: true, Replicas: replicas,
+	}
+}
+
 func taskConfig(replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: taskStream, Subjects: []string{taskSubject + ".*.*"}, Retention: jetstream.WorkQueuePolicy, MaxMsgSize: maxValue,
@@ -109,6 +118,9 @@ func (e *Engine) provision(ctx context.Context, replicas int) error {
 	configs := []jetstream.StreamConfig{taskConfig(replicas), logConfig(Events, replicas), logConfig(Audit, replicas)}
 	for _, b := range bucketNames {
 		configs = append(configs, bucketConfig(b, replicas))
+	}
+	for _, s := range []StoreName{ImageFiles, BackupFiles} {
+		configs = append(configs, storeConfig(s, replicas))
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	ensure := func(stream string, create func(context.Context) error) {
@@ -129,12 +141,6 @@ func (e *Engine) provision(ctx context.Context, replicas int) error {
 	for _, c := range configs {
 		ensure(c.Name, func(ctx context.Context) error {
 			_, err := e.js.CreateOrUpdateStream(ctx, c)
-			return err
-		})
-	}
-	for _, s := range []StoreName{ImageFiles, BackupFiles} {
-		ensure("OBJ_"+string(s), func(ctx context.Context) error {
-			_, err := e.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: string(s), Replicas: replicas})
 			return err
 		})
 	}

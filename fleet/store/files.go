@@ -22,10 +22,7 @@ func (s *Store) AddImage(ctx context.Context, image *fleet.Image, open func() (i
 	if _, _, err := s.Images.Get(ctx, image.Digest); err == nil {
 		return nil
 	}
-	if err := s.imageFiles.Put(ctx, image.Digest, open); err != nil {
-		return err
-	}
-	_, digest, err := s.imageFiles.Digest(ctx, image.Digest)
+	_, digest, err := s.imageFiles.Put(ctx, image.Digest, open)
 	if err != nil {
 		return err
 	}
@@ -83,7 +80,7 @@ func (s *Store) ImageFile(ctx context.Context, digest, dir string) (string, erro
 
 func backupName(device, id, kind string) string { return engine.Key(device, id, kind) }
 
-// AddBackup stores a backup: its files, read back and compared with the digests in b, and
+// AddBackup stores a backup: its files, which are read back and have the digests in b, and
 // then what is known of it. The kinds of data and of b.Files are the same.
 func (s *Store) AddBackup(ctx context.Context, b *fleet.Backup, data map[string][]byte) error {
 	for _, f := range b.Files {
@@ -92,11 +89,7 @@ func (s *Store) AddBackup(ctx context.Context, b *fleet.Backup, data map[string]
 		if !ok {
 			return fmt.Errorf("backup %s of %s: no %s", b.ID, b.Device, f.Kind)
 		}
-		err := s.backupFiles.Put(ctx, name, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
-		if err != nil {
-			return err
-		}
-		size, digest, err := s.backupFiles.Digest(ctx, name)
+		size, digest, err := s.backupFiles.Put(ctx, name, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 		if err != nil {
 			return err
 		}

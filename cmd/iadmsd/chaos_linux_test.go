@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
+)
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// number returns a number in the environment.
+func number(t *testing.T, name string, usual int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// TestChaos upgrades many devices with three nodes and two more workers, each of which is
+// killed and started again in turn, and of which one is stopped for longer than its lease
+// lasts. Every device ends with software and configuration data that are complete, and its
+// own history proves that it carried out nothing twice. IADMSD_CHAOS is the number of
+// devices, IADMSD_CHAOS_SEED that of the schedule, IADMSD_CHAOS_ROUNDS how often everything
+// is killed and a worker stopped, IADMSD_CHAOS_STOP the seconds for which it is; make chaos
+// sets them.
+func TestChaos(t *testing.T) {
+	devices, seed := number(t, "IADMSD_CHAOS", 300), number(t, "IADMSD_CHAOS_SEED", 1)
+	rounds := number(t, "IADMSD_CHAOS_ROUNDS", 1)
+	stopTime := time.Duration(number(t, "IADMSD_CHAOS_STOP", int(2*engine.LeaseTime/time.Second))) * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), max(5*time.Minute, time.Duration(devices)*time.Second))
+	defer cancel()
+	l := newLab(t, ctx, devices)
+	var join, urls []string
+	for range 3 {
+		join, urls = append(join, freeAddress(t)), append(urls, "nats://"+freeAddress(t))
+	}
+	slots := strconv.Itoa(number(t, "IADMSD_CHAOS_SLOTS", 15))
+	common := []string{"--notifications", "none", "--slots", slots, "--poll", "500ms"}
+	var processes []*process
+	for i := range 3 {
+		processes = append(processes, l.start(fmt.Sprintf("node%d", i+1), append([]string{
+			"--roles", "scheduler,worker", "--cluster", join[i], "--join", strings.Join(join, ","), "--listen", strings.TrimPrefix(urls[i], "nats://"),
+		}, common...)...))
+	}
+	l.connect(urls...)
+	for i := range 2 {
+		processes = append(processes, l.start(fmt.Sprintf("worker%d", i+1), append([]string{
+			"--roles", "worker", "--nats", strings.Join(urls, ","),
+		}, common...)...))
+	}
+	l.fill()
+	began := time.Now()
+	l.campaign("chaos", fleet.CampaignSpec{
+		Operation: fleet.OperationUpgrade, Image: l.image("2.0.0", 2),
+		Options: fleet.RunOptions{OnFailure: []string{"advice", "service"}, Retries: 3, DeviceRetries: 2},
+		Retry:   fleet.RetryRule{Attempts: 20, Pause: fleet.Duration(time.Second), MaxPause: fleet.Duration(5 * time.Second)},
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.ends("chaos")
+	}()
+	schedule := rand.New(rand.NewPCG(uint64(seed), 0))
+	t.Logf("%d devices, seed %d", devices, seed)
+	for round := 0; round < rounds*(len(processes)+1); round++ {
+		p := processes[round%len(processes)]
+		stop := round%(len(processes)+1) == len(processes) // after all were killed
+		if stop {
+			p = processes[3+schedule.IntN(2)]
+		}
+		if !wait(ended, time.Duration(2000+schedule.IntN(3000))*time.Millisecond) {
+			break
+		}
+		if stop {
+			t.Logf("%5.1f s: %s is stopped for %s", time.Since(began).Seconds(), p.name, stopTime)
+			p.signal(syscall.SIGSTOP)
+			wait(ended, stopTime)
+			p.signal(syscall.SIGCONT)
+			continue
+		}
+		t.Logf("%5.1f s: %s is killed", time.Since(began).Seconds(), p.name)
+		p.kill()
+		wait(ended, time.Duration(schedule.IntN(2000))*time.Millisecond)
+		p.run()
+	}
+	<-ended
+	t.Logf("%d devices in %.1f s", devices, time.Since(began).Seconds())
+	l.check("chaos", false)
+}
+
+// wait waits for a time, and reports whether ended is still open.
+func wait(ended <-chan struct{}, d time.Duration) bool {
+	select {
+	case <-ended:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (p *process) signal(s syscall.Signal) {
+	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.lab.t.Error(err)
+	}
+}
