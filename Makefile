@@ -98,11 +98,11 @@ board:
 	exec bin/boards -kind $(or $(KIND),files)
 
 .PHONY: board-cuts board-hang board-memory board-mips board-raw platforms nightly
-# SHORT=-short leaves out the software whose self-test fails.
+# SHORT=-short leaves out the software whose self-test fails, and the start without a choice of the bank.
 BOARDS = go test -count=1 -v $(SHORT)
 board-test:
 	testdata/boards/unpack
-	$(BOARDS) -timeout 20m ./testdata/boards -args -cuts $(or $(CUTS),60)
+	$(BOARDS) -timeout 20m -run '$(or $(TESTS),.)' ./testdata/boards -args -cuts $(or $(CUTS),60)
 
 board-cuts:
 	testdata/boards/unpack

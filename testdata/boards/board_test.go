@@ -124,8 +124,16 @@ func (x *bench) record() {
 		x.Fatal(err)
 	}
 
+	if !testing.Short() {
+		x.losesCopies()
+	}
+}
+
+// losesCopies starts the board without any choice of the bank.
+func (x *bench) losesCopies() {
+	x.Helper()
 	// The boot script starts bank 1 once, where the kernel is that panics.
-	done = timed(x.T, "start with both copies of the choice lost")
+	done := timed(x.T, "start with both copies of the choice lost")
 	loader := loaderOf(x.disk())
 	for _, c := range loader.Environment.Copies {
 		if err := c.Write(make([]byte, copySize)); err != nil {

@@ -152,6 +152,23 @@ func (c *campaign) run(n int, random *rand.Rand, only failure, each func(verdict
 	return nil
 }
 
+// unflushed returns the entry of the log that writes a copy of the choice although what was written of the copies before
+// may not last yet; 0 if there is none.
+func (c *campaign) unflushed() int {
+	pending := false
+	for i, w := range c.replay.log {
+		switch {
+		case w.flush:
+			pending = false
+		case w.inCopies() && pending:
+			return i
+		case w.inCopies():
+			pending = !w.lasts
+		}
+	}
+	return 0
+}
+
 // legal checks the boot loader's choice on a disk: it is what was there at the last flush, or was written after it.
 func (c *campaign) legal(disk []byte, at int) error {
 	was := slices.Clone(c.replay.disk[:copiesEnd])
@@ -493,6 +510,9 @@ func (x *bench) checkCuts() {
 	c, err := newCampaign(x.Context(), x.build, x.script)
 	if err != nil {
 		x.Fatal(err)
+	}
+	if at := c.unflushed(); at != 0 {
+		x.Errorf("entry %d writes a copy of the choice before the other one, written before it, lasts", at)
 	}
 	results, bad := map[string]int{}, 0
 	err = c.run(*cuts, rand.New(rand.NewPCG(*seed, 0)), "", func(v verdict) bool {

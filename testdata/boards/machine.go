@@ -43,9 +43,12 @@ func start(ctx context.Context, b *build, port int, o options) (*machine, error)
 		if err := os.WriteFile(o.writes, nil, 0o644); err != nil {
 			return nil, err
 		}
+		// U-Boot does not flush: for it QEMU does, after each write. The node "disk" is there for this: blklogwrites by itself
+		// takes the first of these flushes for one with nothing to do, and does not log it.
 		args = append(args, "-blockdev", "driver=file,node-name=log,filename="+o.writes,
-			"-blockdev", fmt.Sprintf("driver=blklogwrites,node-name=logged,file=file,log=log,log-sector-size=%d", sectorSize))
-		disk = "logged"
+			"-blockdev", fmt.Sprintf("driver=blklogwrites,node-name=logged,file=file,log=log,log-sector-size=%d", sectorSize),
+			"-blockdev", "driver=raw,node-name=disk,file=logged")
+		disk = "disk"
 	}
 	if b.kind.loader {
 		args = append(args, "-M", "virt", "-bios", filepath.Join(b.peers, "u-boot.bin"),
