@@ -1,4 +1,4 @@
-# make            static binaries bin/iad, bin/iadms, bin/iadsim, bin/iadlab
+# make            static binaries bin/iad, bin/iadms, bin/iadsim, bin/iadlab, bin/iadmsd
 # make demo       a simulated device is upgraded over SNMP, TFTP and FTP on loopback
 # make test       all tests with the race detector; unpacks the programs they talk to first
 # make test32     all tests as on a 32-bit board
@@ -14,6 +14,8 @@
 # make flood      upgrade of a device under 10,000 hostile datagrams a second
 # make memory     peak memory of iad while it downloads
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
+# make chaos      2,000 devices upgraded by three nodes and two workers that are killed in turn, and stopped for a minute; then the
+#                 test without the fence, which must fail; CHAOS (2000) devices, SEED (1)
 # make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 are upgraded
 # make lab        iadlab judges iad 20 times, embedded and behind snmpd; every planted defect; 200 power cuts
 # make board      a virtual board in QEMU that iadms upgrades from another terminal; ^C ends it; KIND=files, raw or mips
@@ -26,7 +28,7 @@
 # make platforms  the same upgrades on the three boards and in a container, and a table of what they took
 # make nightly    everything full, one after the other; logs in bin/nightly, a summary at the end
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
-# make man        manual pages of iad, iadms, iadsim and iadlab, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
+# make man        manual pages of iad, iadms, iadsim, iadlab and iadmsd, in bin/man; dated as the commit, or SOURCE_DATE_EPOCH
 # make licenses   licence texts of everything linked into the programs, in bin/LICENSES.txt
 # make packages   deb, rpm, apk and ipk (OpenWrt) in bin/packages, with sizes; ARCHS="amd64" FORMATS="deb" selects some
 # make packages-test installs, upgrades and removes the deb on a fresh Debian in a container, and checks the ipk
@@ -43,10 +45,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench microbench fuzz crash density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test release release-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench microbench fuzz crash chaos density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test release release-test clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab ./cmd/iadmsd
 
 demo: build
 	./testdata/demo/run
@@ -60,6 +62,7 @@ peers:
 test: peers
 	go test -race -p $(shell n=$$(nproc 2>/dev/null || echo 4); echo $$((n > 4 ? n : 4))) -timeout 20m ./...
 	go test -timeout 20m -run Crash ./sim
+	go test -timeout 20m -run Chaos ./cmd/iadmsd
 
 test32: peers
 	GOARCH=386 go test -timeout 20m ./...
@@ -145,13 +148,16 @@ fleet: build
 density: build
 	.ci/density
 
+chaos:
+	.ci/chaos
+
 lab: peers
 	IAD_LAB=full go test -count=1 -timeout 120m -v ./conformance
 
 man: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 man:
 	rm -rf bin/man && mkdir -p bin/man
-	IAD_MAN=$(CURDIR)/bin/man go test -count=1 -run TestManPages ./cmd/iad ./cmd/iadms/command ./cmd/iadsim ./cmd/iadlab
+	IAD_MAN=$(CURDIR)/bin/man go test -count=1 -run TestManPages ./cmd/iad ./cmd/iadms/command ./cmd/iadsim ./cmd/iadlab ./cmd/iadmsd
 
 licenses:
 	.ci/licenses

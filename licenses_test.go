@@ -12,7 +12,7 @@ import (
 // TestThirdPartyLicenses compares the table of licences with the modules that the
 // programs are linked with.
 func TestThirdPartyLicenses(t *testing.T) {
-	programs := []string{"iad", "iadms", "iadsim", "iadlab"}
+	programs := []string{"iad", "iadms", "iadsim", "iadlab", "iadmsd"}
 	want := make(map[string][]string) // module: programs
 	for _, program := range programs {
 		cmd := exec.CommandContext(t.Context(), "go", "list", "-deps",

@@ -8,6 +8,7 @@ import (
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/campaign"
 	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/store"
 )
 
 // reconcile queues runs whose worker has gone, and publishes tasks that may have been lost:
@@ -83,6 +84,61 @@ func (l *leader) requeue(ctx context.Context, orphaned []*entry) error {
 		}
 		l.cfg.Log.Info("run queued again: its worker has gone", "campaign", e.campaign, "device", e.device, "worker", e.worker)
 		return l.cfg.Store.Queue(ctx, run, engine.Urgent)
+	})
+}
+
+// findReserved notes the devices that are reserved by runs which may have ended while no
+// node scheduled.
+func (l *leader) findReserved(ctx context.Context) error {
+	var reserved []task
+	err := l.cfg.Store.Devices.Watch(ctx, func(c store.Change[fleet.Device]) error {
+		switch {
+		case c.Synced:
+			return errSynced
+		case c.Value != nil && c.Value.ActiveRun != "":
+			reserved = append(reserved, task{campaign: c.Value.ActiveRun, device: c.Value.Name})
+		}
+		return nil
+	})
+	if !errors.Is(err, errSynced) {
+		return err
+	}
+	l.state.mu.Lock()
+	defer l.state.mu.Unlock()
+	for _, t := range reserved {
+		if e := l.state.campaign(t.campaign).runs[t.device]; e == nil || e.state.Final() {
+			l.state.ended[t] = time.Now()
+		}
+	}
+	return nil
+}
+
+var errSynced = errors.New("synced")
+
+// release releases the devices of runs that have ended, if their workers have not.
+func (l *leader) release(ctx context.Context) error {
+	now := time.Now()
+	var due []*entry
+	l.state.mu.Lock()
+	for t, at := range l.state.ended {
+		if now.Sub(at) >= releaseAfter {
+			delete(l.state.ended, t)
+			due = append(due, &entry{campaign: t.campaign, device: t.device})
+		}
+	}
+	l.state.mu.Unlock()
+	return each(ctx, due, func(ctx context.Context, e *entry) error {
+		_, err := l.cfg.Store.Devices.Change(ctx, func(d *fleet.Device) error {
+			if d.ActiveRun != e.campaign {
+				return store.ErrUnchanged
+			}
+			d.ActiveRun = ""
+			return nil
+		}, e.device)
+		if errors.Is(err, engine.ErrNotFound) {
+			return nil
+		}
+		return err
 	})
 }
 

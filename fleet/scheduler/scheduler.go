@@ -29,6 +29,9 @@ const (
 	// minPause is the minimum pause between two decisions. It is longer if there are many
 	// runs to look at, so that this takes at most a tenth of the time.
 	minPause = 50 * time.Millisecond
+	// releaseAfter is how long a worker may take to release the device of a run that has
+	// ended.
+	releaseAfter = 5 * time.Second
 	// requeueAfter is how long a run may be queued before its task is published again.
 	requeueAfter = 3 * time.Minute
 	// parallel is how many runs are written at the same time.
@@ -126,6 +129,9 @@ func (l *leader) schedule(ctx context.Context) error {
 	check := time.NewTicker(checkPause)
 	defer check.Stop()
 	l.scheduled = time.Now().Add(-10 * time.Minute) // another node may have gone in the meantime
+	if err := l.findReserved(ctx); err != nil {
+		return err
+	}
 	for {
 		l.looked = 0
 		wake, err := l.decideAll(ctx)
@@ -139,6 +145,9 @@ func (l *leader) schedule(ctx context.Context) error {
 		case <-timer.C:
 		case <-check.C:
 			if err := l.reconcile(ctx); err != nil {
+				return err
+			}
+			if err := l.release(ctx); err != nil {
 				return err
 			}
 			if err := l.createScheduled(ctx); err != nil {

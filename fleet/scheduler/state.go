@@ -21,6 +21,8 @@ type state struct {
 	keys      map[string]func() // by key in the bucket: removes the object
 	// toldAt is when the workers were told of queued runs.
 	toldAt map[task]time.Time
+	// ended are runs that have ended, until it is certain that their devices are released.
+	ended map[task]time.Time
 	// inSite and inPool count queued and running runs.
 	inSite, inPool map[string]int
 }
@@ -56,7 +58,7 @@ func newState() *state {
 	return &state{
 		changed: make(chan struct{}, 1), campaigns: make(map[string]*campaignState), sites: make(map[string]*fleet.Site),
 		schedules: make(map[string]*fleet.Schedule), workers: make(map[string]*workerState), keys: make(map[string]func()),
-		toldAt: make(map[task]time.Time), inSite: make(map[string]int), inPool: make(map[string]int),
+		toldAt: make(map[task]time.Time), ended: make(map[task]time.Time), inSite: make(map[string]int), inPool: make(map[string]int),
 	}
 }
 
@@ -149,6 +151,9 @@ func (s *state) noteRun(r *fleet.Run, revision uint64) {
 	s.count(old, -1)
 	s.count(e, 1)
 	c.runs[r.Device] = e
+	if old != nil && !old.state.Final() && e.state.Final() {
+		s.ended[task{campaign: e.campaign, device: e.device}] = time.Now()
+	}
 	if old != nil && old.state == fleet.RunQueued && e.state != fleet.RunQueued {
 		delete(s.toldAt, task{old.campaign, old.device, old.attempt, old.epoch})
 	}
