@@ -94,7 +94,7 @@ var mayImport = map[string][]string{
 	"cmd/iadlab":           {"conformance", "conformance/bench", "manager/device", "bank/image", "mib", "internal/cli", "internal/credentials", "internal/durable"},
 	"cmd/iadmsd":           {"fleet", "fleet/*", "manager/files", "manager/trap", "internal/cli", "internal/textfile"},
 	"cmd/iadms":            {"cmd/iadms/command"},
-	"cmd/iadms/command":    {"manager", "manager/*", "cmd/iadms/report", "bank/image", "bank/image/*", "mib", "internal/*"},
+	"cmd/iadms/command":    {"fleet", "fleet/client", "fleet/operations", "manager", "manager/*", "cmd/iadms/report", "bank/image", "bank/image/*", "mib", "internal/*"},
 	"cmd/iadms/report":     {"manager", "manager/*", "mib", "internal/cli"},
 }
 

@@ -63,6 +63,8 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &fleet):
 		return commonStatus(ctx, fleet.Failures)
+	case errors.As(err, new(*campaignError)):
+		return exitFailed
 	case errors.Is(err, device.ErrIdentity):
 		return exitIdentity
 	case errors.Is(err, manager.ErrDecision):
@@ -81,6 +83,9 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitCredentials
 	case errors.Is(err, device.ErrNoAnswer):
 		return exitNoAnswer
+	}
+	if status, ok := fleetError(err); ok {
+		return status
 	}
 	return exitError
 }

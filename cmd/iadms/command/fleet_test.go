@@ -1,0 +1,138 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/api"
+	"example.com/iad/fleet/auth"
+	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/operations"
+	"example.com/iad/internal/fleettest"
+)
+
+// TestFleetCommands runs a campaign with the commands of iadms fleet.
+func TestFleetCommands(t *testing.T) {
+	e, err := engine.Start(t.Context(), engine.Config{Data: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	bucket, err := e.Bucket(t.Context(), engine.Access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := fleettest.New()
+	access := auth.New(bucket, service.Record, time.Now)
+	if err := access.PutUser(t.Context(), operations.Caller{Name: "boss", Role: operations.Admin}, "anna", operations.Operator, "correct horse battery"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(api.New(api.Config{Service: service, Access: access, Version: "test"}))
+	defer server.Close()
+	dir := t.TempDir()
+	token := filepath.Join(dir, "config", "token")
+	input := ""
+	run := func(status int, args ...string) string {
+		t.Helper()
+		c := exec.Command(os.Args[0], append([]string{"fleet"}, args...)...)
+		c.Env = append(os.Environ(), asCommand+"=1", "IADMS_API="+server.URL, "IADMS_TOKEN_FILE="+token)
+		c.Dir, c.Stdin = dir, strings.NewReader(input)
+		var out bytes.Buffer
+		c.Stdout, c.Stderr = &out, &out
+		_ = c.Run()
+		if got := c.ProcessState.ExitCode(); got != status {
+			t.Fatalf("iadms fleet %s: exit status %d, want %d\n%s", strings.Join(args, " "), got, status, out.String())
+		}
+		return out.String()
+	}
+	write := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wants := func(out string, texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			if !strings.Contains(out, text) {
+				t.Errorf("%q is missing in\n%s", text, out)
+			}
+		}
+	}
+
+	wants(run(exitUsage, "status"), "run iadms fleet login")
+	input = "wrong password\n"
+	wants(run(exitCredentials, "login", "--user", "anna"), "is wrong")
+	input = "correct horse battery\n"
+	run(0, "login", "--user", "anna", "--token-name", "laptop")
+	if info, err := os.Stat(token); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("token: %v, %v", info, err)
+	}
+
+	write("devices.csv", "name,address\ngw-1,192.0.2.1\ngw-2,192.0.2.2\n")
+	wants(run(0, "import", "devices.csv", "--dry-run"), "2 devices would be added")
+	wants(run(0, "import", "devices.csv"), "2 devices added")
+	wants(run(exitUsage, "import", "devices.xls"), ".csv, .json or .toml")
+	for _, name := range []string{"gw-1", "gw-2"} {
+		service.Add(fleet.Device{Name: name, Address: "192.0.2.1", Facts: &fleet.Facts{Version: "1.0.0", Model: "evil\x1b[31m"}})
+	}
+	if out := run(0, "devices"); !strings.Contains(out, "gw-1") || strings.Contains(out, "\x1b") {
+		t.Errorf("devices: %q", out)
+	}
+	wants(run(0, "status"), "devices         2", "1.0.0: 2")
+	wants(run(exitError, "device", "unknown"), `device "unknown": not found`)
+	write("fw.iad", "image 2.0.0")
+	image, _, _ := strings.Cut(run(0, "add-image", "fw.iad"), " ")
+
+	write("bad.json", `{"title": "Spring", "operation": "upgrade", "filter": "true", "soak": "1h"}`)
+	wants(run(exitUsage, "create", "bad.json"), "bad.json", `"soak"`)
+	write("spring.json", `{"title": "Spring", "operation": "upgrade", "image": "`+image+`", "filter": "true", "waves": [{"count": 1, "soak": "1h"}, {}]}`)
+	wants(run(0, "create", "spring.json", "--id", "spring", "--submit"), "spring  scheduled")
+	wants(run(exitRefused, "create", "spring.json", "--id", "spring"), "exists already")
+	service.Start("spring")
+	service.Ask("spring", "gw-1", "selfTestFailed", "failed", fleet.ChoiceRetry, fleet.ChoiceGiveUp)
+	var group operations.QuestionGroup
+	if err := json.Unmarshal([]byte(run(0, "questions", "--json")), &group); err != nil || group.Count != 1 {
+		t.Fatalf("%+v, %v", group, err)
+	}
+	wants(run(exitUsage, "answer", "--group", group.Group, "--choice", "explode"), "unknown choice")
+	wants(run(exitUsage, "answer", "--choice", "retry"), "--group")
+	wants(run(0, "answer", "--campaign", "spring", "--device", "gw-1", "--choice", "retry"), "1 questions answered")
+	wants(run(exitError, "answer", "--campaign", "spring", "--device", "gw-1", "--choice", "retry"), "no open question")
+	service.SetRun("spring", "gw-1", func(r *fleet.Run) {
+		r.State, r.Failure = fleet.RunFailed, &fleet.RunFailure{Cause: "selfTestFailed", Text: "failed"}
+	})
+	wants(run(0, "campaign", "spring"), "1 of 2 ended", "selfTestFailed: 1")
+	wants(run(0, "runs", "spring", "--state", "failed"), "gw-1", "selfTestFailed")
+	wants(run(0, "pause", "spring"), "spring  paused")
+	go func() {
+		<-service.Watching
+		service.SetCampaign("spring", func(c *fleet.Campaign) { c.State = fleet.CampaignStopped })
+	}()
+	wants(run(exitFailed, "watch", "spring"), "stopped", "1 of 2 devices failed")
+	wants(run(exitRefused, "resume", "spring"), "it is stopped")
+}
+
+// TestManagerStaysSmall: iadms uses the fleet service through its API and links nothing of
+// it.
+func TestManagerStaysSmall(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "example.com/iad/cmd/iadms").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := map[string]bool{"example.com/iad/fleet": true, "example.com/iad/fleet/client": true, "example.com/iad/fleet/operations": true}
+	for dependency := range strings.FieldsSeq(string(out)) {
+		if strings.Contains(dependency, "nats") || strings.Contains(dependency, "sqlite") || strings.Contains(dependency, "huma") ||
+			strings.HasPrefix(dependency, "example.com/iad/fleet") && !allowed[dependency] {
+			t.Errorf("iadms is linked with %s", dependency)
+		}
+	}
+}
