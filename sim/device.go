@@ -85,6 +85,7 @@ type Device struct {
 	faults  faults
 	phases  phases
 	medium  *medium
+	link    link
 }
 
 // errPower is the cause of a power cut.
@@ -105,6 +106,7 @@ func New(cfg Config) *Device {
 		},
 	}
 	d.platform.device = d
+	d.link.device = d
 	d.medium = newMedium(&cfg.Disk)
 	d.platform.disk = d.medium.disk(&cfg.Disk)
 	for _, f := range cfg.Faults {
@@ -153,9 +155,9 @@ func (d *Device) attach() (err error) {
 	switch {
 	case d.cfg.SNMP == nil:
 	case d.cfg.Network != nil:
-		s, err = d.cfg.Network.attach(d.cfg.Address, d.answer)
+		s, err = d.cfg.Network.attach(d.cfg.Address, d.answer, d.link.send)
 	case d.cfg.Listen != "":
-		s, err = listen(d.cfg.Listen, d.answer)
+		s, err = listen(d.cfg.Listen, d.answer, d.link.send)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -170,6 +172,13 @@ func (d *Device) answer(from netip.AddrPort, msg []byte) ([]byte, func()) {
 	a, life := d.agent, d.life
 	d.mu.Unlock()
 	if a == nil || life.over.Load() {
+		return nil, nil
+	}
+	copies, late := d.link.pass(len(msg))
+	if late > 0 {
+		d.pause(late)
+	}
+	if copies == 0 {
 		return nil, nil
 	}
 	reply, done := a.SNMP().Answer(from, msg)
@@ -268,6 +277,10 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 		c.SNMP = &engine
 	}
 	if c.Fetcher == nil {
+		if c.Transfer.Network == nil {
+			c.Transfer.Network = &station{} // the system chooses the address
+		}
+		c.Transfer.Network = &linkNetwork{c.Transfer.Network, &d.link}
 		protocols := c.Protocols
 		if len(protocols) == 0 {
 			protocols = []mib.Protocol{mib.ProtocolTftp, mib.ProtocolFtp}

@@ -34,6 +34,12 @@ type Fault struct {
 	// UnsyncedLost or UnsyncedMixed. Empty for UnsyncedMixed with Write, else UnsyncedKept.
 	// Disks in directories keep everything.
 	Unsynced string
+	// Percent of the datagrams, for LinkLoss and LinkDup, 1 to 100; 0 for 10.
+	Percent int
+	// Rate in bytes per second, for LinkRate; 0 for 64,000.
+	Rate int
+	// Jitter is by how much a LinkDelay varies, up or down.
+	Jitter time.Duration
 	// By is how much the clock is ahead, negative if it is behind, for WrongClock; 0 for a
 	// clock that begins in 1970.
 	By time.Duration
@@ -77,6 +83,11 @@ const (
 	DiskFull      FaultKind = "diskfull"
 	ReadOnly      FaultKind = "readonly"
 	DiskSlow      FaultKind = "diskslow"
+	LinkDelay     FaultKind = "linkdelay"
+	LinkLoss      FaultKind = "linkloss"
+	LinkDup       FaultKind = "linkdup"
+	LinkRate      FaultKind = "linkrate"
+	Reset         FaultKind = "reset"
 	WrongClock    FaultKind = "clock"
 	PowerCut      FaultKind = "powercut"
 )
@@ -111,6 +122,11 @@ var FaultInfos = []FaultInfo{
 	{Kind: DiskFull, Effect: "the disk is full"},
 	{Kind: ReadOnly, Effect: "the disk is read-only"},
 	{Kind: DiskSlow, Delay: 10 * time.Millisecond, Effect: "each write to the disk is delayed"},
+	{Kind: LinkDelay, Delay: 50 * time.Millisecond, Effect: "what the device sends or receives arrives late, by the delay plus or minus jitter=TIME"},
+	{Kind: LinkLoss, Effect: "percent=10 of the UDP datagrams are lost in each direction"},
+	{Kind: LinkDup, Effect: "percent=10 of the UDP datagrams arrive twice"},
+	{Kind: LinkRate, Effect: "the link carries rate=64000 bytes per second"},
+	{Kind: Reset, Once: true, Effect: "the connection to an FTP server is reset when something is read from it"},
 	{Kind: WrongClock, Effect: "from the next start on the clock begins in 1970, or is wrong by the time of by, such as by=-48h"},
 	{Kind: PowerCut, Once: true, Delay: time.Second, Effect: "the power fails for a second, or as long as delay says: when a phase begins, at=PERCENT of its bytes, in the middle of write=N to the disk, or at once"},
 }
@@ -126,7 +142,7 @@ func (k FaultKind) Info() (info FaultInfo, ok bool) {
 
 // ParseFault reads KIND[@PHASE][,KEY=VALUE...], such as
 // stall,op=downloadSoftware,nth=2 or powercut@transferring,at=50. The keys are op, nth,
-// times, for, delay, at, write, unsynced and by.
+// times, for, delay, jitter, at, write, unsynced, percent, rate and by.
 func ParseFault(s string) (Fault, error) {
 	head, rest, _ := strings.Cut(s, ",")
 	kind, phase, at := strings.Cut(head, "@")
@@ -201,6 +217,12 @@ func (f *Fault) set(item string, info FaultInfo) error {
 		}
 		f.Unsynced = value
 		return nil
+	case key == "percent" && (f.Kind == LinkLoss || f.Kind == LinkDup):
+		return number(&f.Percent, 1, 100)
+	case key == "rate" && f.Kind == LinkRate:
+		return number(&f.Rate, 100, 1<<30)
+	case key == "jitter" && f.Kind == LinkDelay:
+		return duration(&f.Jitter)
 	case key == "by" && f.Kind == WrongClock:
 		d, err := time.ParseDuration(value)
 		if err != nil || d == 0 {
@@ -245,7 +267,7 @@ func (f Fault) String() string {
 	for _, n := range []struct {
 		key   string
 		value int
-	}{{"nth", f.Nth}, {"times", f.Times}, {"at", f.At}, {"write", f.Write}} {
+	}{{"nth", f.Nth}, {"times", f.Times}, {"at", f.At}, {"write", f.Write}, {"percent", f.Percent}, {"rate", f.Rate}} {
 		if n.value != 0 {
 			fmt.Fprintf(&b, ",%s=%d", n.key, n.value)
 		}
@@ -255,6 +277,9 @@ func (f Fault) String() string {
 	}
 	if f.Delay != 0 {
 		b.WriteString(",delay=" + short(f.Delay))
+	}
+	if f.Jitter != 0 {
+		b.WriteString(",jitter=" + short(f.Jitter))
 	}
 	if f.Unsynced != "" {
 		b.WriteString(",unsynced=" + f.Unsynced)
@@ -284,6 +309,22 @@ func (f Fault) delay() time.Duration {
 	}
 	info, _ := f.Kind.Info()
 	return info.Delay
+}
+
+// percent is how many of a hundred datagrams the fault is about.
+func (f Fault) percent() int {
+	if f.Percent != 0 {
+		return f.Percent
+	}
+	return 10
+}
+
+// rate is how many bytes the link carries in a second.
+func (f Fault) rate() int {
+	if f.Rate != 0 {
+		return f.Rate
+	}
+	return 64_000
 }
 
 // times is how often the fault happens, 0 for always.

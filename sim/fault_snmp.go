@@ -45,7 +45,7 @@ func (d *Device) faultyTraps(dial dialer, life *lifetime) dialer {
 		if err != nil {
 			return nil, err
 		}
-		return &faultyConn{Conn: conn, device: d, life: life}, nil
+		return &faultyConn{Conn: &linkTraps{conn, &d.link}, device: d, life: life}, nil
 	}
 }
 

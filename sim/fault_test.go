@@ -21,7 +21,7 @@ import (
 func TestParseFault(t *testing.T) {
 	for _, s := range []string{
 		"stall", "stall@transferring", "corrupt,op=downloadSoftware,nth=2,times=3", "silent,for=30s", "slow,delay=200ms",
-		"powercut@transferring,at=50", "powercut,write=7,delay=2s", "powercut@switching,unsynced=lost", "powercut,write=7,unsynced=kept", "clock", "clock,by=-48h", "losttraps,nth=3", "silent,for=1h", "slow,delay=10m", "slow,for=1h30m,delay=1m30s",
+		"powercut@transferring,at=50", "powercut,write=7,delay=2s", "powercut@switching,unsynced=lost", "powercut,write=7,unsynced=kept", "clock", "clock,by=-48h", "linkdelay,delay=20ms,jitter=5ms", "linkloss,percent=5", "linkrate,rate=128000", "reset@transferring,nth=2", "losttraps,nth=3", "silent,for=1h", "slow,delay=10m", "slow,for=1h30m,delay=1m30s",
 	} {
 		f, err := sim.ParseFault(s)
 		if err != nil || f.String() != s {
@@ -31,7 +31,7 @@ func TestParseFault(t *testing.T) {
 	for s, want := range map[string]string{
 		"fire": "want one of stall, corrupt", "stall@nowhere": "unknown phase", "stall,op=nothing": "unknown operation",
 		"stall,nth=0": "nth=0", "silent,for=x": "such as 30s", "stall,delay=1s": `stall does not take "delay"`,
-		"silent,at=5": "does not take", "powercut,unsynced=x": "want kept, lost or mixed", "silent,unsynced=lost": "does not take", "clock,by=0s": "such as -48h", "silent,by=1s": "does not take", "powercut,at=50": "needs a phase", "powercut@trying,at=100": "from 1 to 99", "silent,": "",
+		"silent,at=5": "does not take", "powercut,unsynced=x": "want kept, lost or mixed", "silent,unsynced=lost": "does not take", "linkloss,percent=101": "from 1 to 100", "linkrate,rate=1": "from 100", "silent,jitter=1s": "does not take", "clock,by=0s": "such as -48h", "silent,by=1s": "does not take", "powercut,at=50": "needs a phase", "powercut@trying,at=100": "from 1 to 99", "silent,": "",
 	} {
 		if _, err := sim.ParseFault(s); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", s, err, want)

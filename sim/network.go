@@ -112,7 +112,7 @@ func (n *Network) receive() {
 }
 
 // attach gives a device an address.
-func (n *Network) attach(a netip.Addr, handle handler) (*station, error) {
+func (n *Network) attach(a netip.Addr, handle handler, transmit func([]byte, func([]byte))) (*station, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
@@ -121,7 +121,7 @@ func (n *Network) attach(a netip.Addr, handle handler) (*station, error) {
 	case n.stations[a] != nil:
 		return nil, fmt.Errorf("sim: two devices have the address %s", a)
 	}
-	s := &station{socket: n.socket, local: netip.AddrPortFrom(a, n.port), own: a, handle: handle}
+	s := &station{socket: n.socket, local: netip.AddrPortFrom(a, n.port), own: a, handle: handle, transmit: transmit}
 	s.detach = func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -132,12 +132,12 @@ func (n *Network) attach(a netip.Addr, handle handler) (*station, error) {
 }
 
 // listen gives a device a socket of its own; address is as for snmp.Listen.
-func listen(address string, handle handler) (*station, error) {
+func listen(address string, handle handler, transmit func([]byte, func([]byte))) (*station, error) {
 	conn, err := snmp.Listen(address)
 	if err != nil {
 		return nil, err
 	}
-	s := &station{socket: newSocket(conn), handle: handle}
+	s := &station{socket: newSocket(conn), handle: handle, transmit: transmit}
 	s.local = s.socket.local()
 	done := make(chan struct{})
 	go func() {

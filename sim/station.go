@@ -23,6 +23,8 @@ type station struct {
 	own    netip.Addr     // that everything leaves from; invalid where the system chooses
 	handle handler
 	detach func()
+	// transmit calls write when an answer leaves: once, more often or never.
+	transmit func(msg []byte, write func([]byte))
 
 	mu      sync.Mutex
 	waiting []datagram
@@ -71,7 +73,7 @@ func (s *station) answer() {
 		s.mu.Unlock()
 		reply, done := s.handle(d.from, d.msg)
 		if reply != nil {
-			_ = s.socket.write(reply, d.to, d.from) // who asked asks again
+			s.transmit(reply, func(msg []byte) { _ = s.socket.write(msg, d.to, d.from) }) // who asked asks again
 		}
 		if done != nil {
 			done()
