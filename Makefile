@@ -16,7 +16,7 @@
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
 # make chaos      2,000 devices upgraded by three nodes and two workers that are killed in turn, and stopped for a minute; then the
 #                 test without the fence, which must fail; CHAOS (2000) devices, SEED (1)
-# make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 are upgraded
+# make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 and 10,000 are upgraded
 # make lab        iadlab judges iad 20 times, embedded and behind snmpd; every planted defect; 200 power cuts
 # make board      a virtual board in QEMU that iadms upgrades from another terminal; ^C ends it; KIND=files, raw or mips
 # make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes

@@ -212,7 +212,7 @@ func TestFaultsAreDocumented(t *testing.T) {
 // A device that lost what it had not synced, in the middle of any write, runs complete
 // software with its configuration data, and can be upgraded.
 func TestPowerCutsLoseWrites(t *testing.T) {
-	for n := 1; n <= 81; n += 8 {
+	for n := 1; n <= 81; n += 10 {
 		for _, how := range []string{sim.UnsyncedMixed, sim.UnsyncedLost} {
 			t.Run(fmt.Sprint(how, " ", n), func(t *testing.T) {
 				t.Parallel()

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"example.com/iad/agent/procedure"
 	"example.com/iad/mib"
 )
 
@@ -14,9 +13,15 @@ import (
 // the phase first, so that nothing is done in a phase before it was noticed.
 type phases struct {
 	mu      sync.Mutex
-	last    procedure.Operation
+	last    seen
 	waiting []*phaseWait
 	waits   atomic.Int32 // how many are waiting
+}
+
+// seen is what identifies a phase.
+type seen struct {
+	op, attempt uint32
+	phase       mib.OperationPhase
 }
 
 // phaseWait is a call for when an operation enters a phase.
@@ -64,8 +69,9 @@ func (d *Device) look() (bytesWanted bool) {
 	if op.State.Final() {
 		kind, phase = 0, 0
 	}
-	entered := phase != 0 && (op.ID != p.last.ID || op.Attempt != p.last.Attempt || phase != p.last.Phase)
-	p.last = procedure.Operation{ID: op.ID, Attempt: op.Attempt, Phase: phase}
+	now := seen{op.ID, op.Attempt, phase}
+	entered := phase != 0 && now != p.last
+	p.last = now
 	var calls []func()
 	if entered {
 		d.countIn(kind, phase, PowerCut)
