@@ -37,7 +37,6 @@ var mayImport = map[string][]string{
 	"bank":                 {"bank/image", "bank/image/frame", "mib", "internal/durable"},
 	"bank/image":           {"bank/image/frame", "mib", "internal/durable"},
 	"bank/image/frame":     {},
-	"bank/image/encode":    {"bank/image", "bank/image/frame"}, // for makers, not for devices
 	"internal/executable":  {},
 	"internal/imagetest":   {"bank/image", "bank/image/encode", "bank/image/frame"},
 	"internal/bootscript":  {"bank", "bank/uboot"},
@@ -97,6 +96,10 @@ var mayImport = map[string][]string{
 	"cmd/iadms":            {"cmd/iadms/command"},
 	"cmd/iadms/command":    {"fleet", "fleet/client", "fleet/operations", "manager", "manager/*", "cmd/iadms/report", "bank/image", "bank/image/*", "mib", "internal/*"},
 	"cmd/iadms/report":     {"manager", "manager/*", "mib", "internal/cli"},
+
+	// For makers, not for devices.
+	"bank/image/encode":      {"bank/image", "bank/image/frame", "bank/image/encode/lzma"},
+	"bank/image/encode/lzma": {},
 }
 
 // devicePackages write what must survive a loss of power.

@@ -22,6 +22,8 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank/image"
+	"example.com/iad/bank/image/encode"
+	"example.com/iad/bank/image/frame"
 	"example.com/iad/internal/bootscript"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/internal/iadtest"
@@ -45,7 +47,7 @@ var crashKey = func() minisign.PrivateKey {
 
 // crashSoftware is what the images hold, by version.
 func crashSoftware(version string) map[string][]byte {
-	return map[string][]byte{"app": bytes.Repeat([]byte("application "+version+"\n"), 200), "selftest": []byte(version)}
+	return map[string][]byte{"app": bytes.Repeat([]byte("application "+version+"\n"), 400), "selftest": []byte(version)}
 }
 
 // crashFormats are the configuration data formats of the versions.
@@ -67,6 +69,14 @@ func crashImage(version string) []byte {
 		files = append(files, image.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		}})
+	}
+	if version == "2.0.0" { // a compressed image, in several frames
+		app := crashSoftware(version)["app"]
+		e, err := encode.XZ(context.Background(), "app.xz", app, frame.MinSize)
+		if err != nil {
+			panic(err)
+		}
+		files[0].Encodings = []image.EncodedFile{e}
 	}
 	var b bytes.Buffer
 	if err := image.Build(&b, m, files, crashKey); err != nil {

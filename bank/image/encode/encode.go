@@ -19,7 +19,7 @@ import (
 // size, under a file name.
 func XZ(ctx context.Context, file string, payload []byte, size int) (image.EncodedFile, error) {
 	e := image.Encoding{File: file, Codec: frame.XZ, Frame: size}
-	return assemble(ctx, e, payload, func(start, end int) ([]byte, error) { return compress(payload[start:end], size) })
+	return assemble(ctx, e, payload, func(start, end int) []byte { return compress(payload[start:end], size) })
 }
 
 // XZDelta returns an encoding of a payload by codec frame.XZDelta: its difference from base.
@@ -32,7 +32,7 @@ func XZDelta(ctx context.Context, file string, payload, base []byte, size int) (
 	if err != nil {
 		return image.EncodedFile{}, err
 	}
-	return assemble(ctx, e, payload, func(start, end int) ([]byte, error) {
+	return assemble(ctx, e, payload, func(start, end int) []byte {
 		return deltaFrame(base, payload, within(pieces, start, end), start, end, size)
 	})
 }
@@ -43,7 +43,7 @@ func digest(data []byte) string {
 }
 
 // assemble makes the file of an encoding from the frames that encode returns.
-func assemble(ctx context.Context, e image.Encoding, payload []byte, encode func(start, end int) ([]byte, error)) (image.EncodedFile, error) {
+func assemble(ctx context.Context, e image.Encoding, payload []byte, encode func(start, end int) []byte) (image.EncodedFile, error) {
 	if err := frame.CheckSize(e.Frame); err != nil {
 		return image.EncodedFile{}, err
 	}
@@ -54,13 +54,13 @@ func assemble(ctx context.Context, e image.Encoding, payload []byte, encode func
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range frames {
-		group.Go(func() (err error) {
+		group.Go(func() error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			start := i * e.Frame
-			frames[i], err = encode(start, min(start+e.Frame, len(payload)))
-			return err
+			frames[i] = encode(start, min(start+e.Frame, len(payload)))
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -90,7 +90,7 @@ func within(pieces []copied, start, end int) (parts []copied) {
 
 // deltaFrame encodes the bytes from start to end of the payload, with these pieces of the
 // base, for a frame of size bytes.
-func deltaFrame(base, payload []byte, pieces []copied, start, end, size int) ([]byte, error) {
+func deltaFrame(base, payload []byte, pieces []copied, start, end, size int) []byte {
 	var control, literals, differences []byte
 	at, from := start, 0
 	// step ends a step, whose copy was from a piece and whose literals reach to next, where
@@ -116,25 +116,18 @@ func deltaFrame(base, payload []byte, pieces []copied, start, end, size int) ([]
 
 	head := binary.AppendUvarint(nil, uint64(len(control)))
 	head = binary.AppendUvarint(head, uint64(len(literals)))
-	together := bytes.Join([][]byte{head, control, literals, differences}, nil)
-	best, err := compress(together, size)
-	if err != nil {
-		return nil, err
-	}
 	// Each part has its own statistics, but each stream has its own headers.
 	var apart []byte
 	for _, part := range [][]byte{append(head, control...), literals, differences} {
-		if len(part) == 0 {
-			continue
+		if len(part) > 0 {
+			apart = append(apart, compress(part, size)...)
 		}
-		stream, err := compress(part, size)
-		if err != nil {
-			return nil, err
-		}
-		apart = append(apart, stream...)
 	}
-	if len(apart) < len(best) {
-		best = apart
+	if len(apart) > 4<<10 {
+		return apart // the headers do not matter
 	}
-	return best, nil
+	if together := compress(bytes.Join([][]byte{head, control, literals, differences}, nil), size); len(together) < len(apart) {
+		return together
+	}
+	return apart
 }

@@ -64,7 +64,7 @@ manifest ` + image.PlainManifestName + `. An image file holds one form of each f
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.build(cmd.Context(), cmd.OutOrStdout(), args)
+			return o.build(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
 	}
 	f := cmd.Flags()
@@ -91,7 +91,7 @@ manifest ` + image.PlainManifestName + `. An image file holds one form of each f
 	return cmd
 }
 
-func (o *buildOptions) build(ctx context.Context, w io.Writer, names []string) error {
+func (o *buildOptions) build(ctx context.Context, w, progress io.Writer, names []string) error {
 	if (o.output == "") == (o.split == "") {
 		return cli.Usage(fmt.Errorf("name either an image file with -o or a directory with --split"))
 	}
@@ -115,7 +115,7 @@ func (o *buildOptions) build(ctx context.Context, w io.Writer, names []string) e
 		return err
 	}
 	if o.compress != "" {
-		if files, err = o.encode(ctx, w, files); err != nil {
+		if files, err = o.encode(ctx, w, progress, files); err != nil {
 			return err
 		}
 	}

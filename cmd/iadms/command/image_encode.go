@@ -12,8 +12,9 @@ import (
 	"example.com/iad/bank/image/encode"
 )
 
-// encode adds encodings to the files, and writes what they save.
-func (o *buildOptions) encode(ctx context.Context, w io.Writer, files []image.PayloadFile) ([]image.PayloadFile, error) {
+// encode adds encodings to the files, and writes what they save to w. It takes seconds for
+// each megabyte, so progress gets the name of the file that it works on.
+func (o *buildOptions) encode(ctx context.Context, w, progress io.Writer, files []image.PayloadFile) ([]image.PayloadFile, error) {
 	var olds []loadedImage
 	for _, name := range o.deltaFrom {
 		old, err := readContents(name, nil)
@@ -36,6 +37,7 @@ func (o *buildOptions) encode(ctx context.Context, w io.Writer, files []image.Pa
 				bases = append(bases, encode.Base{Version: old.info.Manifest.Version, Content: content})
 			}
 		}
+		fmt.Fprintf(progress, "compressing %s (%d of %d)\n", f.Name, i+1, len(files))
 		var results []encode.Result
 		var err error
 		if encoded[i], results, err = encode.Payload(ctx, f, bases, o.split == "", taken); err != nil {
