@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -136,5 +137,18 @@ func TestVersionKeys(t *testing.T) {
 	slices.SortFunc(shuffled, func(a, b string) int { return cmp.Compare(inventory.VersionKey(a), inventory.VersionKey(b)) })
 	if !slices.Equal(shuffled, order) {
 		t.Errorf("sorted %q, want %q", shuffled, order)
+	}
+}
+
+// Every field is in the documentation.
+func TestFieldsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/campaigns.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range inventory.Fields() {
+		if row := fmt.Sprintf("| `%s` | %s | %s |\n", f.Name, f.Kind, f.Meaning); !strings.Contains(string(text), row) {
+			t.Errorf("docs/campaigns.md lacks %s", row)
+		}
 	}
 }
