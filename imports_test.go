@@ -93,7 +93,7 @@ var mayImport = map[string][]string{
 	"conformance":          {"internal/junit", "manager/device", "manager/trap", "bank/image", "transfer/tftp", "mib"},
 	"conformance/bench":    {},
 	"cmd/iadlab":           {"conformance", "conformance/bench", "manager/device", "bank/image", "mib", "internal/cli", "internal/credentials", "internal/durable"},
-	"cmd/iadmsd":           {"fleet", "fleet/*", "manager/files", "manager/trap", "internal/cli", "internal/textfile"},
+	"cmd/iadmsd":           {"bank/image", "fleet", "fleet/*", "internal/durable", "manager/files", "manager/trap", "internal/cli", "internal/textfile"},
 	"cmd/iadms":            {"cmd/iadms/command"},
 	"cmd/iadms/command":    {"fleet", "fleet/client", "fleet/operations", "manager", "manager/*", "cmd/iadms/report", "bank/image", "bank/image/*", "mib", "internal/*"},
 	"cmd/iadms/report":     {"manager", "manager/*", "mib", "internal/cli"},

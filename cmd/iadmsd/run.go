@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"aead.dev/minisign"
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -35,12 +36,13 @@ import (
 
 // The roles of a process.
 const (
+	roleAPI       = "api"
 	roleScheduler = "scheduler"
 	roleWorker    = "worker"
 	roleTraps     = "traps"
 )
 
-var allRoles = []string{roleScheduler, roleWorker, roleTraps}
+var allRoles = []string{roleAPI, roleScheduler, roleWorker, roleTraps}
 
 // options are the flags of run.
 type options struct {
@@ -65,6 +67,9 @@ type options struct {
 	onePort       bool
 	notifications string
 	poll          time.Duration
+
+	webOptions
+	trusted []minisign.PublicKey // the keys of --trust
 }
 
 func runCommand() *cobra.Command {
@@ -108,7 +113,7 @@ and this is the only node; copy it to all other nodes and workers.`,
 func (o *options) register(f *pflag.FlagSet) {
 	f.StringVar(&o.data, "data", "", "keep everything in `directory`")
 	f.StringVar(&o.name, "name", "", "name of this process, different from all others (default: that of the machine)")
-	f.StringSliceVar(&o.roles, "roles", allRoles, "what this process does: scheduler, worker and traps")
+	f.StringSliceVar(&o.roles, "roles", allRoles, "what this process does: api, scheduler, worker and traps")
 	f.StringVar(&o.listen, "listen", "", "let workers connect to `HOST:PORT` (default: only this process)")
 	f.StringVar(&o.cluster, "cluster", "", "let the other nodes connect to `HOST:PORT`, an address of this machine")
 	f.StringSliceVar(&o.join, "join", nil, "addresses for --cluster of all three nodes, `HOST:PORT`,...")
@@ -125,6 +130,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.onePort, "single-port", false, "transfer TFTP files on the server's own port, for firewalls that let only that port through")
 	f.StringVar(&o.notifications, "notifications", ":162", "receive notifications of devices on `HOST:PORT`; none: poll only")
 	f.DurationVar(&o.poll, "poll", 0, "maximum polling interval (default: 2s)")
+	o.webOptions.register(f)
 	o.logs.Register(f, "info")
 	cli.Group(f, "Cluster", "name", "roles", "listen", "cluster", "join", "nats", "nats-replicas", "secret-file")
 	cli.Group(f, "Worker", "pool", "slots", "program", "tftp", "ftp", "advertise", "single-port", "poll")
@@ -178,6 +184,9 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if o.trusted, err = readTrust(o.trust); err != nil {
+		return err
+	}
 	e, err := o.engine(ctx, log)
 	if err != nil {
 		return err
@@ -215,6 +224,9 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 		task("scheduler", func(ctx context.Context) error {
 			return scheduler.Run(ctx, scheduler.Config{Store: s, Name: o.name, Log: log})
 		})
+	}
+	if slices.Contains(o.roles, roleAPI) {
+		task("web", func(ctx context.Context) error { return o.web(ctx, s, log) })
 	}
 	if w != nil {
 		task("worker", func(ctx context.Context) error { return errors.Join(w.Run(ctx), w.Close()) })

@@ -35,14 +35,14 @@ type Client struct {
 const retryTime = 30 * time.Second
 
 // New returns a client of the service at a URL such as https://noc.example:8443. The token
-// is empty for Login only. tls is nil for the certificates that the system trusts.
-func New(address, token string, tls *tls.Config) (*Client, error) {
+// is empty for Login only. trust is nil for the certificates that the system trusts.
+func New(address, token string, trust *tls.Config) (*Client, error) {
 	base, err := url.Parse(address)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, fmt.Errorf("%q is not the URL of a fleet service; use one such as https://noc.example:8443", address)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = tls
+	transport.TLSClientConfig = trust.Clone() // the transport changes it
 	return &Client{base: base.JoinPath("api", "v1"), token: token, http: &http.Client{Transport: transport}}, nil
 }
 

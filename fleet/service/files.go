@@ -62,7 +62,7 @@ func (s *Service) BackupFile(ctx context.Context, by operations.Caller, device, 
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.cfg.Audit.Append(ctx, fleet.AuditEntry{Actor: by.Name, From: by.From, Action: string(operations.ReadBackup), Object: object})
+	_, err = s.cfg.Audit.Append(ctx, fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(operations.ReadBackup), Object: object})
 	return data, err
 }
 

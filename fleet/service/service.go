@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"aead.dev/minisign"
@@ -143,7 +142,7 @@ func (s *Service) change(ctx context.Context, by operations.Caller, action opera
 		if len(by.Request) > maxRequest {
 			return field("request", "must have at most %d bytes", maxRequest)
 		}
-		done, err := s.cfg.Audit.Contains(ctx, string(action), by.Name, by.Request)
+		done, err := s.cfg.Audit.Contains(ctx, string(action), by.Actor(), by.Request)
 		if err != nil || done {
 			return err
 		}
@@ -152,7 +151,7 @@ func (s *Service) change(ctx context.Context, by operations.Caller, action opera
 	if err != nil {
 		return err
 	}
-	entry := fleet.AuditEntry{Actor: by.Name, From: by.From, Action: string(action), Object: object, Request: by.Request}
+	entry := fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Request: by.Request}
 	if entry.Before, err = raw(e.before); err != nil {
 		return err
 	}
@@ -179,7 +178,7 @@ func (s *Service) permit(ctx context.Context, by operations.Caller, action opera
 	if err == nil {
 		return nil
 	}
-	_, auditErr := s.cfg.Audit.Append(ctx, fleet.AuditEntry{Actor: by.Name, From: by.From, Action: string(action), Object: object, Denied: true, Request: by.Request})
+	_, auditErr := s.cfg.Audit.Append(ctx, fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Denied: true, Request: by.Request})
 	return errors.Join(err, auditErr)
 }
 
@@ -239,6 +238,3 @@ func counts(numbers []view.Number) []operations.Count {
 	}
 	return list
 }
-
-// isPerson reports whether a caller is a person and not a token.
-func isPerson(by operations.Caller) bool { return !strings.HasPrefix(by.Name, "token:") }

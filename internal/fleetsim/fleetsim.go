@@ -116,6 +116,15 @@ func Start(t testing.TB, n int, o Options) *Devices {
 	return d
 }
 
+// PublicKey returns the key that images are signed with, as a file has it.
+func (d *Devices) PublicKey() []byte {
+	text, err := d.key.Public().(minisign.PublicKey).MarshalText()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return text
+}
+
 // Configuration returns the configuration data of a device.
 func Configuration(name, payload string) config.Set {
 	set := make(config.Set)
