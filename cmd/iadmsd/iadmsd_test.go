@@ -71,17 +71,21 @@ func TestCommandLinesThatCannotWork(t *testing.T) {
 	}
 }
 
-// TestOneNode runs iadmsd with nothing but a directory, and a campaign on virtual devices.
+// TestOneNode runs iadmsd with nothing but a directory, and campaigns on virtual devices.
+// IADMSD_DEVICES is their number, to see how time and processor time grow.
 func TestOneNode(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	devices := number(t, "IADMSD_DEVICES", 10)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(devices)*time.Second)
 	defer cancel()
-	l := newLab(t, ctx, 10)
+	l := newLab(t, ctx, devices)
 	address := freeAddress(t)
 	p := l.start("one", "--roles", "scheduler,worker,traps", "--listen", address, "--notifications", "127.0.0.1:0")
 	l.connect("nats://" + address)
 	l.fill()
+	began := time.Now()
 	l.campaign("spring", fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: l.image("2.0.0", 2), Waves: []fleet.Wave{{Count: 2}, {}}})
 	l.ends("spring")
+	t.Logf("%d devices upgraded in %.1f s", devices, time.Since(began).Seconds())
 	l.check("spring", true)
 	l.campaign("nightly", fleet.CampaignSpec{Operation: fleet.OperationBackup})
 	l.ends("nightly")
@@ -91,6 +95,7 @@ func TestOneNode(t *testing.T) {
 		t.Errorf("%d copies of backups in plain files, %v", len(copies), err)
 	}
 	p.interrupt()
+	t.Logf("processor time of iadmsd: %s user, %s system", p.cmd.ProcessState.UserTime(), p.cmd.ProcessState.SystemTime())
 	if out, err := iadmsd("audit", "verify", filepath.Join(l.dir, "one", "audit")).CombinedOutput(); err != nil {
 		t.Errorf("audit verify: %v\n%s", err, out)
 	}

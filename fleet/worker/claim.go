@@ -28,6 +28,7 @@ type run struct {
 	run      fleet.Run
 	revision uint64
 	lost     bool
+	stored   time.Time // when the run was last stored
 	// consumed: the manager has got the stored answer, which is removed together with the
 	// question once the journal shows that it was acted on.
 	consumed bool
@@ -72,6 +73,7 @@ func (w *Worker) claim(ctx context.Context, lease *engine.Lease, t store.Task, l
 			r.run.Started = now
 		}
 		if r.revision, err = w.cfg.Store.Runs.Update(ctx, &r.run, revision); err == nil {
+			r.stored = now
 			return r, nil
 		}
 		r.lose()
@@ -115,7 +117,7 @@ func (r *run) update(ctx context.Context, change func(*fleet.Run)) error {
 		r.lose()
 		return errors.Join(r.notOwner(), err)
 	}
-	r.revision = revision
+	r.revision, r.stored = revision, time.Now()
 	return nil
 }
 

@@ -135,10 +135,11 @@ func (r *run) forgetModified(record *manager.Record) {
 	record.Modified = nil
 }
 
-// fetch copies a backup into a local directory, unless it is there.
+// fetch copies a backup into a local directory. What is there may be damaged after a loss
+// of power.
 func (r *run) fetch(b *fleet.Backup, dir string) error {
 	local := r.worker.local
-	if files.Complete(local, dir) {
+	if _, err := files.ReadBackup(local, dir); err == nil && files.Complete(local, dir) {
 		return nil
 	}
 	if err := durable.MkdirAll(local, dir, 0o700); err != nil {

@@ -208,12 +208,34 @@ func (r *run) observe(u manager.Update) {
 	}
 	r.run.Progress = p // stored with the next change of the journal
 	r.mu.Unlock()
-	if u.Kind != manager.Progressed {
+	switch u.Kind {
+	case manager.Progressed:
+		r.showProgress(u.Time)
+		return
+	case manager.StepBegins, manager.StepFails, manager.Warned:
+	default: // of interest for a single device only
 		r.log.Debug(string(u.Kind), "step", int(u.Step), "text", u.Text)
+		return
 	}
 	r.worker.emit(r.ctx, &fleet.Event{
 		Kind: fleet.EventStep, Campaign: r.run.Campaign, Device: r.run.Device, State: string(u.Kind), Text: u.Text, Progress: p,
 	})
+}
+
+// progressPause is the minimum pause before progress alone is stored.
+const progressPause = 5 * time.Second
+
+// showProgress stores progress if nothing was stored for a while.
+func (r *run) showProgress(now time.Time) {
+	r.mu.Lock()
+	late := now.Sub(r.stored) >= progressPause
+	r.mu.Unlock()
+	if !late {
+		return
+	}
+	if err := r.update(r.ctx, func(*fleet.Run) {}); err != nil {
+		r.log.Warn("run lost", "err", err)
+	}
 }
 
 func (r *run) emit(kind fleet.EventKind, state, text string) {

@@ -61,7 +61,7 @@ type Config struct {
 type Worker struct {
 	cfg     Config
 	servers *files.Servers
-	local   afero.Fs // Config.Dir
+	local   cacheFs // Config.Dir
 	hub     trap.Hub
 	opening singleflight.Group // of images, by digest
 	images  sync.Map           // *files.Image by digest
@@ -86,7 +86,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	w := &Worker{
-		cfg: cfg, local: afero.NewBasePathFs(afero.NewOsFs(), cfg.Dir), slots: make(chan struct{}, cfg.Slots), events: make(chan *fleet.Event, 1000), resumed: make(chan struct{}, 1),
+		cfg: cfg, local: cacheFs{afero.NewBasePathFs(afero.NewOsFs(), cfg.Dir)}, slots: make(chan struct{}, cfg.Slots), events: make(chan *fleet.Event, 1000), resumed: make(chan struct{}, 1),
 	}
 	servers := cfg.Servers
 	servers.Files, servers.Log = w.local, cfg.Log
