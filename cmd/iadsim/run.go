@@ -88,6 +88,7 @@ faults can also be injected and removed while the devices run: see "iadsim list"
 	f.StringVar(&c.Manager, "manager", "", "credentials file for iadms with an SNMPv3 user of all devices; created if missing")
 	f.StringSliceVar(&c.Protocols, "protocols", c.Protocols, "file transfer protocols: tftp, ftp, ftps")
 	f.StringVar(&c.FTPSPin, "ftps-pin", "", "SHA-256 digest of the only certificate of an FTPS server to accept")
+	f.BoolVar(&c.PlainPasswords, "plain-passwords", false, "accept passwords of file servers in requests without privacy, as FTP over SNMPv2c needs")
 	f.StringArrayVar(&c.Faults, "fault", nil, "FAULT:PERCENT, such as stall:5; may be repeated")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "decides which devices get the faults, and which are of which kind")
 	f.DurationVar((*time.Duration)(&c.RestartTime), "restart-time", 0, "how long a restart takes")

@@ -47,8 +47,10 @@ type Config struct {
 	MIBRoot     string   `toml:"mib-root"` // empty for the usual place of IAD-UPGRADE-MIB
 	Protocols   []string `toml:"protocols"`
 	FTPSPin     string   `toml:"ftps-pin"` // SHA-256 digest in hexadecimal
-	Faults      []string `toml:"fault"`    // see sim.ParseShare
-	Seed        uint64   `toml:"seed"`     // decides which devices are of which kind and have which faults
+	// PlainPasswords accepts passwords of file servers in requests without privacy.
+	PlainPasswords bool     `toml:"plain-passwords"`
+	Faults         []string `toml:"fault"` // see sim.ParseShare
+	Seed           uint64   `toml:"seed"`  // decides which devices are of which kind and have which faults
 	Kind
 	// Groups are devices that differ from Kind. Without any, Software may be several.
 	Groups []Group `toml:"group"`

@@ -192,7 +192,7 @@ func (f *Fleet) config(i int) (sim.Config, error) {
 		model = kind.Hardware
 	}
 	out := sim.Config{
-		ID: id, Model: model, Hardware: kind.Hardware, Trust: f.trust, Root: root, Protocols: protocols,
+		ID: id, Model: model, Hardware: kind.Hardware, Trust: f.trust, Root: root, Protocols: protocols, PlainPasswords: c.PlainPasswords,
 		BankSize: int64(kind.BankSize), RestartTime: time.Duration(kind.RestartTime), Log: f.options.Log.With("device", id),
 		Faults: f.faults[i], OnEvent: f.options.OnEvent,
 		SNMP: &snmp.Config{
