@@ -44,6 +44,10 @@ func TestCommandLinesThatCannotWork(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(t.TempDir(), "key")
 	short := filepath.Join(t.TempDir(), "short")
+	bad := filepath.Join(t.TempDir(), "notify.toml")
+	if err := os.WriteFile(bad, []byte("allowed = []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(short, []byte("short\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -55,10 +59,12 @@ func TestCommandLinesThatCannotWork(t *testing.T) {
 		"at least 16 bytes":          "run --data DIR --key KEY --listen 127.0.0.1:0 --secret-file SHORT",
 		"cannot be combined":         "run --data DIR --key KEY --nats nats://127.0.0.1:1 --listen 127.0.0.1:0",
 		"no such file":               "run --data DIR --key MISSING --nats nats://127.0.0.1:1",
+		"unknown setting allowed":    "run --data DIR --key KEY --notify BAD",
+		"--keep-backups":             "run --data DIR --key KEY --keep-backups -1",
 		"use NAME=COMMAND":           "run --data DIR --key KEY --program check --notifications none",
 		"a node that stores also sc": "run --data DIR --key KEY --roles worker",
 	} {
-		args = strings.NewReplacer("DIR", dir, "KEY", key, "SHORT", short, "MISSING", filepath.Join(t.TempDir(), "missing")).Replace(args)
+		args = strings.NewReplacer("DIR", dir, "KEY", key, "SHORT", short, "BAD", bad, "MISSING", filepath.Join(t.TempDir(), "missing")).Replace(args)
 		if strings.HasPrefix(want, "a cluster") { // the key exists already
 			if _, _, err := seal.ReadOrCreateKey(key); err != nil {
 				t.Fatal(err)

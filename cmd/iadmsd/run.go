@@ -23,6 +23,8 @@ import (
 	"example.com/iad/fleet/archive"
 	"example.com/iad/fleet/audit"
 	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/notify"
+	"example.com/iad/fleet/retention"
 	"example.com/iad/fleet/scheduler"
 	"example.com/iad/fleet/seal"
 	"example.com/iad/fleet/store"
@@ -69,7 +71,10 @@ type options struct {
 	poll          time.Duration
 
 	webOptions
-	trusted []minisign.PublicKey // the keys of --trust
+	trusted     []minisign.PublicKey // the keys of --trust
+	notify      string
+	keepBackups int
+	keepFor     time.Duration
 }
 
 func runCommand() *cobra.Command {
@@ -131,8 +136,12 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.StringVar(&o.notifications, "notifications", ":162", "receive notifications of devices on `HOST:PORT`; none: poll only")
 	f.DurationVar(&o.poll, "poll", 0, "maximum polling interval (default: 2s)")
 	o.webOptions.register(f)
+	f.StringVar(&o.notify, "notify", "", "send webhooks and mail as `file` says")
+	f.IntVar(&o.keepBackups, "keep-backups", 0, "keep this `number` of good backups of each device and remove older ones (default: keep all)")
+	f.DurationVar(&o.keepFor, "keep-backups-for", 0, "keep backups that are not older than this `duration`, such as 2160h (default: keep all)")
 	o.logs.Register(f, "info")
 	cli.Group(f, "Cluster", "name", "roles", "listen", "cluster", "join", "nats", "nats-replicas", "secret-file")
+	cli.Group(f, "Scheduler", "notify", "keep-backups", "keep-backups-for")
 	cli.Group(f, "Worker", "pool", "slots", "program", "tftp", "ftp", "advertise", "single-port", "poll")
 }
 
@@ -152,6 +161,8 @@ func (o *options) check() error {
 		return fmt.Errorf("a node that stores also schedules: add %s to --roles, or connect to the nodes with --nats", roleScheduler)
 	case o.slots < 1:
 		return fmt.Errorf("--slots %d: the number of devices must be 1 or more", o.slots)
+	case o.keepBackups < 0 || o.keepFor < 0:
+		return errors.New("--keep-backups and --keep-backups-for must be 0 or more")
 	case o.replicas != 0 && o.replicas != 1 && o.replicas != 3:
 		return fmt.Errorf("--nats-replicas %d: must be 1 or 3", o.replicas)
 	}
@@ -175,6 +186,13 @@ func (o *options) check() error {
 func (o *options) run(ctx context.Context, log *slog.Logger) error {
 	if err := o.check(); err != nil {
 		return cli.Usage(err)
+	}
+	var notifier *notify.Config
+	if o.notify != "" {
+		var err error
+		if notifier, err = notify.Read(o.notify); err != nil {
+			return cli.Usage(err)
+		}
 	}
 	copies := filepath.Join(o.data, "backups")
 	if err := os.MkdirAll(copies, 0o700); err != nil {
@@ -224,6 +242,12 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 		task("scheduler", func(ctx context.Context) error {
 			return scheduler.Run(ctx, scheduler.Config{Store: s, Name: o.name, Log: log})
 		})
+		task("retention", func(ctx context.Context) error {
+			return retention.Run(ctx, s, retention.Rule{Number: o.keepBackups, Age: o.keepFor}, log)
+		})
+		if notifier != nil {
+			task("webhooks and mail", func(ctx context.Context) error { return notify.New(notifier, s, log).Run(ctx) })
+		}
 	}
 	if slices.Contains(o.roles, roleAPI) {
 		task("web", func(ctx context.Context) error { return o.web(ctx, s, log) })
