@@ -129,6 +129,9 @@ func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error,
 	if ctx.Err() != nil || !errors.As(err, &failure) {
 		return Answer{}, err
 	}
+	if err := u.flush(); err != nil {
+		return Answer{}, err
+	}
 	answer, askErr := u.operator.Ask(ctx, Question{
 		Device: u.device.ID, Step: step, Failure: err, Advice: failure.Advice, Attempt: attempt, Choices: append(choices, GiveUp),
 	})

@@ -37,7 +37,5 @@ func (u *upgrade) restorePace(ctx context.Context) {
 		return
 	}
 	u.record.Pace = nil
-	if err := u.save(); err != nil {
-		u.plan.Log.Warn("the journal could not be written", "err", err)
-	}
+	u.recordLater()
 }

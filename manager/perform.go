@@ -80,12 +80,13 @@ func (u *upgrade) perform(ctx context.Context, command, watch Step, limit time.D
 	u.result.Operations = append(u.result.Operations, result)
 	u.record.Operations = u.result.Operations
 	task.Done = done.State == mib.OperationStateSucceeded
-	if err := u.save(); err != nil {
-		return nil, err
-	}
 	if !task.Done {
+		if err := u.save(); err != nil {
+			return nil, err
+		}
 		return nil, failureOf(u.device.ID, watch, done)
 	}
+	u.recordLater()
 	if done.Text != "" {
 		u.warn(watch, done.Text)
 	}
@@ -135,6 +136,7 @@ func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Reques
 	}
 	u.record.Tasks = append(u.record.Tasks, Task{Kind: r.Kind, ReqID: r.ID})
 	if err := save(); err != nil {
+		u.record.forget(r.Kind) // never commanded
 		return nil, err
 	}
 	return u.plan.Client.Start(ctx, *r)

@@ -128,9 +128,9 @@ func runStandalone(ctx context.Context, plan Plan, operator Operator, observe Ob
 	defer u.close()
 	err = do(u, ctx)
 	if err == nil {
-		err = u.enter(StageDone)
+		u.enterLater(StageDone)
 	}
-	u.recordEnd(ctx, err)
+	err = u.recordEnd(ctx, err)
 	last, cancel := cleanupContext(ctx)
 	defer cancel()
 	return u.summary(last), err

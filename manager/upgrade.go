@@ -46,9 +46,9 @@ func Upgrade(ctx context.Context, plan Plan, operator Operator, observe Observer
 	u.restorePace(last)
 	if err == nil && !u.plan.CheckOnly {
 		// Last: an upgrade that is recorded as done is not resumed.
-		err = u.enter(StageDone)
+		u.enterLater(StageDone)
 	}
-	u.recordEnd(ctx, err)
+	err = u.recordEnd(ctx, err)
 	return u.summary(last), err
 }
 
@@ -66,7 +66,9 @@ func (u *upgrade) stages(ctx context.Context) error {
 			u.note(0, fmt.Sprintf("%s was done before", stage.name))
 			continue
 		}
-		if err := u.enter(stage.name); err != nil {
+		if u.record.Stage != stage.name {
+			u.enterLater(stage.name)
+		} else if err := u.save(); err != nil { // started, or resumed by this run
 			return err
 		}
 		if err := stage.do(ctx); err != nil {
@@ -110,6 +112,8 @@ type upgrade struct {
 	verified bool
 	// unrecorded: the operator was warned that the journal cannot be written.
 	unrecorded bool
+	// unsaved: the record has changes that recordLater left.
+	unsaved bool
 	// last is the operation reported last, so that progress does not go backwards.
 	last device.Operation
 }
@@ -261,8 +265,28 @@ func (u *upgrade) finished(s Stage) bool {
 
 // enter records that everything before a stage is done.
 func (u *upgrade) enter(s Stage) error {
+	u.enterLater(s)
+	return u.save()
+}
+
+// enterLater is enter, recorded with the next save.
+func (u *upgrade) enterLater(s Stage) {
 	if u.record.Stage != s {
 		u.record.Stage, u.record.Tasks, u.record.Failed = s, nil, nil
+	}
+	u.recordLater()
+}
+
+// recordLater leaves a change of the record for the next save: at the latest before the
+// next command, before the operator is asked, or when the run ends. A run that is killed
+// before that has the number of its last request in the journal, and learns the result
+// from the device.
+func (u *upgrade) recordLater() { u.unsaved = true }
+
+// flush writes what recordLater left.
+func (u *upgrade) flush() error {
+	if !u.unsaved {
+		return nil
 	}
 	return u.save()
 }
@@ -309,18 +333,32 @@ func (u *upgrade) saveOrEnd() error {
 		return nil
 	}
 	u.record.Format = recordFormat
-	return u.plan.Journal.Save(u.record)
+	err := u.plan.Journal.Save(u.record)
+	u.unsaved = u.unsaved && err != nil
+	return err
 }
 
-// recordEnd records that a run succeeded or gave up, and was not interrupted.
-func (u *upgrade) recordEnd(ctx context.Context, err error) {
-	if u.plan.CheckOnly || err != nil && ctx.Err() != nil || errors.Is(err, ErrParked) || errors.Is(err, ErrNotOwner) {
-		return
+// recordEnd records the end of a run that ended with err, and whether it succeeded or gave
+// up and was not interrupted. It returns err, or why success could not be recorded.
+func (u *upgrade) recordEnd(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, ErrNotOwner):
+		return err
+	case u.plan.CheckOnly, err != nil && ctx.Err() != nil, errors.Is(err, ErrParked):
+		if failed := u.flush(); failed != nil {
+			u.plan.Log.Warn("the journal could not be written", "err", failed)
+		}
+		return err
 	}
 	u.record.Ended = true
-	if err := u.save(); err != nil {
-		u.plan.Log.Warn("the journal could not be written", "err", err)
+	failed := u.save()
+	if err == nil {
+		return failed
 	}
+	if failed != nil {
+		u.plan.Log.Warn("the journal could not be written", "err", failed)
+	}
+	return err
 }
 
 // summary completes the result with what the device runs now.
