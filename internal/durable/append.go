@@ -9,6 +9,10 @@ import (
 	"github.com/spf13/afero"
 )
 
+// writeOut is the number of bytes after which an Appender has the kernel begin to write: while more comes from the
+// network, the medium works, and a board with little memory does not fill it with data to be written.
+const writeOut = 2 << 20
+
 // An Appender writes a file from front to end, perhaps with interruptions. The
 // file's name is durable from the start, its content once Close has returned nil;
 // after a loss of power in between, any part of the content may be missing or wrong,
@@ -17,6 +21,7 @@ type Appender struct {
 	f    afero.File
 	name string
 	size int64
+	out  int64 // bytes that the kernel was asked to write
 	err  error
 }
 
@@ -33,6 +38,7 @@ func OpenAppender(fs afero.Fs, name string, perm os.FileMode) (*Appender, error)
 	}
 	if err == nil {
 		a.size, err = f.Seek(0, io.SeekEnd)
+		a.out = a.size
 	}
 	if err != nil {
 		f.Close()
@@ -53,6 +59,10 @@ func (a *Appender) Write(p []byte) (int, error) {
 	a.size += int64(n)
 	if err := whole(len(p))(n, err); err != nil {
 		a.err = fmt.Errorf("write %s: %w", a.name, err)
+	}
+	if a.size-a.out >= writeOut {
+		startWriteOut(a.f, a.out, a.size-a.out)
+		a.out = a.size
 	}
 	return n, a.err
 }

@@ -13,6 +13,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
@@ -54,27 +57,23 @@ func work(ctx context.Context, args []string) error {
 	return err
 }
 
-// get fetches a file, hashes it and writes it to the medium.
+// get fetches a file, hashes it and writes it to the medium, as a bank does.
 func get(ctx context.Context, c *transfer.Client, name, target string) error {
 	r, _, err := c.Get(ctx, name, 0)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	f, err := os.Create(target)
+	a, err := durable.OpenAppender(afero.NewOsFs(), target, 0o644)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	h := sha256.New()
-	if _, err := io.CopyBuffer(io.MultiWriter(f, h), r, make([]byte, 128<<10)); err != nil {
-		return err
+	_, err = io.CopyBuffer(io.MultiWriter(a, h), r, make([]byte, 128<<10))
+	if err = errors.Join(err, a.Close()); err == nil {
+		fmt.Printf("%x  %s\n", h.Sum(nil), target)
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	fmt.Printf("%x  %s\n", h.Sum(nil), target)
-	return f.Close()
+	return err
 }
 
 // content makes a file of random bytes.

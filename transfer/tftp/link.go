@@ -62,6 +62,7 @@ type Link struct {
 	buf     []byte
 	out     []byte
 	heard   bool
+	single  bool  // several datagrams in one call did not work
 	refused int   // in a row
 	gone    error // the last of them
 }
@@ -110,6 +111,40 @@ func (l *Link) send(b []byte) error {
 		return nil
 	}
 	return err
+}
+
+// segmenter is a Conn that sends several datagrams in one call.
+type segmenter interface {
+	WriteSegments(b []byte, size int) error
+}
+
+// together reports whether several datagrams may go out in one call.
+func (l *Link) together() bool {
+	_, ok := l.conn.(segmenter)
+	return ok && !l.single
+}
+
+// sendSegments sends datagrams of size bytes, of which the last may be shorter: in one call
+// where the system and the path permit it.
+func (l *Link) sendSegments(b []byte, size int) error {
+	if len(b) > size && l.together() {
+		err := l.conn.(segmenter).WriteSegments(b, size)
+		if err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOBUFS) {
+			if err != nil && !passing(err) {
+				l.refusal(err) // judged in receive, as in send
+			}
+			return nil
+		}
+		l.single = true // an old kernel, or blocks that do not fit the path
+	}
+	for len(b) > 0 {
+		n := min(size, len(b))
+		if err := l.send(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }
 
 // passing reports errors that the next datagram need not meet.

@@ -28,7 +28,7 @@ func Dial(local netip.Addr, client netip.AddrPort, receiveBuffer int) (Conn, err
 	}
 	allowFragments(conn)
 	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may allow less
-	return conn, nil
+	return segmenting(conn), nil
 }
 
 // PacketConn is the UDP socket of a client; a [*net.UDPConn] is one.

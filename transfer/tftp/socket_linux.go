@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,4 +79,24 @@ func source(local netip.Addr) []byte {
 		info.Ifindex = uint32(i.Index)
 	}
 	return unix.PktInfo6(&info)
+}
+
+// segmenting lets a window go out with few system calls, where the kernel has UDP_SEGMENT
+// (4.18): it costs a fifth of a call for each block.
+func segmenting(conn *net.UDPConn) Conn { return &segmentingConn{UDPConn: conn} }
+
+type segmentingConn struct {
+	*net.UDPConn
+	extra [unix.SizeofCmsghdr + 8]byte // enough for the control message with its alignment
+}
+
+// WriteSegments sends b as datagrams of size bytes, of which the last may be shorter.
+func (c *segmentingConn) WriteSegments(b []byte, size int) error {
+	extra := c.extra[:unix.CmsgSpace(2)]
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&extra[0]))
+	h.Level, h.Type = unix.SOL_UDP, unix.UDP_SEGMENT
+	h.SetLen(unix.CmsgLen(2))
+	binary.NativeEndian.PutUint16(extra[unix.CmsgLen(0):], uint16(size))
+	_, _, err := c.WriteMsgUDPAddrPort(b, extra, netip.AddrPort{})
+	return err
 }

@@ -21,3 +21,6 @@ func Destination([]byte) netip.Addr { return netip.Addr{} }
 
 // source has nothing to say.
 func source(netip.Addr) []byte { return nil }
+
+// segmenting returns conn: every datagram is a call of its own.
+func segmenting(conn *net.UDPConn) Conn { return conn }
