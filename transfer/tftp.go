@@ -17,7 +17,7 @@ import (
 const (
 	defaultBlockSize = 1428 // an Ethernet frame, also within a tunnel or two
 	smallBlockSize   = 1228 // fits the least MTU of IPv6, 1280 bytes
-	defaultWindow    = 64
+	defaultWindow    = 128  // the usual receive buffer of a kernel, 208 KiB, holds it
 	// maxWindowOctets bounds the memory for a window; twice as much is buffered.
 	maxWindowOctets = 4 << 20
 	// firstBlockPatience is for a server that has to start its disk first.
