@@ -28,6 +28,8 @@ func TestJudge(t *testing.T) {
 		"limit":               {row{limit: 20 * time.Millisecond}, samples(10, 20, 30), nil, true, true, 0},
 		"over the limit":      {row{limit: 19 * time.Millisecond}, samples(10, 20, 30), nil, false, true, 0},
 		"nothing wanted":      {row{}, samples(10), samples(10), false, false, 1},
+		"smaller":             {row{bytes: true, wanted: 0.5}, []sample{{bytes: 100, took: time.Hour}}, []sample{{bytes: 200}}, true, true, 0.5},
+		"not small enough":    {row{bytes: true, wanted: 0.4}, []sample{{bytes: 100}}, []sample{{bytes: 200, took: time.Hour}}, false, true, 0.5},
 	} {
 		var r result
 		r.judge(c.row, c.ours, c.peers, c.peers != nil)

@@ -114,9 +114,14 @@ func (l *lab) version(program ...string) (string, error) {
 	return program[0] + " " + string(v), nil
 }
 
-// changelog returns the first lines of the change log of the package of a program that "make peers" unpacked, nil without one.
+// changelog returns the first lines of the change log of the package of a program that "make peers" unpacked, or else of an
+// installed one; nil without one.
 func (l *lab) changelog(name string) []byte {
-	f, err := os.Open(filepath.Join(l.top, ".peers", "root", "usr", "share", "doc", name, "changelog.Debian.gz"))
+	doc := filepath.Join("usr", "share", "doc", name, "changelog.Debian.gz")
+	f, err := os.Open(filepath.Join(l.top, ".peers", "root", doc))
+	if err != nil {
+		f, err = os.Open(filepath.Join("/", doc))
+	}
 	if err != nil {
 		return nil
 	}

@@ -126,7 +126,7 @@ func load() string {
 // print writes the table.
 func print(to io.Writer, results []result) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WORK\tPEER\tPEER'S TIME\tOURS\tRATIO\tWANTED\tMET\tMEMORY OF PEER, OURS")
+	fmt.Fprintln(w, "WORK\tPEER\tPEER'S TIME OR SIZE\tOURS\tRATIO\tWANTED\tMET\tMEMORY OF PEER, OURS")
 	for _, r := range results {
 		if r.Error != "" {
 			fmt.Fprintf(w, "%s\t\t\t\t\t\tnot measured\t\n", r.Name)
@@ -139,7 +139,7 @@ func print(to io.Writer, results []result) {
 		case !*r.Met:
 			met = "NOT MET"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, cmp.Or(r.Peer, "-"), times(r.PeerTime), times(&r.Ours), ratio(r.Ratio), cmp.Or(r.Wanted, "-"), met, memory(r))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, cmp.Or(r.Peer, "-"), figures(r.PeerTime, r.PeerBytes), figures(r.Ours, r.OurBytes), ratio(r.Ratio), cmp.Or(r.Wanted, "-"), met, memory(r))
 	}
 	w.Flush()
 	for _, r := range results {
@@ -149,10 +149,17 @@ func print(to io.Writer, results []result) {
 	}
 }
 
-func times(s *spread) string {
-	if s == nil {
-		return "-"
+func figures(seconds, bytes *spread) string {
+	switch {
+	case bytes != nil:
+		return fmt.Sprintf("%.0f bytes", bytes.Median)
+	case seconds != nil:
+		return times(seconds)
 	}
+	return "-"
+}
+
+func times(s *spread) string {
 	return fmt.Sprintf("%s (%s-%s)", short(s.Median), short(s.Least), short(s.Most))
 }
 

@@ -11,7 +11,11 @@ import (
 type row struct {
 	name string
 	peer []string // program whose version is shown, and the option that prints it; none: nothing is compared
-	// wanted is the largest ratio of our time to the peer's, 0 for none.
+	// bytes: the figures that are compared are numbers of bytes, not times.
+	bytes bool
+	// once: the figures are the same in each round.
+	once bool
+	// wanted is the largest ratio of our figure to the peer's, 0 for none.
 	wanted float64
 	// limit is the largest median time, and worst the largest time of any round; 0 for none.
 	limit, worst time.Duration
@@ -28,6 +32,7 @@ type sides struct {
 type sample struct {
 	took   time.Duration
 	memory int64 // peak resident memory in bytes, 0 if not measured
+	bytes  int64 // the figure of rows about bytes
 }
 
 // spread is a median with the quartiles around it.
@@ -43,7 +48,9 @@ type result struct {
 	Peer       string  `json:"peer,omitempty"`
 	PeerTime   *spread `json:"peer_seconds,omitempty"`
 	PeerWorst  float64 `json:"peer_worst_seconds,omitempty"`
-	Ours       spread  `json:"our_seconds"`
+	Ours       *spread `json:"our_seconds,omitempty"`
+	PeerBytes  *spread `json:"peer_bytes,omitempty"`
+	OurBytes   *spread `json:"our_bytes,omitempty"`
 	OurWorst   float64 `json:"our_worst_seconds,omitempty"`
 	Ratio      *spread `json:"ratio,omitempty"` // of the rounds, ours by the peer's
 	Wanted     string  `json:"wanted,omitempty"`
@@ -69,7 +76,11 @@ func (l *lab) measure(r row, rounds int) (result, error) {
 		return res, err
 	}
 	var ours, peers []sample
-	for i := range rounds + 1 {
+	warmUp := 1
+	if r.once {
+		rounds, warmUp = 1, 0
+	}
+	for i := range rounds + warmUp {
 		var us, them sample
 		if i%2 == 0 {
 			us, err = s.ours()
@@ -83,7 +94,7 @@ func (l *lab) measure(r row, rounds int) (result, error) {
 		if err != nil {
 			return res, err
 		}
-		if i > 0 {
+		if i >= warmUp {
 			ours, peers = append(ours, us), append(peers, them)
 		}
 	}
@@ -93,20 +104,35 @@ func (l *lab) measure(r row, rounds int) (result, error) {
 
 // judge fills in the figures and compares them with what is wanted.
 func (r *result) judge(row row, ours, peers []sample, compared bool) {
-	seconds := func(list []sample) (times []float64, memory int64) {
+	figures := func(list []sample) (all []float64, memory int64) {
 		for _, s := range list {
-			times = append(times, s.took.Seconds())
+			if row.bytes {
+				all = append(all, float64(s.bytes))
+			} else {
+				all = append(all, s.took.Seconds())
+			}
 			memory = max(memory, s.memory)
 		}
-		return times, memory
+		return all, memory
 	}
-	our, memory := seconds(ours)
-	r.Ours, r.OurWorst, r.OurMemory = spreadOf(our), slices.Max(our), memory
+	our, memory := figures(ours)
+	median := spreadOf(our)
+	r.OurMemory = memory
+	if row.bytes {
+		r.OurBytes = &median
+	} else {
+		r.Ours, r.OurWorst = &median, slices.Max(our)
+	}
 	met := true
 	if compared {
-		their, memory := seconds(peers)
+		their, memory := figures(peers)
 		peer := spreadOf(their)
-		r.PeerTime, r.PeerWorst, r.PeerMemory = &peer, slices.Max(their), memory
+		r.PeerMemory = memory
+		if row.bytes {
+			r.PeerBytes = &peer
+		} else {
+			r.PeerTime, r.PeerWorst = &peer, slices.Max(their)
+		}
 		var ratios []float64
 		for i := range our {
 			ratios = append(ratios, our[i]/their[i])
