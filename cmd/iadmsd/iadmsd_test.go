@@ -60,6 +60,7 @@ func TestCommandLinesThatCannotWork(t *testing.T) {
 		"cannot be combined":         "run --data DIR --key KEY --nats nats://127.0.0.1:1 --listen 127.0.0.1:0",
 		"no such file":               "run --data DIR --key MISSING --nats nats://127.0.0.1:1",
 		"unknown setting allowed":    "run --data DIR --key KEY --notify BAD",
+		"--discover 192.0.2.1":       "run --data DIR --key KEY --discover 192.0.2.1",
 		"--keep-backups":             "run --data DIR --key KEY --keep-backups -1",
 		"use NAME=COMMAND":           "run --data DIR --key KEY --program check --notifications none",
 		"a node that stores also sc": "run --data DIR --key KEY --roles worker",

@@ -169,6 +169,9 @@ func (o *options) check() error {
 	if err := fleet.CheckName(o.pool); err != nil {
 		return fmt.Errorf("--pool: %w", err)
 	}
+	if err := o.webOptions.check(); err != nil {
+		return err
+	}
 	if o.name == "" {
 		host, err := os.Hostname()
 		if err != nil {

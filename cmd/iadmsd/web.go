@@ -18,6 +18,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,8 @@ type webOptions struct {
 	plain           bool
 	trust           []string
 	requireApproval bool
+	discover        []string
+	networks        []netip.Prefix // of --discover
 }
 
 func (o *webOptions) register(f *pflag.FlagSet) {
@@ -59,8 +62,21 @@ func (o *webOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.key, "tls-key", "", "PEM `file` with the key of --tls-cert")
 	f.BoolVar(&o.plain, "no-tls", false, "serve HTTP without TLS, on a loopback address or behind a proxy")
 	f.StringSliceVar(&o.trust, "trust", nil, "`file` with a public key that images may be signed with; may be given several times")
+	f.StringSliceVar(&o.discover, "discover", nil, "let operators look for devices in `network`, such as 192.0.2.0/24; may be given several times")
 	f.BoolVar(&o.requireApproval, "require-approval", false, "every campaign needs the approval of another person")
-	cli.Group(f, "Web pages and API", "web", "tls-cert", "tls-key", "no-tls", "trust", "require-approval")
+	cli.Group(f, "Web pages and API", "web", "tls-cert", "tls-key", "no-tls", "trust", "require-approval", "discover")
+}
+
+// check reads what flags consist of.
+func (o *webOptions) check() error {
+	for _, text := range o.discover {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("--discover %s: use a network such as 192.0.2.0/24", text)
+		}
+		o.networks = append(o.networks, network.Masked())
+	}
+	return nil
 }
 
 // Limits of connections.
@@ -96,7 +112,7 @@ func (o *options) web(ctx context.Context, s *store.Store, log *slog.Logger) err
 	}
 	defer v.Close()
 	svc := service.New(service.Config{
-		Store: s, View: v, Audit: audit.New(s.Engine.Log(engine.Audit)), Trust: o.trusted, RequireApproval: o.requireApproval, Dir: temporary, Log: log,
+		Store: s, View: v, Audit: audit.New(s.Engine.Log(engine.Audit)), Trust: o.trusted, RequireApproval: o.requireApproval, Networks: o.networks, Dir: temporary, Log: log,
 	})
 	bucket, err := s.Engine.Bucket(ctx, engine.Access)
 	if err != nil {

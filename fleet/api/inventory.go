@@ -89,6 +89,10 @@ func (s *server) registerInventory() {
 		}) (*operations.ImportResult, error) {
 			return s.Service.ImportDevices(ctx, by, in.Format, http.MaxBytesReader(nil, in.reader, maxInventory), in.DryRun)
 		})
+	register(s, operation(operations.DiscoverDevices, http.MethodPost, "/discover", "discover-devices", "Ask the addresses of a range for devices", tag("devices")),
+		func(ctx context.Context, by operations.Caller, in *struct{ Body operations.Discovery }) (*operations.Discovered, error) {
+			return s.Service.Discover(ctx, by, in.Body)
+		})
 	export := operation(operations.Read, http.MethodGet, "/inventory", "export-devices", "Return devices as a file", download)
 	huma.Register(s.api, export, func(ctx context.Context, in *struct {
 		Format operations.Format `query:"format" required:"true" enum:"csv,json"`

@@ -295,6 +295,11 @@ func (c *Client) Import(ctx context.Context, format operations.Format, data io.R
 	})
 }
 
+// Discover asks the addresses of a range for devices.
+func (c *Client) Discover(ctx context.Context, d operations.Discovery) (operations.Discovered, error) {
+	return fetch[operations.Discovered](ctx, c, post(d, "discover"))
+}
+
 // Export writes devices as a file.
 func (c *Client) Export(ctx context.Context, format operations.Format, filter string, w io.Writer) error {
 	response, err := c.send(ctx, get(url.Values{"format": {string(format)}, "filter": {filter}}, "inventory"))

@@ -37,6 +37,7 @@ const (
 	WriteDevice     Action = "device.write"
 	RemoveDevice    Action = "device.remove"
 	ImportDevices   Action = "device.import"
+	DiscoverDevices Action = "device.discover"
 	WriteSite       Action = "site.write"
 	WriteGroup      Action = "group.write"
 	WriteSecret     Action = "secret.write"
@@ -64,7 +65,7 @@ var least = map[Action]Role{Read: Viewer, WriteSecret: Admin, ManageAccess: Admi
 // Actions lists the actions.
 func Actions() []Action {
 	return []Action{
-		Read, ReadAudit, ReadBackup, WriteDevice, RemoveDevice, ImportDevices, WriteSite, WriteGroup, WriteSecret, WriteSchedule,
+		Read, ReadAudit, ReadBackup, WriteDevice, RemoveDevice, ImportDevices, DiscoverDevices, WriteSite, WriteGroup, WriteSecret, WriteSchedule,
 		CreateCampaign, EditCampaign, SubmitCampaign, ApproveCampaign, PauseCampaign, ResumeCampaign, StopCampaign,
 		AnswerQuestion, EditBackup, PinBackup, AddImage, RemoveImage, DrainWorker, ManageAccess,
 	}

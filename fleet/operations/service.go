@@ -36,6 +36,9 @@ type Service interface {
 	RemoveDevice(ctx context.Context, by Caller, name string) error
 	// ImportDevices adds and changes the devices of a file. It changes all or nothing.
 	ImportDevices(ctx context.Context, by Caller, format Format, data io.Reader, dryRun bool) (*ImportResult, error)
+	// Discover asks all addresses of a range for devices, and adds those that are not in the
+	// inventory if it is to.
+	Discover(ctx context.Context, by Caller, d Discovery) (*Discovered, error)
 	ExportDevices(ctx context.Context, by Caller, format Format, filter string, w io.Writer) error
 
 	Sites(ctx context.Context, by Caller) ([]fleet.Site, error)
@@ -173,6 +176,41 @@ type ImportResult struct {
 	Added     int `json:"added"`
 	Changed   int `json:"changed"`
 	Unchanged int `json:"unchanged"`
+}
+
+// MaxDiscovery is the maximum number of addresses that Discover asks.
+const MaxDiscovery = 4096
+
+// Discovery is a search for devices.
+type Discovery struct {
+	// Range is an address, FIRST-LAST or a network such as 192.0.2.0/24, inside the networks
+	// that an admin of the machine allows.
+	Range string `json:"range"`
+	// Port of the SNMP agents; 0: 161.
+	Port uint16 `json:"port,omitempty"`
+	// Secrets are the names of credentials to try, one after the other; none: default.
+	Secrets []string `json:"secrets,omitempty"`
+	// Add: devices that are not in the inventory are added, with Site, Pool and Tags.
+	Add  bool     `json:"add,omitempty"`
+	Site string   `json:"site,omitempty"`
+	Pool string   `json:"pool,omitempty"`
+	Tags []string `json:"tags,omitempty"`
+}
+
+// Discovered is what was found.
+type Discovered struct {
+	Asked   int                `json:"asked"` // addresses
+	Added   int                `json:"added"`
+	Devices []DiscoveredDevice `json:"devices"` // by address
+}
+
+// DiscoveredDevice is a device that answered.
+type DiscoveredDevice struct {
+	Device fleet.Device `json:"device"`
+	// Known is the name of the unit in the inventory; empty: it is not there.
+	Known string `json:"known,omitempty"`
+	// Problem says why it was not added; empty: it was, or was not to be.
+	Problem string `json:"problem,omitempty"`
 }
 
 // CampaignRow is a campaign in a list.

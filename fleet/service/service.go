@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"aead.dev/minisign"
@@ -30,6 +31,8 @@ type Config struct {
 	// RequireApproval: every campaign that a person creates needs the approval of another
 	// one.
 	RequireApproval bool
+	// Networks may be searched for devices; none: Discover is refused.
+	Networks []netip.Prefix
 	// Dir is for temporary files; empty: the system's directory.
 	Dir string
 	Log *slog.Logger // nil: nothing is logged

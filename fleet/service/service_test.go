@@ -8,6 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -24,6 +27,8 @@ import (
 	"example.com/iad/fleet/store"
 	"example.com/iad/fleet/view"
 	"example.com/iad/internal/imagetest"
+	"example.com/iad/sim"
+	simfleet "example.com/iad/sim/fleet"
 )
 
 var (
@@ -474,6 +479,82 @@ func TestImages(t *testing.T) {
 	none := newLab(t, func(c *service.Config) { c.Trust = nil })
 	if _, err := none.AddImage(ctx, bob, "x", bytes.NewReader(imagetest.Build(t, imagetest.Manifest("2.0.0")))); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "--trust") {
 		t.Errorf("without a trusted key: %v", err)
+	}
+}
+
+func TestDiscover(t *testing.T) {
+	c := simfleet.Default()
+	c.SNMP, c.Maker, c.Devices, c.Addresses, c.ReadCommunity, c.WriteCommunity = "127.0.0.1:0", filepath.Join(t.TempDir(), "maker"), 3, "127.66.22.0/28", "r", "w"
+	f, err := simfleet.New(c, simfleet.Options{Log: slog.New(slog.DiscardHandler), Notes: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ports := make(chan uint16, 3)
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- f.Run(ctx, simfleet.Observer{
+			Running: func(_ int, _ *sim.Device, addr netip.AddrPort) error { ports <- addr.Port(); return nil }, Ready: func() { close(ready) },
+		})
+	}()
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	none := newLab(t, nil)
+	if _, err := none.Discover(ctx, bob, operations.Discovery{Range: "127.66.22.1"}); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "--discover") {
+		t.Errorf("without a network: %v", err)
+	}
+	l := newLab(t, func(c *service.Config) { c.Networks = []netip.Prefix{netip.MustParsePrefix("127.66.22.0/24")} })
+	l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: "lab", ReadCommunity: "r", WriteCommunity: "w"}))
+	search := operations.Discovery{Range: "127.66.22.1-127.66.22.3", Port: <-ports, Secrets: []string{"lab"}, Tags: []string{"new"}}
+	for want, change := range map[string]func(*operations.Discovery){
+		"range":      func(d *operations.Discovery) { d.Range = "127.66.23.1" },
+		"secrets[0]": func(d *operations.Discovery) { d.Secrets = nil },
+		"site":       func(d *operations.Discovery) { d.Site = "north" },
+		"tags[0]":    func(d *operations.Discovery) { d.Tags = []string{"a b"} },
+	} {
+		wrong := search
+		change(&wrong)
+		if _, err := l.Discover(ctx, bob, wrong); fieldOf(err) != want {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+	large := search
+	large.Range = "127.66.0.0/16"
+	if _, err := l.Discover(ctx, bob, large); fieldOf(err) != "range" {
+		t.Errorf("a large range: %v", err)
+	}
+	found, err := l.Discover(ctx, bob, search)
+	if err != nil || found.Asked != 3 || len(found.Devices) != 3 || found.Added != 0 || found.Devices[0].Device.Facts == nil {
+		t.Errorf("%+v, %v", found, err)
+	}
+	// One is known by its device ID under another name and address.
+	unit := found.Devices[0].Device
+	_, err = l.store.Devices.Create(ctx, &fleet.Device{Name: "attic", Address: "192.0.2.1", Identity: unit.Identity})
+	l.must(err)
+	// The name of another one is taken.
+	other := found.Devices[1].Device.Name
+	_, err = l.PutDevice(ctx, bob, fleet.Device{Name: other, Address: "192.0.2.2"})
+	l.must(err)
+	search.Add = true
+	found, err = l.Discover(ctx, bob, search)
+	if err != nil || found.Added != 1 || found.Devices[0].Known != "attic" || found.Devices[1].Problem == "" {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	page, err := l.Devices(ctx, carl, operations.DeviceQuery{Filter: `"new" in tags and reachable and credentials == "lab"`})
+	if err != nil || page.Total != 1 || page.Devices[0].Name != found.Devices[2].Device.Name {
+		t.Errorf("%+v, %v", page, err)
+	}
+	if e := l.last(); e.Action != "device.discover" || !strings.Contains(string(e.After), `"added":["`+page.Devices[0].Name+`"]`) {
+		t.Errorf("audit: %+v", e)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -390,6 +390,23 @@ func (s *Service) ImportDevices(_ context.Context, by operations.Caller, format 
 	return r, err
 }
 
+// Discover finds a device at every address that is not a range.
+func (s *Service) Discover(_ context.Context, by operations.Caller, d operations.Discovery) (r *operations.Discovered, err error) {
+	err = s.do(by, operations.DiscoverDevices, "devices", func() (any, any, error) {
+		if fleet.CheckAddress(d.Range) != nil {
+			return nil, nil, &fleet.FieldError{Field: "range", Problem: "must be an address"}
+		}
+		found := fleet.Device{Name: fleet.NameFor(d.Range), Address: d.Range, Site: d.Site, Pool: d.Pool, Tags: d.Tags, Created: s.Clock()}
+		r = &operations.Discovered{Asked: 1, Devices: []operations.DiscoveredDevice{{Device: found}}}
+		if d.Add {
+			s.devices[found.Name] = &found
+			r.Added = 1
+		}
+		return nil, r, nil
+	})
+	return r, err
+}
+
 func (s *Service) ExportDevices(_ context.Context, by operations.Caller, _ operations.Format, filter string, w io.Writer) error {
 	return s.read(by, func() error {
 		found, err := s.match(filter)

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -52,7 +53,7 @@ IADMS_TOKEN takes precedence over it. The same can be done on the service's web 
 	flags.StringVar(&f.tokenFile, "token-file", defaultTokenFile(), "`file` with the token")
 	flags.StringVar(&f.ca, "ca", "", "PEM `file` with the certificate to trust, if the system does not trust the service's")
 	c.AddCommand(
-		f.login(), f.status(), f.devices(), f.device(), f.importDevices(), f.exportDevices(), f.campaigns(), f.campaign(), f.create(),
+		f.login(), f.status(), f.devices(), f.device(), f.importDevices(), f.discoverDevices(), f.exportDevices(), f.campaigns(), f.campaign(), f.create(),
 		f.command("submit", "Submit the draft of a campaign: it waits for its approval, or for its time", (*client.Client).SubmitCampaign),
 		f.approve(),
 		f.command("pause", "Start no further devices of a campaign", (*client.Client).PauseCampaign),
@@ -272,6 +273,40 @@ func (f *fleetFlags) device() *cobra.Command {
 		}
 		return printRuns(cmd, false, d.Runs)
 	})
+}
+
+func (f *fleetFlags) discoverDevices() *cobra.Command {
+	var d operations.Discovery
+	c := f.with("discover RANGE", "Look for devices in a network", 1, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		d.Range = args[0]
+		found, err := c.Discover(cmd.Context(), d)
+		if err != nil {
+			return err
+		}
+		return f.print(cmd, found, func(w io.Writer) {
+			for _, one := range found.Devices {
+				note := cmp.Or(one.Problem, one.Known)
+				if one.Known != "" {
+					note = "known as " + one.Known
+				}
+				fmt.Fprintf(w, "%-21s  %-32s  %s\n", one.Device.Address, manualText(one.Device.Name), manualText(note))
+			}
+			fmt.Fprintf(w, "%d addresses asked, %d devices found, %d added\n", found.Asked, len(found.Devices), found.Added)
+		})
+	})
+	c.Long = `Ask all addresses of a range for devices, and list those that answer. The range
+is an address, FIRST-LAST or a network, inside the networks that --discover of
+iadmsd allows.`
+	c.Example = `  iadms fleet discover 192.0.2.0/24
+  iadms fleet discover 192.0.2.10-192.0.2.99 --secret new,old --add --site north`
+	flags := c.Flags()
+	flags.Uint16Var(&d.Port, "port", 0, "`port` of the SNMP agents (default: 161)")
+	flags.StringSliceVar(&d.Secrets, "secret", nil, "try the credentials with these `names` (default: default)")
+	flags.BoolVar(&d.Add, "add", false, "add devices that are not in the inventory")
+	flags.StringVar(&d.Site, "site", "", "`site` of the devices that are added")
+	flags.StringVar(&d.Pool, "pool", "", "`pool` of the devices that are added")
+	flags.StringSliceVar(&d.Tags, "tag", nil, "`tags` of the devices that are added")
+	return c
 }
 
 func (f *fleetFlags) importDevices() *cobra.Command {
