@@ -1,6 +1,8 @@
 package manager_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,5 +38,44 @@ func TestOldJournal(t *testing.T) {
 	}
 	if b := r.Backup[0]; b.Kind != mib.FileTypeUserData || b.Size != 42 || r.Tasks[0].ReqID != 7 || r.Pace.Step != 10 || r.Options["retries"][0] != "3" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// savingJournal notes which operations the record holds when it is saved.
+type savingJournal struct {
+	manager.Journal
+	saves []string
+}
+
+func (j *savingJournal) Save(r *manager.Record) error {
+	text := string(r.Stage)
+	for _, task := range r.Tasks {
+		text += fmt.Sprintf(" %v %v", task.Kind, task.Done)
+	}
+	if r.Ended {
+		text += " ended"
+	}
+	j.saves = append(j.saves, text)
+	return j.Journal.Save(r)
+}
+
+// An upgrade writes its journal at the start, before each command and at the end, and what
+// was done before a command is written with its number.
+func TestJournalIsWrittenOncePerCommand(t *testing.T) {
+	l := newLab(t, labOptions{})
+	plan := l.plan(l.image("2.0.0", 2))
+	j := &savingJournal{Journal: manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")}
+	plan.Journal = j
+	if _, err := manager.Upgrade(l.ctx, plan, manager.Automatic{}, l.observe); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"backup", "backup backupConfig false",
+		"update downloadSoftware false",
+		"recover recoverConfig false",
+		"done ended",
+	}
+	if !slices.Equal(j.saves, want) {
+		t.Errorf("saved %q, want %q", j.saves, want)
 	}
 }

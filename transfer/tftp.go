@@ -17,7 +17,9 @@ import (
 const (
 	defaultBlockSize = 1428 // an Ethernet frame, also within a tunnel or two
 	smallBlockSize   = 1228 // fits the least MTU of IPv6, 1280 bytes
-	defaultWindow    = 128  // the usual receive buffer of a kernel, 208 KiB, holds it
+	// defaultWindow is bounded by slow lines, not by fast ones: servers repeat a window that is not
+	// acknowledged within serverInterval, and this one takes that long at 90 kB/s.
+	defaultWindow = 64
 	// maxWindowOctets bounds the memory for a window; twice as much is buffered.
 	maxWindowOctets = 4 << 20
 	// firstBlockPatience is for a server that has to start its disk first.

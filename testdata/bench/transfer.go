@@ -142,9 +142,8 @@ func (l *lab) into(file string, list ...*exec.Cmd) (sample, error) {
 	return s, os.Remove(file)
 }
 
-// tftpGet fetches by TFTP in blocks of 1428 bytes, hashes and syncs. Our side asks for the windows that it asks for by default,
-// the peer for windows of so many blocks. The line is that between the two.
-func tftpGet(size int64, way line, window int) func(l *lab) (sides, error) {
+// tftpGet fetches by TFTP in windows of 64 blocks of 1428 bytes, hashes and syncs. The line is that between the two.
+func tftpGet(size int64, way line) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
 		atftp, err := l.program("atftp")
 		if err != nil {
@@ -181,7 +180,7 @@ func tftpGet(size int64, way line, window int) func(l *lab) (sides, error) {
 			},
 			peer: func() (sample, error) {
 				return over(&theirSeed, func(port int) (sample, error) {
-					return l.into(theirs, exec.CommandContext(l.ctx, atftp, "--option", "blksize 1428", "--option", fmt.Sprintf("windowsize %d", window),
+					return l.into(theirs, exec.CommandContext(l.ctx, atftp, "--option", "blksize 1428", "--option", "windowsize 64",
 						"--get", "--remote-file", "file", "--local-file", theirs, "127.0.0.1", strconv.Itoa(port)),
 						exec.CommandContext(l.ctx, "sha256sum", theirs), exec.CommandContext(l.ctx, "sync", theirs))
 				})
