@@ -53,7 +53,7 @@ IADMS_TOKEN takes precedence over it. The same can be done on the service's web 
 	flags.StringVar(&f.tokenFile, "token-file", defaultTokenFile(), "`file` with the token")
 	flags.StringVar(&f.ca, "ca", "", "PEM `file` with the certificate to trust, if the system does not trust the service's")
 	c.AddCommand(
-		f.login(), f.status(), f.devices(), f.device(), f.importDevices(), f.discoverDevices(), f.exportDevices(), f.campaigns(), f.campaign(), f.create(),
+		f.login(), f.status(), f.credentials(), f.devices(), f.device(), f.importDevices(), f.discoverDevices(), f.exportDevices(), f.campaigns(), f.campaign(), f.create(),
 		f.command("submit", "Submit the draft of a campaign: it waits for its approval, or for its time", (*client.Client).SubmitCampaign),
 		f.approve(),
 		f.command("pause", "Start no further devices of a campaign", (*client.Client).PauseCampaign),
@@ -152,7 +152,7 @@ func (f *fleetFlags) login() *cobra.Command {
 		Long: `login asks for your password, makes a token and stores it in the file --token-file, readable
 only by you. Without a terminal it reads the password from standard input. The page
 Access of the service shows your tokens and revokes them.`,
-		Example: "  iadms fleet login --api https://noc.example:8443 --user anna",
+		Example: "  iadms fleet login --api https://noc.example:8443 --account anna",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.tokenFile == "" {
 				return cli.Usage(errors.New("where is the token to be stored? Give --token-file FILE"))
@@ -178,7 +178,7 @@ Access of the service shows your tokens and revokes them.`,
 			return f.print(cmd, map[string]string{"token_file": f.tokenFile}, func(w io.Writer) { fmt.Fprintln(w, "The token is in", f.tokenFile) })
 		},
 	}
-	c.Flags().StringVar(&user, "user", os.Getenv("USER"), "`name` of the user")
+	c.Flags().StringVar(&user, "account", os.Getenv("USER"), "`name` of the user of the service")
 	c.Flags().StringVar(&name, "token-name", fleet.NameFor(host), "`name` of the token, for people")
 	c.Flags().DurationVar(&life, "life", 30*24*time.Hour, "how `long` the token is valid")
 	return c
@@ -306,6 +306,33 @@ iadmsd allows.`
 	flags.StringVar(&d.Site, "site", "", "`site` of the devices that are added")
 	flags.StringVar(&d.Pool, "pool", "", "`pool` of the devices that are added")
 	flags.StringSliceVar(&d.Tags, "tag", nil, "`tags` of the devices that are added")
+	return c
+}
+
+// credentials takes credentials from where the other commands of iadms take them.
+func (f *fleetFlags) credentials() *cobra.Command {
+	c := f.with("store-credentials NAME", "Store your SNMP credentials on the service, sealed", 1, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		s, err := f.loadSettings()
+		if err != nil {
+			return err
+		}
+		if s.Access.Empty() {
+			return cli.Usage(errors.New("no SNMP credentials: put them into a file for --credentials (see iadms help credentials) or set IADMS_WRITE_COMMUNITY or IADMS_USER"))
+		}
+		a := access(s.Access)
+		secret := fleet.Secret{Name: args[0], ReadCommunity: a.Read, WriteCommunity: a.Write}
+		if u := a.User; u != nil {
+			secret.User = &fleet.SNMPUser{Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase, Priv: u.Priv, PrivPassphrase: u.PrivPassphrase, Context: u.Context}
+		}
+		if err := c.PutSecret(cmd.Context(), secret); err != nil {
+			return err
+		}
+		return f.print(cmd, map[string]string{"stored": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "stored", args[0]) })
+	})
+	c.Long = `store-credentials takes SNMP credentials from --credentials, --config or the environment (see iadms help
+credentials) and stores them on the service, encrypted. NAME "default" is for devices for which the
+inventory names no other.`
+	c.Example = "  iadms fleet store-credentials default --credentials credentials.toml"
 	return c
 }
 

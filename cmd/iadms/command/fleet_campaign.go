@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -262,35 +263,29 @@ func (f *fleetFlags) questions() *cobra.Command {
 }
 
 func (f *fleetFlags) answer() *cobra.Command {
-	var group, campaign, device, choice, image string
-	c := f.with("answer", "Answer all questions of a group, or that of one device", 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	var choice, image string
+	c := f.with("answer QUESTIONS", "Answer all questions of a group, or that of one device", 1, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		a := fleet.Answer{Choice: fleet.Choice(choice), Image: image}
-		if (group == "") == (campaign == "" || device == "") {
-			return cli.Usage(errors.New("which questions? Give --group GROUP, or --campaign CAMPAIGN and --device DEVICE"))
-		}
 		if _, ok := a.Choice.Manager(); !ok {
 			return cli.Usage(fmt.Errorf("unknown choice %q; iadms fleet questions lists the possible ones", choice))
 		}
 		n := 1
 		var err error
-		if group != "" {
-			n, err = c.AnswerGroup(cmd.Context(), group, a)
-		} else {
-			if a.Question, err = questionOf(cmd, c, campaign, device); err == nil {
-				err = c.Answer(cmd.Context(), campaign, device, a)
-			}
+		if campaign, device, one := strings.Cut(args[0], "/"); !one {
+			n, err = c.AnswerGroup(cmd.Context(), args[0], a)
+		} else if a.Question, err = questionOf(cmd, c, campaign, device); err == nil {
+			err = c.Answer(cmd.Context(), campaign, device, a)
 		}
 		if err != nil {
 			return err
 		}
 		return f.print(cmd, map[string]int{"answered": n}, func(w io.Writer) { fmt.Fprintf(w, "%d questions answered\n", n) })
 	})
-	c.Example = "  iadms fleet answer --group 5f3c0a9be41d7c22 --choice retry\n  iadms fleet answer --campaign spring --device gw-001 --choice give-up"
-	c.Flags().StringVar(&group, "group", "", "`ID` of a group of questions")
-	c.Flags().StringVar(&campaign, "campaign", "", "`ID` of the campaign")
-	c.Flags().StringVar(&device, "device", "", "`name` of the device")
+	c.Long = `answer answers the questions of a group, as "iadms fleet questions" lists them, or the question of one
+device, as CAMPAIGN/DEVICE. To modify configuration data, use the web pages.`
+	c.Example = "  iadms fleet answer 5f3c0a9be41d7c22 --choice retry\n  iadms fleet answer spring/gw-001 --choice give-up"
 	c.Flags().StringVar(&choice, "choice", "", "the `answer`")
-	c.Flags().StringVar(&image, "image", "", "`digest` of the image, with the choice other-image")
+	c.Flags().StringVar(&image, "image-digest", "", "`digest` of the image, with the choice other-image")
 	return c
 }
 

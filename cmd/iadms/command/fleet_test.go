@@ -70,13 +70,15 @@ func TestFleetCommands(t *testing.T) {
 
 	wants(run(exitUsage, "status"), "run iadms fleet login")
 	input = "wrong password\n"
-	wants(run(exitCredentials, "login", "--user", "anna"), "is wrong")
+	wants(run(exitCredentials, "login", "--account", "anna"), "is wrong")
 	input = "correct horse battery\n"
-	run(0, "login", "--user", "anna", "--token-name", "laptop")
+	run(0, "login", "--account", "anna", "--token-name", "laptop")
 	if info, err := os.Stat(token); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("token: %v, %v", info, err)
 	}
 
+	write("snmp.toml", "write_community = \"rosebud\"\n")
+	wants(run(exitRefused, "store-credentials", "default", "--credentials", "snmp.toml"), "requires the role admin")
 	write("devices.csv", "name,address\ngw-1,192.0.2.1\ngw-2,192.0.2.2\n")
 	wants(run(0, "import", "devices.csv", "--dry-run"), "2 devices would be added")
 	wants(run(0, "import", "devices.csv"), "2 devices added")
@@ -103,10 +105,9 @@ func TestFleetCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(run(0, "questions", "--json")), &group); err != nil || group.Count != 1 {
 		t.Fatalf("%+v, %v", group, err)
 	}
-	wants(run(exitUsage, "answer", "--group", group.Group, "--choice", "explode"), "unknown choice")
-	wants(run(exitUsage, "answer", "--choice", "retry"), "--group")
-	wants(run(0, "answer", "--campaign", "spring", "--device", "gw-1", "--choice", "retry"), "1 questions answered")
-	wants(run(exitError, "answer", "--campaign", "spring", "--device", "gw-1", "--choice", "retry"), "no open question")
+	wants(run(exitUsage, "answer", group.Group, "--choice", "explode"), "unknown choice")
+	wants(run(0, "answer", "spring/gw-1", "--choice", "retry"), "1 questions answered")
+	wants(run(exitError, "answer", "spring/gw-1", "--choice", "retry"), "no open question")
 	service.SetRun("spring", "gw-1", func(r *fleet.Run) {
 		r.State, r.Failure = fleet.RunFailed, &fleet.RunFailure{Cause: "selfTestFailed", Text: "failed"}
 	})
