@@ -48,7 +48,7 @@ func TestShippedScenarios(t *testing.T) {
 		if !fewer.Match(text) {
 			t.Fatalf("%s has no number of devices", name)
 		}
-		texts[k] = fewer.ReplaceAll(text, []byte("devices$1= 15"))
+		texts[k] = fewer.ReplaceAll(text, []byte("devices$1= 10"))
 		for i := range 2 {
 			dir := t.TempDir()
 			plays[k].ended.Go(func() {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"time"
@@ -164,7 +165,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 		return flagMistake(err)
 	}
 	defer f.Close()
-	var serving sync.WaitGroup
+	var serving sync.WaitGroup // what runs beside the devices
 	defer serving.Wait()
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
@@ -174,6 +175,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	serving.Go(func() { trimWhenIdle(ctx) })
 	return f.Run(ctx, fleet.Observer{
 		Running: func(i int, d *sim.Device, addr netip.AddrPort) error {
 			return o.printDevice(out, d.ID(), addr, f.Faults(i))
@@ -205,6 +207,38 @@ func trim() {
 	runtime.GC()
 	runtime.GC()
 	debug.FreeOSMemory()
+}
+
+// Whether devices are idle is decided by what the program allocates in a time: they are if
+// it is less than idleBytes.
+const (
+	idlePeriod = 5 * time.Second
+	idleBytes  = 1 << 20
+)
+
+// trimWhenIdle gives back memory whenever the devices have become idle, until ctx ends.
+func trimWhenIdle(ctx context.Context) {
+	allocated := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	tick := time.NewTicker(idlePeriod)
+	defer tick.Stop()
+	last, busy := uint64(0), false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		metrics.Read(allocated)
+		now := allocated[0].Value.Uint64()
+		switch {
+		case now-last > idleBytes:
+			busy = true
+		case busy:
+			trim()
+			busy = false
+		}
+		last = now
+	}
 }
 
 // printReady prints that all devices are running.
