@@ -1,5 +1,6 @@
 # make            static binaries bin/iad, bin/iadms, bin/iadsim, bin/iadlab, bin/iadmsd
 # make demo       a simulated device is upgraded over SNMP, TFTP and FTP on loopback
+# make fleet-demo the fleet service upgrades 200 virtual devices in two campaigns; KEEP=1 leaves it running for a browser
 # make test       all tests with the race detector; unpacks the programs they talk to first
 # make test32     all tests as on a 32-bit board
 # make cover      statements that the tests reach, by package
@@ -52,6 +53,10 @@ build:
 
 demo: build
 	./testdata/demo/run
+
+.PHONY: fleet-demo
+fleet-demo: build
+	KEEP=$(KEEP) ./testdata/fleet-demo/run
 
 # Without the peers the tests that need them are skipped, except where CI=true.
 peers:
