@@ -28,7 +28,7 @@ type Campaign struct {
 	// Planned: the runs of all devices exist. The filter of the specification does not
 	// matter any more.
 	Planned bool `json:"planned,omitempty"`
-	// Wave is the number of the current wave. It has ended if WaveEnded is set; the soak
+	// Wave is the index of the current wave in Spec.Waves. It has ended if WaveEnded is set; the soak
 	// time counts from then.
 	Wave        int       `json:"wave"`
 	WaveEnded   time.Time `json:"wave_ended,omitzero"`

@@ -213,7 +213,7 @@ func (d *decider) endIfNothingIsLeft(late bool) {
 func (d *decider) wave(w *fleet.Wave) {
 	c := &d.out.Campaign
 	released := c.Released > c.Wave
-	name := cmp.Or(w.Name, fmt.Sprint(c.Wave))
+	name := cmp.Or(w.Name, fmt.Sprint(c.Wave+1)) // people count from 1
 	if !released && missed(w, d.Wave) {
 		d.out.Threshold = true
 		d.enter(fleet.CampaignPaused, "wave %s: %.4g %% of %d devices must succeed, and %d failed", name, w.MinSuccess, d.Wave.Total, d.Wave.Failed+d.Wave.Canceled)
@@ -264,7 +264,7 @@ func (d *decider) reached(t *fleet.Threshold) string {
 		forgiven = f.Campaign
 	}
 	if t.Scope == fleet.ScopeWave {
-		counts, forgiven, where = d.Wave, fleet.Counts{}, fmt.Sprintf("wave %d", d.Campaign.Wave)
+		counts, forgiven, where = d.Wave, fleet.Counts{}, fmt.Sprintf("wave %d", d.Campaign.Wave+1)
 		if f := d.Campaign.Forgiven; f != nil && f.Wave == d.Campaign.Wave {
 			forgiven = f.InWave
 		}

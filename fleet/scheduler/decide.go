@@ -220,7 +220,7 @@ func (l *leader) plan(ctx context.Context, c *fleet.Campaign) error {
 	for i, w := range c.Spec.Waves {
 		if w.Filter != "" {
 			if waves[i], err = inventory.Compile(w.Filter); err != nil {
-				return l.fail(ctx, c, fmt.Errorf("the filter of wave %d: %w", i, err))
+				return l.fail(ctx, c, fmt.Errorf("the filter of wave %d: %w", i+1, err))
 			}
 		}
 	}
