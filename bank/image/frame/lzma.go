@@ -365,10 +365,11 @@ func (d *lzmaDecoder) distance(n int) int {
 // copyMatch copies n bytes from the last distance.
 func (d *lzmaDecoder) copyMatch(n int) bool {
 	at := len(d.out)
-	distance := d.rep[0] + 1
-	if distance > at || distance > d.dictionary || n > d.limit-at {
+	// One more than rep[0] may be too much for an int of 32 bits.
+	if d.rep[0] >= at || d.rep[0] >= d.dictionary || n > d.limit-at {
 		return false
 	}
+	distance := d.rep[0] + 1
 	out := d.out[:at+n]
 	for i := at; i < len(out); i++ {
 		out[i] = out[i-distance]

@@ -36,3 +36,20 @@ func TestMatchesBeforeTheBeginning(t *testing.T) {
 		t.Error("a match goes back further than the dictionary")
 	}
 }
+
+// TestLongestDistance: a match from the longest distance there is, 2^31 bytes, which is not an int
+// of 32 bits, is refused.
+func TestLongestDistance(t *testing.T) {
+	// These bytes make the range decoder return 1 for the bit that begins a match, 0 for
+	// that which says that it is a new one, and 1 for all that follow.
+	packed := append([]byte{0, 0xbf, 0xff, 0xfb}, bytes.Repeat([]byte{0xff}, 28)...)
+	const length = lzmaMinMatch + 16 + 255
+	chunk := append([]byte{0xe0, (length - 1) >> 8, (length - 1) & 0xff, 0, byte(len(packed) - 1), 0}, packed...)
+	d := new(lzmaDecoder)
+	if got, _, err := d.decode(make([]byte, 0, length), chunk, MaxSize); err == nil {
+		t.Errorf("decoded as %d bytes", len(got))
+	}
+	if d.rep[0] != 1<<31-1 {
+		t.Errorf("the distance less one is %#x", d.rep[0])
+	}
+}
