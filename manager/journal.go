@@ -62,10 +62,18 @@ type Record struct {
 	Tasks []Task `json:"tasks,omitempty"`
 	// Failed is the reason for step 160, until the operator has decided how to continue.
 	Failed *Failure `json:"failed,omitempty"`
+	// Parked is a step that failed, while the operator's decision is not known.
+	Parked *Parked `json:"parked,omitempty"`
 	// Operations are those that have ended, of all attempts.
 	Operations []StepResult `json:"operations,omitempty"`
 	// Pace is how the device reported progress before the upgrade.
 	Pace *device.Pace `json:"pace,omitempty"`
+}
+
+// Parked is a step whose failure waits for a decision. It is not performed before that.
+type Parked struct {
+	Step    Step     `json:"step"` // which the procedure would perform again
+	Failure *Failure `json:"failure"`
 }
 
 // Task is an operation that was, or is about to be, commanded.

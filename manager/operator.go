@@ -114,6 +114,16 @@ func (a Automatic) Ask(ctx context.Context, q Question) (Answer, error) {
 	return Answer{Choice: GiveUp}, nil
 }
 
+// once performs a step, unless an earlier run of the procedure did and asked a question that
+// has not been answered: then it returns the failure that the question is about.
+func (u *upgrade) once(ctx context.Context, step Step, perform func(context.Context) error) error {
+	u.performed = step
+	if p := u.record.Parked; p != nil && p.Step == step {
+		return p.Failure
+	}
+	return perform(ctx)
+}
+
 // ask reports a failure and has the operator decide.
 func (u *upgrade) ask(ctx context.Context, step Step, attempt int, err error, choices ...Choice) (Answer, error) {
 	if ctx.Err() == nil {
@@ -135,9 +145,13 @@ func (u *upgrade) decide(ctx context.Context, step Step, attempt int, err error,
 	answer, askErr := u.operator.Ask(ctx, Question{
 		Device: u.device.ID, Step: step, Failure: err, Advice: failure.Advice, Attempt: attempt, Choices: append(choices, GiveUp),
 	})
+	if errors.Is(askErr, ErrParked) && u.performed != 0 {
+		u.record.Parked, u.unsaved = &Parked{Step: u.performed, Failure: failure}, true
+	}
 	if askErr != nil {
 		return Answer{}, errors.Join(err, askErr)
 	}
+	u.record.Parked = nil
 	if answer.Choice == GiveUp {
 		if failure.Software {
 			return Answer{}, err // resumed later, it is asked again

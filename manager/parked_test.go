@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path"
 	"testing"
 
 	"github.com/spf13/afero"
@@ -106,4 +108,62 @@ func TestStandaloneIsResumed(t *testing.T) {
 	if r, err := plan.Journal.Load(); err != nil || r.Stage != manager.StageDone || !r.Ended {
 		t.Errorf("record %+v, %v", r, err)
 	}
+}
+
+// Nor is a recovery repeated before the answer, although what failed may have passed.
+func TestRecoveryIsParked(t *testing.T) {
+	l := newLab(t, labOptions{})
+	plan := l.plan(l.image("2.0.0", 2))
+	plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+	p := &parking{}
+	const away = "away"
+	var backup string
+	for run := range 3 {
+		_, err := manager.Upgrade(l.ctx, plan, p, func(u manager.Update) {
+			if u.Step == manager.StepRecover && u.Kind == manager.StepBegins && backup == "" {
+				backup = l.find("userData.cfg")
+				if err := l.store.Rename(backup, away); err != nil {
+					t.Error(err)
+				}
+			}
+			l.observe(u)
+		})
+		if !errors.Is(err, manager.ErrParked) {
+			t.Fatalf("run %d: %v", run, err)
+		}
+		if run == 0 {
+			if err := l.store.Rename(away, backup); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := l.operations(mib.OperationKindRecoverConfig); n != 1 || len(p.asked) != run+1 || p.asked[run].Step != manager.StepRecoverJudge {
+			t.Fatalf("run %d: recovered %d times, asked %+v", run, n, p.asked)
+		}
+		plan.Resume = true
+	}
+	p.answer = &manager.Answer{Choice: manager.Retry}
+	if _, err := manager.Upgrade(l.ctx, plan, p, l.observe); err != nil {
+		t.Errorf("after the answer: %v", err)
+	}
+	if n := l.operations(mib.OperationKindRecoverConfig); n != 2 {
+		t.Errorf("recovered %d times", n)
+	}
+	if r, err := plan.Journal.Load(); err != nil || r.Parked != nil || !r.Ended {
+		t.Errorf("record %+v, %v", r, err)
+	}
+}
+
+// find returns the file of the manager's store that has a name.
+func (l *lab) find(name string) (found string) {
+	l.t.Helper()
+	err := afero.Walk(l.store, "", func(file string, _ fs.FileInfo, err error) error {
+		if path.Base(file) == name {
+			found = file
+		}
+		return err
+	})
+	if err != nil || found == "" {
+		l.t.Fatalf("no file %s: %v", name, err)
+	}
+	return found
 }

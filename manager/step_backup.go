@@ -20,7 +20,7 @@ func (u *upgrade) backUp(ctx context.Context) error {
 		return nil
 	}
 	for attempt := 1; ; attempt++ {
-		err := u.backUpOnce(ctx)
+		err := u.once(ctx, StepBackup, u.backUpOnce)
 		if err == nil {
 			return nil
 		}

@@ -16,9 +16,12 @@ import (
 // manager. After a failure, repeatRecovery decides whether step 170 is repeated.
 func (u *upgrade) recover(ctx context.Context) error {
 	u.failure = nil
+	if p := u.record.Parked; p != nil && p.Step == StepRestore {
+		return u.giveUpNewSoftware(ctx, p.Failure)
+	}
 	repeat, modify := true, false
 	for attempt := 1; repeat; attempt++ {
-		err := u.recoverOnce(ctx, modify)
+		err := u.once(ctx, StepRecover, func(ctx context.Context) error { return u.recoverOnce(ctx, modify) })
 		if err == nil {
 			return u.confirm(ctx)
 		}
@@ -33,6 +36,9 @@ func (u *upgrade) recover(ctx context.Context) error {
 // and whether the configuration data are modified first. modified reports whether they
 // just were. An error ends the procedure.
 func (u *upgrade) repeatRecovery(ctx context.Context, attempt int, failed error, modified bool) (repeat, modify bool, err error) {
+	if u.newer || u.offeredBackup != "" || u.unmodified != nil {
+		u.performed = 0 // it is found out again before a command
+	}
 	switch {
 	case u.newer:
 		done, err := u.askNewer(ctx, attempt, failed)

@@ -16,7 +16,7 @@ import (
 func (u *upgrade) update(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		known := u.record.Failed != nil // by an earlier run
-		err := u.installOrFailed(ctx)
+		err := u.once(ctx, StepUpdate, u.installOrFailed)
 		if err == nil {
 			return nil
 		}
@@ -48,6 +48,7 @@ func (u *upgrade) update(ctx context.Context) error {
 			}
 			continue
 		}
+		u.performed = 0 // Failed is recorded
 		answer, askErr := u.decide(ctx, StepRestore, attempt, err, Retry, OtherFile)
 		if askErr != nil {
 			return askErr
@@ -259,7 +260,7 @@ func (u *upgrade) restoreOld(ctx context.Context) error {
 	}
 	u.begin(StepRestore, "roll back to the old software")
 	for attempt := 1; ; attempt++ {
-		err := u.restoreOnce(ctx)
+		err := u.once(ctx, StepRestore, u.restoreOnce)
 		if err == nil {
 			u.end(StepRestore, "the old software runs: "+u.result.OldVersion)
 			return nil

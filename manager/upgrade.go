@@ -114,6 +114,8 @@ type upgrade struct {
 	unrecorded bool
 	// unsaved: the record has changes that recordLater left.
 	unsaved bool
+	// performed is the step that an unanswered question puts off; 0: it puts nothing off.
+	performed Step
 	// last is the operation reported last, so that progress does not go backwards.
 	last device.Operation
 }
