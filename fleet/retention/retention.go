@@ -1,6 +1,6 @@
 // Package retention removes old backups, by number and age. It never removes the last good
-// backup of a device, one that a person has pinned, or one of a campaign that has not
-// ended.
+// backup of a device, one that a person has pinned, one of a campaign that has not ended,
+// or one that a run which has not ended needs.
 package retention
 
 import (
@@ -27,27 +27,42 @@ type Rule struct {
 	Age time.Duration
 }
 
-// Expired returns the backups of one device that are to be removed. running reports
-// whether a campaign has not ended.
-func Expired(backups []*fleet.Backup, rule Rule, running func(campaign string) bool, now time.Time) []*fleet.Backup {
-	if rule == (Rule{}) {
+// EditLife is how long an edited copy is kept at least, whatever the rule: an answer to a
+// question may name it later.
+const EditLife = 30 * 24 * time.Hour
+
+// Expired returns the backups of one device that are to be removed. held reports whether a
+// campaign or run that has not ended needs a backup. An edited copy is kept for EditLife,
+// and as long as the backup that it is a copy of.
+func Expired(backups []*fleet.Backup, rule Rule, held func(*fleet.Backup) bool, now time.Time) []*fleet.Backup {
+	if rule == (Rule{}) || !slices.ContainsFunc(backups, original) { // incomplete is better than nothing
 		return nil
 	}
 	sorted := slices.Clone(backups)
 	slices.SortFunc(sorted, func(a, b *fleet.Backup) int { return cmp.Or(b.Time.Compare(a.Time), strings.Compare(b.ID, a.ID)) })
-	var expired []*fleet.Backup
+	kept := map[string]bool{}
+	byID := map[string]*fleet.Backup{}
 	good := 0
-	anyGood := slices.ContainsFunc(sorted, original)
 	for _, b := range sorted {
-		counted := original(b)
-		if counted {
+		byID[b.ID] = b
+		age := now.Sub(b.Time)
+		kept[b.ID] = b.Pinned || held(b) || rule.Age > 0 && age < rule.Age || b.EditOf != "" && age < EditLife
+		if original(b) {
 			good++
+			kept[b.ID] = kept[b.ID] || good <= max(rule.Number, 1)
 		}
-		switch {
-		case b.Pinned, b.Campaign != "" && running(b.Campaign), rule.Age > 0 && now.Sub(b.Time) < rule.Age:
-		case counted && good <= max(rule.Number, 1):
-		case !anyGood: // incomplete is better than nothing
-		default:
+	}
+	var expired []*fleet.Backup
+	for _, b := range sorted {
+		keep := kept[b.ID]
+		source := b
+		for range sorted { // an edited copy may be one of another edited copy
+			if source = byID[source.EditOf]; source == nil {
+				break
+			}
+			keep = keep || kept[source.ID]
+		}
+		if !keep {
 			expired = append(expired, b)
 		}
 	}
@@ -102,42 +117,88 @@ var errSynced = errors.New("complete")
 
 // Remove removes what has expired at a time, and returns how many backups.
 func Remove(ctx context.Context, s *store.Store, rule Rule, now time.Time) (removed int, err error) {
-	campaigns, err := s.Campaigns.List(ctx)
+	devices := map[string][]*fleet.Backup{}
+	err = each(ctx, s.Backups, func(b *fleet.Backup) { // without the files, which take most of the memory
+		devices[b.Device] = append(devices[b.Device], &fleet.Backup{ID: b.ID, Device: b.Device, Campaign: b.Campaign, Good: b.Good, EditOf: b.EditOf, Time: b.Time, Pinned: b.Pinned})
+	})
 	if err != nil {
 		return 0, err
 	}
+	// After the backups, so that the campaigns and runs of all of them are there.
 	running := map[string]bool{}
-	for _, c := range campaigns {
-		running[c.ID] = !c.State.Final()
+	if err := each(ctx, s.Campaigns, func(c *fleet.Campaign) { running[c.ID] = !c.State.Final() }); err != nil {
+		return 0, err
 	}
-	devices := map[string][]*fleet.Backup{}
-	err = s.Backups.Watch(ctx, func(c store.Change[fleet.Backup]) error {
-		if c.Synced {
-			return errSynced
+	runs := map[string][]*fleet.Run{} // by device
+	err = each(ctx, s.Runs, func(r *fleet.Run) {
+		if !r.State.Final() && devices[r.Device] != nil {
+			runs[r.Device] = append(runs[r.Device], r)
 		}
-		if b := c.Value; b != nil { // without the files, which take most of the memory
-			devices[b.Device] = append(devices[b.Device], &fleet.Backup{ID: b.ID, Device: b.Device, Campaign: b.Campaign, Good: b.Good, EditOf: b.EditOf, Time: b.Time, Pinned: b.Pinned})
-		}
-		return nil
 	})
-	if !errors.Is(err, errSynced) {
+	if err != nil {
 		return 0, err
 	}
 	for device, list := range devices {
-		for _, b := range Expired(list, rule, func(id string) bool { return running[id] }, now) {
-			// It may have been pinned since.
-			current, _, err := s.Backups.Get(ctx, device, b.ID)
-			if errors.Is(err, engine.ErrNotFound) || err == nil && current.Pinned {
+		held := func(b *fleet.Backup) bool {
+			return running[b.Campaign] || slices.ContainsFunc(runs[device], func(r *fleet.Run) bool { return needs(r, b) })
+		}
+		for _, b := range Expired(list, rule, held, now) {
+			// It may have been pinned since, or been named by an answer.
+			inUse, err := usedNow(ctx, s, b)
+			if err == nil && inUse {
 				continue
 			}
 			if err == nil {
 				err = s.RemoveBackup(ctx, device, b.ID)
 			}
-			if err != nil {
+			if err != nil && !errors.Is(err, engine.ErrNotFound) {
 				return removed, fmt.Errorf("backup %s/%s: %w", device, b.ID, err)
 			}
-			removed++
+			if err == nil {
+				removed++
+			}
 		}
 	}
 	return removed, nil
+}
+
+// each calls handle with all objects of a table.
+func each[T any](ctx context.Context, table *store.Table[T], handle func(*T)) error {
+	err := table.Watch(ctx, func(c store.Change[T]) error {
+		if c.Synced {
+			return errSynced
+		}
+		if c.Value != nil {
+			handle(c.Value)
+		}
+		return nil
+	})
+	if errors.Is(err, errSynced) {
+		return nil
+	}
+	return err
+}
+
+// needs reports whether a run that has not ended needs a backup of its device.
+func needs(r *fleet.Run, b *fleet.Backup) bool {
+	return r.Campaign == b.Campaign || r.Backup == b.ID || r.Question != nil && r.Question.Backup == b.ID || r.Answer != nil && r.Answer.Backup == b.ID
+}
+
+// usedNow reports whether a backup is pinned or needed by the run that its device has.
+func usedNow(ctx context.Context, s *store.Store, b *fleet.Backup) (bool, error) {
+	current, _, err := s.Backups.Get(ctx, b.Device, b.ID)
+	if err != nil || current.Pinned {
+		return err == nil, err
+	}
+	d, _, err := s.Devices.Get(ctx, b.Device)
+	if errors.Is(err, engine.ErrNotFound) || err == nil && d.ActiveRun == "" {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	r, _, err := s.Runs.Get(ctx, d.ActiveRun, b.Device)
+	if errors.Is(err, engine.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && !r.State.Final() && needs(r, current), err
 }

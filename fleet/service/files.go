@@ -85,7 +85,7 @@ func (s *Service) EditBackup(ctx context.Context, by operations.Caller, device, 
 		copied := *b
 		now := s.now()
 		copied.ID, copied.EditOf, copied.By, copied.Time = now.Format("20060102T150405.000Z")+"-"+shortDigest(by.Name+by.Request+now.String()), b.ID, by.Name, now
-		copied.Pinned, copied.Campaign = false, ""
+		copied.Pinned = false // retention keeps it as long as b and while the campaign is not over
 		copied.Files = nil
 		content, changed := map[string][]byte{}, false
 		for _, f := range b.Files {

@@ -410,7 +410,7 @@ func TestQuestions(t *testing.T) {
 func TestBackups(t *testing.T) {
 	l, ctx := newLab(t, nil), t.Context()
 	data := map[string][]byte{"userData": []byte("iad-config userData 1\nline = 1\n"), "portData": []byte("iad-config portData 1\n")}
-	b := &fleet.Backup{ID: "b1", Device: "a", Good: true, Time: time.Unix(5, 0), Files: []fleet.BackupFile{
+	b := &fleet.Backup{ID: "b1", Device: "a", Campaign: "spring", Good: true, Time: time.Unix(5, 0), Files: []fleet.BackupFile{
 		{Kind: "portData", Size: 22, Digest: "17c0dc0b"}, {Kind: "userData", Size: 31, Digest: "x"},
 	}}
 	for i, f := range b.Files {
@@ -427,7 +427,7 @@ func TestBackups(t *testing.T) {
 	}
 	edited, err := l.EditBackup(ctx, bob, "a", "b1", map[string][]byte{"userData": []byte("iad-config userData 1\nline = 2\n")})
 	l.must(err)
-	if edited.EditOf != "b1" || edited.By != "bob" || fleet.CheckName(edited.ID) != nil {
+	if edited.EditOf != "b1" || edited.By != "bob" || edited.Campaign != "spring" || fleet.CheckName(edited.ID) != nil {
 		t.Errorf("%+v", edited)
 	}
 	for id, want := range map[string]string{"b1": "line = 1", edited.ID: "line = 2"} {
