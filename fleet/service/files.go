@@ -17,6 +17,7 @@ import (
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/operations"
+	"example.com/iad/fleet/store"
 	"example.com/iad/mib"
 )
 
@@ -191,37 +192,85 @@ func (s *Service) AddImage(ctx context.Context, by operations.Caller, name strin
 		Digest: hex.EncodeToString(sum.Sum(nil)), Version: info.Manifest.Version, Hardware: info.Manifest.Hardware, Size: size, Format: info.Manifest.ConfigFormat,
 		File: name, Added: s.now(), AddedBy: by.Name,
 	}
+	open := func() (io.ReadCloser, error) { return os.Open(file.Name()) }
 	if old, _, err := s.store.Images.Get(ctx, img.Digest); err == nil {
-		return old, nil // the same file
+		return old, s.store.AddImage(ctx, old, open) // the same file, which may be lost
 	} else if !errors.Is(err, engine.ErrNotFound) {
 		return nil, err
 	}
 	err = s.change(ctx, by, operations.AddImage, "image/"+img.Digest, func() (effect, error) {
-		return effect{after: img}, s.store.AddImage(ctx, img, func() (io.ReadCloser, error) { return os.Open(file.Name()) })
+		return effect{after: img}, s.store.AddImage(ctx, img, open)
 	})
 	return img, err
 }
 
-// RemoveImage implements operations.Service.
+// RemoveImage implements operations.Service. An image stays that a schedule, a campaign or
+// a device which has not finished needs.
 func (s *Service) RemoveImage(ctx context.Context, by operations.Caller, digest string) error {
 	return s.change(ctx, by, operations.RemoveImage, "image/"+digest, func() (effect, error) {
 		img, _, err := s.store.Images.Get(ctx, digest)
 		if err != nil {
 			return effect{}, failed(err, "image", digest)
 		}
-		campaigns, err := s.store.Campaigns.List(ctx)
+		user, err := s.imageUser(ctx, digest)
 		if err != nil {
 			return effect{}, err
 		}
-		for _, c := range campaigns {
-			uses := c.Spec.Image == digest || slices.Contains(c.Spec.Options.OnFailure, "other="+digest)
-			if uses && !c.State.Final() {
-				return effect{}, conflict("the image is used by campaign %s, which is %s", c.ID, c.State)
-			}
+		if user != "" {
+			return effect{}, conflict("the image is used by %s", user)
 		}
 		return effect{before: img}, s.store.RemoveImage(ctx, digest)
 	})
 }
+
+// imageUser names something that needs an image; "": nothing does.
+func (s *Service) imageUser(ctx context.Context, digest string) (string, error) {
+	uses := func(spec *fleet.CampaignSpec) bool {
+		return spec.Image == digest || slices.Contains(spec.Options.OnFailure, "other="+digest)
+	}
+	schedules, err := s.store.Schedules.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, v := range schedules {
+		if uses(&v.Spec) {
+			return "the schedule " + v.Name, nil
+		}
+	}
+	campaigns, err := s.store.Campaigns.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	using := map[string]bool{}
+	for _, c := range campaigns {
+		if using[c.ID] = uses(&c.Spec); using[c.ID] && !c.State.Final() {
+			return fmt.Sprintf("campaign %s, which is %s", c.ID, c.State), nil
+		}
+	}
+	user := ""
+	err = s.store.Runs.Watch(ctx, func(c store.Change[fleet.Run]) error {
+		if c.Synced {
+			return errEnd
+		}
+		r := c.Value
+		if r == nil || r.State.Final() {
+			return nil
+		}
+		chosen := r.Answer != nil && r.Answer.Image == digest || r.Record != nil && hex.EncodeToString(r.Record.ImageDigest) == digest
+		if chosen || using[r.Campaign] {
+			user = fmt.Sprintf("device %s in campaign %s, which is %s", r.Device, r.Campaign, r.State)
+			return errEnd
+		}
+		return nil
+	})
+	if !errors.Is(err, errEnd) {
+		return "", err
+	}
+	return user, nil
+}
+
+// errEnd ends a watch.
+var errEnd = errors.New("end")
 
 // shortDigest is a short name for any text.
 func shortDigest(text string) string {

@@ -27,6 +27,7 @@ import (
 	"example.com/iad/fleet/store"
 	"example.com/iad/fleet/view"
 	"example.com/iad/internal/imagetest"
+	"example.com/iad/manager"
 	"example.com/iad/sim"
 	simfleet "example.com/iad/sim/fleet"
 )
@@ -311,6 +312,49 @@ func TestCampaigns(t *testing.T) {
 	if _, err := l.StopCampaign(ctx, bob, "none"); !errors.Is(err, operations.ErrNotFound) {
 		t.Error(err)
 	}
+}
+
+// An image that something needs is not removed, whatever the state of the campaign.
+func TestImageInUse(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	digest := l.image()
+	sum, err := hex.DecodeString(digest)
+	l.must(err)
+	stopped := func(id string, s fleet.CampaignSpec) {
+		_, err := l.store.Campaigns.Create(ctx, &fleet.Campaign{ID: id, Spec: s, State: fleet.CampaignStopped})
+		l.must(err)
+	}
+	fallback := spec(strings.Repeat("00", 32))
+	fallback.Options.OnFailure = []string{"other=" + digest}
+	stopped("spec", spec(digest))
+	stopped("fallback", fallback)
+	stopped("other", spec(strings.Repeat("00", 32)))
+	for name, r := range map[string]*fleet.Run{
+		"the campaign's": {Campaign: "spec", State: fleet.RunWaiting},
+		"a policy's":     {Campaign: "fallback", State: fleet.RunRunning},
+		"an answer's":    {Campaign: "other", State: fleet.RunQueued, Answer: &fleet.Answer{Image: digest}},
+		"the record's":   {Campaign: "other", State: fleet.RunRetrying, Record: &manager.Record{ImageDigest: sum}},
+	} {
+		r.Device = "attic"
+		revision, err := l.store.Runs.Create(ctx, r)
+		l.must(err)
+		if err := l.RemoveImage(ctx, bob, digest); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "device attic in campaign "+r.Campaign) {
+			t.Fatalf("%s image: %v", name, err)
+		}
+		r.State = fleet.RunFailed
+		revision, err = l.store.Runs.Update(ctx, r, revision)
+		l.must(err)
+		l.must(l.store.Runs.Delete(ctx, revision, r.Campaign, r.Device))
+	}
+	_, err = l.store.Schedules.Create(ctx, &fleet.Schedule{Name: "nightly", Spec: spec(digest)})
+	l.must(err)
+	if err := l.RemoveImage(ctx, bob, digest); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "schedule nightly") {
+		t.Fatal(err)
+	}
+	l.must(l.RemoveSchedule(ctx, bob, "nightly"))
+	_, err = l.store.Runs.Create(ctx, &fleet.Run{Campaign: "spec", Device: "attic", State: fleet.RunFailed})
+	l.must(err)
+	l.must(l.RemoveImage(ctx, bob, digest))
 }
 
 // A request that is repeated takes effect once, also on another node.

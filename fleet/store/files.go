@@ -16,11 +16,23 @@ import (
 	"example.com/iad/fleet/engine"
 )
 
+// lockImage waits until no other process adds or removes the image.
+func (s *Store) lockImage(ctx context.Context, digest string) (*engine.Lease, error) {
+	return s.Engine.Acquire(ctx, engine.Key(imageLease, digest), nil)
+}
+
 // AddImage stores the file of an image, which must have the image's digest, and then what
-// is known of it. It does nothing if the image is there.
+// is known of it. It does nothing if both are there.
 func (s *Store) AddImage(ctx context.Context, image *fleet.Image, open func() (io.ReadCloser, error)) error {
+	lease, err := s.lockImage(ctx, image.Digest)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
 	if _, _, err := s.Images.Get(ctx, image.Digest); err == nil {
-		return nil
+		if has, err := s.imageFiles.Has(ctx, image.Digest); err != nil || has {
+			return err
+		}
 	}
 	_, digest, err := s.imageFiles.Put(ctx, image.Digest, open)
 	if err != nil {
@@ -35,8 +47,13 @@ func (s *Store) AddImage(ctx context.Context, image *fleet.Image, open func() (i
 	return nil
 }
 
-// RemoveImage removes an image and its file.
+// RemoveImage removes an image and then its file: a file without an image does no harm.
 func (s *Store) RemoveImage(ctx context.Context, digest string) error {
+	lease, err := s.lockImage(ctx, digest)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
 	_, revision, err := s.Images.Get(ctx, digest)
 	if err != nil {
 		return err

@@ -62,8 +62,10 @@ func Open(ctx context.Context, e *engine.Engine, key *seal.Key) (*Store, error) 
 	return s, nil
 }
 
-// Leases: one for the scheduler, and one for each worker.
+// Leases: one for the scheduler, one for each worker, and one for each image that is added
+// or removed.
 const (
+	imageLease     = "image"
 	schedulerLease = "scheduler"
 	workerLease    = "worker"
 )

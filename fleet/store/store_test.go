@@ -151,6 +151,37 @@ func digestOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// However images are added and removed at the same time, none is without its file.
+func TestImagesAddedAndRemovedAtTheSameTime(t *testing.T) {
+	s, ctx := node(t), t.Context()
+	data := []byte("image")
+	image := &fleet.Image{Digest: digestOf(data), File: "fw.iad", Size: int64(len(data))}
+	for range 20 {
+		var changing sync.WaitGroup
+		for range 2 {
+			changing.Go(func() {
+				if err := s.AddImage(ctx, image, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }); err != nil {
+					t.Error(err)
+				}
+			})
+			changing.Go(func() {
+				if err := s.RemoveImage(ctx, image.Digest); err != nil && !errors.Is(err, engine.ErrNotFound) {
+					t.Error(err)
+				}
+			})
+		}
+		changing.Wait()
+		if _, _, err := s.Images.Get(ctx, image.Digest); errors.Is(err, engine.ErrNotFound) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.ImageFile(ctx, image.Digest, t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestImagesAreCheckedByTheirDigest(t *testing.T) {
 	s, ctx := node(t), t.Context()
 	data := bytes.Repeat([]byte("firmware"), 50_000)
