@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -67,13 +68,35 @@ func assemble(ctx context.Context, e image.Encoding, payload []byte, encode func
 		return image.EncodedFile{}, fmt.Errorf("%s: %w", e.File, err)
 	}
 	var index []byte
-	for _, f := range frames {
+	for i, f := range frames {
+		if int64(len(f)) > frame.MaxEncoded(e.Frame) {
+			return image.EncodedFile{}, fmt.Errorf("%s: frame %d has %d bytes, %d are allowed", e.File, i, len(f), frame.MaxEncoded(e.Frame))
+		}
 		index = frame.AppendEntry(index, f)
 	}
 	e.IndexSHA256 = digest(index)
 	content := append(index, bytes.Join(frames, nil)...)
 	e.Size = int64(len(content))
 	return image.EncodedFile{Encoding: e, Content: content}, nil
+}
+
+// check decodes an encoding of payload as a device does. base is nil with codec frame.XZ.
+func check(e image.EncodedFile, payload, base []byte) error {
+	x, err := frame.ParseIndex(e.Content[:frame.IndexSize(int64(len(payload)), e.Frame)], e.Size, int64(len(payload)), e.Frame)
+	if err != nil {
+		return err
+	}
+	d := frame.NewDecoder(e.Frame)
+	for k := range x.Count() {
+		content, err := image.Decode(d, &e.Encoding, x, k, e.Content[x.Offset(k):][:x.Length(k)], bytes.NewReader(base))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(content, payload[x.Start(k):][:x.Content(k)]) {
+			return fmt.Errorf("frame %d of %s is decoded to something else", k, e.File)
+		}
+	}
+	return nil
 }
 
 // within returns the parts of pieces that are in the payload from start to end.
@@ -89,9 +112,32 @@ func within(pieces []copied, start, end int) (parts []copied) {
 }
 
 // deltaFrame encodes the bytes from start to end of the payload, with these pieces of the
-// base, for a frame of size bytes.
+// base, for a frame of size bytes. It leaves the shortest pieces out of a frame that would
+// exceed what a decoder accepts.
 func deltaFrame(base, payload []byte, pieces []copied, start, end, size int) []byte {
-	var control, literals, differences []byte
+	for {
+		control, literals, differences := program(base, payload, pieces, start, end)
+		if len(control) <= frame.MaxControl(size) {
+			if encoded := compressProgram(control, literals, differences, size); len(pieces) == 0 || int64(len(encoded)) <= frame.MaxEncoded(size) {
+				return encoded
+			}
+		}
+		pieces = longestHalf(pieces)
+	}
+}
+
+// longestHalf returns the longer ones of pieces, in their order; of one piece it returns none.
+func longestHalf(pieces []copied) []copied {
+	half := slices.Clone(pieces)
+	slices.SortStableFunc(half, func(a, b copied) int { return b.length - a.length })
+	half = half[:len(half)/2]
+	slices.SortFunc(half, func(a, b copied) int { return a.at - b.at })
+	return half
+}
+
+// program returns the parts of the difference that makes the bytes from start to end of the
+// payload, with these pieces of the base.
+func program(base, payload []byte, pieces []copied, start, end int) (control, literals, differences []byte) {
 	at, from := start, 0
 	// step ends a step, whose copy was from a piece and whose literals reach to next, where
 	// the base is wanted at nextFrom.
@@ -113,7 +159,11 @@ func deltaFrame(base, payload []byte, pieces []copied, start, end, size int) []b
 		length = p.length
 	}
 	step(length, end, from+length)
+	return control, literals, differences
+}
 
+// compressProgram makes the parts of a difference a frame of size bytes.
+func compressProgram(control, literals, differences []byte, size int) []byte {
 	head := binary.AppendUvarint(nil, uint64(len(control)))
 	head = binary.AppendUvarint(head, uint64(len(literals)))
 	// Each part has its own statistics, but each stream has its own headers.

@@ -113,3 +113,42 @@ func TestReproducible(t *testing.T) {
 		}
 	}
 }
+
+// decode decodes all frames of an encoding.
+func decode(t *testing.T, e image.EncodedFile, length int, base []byte) (all []byte) {
+	t.Helper()
+	x, err := frame.ParseIndex(e.Content[:frame.IndexSize(int64(length), e.Frame)], e.Size, int64(length), e.Frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := frame.NewDecoder(e.Frame)
+	for k := range x.Count() {
+		content, err := image.Decode(d, &e.Encoding, x, k, e.Content[x.Offset(k):][:x.Length(k)], bytes.NewReader(base))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, content...)
+	}
+	return all
+}
+
+// TestManyPieces: records in another order need more steps than a frame may have. The
+// difference is decoded all the same.
+func TestManyPieces(t *testing.T) {
+	for size, length := range map[int]int{frame.MinSize: 5 * frame.MinSize, frame.MaxSize: frame.MaxSize + 30_000} {
+		base := noise(length)
+		records := slices.Collect(slices.Chunk(base, 16))
+		rand.New(rand.NewPCG(1, 2)).Shuffle(len(records), func(i, k int) { records[i], records[k] = records[k], records[i] })
+		payload := bytes.Join(records, nil)
+		e, err := encode.XZDelta(t.Context(), "f", payload, base, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := decode(t, e, length, base); !bytes.Equal(got, payload) {
+			t.Errorf("frames of %d bytes: %d bytes decoded, %d encoded", size, len(got), length)
+		}
+		if e.Size > int64(length)*8/10 {
+			t.Errorf("frames of %d bytes: the difference has %d bytes, the payload %d", size, e.Size, length)
+		}
+	}
+}

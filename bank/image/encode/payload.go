@@ -36,7 +36,7 @@ const (
 
 // Payload adds encodings to a payload: its differences from bases, then all of it. one
 // is for the tar form: only the first encoding stays. Encodings that save too little are
-// dropped. No encoding has one of the names taken.
+// dropped, and differences that a device could not decode. No encoding has one of the names taken.
 func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, taken map[string]bool) (image.PayloadFile, []Result, error) {
 	r, err := f.Open()
 	if err != nil {
@@ -54,6 +54,9 @@ func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, t
 	}
 	full, err := XZ(ctx, freeName(f.Name, ".xz", taken), content, frame.MaxSize)
 	if err != nil {
+		return f, nil, err
+	}
+	if err := check(full, content, nil); err != nil {
 		return f, nil, err
 	}
 	all := Result{File: full.File, Codec: frame.XZ, Size: full.Size}
@@ -76,6 +79,8 @@ func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, t
 		result := Result{File: e.File, Codec: frame.XZDelta, Base: base.Version, Size: e.Size}
 		if e.Size*100 > whole*worthwhileDelta {
 			result.Dropped = fmt.Sprintf("it is larger than %d %% of the whole", worthwhileDelta)
+		} else if err := check(e, content, base.Content); err != nil {
+			result.Dropped = "it cannot be decoded: " + err.Error()
 		} else {
 			f.Encodings = append(f.Encodings, e)
 		}

@@ -25,8 +25,8 @@ func (e *BaseError) Error() string { return "read the base of the difference: " 
 // Unwrap returns the reason.
 func (e *BaseError) Unwrap() error { return e.Err }
 
-// maxControl bounds the control data of one frame in bytes.
-func maxControl(size int) int { return size/4 + 64 }
+// MaxControl bounds the control data of one frame in bytes.
+func MaxControl(size int) int { return size/4 + 64 }
 
 // A Decoder decodes frames of one size. It keeps its memory, about twice the frame size, for
 // the next frame.
@@ -64,7 +64,7 @@ const pieceSize = 16 << 10
 // until the next call.
 func (d *Decoder) DecodeDelta(encoded []byte, n int, base io.ReaderAt, baseSize int64) ([]byte, error) {
 	if d.program == nil {
-		d.program, d.piece = make([]byte, 2*binary.MaxVarintLen64+maxControl(d.size)+d.size), make([]byte, pieceSize)
+		d.program, d.piece = make([]byte, 2*binary.MaxVarintLen64+MaxControl(d.size)+d.size), make([]byte, pieceSize)
 	}
 	program, err := d.decodeStreams(d.program[:0], encoded)
 	if err != nil {
