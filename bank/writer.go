@@ -196,8 +196,8 @@ func (w *writer) payload(i int) error {
 			return nil
 		}
 		again, spoilt := w.judge(i, resumed, err)
-		if spoilt || again && w.sum != nil {
-			// Nothing of it is worth keeping.
+		if spoilt || again && (w.sum != nil || w.onlyWhole(p)) {
+			// Nothing of it is worth keeping, or can be continued.
 			if err := w.discard(p); err != nil {
 				return &Error{Code: mib.FailCauseEraseError, Text: "a damaged payload could not be removed", Err: err}
 			}
@@ -208,6 +208,11 @@ func (w *writer) payload(i int) error {
 		w.reset(before)
 		w.done = done
 	}
+}
+
+// onlyWhole reports whether a payload is for a medium that is replaced as a whole.
+func (w *writer) onlyWhole(p image.Payload) bool {
+	return p.Target == image.TargetPartition && w.out.Block() == 0
 }
 
 // judge decides after an error whether payload i is fetched again, and whether what is stored

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ import (
 
 	"example.com/iad/bank"
 	"example.com/iad/bank/image"
+	"example.com/iad/bank/image/encode"
+	"example.com/iad/bank/image/frame"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/internal/imagetest"
@@ -252,6 +256,19 @@ func ubiBoard() board {
 		}
 		return p
 	}}
+}
+
+// blockBoard has files that stand for block devices. They outlast a power cut as they are.
+func blockBoard(t *testing.T) board {
+	var p [2]bank.Partition
+	for i := range p {
+		name := filepath.Join(t.TempDir(), "device")
+		if err := os.WriteFile(name, make([]byte, 64<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p[i] = Block{Name: name}
+	}
+	return board{crashfs.NewDisk("bank1", "bank2", "state"), func(*crashfs.Machine) [2]bank.Partition { return p }}
 }
 
 func (b board) options(m *crashfs.Machine) bank.Options {
@@ -493,5 +510,86 @@ func TestInterruptedVolume(t *testing.T) {
 	}
 	if err := banks.Activate(2); err != nil {
 		t.Error(err)
+	}
+}
+
+// files is a server with several files.
+type files struct {
+	all map[string][]byte
+	// damaged is a byte, counted from the end of a file, that is wrong whenever the file is
+	// opened in the middle; 0 none.
+	damaged int
+}
+
+func (s files) Open(_ context.Context, name string, offset int64) (io.ReadCloser, int64, error) {
+	data := bytes.Clone(s.all[name])
+	if offset > 0 && s.damaged > 0 {
+		data[len(data)-s.damaged] ^= 1
+	}
+	return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
+}
+
+// TestStartAgain: a damaged frame in the middle of an encoding makes a partition of each kind
+// start again with another encoding, or with a server that starts at the beginning.
+func TestStartAgain(t *testing.T) {
+	// It is so long that most of it is written before the last frame comes.
+	payload, base := imagetest.Content("2.0.0", "kernel", 36_000), kernelOf("1.0.0")
+	file := func(name string, data []byte, target image.Target, encodings ...image.EncodedFile) image.PayloadFile {
+		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+		return image.PayloadFile{Name: name, Mode: 0o755, Target: target, Open: open, Encodings: encodings}
+	}
+	selftest := file("selftest", []byte("2.0.0"), image.TargetFile)
+	delta, err := encode.XZDelta(t.Context(), "kernel.d-1.0.0", payload, base, frame.MinSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := encode.XZ(t.Context(), "kernel.xz", payload, frame.MinSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel := file("kernel", payload, image.TargetPartition, delta, full)
+	split := imagetest.SplitFiles(t, imagetest.Manifest("2.0.0"), []image.PayloadFile{selftest, kernel})
+	// The last byte of the last frame.
+	split["dir/kernel.d-1.0.0"][delta.Size-1] ^= 1
+	kernel = file("kernel", payload, image.TargetPartition, delta)
+	tar := imagetest.Tar(t, imagetest.Manifest("2.0.0"), []image.PayloadFile{selftest, kernel})
+	padding := int(-delta.Size&511) + 1024
+
+	for boardName, b := range map[string]board{"flash": nandBoard(), "UBI": ubiBoard(), "block device": blockBoard(t)} {
+		for form, test := range map[string]struct {
+			src  files
+			name string
+			note string
+		}{
+			"split": {files{all: split}, "dir/" + image.ManifestName, "fetching kernel.xz"},
+			"tar":   {files{map[string][]byte{"fw.iad": tar}, padding + 1}, "fw.iad", "the difference from the running 1.0.0"},
+		} {
+			t.Run(boardName+"/"+form, func(t *testing.T) {
+				opt := b.options(b.provisioned(t, "").disk.Start())
+				banks, _ := bank.Boot(opt)
+				res, err := banks.Install(t.Context(), test.src, test.name, bank.InstallOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if notes := strings.Join(res.Notes, "\n"); !strings.Contains(notes, test.note) {
+					t.Errorf("%q, want %q", notes, test.note)
+				}
+				if err := banks.Activate(2); err != nil {
+					t.Fatal(err)
+				}
+				if _, report := bank.Boot(opt); report.Bank != 2 {
+					t.Errorf("%+v", report)
+				}
+				r, err := opt.Partitions[1].Open()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				got := make([]byte, len(payload))
+				if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, payload) {
+					t.Errorf("the partition has something else, %v", err)
+				}
+			})
+		}
 	}
 }
