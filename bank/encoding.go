@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/image/frame"
@@ -58,14 +59,21 @@ func (w *writer) choose(i int) (*payloadSource, error) {
 }
 
 // chooseAll chooses for all payloads that have encodings and are not in the bank, so that
-// what cannot be installed is refused before the bank is erased.
+// what cannot be installed is refused before the bank is erased. Of a payload that can only
+// be made from a base, it reads what the bank holds: if that is damaged, it counts as missing.
 func (w *writer) chooseAll(keep map[string]bool) error {
 	for i, p := range w.fetch.Head.Manifest.Payloads {
 		if len(p.Encodings) == 0 {
 			continue
 		}
 		if info, err := w.fs.Stat(p.Name); err == nil && keep[p.Name] && info.Size() == p.Size {
-			continue
+			if slices.ContainsFunc(p.Encodings, func(e image.Encoding) bool { return e.Base == nil }) {
+				continue
+			}
+			w.fetch.Close() // the server might lose its patience meanwhile
+			if w.check(p) == nil {
+				continue
+			}
 		}
 		if _, err := w.choose(i); err != nil {
 			return err

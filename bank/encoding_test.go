@@ -217,6 +217,42 @@ func TestDeltaWithoutBase(t *testing.T) {
 	}
 }
 
+// TestDeltaOfKeptFile: an image that has only the difference from other software can be
+// installed if the bank holds the file. If that is damaged, the image is refused before
+// anything is changed.
+func TestDeltaOfKeptFile(t *testing.T) {
+	for name, spoilt := range map[string]bool{"intact": false, "damaged": true} {
+		t.Run(name, func(t *testing.T) {
+			opt := device(t)
+			b, _ := boot(t, opt)
+			if _, err := b.Install(t.Context(), serve("fw.iad", encodedTar(t, imagetest.Full)), "fw.iad", InstallOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if spoilt {
+				spoilAt(t, opt.Banks[1], "app", 5000)
+			}
+			status, files := b.Status(), snapshot(t, opt)
+			_, err := b.Install(t.Context(), serve("fw.iad", encodedTar(t, imagetest.Delta)), "fw.iad", InstallOptions{})
+			if !spoilt {
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkNewApp(t, opt, b)
+				return
+			}
+			if causeOf(err) != mib.FailCausePreconditionMissing {
+				t.Error(err)
+			}
+			if now := b.Status(); !reflect.DeepEqual(now, status) {
+				t.Errorf("%+v, was %+v", now, status)
+			}
+			if !reflect.DeepEqual(snapshot(t, opt), files) {
+				t.Error("the bank was changed")
+			}
+		})
+	}
+}
+
 // TestDamagedEncoding: without another encoding a damaged one is an error, and what was
 // stored is continued later.
 func TestDamagedEncoding(t *testing.T) {
