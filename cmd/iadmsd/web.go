@@ -166,8 +166,12 @@ func (o *options) web(ctx context.Context, s *store.Store, log *slog.Logger) err
 // withToken lets only those pass who have a token, as Prometheus can send one.
 func withToken(access *auth.Access, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, token, _ := strings.Cut(r.Header.Get("Authorization"), "Bearer ")
-		if by, err := access.Token(r.Context(), token, auth.Host(r.RemoteAddr)); err != nil || !by.Role.May(operations.Read) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if ok { // a request without a token guesses nothing
+			by, err := access.Token(r.Context(), token, auth.Host(r.RemoteAddr))
+			ok = err == nil && by.Role.May(operations.Read)
+		}
+		if !ok {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "send a token of a viewer: Authorization: Bearer TOKEN", http.StatusUnauthorized)
 			return
@@ -176,18 +180,28 @@ func withToken(access *auth.Access, next http.Handler) http.Handler {
 	})
 }
 
-// bootstrap makes the first user, whose password is in a file.
+// bootstrap makes the first user. The password is in a file before the user exists, so
+// that it is known wherever this stops; a file that an earlier start left is used again.
 func (o *options) bootstrap(ctx context.Context, access *auth.Access, log *slog.Logger) error {
-	password, err := access.Bootstrap(ctx)
-	if err != nil || password == "" {
-		return err
+	name, asked := filepath.Join(o.data, "initial-password"), false
+	created, err := access.Bootstrap(ctx, func() (string, error) {
+		asked = true
+		text, err := os.ReadFile(name)
+		if password := strings.TrimSpace(string(text)); err == nil && password != "" {
+			return password, nil
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		password := auth.RandomPassword()
+		return password, durable.ReplaceFile(afero.NewOsFs(), name, []byte(password+"\n"), 0o600)
+	})
+	switch {
+	case created:
+		log.Warn("created the user admin; change the password on the page Access, then delete the file", "password_file", name)
+	case asked && err == nil: // another node made the user, with another password
+		return os.Remove(name)
 	}
-	name := filepath.Join(o.data, "initial-password")
-	if err := durable.ReplaceFile(afero.NewOsFs(), name, []byte(password+"\n"), 0o600); err != nil {
-		return err
-	}
-	log.Warn("created the user admin; change the password on the page Access, then delete the file", "password_file", name)
-	return nil
+	return err
 }
 
 // readTrust reads the keys that images may be signed with.

@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +17,9 @@ import (
 	"time"
 
 	"example.com/iad/fleet"
+	"example.com/iad/fleet/auth"
 	"example.com/iad/fleet/client"
+	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/operations"
 	"example.com/iad/internal/fleetsim"
 )
@@ -151,6 +155,76 @@ func TestWebAndAPI(t *testing.T) {
 	log := string(l.file("one.log"))
 	if strings.Contains(log, token) || strings.Contains(log, password) {
 		t.Errorf("the log has the token or the password:\n%s", log)
+	}
+}
+
+// newAccess returns access without users, and its bucket.
+func newAccess(t *testing.T) (*auth.Access, *engine.Bucket) {
+	t.Helper()
+	e, err := engine.Start(t.Context(), engine.Config{Data: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	bucket, err := e.Bucket(t.Context(), engine.Access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return auth.New(bucket, func(context.Context, fleet.AuditEntry) error { return nil }, time.Now), bucket
+}
+
+// A first start that ended after it had written the password is continued with it.
+func TestFirstStartIsContinued(t *testing.T) {
+	ctx, log := t.Context(), slog.New(slog.DiscardHandler)
+	access, _ := newAccess(t)
+	o := options{data: t.TempDir()}
+	name := filepath.Join(o.data, "initial-password")
+	if err := os.WriteFile(name, []byte("left by the first start\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.bootstrap(ctx, access, log); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := access.Login(ctx, "admin", "left by the first start", "192.0.2.1"); err != nil {
+		t.Error(err)
+	}
+	// Without a place for the password there is no user.
+	access, bucket := newAccess(t)
+	o.data = filepath.Join(t.TempDir(), "missing")
+	if err := o.bootstrap(ctx, access, log); err == nil {
+		t.Error("no error")
+	}
+	if keys, err := bucket.Keys(ctx, ">"); len(keys) > 0 || err != nil {
+		t.Errorf("%q, %v", keys, err)
+	}
+}
+
+// Requests for metrics without a token are not guesses.
+func TestMetricsWithoutToken(t *testing.T) {
+	ctx := t.Context()
+	access, _ := newAccess(t)
+	if _, err := access.Bootstrap(ctx, func() (string, error) { return "correct horse battery", nil }); err != nil {
+		t.Fatal(err)
+	}
+	text, _, err := access.CreateToken(ctx, operations.Caller{Name: "admin", Role: operations.Admin}, "ci", operations.Viewer, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := withToken(access, http.NotFoundHandler())
+	get := func(header string) int {
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil)
+		r.Header.Set("Authorization", header)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	for range 100 {
+		if code := get(""); code != http.StatusUnauthorized {
+			t.Fatal(code)
+		}
+	}
+	if code := get("Bearer " + text); code != http.StatusNotFound {
+		t.Errorf("with a token: %d", code)
 	}
 }
 

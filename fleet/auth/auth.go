@@ -42,7 +42,10 @@ const (
 // User is a person, or a program that has only tokens.
 type User struct {
 	// Name is its name; see fleet.CheckName.
-	Name string          `json:"name"`
+	Name string `json:"name"`
+	// ID is random, so that sessions and tokens of a user who was removed are not those of a
+	// later user of the same name.
+	ID   string          `json:"id,omitempty"`
 	Role operations.Role `json:"role"`
 	// Hash is that of the password; empty: the user cannot log in, but use tokens.
 	Hash string `json:"hash,omitempty"`
@@ -57,6 +60,8 @@ type Token struct {
 	// ID identifies the token and is a part of its text.
 	ID   string `json:"id"`
 	User string `json:"user"`
+	// UserID is the ID of the user.
+	UserID string `json:"user_id,omitempty"`
 	// Name is for people; see fleet.CheckName.
 	Name string          `json:"name"`
 	Role operations.Role `json:"role"`
@@ -68,6 +73,7 @@ type Token struct {
 
 type session struct {
 	User    string    `json:"user"`
+	UserID  string    `json:"user_id,omitempty"`
 	Epoch   int       `json:"epoch"`
 	From    string    `json:"from"`
 	Created time.Time `json:"created"`
@@ -105,21 +111,30 @@ func random(bytes int) []byte {
 	return b
 }
 
-// Bootstrap makes the user admin with a random password, and returns the password, if
-// there are no users; else it returns "".
-func (a *Access) Bootstrap(ctx context.Context) (password string, err error) {
+// RandomPassword returns a password that cannot be guessed.
+func RandomPassword() string { return base64.RawURLEncoding.EncodeToString(random(15)) }
+
+func newUserID() string { return hex.EncodeToString(random(16)) }
+
+// Bootstrap makes the user admin if there are no users, and reports whether it did.
+// password is called before, and returns admin's password, which somebody must be able to
+// find even if the process ends at once.
+func (a *Access) Bootstrap(ctx context.Context, password func() (string, error)) (created bool, err error) {
 	keys, err := a.bucket.Keys(ctx, engine.Key("user")+".*")
 	if err != nil || len(keys) > 0 {
-		return "", err
+		return false, err
 	}
-	password = base64.RawURLEncoding.EncodeToString(random(15))
-	u := User{Name: "admin", Role: operations.Admin, Hash: hashPassword(password), Created: a.now(), By: "iadmsd"}
+	text, err := password()
+	if err != nil {
+		return false, err
+	}
+	u := User{Name: "admin", ID: newUserID(), Role: operations.Admin, Hash: hashPassword(text), Created: a.now(), By: "iadmsd"}
 	if err := a.create(ctx, userKey(u.Name), u); errors.Is(err, engine.ErrConflict) {
-		return "", nil // another node was faster
+		return false, nil // another node was faster
 	} else if err != nil {
-		return "", err
+		return false, err
 	}
-	return password, a.audit(ctx, operations.Caller{Name: "iadmsd"}, "user.create", "user/admin", nil, u)
+	return true, a.audit(ctx, operations.Caller{Name: "iadmsd"}, "user.create", "user/admin", nil, u)
 }
 
 // Login checks a password and begins a session. It returns the ID of the session, which
@@ -134,7 +149,7 @@ func (a *Access) Login(ctx context.Context, name, password, from string) (id str
 		return "", operations.Caller{}, err
 	}
 	id = base64.RawURLEncoding.EncodeToString(random(32))
-	s := session{User: u.Name, Epoch: u.Epoch, From: from, Created: a.now(), Seen: a.now()}
+	s := session{User: u.Name, UserID: u.ID, Epoch: u.Epoch, From: from, Created: a.now(), Seen: a.now()}
 	if err := a.create(ctx, sessionKey(id), s); err != nil {
 		return "", operations.Caller{}, err
 	}
@@ -193,7 +208,7 @@ func (a *Access) Session(ctx context.Context, id, from string) (operations.Calle
 	if err != nil && !errors.Is(err, operations.ErrNotFound) {
 		return operations.Caller{}, err
 	}
-	if err != nil || u.Epoch != s.Epoch || a.expired(s) {
+	if err != nil || u.ID != s.UserID || u.Epoch != s.Epoch || a.expired(s) {
 		_ = a.bucket.Delete(ctx, entry.Key, entry.Revision) // sweep does it otherwise
 		return operations.Caller{}, ErrCredentials
 	}
@@ -270,7 +285,7 @@ func (a *Access) Token(ctx context.Context, text, from string) (operations.Calle
 		return operations.Caller{}, ErrCredentials
 	}
 	u, err := a.User(ctx, t.User)
-	if errors.Is(err, operations.ErrNotFound) {
+	if errors.Is(err, operations.ErrNotFound) || err == nil && u.ID != t.UserID {
 		return operations.Caller{}, ErrCredentials
 	} else if err != nil {
 		return operations.Caller{}, err
@@ -327,7 +342,7 @@ func (a *Access) PutUser(ctx context.Context, by operations.Caller, name string,
 	entry, err := a.read(ctx, userKey(name), &old)
 	switch {
 	case errors.Is(err, engine.ErrNotFound):
-		u := User{Name: name, Role: role, Created: a.now(), By: by.Name}
+		u := User{Name: name, ID: newUserID(), Role: role, Created: a.now(), By: by.Name}
 		if password != "" {
 			u.Hash = hashPassword(password)
 		}
@@ -403,7 +418,7 @@ func (a *Access) RemoveUser(ctx context.Context, by operations.Caller, name stri
 	if err != nil {
 		return err
 	}
-	for _, t := range tokens { // so that a later user of the same name does not inherit them
+	for _, t := range tokens {
 		if strings.EqualFold(t.User, u.Name) {
 			if err := a.remove(ctx, tokenKey(t.ID)); err != nil {
 				return err
@@ -464,9 +479,13 @@ func (a *Access) CreateToken(ctx context.Context, by operations.Caller, name str
 	if len(problems) > 0 {
 		return "", Token{}, errors.Join(problems...)
 	}
+	u, err := a.User(ctx, by.Name)
+	if err != nil {
+		return "", Token{}, err
+	}
 	secret := base64.RawURLEncoding.EncodeToString(random(32))
 	t := Token{
-		ID: hex.EncodeToString(random(8)), User: by.Name, Name: name, Role: role, Hash: hashOf(secret),
+		ID: hex.EncodeToString(random(8)), User: by.Name, UserID: u.ID, Name: name, Role: role, Hash: hashOf(secret),
 		Created: a.now(), Expires: a.now().Add(life),
 	}
 	if err := a.create(ctx, tokenKey(t.ID), t); err != nil {

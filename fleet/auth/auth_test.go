@@ -102,16 +102,66 @@ func (b *bench) session(t *testing.T, id string) bool {
 
 func TestBootstrap(t *testing.T) {
 	b := newBench(t)
-	first, err := b.Bootstrap(t.Context())
-	if err != nil || len(first) < 16 {
-		t.Fatalf("%q, %v", first, err)
+	full := errors.New("no space left on device")
+	if created, err := b.Bootstrap(t.Context(), func() (string, error) { return "", full }); created || !errors.Is(err, full) {
+		t.Errorf("%v, %v", created, err)
+	}
+	if users, err := b.Users(t.Context(), boss); len(users) > 0 || err != nil {
+		t.Errorf("a user whose password nobody knows: %+v (%v)", users, err)
+	}
+	first := auth.RandomPassword()
+	created, err := b.Bootstrap(t.Context(), func() (string, error) {
+		if users, err := b.Users(t.Context(), boss); len(users) > 0 || err != nil {
+			t.Errorf("a user whose password nobody knows yet: %+v (%v)", users, err)
+		}
+		return first, nil
+	})
+	if err != nil || !created {
+		t.Fatal(created, err)
 	}
 	_, caller, err := b.Login(t.Context(), "admin", first, "192.0.2.1")
 	if err != nil || caller.Role != operations.Admin {
 		t.Errorf("%+v, %v", caller, err)
 	}
-	if again, err := b.Bootstrap(t.Context()); again != "" || err != nil {
-		t.Errorf("a second time: %q, %v", again, err)
+	again, err := b.Bootstrap(t.Context(), func() (string, error) { t.Error("a password is asked for"); return first, nil })
+	if again || err != nil {
+		t.Errorf("a second time: %v, %v", again, err)
+	}
+}
+
+// The sessions and tokens of a user who was removed do not work for a later user of the
+// same name, nor does a token that was created while the user was removed.
+func TestUsersOfTheSameName(t *testing.T) {
+	b, ctx := newBench(t), t.Context()
+	bucket, err := store.Bucket(ctx, engine.Access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.put(t, "anna", operations.Operator)
+	session := b.login(t, "anna")
+	text, made, err := b.CreateToken(ctx, operations.Caller{Name: "anna", Role: operations.Operator}, "ci", operations.Operator, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := bucket.Get(ctx, engine.Key("token", made.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.RemoveUser(ctx, boss, "anna"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket.Create(ctx, kept.Key, kept.Value); err != nil {
+		t.Fatal(err)
+	}
+	b.put(t, "anna", operations.Operator) // the first of that name did not use the session meanwhile
+	if b.session(t, session) {
+		t.Error("the session is one of the new user")
+	}
+	if by, err := b.Token(ctx, text, "192.0.2.1"); !errors.Is(err, auth.ErrCredentials) {
+		t.Errorf("the token is one of the new user: %+v, %v", by, err)
+	}
+	if !b.session(t, b.login(t, "anna")) {
+		t.Error("the new user has no session")
 	}
 }
 
