@@ -63,7 +63,7 @@ func (h *Head) contents(open func(file string) (io.ReadCloser, error), bases Bas
 	for i := range h.Manifest.Payloads {
 		p := &h.Manifest.Payloads[i]
 		if len(p.Encodings) == 0 {
-			content, err := readInto(p, p.Name, open, func(w io.Writer, r io.Reader) error { return hashPayload(w, r, *p) })
+			content, err := readInto(p.Name, open, func(w io.Writer, r io.Reader) error { return hashPayload(w, r, *p) })
 			if err != nil {
 				return nil, nil, err
 			}
@@ -77,7 +77,7 @@ func (h *Head) contents(open func(file string) (io.ReadCloser, error), bases Bas
 					base = bytes.NewReader(content)
 				}
 			}
-			content, err := readInto(p, e.File, open, func(w io.Writer, r io.Reader) error { return decodeTo(w, r, p, e, base) })
+			content, err := readInto(e.File, open, func(w io.Writer, r io.Reader) error { return decodeTo(w, r, p, e, base) })
 			if err != nil {
 				return nil, nil, err
 			}
@@ -91,14 +91,14 @@ func (h *Head) contents(open func(file string) (io.ReadCloser, error), bases Bas
 }
 
 // readInto reads a payload from a file of the image.
-func readInto(p *Payload, file string, open func(file string) (io.ReadCloser, error), read func(io.Writer, io.Reader) error) ([]byte, error) {
+func readInto(file string, open func(file string) (io.ReadCloser, error), read func(io.Writer, io.Reader) error) ([]byte, error) {
 	r, err := open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	content := bytes.NewBuffer(make([]byte, 0, p.Size))
-	err = read(content, r)
+	var content bytes.Buffer // it grows, because the size in the manifest is not verified
+	err = read(&content, r)
 	return content.Bytes(), err
 }
 
