@@ -63,7 +63,7 @@ func (o *webOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.plain, "no-tls", false, "serve HTTP without TLS, on a loopback address or behind a proxy")
 	f.StringSliceVar(&o.trust, "trust", nil, "`file` with a public key that images may be signed with; may be given several times")
 	f.StringSliceVar(&o.discover, "discover", nil, "let operators look for devices in `network`, such as 192.0.2.0/24; may be given several times")
-	f.BoolVar(&o.requireApproval, "require-approval", false, "every campaign needs the approval of another person")
+	f.BoolVar(&o.requireApproval, "require-approval", false, "every campaign needs the approval of another person; schedules can only back up and check")
 	cli.Group(f, "Web pages and API", "web", "tls-cert", "tls-key", "no-tls", "trust", "require-approval", "discover")
 }
 

@@ -322,6 +322,10 @@ func TestSchedules(t *testing.T) {
 	if c.ID != "nightly-20260331-0030" || fleet.CheckID(c.ID) != nil || c.State != fleet.CampaignScheduled || !c.Spec.Deadline.Equal(at.Add(24*time.Hour)) {
 		t.Errorf("%+v", c)
 	}
+	s.Spec.ApprovalRequired = true
+	if c := campaign.FromSchedule(s, at); c.State != fleet.CampaignAwaiting {
+		t.Errorf("without an approval: %s", c.State)
+	}
 	s.Days = []string{"sun"}
 	if next := campaign.NextStart(s, at); next.UTC().Format("02 15:04") != "05 00:30" {
 		t.Errorf("next Sunday: %v", next)

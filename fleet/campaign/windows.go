@@ -130,11 +130,15 @@ func NextStart(s *fleet.Schedule, after time.Time) time.Time {
 }
 
 // FromSchedule returns the campaign that a schedule starts at a time. Its ID depends on
-// the schedule's name and the time alone, so it is created once, however many try.
+// the schedule's name and the time alone, so it is created once, however many try. It
+// awaits approval if the specification requires that.
 func FromSchedule(s *fleet.Schedule, at time.Time) *fleet.Campaign {
 	c := &fleet.Campaign{
 		ID: s.Name + "-" + at.UTC().Format("20060102-1504"), Spec: s.Spec, State: fleet.CampaignScheduled,
 		Reason: "created by the schedule " + s.Name, Created: at, CreatedBy: s.CreatedBy, Schedule: s.Name,
+	}
+	if c.Spec.ApprovalRequired {
+		c.State = fleet.CampaignAwaiting
 	}
 	c.Spec.NotBefore = at
 	c.Spec.Deadline = at.Add(time.Duration(s.For))

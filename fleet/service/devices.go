@@ -477,6 +477,9 @@ var schedules = objects[fleet.Schedule]{
 		if err := v.Validate(); err != nil {
 			return err
 		}
+		if s.cfg.RequireApproval && v.Spec.Operation != fleet.OperationBackup && v.Spec.Operation != fleet.OperationCheck {
+			return field("spec.operation", "must be backup or check in a schedule, because every campaign that changes devices needs an approval here (--require-approval); create a campaign instead")
+		}
 		return s.checkSpec(ctx, &v.Spec, "spec.")
 	},
 }

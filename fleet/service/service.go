@@ -29,7 +29,7 @@ type Config struct {
 	// added.
 	Trust []minisign.PublicKey
 	// RequireApproval: every campaign that a person creates needs the approval of another
-	// one.
+	// one, and schedules can only back up and check.
 	RequireApproval bool
 	// Networks may be searched for devices; none: Discover is refused.
 	Networks []netip.Prefix

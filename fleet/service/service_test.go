@@ -314,6 +314,26 @@ func TestCampaigns(t *testing.T) {
 	}
 }
 
+// A schedule does not change devices where that needs the approval of a second person.
+func TestSchedulesNeedNoApproval(t *testing.T) {
+	for _, required := range []bool{false, true} {
+		l, ctx := newLab(t, func(c *service.Config) { c.RequireApproval = required }), t.Context()
+		digest := l.image()
+		for kind, allowed := range map[fleet.OperationKind]bool{
+			fleet.OperationBackup: true, fleet.OperationCheck: true, fleet.OperationUpgrade: !required, fleet.OperationRecover: !required,
+		} {
+			s := fleet.CampaignSpec{Title: "Nightly", Operation: kind, Filter: "true"}
+			if kind == fleet.OperationUpgrade || kind == fleet.OperationCheck {
+				s.Image = digest
+			}
+			err := l.PutSchedule(ctx, bob, fleet.Schedule{Name: string(kind), At: "02:00", Spec: s})
+			if allowed && err != nil || !allowed && fieldOf(err) != "spec.operation" {
+				t.Errorf("approval required %v, %s: %v", required, kind, err)
+			}
+		}
+	}
+}
+
 // An image that something needs is not removed, whatever the state of the campaign.
 func TestImageInUse(t *testing.T) {
 	l, ctx := newLab(t, nil), t.Context()
