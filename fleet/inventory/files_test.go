@@ -71,6 +71,7 @@ auth_passphrase = "authentic1"
 			{Name: "attic", Address: "192.0.2.10"},
 			{Name: "cellar", Address: "192.0.2.11", RootOID: "1.3.6.1.4.1.99999.1", Credentials: "cellar"},
 		},
+		Given: map[string][]string{"attic": {"address"}, "cellar": {"address", "root_oid", "credentials"}},
 		Secrets: []fleet.Secret{
 			{Name: "default", ReadCommunity: "public"},
 			{Name: "cellar", User: &fleet.SNMPUser{Name: "operator", Auth: "sha256", AuthPassphrase: "authentic1"}},
@@ -154,7 +155,7 @@ func TestExport(t *testing.T) {
 				continue
 			}
 			for i, one := range list {
-				if _, changed := inventory.Merge(one, &got.Devices[i]); changed {
+				if _, changed := inventory.Merge(one, &got.Devices[i], nil); changed {
 					t.Errorf("%s: %+v came back as %+v", name, one, got.Devices[i])
 				}
 			}
@@ -164,9 +165,47 @@ func TestExport(t *testing.T) {
 
 func TestMerge(t *testing.T) {
 	old := attic()
-	merged, changed := inventory.Merge(old, &fleet.Device{Name: "attic", Address: "192.0.2.99"})
+	merged, changed := inventory.Merge(old, &fleet.Device{Name: "attic", Address: "192.0.2.99"}, nil)
 	if !changed || merged.Address != "192.0.2.99" || merged.Tags != nil || merged.Identity == nil || merged.Facts == nil || merged.LastCampaign != "spring" {
 		t.Errorf("changed %v: %+v", changed, merged)
+	}
+}
+
+// An import changes only what the file has.
+func TestImportsKeepWhatTheyLack(t *testing.T) {
+	csv := func(s string) (*inventory.Imported, error) { return inventory.ReadCSV(strings.NewReader(s)) }
+	json := func(s string) (*inventory.Imported, error) { return inventory.ReadJSON(strings.NewReader(s)) }
+	toml := func(s string) (*inventory.Imported, error) { return inventory.ReadTOML(strings.NewReader(s)) }
+	old := &fleet.Device{
+		Name: "a", Address: "192.0.2.1", RootOID: "1.3.6.1.4.1.99999.1", Site: "north", Pool: "p", Tags: []string{"x"}, Credentials: "c", Note: "n",
+	}
+	same := func(*fleet.Device) {}
+	for _, c := range []struct {
+		read func(string) (*inventory.Imported, error)
+		text string
+		want func(*fleet.Device)
+	}{
+		{csv, "name,address\na,192.0.2.1\n", same},
+		{csv, "name,address,model\na,192.0.2.9,m\n", func(d *fleet.Device) { d.Address = "192.0.2.9" }},
+		{csv, "name,address,site,tags\na,192.0.2.1,,\n", func(d *fleet.Device) { d.Site, d.Tags = "", nil }},
+		{csv, "name,address,note,pool,credentials,root_oid\na,192.0.2.1,,,,\n", func(d *fleet.Device) { d.Note, d.Pool, d.Credentials, d.RootOID = "", "", "", "" }},
+		{json, `{"name": "a", "address": "192.0.2.1"}`, same},
+		{json, `[{"name": "a", "address": "192.0.2.1", "Site": "", "tags": null}]`, func(d *fleet.Device) { d.Site, d.Tags = "", nil }},
+		{json, `[{"name": "b", "address": "192.0.2.2", "note": ""}, {"name": "a", "address": "192.0.2.1", "pool": "q"}]`, func(d *fleet.Device) { d.Pool = "q" }},
+		{toml, "[devices.a]\naddress = \"192.0.2.1\"\n", same},
+		{toml, "[devices.a]\naddress = \"192.0.2.1\"\nread_community = \"public\"\n", func(d *fleet.Device) { d.Credentials = "a" }},
+	} {
+		file, err := c.read(c.text)
+		if err != nil {
+			t.Errorf("%q: %v", c.text, err)
+			continue
+		}
+		want := *old
+		c.want(&want)
+		got, changed := inventory.Merge(old, &file.Devices[0], file.Given["a"])
+		if diff := cmp.Diff(want, got); diff != "" || changed != !cmp.Equal(*old, want) {
+			t.Errorf("%q: changed %v\n%s", c.text, changed, diff)
+		}
 	}
 }
 

@@ -19,6 +19,9 @@ import (
 // Imported is what a file contains.
 type Imported struct {
 	Devices []fleet.Device // sorted by name
+	// Given are the fields of each device that the file has, by the device's name: columns
+	// of CSV, keys of JSON and TOML.
+	Given map[string][]string
 	// Secrets are those of a configuration file of iadms; other files have none.
 	Secrets []fleet.Secret
 }
@@ -26,8 +29,10 @@ type Imported struct {
 // maxProblems is the maximum number of mistakes that an error lists.
 const maxProblems = 20
 
-// finish normalizes and checks all devices. where says where a device is in the file.
-func (f *Imported) finish(where func(i int) string) error {
+// finish normalizes and checks all devices. given returns which fields the file has of a
+// device, and where says where it is in the file.
+func (f *Imported) finish(given func(i int) []string, where func(i int) string) error {
+	f.Given = make(map[string][]string, len(f.Devices))
 	var found []error
 	add := func(i int, field, problem string) {
 		found = append(found, &fleet.FieldError{Field: where(i) + field, Problem: problem})
@@ -46,6 +51,7 @@ func (f *Imported) finish(where func(i int) string) error {
 			add(i, "name", fmt.Sprintf("%s is the name of another device of this file (%s)", d.Name, strings.TrimRight(where(first), ".: ")))
 		}
 		names[d.Name] = i
+		f.Given[d.Name] = given(i)
 		if first, twice := addresses[d.Address]; twice && d.Address != "" {
 			add(i, "address", fmt.Sprintf("%s is the address of another device of this file (%s)", d.Address, f.Devices[first].Name))
 		}
@@ -127,7 +133,7 @@ func ReadCSV(r io.Reader) (*Imported, error) {
 		lines = append(lines, line)
 		file.Devices = append(file.Devices, d)
 	}
-	return &file, file.finish(func(i int) string { return fmt.Sprintf("line %d: ", lines[i]) })
+	return &file, file.finish(func(int) []string { return header }, func(i int) string { return fmt.Sprintf("line %d: ", lines[i]) })
 }
 
 func csvError(err error) error {
@@ -147,16 +153,32 @@ func ReadJSON(r io.Reader) (*Imported, error) {
 		return nil, &fleet.FieldError{Field: "file", Problem: "empty"}
 	}
 	decoder := json.NewDecoder(buffered)
-	decoder.DisallowUnknownFields()
 	var file Imported
+	var given [][]string
 	add := func() error {
+		var object json.RawMessage
 		var d fleet.Device
-		if err := decoder.Decode(&d); err != nil {
-			if errors.Is(err, io.EOF) {
-				return err
-			}
+		var fields map[string]json.RawMessage
+		err := decoder.Decode(&object)
+		if errors.Is(err, io.EOF) {
+			return err
+		}
+		if err == nil {
+			strict := json.NewDecoder(bytes.NewReader(object))
+			strict.DisallowUnknownFields()
+			err = strict.Decode(&d)
+		}
+		if err == nil {
+			err = json.Unmarshal(object, &fields)
+		}
+		if err != nil {
 			return &fleet.FieldError{Field: fmt.Sprintf("device %d", len(file.Devices)+1), Problem: jsonProblem(err)}
 		}
+		names := []string{}
+		for name := range fields {
+			names = append(names, strings.ToLower(name)) // as package json reads them
+		}
+		given = append(given, names)
 		file.Devices = append(file.Devices, set(&d))
 		return nil
 	}
@@ -186,7 +208,7 @@ func ReadJSON(r io.Reader) (*Imported, error) {
 			}
 		}
 	}
-	return &file, file.finish(func(i int) string { return fmt.Sprintf("[%d].", i) })
+	return &file, file.finish(func(i int) []string { return given[i] }, func(i int) string { return fmt.Sprintf("[%d].", i) })
 }
 
 func notTruncated(err error) error {
@@ -249,6 +271,7 @@ func ReadTOML(r io.Reader) (*Imported, error) {
 		}
 	}
 	names := slices.Sorted(maps.Keys(config.Devices))
+	var given [][]string
 	for _, name := range names {
 		entry := config.Devices[name]
 		d := fleet.Device{Name: name, Address: entry.Address, RootOID: entry.RootOID}
@@ -260,9 +283,17 @@ func ReadTOML(r io.Reader) (*Imported, error) {
 				}
 			}
 		}
+		fields := []string{"address"}
+		if d.RootOID != "" {
+			fields = append(fields, "root_oid")
+		}
+		if d.Credentials != "" {
+			fields = append(fields, "credentials")
+		}
+		given = append(given, fields)
 		file.Devices = append(file.Devices, d)
 	}
-	return &file, file.finish(func(i int) string { return "devices." + names[i] + "." })
+	return &file, file.finish(func(i int) []string { return given[i] }, func(i int) string { return "devices." + names[i] + "." })
 }
 
 // set returns a device with only what operators set.
@@ -272,12 +303,24 @@ func set(d *fleet.Device) fleet.Device {
 	}
 }
 
-// Merge returns old with what operators set taken from d, and whether that changes
-// anything. What is known from another unit is kept: the identity protects it.
-func Merge(old, d *fleet.Device) (merged fleet.Device, changed bool) {
+// Merge returns old with those of the given fields taken from d that operators set, and
+// whether that changes anything; nil: all fields. An empty field of d clears that of old. What
+// is known from another unit is kept: the identity protects it.
+func Merge(old, d *fleet.Device, given []string) (merged fleet.Device, changed bool) {
 	merged = *old
-	merged.Address, merged.RootOID, merged.Site, merged.Pool = d.Address, d.RootOID, d.Site, d.Pool
-	merged.Tags, merged.Credentials, merged.Note = d.Tags, d.Credentials, d.Note
+	for name, take := range map[string]func(){
+		"address":     func() { merged.Address = d.Address },
+		"root_oid":    func() { merged.RootOID = d.RootOID },
+		"site":        func() { merged.Site = d.Site },
+		"pool":        func() { merged.Pool = d.Pool },
+		"tags":        func() { merged.Tags = d.Tags },
+		"credentials": func() { merged.Credentials = d.Credentials },
+		"note":        func() { merged.Note = d.Note },
+	} {
+		if given == nil || slices.Contains(given, name) {
+			take()
+		}
+	}
 	before, after := set(old), set(&merged)
 	return merged, !reflect.DeepEqual(before, after)
 }

@@ -168,7 +168,7 @@ func (s *Service) PutDevice(ctx context.Context, by operations.Caller, d fleet.D
 		if !known[d.Site] {
 			return effect{}, unknownSite(d.Site)
 		}
-		before, after, revision, err := s.putDevice(ctx, &d)
+		before, after, revision, err := s.putDevice(ctx, &d, nil)
 		if err != nil {
 			return effect{}, err
 		}
@@ -187,8 +187,8 @@ func (s *Service) PutDevice(ctx context.Context, by operations.Caller, d fleet.D
 }
 
 // putDevice adds a device or changes what operators set of it. before is nil if it was
-// added; revision is 0 if nothing was changed.
-func (s *Service) putDevice(ctx context.Context, d *fleet.Device) (before, after *fleet.Device, revision uint64, err error) {
+// added; revision is 0 if nothing was changed. Only the given fields of a device that exists change; nil: all.
+func (s *Service) putDevice(ctx context.Context, d *fleet.Device, given []string) (before, after *fleet.Device, revision uint64, err error) {
 	for {
 		old, oldRevision, err := s.store.Devices.Get(ctx, d.Name)
 		switch {
@@ -201,7 +201,7 @@ func (s *Service) putDevice(ctx context.Context, d *fleet.Device) (before, after
 		case err != nil:
 			return nil, nil, 0, err
 		default:
-			merged, changed := inventory.Merge(old, d)
+			merged, changed := inventory.Merge(old, d, given)
 			if !changed {
 				return old, old, 0, nil
 			}
@@ -310,7 +310,7 @@ func (s *Service) compareImport(ctx context.Context, file *inventory.Imported, r
 		if err != nil {
 			return err
 		}
-		if _, changed := inventory.Merge(old, &file.Devices[i]); changed {
+		if _, changed := inventory.Merge(old, &file.Devices[i], file.Given[file.Devices[i].Name]); changed {
 			result.Changed++
 		} else {
 			result.Unchanged++
@@ -330,7 +330,7 @@ func (s *Service) storeImport(ctx context.Context, file *inventory.Imported, res
 	group.SetLimit(importParallel)
 	for i := range file.Devices {
 		group.Go(func() error {
-			before, _, revision, err := s.putDevice(groupCtx, &file.Devices[i])
+			before, _, revision, err := s.putDevice(groupCtx, &file.Devices[i], file.Given[file.Devices[i].Name])
 			all[i] = done{before != nil, revision}
 			if err != nil {
 				err = fmt.Errorf("device %s: %w", file.Devices[i].Name, err)
