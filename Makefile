@@ -63,10 +63,10 @@ peers:
 	@.ci/peers || [ "$$CI" != true ]
 
 # Many tests wait for programs, so more packages than processors are tested at a time. The
-# race detector slows the power cuts down, so their sample is run without it, too.
+# race detector slows power cuts and encoders down, so they are run without it, too.
 test: peers
 	go test -race -p $(shell n=$$(nproc 2>/dev/null || echo 4); echo $$((n > 4 ? n : 4))) -timeout 20m ./...
-	go test -timeout 20m -run Crash ./sim
+	go test -timeout 20m -run 'Crash|ManyChunks' ./sim ./bank/image/encode/lzma
 	go test -timeout 20m -run Chaos ./cmd/iadmsd
 
 test32: peers

@@ -10,6 +10,7 @@ import (
 	other "github.com/ulikunitz/xz/lzma"
 
 	"example.com/iad/bank/image/encode/lzma"
+	"example.com/iad/internal/iadtest"
 )
 
 func decode(t testing.TB, packed []byte) []byte {
@@ -55,7 +56,11 @@ func TestRoundTrip(t *testing.T) {
 		"long match, noise": append(make([]byte, 2*273+1), noise(10)...),
 	} {
 		matches := lzma.FindMatches(data, max(len(data), 1))
-		for _, p := range allProperties {
+		properties := allProperties
+		if iadtest.RaceDetector { // nothing here runs side by side
+			properties = properties[1:2]
+		}
+		for _, p := range properties {
 			packed := lzma.Encode(matches, p)
 			if got := decode(t, packed); !bytes.Equal(got, data) {
 				t.Fatalf("%s, %+v: %d bytes decoded, %d encoded", name, p, len(got), len(data))
@@ -69,6 +74,9 @@ func TestRoundTrip(t *testing.T) {
 
 // TestManyChunks encodes more than a chunk can hold, packed and unpacked.
 func TestManyChunks(t *testing.T) {
+	if iadtest.RaceDetector {
+		t.Skip("takes a minute under the race detector, and nothing runs side by side; make test runs it without")
+	}
 	hexadecimal := make([]byte, 300_000) // half of its size is left
 	for i, b := range noise(len(hexadecimal)) {
 		hexadecimal[i] = "0123456789abcdef"[b&15]
