@@ -61,6 +61,8 @@ func (l *leader) decideAll(ctx context.Context) (wake time.Duration, err error) 
 // situation is what a decision is made from, with the runs that may be started.
 type situation struct {
 	campaign.Situation
+	// revision is that of the campaign.
+	revision uint64
 	// ready and urgent are the runs that Group.Ready and Group.Urgent count, by site and
 	// pool.
 	ready, urgent map[place][]*entry
@@ -79,7 +81,7 @@ func (l *leader) look(id string, now time.Time) situation {
 	defer st.mu.Unlock()
 	c := st.campaigns[id]
 	s := situation{ready: make(map[place][]*entry), urgent: make(map[place][]*entry)}
-	s.Campaign, s.Now = *c.campaign, now
+	s.Campaign, s.revision, s.Now = *c.campaign, c.revision, now
 	c.decideAt = now.Add(longest)
 	groups := make(map[place]*campaign.Group)
 	s.Sites, s.Pools = make(map[string]campaign.Load), make(map[string]campaign.Load)
@@ -140,7 +142,7 @@ func (l *leader) look(id string, now time.Time) situation {
 func (l *leader) decide(ctx context.Context, s situation) error {
 	d := campaign.Decide(s.Situation)
 	if d.Changed {
-		stored, err := l.storeCampaign(ctx, &s.Campaign, &d)
+		stored, err := l.storeCampaign(ctx, s, &d)
 		if err != nil || !stored {
 			return err
 		}
@@ -178,13 +180,14 @@ func (l *leader) decide(ctx context.Context, s situation) error {
 	return nil
 }
 
-// storeCampaign stores what was decided, and reports whether it still applied.
-func (l *leader) storeCampaign(ctx context.Context, before *fleet.Campaign, d *campaign.Decision) (bool, error) {
+// storeCampaign stores what was decided, and reports whether the campaign still was what it
+// was decided from: somebody may have paused or stopped it.
+func (l *leader) storeCampaign(ctx context.Context, s situation, d *campaign.Decision) (bool, error) {
 	if !l.lease.Held() {
 		return false, context.Canceled
 	}
 	c := d.Campaign
-	revision, err := l.cfg.Store.Campaigns.Update(ctx, &c, l.revision(c.ID))
+	revision, err := l.cfg.Store.Campaigns.Update(ctx, &c, s.revision)
 	if errors.Is(err, engine.ErrConflict) || errors.Is(err, engine.ErrNotFound) {
 		return false, nil // the watch reports what it is
 	}
@@ -192,7 +195,7 @@ func (l *leader) storeCampaign(ctx context.Context, before *fleet.Campaign, d *c
 		return false, err
 	}
 	l.state.noteCampaign(&c, revision)
-	if c.State == before.State && c.Wave == before.Wave {
+	if c.State == s.Campaign.State && c.Wave == s.Campaign.Wave {
 		return true, nil
 	}
 	l.cfg.Log.Info("campaign", "campaign", c.ID, "state", c.State, "wave", c.Wave, "reason", c.Reason)
@@ -201,12 +204,6 @@ func (l *leader) storeCampaign(ctx context.Context, before *fleet.Campaign, d *c
 		kind = fleet.EventThreshold
 	}
 	return true, l.cfg.Store.Record(ctx, &fleet.Event{Time: time.Now().UTC(), Kind: kind, Campaign: c.ID, State: string(c.State), Text: c.Reason})
-}
-
-func (l *leader) revision(id string) uint64 {
-	l.state.mu.Lock()
-	defer l.state.mu.Unlock()
-	return l.state.campaigns[id].revision
 }
 
 // plan creates the runs of a campaign. If it is interrupted, the next scheduler creates
