@@ -36,12 +36,13 @@ func (f fileServer) Open(p device.Protocol, deviceID, target string) (files.Sess
 	if err != nil {
 		return nil, err
 	}
-	return &session{Session: inner, run: f.run}, nil
+	return &session{Session: inner, run: f.run, deviceID: deviceID}, nil
 }
 
 type session struct {
 	files.Session
-	run *run
+	run      *run
+	deviceID string
 }
 
 var _ files.SlotTaker = (*session)(nil)
@@ -68,7 +69,7 @@ func (s *session) Keep(dir string, list []files.BackupFile) error {
 	if err := s.Session.Keep(dir, list); err != nil {
 		return err
 	}
-	b, data, err := s.run.describe(dir, list)
+	b, data, err := s.run.describe(s.deviceID, dir, list)
 	if err != nil {
 		return err
 	}
@@ -83,10 +84,10 @@ func (s *session) Keep(dir string, list []files.BackupFile) error {
 }
 
 // describe reads the files of a local backup.
-func (r *run) describe(dir string, list []files.BackupFile) (*fleet.Backup, map[string][]byte, error) {
-	b := &fleet.Backup{ID: path.Base(dir), Device: r.run.Device, DeviceID: path.Base(path.Dir(dir)), Campaign: r.run.Campaign}
+func (r *run) describe(deviceID, dir string, list []files.BackupFile) (*fleet.Backup, map[string][]byte, error) {
+	b := &fleet.Backup{ID: path.Base(dir), Device: r.run.Device, DeviceID: deviceID, Campaign: r.run.Campaign}
 	if record := r.run.Record; record != nil {
-		b.DeviceID, b.Version = record.Device, record.OldVersion
+		b.Version = record.OldVersion
 	}
 	b.Time = r.run.Claim.Time
 	data := make(map[string][]byte)

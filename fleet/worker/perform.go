@@ -242,7 +242,9 @@ func (r *run) emit(kind fleet.EventKind, state, text string) {
 	r.worker.emit(r.lease.Context(), &fleet.Event{Kind: kind, Campaign: r.run.Campaign, Device: r.run.Device, State: state, Text: text})
 }
 
-// lastBackup returns the newest good backup of the device, copied to this machine.
+// lastBackup returns the newest good backup of the device, copied to this machine. The name
+// in the inventory may have stood for another unit, whose data are for this one only if the
+// campaign permits it.
 func (r *run) lastBackup(deviceID string) (string, []files.BackupFile, error) {
 	list, err := r.worker.cfg.Store.Backups.List(r.ctx, r.run.Device)
 	if err != nil {
@@ -252,8 +254,16 @@ func (r *run) lastBackup(deviceID string) (string, []files.BackupFile, error) {
 	if len(list) == 0 {
 		return "", nil, fmt.Errorf("%s has no good backup; run a campaign that backs it up first", r.run.Device)
 	}
+	if !r.campaign.Spec.Options.OtherDevice {
+		other := list[0].DeviceID
+		if list = slices.DeleteFunc(list, func(b *fleet.Backup) bool { return b.DeviceID != deviceID }); len(list) == 0 {
+			return "", nil, fmt.Errorf("%s has good backups of another device only (%s, this is %s); run a campaign that backs it up first, "+
+				"or permit another device in the campaign's options if this is a replacement", r.run.Device, device.Quoted(other), device.Quoted(deviceID))
+		}
+	}
 	last := slices.MaxFunc(list, func(a, b *fleet.Backup) int { return strings.Compare(a.ID, b.ID) })
-	dir := path.Join("backup", device.DirectoryName(deviceID), last.ID)
+	// The manager compares the device with the one that the directory is named after.
+	dir := path.Join("backup", device.DirectoryName(last.DeviceID), last.ID)
 	if err := r.fetch(last, dir); err != nil {
 		return "", nil, err
 	}

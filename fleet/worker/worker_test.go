@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -323,4 +324,64 @@ func TestWorkerEndsInTheMiddle(t *testing.T) {
 			t.Errorf("%v, %v", found, err)
 		}
 	}
+}
+
+// TestRecoverOtherUnit: a name in the inventory that stood for another unit. The data of
+// that unit are for this one only if the campaign permits it.
+func TestRecoverOtherUnit(t *testing.T) {
+	d := fleetsim.Start(t, 2, fleetsim.Options{})
+	s := start(t)
+	first, second := d.Names[0], d.Names[1]
+	stop, workers := func() {}, 0
+	// standsFor replaces the entry, and the worker by one that has seen neither unit.
+	standsFor := func(unit string) {
+		t.Helper()
+		stop()
+		workers++
+		stop = s.work(fmt.Sprintf("w%d", workers), nil)
+		if _, revision, err := s.Devices.Get(s.ctx, "gw1"); err == nil {
+			if err := s.Devices.Delete(s.ctx, revision, "gw1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		entry := d.Device(unit)
+		entry.Name = "gw1"
+		if _, err := s.Devices.Create(s.ctx, entry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ends := func(id string, spec fleet.CampaignSpec, want fleet.RunState) *fleet.Run {
+		t.Helper()
+		s.campaign(id, spec)
+		s.ends(id)
+		r := s.run(id, "gw1")
+		if r.State != want {
+			t.Fatalf("%s: %s, %+v", id, r.State, r.Failure)
+		}
+		return r
+	}
+	recovers := fleet.CampaignSpec{Operation: fleet.OperationRecover}
+	standsFor(first)
+	ends("first-backup", fleet.CampaignSpec{Operation: fleet.OperationBackup}, fleet.RunSucceeded)
+	standsFor(second)
+	r := ends("refused", recovers, fleet.RunFailed)
+	if text := r.Failure.Text; !strings.Contains(text, first) || !strings.Contains(text, second) {
+		t.Errorf("the failure does not name both units: %s", text)
+	}
+	if found, err := d.Client(second).Device(s.ctx); err != nil || found.Generation != 1 {
+		t.Errorf("the unit has data of generation %d, %v", found.Generation, err)
+	}
+	replaced := recovers
+	replaced.Options.OtherDevice = true
+	ends("replaced", replaced, fleet.RunSucceeded)
+	b := ends("second-backup", fleet.CampaignSpec{Operation: fleet.OperationBackup}, fleet.RunSucceeded)
+	backup, _, err := s.Backups.Get(s.ctx, "gw1", b.Backup)
+	if err != nil || backup.DeviceID != second {
+		t.Fatalf("backup %+v, %v", backup, err)
+	}
+	if data, err := s.BackupFile(s.ctx, backup, "userData"); err != nil || string(data) != string(fleetsim.Configuration(first, "")[mib.FileTypeUserData]) {
+		t.Errorf("the unit that was replaced left %q, %v", data, err)
+	}
+	standsFor(first) // its backup is not the newest
+	ends("own", recovers, fleet.RunSucceeded)
 }
