@@ -52,7 +52,10 @@ type Image struct {
 // Worker is a process that carries out runs.
 type Worker struct {
 	// ID is unique for each start of the process.
-	ID      string    `json:"id"`
+	ID string `json:"id"`
+	// Lease tells the leases of one process apart: it may lose one and acquire another, and
+	// has given up by then what it did under the first.
+	Lease   string    `json:"lease,omitempty"`
 	Host    string    `json:"host"`
 	Pool    string    `json:"pool"`
 	Version string    `json:"version"`

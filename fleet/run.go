@@ -90,8 +90,14 @@ func (r *Run) HalfDone() bool {
 // Claim is a worker's right to write a run and to command its device.
 type Claim struct {
 	Worker string    `json:"worker"`
+	Lease  string    `json:"lease,omitempty"` // Worker.Lease
 	Epoch  uint64    `json:"epoch"`
 	Time   time.Time `json:"time"`
+}
+
+// Same reports whether this is the other claim, perhaps renewed. A nil claim is not.
+func (c *Claim) Same(o *Claim) bool {
+	return c != nil && o != nil && c.Worker == o.Worker && c.Lease == o.Lease && c.Epoch == o.Epoch
 }
 
 // Progress is how far a run is.

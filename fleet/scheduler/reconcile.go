@@ -11,7 +11,8 @@ import (
 	"example.com/iad/fleet/store"
 )
 
-// reconcile queues runs whose worker has gone, and publishes tasks that may have been lost:
+// reconcile queues runs whose worker has gone or has lost the lease under which it claimed
+// them, and publishes tasks that may have been lost:
 // those of runs that were queued by a node which ended before it told the workers, or by
 // somebody who has answered a question.
 func (l *leader) reconcile(ctx context.Context) error {
@@ -28,7 +29,7 @@ func (l *leader) reconcile(ctx context.Context) error {
 			switch e.state {
 			case fleet.RunRunning:
 				w := l.state.workers[e.worker]
-				if (w == nil || now.Sub(w.heard) >= lapse) && now.Sub(e.claimed) >= engine.LeaseTime/2 {
+				if (w == nil || w.worker.Lease != e.lease || now.Sub(w.heard) >= lapse) && now.Sub(e.claimed) >= engine.LeaseTime/2 {
 					orphaned = append(orphaned, e)
 				}
 			case fleet.RunQueued:
@@ -68,12 +69,12 @@ func (l *leader) requeue(ctx context.Context, orphaned []*entry) error {
 	if err != nil {
 		return err
 	}
-	alive := make(map[string]bool)
+	alive := make(map[string]string) // leases by worker
 	for _, w := range workers {
-		alive[w.ID] = true
+		alive[w.ID] = w.Lease
 	}
 	return each(ctx, orphaned, func(ctx context.Context, e *entry) error {
-		if alive[e.worker] {
+		if lease, found := alive[e.worker]; found && lease == e.lease {
 			return nil
 		}
 		run, err := l.change(ctx, e, func(r *fleet.Run) {
@@ -82,7 +83,7 @@ func (l *leader) requeue(ctx context.Context, orphaned []*entry) error {
 		if err != nil || run == nil {
 			return err
 		}
-		l.cfg.Log.Info("run queued again: its worker has gone", "campaign", e.campaign, "device", e.device, "worker", e.worker)
+		l.cfg.Log.Info("run queued again: its worker has gone or has lost its lease", "campaign", e.campaign, "device", e.device, "worker", e.worker)
 		return l.cfg.Store.Queue(ctx, run, engine.Urgent)
 	})
 }

@@ -254,3 +254,41 @@ func TestSchedules(t *testing.T) {
 		t.Errorf("%d campaigns, %v", len(list), err)
 	}
 }
+
+// TestWorkerWithAnotherLease: a run that was claimed under an earlier lease of a worker is
+// queued again, although the worker is there.
+func TestWorkerWithAnotherLease(t *testing.T) {
+	l := newLab(t)
+	l.devices(2)
+	lease := func(name string) *engine.Lease {
+		lease, err := l.Attend(l.ctx, &fleet.Worker{ID: "w", Lease: name, Pool: fleet.DefaultPool, Slots: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lease
+	}
+	first := lease("first")
+	l.schedule("a")
+	l.campaign("spring", nil)
+	l.until("spring", "all are queued", func(c fleet.Counts, _ map[string]*fleet.Run) bool { return c.Queued == 2 })
+	first.Release()
+	defer lease("second").Release()
+	for device, name := range map[string]string{"d00": "first", "d01": "second"} {
+		_, err := l.Runs.Change(l.ctx, func(r *fleet.Run) error {
+			r.State, r.Epoch = fleet.RunRunning, r.Epoch+1
+			r.Claim = &fleet.Claim{Worker: "w", Lease: name, Epoch: r.Epoch, Time: time.Now().Add(-time.Minute)}
+			return nil
+		}, "spring", device)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.until("spring", "the run of the first lease is queued", func(_ fleet.Counts, runs map[string]*fleet.Run) bool {
+		r := runs["d00"]
+		return r != nil && r.State == fleet.RunQueued && r.Epoch == 1 && r.Claim == nil
+	})
+	r, _, err := l.Runs.Get(l.ctx, "spring", "d01")
+	if err != nil || r.State != fleet.RunRunning || r.Claim == nil || r.Claim.Lease != "second" {
+		t.Errorf("the run of the second lease: %+v, %v", r, err)
+	}
+}

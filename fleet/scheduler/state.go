@@ -44,7 +44,7 @@ type entry struct {
 	halfDone                     bool
 	attempt                      int
 	epoch                        uint64
-	worker                       string
+	worker, lease                string // of the claim
 	claimed, queued              time.Time
 	revision                     uint64
 }
@@ -139,7 +139,7 @@ func (s *state) noteRun(r *fleet.Run, revision uint64) {
 		attempt: r.Attempt, epoch: r.Epoch, queued: r.Queued, revision: revision,
 	}
 	if r.Claim != nil {
-		e.worker, e.claimed = r.Claim.Worker, r.Claim.Time
+		e.worker, e.lease, e.claimed = r.Claim.Worker, r.Claim.Lease, r.Claim.Time
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,6 +20,7 @@ type run struct {
 	campaign *fleet.Campaign
 	log      *slog.Logger
 	lease    *engine.Lease
+	claim    fleet.Claim
 	// ctx ends when the worker ends or has lost the run.
 	ctx  context.Context
 	lose context.CancelFunc
@@ -34,52 +35,80 @@ type run struct {
 	consumed bool
 }
 
+// lostPause is the pause before it is looked again whether this worker has a run.
+const lostPause = time.Second
+
 // claim makes this worker the one that has a queued run. It returns nil if there is nothing
 // to do: the task was delivered twice, or the campaign has been paused or stopped.
 func (w *Worker) claim(ctx context.Context, lease *engine.Lease, t store.Task, log *slog.Logger) (*run, error) {
+	claim := &fleet.Claim{Worker: w.cfg.ID, Lease: w.lease, Time: time.Now().UTC()}
 	for {
-		stored, revision, err := w.cfg.Store.Runs.Get(ctx, t.Campaign, t.Device)
-		if errors.Is(err, engine.ErrNotFound) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if stored.State != fleet.RunQueued {
-			return nil, nil
-		}
-		campaign, _, err := w.cfg.Store.Campaigns.Get(ctx, t.Campaign)
-		if err != nil {
-			return nil, err
-		}
-		r := &run{worker: w, campaign: campaign, log: log, lease: lease, run: *stored, revision: revision}
-		if paused(campaign, stored) {
-			stored.State, stored.Attempt = fleet.RunPending, max(stored.Attempt-1, 0)
-			if campaign.State.Final() {
-				stored.State, stored.Ended = fleet.RunCanceled, time.Now().UTC()
-			}
-			_, err := w.cfg.Store.Runs.Update(ctx, stored, revision)
-			if errors.Is(err, engine.ErrConflict) {
-				continue
-			}
-			return nil, err
-		}
-		r.ctx, r.lose = context.WithCancel(ctx)
-		now := time.Now().UTC()
-		r.run.State, r.run.Epoch = fleet.RunRunning, stored.Epoch+1
-		r.run.Claim = &fleet.Claim{Worker: w.cfg.ID, Epoch: r.run.Epoch, Time: now}
-		r.run.Failure = nil
-		if r.run.Started.IsZero() {
-			r.run.Started = now
-		}
-		if r.revision, err = w.cfg.Store.Runs.Update(ctx, &r.run, revision); err == nil {
-			r.stored = now
+		r, err := w.tryClaim(ctx, lease, t, claim, log)
+		if err == nil {
 			return r, nil
 		}
-		r.lose()
-		if !errors.Is(err, engine.ErrConflict) {
+		if errors.Is(err, engine.ErrConflict) {
+			continue
+		}
+		// The claim may be stored although that was not reported. Nobody else knows that
+		// nothing is done under it.
+		if claim.Epoch == 0 || pause(ctx, lostPause) != nil {
 			return nil, err
 		}
+	}
+}
+
+// tryClaim tries once to store a claim, whose Epoch it sets then. The error wraps
+// engine.ErrConflict if the run has changed meanwhile.
+func (w *Worker) tryClaim(ctx context.Context, lease *engine.Lease, t store.Task, claim *fleet.Claim, log *slog.Logger) (*run, error) {
+	stored, revision, err := w.cfg.Store.Runs.Get(ctx, t.Campaign, t.Device)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Another delivery of the task to this worker has claimed at another time.
+	claimed := stored.State == fleet.RunRunning && stored.Claim.Same(claim) && stored.Claim.Time.Equal(claim.Time)
+	if stored.State != fleet.RunQueued && !claimed {
+		return nil, nil
+	}
+	campaign, _, err := w.cfg.Store.Campaigns.Get(ctx, t.Campaign)
+	if err != nil {
+		return nil, err
+	}
+	if !claimed && paused(campaign, stored) {
+		stored.State, stored.Attempt = fleet.RunPending, max(stored.Attempt-1, 0)
+		if campaign.State.Final() {
+			stored.State, stored.Ended = fleet.RunCanceled, time.Now().UTC()
+		}
+		_, err := w.cfg.Store.Runs.Update(ctx, stored, revision)
+		return nil, err
+	}
+	if !claimed {
+		claim.Epoch = stored.Epoch + 1
+		own := *claim
+		stored.State, stored.Epoch, stored.Claim, stored.Failure = fleet.RunRunning, claim.Epoch, &own, nil
+		if stored.Started.IsZero() {
+			stored.Started = claim.Time
+		}
+		if revision, err = w.cfg.Store.Runs.Update(ctx, stored, revision); err != nil {
+			return nil, err
+		}
+	}
+	r := &run{worker: w, campaign: campaign, log: log, lease: lease, claim: *claim, run: *stored, revision: revision, stored: claim.Time}
+	r.ctx, r.lose = context.WithCancel(ctx)
+	return r, nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

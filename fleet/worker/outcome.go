@@ -21,7 +21,7 @@ const giveBackTime = 3 * time.Second
 // end stores how the run ended. client is nil if the device was not contacted.
 func (r *run) end(client *device.Client, result manager.Result, err error) {
 	if r.isLost() || errors.Is(err, manager.ErrNotOwner) {
-		r.log.Warn("run lost: another worker continues it", "epoch", r.run.Epoch)
+		r.log.Warn("run lost", "epoch", r.run.Epoch)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveBackTime)
@@ -59,6 +59,38 @@ func (r *run) giveBack(ctx context.Context) {
 	}
 	if err != nil {
 		r.log.Info("run not given back; the scheduler queues it again", "err", err)
+	}
+}
+
+// giveBackLost queues a run that this worker has lost because it could not be stored, unless
+// somebody else has it. The scheduler does not do that while this worker has its lease.
+func (r *run) giveBackLost(ctx context.Context) {
+	s := r.worker.cfg.Store
+	for {
+		stored, revision, err := s.Runs.Get(ctx, r.run.Campaign, r.run.Device)
+		switch {
+		case errors.Is(err, engine.ErrNotFound):
+			return
+		case err != nil:
+		case stored.Epoch < r.claim.Epoch:
+			err = errors.New("what the engine returned is old")
+		case stored.State != fleet.RunRunning || !stored.Claim.Same(&r.claim):
+			return
+		default:
+			stored.State, stored.Claim, stored.Queued = fleet.RunQueued, nil, time.Now().UTC()
+			_, err = s.Runs.Update(ctx, stored, revision)
+		}
+		if err == nil {
+			r.log.Info("run queued again: it could not be stored")
+			if err := s.Queue(ctx, stored, engine.Urgent); err != nil {
+				r.log.Info("task not published; the scheduler publishes it", "err", err)
+			}
+			return
+		}
+		r.log.Debug("run not given back", "err", err)
+		if pause(ctx, lostPause) != nil { // without the lease, the scheduler queues it
+			return
+		}
 	}
 }
 

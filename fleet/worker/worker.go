@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -67,6 +68,7 @@ type Worker struct {
 	images  sync.Map           // *files.Image by digest
 	slots   chan struct{}
 	running atomic.Int64
+	lease   string // see fleet.Worker.Lease; changes only while nothing runs
 	// draining: no further runs are taken. resumed says that this may have changed.
 	draining atomic.Bool
 	resumed  chan struct{}
@@ -144,6 +146,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // attend takes tasks as long as the worker's lease lasts.
 func (w *Worker) attend(ctx context.Context, queue *engine.Queue) error {
+	w.lease = rand.Text()
 	lease, err := w.cfg.Store.Attend(ctx, w.describe())
 	if err != nil {
 		return err
@@ -199,7 +202,7 @@ func (w *Worker) describe() *fleet.Worker {
 		host = "unknown"
 	}
 	d := &fleet.Worker{
-		ID: w.cfg.ID, Host: host, Pool: w.cfg.Pool, Version: w.cfg.Version, Slots: w.cfg.Slots,
+		ID: w.cfg.ID, Lease: w.lease, Host: host, Pool: w.cfg.Pool, Version: w.cfg.Version, Slots: w.cfg.Slots,
 		Running: int(w.running.Load()), Started: started, Seen: time.Now().UTC(), Drain: w.draining.Load(),
 	}
 	for name := range w.cfg.Programs {
@@ -248,6 +251,9 @@ func (w *Worker) handle(ctx context.Context, lease *engine.Lease, task *engine.T
 	w.done(ctx, task)
 	if r != nil {
 		r.perform()
+		if r.isLost() {
+			r.giveBackLost(ctx)
+		}
 	}
 }
 

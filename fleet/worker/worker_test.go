@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -384,4 +386,110 @@ func TestRecoverOtherUnit(t *testing.T) {
 	}
 	standsFor(first) // its backup is not the newest
 	ends("own", recovers, fleet.RunSucceeded)
+}
+
+// waitFor returns the command of a program that runs until the returned function is called.
+func waitFor(t *testing.T) (command string, release func()) {
+	dir := t.TempDir()
+	script, flag := filepath.Join(dir, "wait"), filepath.Join(dir, "released")
+	text := fmt.Sprintf("while ! test -e '%s'; do sleep 0.1; done\n", flag)
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "sh " + script, func() {
+		if err := os.WriteFile(flag, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// begin starts a worker and an upgrade that stands still after step 150.
+func (s *service) begin(d *fleetsim.Devices) (device string, release func()) {
+	s.t.Helper()
+	s.add(d)
+	command, release := waitFor(s.t)
+	s.work("w1", func(c *worker.Config) { c.Programs = map[string]string{"wait": command} })
+	spec := fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: s.image(d, "2.0.0", 2)}
+	spec.Options.VerifyWith = "wait"
+	s.campaign("spring", spec)
+	return d.Names[0], release
+}
+
+// claims waits until a worker has claimed the run for the n-th time.
+func (s *service) claims(id, device string, n uint64) *fleet.Run {
+	s.t.Helper()
+	var last *fleet.Run
+	err := s.Runs.Watch(s.ctx, func(c store.Change[fleet.Run]) error {
+		if c.Value != nil {
+			if last = c.Value; last.State == fleet.RunRunning && last.Epoch == n {
+				return errSeen
+			}
+		}
+		return nil
+	}, id, device)
+	if !errors.Is(err, errSeen) {
+		s.t.Fatalf("run %+v: %v", last, err)
+	}
+	return last
+}
+
+func (s *service) succeeds(d *fleetsim.Devices, id, device string) {
+	s.t.Helper()
+	s.ends(id)
+	if r := s.run(id, device); r.State != fleet.RunSucceeded {
+		s.t.Errorf("%s: %s, %+v %+v", device, r.State, r.Failure, r.Question)
+	}
+	if entry, _, err := s.Devices.Get(s.ctx, device); err != nil || entry.ActiveRun != "" {
+		s.t.Errorf("%+v, %v", entry, err)
+	}
+	if found, err := d.Check(s.ctx, device); err != nil || found.Version != "2.0.0" {
+		s.t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// TestLeaseLost: a worker that has lost its lease and acquires another continues the run.
+func TestLeaseLost(t *testing.T) {
+	d := fleetsim.Start(t, 1, fleetsim.Options{})
+	s := start(t)
+	name, release := s.begin(d)
+	first := s.claims("spring", name, 1)
+	leases, err := s.Engine.Bucket(s.ctx, engine.Leases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := engine.Key("worker", "w1")
+	for { // it may be renewed at the same time
+		entry, err := leases.Get(s.ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = leases.Delete(s.ctx, key, entry.Revision); err == nil {
+			break
+		}
+		if !errors.Is(err, engine.ErrConflict) {
+			t.Fatal(err)
+		}
+	}
+	second := s.claims("spring", name, 2)
+	if a, b := first.Claim, second.Claim; a.Worker != b.Worker || a.Lease == "" || a.Lease == b.Lease {
+		t.Errorf("claims %+v and %+v", a, b)
+	}
+	release()
+	s.succeeds(d, "spring", name)
+}
+
+// TestRunNotStored: a worker that could not store a run, but still has its lease, gives the
+// run back.
+func TestRunNotStored(t *testing.T) {
+	d := fleetsim.Start(t, 1, fleetsim.Options{})
+	s := start(t)
+	name, release := s.begin(d)
+	s.claims("spring", name, 1)
+	// The worker's next change fails: the run has another revision.
+	if _, err := s.Runs.Change(s.ctx, func(*fleet.Run) error { return nil }, "spring", name); err != nil {
+		t.Fatal(err)
+	}
+	s.claims("spring", name, 2)
+	release()
+	s.succeeds(d, "spring", name)
 }
