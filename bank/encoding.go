@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"slices"
 
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/image/frame"
@@ -62,16 +61,17 @@ func (w *writer) choose(i int) (*payloadSource, error) {
 // what cannot be installed is refused before the bank is erased. Of a payload that can only
 // be made from a base, it reads what the bank holds: if that is damaged, it counts as missing.
 func (w *writer) chooseAll(keep map[string]bool) error {
-	for i, p := range w.fetch.Head.Manifest.Payloads {
+	for i := range w.fetch.Head.Manifest.Payloads {
+		p := &w.fetch.Head.Manifest.Payloads[i]
 		if len(p.Encodings) == 0 {
 			continue
 		}
 		if info, err := w.fs.Stat(p.Name); err == nil && keep[p.Name] && info.Size() == p.Size {
-			if slices.ContainsFunc(p.Encodings, func(e image.Encoding) bool { return e.Base == nil }) {
+			if withoutBase(p) != nil {
 				continue
 			}
 			w.fetch.Close() // the server might lose its patience meanwhile
-			if w.check(p) == nil {
+			if w.check(*p) == nil {
 				continue
 			}
 		}
@@ -113,15 +113,24 @@ func (w *writer) giveUpDelta(i int, err error) bool {
 		return false
 	}
 	p := &w.fetch.Head.Manifest.Payloads[i]
+	e := withoutBase(p)
+	if e == nil {
+		return false
+	}
+	w.note(fmt.Sprintf("payload %s: fetching %s, because the difference %s failed: %v", p.Name, e.File, s.encoding.File, err))
+	s.close()
+	s.encoding = e
+	return true
+}
+
+// withoutBase returns the first encoding of a payload that needs no base, nil if there is none.
+func withoutBase(p *image.Payload) *image.Encoding {
 	for j := range p.Encodings {
 		if e := &p.Encodings[j]; e.Base == nil {
-			w.note(fmt.Sprintf("payload %s: fetching %s, because the difference %s failed: %v", p.Name, e.File, s.encoding.File, err))
-			s.close()
-			s.encoding = e
-			return true
+			return e
 		}
 	}
-	return false
+	return nil
 }
 
 // spoilsDelta reports whether an error may come from a difference or its base, not from the
