@@ -33,6 +33,9 @@ type Config struct {
 	// PerSecond is how many requests each user may make, on average, with bursts of four
 	// times as many; 0: 50.
 	PerSecond float64
+	// PingPause is how often a stream of events shows that it is alive, if its token still is
+	// valid; 0: 15 seconds.
+	PingPause time.Duration
 }
 
 // server answers requests.
@@ -40,6 +43,9 @@ type server struct {
 	Config
 	api    huma.API
 	limits limits
+
+	mu      sync.Mutex
+	streams map[string]int // of events, by user
 }
 
 // New returns the handler of everything below Prefix.
@@ -50,7 +56,10 @@ func New(c Config) http.Handler {
 	if c.PerSecond <= 0 {
 		c.PerSecond = 50
 	}
-	s := &server{Config: c, limits: limits{perSecond: rate.Limit(c.PerSecond), byUser: make(map[string]*rate.Limiter)}}
+	if c.PingPause <= 0 {
+		c.PingPause = 15 * time.Second
+	}
+	s := &server{Config: c, streams: make(map[string]int), limits: limits{perSecond: rate.Limit(c.PerSecond), byUser: make(map[string]*rate.Limiter)}}
 
 	config := huma.DefaultConfig("iadmsd", c.Version)
 	config.Info.Description = description
@@ -100,7 +109,32 @@ func secure(next http.Handler) http.Handler {
 	})
 }
 
-type callerKey struct{}
+// maxStreams is how many streams of events each user has at the same time.
+const maxStreams = 32
+
+// openStream reports whether the user may have another stream; closeStream ends it.
+func (s *server) openStream(user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[user] >= maxStreams {
+		return false
+	}
+	s.streams[user]++
+	return true
+}
+
+func (s *server) closeStream(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[user]--; s.streams[user] <= 0 {
+		delete(s.streams, user)
+	}
+}
+
+type (
+	callerKey struct{}
+	tokenKey  struct{} // the text of the token
+)
 
 // caller returns who makes the request.
 func caller(ctx context.Context) operations.Caller {
@@ -112,6 +146,7 @@ func caller(ctx context.Context) operations.Caller {
 const (
 	metaAction = "action" // operations.Action
 	metaOpen   = "open"   // true: no token is required
+	metaStream = "stream" // true: the answer lasts
 )
 
 // authenticate lets those pass who have a token whose role permits the operation, and not
@@ -161,7 +196,15 @@ func (s *server) authenticate(ctx huma.Context, next func(huma.Context)) {
 		s.refuse(ctx, http.StatusForbidden, err.Error())
 		return
 	}
-	next(huma.WithValue(ctx, callerKey{}, by))
+	if ctx.Operation().Metadata[metaStream] == true {
+		if !s.openStream(by.Name) {
+			ctx.SetHeader("Retry-After", "60")
+			s.refuse(ctx, http.StatusTooManyRequests, fmt.Sprintf("user %s has %d streams of events; close one", by.Name, maxStreams))
+			return
+		}
+		defer s.closeStream(by.Name)
+	}
+	next(huma.WithValue(huma.WithValue(ctx, callerKey{}, by), tokenKey{}, token))
 }
 
 func (s *server) refuse(ctx huma.Context, status int, detail string) {

@@ -97,7 +97,7 @@ func newBench(t *testing.T) *bench {
 
 func (b *bench) serve(perSecond float64) {
 	b.server = httptest.NewServer(api.New(api.Config{
-		Service: b.service, Access: b.access, Version: "test", PerSecond: perSecond,
+		Service: b.service, Access: b.access, Version: "test", PerSecond: perSecond, PingPause: 50 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}))
 	b.t.Cleanup(b.server.Close)

@@ -1,6 +1,9 @@
 package api_test
 
 import (
+	"bufio"
+	"context"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -100,6 +103,69 @@ func TestTokensDoNotOutliveTheirUsers(t *testing.T) {
 }
 
 // TestCookiesAreIgnored: a page elsewhere cannot use the API in the name of its visitors.
+// watch opens a stream of events; the answer is closed after the test.
+func (b *bench) watch(token string) *http.Response {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	b.t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, b.server.URL+api.Prefix+"/events", nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { response.Body.Close() })
+	return response
+}
+
+func TestStreamsEndWithTheToken(t *testing.T) {
+	b := newBench(t)
+	viewer := operations.Caller{Name: "viewer-user", Role: operations.Viewer}
+	text, token, err := b.access.CreateToken(t.Context(), viewer, "watch", operations.Viewer, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := bufio.NewReader(b.watch(text).Body)
+	for range 9 { // the stream outlasts pings, of 3 lines each
+		if _, err := stream.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.access.RevokeToken(t.Context(), viewer, token.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, stream); err != nil {
+		t.Errorf("the stream lasts after its token was revoked: %v", err)
+	}
+}
+
+func TestStreamsAreLimited(t *testing.T) {
+	b := newBench(t)
+	b.serve(1000)
+	token := b.tokens[operations.Viewer]
+	first := b.watch(token)
+	for range 31 {
+		if r := b.watch(token); r.StatusCode != http.StatusOK {
+			t.Fatal(r.Status)
+		}
+	}
+	if r := b.watch(token); r.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("one more stream: %s", r.Status)
+	}
+	if r := b.watch(b.tokens[operations.Operator]); r.StatusCode != http.StatusOK {
+		t.Errorf("another user's stream: %s", r.Status)
+	}
+	first.Body.Close()
+	for end := time.Now().Add(time.Minute); b.watch(token).StatusCode != http.StatusOK; { // once the service has noticed
+		if time.Now().After(end) {
+			t.Fatal("the stream that was closed counts")
+		}
+	}
+}
+
 func TestCookiesAreIgnored(t *testing.T) {
 	b := newBench(t)
 	id, _, err := b.access.Login(t.Context(), "admin-user", password, "127.0.0.1")

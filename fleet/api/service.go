@@ -14,9 +14,6 @@ import (
 	"example.com/iad/fleet/operations"
 )
 
-// pingPause is how often a stream of events shows that it is alive.
-const pingPause = 15 * time.Second
-
 // Ping is an event without meaning: the connection is alive.
 type Ping struct {
 	Time time.Time `json:"time"`
@@ -56,6 +53,7 @@ func (s *server) registerService() {
 			return list(entries), err
 		})
 	events := operation(operations.Read, http.MethodGet, "/events", "watch-events", "Stream what happens, as server-sent events", tag("service"))
+	events.Metadata[metaStream] = true
 	sse.Register(s.api, events, map[string]any{"event": fleet.Event{}, "ping": Ping{}}, func(ctx context.Context, in *struct {
 		Campaign string `query:"campaign" doc:"Only what concerns this campaign"`
 	}, send sse.Sender) {
@@ -63,7 +61,7 @@ func (s *server) registerService() {
 	})
 }
 
-// stream sends events until the client is gone.
+// stream sends events until the client is gone or its token is not valid any more.
 func (s *server) stream(ctx context.Context, campaign string, send sse.Sender) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -79,7 +77,7 @@ func (s *server) stream(ctx context.Context, campaign string, send sse.Sender) {
 			}
 		})
 	}()
-	ping := time.NewTicker(pingPause)
+	ping := time.NewTicker(s.PingPause)
 	defer ping.Stop()
 	err := send.Data(Ping{Time: time.Now()}) // the client sees that it is connected
 	for err == nil {
@@ -87,6 +85,11 @@ func (s *server) stream(ctx context.Context, campaign string, send sse.Sender) {
 		case e := <-events:
 			err = send.Data(e)
 		case now := <-ping.C:
+			token, _ := ctx.Value(tokenKey{}).(string)
+			by, tokenErr := s.Access.Token(ctx, token, caller(ctx).From)
+			if tokenErr != nil || by.Check(operations.Read) != nil {
+				return
+			}
 			err = send.Data(Ping{Time: now})
 		case err = <-failed:
 			if err != nil && !errors.Is(err, context.Canceled) {
