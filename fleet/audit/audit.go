@@ -68,7 +68,7 @@ func (a *Audit) Append(ctx context.Context, e fleet.AuditEntry) (fleet.AuditEntr
 	}
 }
 
-// key is the key of an entry in the log, by which Contains finds requests.
+// key is the key of an entry in the log, by which Find finds requests.
 func key(e *fleet.AuditEntry) string {
 	if e.Request == "" || e.Denied {
 		return engine.Key(e.Action)
@@ -76,14 +76,21 @@ func key(e *fleet.AuditEntry) string {
 	return engine.Key(e.Action, e.Actor, e.Request)
 }
 
-// Contains reports whether an actor's request was carried out. Requests are known by the
-// ID that the actor gave them.
-func (a *Audit) Contains(ctx context.Context, action, actor, request string) (bool, error) {
-	err := a.log.Read(ctx, 1, engine.Key(action, actor, request), false, func(engine.Message) error { return errEnd })
+// Find returns what an actor's request was carried out on, and whether it was. Requests are
+// known by the ID that the actor gave them.
+func (a *Audit) Find(ctx context.Context, action, actor, request string) (object string, found bool, err error) {
+	err = a.log.Read(ctx, 1, engine.Key(action, actor, request), false, func(m engine.Message) error {
+		e, err := parse(m)
+		if err != nil {
+			return err
+		}
+		object = e.Object
+		return errEnd
+	})
 	if errors.Is(err, errEnd) {
-		return true, nil
+		return object, true, nil
 	}
-	return false, err
+	return "", false, err
 }
 
 // last returns the end of the chain.

@@ -164,7 +164,7 @@ func TestRequests(t *testing.T) {
 		{"campaign.stop", "ann", "r.1 *", true}, {"campaign.stop", "bob", "r.1 *", false}, {"campaign.pause", "ann", "r.1 *", false}, {"campaign.stop", "ann", "r", false},
 		{"campaign.stop", "bob", "r2", false}, {"campaign.stop", "ann", "*", false}, {"campaign.stop", "ann", ">", false},
 	} {
-		if got, err := a.Contains(t.Context(), c.action, c.actor, c.request); got != c.want || err != nil {
+		if _, got, err := a.Find(t.Context(), c.action, c.actor, c.request); got != c.want || err != nil {
 			t.Errorf("%+v: %v, %v", c, got, err)
 		}
 	}

@@ -145,7 +145,10 @@ func (s *Service) change(ctx context.Context, by operations.Caller, action opera
 		if len(by.Request) > maxRequest {
 			return field("request", "must have at most %d bytes", maxRequest)
 		}
-		done, err := s.cfg.Audit.Contains(ctx, string(action), by.Actor(), by.Request)
+		earlier, done, err := s.cfg.Audit.Find(ctx, string(action), by.Actor(), by.Request)
+		if done && earlier != object {
+			return field("request", "the ID %.40q was used before, for %s; a request for %s needs another one", by.Request, earlier, object)
+		}
 		if err != nil || done {
 			return err
 		}

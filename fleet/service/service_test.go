@@ -314,6 +314,22 @@ func TestCampaigns(t *testing.T) {
 	}
 }
 
+// The ID of a request for another object is refused, and not acknowledged.
+func TestRequestsForOtherObjects(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	by := bob
+	by.Request = "9d3c"
+	for range 2 {
+		l.must(l.PutSite(ctx, by, fleet.Site{Name: "north"}))
+	}
+	if err := l.PutSite(ctx, by, fleet.Site{Name: "south"}); fieldOf(err) != "request" {
+		t.Errorf("acknowledged: %v", err)
+	}
+	if list, err := l.Sites(ctx, bob); err != nil || len(list) != 1 {
+		t.Error(list, err)
+	}
+}
+
 // A schedule does not change devices where that needs the approval of a second person.
 func TestSchedulesNeedNoApproval(t *testing.T) {
 	for _, required := range []bool{false, true} {
