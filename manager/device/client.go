@@ -184,8 +184,16 @@ func (c *Client) exchange(ctx context.Context, write bool, request func(*gosnmp.
 		c.snmp.Community = c.creds.Read
 	}
 	conn := c.snmp.Conn
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = conn.SetDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-ended // or it would end the next request
+		}
+	}()
 	if err := c.sameEngine(ctx, write); err != nil {
 		return nil, err
 	}
