@@ -487,7 +487,7 @@ func frames(e image.EncodedFile) (all [][]byte) {
 	return all
 }
 
-// reframe changes the frames of an encoding and makes the index anew.
+// reframe changes the frames of an encoding and rebuilds its index.
 func reframe(e *image.EncodedFile, change func(frames [][]byte)) {
 	all := frames(*e)
 	change(all)

@@ -20,7 +20,7 @@ import (
 	"example.com/iad/fleet"
 )
 
-// Config says who is told what. An admin writes it: users of the service cannot change it.
+// Config says who is notified of what. An admin writes it: users of the service cannot change it.
 type Config struct {
 	// Allow are the networks, such as 192.0.2.0/24, that may be connected to.
 	Allow []string `toml:"allow"`

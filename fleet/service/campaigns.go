@@ -342,7 +342,7 @@ func (s *Service) answer(ctx context.Context, by operations.Caller, campaign, de
 		return nil, failed(err, "run", campaign+"/"+device)
 	}
 	if err := s.store.Queue(ctx, run, engine.Urgent); err != nil {
-		s.log.Warn("workers are told later", "campaign", campaign, "device", device, "err", err)
+		s.log.Warn("workers not notified yet; the scheduler does it later", "campaign", campaign, "device", device, "err", err)
 	}
 	return question, nil
 }

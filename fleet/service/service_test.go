@@ -477,7 +477,7 @@ func TestQuestions(t *testing.T) {
 	if _, err := l.AnswerGroup(ctx, bob, "0000", fleet.Answer{Choice: fleet.ChoiceGiveUp}); !errors.Is(err, operations.ErrNotFound) {
 		t.Error(err)
 	}
-	// The workers are told.
+	// The workers are notified.
 	queue, err := l.store.Engine.Queue(ctx, "default")
 	l.must(err)
 	for range 3 {

@@ -29,7 +29,7 @@ import (
 type Options struct {
 	Version string       // of the program, part of sysDescr
 	Log     *slog.Logger // of the devices
-	Notes   io.Writer    // is told which files were made
+	Notes   io.Writer    // gets a line for each file written
 	// OnEvent, if not nil, is called with what happens to devices. It must not call them.
 	OnEvent func(sim.Event)
 }
@@ -224,7 +224,7 @@ func (f *Fleet) config(i int) (sim.Config, error) {
 	return out, nil
 }
 
-// Observer is told how the devices are. Functions that are nil are not called.
+// Observer is notified when devices change state. Functions that are nil are not called.
 type Observer struct {
 	// Running is called for each device in their order, once it answers. An error ends
 	// the run.

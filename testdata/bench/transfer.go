@@ -158,7 +158,7 @@ func tftpGet(size int64, way line) func(l *lab) (sides, error) {
 			return sides{}, err
 		}
 		ours, theirs := filepath.Join(to, "ours"), filepath.Join(to, "peer")
-		// over runs a side through a relay of its own; both sides meet the same losses.
+		// over runs a side through a relay of its own; both sides get the same seed for losses.
 		over := func(seed *uint64, side func(port int) (sample, error)) (sample, error) {
 			if way == (line{}) {
 				return side(port)

@@ -166,7 +166,7 @@ func (b *build) all(ctx context.Context) error {
 	return b.steps(ctx, b.programs, b.software, b.device, b.writeDisk)
 }
 
-// steps makes the directory anew, and in it what the steps make.
+// steps empties the directory and fills it with what the steps build.
 func (b *build) steps(ctx context.Context, steps ...func(context.Context) error) error {
 	if err := os.RemoveAll(b.dir); err != nil {
 		return err
