@@ -11,9 +11,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -87,11 +87,22 @@ const (
 	deletedSuffix   = ".deleted"
 )
 
-// generationName matches the directory of a generation, also one that was set
-// aside or is being deleted.
-var generationName = regexp.MustCompile(`^gen-([0-9]{8,10})(\..+)?$`)
+const generationPrefix = "gen-"
 
-func directory(number uint32) string { return fmt.Sprintf("gen-%08d", number) }
+func directory(number uint32) string { return fmt.Sprintf(generationPrefix+"%08d", number) }
+
+// generationName splits the name of the directory of a generation, also of one that was
+// set aside or is being deleted, into the digits of its number, 8 to 10, and a suffix
+// that begins with a dot. ok is false for any other name.
+func generationName(name string) (number, suffix string, ok bool) {
+	rest, ok := strings.CutPrefix(name, generationPrefix)
+	number = rest
+	if dot := strings.IndexByte(rest, '.'); dot >= 0 {
+		number, suffix = rest[:dot], rest[dot:]
+	}
+	digits := strings.Trim(number, "0123456789") == ""
+	return number, suffix, ok && digits && len(number) >= 8 && len(number) <= 10 && suffix != "."
+}
 
 // Open reads the store in the root of fs; an empty one has only the defaults in force.
 // Damaged parts are renamed and reported in findings, a sentence each; they do not make
@@ -114,13 +125,13 @@ func Open(fs afero.Fs, opt Options) (store *Store, findings []string, err error)
 	}
 	findings = s.loadPointer(names)
 	for _, info := range names {
-		match := generationName.FindStringSubmatch(info.Name())
-		if match == nil {
+		digits, suffix, ok := generationName(info.Name())
+		if !ok {
 			continue
 		}
-		number64, err := strconv.ParseUint(match[1], 10, 32)
+		number64, err := strconv.ParseUint(digits, 10, 32)
 		number := uint32(number64)
-		switch suffix := match[2]; {
+		switch {
 		case err != nil || suffix != "" && suffix != deletedSuffix:
 		case suffix == deletedSuffix, number > s.pointer.Last && !s.damaged:
 			s.opt.Log.Info("removing configuration data that were never put in force or were given up", "directory", info.Name())
@@ -152,7 +163,8 @@ func (s *Store) loadPointer(names []os.FileInfo) (findings []string) {
 		err = fmt.Errorf("%w: %w", durable.ErrCorrupt, err)
 	}
 	if errors.Is(err, os.ErrNotExist) && !slices.ContainsFunc(names, func(i os.FileInfo) bool {
-		return generationName.MatchString(i.Name())
+		_, _, ok := generationName(i.Name())
+		return ok
 	}) {
 		return nil // nothing was ever written: Stage writes the pointer first
 	}
