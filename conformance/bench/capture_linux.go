@@ -22,5 +22,15 @@ func openPackets(name string, filter []bpf.RawInstruction) (packetSource, error)
 	if err := h.SetBPF(filter); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
+	// The socket has received everything since it was opened: what had no filter to pass is thrown away.
+	received, err := h.Stats()
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	for range received.Packets - received.Drops {
+		if _, _, err := h.ZeroCopyReadPacketData(); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+	}
 	return h, nil
 }

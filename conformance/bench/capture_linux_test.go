@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -46,8 +47,21 @@ func TestCapture(t *testing.T) {
 				return conn
 			}
 			device, other, manager := listen(c.device), listen(c.other), listen(c.own)
+			// What others send while it opens is not recorded.
+			ctx, cancel := context.WithCancel(t.Context())
+			var noise sync.WaitGroup
+			noise.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := other.WriteTo([]byte("noise"), other.LocalAddr()); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
 			var file lockedBuffer
 			capture, err := bench.OpenCapture(&file, netip.MustParseAddr(c.own), netip.MustParseAddr(c.device))
+			cancel()
+			noise.Wait()
 			if err != nil {
 				t.Fatal(err)
 			}
