@@ -7,10 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
 	"strings"
 	"sync"
 	"time"
@@ -175,7 +171,6 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	serving.Go(func() { trimWhenIdle(ctx) })
 	return f.Run(ctx, fleet.Observer{
 		Running: func(i int, d *sim.Device, addr netip.AddrPort) error {
 			return o.printDevice(out, d.ID(), addr, f.Faults(i))
@@ -183,62 +178,12 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 		Ready: func() {
 			o.printReady(out)
 			lines.begin()
-			trim()
+			serving.Go(func() { trimWhenIdle(ctx) })
 		},
 		Failed: func(err error) {
 			fmt.Fprintf(cmd.ErrOrStderr(), "iadsim: %v; the other devices keep running\n", err)
 		},
 	})
-}
-
-// garbagePercent is GOGC: idle devices cause little garbage, and memory decides how many
-// there can be.
-const garbagePercent = 25
-
-func saveMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
-	}
-}
-
-// trim gives back the memory that only the start needed. A collection halves a stack at
-// most.
-func trim() {
-	runtime.GC()
-	runtime.GC()
-	debug.FreeOSMemory()
-}
-
-// Whether devices are idle is decided by what the program allocates in a time: they are if
-// it is less than idleBytes.
-const (
-	idlePeriod = 5 * time.Second
-	idleBytes  = 1 << 20
-)
-
-// trimWhenIdle gives back memory whenever the devices have become idle, until ctx ends.
-func trimWhenIdle(ctx context.Context) {
-	allocated := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	tick := time.NewTicker(idlePeriod)
-	defer tick.Stop()
-	last, busy := uint64(0), false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		metrics.Read(allocated)
-		now := allocated[0].Value.Uint64()
-		switch {
-		case now-last > idleBytes:
-			busy = true
-		case busy:
-			trim()
-			busy = false
-		}
-		last = now
-	}
 }
 
 // printReady prints that all devices are running.
