@@ -72,7 +72,7 @@ var mayImport = map[string][]string{
 	"fleet/view":           {"fleet", "fleet/inventory", "fleet/store"},
 	"fleet/audit":          {"fleet", "fleet/engine"},
 	"fleet/engine":         {},
-	"fleet/seal":           {},
+	"fleet/seal":           {"internal/durable"},
 	"fleet/store":          {"fleet", "fleet/engine", "fleet/seal"},
 	"fleet/scheduler":      {"fleet", "fleet/campaign", "fleet/engine", "fleet/inventory", "fleet/store"},
 	"fleet/traps":          {"fleet/engine", "fleet/store", "manager/trap"},

@@ -28,7 +28,7 @@ The exit status is 0 after an interrupt, 2 for a wrong command line and 1 for an
 other error.`,
 		Version: version,
 	}
-	root.AddCommand(runCommand(), auditCommand())
+	root.AddCommand(runCommand(), healthcheckCommand(), keygenCommand(), auditCommand())
 	cli.Strict(root, variable)
 	return root
 }

@@ -59,6 +59,7 @@ type options struct {
 	replicas   int
 	secretFile string
 	keyFile    string
+	health     string
 
 	pool          string
 	slots         int
@@ -95,7 +96,7 @@ them to the nodes, which listen there with --listen.
 Nodes and workers recognize each other by the secret in --secret-file. The
 credentials of devices are stored encrypted with the key in --key, which is not
 stored in --data: keep a copy of it elsewhere. It is created if it does not exist
-and this is the only node; copy it to all other nodes and workers.`,
+and this is the only node; iadmsd keygen creates one for all nodes and workers.`,
 		Example: `  iadmsd run --data /var/lib/iadmsd
   iadmsd run --data /var/lib/iadmsd --name a --secret-file secret \
     --listen 192.0.2.1:4222 --cluster 192.0.2.1:6222 \
@@ -135,6 +136,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.onePort, "single-port", false, "transfer TFTP files on the server's own port, for firewalls that let only that port through")
 	f.StringVar(&o.notifications, "notifications", ":162", "receive notifications of devices on `HOST:PORT`; none: poll only")
 	f.DurationVar(&o.poll, "poll", 0, "maximum polling interval (default: 2s)")
+	f.StringVar(&o.health, "health", "", "answer /healthz and /readyz on `HOST:PORT` without TLS, in every role (default: only with --web)")
 	o.webOptions.register(f)
 	f.StringVar(&o.notify, "notify", "", "send webhooks and mail as `file` says")
 	f.IntVar(&o.keepBackups, "keep-backups", 0, "keep this `number` of good backups of each device and remove older ones (default: keep all)")
@@ -208,6 +210,14 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 	if o.trusted, err = readTrust(o.trust); err != nil {
 		return err
 	}
+	probes := new(probes)
+	if o.health != "" {
+		stop, err := probes.serve(o.health, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	e, err := o.engine(ctx, log)
 	if err != nil {
 		return err
@@ -223,6 +233,7 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 	}
+	probes.engine.Store(e)
 	log.Info("iadmsd is ready", "name", o.name, "roles", strings.Join(o.roles, ","), "workers_connect_to", e.Address())
 	group, ctx := errgroup.WithContext(ctx)
 	task := func(name string, do func(context.Context) error) {
@@ -253,7 +264,7 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	if slices.Contains(o.roles, roleAPI) {
-		task("web", func(ctx context.Context) error { return o.web(ctx, s, log) })
+		task("web", func(ctx context.Context) error { return o.web(ctx, s, probes, log) })
 	}
 	if w != nil {
 		task("worker", func(ctx context.Context) error { return errors.Join(w.Run(ctx), w.Close()) })

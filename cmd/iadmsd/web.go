@@ -89,7 +89,7 @@ const (
 )
 
 // web serves web pages, API and metrics until ctx ends.
-func (o *options) web(ctx context.Context, s *store.Store, log *slog.Logger) error {
+func (o *options) web(ctx context.Context, s *store.Store, probes *probes, log *slog.Logger) error {
 	listener, err := net.Listen("tcp", o.webOptions.listen)
 	if err != nil {
 		return fmt.Errorf("%w; name another address with --web", err)
@@ -127,14 +127,7 @@ func (o *options) web(ctx context.Context, s *store.Store, log *slog.Logger) err
 	mux.Handle(api.Prefix+"/", api.New(api.Config{Service: svc, Access: access, Version: version, Log: log}))
 	mux.Handle("/", ui.New(ui.Config{Service: svc, Access: access, Version: version, Secure: !o.plain, Log: log}))
 	mux.Handle("GET /metrics", withToken(access, measured.Handler()))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.Engine.Ready(r.Context()); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	probes.register(mux)
 	group, ctx := errgroup.WithContext(ctx)
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,

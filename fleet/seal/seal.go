@@ -13,6 +13,9 @@ import (
 	"path/filepath"
 
 	"filippo.io/age"
+	"github.com/spf13/afero"
+
+	"example.com/iad/internal/durable"
 )
 
 // maxSealed is the maximum size of what Open reads, in bytes.
@@ -61,17 +64,26 @@ func ReadOrCreateKey(name string) (key *Key, created bool, err error) {
 	return key, true, key.write(name)
 }
 
-// write creates the file. It never replaces one.
+// write creates the file. It never replaces one, and after a power cut the file is complete
+// or does not exist.
 func (k *Key) write(name string) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+	dir := filepath.Dir(name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("sealing key: %w", err)
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.CreateTemp(dir, ".key-*") // with mode 0600
 	if err != nil {
 		return fmt.Errorf("sealing key: %w", err)
 	}
+	defer os.Remove(f.Name())
 	_, err = fmt.Fprintf(f, "# public key: %s\n%s\n", k.identity.Recipient(), k.identity)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sealing key %s: %w", name, err)
+	}
+	if err := os.Link(f.Name(), name); err != nil {
+		return fmt.Errorf("sealing key: %w", err)
+	}
+	if err := durable.SyncDir(afero.NewOsFs(), dir); err != nil {
 		return fmt.Errorf("sealing key %s: %w", name, err)
 	}
 	return nil
