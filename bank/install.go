@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash/maphash"
 
 	"github.com/spf13/afero"
 
@@ -49,7 +50,7 @@ type InstallResult struct {
 	Version      string
 	ConfigFormat uint32
 	Size         int64  // bytes of the file commanded
-	Digest       []byte // its SHA-256; in tar form nil with Already or CheckOnly, and with encodings unless it was expected
+	Digest       []byte // its SHA-256; in tar form nil unless it was expected and compared
 	Fetched      int64  // bytes that came over the network
 	Already      bool   // the bank held this version; nothing was written
 	// Notes say, for payloads that have encodings, which was fetched, and why not another.
@@ -186,10 +187,11 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 
 // newWriter returns a writer of bank n.
 func (b *Banks) newWriter(ctx context.Context, f *image.Reader, n int, opt InstallOptions, res *InstallResult) *writer {
-	w := &writer{ctx: ctx, medium: b.opt.medium(n), fetch: f, progress: opt.Progress, sources: make(map[int]*payloadSource)}
-	// With encodings the digest of the whole file can only be computed by fetching all of
-	// it at once. That is done if somebody expects one.
-	if f.Tar && (f.Head.Manifest.Format == image.PlainFormat || expectsFile(f, opt)) {
+	w := &writer{ctx: ctx, medium: b.opt.medium(n), fetch: f, progress: opt.Progress, sources: make(map[int]*payloadSource),
+		seed: maphash.MakeSeed(), stored: make(map[string]uint64)}
+	// A second hash over every byte costs time, and with encodings it can only be computed by
+	// fetching the whole file at once. That is done if somebody expects the digest.
+	if f.Tar && expectsFile(f, opt) {
 		w.sum = sha256.New()
 	}
 	if b.running != 0 {

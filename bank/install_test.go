@@ -137,6 +137,32 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
+// TestDigestIfExpected: the digest of the whole file, a second hash over all of it, is computed
+// if it is expected, and not if that of the manifest or none is. The progress is the same.
+func TestDigestIfExpected(t *testing.T) {
+	p := imagetest.TakeApart(t, "2.0.0")
+	img := p.Tar()
+	for name, test := range map[string]struct{ expected, want []byte }{
+		"none":         {nil, nil},
+		"the manifest": {sha(p.Head.Raw), nil},
+		"the file":     {sha(img), sha(img)},
+	} {
+		b, _ := boot(t, device(t))
+		var last InstallProgress
+		res, err := b.Install(context.Background(), serve("fw.iad", img), "fw.iad", InstallOptions{ExpectDigest: test.expected, Progress: func(p InstallProgress) {
+			if p.Phase == mib.OperationPhaseTransferring {
+				last = p
+			}
+		}})
+		if err != nil || !bytes.Equal(res.Digest, test.want) {
+			t.Errorf("%s: digest %x, want %x, %v", name, res.Digest, test.want, err)
+		}
+		if last.Done != last.Total || last.Total != int64(len(img))-imagetest.TrailerSize && last.Total != int64(len(img)) {
+			t.Errorf("%s: transferred %d of %d bytes", name, last.Done, last.Total)
+		}
+	}
+}
+
 func TestAlreadyThere(t *testing.T) {
 	opt := device(t)
 	b, _ := boot(t, opt)

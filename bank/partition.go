@@ -2,7 +2,6 @@ package bank
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -70,15 +69,21 @@ func (o *Options) medium(n int) medium {
 	return medium{o.Banks[n-1], o.Partitions[n-1], o.DropCache}
 }
 
-// check compares what the bank holds of a payload with the manifest.
-func (m medium) check(p image.Payload) error {
+// open opens what the bank holds of a payload, past the cache where the platform can. What
+// is a file has the right size.
+func (m medium) open(p image.Payload) (io.ReadCloser, error) {
 	if p.Target == image.TargetFile {
-		return image.CheckFile(m.fs, p.Name, p, m.drop)
+		return image.OpenPayload(m.fs, p.Name, p, m.drop)
 	}
 	if m.part == nil {
-		return noPartition(p)
+		return nil, noPartition(p)
 	}
-	r, err := m.part.Open()
+	return m.part.Open()
+}
+
+// check compares what the bank holds of a payload with the manifest.
+func (m medium) check(p image.Payload) error {
+	r, err := m.open(p)
 	if err != nil {
 		return err
 	}
@@ -316,7 +321,7 @@ func (g *partWriter) commit() error {
 func (w *writer) tryPartition(i int) (resumed bool, err error) {
 	p := w.fetch.Head.Manifest.Payloads[i]
 	g := openPartition(w.fs, w.out, p)
-	sum := sha256.New()
+	sum := newContentSum(w.seed)
 	if g.Size() > 0 {
 		resumed = true
 		r, err := w.part.Open()
@@ -335,9 +340,10 @@ func (w *writer) tryPartition(i int) (resumed bool, err error) {
 			return resumed, err
 		}
 	}
-	if err := matches(p, sum); err != nil {
+	if err := sum.matches(p); err != nil {
 		return resumed, err
 	}
+	w.stored[p.Name] = sum.checksum.Sum64()
 	if err := g.commit(); err != nil {
 		return resumed, storeError(err, "the bank could not be written")
 	}

@@ -2,12 +2,11 @@ package bank
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
+	"hash/maphash"
 	"io"
 	"os"
 
@@ -30,9 +29,12 @@ type writer struct {
 	fetch    *image.Reader
 	progress func(InstallProgress)
 
-	sum  hash.Hash // of the tar form; nil where nobody needs it, or it cannot be computed
-	done int64     // bytes of the image that are stored
-	buf  [bufferSize]byte
+	sum    hash.Hash         // of the tar form, nil where nobody expects it
+	done   int64             // bytes of the image that are stored
+	seed   maphash.Seed      // of all checksums
+	stored map[string]uint64 // by payload, the checksum of what was stored
+	buf    [bufferSize]byte
+	pieces pieces
 
 	running medium      // of the running software, for bases
 	base    *image.Head // the running software, nil if none is known
@@ -172,11 +174,13 @@ func (w *writer) countsFraming() bool {
 
 // countFraming adds to the hash and to the progress what the tar form has before payload i.
 func (w *writer) countFraming(i int) {
-	if w.sum == nil {
+	if w.sum == nil && !w.countsFraming() {
 		return
 	}
 	framing := w.fetch.Head.TarFraming(i)
-	w.sum.Write(framing)
+	if w.sum != nil {
+		w.sum.Write(framing)
+	}
 	if w.countsFraming() {
 		w.done += int64(len(framing))
 	}
@@ -270,7 +274,7 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 			err = storeError(cerr, "the bank could not be written")
 		}
 	}()
-	sum := sha256.New()
+	sum := newContentSum(w.seed)
 	if held := g.Size(); held > 0 {
 		resumed = true
 		f, err := w.fs.Open(p.Name)
@@ -287,15 +291,8 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 			return resumed, err
 		}
 	}
-	return resumed, matches(p, sum)
-}
-
-// matches compares the hash of what was stored of a payload with the manifest.
-func matches(p image.Payload, sum hash.Hash) error {
-	if hex.EncodeToString(sum.Sum(nil)) != p.SHA256 {
-		return refuse(mib.FailCauseDigestMismatch, "payload %s does not match the manifest", p.Name)
-	}
-	return nil
+	w.stored[p.Name] = sum.checksum.Sum64()
+	return resumed, sum.matches(p)
 }
 
 // rehash reads what the bank holds of a payload from r into the hashes; first stands for
@@ -353,21 +350,43 @@ func (w *writer) receive(i int, g sized, sum hash.Hash) error {
 	if err != nil {
 		return err
 	}
+	if w.pieces == nil {
+		w.pieces = newPieces()
+	}
+	to := []io.Writer{sum}
+	if w.sum != nil {
+		to = append(to, w.sum)
+	}
+	beside := sumBeside(w.pieces, to...)
+	err = w.copyPayload(p, at, g, beside)
+	beside.wait()
+	if err != nil {
+		return err
+	}
+	return w.fetch.EndPayload(i)
+}
+
+// copyPayload stores what comes of a payload from the byte at on.
+func (w *writer) copyPayload(p image.Payload, at int64, g sized, beside *sideSum) error {
 	for at < p.Size {
-		piece := w.buf[:min(int64(len(w.buf)), p.Size-at)]
-		n, err := w.fetch.Read(piece)
+		piece := beside.piece()
+		n, err := w.fetch.Read(piece[:min(int64(len(piece)), p.Size-at)])
 		fresh := piece[:n]
 		if skip := g.Size() - at; skip > 0 {
 			// The source could not resume and sends again what is stored.
 			fresh = fresh[min(skip, int64(n)):]
 		}
 		at += int64(n)
+		var werr error
 		if len(fresh) > 0 {
-			if _, werr := g.Write(fresh); werr != nil {
-				return storeError(werr, "the bank could not be written")
-			}
-			w.store(fresh, sum)
+			_, werr = g.Write(fresh)
 		}
+		w.done += int64(len(fresh))
+		beside.add(piece, fresh)
+		if werr != nil {
+			return storeError(werr, "the bank could not be written")
+		}
+		w.report()
 		if err == io.EOF && at < p.Size {
 			return refuse(mib.FailCauseSizeMismatch, "payload %s ends %d bytes early", p.Name, p.Size-at)
 		}
@@ -375,10 +394,10 @@ func (w *writer) receive(i int, g sized, sum hash.Hash) error {
 			return fmt.Errorf("fetch payload %s: %w", p.Name, err)
 		}
 	}
-	return w.fetch.EndPayload(i)
+	return nil
 }
 
-// readBack compares everything in the bank with the manifest, from the medium where
+// readBack compares everything in the bank with what was stored, from the medium where
 // the platform can. What differs is removed, so that it is fetched again.
 func (w *writer) readBack() error {
 	h := w.fetch.Head
@@ -402,10 +421,31 @@ func (w *writer) readBack() error {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}
-		if err := w.check(p); err != nil {
+		if err := w.compare(p); err != nil {
 			return w.differs(p.Name, w.discard(p), err)
 		}
 		step(p.Size)
+	}
+	return nil
+}
+
+// compare compares what the bank holds of a payload with what was stored.
+func (w *writer) compare(p image.Payload) error {
+	r, err := w.open(p)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var sum maphash.Hash
+	sum.SetSeed(w.seed)
+	n, err := io.CopyBuffer(&sum, io.LimitReader(r, p.Size), w.buf[:])
+	switch {
+	case err != nil:
+		return err
+	case n < p.Size:
+		return refuse(mib.FailCauseSizeMismatch, "payload %s has %d bytes, not %d", p.Name, n, p.Size)
+	case sum.Sum64() != w.stored[p.Name]:
+		return refuse(mib.FailCauseDigestMismatch, "payload %s is not what was stored", p.Name)
 	}
 	return nil
 }

@@ -174,7 +174,7 @@ func (u *upgrade) downloadRequest(options ...device.Option) (device.Request, err
 	return device.Request{
 		Kind: mib.OperationKindDownloadSoftware, Options: options, Version: img.Version(), Retries: u.plan.DeviceRetries,
 		Server: &device.ServerRow{Index: 1, FileServerAddress: u.session.Address(), Path: dir},
-		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.RequestDigest()}},
+		Files:  []device.FileRow{{Kind: mib.FileTypeSoftware, Name: name, ExpectSize: uint32(img.Size), ExpectDigest: img.RequestDigest(u.device.ImageFormat)}},
 	}, nil
 }
 

@@ -97,7 +97,7 @@ func (h *Head) checkSplit(fs afero.Fs, name string) (*Info, error) {
 	for i := range h.Manifest.Payloads {
 		p := &h.Manifest.Payloads[i]
 		if len(p.Encodings) == 0 {
-			if err := CheckFile(fs, path.Join(path.Dir(name), p.Name), *p, nil); err != nil {
+			if err := CheckFile(fs, path.Join(path.Dir(name), p.Name), *p); err != nil {
 				return nil, err
 			}
 		}
@@ -205,27 +205,39 @@ func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
 }
 
 // CheckFile compares the file name of fs with what the manifest says of payload p.
-// drop, which may be nil, is called with the open file to make the reading bypass the
-// cache. Cause: digestMismatch, or none if the file cannot be read.
-func CheckFile(fs afero.Fs, name string, p Payload, drop func(afero.File) error) error {
-	f, err := fs.Open(name)
+// Cause: digestMismatch, or none if the file cannot be read.
+func CheckFile(fs afero.Fs, name string, p Payload) error {
+	f, err := OpenPayload(fs, name, p, nil)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	return CheckContent(f, p)
+}
+
+// OpenPayload opens the file name of fs, which must have the size of payload p. drop, which
+// may be nil, is called with the open file to make the reading bypass the cache. Cause:
+// digestMismatch, or none if the file cannot be read.
+func OpenPayload(fs afero.Fs, name string, p Payload, drop func(afero.File) error) (afero.File, error) {
+	f, err := fs.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() != p.Size {
-		return refuse(mib.FailCauseDigestMismatch, "payload %s has %d bytes, not %d", p.Name, info.Size(), p.Size)
-	}
-	if drop != nil {
-		if err := drop(f); err != nil {
-			return fmt.Errorf("read %s past the cache: %w", name, err)
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular() || info.Size() != p.Size:
+		err = refuse(mib.FailCauseDigestMismatch, "payload %s has %d bytes, not %d", p.Name, info.Size(), p.Size)
+	case drop != nil:
+		if err = drop(f); err != nil {
+			err = fmt.Errorf("read %s past the cache: %w", name, err)
 		}
 	}
-	return hashPayload(io.Discard, f, p)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // CheckContent compares what r reads, up to the size of payload p, with what the manifest

@@ -168,13 +168,15 @@ func (img *Image) ManifestDigests() [][]byte {
 	return [][]byte{img.ManifestDigest}
 }
 
-// RequestDigest is the digest that a device is to expect. That of the whole file could not be
+// RequestDigest is the digest that a device is to expect that reads formats up to format, 0
+// if it has no iadUpgImageFormat: then it knows the file's digest only. That of the manifest
+// stands for everything in the file, saves the device a hash over all of it, and can also be
 // checked in a download that is resumed if the file has encodings.
-func (img *Image) RequestDigest() []byte {
-	if img.Manifest.Format != image.PlainFormat {
-		return img.ManifestDigest
+func (img *Image) RequestDigest(format int) []byte {
+	if format == 0 && img.Manifest.Format == image.PlainFormat {
+		return img.Digest
 	}
-	return img.Digest
+	return img.ManifestDigest
 }
 
 // checkParts looks for the signature and the other files beside the manifest.
