@@ -54,6 +54,7 @@ const afterEnd = "after the end"
 type campaign struct {
 	*session
 	p       PowerCuts
+	broken  error // of the power switch: no cut can be judged
 	spans   map[mib.OperationKind][]span
 	backup  map[mib.FileType][]byte
 	configs map[string][][]byte // the legal digests, by version of the software
@@ -62,13 +63,18 @@ type campaign struct {
 // Execute learns how long each phase of some operations takes, spreads power cuts over
 // them, and checks after each that the device answers, runs complete software with legal
 // configuration data, has ended the interrupted operation once, has continued its event
-// numbers, and carries out the same command. The tests of the Run are the cuts.
+// numbers, and carries out the same command. The tests of the Run are the cuts. A power
+// switch that does not work ends the campaign: that is an error before the first cut, and
+// later the Run's Problem.
 func (p PowerCuts) Execute(ctx context.Context, cfg Config) (*Run, error) {
 	if p.Cuts < 1 || p.Power == nil {
 		return nil, errors.New("a campaign needs a power switch and one cut at least")
 	}
 	if p.OffTime <= 0 {
 		p.OffTime = time.Second
+	}
+	if err := p.Power.On(ctx); err != nil { // better now than after learning
+		return nil, fmt.Errorf("the power switch does not work: %w", err)
 	}
 	s, err := open(ctx, cfg)
 	if err != nil {
@@ -104,6 +110,10 @@ func (p PowerCuts) Execute(ctx context.Context, cfg Config) (*Run, error) {
 		})
 		if ctx.Err() != nil {
 			run.Problem = fmt.Sprintf("interrupted after %d of %d cuts", n, p.Cuts)
+			break
+		}
+		if c.broken != nil { // which says nothing about the device
+			run.Problem = fmt.Sprintf("cut %d of %d: %v", n+1, p.Cuts, c.broken)
 			break
 		}
 		run.Tests = append(run.Tests, result)
@@ -225,13 +235,32 @@ func (c *campaign) cut(t *T, kind mib.OperationKind, when time.Duration) {
 	seq, _ := t.client.EventSeq(t.ctx)
 	t.record(EntryPower, "off, %s after the request, in phase %s", seconds(time.Since(began)), phase)
 	t.result.Reason = phase
-	t.must(reqPower, c.p.Power.Off(t.ctx) == nil, "the power could not be switched off")
-	t.servers.reset()
-	t.wait(c.p.OffTime)
+	c.broken = c.off(t)
 	t.watch.forget()
 	t.record(EntryPower, "on")
-	t.must(reqPower, c.p.Power.On(context.WithoutCancel(t.ctx)) == nil, "the power could not be switched on")
+	if err := c.p.Power.On(context.WithoutCancel(t.ctx)); err != nil {
+		c.broken = fmt.Errorf("the power could not be switched on: %w", err)
+	}
+	t.must(reqPower, c.broken == nil, "%v", c.broken)
 	c.check(t, r, id, before, last, seq)
+}
+
+// off cuts the power and waits for as long as it is to be off. A device that answers then
+// still has power.
+func (c *campaign) off(t *T) error {
+	if err := c.p.Power.Off(t.ctx); err != nil {
+		return fmt.Errorf("the power could not be switched off: %w", err)
+	}
+	t.servers.reset()
+	question := min(c.p.OffTime/2, 250*time.Millisecond)
+	t.wait(c.p.OffTime - question)
+	ctx, cancel := context.WithTimeout(t.ctx, question)
+	defer cancel()
+	if _, err := t.client.EventSeq(ctx); err == nil {
+		return fmt.Errorf("the device still answers %s after its power was switched off; check the switch, or let the power be off for longer", c.p.OffTime)
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // reqPower is the requirement of the bench itself.

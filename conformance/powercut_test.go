@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -82,6 +83,61 @@ func TestPowerCuts(t *testing.T) {
 	t.Logf("cuts by phase: %s", phases)
 	if len(run.Phases()) < 3 {
 		t.Errorf("all cuts were in %s", phases)
+	}
+}
+
+// brokenPower is a switch that does not work.
+type brokenPower struct {
+	simPower
+	on, off error
+	stuck   bool // it does nothing
+}
+
+func (p *brokenPower) Off(ctx context.Context) error {
+	if p.off != nil || p.stuck {
+		return p.off
+	}
+	return p.simPower.Off(ctx)
+}
+
+func (p *brokenPower) On(ctx context.Context) error {
+	if p.on != nil || p.stuck {
+		return p.on
+	}
+	return p.simPower.On(ctx)
+}
+
+// TestBrokenPowerSwitch: it ends a campaign, and the device has not failed.
+func TestBrokenPowerSwitch(t *testing.T) {
+	for name, c := range map[string]struct {
+		power brokenPower
+		want  string
+		first bool // it is noticed before the first cut
+	}{
+		"on fails":  {brokenPower{on: errors.New("no such outlet")}, "the power switch does not work: no such outlet", true},
+		"off fails": {brokenPower{off: errors.New("jammed")}, "cut 1 of 3: the power could not be switched off: jammed", false},
+		"stuck":     {brokenPower{stuck: true}, "cut 1 of 3: the device still answers 200ms after its power was switched off", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := simulated(t, nil)
+			b.cfg.Limit = 20 * time.Second
+			c.power.device = b.device
+			p := conformance.PowerCuts{Power: &c.power, Cuts: 3, Seed: 1, OffTime: 200 * time.Millisecond}
+			run, err := p.Execute(t.Context(), b.cfg)
+			if c.first {
+				if err == nil || err.Error() != c.want {
+					t.Errorf("error %v, want %s", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(run.Problem, c.want) || run.Failed() > 0 || len(run.Tests) > 0 {
+				t.Errorf("problem %q, %d of %d cuts failed; want %q, and no cut\n%s", run.Problem, run.Failed(), len(run.Tests), c.want, failures(run))
+			}
+		})
 	}
 }
 

@@ -160,7 +160,7 @@ func TestQMP(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
-	for _, spec := range []string{"", "relay:1", "exec:", "pdudaemon:host", "pdudaemon:host/", "snmp:host", "snmp:host/ifTable", "snmp:host/1.3=x"} {
+	for _, spec := range []string{"", "relay:1", "exec:", "pdudaemon:host", "pdudaemon:host/", "snmp:host", "snmp:host/ifTable", "snmp:host/1.3=x", "iadsim:./lab.sock", "iadsim:SIM-00001"} {
 		if _, err := bench.OpenPower(spec, bench.Secrets{}); err == nil {
 			t.Errorf("%q is accepted", spec)
 		}

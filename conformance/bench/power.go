@@ -139,7 +139,7 @@ type iadsim struct {
 
 func openIadsim(rest, token string) (Power, error) {
 	i := strings.LastIndex(rest, "/")
-	if i < 1 || i == len(rest)-1 {
+	if i < 1 || i == len(rest)-1 || !strings.ContainsAny(rest[:i], "/:") {
 		return nil, fmt.Errorf("power iadsim:%s: want iadsim:HOST:PORT/ID, or iadsim:./SOCKET/ID for a socket in this directory", rest)
 	}
 	p := &iadsim{client: http.DefaultClient, address: rest[:i], token: token}
