@@ -70,16 +70,17 @@ type Device struct {
 	platform *platform
 	station  *station // for SNMP requests, nil for none
 
-	mu      sync.Mutex
-	agent   *agent.Agent
-	ctx     context.Context         // of the running agent
-	off     context.CancelCauseFunc // cuts its power
-	life    *lifetime               // of what it writes
-	powered bool
-	changed chan struct{} // closed and replaced when agent or powered changes
-	starts  int
-	unsaved []byte // what the agent before its restart could not write
-	losing  string // what the power cut that ended it does to what was not synced
+	mu       sync.Mutex
+	agent    *agent.Agent
+	ctx      context.Context         // of the running agent
+	off      context.CancelCauseFunc // cuts its power
+	life     *lifetime               // of what it writes
+	powered  bool
+	switched int           // how often somebody has switched the power
+	changed  chan struct{} // closed and replaced when agent or powered changes
+	starts   int
+	unsaved  []byte // what the agent before its restart could not write
+	losing   string // what the power cut that ended it does to what was not synced
 
 	stopped chan struct{} // closed when Run ends
 	faults  faults
@@ -343,9 +344,14 @@ func (d *Device) waitForPower(ctx context.Context) bool {
 }
 
 // CutPower stops the device at once; it stays off until PowerOn.
-func (d *Device) CutPower() {
+func (d *Device) CutPower() { d.cutPower() }
+
+// cutPower returns the number of the switch, for powerOnAfter.
+func (d *Device) cutPower() (number int) {
+	var was bool
 	d.update(func() {
-		d.powered = false
+		d.switched++
+		number, was, d.powered = d.switched, d.powered, false
 		if d.life != nil {
 			d.life.over.Store(true)
 		}
@@ -353,13 +359,31 @@ func (d *Device) CutPower() {
 			d.off(errPower)
 		}
 	})
-	d.event(Event{Kind: PowerEvent, Power: "off"})
+	if was {
+		d.event(Event{Kind: PowerEvent, Power: "off"})
+	}
+	return number
 }
 
 // PowerOn switches the device on again.
-func (d *Device) PowerOn() {
-	d.update(func() { d.powered = true })
-	d.event(Event{Kind: PowerEvent, Power: "on"})
+func (d *Device) PowerOn() { d.powerOn(func() bool { return true }) }
+
+// powerOnAfter switches the device on again unless somebody has switched it after the
+// switch with this number.
+func (d *Device) powerOnAfter(number int) { d.powerOn(func() bool { return d.switched == number }) }
+
+// powerOn switches the device on if wanted, called with the lock held, is true.
+func (d *Device) powerOn(wanted func() bool) {
+	var on bool
+	d.update(func() {
+		if wanted() {
+			d.switched++
+			on, d.powered = !d.powered, true
+		}
+	})
+	if on {
+		d.event(Event{Kind: PowerEvent, Power: "on"})
+	}
 }
 
 // Agent waits until the device has started at least n times and is running, and

@@ -90,13 +90,13 @@ func (d *Device) failWith(f Fault) {
 	d.fail(f.delay())
 }
 
-// fail cuts the power for a time.
+// fail cuts the power for a time, or until somebody switches it.
 func (d *Device) fail(off time.Duration) {
-	d.CutPower()
+	number := d.cutPower()
 	t := d.cfg.Clock.NewTimer(off)
 	go func() {
 		<-t.C()
-		d.PowerOn()
+		d.powerOnAfter(number)
 	}()
 }
 

@@ -2,11 +2,14 @@ package sim_test
 
 import (
 	"net"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/iad/internal/snmp"
 	"example.com/iad/mib"
+	"example.com/iad/sim"
 )
 
 // A device that is off loses the requests sent to it: it does not answer them when it
@@ -58,4 +61,37 @@ func TestRequestsWhileOff(t *testing.T) {
 	if got := answer(10 * time.Second); got != 1000 {
 		t.Errorf("answer to %d, want 1000", got)
 	}
+}
+
+// Switching the power to what it is already is not an event, and a device that somebody
+// switches off during a short power cut stays off.
+func TestPowerIsSwitched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []string
+		d := sim.New(sim.Config{ID: "IAD-0001", Disk: sim.Memory(), OnEvent: func(e sim.Event) { events = append(events, e.Power) }})
+		expect := func(what string, powered bool, want ...string) {
+			t.Helper()
+			time.Sleep(time.Minute)
+			if got := d.State().Powered; got != powered || !slices.Equal(events, want) {
+				t.Errorf("%s: power %v, events %v; want %v, %v", what, got, events, powered, want)
+			}
+			events = nil
+		}
+		d.PowerOn()
+		d.CutPower()
+		d.CutPower()
+		expect("twice off", false, "off")
+		d.PowerOn()
+		d.PowerOn()
+		expect("twice on", true, "on")
+		d.Blink(time.Second)
+		expect("a short cut", true, "off", "on")
+		d.Blink(time.Second)
+		d.CutPower()
+		expect("off during a short cut", false, "off")
+		d.PowerOn()
+		d.Blink(time.Second)
+		d.PowerOn()
+		expect("on during a short cut", true, "on", "off", "on")
+	})
 }

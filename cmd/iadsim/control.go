@@ -37,6 +37,9 @@ func (r *remote) client() (*control.Client, error) {
 	if control.IsSocket(r.address) {
 		return control.NewClient(r.address, ""), nil
 	}
+	if err := checkHostPort(r.address); err != nil {
+		return nil, err
+	}
 	token, err := readToken(r.tokenFile)
 	if errors.Is(err, os.ErrNotExist) {
 		err = cli.Usage(fmt.Errorf("--token-file %s does not exist; name the file that iadsim run wrote", r.tokenFile))
@@ -44,8 +47,58 @@ func (r *remote) client() (*control.Client, error) {
 	return control.NewClient(r.address, token), err
 }
 
-// print prints devices.
-func (r *remote) print(cmd *cobra.Command, list ...control.Device) error {
+// print prints a device.
+func (r *remote) print(cmd *cobra.Command, d control.Device) error {
+	out := cmd.OutOrStdout()
+	if r.asJSON {
+		return json.NewEncoder(out).Encode(d)
+	}
+	state, software, faults := d.State, "-", "-"
+	switch d.Starts {
+	case 0:
+	case 1:
+		state += ", 1 start"
+	default:
+		state += fmt.Sprintf(", %d starts", d.Starts)
+	}
+	if d.Software != "" {
+		software = d.Software
+	}
+	if d.Bank != 0 {
+		software += fmt.Sprintf(" in bank %d", d.Bank)
+	}
+	if len(d.Faults) > 0 {
+		faults = ""
+	}
+	for i, f := range d.Faults {
+		if i > 0 {
+			faults += "\n\t"
+		}
+		faults += f.Fault
+		if f.Fired > 0 {
+			faults += fmt.Sprintf("  (%d so far)", f.Fired)
+		}
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "device\t%s\naddress\t%s\nstate\t%s\nsoftware\t%s\noperation\t%s\ncalls\t%d\nfaults\t%s\n",
+		d.Device, d.Address, state, software, operation(d), d.Calls, faults)
+	return w.Flush()
+}
+
+// operation describes what a device does.
+func operation(d control.Device) string {
+	if d.Operation == "" {
+		return "-"
+	}
+	text := d.Operation + ", " + d.Phase
+	if d.Percent != nil {
+		text += fmt.Sprintf(", %d %%", *d.Percent)
+	}
+	return text
+}
+
+// table prints devices, a line each.
+func (r *remote) table(cmd *cobra.Command, list []control.Device) error {
 	out := cmd.OutOrStdout()
 	if r.asJSON {
 		for _, d := range list {
@@ -58,13 +111,6 @@ func (r *remote) print(cmd *cobra.Command, list ...control.Device) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "DEVICE\tADDRESS\tSTATE\tSOFTWARE\tOPERATION\tFAULTS")
 	for _, d := range list {
-		doing := "-"
-		if d.Operation != "" {
-			doing = d.Operation + ", " + d.Phase
-			if d.Percent != nil {
-				doing += fmt.Sprintf(", %d %%", *d.Percent)
-			}
-		}
 		faults := "-"
 		for i, f := range d.Faults {
 			if i == 0 {
@@ -78,7 +124,7 @@ func (r *remote) print(cmd *cobra.Command, list ...control.Device) error {
 		if software == "" {
 			software = "-"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Address, d.State, software, doing, faults)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Address, d.State, software, operation(d), faults)
 	}
 	return w.Flush()
 }
@@ -121,7 +167,7 @@ func listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return r.print(cmd, list...)
+			return r.table(cmd, list)
 		},
 	})
 }
@@ -221,7 +267,8 @@ func clearCommand() *cobra.Command {
 func powerCommand() *cobra.Command {
 	return deviceCommand(&cobra.Command{
 		Use: "power ID off|on|cut", Short: "Switch the power of a device",
-		Long:    `power switches a device off or on; cut is off for a second.`,
+		Long: `power switches a device off or on; cut is off for a second, unless somebody
+switches it meanwhile.`,
 		Example: `  iadsim power SIM-00007 cut --control /tmp/lab.sock`,
 		Args:    cobra.ExactArgs(2),
 	}, func(cmd *cobra.Command, c *control.Client, args []string) (control.Device, error) {
@@ -245,8 +292,8 @@ func restartCommand() *cobra.Command {
 
 func setCommand() *cobra.Command {
 	return deviceCommand(&cobra.Command{
-		Use: "set ID KEY=VALUE...", Short: "Change what a device is in",
-		Long:    `set changes a device. calls=N is how many calls are in progress.`,
+		Use: "set ID KEY=VALUE...", Short: "Change a device that runs",
+		Long:    `set changes what a device is doing: calls=N is how many calls are in progress.`,
 		Example: `  iadsim set SIM-00007 calls=2 --control /tmp/lab.sock`,
 		Args:    cobra.MinimumNArgs(2),
 	}, func(cmd *cobra.Command, c *control.Client, args []string) (control.Device, error) {

@@ -31,7 +31,10 @@ func serve(ctx context.Context, running *sync.WaitGroup, s *control.Server, addr
 			return err
 		}
 	} else {
-		var err error
+		err := checkHostPort(address)
+		if err != nil {
+			return err
+		}
 		if s.Token, err = makeToken(tokenFile, w); err != nil {
 			return err
 		}
@@ -50,6 +53,14 @@ func serve(ctx context.Context, running *sync.WaitGroup, s *control.Server, addr
 			fmt.Fprintf(w, "iadsim: the control interface has ended: %v\n", err)
 		}
 	})
+	return nil
+}
+
+// checkHostPort refuses an address that is neither the path of a socket nor HOST:PORT.
+func checkHostPort(address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return cli.Usage(fmt.Errorf("--control %q is neither HOST:PORT nor the path of a socket, which has a slash, such as ./lab.sock", address))
+	}
 	return nil
 }
 
