@@ -46,6 +46,19 @@ func (l *lab) running() device.Bank {
 	return device.Bank{}
 }
 
+// leaveConfirmationToManager keeps software on trial until a manager confirms it.
+func (l *lab) leaveConfirmationToManager() {
+	l.t.Helper()
+	snmp := &gosnmp.GoSNMP{Target: host(l.client.Address()), Port: port(l.client.Address()), Community: "private", Version: gosnmp.Version2c, Timeout: l.target.Timeout, Retries: 20}
+	if err := snmp.Connect(); err != nil {
+		l.t.Fatal(err)
+	}
+	defer snmp.Conn.Close()
+	if _, err := snmp.Set([]gosnmp.SnmpPDU{{Name: mib.NewModule(nil).OID(mib.ConfirmMode, 0).String(), Type: gosnmp.Integer, Value: int(mib.ConfirmModeManager)}}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // A device that has what it is to get is left alone, and that counts as success.
 func TestUnchanged(t *testing.T) {
 	l := newLab(t, labOptions{})
@@ -172,14 +185,7 @@ func TestNotUnchanged(t *testing.T) {
 	t.Run("on trial", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t, labOptions{})
-		snmp := &gosnmp.GoSNMP{Target: host(l.client.Address()), Port: port(l.client.Address()), Community: "private", Version: gosnmp.Version2c, Timeout: l.target.Timeout, Retries: 20}
-		if err := snmp.Connect(); err != nil {
-			t.Fatal(err)
-		}
-		defer snmp.Conn.Close()
-		if _, err := snmp.Set([]gosnmp.SnmpPDU{{Name: mib.NewModule(nil).OID(mib.ConfirmMode, 0).String(), Type: gosnmp.Integer, Value: int(mib.ConfirmModeManager)}}); err != nil {
-			t.Fatal(err)
-		}
+		l.leaveConfirmationToManager()
 		plan := l.plan(l.image("1.1.0", 1))
 		l.interrupted(plan, &scripted{t: t}, manager.StepRecover, manager.StepBegins)
 		if b := l.running(); b.State != mib.BankStateTrial || b.Version != "1.1.0" {

@@ -256,3 +256,8 @@ func (s *scripted) Ask(_ context.Context, q manager.Question) (manager.Answer, e
 	s.answers = s.answers[1:]
 	return a, nil
 }
+
+// asking is an operator that answers by a function.
+type asking func(manager.Question) manager.Answer
+
+func (f asking) Ask(_ context.Context, q manager.Question) (manager.Answer, error) { return f(q), nil }

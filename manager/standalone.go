@@ -113,7 +113,7 @@ func Confirm(ctx context.Context, c *device.Client, owner string) (*device.Bank,
 	if i < 0 {
 		return nil, nil
 	}
-	if err := c.Command(ctx, device.Request{Kind: mib.OperationKindConfirm, ID: device.NewReqID(), Owner: owner}); err != nil {
+	if err := c.Confirm(ctx, clock.System{}, device.Request{ID: device.NewReqID(), Owner: owner}, banks[i], confirmLimit, time.Second); err != nil {
 		return nil, err
 	}
 	return &banks[i], nil

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/gosnmp/gosnmp"
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent/config"
@@ -192,25 +191,42 @@ func TestNothingToConvert(t *testing.T) {
 // Software that waits for the manager's word gets it when all is done.
 func TestConfirmedByManager(t *testing.T) {
 	l := newLab(t, labOptions{})
-	snmp := &gosnmp.GoSNMP{Target: host(l.client.Address()), Port: port(l.client.Address()), Community: "private", Version: gosnmp.Version2c, Timeout: time.Second}
-	if err := snmp.Connect(); err != nil {
-		t.Fatal(err)
-	}
-	defer snmp.Conn.Close()
-	if _, err := snmp.Set([]gosnmp.SnmpPDU{{Name: mib.NewModule(nil).OID(mib.ConfirmMode, 0).String(), Type: gosnmp.Integer, Value: int(mib.ConfirmModeManager)}}); err != nil {
-		t.Fatal(err)
-	}
+	l.leaveConfirmationToManager()
 	if _, err := manager.Upgrade(l.ctx, l.plan(l.image("2.0.0", 2)), &scripted{t: t}, l.observe); err != nil {
 		t.Fatal(err)
 	}
-	banks, err := l.client.Banks(l.ctx)
-	if err != nil {
-		t.Fatal(err)
+	if b := l.running(); b.State != mib.BankStateGood {
+		t.Errorf("%s runs", b)
 	}
-	for _, b := range banks {
-		if b.Running && b.State != mib.BankStateGood {
-			t.Errorf("%s runs", b)
-		}
+}
+
+// A confirmation that the device does not answer, or cannot record, is a question to the operator, and succeeds when it is
+// repeated.
+func TestConfirmationFails(t *testing.T) {
+	for fault, want := range map[sim.FaultKind]string{sim.Silent: "no answer", sim.ReadOnly: "still on trial"} {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, labOptions{})
+			l.leaveConfirmationToManager()
+			plan := l.plan(l.image("1.1.0", 1))
+			asked := 0
+			operator := asking(func(q manager.Question) manager.Answer {
+				asked++
+				if q.Step != manager.StepRecoverJudge || !strings.Contains(q.Failure.Error(), want) || l.device.ClearFaults(fault) != 1 {
+					t.Errorf("step %d: %v", q.Step, q.Failure)
+					return manager.Answer{Choice: manager.GiveUp}
+				}
+				return manager.Answer{Choice: manager.Retry}
+			})
+			_, err := manager.Upgrade(l.ctx, plan, operator, func(u manager.Update) {
+				if l.observe(u); u.Step == manager.StepRecoverJudge && u.Kind == manager.StepEnds {
+					l.device.Inject(sim.Fault{Kind: fault})
+				}
+			})
+			if b := l.running(); err != nil || asked != 1 || b.State != mib.BankStateGood || b.Version != "1.1.0" {
+				t.Errorf("%v after %d questions; %s runs", err, asked, b)
+			}
+		})
 	}
 }
 

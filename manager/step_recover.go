@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
@@ -124,7 +125,7 @@ func (u *upgrade) recoverOnce(ctx context.Context, modify bool) error {
 			return err
 		}
 	}
-	request, err := u.recoverRequest(d)
+	request, err := u.recoverRequest(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (u *upgrade) otherFormat(d *device.Device) bool {
 
 // recoverRequest is step 170: it compares formats and decides how to recover the
 // configuration data.
-func (u *upgrade) recoverRequest(d *device.Device) (device.Request, error) {
+func (u *upgrade) recoverRequest(ctx context.Context, d *device.Device) (device.Request, error) {
 	if u.plan.SkipBackup {
 		if d.ConfigFormat == u.device.ConfigFormat {
 			return device.Request{Kind: mib.OperationKindNone}, nil
@@ -167,8 +168,11 @@ func (u *upgrade) recoverRequest(d *device.Device) (device.Request, error) {
 				Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
 		}
 	}
-	list, err := u.session.Provide(dir, list)
-	if err != nil {
+	list, err := u.session.Provide(ctx, dir, list)
+	switch {
+	case ctx.Err() != nil:
+		return device.Request{}, ctx.Err()
+	case err != nil:
 		return device.Request{}, &Failure{Device: d.ID, Step: StepRecover, Kind: mib.OperationKindRecoverConfig, Cause: mib.FailCauseAccessDenied,
 			Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
 	}
@@ -203,29 +207,53 @@ func (u *upgrade) judgeRecovery(ctx context.Context) error {
 	return nil
 }
 
-// confirm confirms software on trial if the device leaves that to a manager.
+// confirmLimit is how long a device may take to record that software is accepted.
+const confirmLimit = 15 * time.Second
+
+// confirm confirms software on trial if the device leaves that to a manager. After a failure the operator decides, because
+// software that nobody confirms is given up.
 func (u *upgrade) confirm(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := u.confirmOnce(ctx)
+		if err == nil {
+			return nil
+		}
+		if _, err := u.ask(ctx, StepRecoverJudge, attempt, err, Retry); err != nil {
+			return err
+		}
+		if u.plan.Image != nil { // it may have been given up in the meantime
+			if _, err := u.judgeSoftware(ctx, StepRecoverJudge, mib.OperationKindConfirm); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (u *upgrade) confirmOnce(ctx context.Context) error {
 	banks, err := u.plan.Client.Banks(ctx)
 	if err != nil {
-		return err
+		return u.asFailure(StepRecoverJudge, mib.OperationKindConfirm, err)
 	}
-	trial := false
-	for _, b := range banks {
-		trial = trial || b.Running && b.State == mib.BankStateTrial
-	}
-	if !trial {
+	i := slices.IndexFunc(banks[:], func(b device.Bank) bool { return b.Running && b.State == mib.BankStateTrial })
+	if i < 0 {
 		return nil
 	}
 	mode, err := u.plan.Client.ConfirmMode(ctx)
 	if err != nil {
-		return err
+		return u.asFailure(StepRecoverJudge, mib.OperationKindConfirm, err)
 	}
 	if mode != mib.ConfirmModeManager {
 		u.note(StepRecoverJudge, "the software is on trial until the device itself confirms it")
 		return nil
 	}
-	if err := u.plan.Client.Command(ctx, device.Request{Kind: mib.OperationKindConfirm, ID: device.NewReqID(), Owner: u.plan.Owner, Owns: u.owns}); err != nil {
-		return fmt.Errorf("the software runs but stays on trial: %w", err)
+	request := device.Request{ID: device.NewReqID(), Owner: u.plan.Owner, Owns: u.owns}
+	if err := u.plan.Client.Confirm(ctx, u.plan.Clock, request, banks[i], confirmLimit, u.plan.Poll); err != nil {
+		err = fmt.Errorf("the software runs but stays on trial: %w", err)
+		if failed := u.asFailure(StepRecoverJudge, mib.OperationKindConfirm, err); failed != err || ctx.Err() != nil {
+			return failed
+		}
+		return &Failure{Device: u.device.ID, Step: StepRecoverJudge, Kind: mib.OperationKindConfirm, Cause: mib.FailCauseOther,
+			Advice: mib.RetryAdviceRetryLater, Text: err.Error()}
 	}
 	u.note(StepRecoverJudge, "the new software is confirmed")
 	return nil
