@@ -119,7 +119,7 @@ func (u *upgrade) owns() error {
 func (u *upgrade) startOrAdopt(ctx context.Context, watch Step, r *device.Request) (*device.Operation, error) {
 	if task := u.record.task(r.Kind); task != nil {
 		r.ID = task.ReqID
-		if task.Done && !u.backupLost(task, *r) {
+		if task.Done && !u.backupLost(ctx, task, *r) {
 			return &device.Operation{ReqID: r.ID, Owner: r.Owner, Kind: r.Kind, State: mib.OperationStateSucceeded}, nil
 		}
 		if task.Done {
@@ -154,7 +154,7 @@ func (u *upgrade) adopt(ctx context.Context, watch Step, task *Task, r device.Re
 		return nil, err
 	}
 	switch {
-	case u.lostItsServer(task, op, r), op.State == mib.OperationStateSucceeded && u.backupLost(task, r):
+	case u.lostItsServer(task, op, r), op.State == mib.OperationStateSucceeded && u.backupLost(ctx, task, r):
 	case u.serverGone(task, r) && !op.Final() && needsServer(op):
 		task.Abandoned = true
 		if err := u.save(); err != nil {
@@ -190,12 +190,12 @@ func (u *upgrade) lostItsServer(task *Task, op *device.Operation, r device.Reque
 
 // backupLost reports whether a backup went to a file server that has gone together with
 // what it received, because the procedure continues on another machine.
-func (u *upgrade) backupLost(task *Task, r device.Request) bool {
+func (u *upgrade) backupLost(ctx context.Context, task *Task, r device.Request) bool {
 	if r.Kind != mib.OperationKindBackupConfig || !u.serverGone(task, r) {
 		return false
 	}
 	return slices.ContainsFunc(u.record.Backup, func(f files.BackupFile) bool {
-		_, _, err := u.session.Digest(u.record.Directory, f.Name)
+		_, _, err := u.session.Digest(ctx, u.record.Directory, f.Name)
 		return errors.Is(err, fs.ErrNotExist)
 	})
 }

@@ -55,11 +55,11 @@ func (s *detourSession) Address() device.FileServerAddress {
 	return s.Session.Address()
 }
 
-func (s *detourSession) Digest(dir, name string) (int64, []byte, error) {
+func (s *detourSession) Digest(ctx context.Context, dir, name string) (int64, []byte, error) {
 	if s.detour.withhold {
 		return 0, nil, fmt.Errorf("%w: 550 so says the server", files.ErrNoDigest)
 	}
-	size, digest, err := s.Session.Digest(dir, name)
+	size, digest, err := s.Session.Digest(ctx, dir, name)
 	if s.detour.lie > 0 {
 		s.detour.lie--
 		digest = bytes.Repeat([]byte{1}, 32)

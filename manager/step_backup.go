@@ -85,8 +85,10 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 			return u.asFailure(StepBackupJudge, op.Kind, err)
 		}
 		file.Size, file.Format, file.DeviceDigest = int64(row.LastSize), row.LastFormat, row.LastDigest
-		size, digest, err := u.session.Digest(u.record.Directory, file.Name)
+		size, digest, err := u.session.Digest(ctx, u.record.Directory, file.Name)
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case errors.Is(err, files.ErrNoDigest):
 			u.plan.Log.Info("backup not compared", "device", u.device.ID, "file", file.Name, "err", err)
 			var unreadable *files.NoDigestError

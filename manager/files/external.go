@@ -154,12 +154,12 @@ func (s *externalSession) Keep(dir string, files []BackupFile) error {
 func (s *externalSession) Offer(string) {}
 
 // Digest implements Session: it reads the file back and keeps a copy.
-func (s *externalSession) Digest(dir, name string) (int64, []byte, error) {
+func (s *externalSession) Digest(ctx context.Context, dir, name string) (int64, []byte, error) {
 	if !s.here(dir) {
-		return s.server.readBack(name, io.Discard)
+		return s.server.readBack(ctx, name, io.Discard)
 	}
 	var copied copyWriter
-	size, digest, err := s.server.readBack(name, &copied)
+	size, digest, err := s.server.readBack(ctx, name, &copied)
 	if err != nil || copied.tooLarge {
 		return size, digest, err
 	}
@@ -204,7 +204,7 @@ func (s *externalSession) Place(dir string, files []BackupFile) string {
 // were modified here or backed up elsewhere. Only files with a local copy can be
 // uploaded; the others are where the device put them, and the device compares their
 // digests.
-func (s *externalSession) Provide(dir string, files []BackupFile) ([]BackupFile, error) {
+func (s *externalSession) Provide(ctx context.Context, dir string, files []BackupFile) ([]BackupFile, error) {
 	local := s.Local(dir, files)
 	if local == nil {
 		return files, nil
@@ -212,8 +212,10 @@ func (s *externalSession) Provide(dir string, files []BackupFile) ([]BackupFile,
 	provided := make([]BackupFile, len(files))
 	for i, f := range files {
 		provided[i] = f
-		if _, digest, err := s.server.readBack(f.Name, io.Discard); err == nil && bytes.Equal(digest, f.DeviceDigest) {
+		if _, digest, err := s.server.readBack(ctx, f.Name, io.Discard); err == nil && bytes.Equal(digest, f.DeviceDigest) {
 			continue
+		} else if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
 		data, err := ReadAll(local, path.Join(dir, f.Name))
 		if err != nil {
@@ -221,7 +223,7 @@ func (s *externalSession) Provide(dir string, files []BackupFile) ([]BackupFile,
 		}
 		_, fresh := s.names([]mib.FileType{f.Kind})
 		provided[i].Name = fresh[0].Name
-		if err := s.server.write(provided[i].Name, data); err != nil {
+		if err := s.server.write(ctx, provided[i].Name, data); err != nil {
 			return nil, fmt.Errorf("%s does not accept %s from this machine; put it there as %s, or recover without --server: %w",
 				s.server.Server, path.Join(dir, f.Name), provided[i].Name, err)
 		}
@@ -252,12 +254,15 @@ func (e *ExternalServer) client() (*transfer.Client, error) {
 // The error wraps fs.ErrNotExist if the server reports that the file does not exist, and
 // ErrNoDigest if the file cannot be read: some servers refuse to send any upload back,
 // and others cannot be reached from here.
-func (e *ExternalServer) readBack(name string, to io.Writer) (int64, []byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), readBackTime)
+func (e *ExternalServer) readBack(ctx context.Context, name string, to io.Writer) (int64, []byte, error) {
+	bounded, cancel := context.WithTimeout(ctx, readBackTime)
 	defer cancel()
-	size, digest, err := e.read(ctx, name, to)
-	if err == nil {
+	size, digest, err := e.read(bounded, name, to)
+	switch {
+	case err == nil:
 		return size, digest, nil
+	case ctx.Err() != nil:
+		return 0, nil, ctx.Err()
 	}
 	var failed *transfer.Error
 	code := mib.FailCauseOther
@@ -293,8 +298,8 @@ func (e *ExternalServer) read(ctx context.Context, name string, to io.Writer) (i
 }
 
 // write uploads a file and reads it back if the server permits that.
-func (e *ExternalServer) write(name string, data []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), readBackTime)
+func (e *ExternalServer) write(ctx context.Context, name string, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, readBackTime)
 	defer cancel()
 	client, err := e.client()
 	if err != nil {
@@ -305,7 +310,7 @@ func (e *ExternalServer) write(name string, data []byte) error {
 		return err
 	}
 	want := sha256.Sum256(data)
-	_, digest, err := e.readBack(name, io.Discard)
+	_, digest, err := e.readBack(ctx, name, io.Discard)
 	switch {
 	case errors.Is(err, ErrNoDigest): // the device compares what it gets
 		return nil

@@ -3,10 +3,12 @@ package files_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -50,10 +52,10 @@ func TestExternalServerDigest(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := sha256.Sum256(data)
-			if size, digest, err := session.Digest(dir, "userData.cfg"); err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
+			if size, digest, err := session.Digest(t.Context(), dir, "userData.cfg"); err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
 				t.Errorf("%d bytes, %x, %v", size, digest, err)
 			}
-			_, _, err = session.Digest(dir, "none")
+			_, _, err = session.Digest(t.Context(), dir, "none")
 			if p == device.TFTP && !errors.Is(err, fs.ErrNotExist) || err == nil {
 				t.Errorf("of a file that is not there: %v", err)
 			}
@@ -63,7 +65,7 @@ func TestExternalServerDigest(t *testing.T) {
 					if external.TLS, err = files.ServerTLS(pin, nil); err != nil {
 						t.Fatal(err)
 					}
-					_, digest, err := session.Digest(dir, "userData.cfg")
+					_, digest, err := session.Digest(t.Context(), dir, "userData.cfg")
 					if right && (err != nil || !bytes.Equal(digest, want[:])) || !right && !errors.Is(err, files.ErrNoDigest) {
 						t.Errorf("by its fingerprint, which is right %v: %x, %v", right, digest, err)
 					}
@@ -72,7 +74,7 @@ func TestExternalServerDigest(t *testing.T) {
 			}
 			if p == device.FTPS { // a certificate that nobody vouches for
 				external.TLS = nil
-				if _, _, err := session.Digest(dir, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
+				if _, _, err := session.Digest(t.Context(), dir, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
 					t.Errorf("from a server that is not trusted: %v", err)
 				}
 			}
@@ -83,7 +85,7 @@ func TestExternalServerDigest(t *testing.T) {
 			if p == device.TFTP {
 				return // it would be asked for 10 s
 			}
-			if _, _, err := session.Digest(dir, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
+			if _, _, err := session.Digest(t.Context(), dir, "userData.cfg"); !errors.Is(err, files.ErrNoDigest) {
 				t.Errorf("from a server that is gone: %v", err)
 			}
 		})
@@ -124,7 +126,7 @@ func TestExternalServerRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, missing := range map[string]bool{"locked": false, "missing": true, "short": false} {
-		_, _, err := session.Digest("", name)
+		_, _, err := session.Digest(t.Context(), "", name)
 		if errors.Is(err, fs.ErrNotExist) != missing || errors.Is(err, files.ErrNoDigest) == missing {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -168,13 +170,13 @@ func TestExternalServerPrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := sha256.Sum256([]byte("data"))
-	if size, digest, err := session.Digest("", "open"); err != nil || size != 4 || !bytes.Equal(digest, want[:]) {
+	if size, digest, err := session.Digest(t.Context(), "", "open"); err != nil || size != 4 || !bytes.Equal(digest, want[:]) {
 		t.Errorf("%d bytes, %x, %v", size, digest, err)
 	}
-	if _, _, err := session.Digest("", "closed"); !errors.Is(err, files.ErrNoDigest) {
+	if _, _, err := session.Digest(t.Context(), "", "closed"); !errors.Is(err, files.ErrNoDigest) {
 		t.Errorf("a file that may not be read: %v", err)
 	}
-	if _, _, err := session.Digest("", "none"); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := session.Digest(t.Context(), "", "none"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
@@ -254,11 +256,41 @@ func TestExternalServerHostile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _, err = session.Digest("f", "x")
+			_, _, err = session.Digest(t.Context(), "f", "x")
 			if !errors.Is(err, files.ErrNoDigest) || strings.Contains(fmt.Sprint(err), password) || len(fmt.Sprint(err)) > 1000 {
 				t.Errorf("%.1000v", err)
 			}
 			<-done
 		})
+	}
+}
+
+// Waiting for an external server ends with the caller's context, and that is not taken for a server that sends nothing back.
+func TestExternalServerCanceled(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		c, err := l.Accept() // and never a greeting
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		cancel()
+		_, _ = io.Copy(io.Discard, c)
+		c.Close()
+	})
+	defer serving.Wait()
+	defer l.Close()
+	external := &files.ExternalServer{Server: device.FileServerAddress{Protocol: device.FTP, Host: "127.0.0.1", Port: uint16(l.Addr().(*net.TCPAddr).Port)}}
+	session, err := external.Open(device.FTP, "A", "127.0.0.1:161")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := session.Digest(ctx, "", "x"); !errors.Is(err, context.Canceled) || errors.Is(err, files.ErrNoDigest) {
+		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"context"
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager/device"
@@ -41,8 +42,8 @@ type Session interface {
 	// Offer lets the device read the files in a directory of its backups.
 	Offer(dir string)
 	// Digest returns the size and SHA-256 digest of a file on the server. The error wraps
-	// ErrNoDigest if the server does not report them.
-	Digest(dir, name string) (int64, []byte, error)
+	// ErrNoDigest if the server does not report them, and not if ctx has ended.
+	Digest(ctx context.Context, dir, name string) (int64, []byte, error)
 	// Directory returns the directory on the server for a directory.
 	Directory(dir string) string
 	// Local returns the file system of this machine with the files of a directory, nil if one
@@ -52,6 +53,6 @@ type Session interface {
 	Place(dir string, files []BackupFile) string
 	// Provide makes the files of a directory available to the device and returns them under
 	// their names in Directory.
-	Provide(dir string, files []BackupFile) ([]BackupFile, error)
+	Provide(ctx context.Context, dir string, files []BackupFile) ([]BackupFile, error)
 	Close()
 }

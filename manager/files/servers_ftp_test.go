@@ -227,7 +227,7 @@ func TestServersFTPBroken(t *testing.T) {
 	s, disk := iadtest.StartServers(t, nil)
 	session, directory := iadtest.OpenBackup(t, s, device.FTPS)
 	data, name := bytes.Repeat([]byte("0123456789"), 9000), directory+"/userData.cfg"
-	breakUpload(t, session.Address(), name, data[:40_000])
+	breakUpload(t, session.Address(), name, data[:40_000], func() {})
 	conn, err := dialFTPS(t, s, session.Address())
 	if err != nil {
 		t.Fatal(err)
@@ -251,9 +251,34 @@ func TestServersFTPBroken(t *testing.T) {
 	}
 }
 
+// TestServersFTPOvertaken: what came of an upload that breaks after another one has completed, or after the directory was
+// sealed, neither hides the file nor stays.
+func TestServersFTPOvertaken(t *testing.T) {
+	s, disk := iadtest.StartServers(t, nil)
+	session, directory := iadtest.OpenBackup(t, s, device.FTPS)
+	data, name := bytes.Repeat([]byte("0123456789"), 9000), directory+"/userData.cfg"
+	conn, err := dialFTPS(t, s, session.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := ftpClient{conn}
+	breakUpload(t, session.Address(), name, data[:40_000], func() {
+		if err := c.put(name, data); err != nil {
+			t.Error(err)
+		}
+	})
+	if n, err := c.FileSize(name); err != nil || n != int64(len(data)) {
+		t.Errorf("size %d, want %d, %v", n, len(data), err)
+	}
+	breakUpload(t, session.Address(), directory+"/other", data[:40_000], session.Seal)
+	if list, err := afero.ReadDir(disk, directory); err != nil || len(list) != 1 || list[0].Size() != int64(len(data)) {
+		t.Errorf("%d files, %v", len(list), err)
+	}
+}
+
 // breakUpload sends a part of a file and drops the data connection within a record of TLS:
-// without TLS the server could not distinguish that from the file's end.
-func breakUpload(t *testing.T, a device.FileServerAddress, name string, part []byte) {
+// without TLS the server could not distinguish that from the file's end. Before it drops the connection it calls meanwhile.
+func breakUpload(t *testing.T, a device.FileServerAddress, name string, part []byte, meanwhile func()) {
 	t.Helper()
 	raw, err := net.Dial("tcp", net.JoinHostPort(a.Host, fmt.Sprint(a.Port)))
 	if err != nil {
@@ -300,6 +325,7 @@ func breakUpload(t *testing.T, a device.FileServerAddress, name string, part []b
 		t.Fatal(err)
 	}
 	expect(150, "")
+	meanwhile()
 	if _, err := line.Write([]byte{23, 3, 3, 1, 0, 'x'}); err != nil { // a record of 256 bytes begins
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func TestServersBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := sha256.Sum256(data)
-		size, digest, err := session.Digest(dir, backup[0].Name)
+		size, digest, err := session.Digest(t.Context(), dir, backup[0].Name)
 		if err != nil || size != int64(len(data)) || !bytes.Equal(digest, want[:]) {
 			t.Errorf("digest %x, size %d, %v", digest, size, err)
 		}

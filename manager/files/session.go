@@ -83,7 +83,7 @@ func (s *serverSession) Local(string, []BackupFile) afero.Fs { return s.servers.
 
 func (s *serverSession) Place(dir string, _ []BackupFile) string { return dir }
 
-func (s *serverSession) Provide(dir string, files []BackupFile) ([]BackupFile, error) {
+func (s *serverSession) Provide(_ context.Context, dir string, files []BackupFile) ([]BackupFile, error) {
 	s.Offer(dir)
 	return files, nil
 }
@@ -92,7 +92,7 @@ func (s *serverSession) Publish(img *Image) (dir, name string, err error) {
 	return s.servers.Publish(img), img.FileName(), nil
 }
 
-func (s *serverSession) Digest(dir, name string) (int64, []byte, error) {
+func (s *serverSession) Digest(_ context.Context, dir, name string) (int64, []byte, error) {
 	return digestFile(s.servers.store.files, path.Join(dir, name))
 }
 

@@ -251,6 +251,8 @@ type upload struct {
 	reserved int64 // of that sum, under the store's lock
 
 	extends bool // begins with all of the file that has the name
+
+	overtaken bool // another upload of the file has completed since, under the store's lock
 }
 
 func (u *upload) Write(p []byte) (int, error) {
@@ -287,6 +289,7 @@ func (u *upload) commit() error {
 	if err != nil {
 		return errors.Join(err, u.store.files.Remove(u.temp))
 	}
+	u.store.overtake(u)
 	if partial := partialName(u.name); u.store.exists(partial) {
 		if err := durable.Remove(u.store.files, partial); err != nil {
 			u.store.log.Warn("incomplete upload could not be removed", "file", partial, "err", err)
@@ -294,6 +297,15 @@ func (u *upload) commit() error {
 	}
 	u.store.log.Info("file received", "file", u.name, "bytes", u.size)
 	return nil
+}
+
+// overtake marks uploads that were still in progress when another one of their file completed.
+func (s *store) overtake(by *upload) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for u := range s.uploads {
+		u.overtaken = u.overtaken || u != by && u.name == by.name
+	}
 }
 
 // abandon deletes what has arrived.
@@ -309,7 +321,8 @@ func (u *upload) abandon(why error) {
 	}
 }
 
-// breakOff keeps what has arrived for an upload that resumes there.
+// breakOff keeps what has arrived for an upload that resumes there, unless the file is already complete, or its directory was
+// sealed: then the part would hide the file from the client.
 func (u *upload) breakOff(why error) {
 	if u.gone || u.size == 0 {
 		u.abandon(why)
@@ -323,9 +336,19 @@ func (u *upload) breakOff(why error) {
 		err = cerr
 	}
 	if err == nil {
-		err = durable.Rename(u.store.files, u.temp, partialName(u.name))
+		err = u.keepPart()
 	}
 	if err != nil {
 		u.store.log.Warn("incomplete upload could not be kept", "file", u.name, "err", errors.Join(err, u.store.files.Remove(u.temp)))
 	}
+}
+
+func (u *upload) keepPart() error {
+	u.store.mu.Lock()
+	defer u.store.mu.Unlock()
+	// A session that was closed may be resumed.
+	if g := u.access.grant; u.overtaken || g != nil && g.directory != path.Dir(u.name) {
+		return u.store.files.Remove(u.temp)
+	}
+	return durable.Rename(u.store.files, u.temp, partialName(u.name))
 }
