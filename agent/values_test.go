@@ -143,7 +143,7 @@ func TestValues(t *testing.T) {
 		all = append(all, set[k])
 	}
 	digests := map[string]string{
-		sum(oldManifest): "old manifest", sum(newManifest): "new manifest", sum(img): "image",
+		sum(oldManifest): "old manifest", sum(newManifest): "new manifest",
 		sum(all...): "all data", sum(set[mib.FileTypeUserData]): "user data",
 	}
 	const never = "0000000000000000"
@@ -187,8 +187,9 @@ func TestValues(t *testing.T) {
 			"none | connectionLost | none | none | none | none"},
 		mib.FileLastSize: {"0 | 38 | 0 | 0 | 0 | 0", fetched + " | 38 | 0 | 0 | 0 | 0",
 			fetched + " | 10 | 0 | 0 | 0 | 0", fetched + " | 10 | 0 | 0 | 0 | 0", fetched + " | 10 | 0 | 0 | 0 | 0"},
-		mib.FileLastDigest: {" | user data |  |  |  | ", "image | user data |  |  |  | ",
-			"image |  |  |  |  | ", "image |  |  |  |  | ", "image |  |  |  |  | "},
+		// Of software only where a digest of the whole file is expected.
+		mib.FileLastDigest: {" | user data |  |  |  | ", " | user data |  |  |  | ",
+			" |  |  |  |  | ", " |  |  |  |  | ", " |  |  |  |  | "},
 		mib.FileLastFormat: {"0 | 1 | 0 | 0 | 0 | 0", "0 | 1 | 0 | 0 | 0 | 0",
 			"0 | 0 | 0 | 0 | 0 | 0", "0 | 0 | 0 | 0 | 0 | 0", "0 | 0 | 0 | 0 | 0 | 0"},
 
