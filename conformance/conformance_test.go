@@ -39,6 +39,16 @@ type bench struct {
 // simulated starts a device with software 1.0.0 and configuration data.
 func simulated(t *testing.T, change func(*sim.Config)) *bench {
 	t.Helper()
+	set := config.Set{}
+	for _, k := range config.Kinds() {
+		set[k] = config.WithHeader(k, 1, fmt.Appendf(nil, "name = %s of the lab\n", k))
+	}
+	return simulatedWith(t, set, change)
+}
+
+// simulatedWith starts a device with software 1.0.0 and these configuration data.
+func simulatedWith(t *testing.T, set config.Set, change func(*sim.Config)) *bench {
+	t.Helper()
 	public, private, err := minisign.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -56,10 +66,6 @@ func simulated(t *testing.T, change func(*sim.Config)) *bench {
 		change(&cfg)
 	}
 	d := sim.New(cfg)
-	set := config.Set{}
-	for _, k := range config.Kinds() {
-		set[k] = config.WithHeader(k, 1, fmt.Appendf(nil, "name = %s of the lab\n", k))
-	}
 	img := iadtest.BuildImage(t, private, image.Manifest{Version: "1.0.0", Hardware: []string{"IAD-4FXS"}, ConfigFormat: 1})
 	if err := d.Provision(bytes.NewReader(img), set); err != nil {
 		t.Fatal(err)

@@ -53,11 +53,12 @@ const afterEnd = "after the end"
 // campaign is PowerCuts in progress.
 type campaign struct {
 	*session
-	p       PowerCuts
-	broken  error // of the power switch: no cut can be judged
-	spans   map[mib.OperationKind][]span
-	backup  map[mib.FileType][]byte
-	configs map[string][][]byte // the legal digests, by version of the software
+	p        PowerCuts
+	broken   error         // of the power switch: no cut can be judged
+	patience time.Duration // a device that does not answer for so long is restarting
+	spans    map[mib.OperationKind][]span
+	backup   map[mib.FileType][]byte
+	configs  map[string][][]byte // the legal digests, by version of the software
 }
 
 // Execute learns how long each phase of some operations takes, spreads power cuts over
@@ -99,14 +100,16 @@ func (p PowerCuts) Execute(ctx context.Context, cfg Config) (*Run, error) {
 	for n := range p.Cuts {
 		kind := cutOperations[n%len(cutOperations)]
 		spans := c.spans[kind]
-		of, at := spans[n/len(cutOperations)%len(spans)], random.Float64()
+		of, at := span{phase: afterEnd}, random.Float64()
+		if len(spans) > 0 {
+			of = spans[n/len(cutOperations)%len(spans)]
+		}
 		if n < len(p.Done) {
 			continue
 		}
-		when := of.begin + time.Duration(at*float64(of.end-of.begin))
 		result := s.step(&Test{
 			Name: fmt.Sprintf("cut-%03d", n+1), Title: fmt.Sprintf("Power cut in %s, %s", kind, of.phase),
-			run: func(t *T) { c.cut(t, kind, when) },
+			run: func(t *T) { c.cut(t, kind, of, at) },
 		})
 		if ctx.Err() != nil {
 			run.Problem = fmt.Sprintf("interrupted after %d of %d cuts", n, p.Cuts)
@@ -157,6 +160,10 @@ func (c *campaign) request(t *T, kind mib.OperationKind) request {
 
 // learn carries out each operation and records when its phases take place.
 func (c *campaign) learn(t *T) {
+	asked := time.Now()
+	_, err := t.client.Operation(t.ctx)
+	t.answered(err)
+	c.patience = max(250*time.Millisecond, 8*time.Since(asked)) // which SNMPv3 needs after a restart
 	c.backup = t.takeBackup(t.protocol())
 	for _, kind := range cutOperations {
 		if kind == mib.OperationKindRecoverConfig && t.first.Generation == 0 {
@@ -164,28 +171,27 @@ func (c *campaign) learn(t *T) {
 		}
 		r := c.request(t, kind)
 		began := time.Now()
-		id := t.start(r)
+		id := t.accepted(&r)
 		var spans []span
 		for {
-			phase := "restart"
-			op, err := t.client.Operation(t.ctx)
-			if err == nil {
-				t.watch.see(t, op)
-				phase = op.Phase.String()
-			} else if !noAnswer(err) {
+			asked := time.Since(began)
+			_, phase, err := c.glance(t, began.Add(t.cfg.Limit))
+			if err != nil && t.ctx.Err() == nil && !noAnswer(err) && !errors.Is(err, context.DeadlineExceeded) {
 				t.answered(err)
 			}
-			now := time.Since(began)
-			if n := len(spans); n > 0 && spans[n-1].phase == phase {
+			now, n := time.Since(began), len(spans)
+			if phase == inRestart {
+				now = asked // when the device was down for certain
+			} else if n > 0 && spans[n-1].phase != phase && spans[n-1].phase != inRestart {
+				spans[n-1].end = asked
+			}
+			if phase == afterEnd {
+				break
+			}
+			if n > 0 && spans[n-1].phase == phase {
 				spans[n-1].end = now
 			} else {
-				if n > 0 {
-					spans[n-1].end = now
-				}
-				spans = append(spans, span{phase, now, now})
-			}
-			if err == nil && final(op.State) {
-				break
+				spans = append(spans, span{phase, asked, now})
 			}
 			if t.ctx.Err() != nil || now > t.cfg.Limit {
 				t.must("OP-TIME", false, "%s has not ended after %s", kind, seconds(now))
@@ -195,7 +201,9 @@ func (c *campaign) learn(t *T) {
 		op := t.awaitEnd(id)
 		t.must("UPGRADE", op.State == mib.OperationStateSucceeded, "%s ended as %s, %s: %s; want succeeded", kind, op.State, op.Cause, op.Text)
 		end := time.Since(began)
-		spans[0].begin = 0
+		if len(spans) > 0 {
+			spans[0].begin = 0
+		}
 		spans = append(spans, span{afterEnd, end, end + 300*time.Millisecond})
 		c.spans[kind] = spans
 		for _, s := range spans {
@@ -208,31 +216,73 @@ func (c *campaign) learn(t *T) {
 	c.configs[t.first.Version] = append(c.configs[t.first.Version], t.first.ConfigDigest)
 }
 
-// cut cuts the power so long after the acceptance of an operation.
-func (c *campaign) cut(t *T, kind mib.OperationKind, when time.Duration) {
+// inRestart is the phase in which the device does not answer.
+const inRestart = "restart"
+
+// glance returns the operation and its phase, at the latest at a time. The phase is empty if
+// that came too early to know it.
+func (c *campaign) glance(t *T, until time.Time) (op *device.Operation, phase string, err error) {
+	patient := time.Now().Add(c.patience)
+	if patient.Before(until) {
+		until = patient
+	}
+	ctx, cancel := context.WithDeadline(t.ctx, until)
+	defer cancel()
+	op, err = t.client.Operation(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil && time.Now().Before(patient):
+		return nil, "", err
+	case err != nil:
+		return nil, inRestart, err
+	}
+	t.watch.see(t, op)
+	if final(op.State) {
+		return op, afterEnd, nil
+	}
+	return op, op.Phase.String(), nil
+}
+
+// cut cuts the power in a phase of an operation, when a part of it from 0 to 1 is over. The
+// phase may begin earlier or later than it did before; if it is not seen, the power is cut
+// at the end of the operation.
+func (c *campaign) cut(t *T, kind mib.OperationKind, of span, part float64) {
 	if c.spans[kind] == nil {
 		t.skip("there are no configuration data to recover")
 	}
 	r := c.request(t, kind)
 	r.id = device.NewReqID()
 	before := t.device()
+	seq, err := t.client.EventSeq(t.ctx)
+	t.answered(err)
 	began := time.Now()
-	id := t.start(r)
+	id := t.accepted(&r)
+	within := time.Duration(part * float64(of.end-of.begin))
+	due, entered := began.Add(2*of.end+time.Second), false
 	phase, last := "none", (*device.Operation)(nil)
-	for time.Since(began) < when {
-		op, err := t.client.Operation(t.ctx)
-		if err == nil {
-			t.watch.see(t, op)
-			last, phase = op, op.Phase.String()
-			if final(op.State) {
-				phase = afterEnd
-			}
-		} else {
-			phase = "restart"
+	for time.Now().Before(due) && t.ctx.Err() == nil {
+		asked := time.Now()
+		op, now, _ := c.glance(t, due)
+		if op != nil {
+			last = op
 		}
-		t.wait(min(poll/4, max(0, when-time.Since(began))))
+		if now != "" {
+			phase = now
+		}
+		switch {
+		case !entered && phase == of.phase:
+			due, entered = asked.Add(within), true
+		case !entered && phase == afterEnd:
+			due = time.Now()
+		}
+		t.wait(min(poll/4, max(0, time.Until(due))))
 	}
-	seq, _ := t.client.EventSeq(t.ctx)
+	if phase != inRestart { // it would not answer before the restart is over
+		ctx, cancel := context.WithTimeout(t.ctx, c.patience)
+		if now, err := t.client.EventSeq(ctx); err == nil {
+			seq = now
+		}
+		cancel()
+	}
 	t.record(EntryPower, "off, %s after the request, in phase %s", seconds(time.Since(began)), phase)
 	t.result.Reason = phase
 	c.broken = c.off(t)

@@ -45,9 +45,10 @@ func cuts() int {
 	return 8
 }
 
-// TestPowerCuts: the simulated device stands every power cut.
+// TestPowerCuts: the simulated device stands every power cut, also in restarts, in which it
+// does not answer.
 func TestPowerCuts(t *testing.T) {
-	b := simulated(t, func(c *sim.Config) { c.RestartTime = 200 * time.Millisecond })
+	b := simulated(t, func(c *sim.Config) { c.RestartTime = 600 * time.Millisecond })
 	b.cfg.Progress = func(_ *conformance.Test, r *conformance.TestResult) {
 		if r != nil {
 			t.Logf("%-7s %5.1f s  %s %s (%s)", r.Verdict, r.Seconds, r.Name, r.Title, r.Reason)
@@ -81,8 +82,21 @@ func TestPowerCuts(t *testing.T) {
 	}
 	phases, _ := json.Marshal(run.Phases())
 	t.Logf("cuts by phase: %s", phases)
-	if len(run.Phases()) < 3 {
-		t.Errorf("all cuts were in %s", phases)
+	if fullLab && (run.Phases()["restart"] == 0 || len(run.Phases()) < 5) || len(run.Phases()) < 2 {
+		t.Errorf("the cuts were in %s only", phases)
+	}
+}
+
+// TestPowerCutsWithoutConfigurationData: what the device does not have is not recovered.
+func TestPowerCutsWithoutConfigurationData(t *testing.T) {
+	b := simulatedWith(t, nil, nil)
+	p := conformance.PowerCuts{Power: &simPower{device: b.device}, Cuts: 4, Seed: 1, OffTime: 20 * time.Millisecond}
+	run, err := p.Execute(t.Context(), b.cfg)
+	if err != nil || run.Problem != "" || run.Failed() > 0 || len(run.Tests) != p.Cuts {
+		t.Fatalf("%v, %s\n%s", err, run.Problem, failures(run))
+	}
+	if got := run.Tests[2]; got.Verdict != conformance.Skipped {
+		t.Errorf("%s: %s, want skipped", got.Title, got.Verdict)
 	}
 }
 

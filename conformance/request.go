@@ -72,8 +72,22 @@ func (t *T) varbinds(r *request) []mib.Varbind {
 
 // start commands an operation, which has to be accepted, and returns its number.
 func (t *T) start(r request) uint32 {
+	id := t.accepted(&r)
+	// A device that restarts at once may not answer now.
+	if op, err := t.client.Operation(t.ctx); err == nil {
+		t.watch.see(t, op)
+		t.must("OP-ID", op.ID == id, "iadUpgOpId is %d after operation %d; want %d", op.ID, id-1, id)
+		t.check("OP-REQUEST", op.ReqID == r.id && op.Owner == owner && op.Kind == r.kind,
+			"iadUpgOpReqId %d, iadUpgOpOwner %q, iadUpgOpKind %s; want %d, %q, %s", op.ReqID, op.Owner, op.Kind, r.id, owner, r.kind)
+		t.check("REQ-REFUSAL", t.mayGet(mib.ReqRefusal) <= int64(mib.FailCauseNone), "iadUpgReqRefusal is not none after a request that was accepted")
+	}
+	return id
+}
+
+// accepted sends a request, which must be accepted, and returns the number of its operation.
+func (t *T) accepted(r *request) uint32 {
 	before := t.number(mib.OpId)
-	status, index := t.set(t.varbinds(&r)...)
+	status, index := t.set(t.varbinds(r)...)
 	if status != mib.NoError {
 		vbs, err := t.client.Get(t.ctx, t.client.OID(mib.ReqRefusal, 0), t.client.OID(mib.ReqRefusalText, 0))
 		t.answered(err)
@@ -81,16 +95,7 @@ func (t *T) start(r request) uint32 {
 			r.kind, status, index, mib.FailCause(vbs[0].Value.Int), vbs[1].Value)
 	}
 	t.check("REQ-ACCEPT", true, "")
-	id := next(uint32(before))
-	// A device that restarts at once may not answer now.
-	if op, err := t.client.Operation(t.ctx); err == nil {
-		t.watch.see(t, op)
-		t.must("OP-ID", op.ID == id, "iadUpgOpId is %d after operation %d; want %d", op.ID, before, id)
-		t.check("OP-REQUEST", op.ReqID == r.id && op.Owner == owner && op.Kind == r.kind,
-			"iadUpgOpReqId %d, iadUpgOpOwner %q, iadUpgOpKind %s; want %d, %q, %s", op.ReqID, op.Owner, op.Kind, r.id, owner, r.kind)
-		t.check("REQ-REFUSAL", t.mayGet(mib.ReqRefusal) <= int64(mib.FailCauseNone), "iadUpgReqRefusal is not none after a request that was accepted")
-	}
-	return id
+	return next(uint32(before))
 }
 
 // mayGet reads a number from a device that may be restarting: 0 then.
