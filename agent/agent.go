@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -84,6 +85,9 @@ type Config struct {
 	Grace time.Duration
 	// WatchdogInterval is how often Platform.Kick is called; 10 s if 0.
 	WatchdogInterval time.Duration
+	// StartLimit is how long New calls Platform.Kick, so that a start that hangs is ended
+	// by the watchdog; 5 min if 0.
+	StartLimit time.Duration
 	// Log gets what happens; nil discards it.
 	Log *slog.Logger
 }
@@ -141,6 +145,8 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.MaxConfigFile == 0 {
 		cfg.MaxConfigFile = config.DefaultMaxFile
 	}
+	cfg.WatchdogInterval = cmp.Or(cfg.WatchdogInterval, 10*time.Second)
+	cfg.StartLimit = cmp.Or(cfg.StartLimit, 5*time.Minute)
 	a := &Agent{cfg: cfg, log: cfg.Log}
 	if cfg.Fetcher != nil {
 		a.fetcher = cfg.Fetcher
@@ -154,10 +160,34 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	stop := a.kickWhileStarting()
+	defer stop()
 	if err := a.boot(findings); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// kickWhileStarting kicks the platform's watchdog until stop is called, at most for
+// StartLimit: hashing two banks and handing over configuration data may take longer than
+// the watchdog waits.
+func (a *Agent) kickWhileStarting() (stop func()) {
+	ctx, cancel := clock.Within(context.Background(), a.cfg.Clock, a.cfg.StartLimit)
+	ended := make(chan struct{})
+	t := a.cfg.Clock.NewTimer(a.cfg.WatchdogInterval)
+	go func() {
+		defer close(ended)
+		defer t.Stop()
+		for ctx.Err() == nil {
+			a.cfg.Platform.Kick()
+			select {
+			case <-ctx.Done():
+			case <-t.C():
+				t.Reset(a.cfg.WatchdogInterval)
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
 }
 
 // boot brings up banks, configuration data and the engine, in this order. fronts is
@@ -372,11 +402,7 @@ func (a *Agent) attend(ctx context.Context, g *errgroup.Group) {
 		changed, stop = a.engine.Watch()
 		defer stop()
 	}
-	every := a.cfg.WatchdogInterval
-	if every == 0 {
-		every = 10 * time.Second
-	}
-	t := a.cfg.Clock.NewTimer(every)
+	t := a.cfg.Clock.NewTimer(a.cfg.WatchdogInterval)
 	defer t.Stop()
 	retry := a.device.retry
 	for kick := true; ; {
@@ -397,7 +423,7 @@ func (a *Agent) attend(ctx context.Context, g *errgroup.Group) {
 			g.Go(func() error { return a.device.keepTrying(ctx, a.engine.Sync) })
 		case <-t.C():
 			kick = true
-			t.Reset(every)
+			t.Reset(a.cfg.WatchdogInterval)
 		}
 	}
 }

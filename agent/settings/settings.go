@@ -5,6 +5,7 @@ package settings
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -104,6 +105,8 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 		DeviceID: s.DeviceID, Model: s.Model, Hardware: s.Hardware, Platform: p,
 		PlainPasswords: s.PlainPasswords, MaxConfigFile: s.MaxConfigFile,
 	}
+	// A start hashes both banks, and runs the programs that check and apply configuration data.
+	c.StartLimit = startLimit + 2*cmp.Or(p.Limit, board.DefaultLimit)
 	c.Transfer.RateLimit = s.RateLimit
 	c.Trust, s.badKeys = readKeys(dir, s.Trust)
 	if err := s.ftps(&c.Transfer, dir); err != nil {
@@ -142,6 +145,10 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 	}
 	return c, p, nil
 }
+
+// startLimit is how long the watchdog is kicked while a start reads the banks: enough for
+// two of 150 MiB at 1 MB/s.
+const startLimit = 5 * time.Minute
 
 // ftps puts into o how servers are recognized; after an error none is.
 func (s *Settings) ftps(o *transfer.Options, dir string) (err error) {
