@@ -270,10 +270,10 @@ func (b *Banks) Unsaved() []byte {
 // saveOrKeep is save for going back to the old software, which has to work where
 // nothing can be written: then the record holds until the power is cut.
 func (b *Banks) saveOrKeep(r Record) error {
-	if r == b.rec {
+	if r == b.rec && !b.loaderDiffers(r) {
 		return nil
 	}
-	err := b.save(r)
+	err := b.record(r)
 	if err == nil {
 		return nil
 	}
@@ -291,9 +291,28 @@ func (b *Banks) saveOrKeep(r Record) error {
 }
 
 // save records r and makes it the one in force. b.ops must be held. After an error
-// the old one is in force.
+// the old one is in force, for the boot loader as well.
 func (b *Banks) save(r Record) error {
-	if r == b.rec && r == b.disk {
+	if b.opt.Loader == nil {
+		return b.record(r)
+	}
+	was, lerr := b.opt.Loader.Load()
+	err := b.record(r)
+	if err == nil || lerr != nil {
+		return err
+	}
+	if now, lerr := b.opt.Loader.Load(); lerr == nil && now == was {
+		return err
+	}
+	if lerr := b.opt.Loader.Store(was); lerr != nil {
+		return &Error{Code: mib.FailCauseBootFlagError, Text: fmt.Sprintf("the boot loader was switched and could not be put back, it starts bank %d next: %v", r.Next, lerr), Err: err}
+	}
+	return err
+}
+
+// record is save that leaves the boot loader switched if only the loader could be written.
+func (b *Banks) record(r Record) error {
+	if r == b.rec && r == b.disk && !b.loaderDiffers(r) {
 		return nil
 	}
 	if err := b.write(r); err != nil {

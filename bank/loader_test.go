@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/afero"
@@ -23,7 +25,7 @@ type scriptedLoader struct {
 	fs      afero.Fs
 	started int
 	why     string
-	plant   string // an error in the loader, see TestPlantedLoaderErrors
+	plant   string // an error in the loader, see TestPlantedLoaderErrors; "once": it can be written once
 }
 
 var loaderMagic = [4]byte{'t', 'e', 's', 't'}
@@ -45,8 +47,13 @@ func (l *scriptedLoader) Load() (s LoaderState, err error) {
 }
 
 func (l *scriptedLoader) Store(s LoaderState) error {
-	if l.plant == "never written" {
+	switch l.plant {
+	case "never written":
 		return nil
+	case "once":
+		l.plant = "broken"
+	case "broken":
+		return syscall.EIO
 	}
 	return l.put(s)
 }
@@ -265,6 +272,96 @@ func TestPlantedLoaderErrors(t *testing.T) {
 		if err == nil && len(result.Faults) == 0 {
 			t.Errorf("%s: %s: nothing was noticed: %s", plant, name, result)
 		}
+	}
+}
+
+// TestLoaderPutBack: what failed because the boot record could not be written has
+// not switched the boot loader either.
+func TestLoaderPutBack(t *testing.T) {
+	fresh := provisionedOn(t, withLoader())
+	fetched := after(t, fresh, func(opt Options) error {
+		b, _, err := start(opt)
+		if err != nil {
+			return err
+		}
+		return fetchInto(b, "2.0.0", false)
+	})
+	noState := crashfs.Fault{Op: crashfs.OpWrite, Part: "state", Err: syscall.EIO}
+	for _, c := range []struct {
+		name string
+		disk *crashfs.Disk
+		do   func(*Banks) error
+		runs string
+	}{
+		{"activate", fetched, func(b *Banks) error { return b.Activate(2) }, "1.0.0"},
+		{"confirm", onTrial(t, fresh), (*Banks).Confirm, "2.0.0"},
+		{"download", upgradedOn(t, fresh, "2.0.0"), func(b *Banks) error {
+			_, err := b.Install(t.Context(), serve("fw.iad", crashImages["1.5.0"]), "fw.iad", InstallOptions{AllowDowngrade: true})
+			return err
+		}, "2.0.0"},
+	} {
+		m := c.disk.Start()
+		b, _, err := start(mount(m, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := b.opt.Loader
+		was, err := l.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Fail(noState)
+		if err := c.do(b); mib.CauseOf(err, 0) != mib.FailCauseBootFlagError {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if now, err := l.Load(); err != nil || now != was {
+			t.Errorf("%s: the loader has %+v, %v; it had %+v", c.name, now, err, was)
+		}
+		m.Heal()
+		if b, _, err = start(mount(m.Settled().Start(), nil)); err != nil || version(b) != c.runs {
+			t.Errorf("%s: after a restart: %v", c.name, err)
+		}
+	}
+
+	// The loader cannot be put back: the error says so, and the next change does it.
+	m := fetched.Start()
+	b, _, err := start(mount(m, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := b.opt.Loader.(*scriptedLoader)
+	was, _ := l.Load()
+	l.plant = "once"
+	m.Fail(noState)
+	if err := b.Activate(2); err == nil || !strings.Contains(err.Error(), "starts bank 2 next") || mib.CauseOf(err, 0) != mib.FailCauseBootFlagError {
+		t.Error(err)
+	}
+	m.Heal()
+	l.plant = ""
+	if err := b.Unselect(); err != nil {
+		t.Error(err)
+	}
+	if now, err := l.Load(); err != nil || now != was {
+		t.Errorf("the loader has %+v, %v; it had %+v", now, err, was)
+	}
+
+	// A bank that was activated and is damaged is not started, recorded or not.
+	m = fetched.Start()
+	if b, _, err = start(mount(m, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Activate(2); err != nil {
+		t.Fatal(err)
+	}
+	if err := afero.WriteFile(m.Fs("bank2"), "app", []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.Fail(noState)
+	if err := b.Check(2, false); mib.CauseOf(err, 0) != mib.FailCauseDigestMismatch {
+		t.Error(err)
+	}
+	if now, err := b.opt.Loader.Load(); err != nil || now.Next != 1 {
+		t.Errorf("the loader starts a damaged bank: %+v, %v", now, err)
 	}
 }
 

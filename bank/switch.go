@@ -70,7 +70,7 @@ func (b *Banks) checkContent(n int) (*image.Head, error) {
 	if bad.Next == n && b.running != 0 {
 		bad.Next = b.running
 	}
-	if err := b.save(bad); err != nil {
+	if err := b.record(bad); err != nil {
 		b.adopt(bad) // what is damaged is not used, recorded or not
 		b.opt.Log.Warn("the bank is corrupt; this could not be recorded", "bank", n, "err", err)
 	}
