@@ -180,7 +180,7 @@ func (r RAUC) set(v *Variables, s bank.LoaderState) {
 	if s.Left >= 0 {
 		left, trial = s.Left, r.name(s.Next)
 	}
-	v.Set(r.left(s.Next), strconv.Itoa(left))
+	v.Set(r.left(s.Next), strconv.FormatInt(int64(left), 16)) // setexpr of the boot script reads it
 	if s.Fallback > 0 {
 		order += " " + r.name(s.Fallback)
 		v.Set(r.left(s.Fallback), strconv.Itoa(raucStarts))

@@ -58,6 +58,9 @@ func TestStates(t *testing.T) {
 				{Next: next, Left: 1, Fallback: 3 - next},
 				{Next: next, Left: 0, Fallback: 3 - next},
 				{Next: next, Left: 2},
+				{Next: next, Left: 10, Fallback: 3 - next},
+				{Next: next, Left: 16, Fallback: 3 - next},
+				{Next: next, Left: 200},
 			} {
 				if err := l.Store(want); err != nil {
 					t.Fatal(err)
@@ -86,6 +89,7 @@ func TestCountedByOthers(t *testing.T) {
 		{"script", trial, []string{"iad_left=2"}, bank.LoaderState{Next: 2, Left: 2, Fallback: 1}},
 		{"script", trial, []string{"iad_left=a"}, bank.LoaderState{Next: 2, Left: 10, Fallback: 1}},
 		{"rauc", trial, []string{"BOOT_B_LEFT=2"}, bank.LoaderState{Next: 2, Left: 2, Fallback: 1}},
+		{"rauc", bank.LoaderState{Next: 2, Left: 16, Fallback: 1}, []string{"BOOT_B_LEFT=f"}, bank.LoaderState{Next: 2, Left: 15, Fallback: 1}},
 		{"rauc", trial, []string{"BOOT_B_LEFT=0x0"}, bank.LoaderState{Next: 2, Left: 0, Fallback: 1}},
 		{"rauc", good, []string{"BOOT_A_LEFT=2"}, bank.LoaderState{Next: 1, Left: bank.Uncounted, Fallback: 2, Stale: true}},
 		{"rauc", trial, []string{"BOOT_A_LEFT=1"}, bank.LoaderState{Next: 2, Left: 3, Fallback: 1, Stale: true}},
