@@ -98,7 +98,7 @@ func (u *upgrade) askLast(ctx context.Context, attempt int, failed error) (done 
 	u.offeredBackup = ""
 	answer, err := u.ask(ctx, StepRecover, attempt, failed, GiveLast, KeepDefaults)
 	switch {
-	case err != nil && ctx.Err() == nil:
+	case err != nil && ctx.Err() == nil && !errors.Is(err, ErrParked):
 		// The new software passed step 150.
 		if err := u.confirm(ctx); err != nil {
 			u.warn(StepRecoverJudge, err.Error())

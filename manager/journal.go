@@ -66,6 +66,8 @@ type Record struct {
 	Parked *Parked `json:"parked,omitempty"`
 	// Operations are those that have ended, of all attempts.
 	Operations []StepResult `json:"operations,omitempty"`
+	// Roles are those of the banks before a rollback alone.
+	Roles *BankRoles `json:"roles,omitempty"`
 	// Pace is how the device reported progress before the upgrade.
 	Pace *device.Pace `json:"pace,omitempty"`
 }
@@ -93,6 +95,25 @@ type Task struct {
 type ModifiedBackup struct {
 	Directory string             `json:"folder"`
 	Files     []files.BackupFile `json:"files"`
+}
+
+// BankRoles are the numbers of the bank whose software runs and of the one that is started
+// next, 1 or 2; 0: none.
+type BankRoles struct {
+	Running int `json:"running"`
+	Next    int `json:"next"`
+}
+
+func rolesOf(banks [2]device.Bank) (r BankRoles) {
+	for i, b := range banks {
+		if b.Running {
+			r.Running = i + 1
+		}
+		if b.Next {
+			r.Next = i + 1
+		}
+	}
+	return r
 }
 
 // task returns the operation of a kind in the current attempt, nil if there is none.

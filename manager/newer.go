@@ -3,6 +3,7 @@ package manager
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"example.com/iad/manager/device"
@@ -93,7 +94,7 @@ func (u *upgrade) askNewer(ctx context.Context, attempt int, err error) (done bo
 	u.newer = false
 	answer, askErr := u.ask(ctx, StepRecover, attempt, err, KeepNewer, Overwrite)
 	switch {
-	case askErr != nil && ctx.Err() == nil:
+	case askErr != nil && ctx.Err() == nil && !errors.Is(askErr, ErrParked):
 		// The new software passed step 150 and the newer data are in force with it. If it
 		// stayed on trial, it would be rolled back, and the data with it.
 		if err := u.confirm(ctx); err != nil {

@@ -19,6 +19,14 @@ import (
 // reconfigure puts other configuration data in force, as another operator would.
 func (l *lab) reconfigure(format uint32) {
 	l.t.Helper()
+	if err := l.putInForce(l.ctx, format, nil); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// putInForce puts other configuration data in force.
+func (l *lab) putInForce(ctx context.Context, format uint32, observe manager.Observer) error {
+	l.t.Helper()
 	dir := "backup/TEST-0001/other"
 	for kind, data := range configuration(format) {
 		name := path.Join(dir, kind.String()+".cfg")
@@ -27,13 +35,11 @@ func (l *lab) reconfigure(format uint32) {
 		}
 	}
 	list, err := files.ReadBackup(l.store, dir)
-	if err == nil {
-		plan := l.plan(nil)
-		_, err = manager.Recover(l.ctx, plan, dir, list, manager.Automatic{}, nil)
-	}
 	if err != nil {
-		l.t.Fatal(err)
+		return err
 	}
+	_, err = manager.Recover(ctx, l.plan(nil), dir, list, manager.Automatic{}, observe)
+	return err
 }
 
 // inForce is the user data that the device has in force.

@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/gosnmp/gosnmp"
 	"github.com/spf13/afero"
 
 	"example.com/iad/manager"
+	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
 
@@ -166,4 +171,99 @@ func (l *lab) find(name string) (found string) {
 		l.t.Fatalf("no file %s: %v", name, err)
 	}
 	return found
+}
+
+// confirmByManager has software on trial wait for the manager.
+func (l *lab) confirmByManager() {
+	l.t.Helper()
+	snmp := &gosnmp.GoSNMP{Target: host(l.client.Address()), Port: port(l.client.Address()), Community: "private", Version: gosnmp.Version2c, Timeout: time.Second}
+	if err := snmp.Connect(); err != nil {
+		l.t.Fatal(err)
+	}
+	defer snmp.Conn.Close()
+	mode := mib.NewModule(nil).OID(mib.ConfirmMode, 0).String()
+	if _, err := snmp.Set([]gosnmp.SnmpPDU{{Name: mode, Type: gosnmp.Integer, Value: int(mib.ConfirmModeManager)}}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// Software is not confirmed while it is not decided what becomes of newer configuration data.
+func TestNewerConfigurationIsParked(t *testing.T) {
+	l := newLab(t, labOptions{})
+	l.confirmByManager()
+	plan := l.plan(l.image("1.1.0", 1))
+	plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+	plan.Verify = func(context.Context, *device.Device) error {
+		ctx, cancel := context.WithCancel(l.ctx)
+		defer cancel()
+		err := l.putInForce(ctx, 1, func(u manager.Update) {
+			if u.Step == manager.StepRecoverJudge && u.Kind == manager.StepEnds {
+				cancel() // before it confirms
+			}
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("put in force: %v", err)
+		}
+		return nil
+	}
+	p := &parking{}
+	if _, err := manager.Upgrade(l.ctx, plan, p, l.observe); !errors.Is(err, manager.ErrParked) || len(p.asked) != 1 || !slices.Contains(p.asked[0].Choices, manager.KeepNewer) {
+		t.Fatalf("%v, asked %+v", err, p.asked)
+	}
+	state := func() mib.BankStateEnum {
+		banks, err := l.client.Banks(l.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range banks {
+			if b.Running {
+				return b.State
+			}
+		}
+		return 0
+	}
+	if s := state(); s != mib.BankStateTrial {
+		t.Errorf("before the answer, the software is %s", s)
+	}
+	plan.Resume, plan.Verify = true, nil
+	p.answer = &manager.Answer{Choice: manager.KeepNewer}
+	if _, err := manager.Upgrade(l.ctx, plan, p, l.observe); err != nil {
+		t.Fatal(err)
+	}
+	if s := state(); s != mib.BankStateGood {
+		t.Errorf("after the answer, the software is %s", s)
+	}
+}
+
+// A rollback that had been carried out when the manager was killed is reported as such.
+func TestRollbackIsResumed(t *testing.T) {
+	l := newLab(t, labOptions{})
+	if _, err := manager.Upgrade(l.ctx, l.plan(l.image("1.1.0", 1)), manager.Automatic{}, l.observe); err != nil {
+		t.Fatal(err)
+	}
+	plan := l.plan(nil)
+	plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	_, err := manager.Rollback(ctx, plan, manager.Automatic{}, func(u manager.Update) {
+		if u.Step == manager.StepRestore && strings.HasPrefix(u.Text, "follow operation") {
+			cancel() // whatever follows is not stored
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for l.ctx.Err() == nil { // the device rolls back by itself
+		if d, err := l.client.Device(l.ctx); err == nil && d.Version == "1.0.0" {
+			break
+		}
+	}
+	plan.Resume = true
+	result, err := manager.Rollback(l.ctx, plan, manager.Automatic{}, l.observe)
+	if err != nil || result.Unchanged || result.OldVersion != "1.1.0" || result.NewVersion != "1.0.0" {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if n := l.operations(mib.OperationKindRestoreOldSoftware); n != 1 {
+		t.Errorf("rolled back %d times", n)
+	}
 }

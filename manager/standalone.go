@@ -62,21 +62,24 @@ func Rollback(ctx context.Context, plan Plan, operator Operator, observe Observe
 		if err := u.bind(ctx); err != nil {
 			return err
 		}
-		before, err := u.plan.Client.Banks(ctx)
-		if err != nil {
-			return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
+		// An earlier run may have rolled back already.
+		if u.record.Roles == nil && u.record.task(mib.OperationKindRestoreOldSoftware) == nil {
+			banks, err := u.plan.Client.Banks(ctx)
+			if err != nil {
+				return u.asFailure(StepRestore, mib.OperationKindRestoreOldSoftware, err)
+			}
+			roles := rolesOf(banks)
+			u.record.Roles = &roles // stored with the command
 		}
 		u.begin(StepRestore, "roll back to the software in the other bank")
 		if _, err := u.perform(ctx, StepRestore, StepRestore, u.plan.Limits.Restore, device.Request{Kind: mib.OperationKindRestoreOldSoftware}); err != nil {
 			return err
 		}
 		after, err := u.plan.Client.Banks(ctx)
-		u.result.Unchanged = err == nil && sameRoles(before[0], after[0]) && sameRoles(before[1], after[1])
+		u.result.Unchanged = err == nil && u.record.Roles != nil && rolesOf(after) == *u.record.Roles
 		return nil
 	})
 }
-
-func sameRoles(a, b device.Bank) bool { return a.Running == b.Running && a.Next == b.Next }
 
 // Reset restarts the device.
 func Reset(ctx context.Context, plan Plan, operator Operator, observe Observer) (Result, error) {
