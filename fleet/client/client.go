@@ -453,27 +453,38 @@ func (c *Client) Events(ctx context.Context, campaign string, connected func(), 
 		return err
 	}
 	defer response.Body.Close()
-	lines := bufio.NewScanner(response.Body)
+	return readEvents(response.Body, connected, handle)
+}
+
+// readEvents calls handle with the events of a stream of server-sent events, and connected
+// at the first one of any kind.
+func readEvents(r io.Reader, connected func(), handle func(fleet.Event) error) error {
+	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxEvent)
-	kind, first := "", true
-	for lines.Scan() {
-		line := lines.Text()
-		if value, ok := strings.CutPrefix(line, "event: "); ok {
-			kind = value
+	var kind string
+	var data []string
+	for first := true; lines.Scan(); {
+		line := lines.Text() // without the end of the line, CR LF included
+		if name, value, _ := strings.Cut(line, ":"); name == "event" {
+			kind = strings.TrimPrefix(value, " ")
+		} else if name == "data" {
+			data = append(data, strings.TrimPrefix(value, " "))
 		}
-		data, ok := strings.CutPrefix(line, "data: ")
-		if !ok {
+		if line != "" || len(data) == 0 {
 			continue
 		}
 		if first {
 			first = false
 			connected()
 		}
-		if kind != "event" {
+		text := strings.Join(data, "\n")
+		is := kind == "event"
+		kind, data = "", nil
+		if !is {
 			continue
 		}
 		var e fleet.Event
-		if err := json.Unmarshal([]byte(data), &e); err != nil {
+		if err := json.Unmarshal([]byte(text), &e); err != nil {
 			return fmt.Errorf("an event cannot be read: %w", err)
 		}
 		if err := handle(e); err != nil {
