@@ -26,17 +26,19 @@ func defaults() url.Values {
 	}
 }
 
-// waveRows is the number of rows for waves in a form: one more than are filled in, and at
-// least 3.
-func waveRows(v url.Values) int {
+// rowsFor is the number of rows for a list in a form: one more than are filled in, and at
+// least so many.
+func rowsFor(v url.Values, list string, least int) int {
 	n := 0
 	for name, values := range v {
-		var i int
-		if _, err := fmt.Sscanf(name, "waves[%d].", &i); err == nil && strings.Join(values, "") != "" && i >= 0 && i < 100 {
+		rest, ok := strings.CutPrefix(name, list+"[")
+		number, _, closed := strings.Cut(rest, "].")
+		i, err := strconv.Atoi(number)
+		if ok && closed && err == nil && strings.Join(values, "") != "" && i >= 0 && i < maxRows {
 			n = max(n, i+1)
 		}
 	}
-	return min(max(n+1, 3), 100)
+	return min(max(n+1, least), maxRows)
 }
 
 // valuesOf is the form of a specification.
@@ -64,7 +66,11 @@ func valuesOf(s *fleet.CampaignSpec) url.Values {
 	}
 	at := func(name string, t time.Time) {
 		if !t.IsZero() {
-			v.Set(name, t.UTC().Format(moment))
+			layout := moment
+			if t.Second() != 0 {
+				layout += ":05"
+			}
+			v.Set(name, t.UTC().Format(layout))
 		}
 	}
 	set("title", s.Title)
@@ -131,6 +137,7 @@ func valuesOf(s *fleet.CampaignSpec) url.Values {
 // reader reads a form and collects what is wrong with it.
 type reader struct {
 	values   url.Values
+	filled   filledRows
 	problems []error
 }
 
@@ -191,13 +198,17 @@ func (r *reader) moment(name string) time.Time {
 	return time.Time{}
 }
 
+// maxRows is the maximum number of rows of a list in a form.
+const maxRows = 100
+
 // rows calls read with the prefix of each row of a list of which a field is filled in.
 // Rows without are left out.
 func (r *reader) rows(list string, fields []string, read func(prefix string)) {
-	for i := range 100 {
+	for i := range maxRows {
 		prefix := fmt.Sprintf("%s[%d].", list, i)
 		for _, f := range fields {
 			if r.text(prefix+f) != "" {
+				r.filled[list] = append(r.filled[list], i)
 				read(prefix)
 				break
 			}
@@ -205,9 +216,34 @@ func (r *reader) rows(list string, fields []string, read func(prefix string)) {
 	}
 }
 
-// specOf reads the form of a specification.
-func specOf(values url.Values) (fleet.CampaignSpec, error) {
-	r := &reader{values: values}
+// filledRows are the numbers of the rows of a form that make the elements of each list.
+type filledRows map[string][]int
+
+// inForm names the fields of problems as the form does, which may have empty rows between
+// others. What is added to a list is in the row after the last one.
+func (f filledRows) inForm(problems []*fleet.FieldError) []*fleet.FieldError {
+	out := make([]*fleet.FieldError, len(problems))
+	for i, p := range problems {
+		out[i] = p
+		list, rest, ok := strings.Cut(p.Field, "[")
+		number, field, closed := strings.Cut(rest, "]")
+		n, err := strconv.Atoi(number)
+		rows := f[list]
+		if !ok || !closed || err != nil || n < 0 || len(rows) == 0 {
+			continue
+		}
+		row := rows[len(rows)-1] + 1
+		if n < len(rows) {
+			row = rows[n]
+		}
+		out[i] = &fleet.FieldError{Field: fmt.Sprintf("%s[%d]%s", list, row, field), Problem: p.Problem}
+	}
+	return out
+}
+
+// specOf reads the form of a specification. The fields in its error are those of the form.
+func specOf(values url.Values) (fleet.CampaignSpec, filledRows, error) {
+	r := &reader{values: values, filled: make(filledRows)}
 	s := fleet.CampaignSpec{
 		Title: r.text("title"), Operation: fleet.OperationKind(r.text("operation")), Filter: r.text("filter"), Image: r.text("image"),
 		Options: fleet.RunOptions{
@@ -245,14 +281,14 @@ func specOf(values url.Values) (fleet.CampaignSpec, error) {
 	if n := len(s.Waves); n > 0 && (s.Waves[n-1].Count != 0 || s.Waves[n-1].Percent != 0 || s.Waves[n-1].Filter != "") {
 		s.Waves = append(s.Waves, fleet.Wave{})
 	}
-	r.rows("thresholds", []string{"failed", "failed_percent", "waiting"}, func(p string) {
+	r.rows("thresholds", []string{"failed", "failed_percent", "min_sample", "waiting"}, func(p string) {
 		s.Thresholds = append(s.Thresholds, fleet.Threshold{
 			Failed: r.count(p + "failed"), FailedPercent: r.number(p + "failed_percent"), MinSample: r.count(p + "min_sample"), Waiting: r.count(p + "waiting"),
 			Scope: fleet.Scope(r.text(p + "scope")), Action: fleet.Action(r.text(p + "action")),
 		})
 	})
-	r.rows("windows", []string{"from", "to"}, func(p string) {
+	r.rows("windows", []string{"days", "from", "to"}, func(p string) {
 		s.Windows = append(s.Windows, fleet.Window{Days: values[p+"days"], From: r.text(p + "from"), To: r.text(p + "to")})
 	})
-	return s, errors.Join(r.problems...)
+	return s, r.filled, errors.Join(r.problems...)
 }

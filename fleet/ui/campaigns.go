@@ -20,16 +20,16 @@ func (p *page) campaigns() error {
 
 // campaignForm is the form of a specification.
 type campaignForm struct {
-	ID      string // of the campaign that is edited; empty: it is new
-	Images  []fleet.Image
-	Groups  []fleet.Group
-	Waves   int // rows for waves
-	Match   *operations.Match
-	Problem string // of the filter
+	ID                         string // of the campaign that is edited; empty: it is new
+	Images                     []fleet.Image
+	Groups                     []fleet.Group
+	Waves, Thresholds, Windows int // rows
+	Match                      *operations.Match
+	Problem                    string // of the filter
 }
 
 func (p *page) formData(id string, values url.Values) (f campaignForm, err error) {
-	f = campaignForm{ID: id, Waves: waveRows(values)}
+	f = campaignForm{ID: id, Waves: rowsFor(values, "waves", 3), Thresholds: rowsFor(values, "thresholds", 2), Windows: rowsFor(values, "windows", 2)}
 	if f.Images, err = p.Service.Images(p.r.Context(), p.by); err != nil {
 		return f, err
 	}
@@ -109,17 +109,17 @@ func (p *page) submitForm(id string, store func(fleet.CampaignSpec) (string, err
 	if p.value("do") == "count" { // without JavaScript
 		return p.showForm(http.StatusOK, id, p.r.PostForm, nil)
 	}
-	spec, err := specOf(p.r.PostForm)
-	if err == nil {
-		err = spec.Validate()
-	}
-	if err == nil {
-		var stored string
-		if stored, err = store(spec); err == nil {
-			return p.done("/campaigns/"+url.PathEscape(stored), done)
-		}
-	}
+	spec, rows, err := specOf(p.r.PostForm)
 	problems := fleet.FieldErrors(err)
+	if err == nil {
+		if err = spec.Validate(); err == nil {
+			var stored string
+			if stored, err = store(spec); err == nil {
+				return p.done("/campaigns/"+url.PathEscape(stored), done)
+			}
+		}
+		problems = rows.inForm(fleet.FieldErrors(err))
+	}
 	if len(problems) == 0 {
 		if !errors.Is(err, operations.ErrConflict) {
 			return err
