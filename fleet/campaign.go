@@ -51,6 +51,17 @@ type Campaign struct {
 	Schedule string `json:"schedule,omitempty"`
 }
 
+// Check returns an error for a campaign as the service never stores it.
+func (c *Campaign) Check() error {
+	switch {
+	case !slices.Contains(CampaignStates(), c.State):
+		return fmt.Errorf("unknown state %.40q", string(c.State))
+	case c.Wave < 0 || c.Wave > len(c.Spec.Waves):
+		return fmt.Errorf("wave %d of %d", c.Wave, len(c.Spec.Waves))
+	}
+	return nil
+}
+
 // CheckID reports why s cannot be the ID of a campaign: 1 to 26 of the characters a-z,
 // 0-9 and '-', not beginning or ending with '-'. With "iadms:" it is the owner of
 // operations in the devices' histories, which have room for 32 bytes.
@@ -416,6 +427,8 @@ func (o *RunOptions) validate(p problems, kind OperationKind) {
 		p.check(fmt.Sprintf("on_failure[%d]", i), CheckPolicy(policy))
 	}
 	p.unless(0 <= o.Retries && o.Retries <= 10, "retries", "must be from 0 to 10")
+	p.unless(o.Retries == 0 || len(o.OnFailure) == 0 || slices.Contains(o.OnFailure, string(manager.PolicyAdvice)), "retries",
+		"has no effect without the policy advice in on_failure, which retries where the device advises it")
 	p.unless(0 <= o.DeviceRetries && o.DeviceRetries <= 10, "device_retries", "must be from 0 to 10")
 	if o.Protocol != "" {
 		_, err := device.ParseProtocol(o.Protocol)

@@ -84,7 +84,7 @@ func TestFieldsOfSpec(t *testing.T) {
 		"operation":                    func(s *fleet.CampaignSpec) { s.Operation = "erase" },
 		"image":                        func(s *fleet.CampaignSpec) { s.Image = strings.ToUpper(digest) },
 		"filter":                       func(s *fleet.CampaignSpec) { s.Filter = "" },
-		"options.on_failure[0]":        func(s *fleet.CampaignSpec) { s.Options.OnFailure = []string{"other=fw.iad"} },
+		"options.on_failure[0]":        func(s *fleet.CampaignSpec) { s.Options.OnFailure = []string{"other=fw.iad", "advice"} },
 		"options.retries":              func(s *fleet.CampaignSpec) { s.Options.Retries = 11 },
 		"options.protocol":             func(s *fleet.CampaignSpec) { s.Options.Protocol = "http" },
 		"options.verify_with":          func(s *fleet.CampaignSpec) { s.Options.VerifyWith = "sh -c reboot" },
@@ -285,5 +285,22 @@ func TestCauseOfForeignErrors(t *testing.T) {
 	}
 	if got := fleet.CauseOf(fmt.Errorf("x: %w", &manager.Failure{NoAnswer: true})); got != fleet.CauseNoAnswer {
 		t.Errorf("cause %q", got)
+	}
+}
+
+// Retries that no policy makes are refused, instead of being ignored.
+func TestRetriesNeedAdvice(t *testing.T) {
+	for _, c := range []struct {
+		policies []string
+		ok       bool
+	}{{nil, true}, {[]string{"advice", "ask"}, true}, {[]string{"ask"}, false}, {[]string{"keep", "give-up"}, false}} {
+		s := fleet.CampaignSpec{Title: "t", Operation: fleet.OperationBackup, Filter: "true", Options: fleet.RunOptions{OnFailure: c.policies, Retries: 2}}
+		err := s.Validate()
+		if ok := err == nil; ok != c.ok {
+			t.Errorf("%q: %v", c.policies, err)
+		}
+		if found := fleet.FieldErrors(err); !c.ok && (len(found) != 1 || found[0].Field != "options.retries") {
+			t.Errorf("%q: %v", c.policies, err)
+		}
 	}
 }

@@ -88,8 +88,14 @@ type AuditEntry struct {
 	// Before and After are the object without secrets; empty: it did not exist.
 	Before json.RawMessage `json:"before,omitempty"`
 	After  json.RawMessage `json:"after,omitempty"`
+	// Damaged is what is stored in place of the entry with this number, which cannot be
+	// decoded or does not fit the chain; empty: the entry is sound.
+	Damaged []byte `json:"damaged,omitempty"`
 	// Request is the ID of the request, which repetitions share; empty: none.
 	Request string `json:"request,omitempty"`
+	// Content tells requests with the same ID apart: a digest of what was requested, made with
+	// a key, so that nobody can guess what it was. Empty: not known.
+	Content string `json:"content,omitempty"`
 	// Previous and Digest are SHA-256 in hexadecimal digits; see package fleet/audit.
 	Previous string `json:"previous"`
 	Digest   string `json:"digest"`

@@ -30,6 +30,9 @@ type Run struct {
 	Claim *Claim `json:"claim,omitempty"`
 	// Epoch counts the claims: a worker whose epoch is not that of the run has lost it.
 	Epoch uint64 `json:"epoch"`
+	// Unstored counts how often in a row a worker has given the run back because it could not
+	// store it.
+	Unstored int `json:"unstored,omitempty"`
 	// Record is the manager's journal; nil: nothing was begun.
 	Record *manager.Record `json:"record,omitempty"`
 	// Question waits for an answer in the state RunWaiting. Answer is for the worker, which
@@ -76,6 +79,17 @@ func RunStates() []RunState {
 // Final reports whether a run in this state has ended.
 func (s RunState) Final() bool {
 	return s == RunSucceeded || s == RunUnchanged || s == RunFailed || s == RunCanceled
+}
+
+// Check returns an error for a run as the service never stores it.
+func (r *Run) Check() error {
+	switch {
+	case !slices.Contains(RunStates(), r.State):
+		return fmt.Errorf("unknown state %.40q", string(r.State))
+	case r.Wave < 0:
+		return fmt.Errorf("wave %d", r.Wave)
+	}
+	return nil
 }
 
 // HalfDone reports whether the procedure has begun to change the device, so that it must

@@ -41,6 +41,19 @@ func (s *server) registerService() {
 		}) error {
 			return s.Service.DrainWorker(ctx, by, in.ID, in.Body)
 		})
+	register(s, operation(operations.Read, http.MethodGet, "/damage", "list-damage", "List stored objects that cannot be decoded and are skipped", tag("service")),
+		func(ctx context.Context, by operations.Caller, _ *struct{}) ([]operations.Damage, error) {
+			damage, err := s.Service.Damage(ctx, by)
+			return list(damage), err
+		})
+	registerEmpty(s, operation(operations.RemoveDamage, http.MethodDelete, "/damage/{place}/{key}", "remove-damage", "Remove a stored object that cannot be decoded", tag("service")),
+		func(ctx context.Context, by operations.Caller, in *struct {
+			Place    string `path:"place" example:"run"`
+			Key      string `path:"key"`
+			Revision uint64 `query:"revision" required:"true" doc:"The revision in the list; an object that was replaced since is not removed"`
+		}) error {
+			return s.Service.RemoveDamage(ctx, by, in.Place, in.Key, in.Revision)
+		})
 	register(s, operation(operations.ReadAudit, http.MethodGet, "/audit", "list-audit", "List audit entries, the newest first", tag("service")),
 		func(ctx context.Context, by operations.Caller, in *struct {
 			Before uint64 `query:"before" doc:"Begin before the entry with this number; 0: with the newest"`

@@ -29,7 +29,7 @@ func Copy(ctx context.Context, s *store.Store, dir afero.Fs, log *slog.Logger) e
 	known := make(map[string]string) // directories by key
 	return s.Backups.Watch(ctx, func(c store.Change[fleet.Backup]) error {
 		switch {
-		case c.Synced:
+		case c.Synced, c.Damaged: // the copy of a damaged one may be the last
 			return nil
 		case c.Value == nil:
 			if old, ok := known[c.Key]; ok {

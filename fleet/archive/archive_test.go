@@ -75,6 +75,18 @@ func TestBackupsAreCopied(t *testing.T) {
 			t.Errorf("%s: %v\n%s", id, err, out)
 		}
 	}
+	// The copy of a damaged backup may be the last one.
+	b, err := s.Engine.Bucket(ctx, engine.Backups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := b.Get(ctx, engine.Key("attic", "after"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Update(ctx, entry.Key, []byte("{"), entry.Revision); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.RemoveBackup(ctx, "attic", "before"); err != nil {
 		t.Fatal(err)
 	}

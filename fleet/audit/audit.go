@@ -19,6 +19,8 @@ type Log interface {
 	AppendAfter(ctx context.Context, last uint64, key string, data []byte) (uint64, error)
 	Last(ctx context.Context) (engine.Message, error)
 	Read(ctx context.Context, from uint64, pattern string, follow bool, handle func(engine.Message) error) error
+	// Damaged reports an entry that cannot be decoded, and returns an error about it.
+	Damaged(m engine.Message, problem error) error
 }
 
 var _ Log = (*engine.Log)(nil)
@@ -76,24 +78,24 @@ func key(e *fleet.AuditEntry) string {
 	return engine.Key(e.Action, e.Actor, e.Request)
 }
 
-// Find returns what an actor's request was carried out on, and whether it was. Requests are
+// Find returns the entry of an actor's request, and whether it was carried out. Requests are
 // known by the ID that the actor gave them.
-func (a *Audit) Find(ctx context.Context, action, actor, request string) (object string, found bool, err error) {
+func (a *Audit) Find(ctx context.Context, action, actor, request string) (entry fleet.AuditEntry, found bool, err error) {
 	err = a.log.Read(ctx, 1, engine.Key(action, actor, request), false, func(m engine.Message) error {
 		e, err := parse(m)
 		if err != nil {
-			return err
+			return a.log.Damaged(m, err)
 		}
-		object = e.Object
+		entry = e
 		return errEnd
 	})
 	if errors.Is(err, errEnd) {
-		return object, true, nil
+		return entry, true, nil
 	}
-	return "", false, err
+	return entry, false, err
 }
 
-// last returns the end of the chain.
+// last returns the end of the chain. It continues after a damaged entry.
 func (a *Audit) last(ctx context.Context) (Head, error) {
 	m, err := a.log.Last(ctx)
 	if errors.Is(err, engine.ErrNotFound) {
@@ -103,7 +105,11 @@ func (a *Audit) last(ctx context.Context) (Head, error) {
 		return Head{}, fmt.Errorf("the audit: %w", err)
 	}
 	e, err := parse(m)
-	return Head{e.Seq, e.Digest}, err
+	if err != nil {
+		_ = a.log.Damaged(m, err) // which reports it
+		return Head{m.Sequence, ""}, nil
+	}
+	return Head{e.Seq, e.Digest}, nil
 }
 
 func parse(m engine.Message) (fleet.AuditEntry, error) {
@@ -112,6 +118,15 @@ func parse(m engine.Message) (fleet.AuditEntry, error) {
 		return e, &ChainError{Seq: m.Sequence, Problem: "not an entry"}
 	}
 	return e, nil
+}
+
+// damaged is what stands for an entry that is damaged.
+func damaged(m engine.Message) fleet.AuditEntry {
+	e := fleet.AuditEntry{Seq: m.Sequence, Time: m.Time.UTC(), Actor: "iadmsd", Action: "audit.damaged", Object: fmt.Sprintf("audit/%d", m.Sequence), Damaged: m.Data}
+	if len(e.Damaged) == 0 {
+		e.Damaged = []byte("(nothing)")
+	}
+	return e
 }
 
 // Query selects entries.
@@ -174,10 +189,14 @@ func (a *Audit) part(ctx context.Context, from, before uint64, q *Query) ([]flee
 			return errEnd
 		}
 		e, err := parse(m)
-		if err == nil && strings.HasPrefix(e.Actor, q.Actor) && strings.HasPrefix(e.Action, q.Action) && strings.HasPrefix(e.Object, q.Object) {
+		if err != nil {
+			_ = a.log.Damaged(m, err) // which reports it
+			e = damaged(m)
+		}
+		if strings.HasPrefix(e.Actor, q.Actor) && strings.HasPrefix(e.Action, q.Action) && strings.HasPrefix(e.Object, q.Object) {
 			part = append(part, e)
 		}
-		return err
+		return nil
 	})
 	if errors.Is(err, errEnd) {
 		err = nil

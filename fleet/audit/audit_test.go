@@ -270,3 +270,63 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// A damaged entry, the last one included, does not end the record: what follows is written,
+// shown and copied, and the copy is continued later. Checking it names the entry.
+func TestDamagedEntries(t *testing.T) {
+	e, ctx := open(t), t.Context()
+	log := e.Log(engine.Audit)
+	for i := range 3 {
+		if _, err := audit.New(log).Append(ctx, entry(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"{\n", "", `{"seq":6}`} {
+		if _, err := log.Append(ctx, "campaign=2Estop", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := audit.New(log)
+	if got, err := a.Append(ctx, entry(7)); err != nil || got.Seq != 7 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	list, err := a.Read(ctx, audit.Query{})
+	if err != nil || len(list) != 7 || list[0].Seq != 7 || string(list[3].Damaged) != "{\n" || list[3].Action != "audit.damaged" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	dir := t.TempDir()
+	for n := 7; n < 9; n++ {
+		copying, stop := context.WithCancel(ctx)
+		ended := make(chan error)
+		go func() { ended <- a.Copy(copying, dir) }()
+		for {
+			if head, _ := audit.VerifyDir(dir); head.Seq == uint64(n) {
+				break
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("copying ended: %v", err)
+			case <-time.After(5 * time.Millisecond): // files cannot be waited for portably
+			}
+		}
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if _, err := a.Append(ctx, entry(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = audit.VerifyDir(dir)
+	for _, want := range []string{"entry 4:", "entry 5:", "entry 6:"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is not reported: %v", want, err)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "entry 7") {
+		t.Error(err)
+	}
+	if found := e.Damage(); len(found) != 3 {
+		t.Errorf("reported: %+v", found)
+	}
+}

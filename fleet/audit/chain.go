@@ -15,7 +15,7 @@ import (
 )
 
 // Head is the end of a chain: the number and the digest of its last entry. The zero Head
-// is that of an empty chain.
+// is that of an empty chain. The digest is empty if the last entry is damaged.
 type Head struct {
 	Seq    uint64
 	Digest string
@@ -71,7 +71,9 @@ func next(text []byte, after Head) (fleet.AuditEntry, error) {
 		return wrong("%v", err)
 	case e.Seq != after.Seq+1:
 		return wrong("missing; number %d follows", e.Seq)
-	case e.Previous != after.Digest:
+	case len(e.Damaged) > 0: // it has no digest
+		return e, nil
+	case e.Previous != after.Digest && (after.Digest != "" || after.Seq == 0):
 		return wrong("its predecessor was changed: the digest is not the one that this entry has")
 	case e.Digest != digest:
 		return wrong("changed: its digest is not that of its content")
@@ -80,10 +82,24 @@ func next(text []byte, after Head) (fleet.AuditEntry, error) {
 }
 
 // Verify checks the entries that are read, one on each line, after a head, and returns the
-// new one. The error is a *ChainError or one of reading. An incomplete last line, which
-// remains when power is lost, is an error that wraps ErrIncomplete; the head is then that
-// of what is complete.
+// new one. The error is a *ChainError, several that are joined, or one of reading. An
+// incomplete last line, which remains when power is lost, is an error that wraps
+// ErrIncomplete; the head is then that of what is complete. Entries that the service found
+// damaged are errors, but the chain is checked to its end.
 func Verify(r io.Reader, after Head) (Head, error) {
+	var damaged []error
+	head, err := verify(r, after, func(seq uint64) {
+		damaged = append(damaged, damagedEntry(seq))
+	})
+	return head, errors.Join(append(damaged, err)...)
+}
+
+func damagedEntry(seq uint64) error {
+	return &ChainError{Seq: seq, Problem: "damaged where the service stores it; the file has what is left of it"}
+}
+
+// verify is Verify, which calls damaged with the numbers of damaged entries.
+func verify(r io.Reader, after Head, damaged func(seq uint64)) (Head, error) {
 	lines := newLineReader(r)
 	for {
 		text, err := lines.next()
@@ -97,7 +113,10 @@ func Verify(r io.Reader, after Head) (Head, error) {
 		if err != nil {
 			return after, err
 		}
-		after = Head{e.Seq, e.Digest}
+		if after = (Head{e.Seq, e.Digest}); len(e.Damaged) > 0 {
+			after.Digest = ""
+			damaged(e.Seq)
+		}
 	}
 }
 

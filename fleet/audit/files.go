@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -44,9 +45,18 @@ func fileFor(dir string, at time.Time) string {
 	return filepath.Join(dir, at.UTC().Format("audit-2006-01.jsonl"))
 }
 
-// VerifyDir checks all files of a directory, and returns the end of the chain. The error
-// names the file.
+// VerifyDir checks all files of a directory like Verify, and returns the end of the chain.
+// The error names the file.
 func VerifyDir(dir string) (Head, error) {
+	var problems []error
+	head, err := verifyDir(dir, func(name string, seq uint64) {
+		problems = append(problems, fmt.Errorf("%s: %w", name, damagedEntry(seq)))
+	})
+	return head, errors.Join(append(problems, err)...)
+}
+
+// verifyDir is VerifyDir, which calls damaged for damaged entries.
+func verifyDir(dir string, damaged func(name string, seq uint64)) (Head, error) {
 	list, err := names(dir)
 	if err != nil {
 		return Head{}, err
@@ -57,7 +67,7 @@ func VerifyDir(dir string) (Head, error) {
 		if err != nil {
 			return head, err
 		}
-		head, err = Verify(f, head)
+		head, err = verify(f, head, func(seq uint64) { damaged(name, seq) })
 		if err = errors.Join(err, f.Close()); err != nil {
 			if errors.Is(err, ErrIncomplete) && i == len(list)-1 {
 				err = fmt.Errorf("%w; power was lost while it was written, and the service repairs it when it starts", err)
@@ -70,15 +80,17 @@ func VerifyDir(dir string) (Head, error) {
 
 // Copy copies the log to the files of a directory: first what is missing there, then, until
 // ctx ends, what is added. Each entry is on disk before the next one is written. It does not
-// touch files whose chain is broken or that are not a part of the log, and says so.
+// touch files whose chain is broken or that are not a part of the log, and says so. Of an
+// entry that is damaged in the log it writes what is left, and continues.
 func (a *Audit) Copy(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	head, err := VerifyDir(dir)
+	permit := func(string, uint64) {}
+	head, err := verifyDir(dir, permit)
 	if errors.Is(err, ErrIncomplete) {
 		if err = repair(dir); err == nil {
-			head, err = VerifyDir(dir)
+			head, err = verifyDir(dir, permit)
 		}
 	}
 	if err != nil {
@@ -94,15 +106,23 @@ func (a *Audit) Copy(ctx context.Context, dir string) error {
 	from := max(head.Seq, 1)
 	return a.log.Read(ctx, from, ">", true, func(m engine.Message) error {
 		if m.Sequence == head.Seq {
+			if head.Digest == "" {
+				return nil
+			}
 			e, err := parse(m)
 			if err == nil && e.Digest != head.Digest {
 				err = fmt.Errorf("the files in %s belong to another audit: entry %d has another digest there", dir, m.Sequence)
 			}
 			return err
 		}
-		e, err := next(m.Data, head)
+		text := m.Data
+		e, err := next(text, head)
 		if err != nil {
-			return err
+			_ = a.log.Damaged(m, err) // which reports it
+			e = damaged(m)
+			if text, err = json.Marshal(e); err != nil {
+				return err
+			}
 		}
 		if name := fileFor(dir, e.Time); file == nil || file.Name() != name {
 			if file != nil {
@@ -117,7 +137,7 @@ func (a *Audit) Copy(ctx context.Context, dir string) error {
 				return err
 			}
 		}
-		if _, err := file.Write(append(m.Data, '\n')); err != nil {
+		if _, err := file.Write(append(text, '\n')); err != nil {
 			return err
 		}
 		head = Head{e.Seq, e.Digest}

@@ -199,7 +199,7 @@ var nobody = fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$AAAAAAAAAAAAAAAAAAAAAA$A
 func (a *Access) Session(ctx context.Context, id, from string) (operations.Caller, error) {
 	var s session
 	entry, err := a.read(ctx, sessionKey(id), &s)
-	if errors.Is(err, engine.ErrNotFound) {
+	if errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrDamaged) {
 		return operations.Caller{}, ErrCredentials
 	} else if err != nil {
 		return operations.Caller{}, err
@@ -276,7 +276,10 @@ func (a *Access) Token(ctx context.Context, text, from string) (operations.Calle
 	id, secret, ok := strings.Cut(strings.TrimPrefix(text, tokenPrefix), "_")
 	var t Token
 	if _, err := hex.DecodeString(id); ok && err == nil && len(id) == 16 && strings.HasPrefix(text, tokenPrefix) {
-		if _, err := a.read(ctx, tokenKey(id), &t); err != nil && !errors.Is(err, engine.ErrNotFound) {
+		_, err := a.read(ctx, tokenKey(id), &t)
+		if errors.Is(err, engine.ErrDamaged) {
+			t = Token{}
+		} else if err != nil && !errors.Is(err, engine.ErrNotFound) {
 			return operations.Caller{}, err
 		}
 	}
@@ -350,6 +353,8 @@ func (a *Access) PutUser(ctx context.Context, by operations.Caller, name string,
 			return conflict(err, "user", name)
 		}
 		return a.audit(ctx, by, "user.create", "user/"+name, nil, u)
+	case errors.Is(err, engine.ErrDamaged):
+		return fmt.Errorf("user %q: %w: what is stored of the user is damaged; remove the user first", name, operations.ErrConflict)
 	case err != nil:
 		return err
 	}
@@ -406,6 +411,8 @@ func (a *Access) RemoveUser(ctx context.Context, by operations.Caller, name stri
 	entry, err := a.read(ctx, userKey(name), &u)
 	if errors.Is(err, engine.ErrNotFound) {
 		return fmt.Errorf("user %q: %w", name, operations.ErrNotFound)
+	} else if errors.Is(err, engine.ErrDamaged) {
+		u = User{Name: name}
 	} else if err != nil {
 		return err
 	}
@@ -559,7 +566,7 @@ func conflict(err error, kind, name string) error {
 	return err
 }
 
-// all returns the objects of a kind, users without their hashes.
+// all returns the objects of a kind that are not damaged, users without their hashes.
 func all[T any](ctx context.Context, a *Access, kind string) ([]T, error) {
 	keys, err := a.bucket.Keys(ctx, engine.Key(kind)+".*")
 	if err != nil {
@@ -568,7 +575,7 @@ func all[T any](ctx context.Context, a *Access, kind string) ([]T, error) {
 	list := make([]T, 0, len(keys))
 	for _, key := range keys {
 		var v T
-		if _, err := a.read(ctx, key, &v); errors.Is(err, engine.ErrNotFound) {
+		if _, err := a.read(ctx, key, &v); errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrDamaged) {
 			continue
 		} else if err != nil {
 			return nil, err
@@ -589,7 +596,11 @@ func (a *Access) read(ctx context.Context, key string, v any) (engine.Entry, err
 	if err != nil {
 		return entry, err
 	}
-	return entry, json.Unmarshal(entry.Value, v)
+	if err := json.Unmarshal(entry.Value, v); err != nil {
+		return entry, a.bucket.Damaged(entry, err)
+	}
+	a.bucket.Sound(key, entry.Revision)
+	return entry, nil
 }
 
 func (a *Access) create(ctx context.Context, key string, v any) error {

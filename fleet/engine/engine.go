@@ -64,6 +64,8 @@ type Engine struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	log    *slog.Logger
+	// damages is what could not be decoded.
+	damages damages
 }
 
 const (
@@ -118,7 +120,7 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 	}
 	s.SetLoggerV2(&serverLog{log: c.Log}, false, false, false)
 	s.Start()
-	e := &Engine{server: s, log: c.Log}
+	e := &Engine{server: s, log: c.Log, damages: damages{log: c.Log}}
 	if err := e.startAccess(ctx, c); err != nil {
 		e.Close()
 		return nil, err
@@ -158,7 +160,7 @@ func Connect(ctx context.Context, r Remote) (*Engine, error) {
 	if r.TLS != nil {
 		more = append(more, nats.Secure(r.TLS))
 	}
-	e := &Engine{log: r.Log}
+	e := &Engine{log: r.Log, damages: damages{log: r.Log}}
 	if err := e.connect(ctx, strings.Join(r.URLs, ","), r.Provision, connectOptions(r.Name, r.Secret, r.Log, more...)...); err != nil {
 		e.Close()
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/inventory"
 	"example.com/iad/fleet/store"
 	"example.com/iad/fleet/view"
@@ -156,12 +157,13 @@ var (
 	working      = desc("iad_fleet_worker_runs", "Runs that the workers of a pool have.", "pool")
 	nodes        = desc("iad_fleet_nodes", "Nodes that store, by state: current, behind or offline.", "state")
 	ready        = desc("iad_fleet_engine_ready", "1 if this node can store now.")
+	damaged      = desc("iad_fleet_damaged_objects", "Stored objects that this node has read and could not decode, by place.", "place")
 	complete     = desc("iad_fleet_view_complete", "1 if this node's view of devices and runs is complete.")
 )
 
 // Describe implements prometheus.Collector.
 func (s *state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{devices, versions, models, unreachable, unknown, busy, campaigns, campaignRuns, questions, workers, slots, working, nodes, ready, complete} {
+	for _, d := range []*prometheus.Desc{devices, versions, models, unreachable, unknown, busy, campaigns, campaignRuns, questions, workers, slots, working, nodes, ready, damaged, complete} {
 		ch <- d
 	}
 }
@@ -182,6 +184,16 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	}
 	truth(ready, s.m.cfg.Store.Engine.Ready(ctx) == nil)
 	truth(complete, s.m.cfg.View.Synced())
+	byPlace := map[string]int{}
+	for _, place := range engine.Places() {
+		byPlace[place] = 0
+	}
+	for _, d := range s.m.cfg.Store.Engine.Damage() {
+		byPlace[d.Place]++
+	}
+	for place, n := range byPlace {
+		gauge(damaged, float64(n), place)
+	}
 	var problems []error
 	for _, part := range []func(context.Context, func(*prometheus.Desc, float64, ...string)) error{s.devices, s.campaigns, s.workers, s.nodes} {
 		problems = append(problems, part(ctx, gauge))

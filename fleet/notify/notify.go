@@ -117,7 +117,17 @@ func (n *Notifier) position(ctx context.Context, name string) (*position, error)
 		return nil, err
 	}
 	p.revision = entry.Revision
-	return p, json.Unmarshal(entry.Value, p)
+	if err := json.Unmarshal(entry.Value, p); err != nil { // as for a new target
+		_ = bucket.Damaged(entry, err) // which reports it
+		if p.Sequence, err = n.store.Engine.Log(engine.Events).LastSequence(ctx); err != nil {
+			return nil, err
+		}
+		if err := p.save(ctx); err != nil {
+			return nil, err
+		}
+	}
+	bucket.Sound(entry.Key, p.revision)
+	return p, nil
 }
 
 // save stores the position. It fails if another node has stored it.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -366,5 +367,36 @@ func TestMistakes(t *testing.T) {
 	}
 	if c, err := configure(t, ""); err != nil || len(c.Webhooks) != 0 {
 		t.Errorf("an empty file: %v", err)
+	}
+}
+
+// A damaged position does not keep a target from getting what happens from then on.
+func TestDamagedPosition(t *testing.T) {
+	s := open(t)
+	b, err := s.Engine.Bucket(t.Context(), engine.Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Create(t.Context(), engine.Key("notify", "webhook/ops"), []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	record(t, s, fleet.Event{Kind: fleet.EventCampaign, Campaign: "winter", State: "done"})
+	h := newHook(t, 204)
+	run(t, s, settings(h.URL))
+	err = b.Watch(t.Context(), engine.Key("notify", "webhook/ops"), func(c engine.Change) error {
+		if !c.Synced && string(c.Value) != "{" {
+			return context.Canceled
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	record(t, s, fleet.Event{Kind: fleet.EventCampaign, Campaign: "spring", State: "running"})
+	if m := h.next(t); m.Event.Campaign != "spring" {
+		t.Errorf("%+v", m)
+	}
+	if found := s.Engine.Damage(); len(found) != 0 {
+		t.Errorf("reported after it was replaced: %+v", found)
 	}
 }

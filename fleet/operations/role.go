@@ -55,19 +55,20 @@ const (
 	AddImage        Action = "image.add"
 	RemoveImage     Action = "image.remove"
 	DrainWorker     Action = "worker.drain"
+	RemoveDamage    Action = "damage.remove"
 	ManageAccess    Action = "access.manage" // users and tokens
 )
 
 // least is the least powerful role that may carry out an action; actions that are
 // missing are for operators.
-var least = map[Action]Role{Read: Viewer, WriteSecret: Admin, ManageAccess: Admin}
+var least = map[Action]Role{Read: Viewer, WriteSecret: Admin, RemoveDamage: Admin, ManageAccess: Admin}
 
 // Actions lists the actions.
 func Actions() []Action {
 	return []Action{
 		Read, ReadAudit, ReadBackup, WriteDevice, RemoveDevice, ImportDevices, DiscoverDevices, WriteSite, WriteGroup, WriteSecret, WriteSchedule,
 		CreateCampaign, EditCampaign, SubmitCampaign, ApproveCampaign, PauseCampaign, ResumeCampaign, StopCampaign,
-		AnswerQuestion, EditBackup, PinBackup, AddImage, RemoveImage, DrainWorker, ManageAccess,
+		AnswerQuestion, EditBackup, PinBackup, AddImage, RemoveImage, DrainWorker, RemoveDamage, ManageAccess,
 	}
 }
 
@@ -97,6 +98,8 @@ type Caller struct {
 	// Request is an ID that the caller chose and that repetitions share: what is repeated
 	// takes effect once. Empty: none.
 	Request string
+	// Content is a digest of what is requested: a repetition has the same one. Empty: not known.
+	Content string
 }
 
 // Actor is how the audit names the caller: USER, or USER/TOKEN.

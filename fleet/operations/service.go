@@ -94,6 +94,13 @@ type Service interface {
 	// DrainWorker lets a worker take no further runs, or lets it take runs again.
 	DrainWorker(ctx context.Context, by Caller, id string, drain bool) error
 
+	// Damage returns what is stored, cannot be decoded and is skipped, as far as this node has
+	// read it.
+	Damage(ctx context.Context, by Caller) ([]Damage, error)
+	// RemoveDamage removes what is damaged, if it still has this revision: the rest continues
+	// as if it had never been there.
+	RemoveDamage(ctx context.Context, by Caller, place, key string, revision uint64) error
+
 	// Audit returns entries, the newest first.
 	Audit(ctx context.Context, by Caller, q AuditQuery) ([]fleet.AuditEntry, error)
 	// Record adds an entry about something that the service does not do itself: access, and
@@ -126,7 +133,8 @@ type Overview struct {
 	Campaigns   int       `json:"campaigns"` // those that have not ended
 	Questions   int       `json:"questions"`
 	Workers     int       `json:"workers"`
-	Time        time.Time `json:"time"` // of what is shown
+	Damaged     int       `json:"damaged"` // see Service.Damage
+	Time        time.Time `json:"time"`    // of what is shown
 }
 
 // Count is a number of objects with one value.
@@ -289,6 +297,21 @@ type QuestionGroup struct {
 	// Questions are the oldest ones, at most 100.
 	Questions []fleet.Question `json:"questions"`
 	Count     int              `json:"count"`
+}
+
+// Damage is something stored that cannot be decoded.
+type Damage struct {
+	// Place is the kind of object, such as run, or EVENT or AUDIT for the entry of a log with
+	// the number Revision.
+	Place string `json:"place"`
+	// Key identifies the object in its place, and Parts are the names that it consists of.
+	Key      string    `json:"key"`
+	Parts    []string  `json:"parts"`
+	Revision uint64    `json:"revision"`
+	Problem  string    `json:"problem"`
+	Noticed  time.Time `json:"noticed"`
+	// Removable: RemoveDamage can remove it. Entries of logs stay.
+	Removable bool `json:"removable"`
 }
 
 // AuditQuery selects audit entries.

@@ -118,7 +118,10 @@ var errSynced = errors.New("complete")
 // Remove removes what has expired at a time, and returns how many backups.
 func Remove(ctx context.Context, s *store.Store, rule Rule, now time.Time) (removed int, err error) {
 	devices := map[string][]*fleet.Backup{}
-	err = each(ctx, s.Backups, func(b *fleet.Backup) { // without the files, which take most of the memory
+	// What is damaged may need any backup of its device or campaign, and may be a backup that
+	// others are copies of.
+	damagedDevices, damagedCampaigns := map[string]bool{}, map[string]bool{}
+	err = each(ctx, s.Backups, func(key []string) { damagedDevices[key[0]] = true }, func(b *fleet.Backup) { // without the files, which take most of the memory
 		devices[b.Device] = append(devices[b.Device], &fleet.Backup{ID: b.ID, Device: b.Device, Campaign: b.Campaign, Good: b.Good, EditOf: b.EditOf, Time: b.Time, Pinned: b.Pinned})
 	})
 	if err != nil {
@@ -126,11 +129,11 @@ func Remove(ctx context.Context, s *store.Store, rule Rule, now time.Time) (remo
 	}
 	// After the backups, so that the campaigns and runs of all of them are there.
 	running := map[string]bool{}
-	if err := each(ctx, s.Campaigns, func(c *fleet.Campaign) { running[c.ID] = !c.State.Final() }); err != nil {
+	if err := each(ctx, s.Campaigns, func(key []string) { damagedCampaigns[key[0]] = true }, func(c *fleet.Campaign) { running[c.ID] = !c.State.Final() }); err != nil {
 		return 0, err
 	}
 	runs := map[string][]*fleet.Run{} // by device
-	err = each(ctx, s.Runs, func(r *fleet.Run) {
+	err = each(ctx, s.Runs, func(key []string) { damagedDevices[key[1]] = true }, func(r *fleet.Run) {
 		if !r.State.Final() && devices[r.Device] != nil {
 			runs[r.Device] = append(runs[r.Device], r)
 		}
@@ -139,8 +142,11 @@ func Remove(ctx context.Context, s *store.Store, rule Rule, now time.Time) (remo
 		return 0, err
 	}
 	for device, list := range devices {
+		if damagedDevices[device] {
+			continue
+		}
 		held := func(b *fleet.Backup) bool {
-			return running[b.Campaign] || slices.ContainsFunc(runs[device], func(r *fleet.Run) bool { return needs(r, b) })
+			return running[b.Campaign] || damagedCampaigns[b.Campaign] || slices.ContainsFunc(runs[device], func(r *fleet.Run) bool { return needs(r, b) })
 		}
 		for _, b := range Expired(list, rule, held, now) {
 			// It may have been pinned since, or been named by an answer.
@@ -150,6 +156,9 @@ func Remove(ctx context.Context, s *store.Store, rule Rule, now time.Time) (remo
 			}
 			if err == nil {
 				err = s.RemoveBackup(ctx, device, b.ID)
+			}
+			if errors.Is(err, engine.ErrDamaged) { // since it was listed
+				continue
 			}
 			if err != nil && !errors.Is(err, engine.ErrNotFound) {
 				return removed, fmt.Errorf("backup %s/%s: %w", device, b.ID, err)
@@ -162,13 +171,18 @@ func Remove(ctx context.Context, s *store.Store, rule Rule, now time.Time) (remo
 	return removed, nil
 }
 
-// each calls handle with all objects of a table.
-func each[T any](ctx context.Context, table *store.Table[T], handle func(*T)) error {
+// each calls handle with all objects of a table, and damaged with the keys of those that
+// cannot be decoded.
+func each[T any](ctx context.Context, table *store.Table[T], damaged func(key []string), handle func(*T)) error {
 	err := table.Watch(ctx, func(c store.Change[T]) error {
-		if c.Synced {
+		switch {
+		case c.Synced:
 			return errSynced
-		}
-		if c.Value != nil {
+		case c.Damaged:
+			if key, ok := table.Parts(c.Key); ok {
+				damaged(key)
+			}
+		case c.Value != nil:
 			handle(c.Value)
 		}
 		return nil

@@ -204,3 +204,35 @@ func TestRun(t *testing.T) {
 		t.Errorf("left %q", ids)
 	}
 }
+
+// What is damaged may need backups, so nothing of its device or campaign is removed.
+func TestDamageHolds(t *testing.T) {
+	for name, c := range map[string]struct {
+		bucket engine.BucketName
+		key    []string
+		left   int
+	}{
+		"nothing":          {engine.Runs, []string{"spring", "other"}, 1},
+		"a run":            {engine.Runs, []string{"winter", "attic"}, 3},
+		"a backup":         {engine.Backups, []string{"attic", "b9"}, 3},
+		"their campaign":   {engine.Campaigns, []string{"spring"}, 3},
+		"another campaign": {engine.Campaigns, []string{"winter"}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, &fleet.Backup{Time: day(90), Campaign: "spring"}, &fleet.Backup{Time: day(80), Campaign: "spring"}, &fleet.Backup{Time: day(1)})
+			b, err := s.Engine.Bucket(t.Context(), c.bucket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Create(t.Context(), engine.Key(c.key...), []byte("{")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := retention.Remove(t.Context(), s, retention.Rule{Number: 1}, now); err != nil {
+				t.Fatal(err)
+			}
+			if ids := left(t, s); len(ids) != c.left {
+				t.Errorf("left %q, want %d", ids, c.left)
+			}
+		})
+	}
+}

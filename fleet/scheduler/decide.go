@@ -263,7 +263,7 @@ func (l *leader) changeCampaign(ctx context.Context, id string, change func(*fle
 		change(c)
 		return nil
 	}, id)
-	if errors.Is(err, engine.ErrNotFound) {
+	if gone(err) {
 		return nil
 	}
 	return err

@@ -45,13 +45,16 @@ func (l *leader) reconcile(ctx context.Context) error {
 	}
 	return each(ctx, untold, func(ctx context.Context, e *entry) error {
 		run, _, err := l.cfg.Store.Runs.Get(ctx, e.campaign, e.device)
-		if errors.Is(err, engine.ErrNotFound) {
+		if gone(err) {
 			return nil
 		}
 		if err != nil || run.State != fleet.RunQueued {
 			return err
 		}
 		c, _, err := l.cfg.Store.Campaigns.Get(ctx, e.campaign)
+		if gone(err) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -107,7 +110,8 @@ func (l *leader) findReserved(ctx context.Context) error {
 	l.state.mu.Lock()
 	defer l.state.mu.Unlock()
 	for _, t := range reserved {
-		if e := l.state.campaign(t.campaign).runs[t.device]; e == nil || e.state.Final() {
+		// Nobody knows how far a run is that is damaged.
+		if e := l.state.campaign(t.campaign).runs[t.device]; !l.state.damaged[t] && (e == nil || e.state.Final()) {
 			l.state.ended[t] = time.Now()
 		}
 	}
@@ -136,7 +140,7 @@ func (l *leader) release(ctx context.Context) error {
 			d.ActiveRun = ""
 			return nil
 		}, e.device)
-		if errors.Is(err, engine.ErrNotFound) {
+		if gone(err) {
 			return nil
 		}
 		return err

@@ -172,6 +172,12 @@ func each(ctx context.Context, runs []*entry, do func(context.Context, *entry) e
 	return group.Wait()
 }
 
+// gone reports whether an object does not exist or is damaged. The watch reports either, and
+// other devices do not wait for it.
+func gone(err error) bool {
+	return errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrDamaged)
+}
+
 // change changes a run, if it still is what the state says, and notes what it is now.
 func (l *leader) change(ctx context.Context, e *entry, change func(*fleet.Run)) (*fleet.Run, error) {
 	if !l.lease.Held() {
@@ -179,7 +185,7 @@ func (l *leader) change(ctx context.Context, e *entry, change func(*fleet.Run)) 
 	}
 	s := l.cfg.Store.Runs
 	run, revision, err := s.Get(ctx, e.campaign, e.device)
-	if errors.Is(err, engine.ErrNotFound) {
+	if gone(err) {
 		return nil, nil
 	}
 	if err != nil {

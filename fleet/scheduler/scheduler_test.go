@@ -292,3 +292,77 @@ func TestWorkerWithAnotherLease(t *testing.T) {
 		t.Errorf("the run of the second lease: %+v, %v", r, err)
 	}
 }
+
+// spoil stores what is not an object, in place of one with this revision.
+func (l *lab) spoil(bucket engine.BucketName, revision uint64, key ...string) {
+	l.t.Helper()
+	b, err := l.Engine.Bucket(l.ctx, bucket)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if revision == 0 {
+		_, err = b.Create(l.ctx, engine.Key(key...), []byte("{"))
+	} else {
+		_, err = b.Update(l.ctx, engine.Key(key...), []byte("{"), revision)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestDamagedObjectsDoNotStopOthers: whatever is damaged, the campaign of the other devices
+// ends. The device of a damaged run is released when the run has been removed.
+func TestDamagedObjectsDoNotStopOthers(t *testing.T) {
+	l := newLab(t)
+	l.devices(3)
+	worker := l.attend("w", 3)
+	defer worker.Release()
+	for bucket, key := range map[engine.BucketName][]string{
+		engine.Devices: {"dx"}, engine.Campaigns: {"bad"}, engine.Settings: {"schedule", "bad"},
+	} {
+		l.spoil(bucket, 0, key...)
+	}
+	stop := l.schedule("a")
+	l.campaign("spring", nil)
+	l.until("spring", "all are queued", func(c fleet.Counts, _ map[string]*fleet.Run) bool { return c.Queued == 3 })
+	if _, err := l.Devices.Change(l.ctx, func(d *fleet.Device) error { d.ActiveRun = "spring"; return nil }, "d00"); err != nil {
+		t.Fatal(err)
+	}
+	_, revision, err := l.Runs.Get(l.ctx, "spring", "d00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.spoil(engine.Runs, revision, "spring", "d00")
+	l.finish("spring", "d01", fleet.RunSucceeded)
+	stop() // another one schedules, which finds the damage at its start
+	l.schedule("b")
+	l.finish("spring", "d02", fleet.RunSucceeded)
+	err = l.Campaigns.Watch(l.ctx, func(c store.Change[fleet.Campaign]) error {
+		if c.Value != nil && c.Value.State == fleet.CampaignDone {
+			return errSeen
+		}
+		return nil
+	}, "spring")
+	if !errors.Is(err, errSeen) {
+		t.Fatalf("the campaign does not end: %v", err)
+	}
+	if d, _, err := l.Devices.Get(l.ctx, "d00"); err != nil || d.ActiveRun != "spring" {
+		t.Errorf("the device of the damaged run is released: %+v, %v", d, err)
+	}
+	for _, d := range l.Engine.Damage() {
+		if d.Place == string(engine.Runs) {
+			if err := l.RemoveDamaged(l.ctx, d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err = l.Devices.Watch(l.ctx, func(c store.Change[fleet.Device]) error {
+		if c.Value != nil && c.Value.ActiveRun == "" {
+			return errSeen
+		}
+		return nil
+	}, "d00")
+	if !errors.Is(err, errSeen) {
+		t.Errorf("the device is not released: %v", err)
+	}
+}

@@ -23,6 +23,9 @@ type state struct {
 	toldAt map[task]time.Time
 	// ended are runs that have ended, until it is certain that their devices are released.
 	ended map[task]time.Time
+	// damaged are runs that cannot be decoded. Their devices are released when the runs have
+	// been removed.
+	damaged map[task]bool
 	// inSite and inPool count queued and running runs.
 	inSite, inPool map[string]int
 }
@@ -58,7 +61,7 @@ func newState() *state {
 	return &state{
 		changed: make(chan struct{}, 1), campaigns: make(map[string]*campaignState), sites: make(map[string]*fleet.Site),
 		schedules: make(map[string]*fleet.Schedule), workers: make(map[string]*workerState), keys: make(map[string]func()),
-		toldAt: make(map[task]time.Time), ended: make(map[task]time.Time), inSite: make(map[string]int), inPool: make(map[string]int),
+		toldAt: make(map[task]time.Time), ended: make(map[task]time.Time), damaged: make(map[task]bool), inSite: make(map[string]int), inPool: make(map[string]int),
 	}
 }
 
@@ -129,6 +132,15 @@ func (s *state) runChanged(c store.Change[fleet.Run]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removed(c.Key)
+	if parts, ok := engine.ParseKey(c.Key); ok && len(parts) == 2 {
+		t := task{campaign: parts[0], device: parts[1]}
+		if c.Damaged {
+			s.damaged[t] = true
+		} else if s.damaged[t] {
+			delete(s.damaged, t)
+			s.ended[t] = time.Now()
+		}
+	}
 	s.signal()
 }
 
@@ -143,6 +155,7 @@ func (s *state) noteRun(r *fleet.Run, revision uint64) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.damaged, task{campaign: r.Campaign, device: r.Device})
 	c := s.campaign(r.Campaign)
 	old := c.runs[r.Device]
 	if old != nil && old.revision >= revision {

@@ -5,6 +5,9 @@ package seal
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -87,6 +90,14 @@ func (k *Key) write(name string) error {
 		return fmt.Errorf("sealing key %s: %w", name, err)
 	}
 	return nil
+}
+
+// Digest returns a digest of a text, in hexadecimal digits, from which nobody without the key
+// can find out the text by trying.
+func (k *Key) Digest(text string) string {
+	h := hmac.New(sha256.New, []byte(k.identity.String()))
+	h.Write([]byte(text))
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Seal encrypts.

@@ -61,7 +61,7 @@ func (s *Service) Overview(ctx context.Context, by operations.Caller) (*operatio
 		o.Questions += g.Count
 	}
 	workers, err := s.store.Workers(ctx)
-	o.Workers = len(workers)
+	o.Workers, o.Damaged = len(workers), len(s.store.Engine.Damage())
 	return o, err
 }
 
@@ -254,6 +254,8 @@ func (s *Service) ImportDevices(ctx context.Context, by operations.Caller, forma
 	if dryRun {
 		return result, s.compareImport(ctx, file, result)
 	}
+	digest := hex.EncodeToString(sum.Sum(nil))
+	by.Content = string(format) + " " + digest
 	err = s.change(ctx, by, operations.ImportDevices, "devices", func() (effect, error) {
 		for i := range file.Secrets {
 			if err := s.store.Secrets.Put(ctx, &file.Secrets[i]); err != nil {
@@ -266,7 +268,7 @@ func (s *Service) ImportDevices(ctx context.Context, by operations.Caller, forma
 		return effect{after: struct {
 			File string `json:"file"` // its SHA-256
 			*operations.ImportResult
-		}{hex.EncodeToString(sum.Sum(nil)), result}}, nil
+		}{digest, result}}, nil
 	})
 	return result, err
 }

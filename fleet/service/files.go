@@ -228,18 +228,24 @@ func (s *Service) imageUser(ctx context.Context, digest string) (string, error) 
 	uses := func(spec *fleet.CampaignSpec) bool {
 		return spec.Image == digest || slices.Contains(spec.Options.OnFailure, "other="+digest)
 	}
-	schedules, err := s.store.Schedules.List(ctx)
+	schedules, damaged, err := s.store.Schedules.ListAll(ctx)
 	if err != nil {
 		return "", err
+	}
+	if len(damaged) > 0 {
+		return "perhaps the schedule " + damaged[0][0] + ", which is damaged", nil
 	}
 	for _, v := range schedules {
 		if uses(&v.Spec) {
 			return "the schedule " + v.Name, nil
 		}
 	}
-	campaigns, err := s.store.Campaigns.List(ctx)
+	campaigns, damaged, err := s.store.Campaigns.ListAll(ctx)
 	if err != nil {
 		return "", err
+	}
+	if len(damaged) > 0 {
+		return "perhaps campaign " + damaged[0][0] + ", which is damaged", nil
 	}
 	using := map[string]bool{}
 	for _, c := range campaigns {
@@ -250,6 +256,10 @@ func (s *Service) imageUser(ctx context.Context, digest string) (string, error) 
 	user := ""
 	err = s.store.Runs.Watch(ctx, func(c store.Change[fleet.Run]) error {
 		if c.Synced {
+			return errEnd
+		}
+		if c.Damaged {
+			user = "perhaps the run " + c.Key + ", which is damaged"
 			return errEnd
 		}
 		r := c.Value

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"aead.dev/minisign"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/audit"
@@ -60,27 +61,30 @@ func New(cfg Config) *Service {
 // feedPause is the pause before a watch that has ended is begun again.
 const feedPause = time.Second
 
-// Run feeds the view until ctx ends.
+// Run feeds the view, and notices what is damaged, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	devices := make(chan error, 1)
-	go func() {
-		devices <- s.follow(ctx, "devices", func() error { return s.view.FeedDevices(ctx, s.store.Devices) })
-	}()
-	err := s.follow(ctx, "runs", func() error { return s.view.FeedRuns(ctx, s.store.Runs) })
-	return errors.Join(err, <-devices)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return s.follow(ctx, "devices", func() error { return s.view.FeedDevices(ctx, s.store.Devices) })
+	})
+	group.Go(func() error {
+		return s.follow(ctx, "runs", func() error { return s.view.FeedRuns(ctx, s.store.Runs) })
+	})
+	group.Go(func() error { return s.inspect(ctx) })
+	return group.Wait()
 }
 
-// follow calls feed again whenever it ends, until ctx or the view ends.
-func (s *Service) follow(ctx context.Context, what string, feed func() error) error {
+// follow calls watch again whenever it ends, until ctx or the view ends.
+func (s *Service) follow(ctx context.Context, what string, watch func() error) error {
 	for {
-		err := feed()
+		err := watch()
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, view.ErrClosed):
 			return err
 		}
-		s.log.Warn("the view is fed again", "what", what, "err", err)
+		s.log.Warn("what is stored is read again", "what", what, "err", err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -121,6 +125,8 @@ func failed(err error, what, name string) error {
 		return nil
 	case errors.Is(err, engine.ErrNotFound), errors.Is(err, view.ErrNotFound):
 		return notFound(what, name)
+	case errors.Is(err, engine.ErrDamaged):
+		return conflict("what is stored of %s %s is damaged; the page Damaged objects shows it", what, name)
 	case errors.Is(err, engine.ErrConflict):
 		return conflict("%s %s was changed by somebody else at the same time; look at it again", what, name)
 	case errors.As(err, &state), errors.As(err, &approval):
@@ -136,18 +142,25 @@ const maxRequest = 128
 type effect struct{ before, after any }
 
 // change carries out a change and writes it to the audit. It does nothing if the request
-// was carried out before.
+// was carried out before, and refuses another request with the same ID.
 func (s *Service) change(ctx context.Context, by operations.Caller, action operations.Action, object string, do func() (effect, error)) error {
 	if err := s.permit(ctx, by, action, object); err != nil {
 		return err
 	}
+	content := ""
 	if by.Request != "" {
 		if len(by.Request) > maxRequest {
 			return field("request", "must have at most %d bytes", maxRequest)
 		}
 		earlier, done, err := s.cfg.Audit.Find(ctx, string(action), by.Actor(), by.Request)
-		if done && earlier != object {
-			return field("request", "the ID %.40q was used before, for %s; a request for %s needs another one", by.Request, earlier, object)
+		if done && earlier.Object != object {
+			return field("request", "the ID %.40q was used before, for %s; a request for %s needs another one", by.Request, earlier.Object, object)
+		}
+		if by.Content != "" {
+			content = s.store.Secrets.Digest(by.Content)
+		}
+		if done && content != "" && earlier.Content != "" && content != earlier.Content {
+			return field("request", "the ID %.40q was used before, for another request for %s; a request with other content needs another one", by.Request, object)
 		}
 		if err != nil || done {
 			return err
@@ -157,7 +170,7 @@ func (s *Service) change(ctx context.Context, by operations.Caller, action opera
 	if err != nil {
 		return err
 	}
-	entry := fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Request: by.Request}
+	entry := fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Request: by.Request, Content: content}
 	if entry.Before, err = raw(e.before); err != nil {
 		return err
 	}

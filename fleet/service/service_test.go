@@ -778,3 +778,73 @@ func digestOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
+
+// Damaged objects do not hide others, are shown, and an admin removes them.
+func TestDamage(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	_, err := l.PutDevice(ctx, bob, fleet.Device{Name: "a", Address: "192.0.2.1"})
+	l.must(err)
+	for _, place := range []engine.BucketName{engine.Devices, engine.Runs, engine.Campaigns, engine.Images, engine.Backups} {
+		b, err := l.store.Engine.Bucket(ctx, place)
+		l.must(err)
+		_, err = b.Create(ctx, engine.Key("x", "y.z"), []byte("{"))
+		l.must(err)
+	}
+	_, err = l.PutDevice(ctx, bob, fleet.Device{Name: "b", Address: "192.0.2.2"}) // the view shows what follows
+	l.must(err)
+	var list []operations.Damage
+	for { // watches find it
+		if list, err = l.Damage(ctx, carl); err != nil || len(list) == 5 {
+			break
+		}
+		select {
+		case <-time.After(5 * time.Millisecond): // reports cannot be waited for
+		case <-ctx.Done():
+			t.Fatalf("reported: %+v", list)
+		}
+	}
+	l.must(err)
+	if d := list[0]; d.Place != "backup" || !slices.Equal(d.Parts, []string{"x", "y.z"}) || !d.Removable || d.Problem == "" {
+		t.Errorf("%+v", d)
+	}
+	if o, err := l.Overview(ctx, carl); err != nil || o.Damaged != 5 || o.Devices != 2 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if _, err := l.Campaigns(ctx, carl); err != nil {
+		t.Error(err)
+	}
+	if err := l.RemoveDamage(ctx, bob, list[0].Place, list[0].Key, list[0].Revision); !errors.Is(err, operations.ErrForbidden) {
+		t.Errorf("an operator: %v", err)
+	}
+	if err := l.RemoveDamage(ctx, ann, list[0].Place, list[0].Key, list[0].Revision+1); !errors.Is(err, operations.ErrNotFound) {
+		t.Errorf("another revision: %v", err)
+	}
+	if err := l.RemoveDamage(ctx, ann, "device", engine.Key("a"), 1); !errors.Is(err, operations.ErrNotFound) {
+		t.Errorf("a sound object: %v", err)
+	}
+	l.must(l.RemoveDamage(ctx, ann, list[0].Place, list[0].Key, list[0].Revision))
+	if list, err = l.Damage(ctx, carl); err != nil || len(list) != 4 {
+		t.Error(list, err)
+	}
+}
+
+// The ID of a request is refused with other content, whose digest does not tell what it was.
+func TestRequestsWithOtherContent(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	by := bob
+	by.Request, by.Content = "9d3c", "one"
+	for range 2 {
+		l.must(l.PutSite(ctx, by, fleet.Site{Name: "north", Parallel: 1}))
+	}
+	by.Content = "two"
+	if err := l.PutSite(ctx, by, fleet.Site{Name: "north", Parallel: 2}); fieldOf(err) != "request" {
+		t.Errorf("acknowledged: %v", err)
+	}
+	if list, err := l.Sites(ctx, bob); err != nil || len(list) != 1 || list[0].Parallel != 1 {
+		t.Error(list, err)
+	}
+	entries, err := l.Audit(ctx, ann, operations.AuditQuery{Action: "site."})
+	if err != nil || len(entries) != 1 || len(entries[0].Content) != 64 || entries[0].Content == digestOf([]byte("one")) {
+		t.Error(entries, err)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 
 	"example.com/iad/fleet"
@@ -26,6 +25,9 @@ type openedSecret struct {
 	secret   *fleet.Secret
 }
 
+// Digest is seal.Key.Digest.
+func (s *Secrets) Digest(text string) string { return s.key.Digest(text) }
+
 // Get returns the secret with this name. The error wraps engine.ErrNotFound if there is
 // none.
 func (s *Secrets) Get(ctx context.Context, name string) (*fleet.Secret, error) {
@@ -38,18 +40,28 @@ func (s *Secrets) Get(ctx context.Context, name string) (*fleet.Secret, error) {
 	if o, ok := s.opened[name]; ok && o.revision == entry.Revision {
 		return o.secret, nil
 	}
-	plain, err := s.key.Open(entry.Value)
+	secret, err := s.open(entry)
 	if err != nil {
-		return nil, fmt.Errorf("secret %s: %w", name, err)
-	}
-	secret := new(fleet.Secret)
-	if err := json.Unmarshal(plain, secret); err != nil {
-		return nil, fmt.Errorf("secret %s is damaged", name) // without what it contains
+		return nil, err
 	}
 	if s.opened == nil {
 		s.opened = make(map[string]openedSecret)
 	}
 	s.opened[name] = openedSecret{entry.Revision, secret}
+	return secret, nil
+}
+
+// open decodes a secret and reports whether that is possible.
+func (s *Secrets) open(entry engine.Entry) (*fleet.Secret, error) {
+	plain, err := s.key.Open(entry.Value)
+	if err != nil {
+		return nil, s.bucket.Damaged(entry, err)
+	}
+	secret := new(fleet.Secret)
+	if err := json.Unmarshal(plain, secret); err != nil || engine.Key(secret.Name) != entry.Key {
+		return nil, s.bucket.Damaged(entry, errors.New("not a secret of this name")) // without what it contains
+	}
+	s.bucket.Sound(entry.Key, entry.Revision)
 	return secret, nil
 }
 
@@ -111,7 +123,7 @@ func (s *Secrets) Names(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// All returns the secrets.
+// All returns the secrets, without those that are damaged or sealed with another key.
 func (s *Secrets) All(ctx context.Context) ([]*fleet.Secret, error) {
 	var all []*fleet.Secret
 	err := s.bucket.Watch(ctx, ">", func(c engine.Change) error {
@@ -119,15 +131,12 @@ func (s *Secrets) All(ctx context.Context) ([]*fleet.Secret, error) {
 			return errSynced
 		}
 		if c.Deleted {
+			s.bucket.Sound(c.Key, c.Revision)
 			return nil
 		}
-		plain, err := s.key.Open(c.Value)
+		secret, err := s.open(c.Entry)
 		if err != nil {
-			return fmt.Errorf("secret %s: %w", c.Key, err)
-		}
-		secret := new(fleet.Secret)
-		if err := json.Unmarshal(plain, secret); err != nil {
-			return fmt.Errorf("secret %s is damaged", c.Key)
+			return nil
 		}
 		all = append(all, secret)
 		return nil

@@ -42,8 +42,8 @@ func Open(ctx context.Context, e *engine.Engine, key *seal.Key) (*Store, error) 
 		buckets[name] = b
 	}
 	s.Devices = &Table[fleet.Device]{bucket: buckets[engine.Devices], parts: 1, key: func(d *fleet.Device) []string { return []string{d.Name} }}
-	s.Campaigns = &Table[fleet.Campaign]{bucket: buckets[engine.Campaigns], parts: 1, key: func(c *fleet.Campaign) []string { return []string{c.ID} }}
-	s.Runs = &Table[fleet.Run]{bucket: buckets[engine.Runs], parts: 2, key: func(r *fleet.Run) []string { return []string{r.Campaign, r.Device} }}
+	s.Campaigns = &Table[fleet.Campaign]{bucket: buckets[engine.Campaigns], parts: 1, key: func(c *fleet.Campaign) []string { return []string{c.ID} }, check: (*fleet.Campaign).Check}
+	s.Runs = &Table[fleet.Run]{bucket: buckets[engine.Runs], parts: 2, key: func(r *fleet.Run) []string { return []string{r.Campaign, r.Device} }, check: (*fleet.Run).Check}
 	s.Images = &Table[fleet.Image]{bucket: buckets[engine.Images], parts: 1, key: func(i *fleet.Image) []string { return []string{i.Digest} }}
 	s.Backups = &Table[fleet.Backup]{bucket: buckets[engine.Backups], parts: 2, key: func(b *fleet.Backup) []string { return []string{b.Device, b.ID} }}
 	settings := buckets[engine.Settings]
@@ -108,6 +108,20 @@ func (s *Store) OnDrain(worker string, handle func(drain bool)) (stop func(), er
 	})
 }
 
+// RemoveDamaged removes what is damaged. The error wraps engine.ErrConflict if it was replaced
+// in the meantime.
+func (s *Store) RemoveDamaged(ctx context.Context, d engine.Damage) error {
+	b, err := s.Engine.Bucket(ctx, engine.BucketName(d.Place))
+	if err != nil {
+		return err
+	}
+	if err := b.Delete(ctx, d.Key, d.Revision); err != nil {
+		return err
+	}
+	b.Sound(d.Key, d.Revision+1)
+	return nil
+}
+
 // Task names the run that a worker is to continue.
 type Task struct {
 	Campaign string `json:"campaign"`
@@ -136,7 +150,7 @@ func (s *Store) Record(ctx context.Context, e *fleet.Event) error {
 
 // Events calls handle with the events from a sequence number on, and with those that
 // follow, until ctx ends or handle returns an error. With a sequence number of 0 it begins
-// with the next event.
+// with the next event. Damaged events are skipped.
 func (s *Store) Events(ctx context.Context, from uint64, handle func(sequence uint64, e *fleet.Event) error) error {
 	log := s.Engine.Log(engine.Events)
 	if from == 0 {
@@ -149,7 +163,8 @@ func (s *Store) Events(ctx context.Context, from uint64, handle func(sequence ui
 	return log.Read(ctx, from, ">", true, func(m engine.Message) error {
 		e := new(fleet.Event)
 		if err := json.Unmarshal(m.Data, e); err != nil {
-			return fmt.Errorf("event %d is damaged: %w", m.Sequence, err)
+			_ = log.Damaged(m, err) // which reports it
+			return nil
 		}
 		return handle(m.Sequence, e)
 	})

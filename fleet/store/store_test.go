@@ -44,14 +44,14 @@ func node(t *testing.T) *store.Store {
 func TestTables(t *testing.T) {
 	s, ctx := node(t), t.Context()
 	for _, name := range []string{"a.b", "a", "c"} {
-		if _, err := s.Runs.Create(ctx, &fleet.Run{Campaign: "spring", Device: name, Pool: "default"}); err != nil {
+		if _, err := s.Runs.Create(ctx, &fleet.Run{Campaign: "spring", Device: name, Pool: "default", State: fleet.RunPending}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := s.Runs.Create(ctx, &fleet.Run{Campaign: "spring", Device: "a"}); !errors.Is(err, engine.ErrConflict) {
 		t.Errorf("created twice: %v", err)
 	}
-	if _, err := s.Runs.Create(ctx, &fleet.Run{Campaign: "autumn", Device: "a"}); err != nil {
+	if _, err := s.Runs.Create(ctx, &fleet.Run{Campaign: "autumn", Device: "a", State: fleet.RunPending}); err != nil {
 		t.Fatal(err)
 	}
 	var changing sync.WaitGroup
@@ -292,5 +292,108 @@ func TestTasksWorkersAndEvents(t *testing.T) {
 	})
 	if !errors.Is(err, context.Canceled) || strings.Join(seen, " ") != "2:1 3:2" {
 		t.Errorf("events %q, %v", seen, err)
+	}
+}
+
+// spoil stores what is not an object.
+func spoil(t *testing.T, s *store.Store, bucket engine.BucketName, text string, key ...string) {
+	t.Helper()
+	b, err := s.Engine.Bucket(t.Context(), bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Create(t.Context(), engine.Key(key...), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Damaged objects are skipped and reported until they are removed or replaced.
+func TestDamaged(t *testing.T) {
+	s, ctx := node(t), t.Context()
+	if _, err := s.Runs.Create(ctx, &fleet.Run{Campaign: "spring", Device: "a", State: fleet.RunPending}); err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, s, engine.Runs, "{", "spring", "b.c")
+	spoil(t, s, engine.Runs, `{"campaign":"spring","device":"x","state":"pending"}`, "spring", "other")
+	spoil(t, s, engine.Runs, `{"campaign":"spring","device":"state","state":"?"}`, "spring", "state")
+	spoil(t, s, engine.Campaigns, `{"id":"spring","state":"running","wave":-1}`, "spring")
+	spoil(t, s, engine.Secrets, "{", "default")
+	if err := s.Secrets.Put(ctx, &fleet.Secret{Name: "good"}); err != nil {
+		t.Fatal(err)
+	}
+	list, damaged, err := s.Runs.ListAll(ctx, "spring")
+	if err != nil || len(list) != 1 || len(damaged) != 3 || damaged[0][1] != "b.c" {
+		t.Errorf("%d runs, damaged %q, %v", len(list), damaged, err)
+	}
+	if list, err := s.Campaigns.List(ctx); err != nil || len(list) != 0 {
+		t.Errorf("%d campaigns, %v", len(list), err)
+	}
+	if names, err := s.Secrets.Names(ctx); err != nil || len(names) != 1 {
+		t.Errorf("secrets %q, %v", names, err)
+	}
+	_, revision, err := s.Runs.Get(ctx, "spring", "b.c")
+	if !errors.Is(err, engine.ErrDamaged) {
+		t.Error(err)
+	}
+	found := s.Engine.Damage()
+	if len(found) != 5 || found[0].Place != "campaign" || found[1].Key != engine.Key("spring", "b.c") {
+		t.Fatalf("reported: %+v", found)
+	}
+	d := found[1]
+	d.Revision--
+	if err := s.RemoveDamaged(ctx, d); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("another revision: %v", err)
+	}
+	if err := s.RemoveDamaged(ctx, found[1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Runs.Get(ctx, "spring", "b.c"); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("revision %d: %v", revision, err)
+	}
+	if err := s.Secrets.Put(ctx, &fleet.Secret{Name: "default"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Secrets.All(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if found = s.Engine.Damage(); len(found) != 3 {
+		t.Errorf("reported: %+v", found)
+	}
+}
+
+// A damaged event does not keep those after it.
+func TestDamagedEvent(t *testing.T) {
+	s, ctx := node(t), t.Context()
+	if _, err := s.Engine.Log(engine.Events).Append(ctx, "run", []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Record(ctx, &fleet.Event{Kind: fleet.EventRun, Device: "gw1"}); err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	err := s.Events(ctx, 1, func(sequence uint64, e *fleet.Event) error {
+		if sequence != 2 || e.Device != "gw1" {
+			t.Errorf("event %d: %+v", sequence, e)
+		}
+		return stop
+	})
+	if !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	if found := s.Engine.Damage(); len(found) != 1 || found[0].Place != "EVENT" || found[0].Key != "1" {
+		t.Errorf("reported: %+v", found)
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	for _, parts := range [][]string{{"a"}, {"a.b", "c"}, {"", "x"}, {"=", "\x00\xff *>"}} {
+		if got, ok := engine.ParseKey(engine.Key(parts...)); !ok || !slices.Equal(got, parts) {
+			t.Errorf("%q became %q, %v", parts, got, ok)
+		}
+	}
+	for _, key := range []string{"", "a..b", "=4", "=zz", "=2b", "=61"} {
+		if parts, ok := engine.ParseKey(key); ok {
+			t.Errorf("%q is a key of %q", key, parts)
+		}
 	}
 }

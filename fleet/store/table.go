@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"example.com/iad/fleet/engine"
 )
@@ -15,6 +14,8 @@ type Table[T any] struct {
 	prefix []string // of all keys
 	parts  int      // of a key, without prefix
 	key    func(*T) []string
+	// check says what is wrong with an object that could be decoded; nil: nothing is.
+	check func(*T) error
 }
 
 func (t *Table[T]) path(parts []string) string {
@@ -22,21 +23,30 @@ func (t *Table[T]) path(parts []string) string {
 }
 
 // Get returns the object with this key and its revision. The error wraps
-// engine.ErrNotFound if there is none.
+// engine.ErrNotFound if there is none, and engine.ErrDamaged if it cannot be decoded.
 func (t *Table[T]) Get(ctx context.Context, key ...string) (*T, uint64, error) {
 	entry, err := t.bucket.Get(ctx, t.path(key))
 	if err != nil {
 		return nil, 0, err
 	}
-	v, err := decode[T](entry)
+	v, err := t.decode(entry)
 	return v, entry.Revision, err
 }
 
-func decode[T any](entry engine.Entry) (*T, error) {
+// decode decodes an object and reports whether that is possible.
+func (t *Table[T]) decode(entry engine.Entry) (*T, error) {
 	v := new(T)
-	if err := json.Unmarshal(entry.Value, v); err != nil {
-		return nil, fmt.Errorf("%s is damaged: %w", entry.Key, err)
+	err := json.Unmarshal(entry.Value, v)
+	if err == nil && t.path(t.key(v)) != entry.Key {
+		err = errors.New("it names another object")
 	}
+	if err == nil && t.check != nil {
+		err = t.check(v)
+	}
+	if err != nil {
+		return nil, t.bucket.Damaged(entry, err)
+	}
+	t.bucket.Sound(entry.Key, entry.Revision)
 	return v, nil
 }
 
@@ -105,9 +115,11 @@ func (t *Table[T]) pattern(parts []string) string {
 
 // Change is what Watch reports.
 type Change[T any] struct {
-	// Value is the object; nil with Synced, and if the object was deleted.
+	// Value is the object; nil with Synced, and if the object was deleted or is damaged.
 	Value    *T
 	Revision uint64
+	// Damaged: there is an object, but it cannot be decoded.
+	Damaged bool
 	// Key is the key in the bucket, which is the same for changes of one object.
 	Key string
 	// Synced: all objects that existed at the start have been reported.
@@ -115,16 +127,18 @@ type Change[T any] struct {
 }
 
 // Watch calls handle with the objects whose keys begin with these parts, then with a Change
-// that is Synced, then with whatever changes, until ctx ends or handle returns an error.
+// that is Synced, then with whatever changes, until ctx ends or handle returns an error. A
+// damaged object is reported like one that was deleted, but for Damaged.
 func (t *Table[T]) Watch(ctx context.Context, handle func(Change[T]) error, parts ...string) error {
 	return t.bucket.Watch(ctx, t.pattern(parts), func(c engine.Change) error {
 		change := Change[T]{Revision: c.Revision, Key: c.Key, Synced: c.Synced}
-		if !c.Synced && !c.Deleted {
-			v, err := decode[T](c.Entry)
-			if err != nil {
-				return err
-			}
-			change.Value = v
+		switch {
+		case c.Synced:
+		case c.Deleted:
+			t.bucket.Sound(c.Key, c.Revision)
+		default:
+			v, err := t.decode(c.Entry)
+			change.Value, change.Damaged = v, err != nil
 		}
 		return handle(change)
 	})
@@ -132,20 +146,40 @@ func (t *Table[T]) Watch(ctx context.Context, handle func(Change[T]) error, part
 
 var errSynced = errors.New("synced")
 
-// List returns the objects whose keys begin with these parts.
+// List returns the objects whose keys begin with these parts, without those that are
+// damaged.
 func (t *Table[T]) List(ctx context.Context, parts ...string) ([]*T, error) {
-	var list []*T
-	err := t.Watch(ctx, func(c Change[T]) error {
+	list, _, err := t.ListAll(ctx, parts...)
+	return list, err
+}
+
+// ListAll is like List, and returns the keys of damaged objects too, without the prefix of
+// the table.
+func (t *Table[T]) ListAll(ctx context.Context, parts ...string) (list []*T, damaged [][]string, err error) {
+	err = t.Watch(ctx, func(c Change[T]) error {
 		switch {
 		case c.Synced:
 			return errSynced
+		case c.Damaged:
+			if key, ok := t.Parts(c.Key); ok {
+				damaged = append(damaged, key)
+			}
 		case c.Value != nil:
 			list = append(list, c.Value)
 		}
 		return nil
 	}, parts...)
 	if !errors.Is(err, errSynced) {
-		return nil, err
+		return nil, nil, err
 	}
-	return list, nil
+	return list, damaged, nil
+}
+
+// Parts returns the parts of a key in the bucket that are not the prefix of the table.
+func (t *Table[T]) Parts(key string) ([]string, bool) {
+	parts, ok := engine.ParseKey(key)
+	if !ok || len(parts) != len(t.prefix)+t.parts {
+		return nil, false
+	}
+	return parts[len(t.prefix):], true
 }

@@ -105,6 +105,8 @@ func (b *bench) fill() {
 		map[string][]byte{"userData": []byte(strings.Replace(string(old), "volume = 3", "volume = 4\nring = 2", 1)), "portData": []byte("ports\n")})
 	b.service.AddWorker(fleet.Worker{ID: "w-1", Host: "noc-1", Pool: "default", Version: "test", Slots: 200, Running: 3, Started: now, Seen: now, Programs: []string{"check-calls"}})
 	b.service.AddWorker(fleet.Worker{ID: "w-2", Host: "noc-2", Pool: "default", Version: "test", Slots: 200, Started: now, Seen: now, Drain: true})
+	b.service.AddDamage(operations.Damage{Place: "run", Key: "spring.gw-059", Parts: []string{"spring", script}, Revision: 7, Problem: script, Noticed: now, Removable: true})
+	b.service.AddDamage(operations.Damage{Place: "AUDIT", Key: "12", Parts: []string{"12"}, Revision: 12, Problem: "not an entry", Noticed: now})
 	ctx, by := b.t.Context(), operations.Caller{Name: name(operations.Operator), Role: operations.Operator, From: "192.0.2.200"}
 	must := func(err error) {
 		b.t.Helper()
@@ -226,7 +228,7 @@ var allPages = []string{
 	"/", "/devices", "/devices/new", "/devices/gw-001", "/inventory", "/campaigns", "/campaigns/new", "/campaigns/spring", "/campaigns/draft", "/campaigns/awaiting",
 	"/campaigns/draft/edit", "/questions", "/questions/spring/gw-001", "/backups", "/devices/gw-001/backups", "/devices/gw-001/backups/" + newBackup,
 	"/devices/gw-001/backups/" + newBackup + "/diff?kind=userData", "/devices/gw-001/backups/" + newBackup + "/diff?view=side&kind=userData", "/devices/gw-001/backups/" + newBackup + "/edit",
-	"/images", "/workers", "/audit", "/access",
+	"/images", "/workers", "/damage", "/audit", "/access",
 }
 
 const (

@@ -73,6 +73,34 @@ func (p *page) drainWorker() error {
 	return p.done("/workers", map[bool]string{true: "drained", false: "undrained"}[drain])
 }
 
+func (p *page) damage() error { return p.onDamage(nil) }
+
+func (p *page) onDamage(refused error) error {
+	list, err := p.Service.Damage(p.r.Context(), p.by)
+	if err != nil {
+		return err
+	}
+	if refused != nil {
+		return p.refuse(refused, "damage", "Damaged objects", list)
+	}
+	p.show(http.StatusOK, "damage", "Damaged objects", list)
+	return nil
+}
+
+func (p *page) removeDamage() error {
+	if err := p.form(maxForm); err != nil {
+		return err
+	}
+	revision, err := strconv.ParseUint(p.value("revision"), 10, 64)
+	if err != nil {
+		return p.onDamage(&fleet.FieldError{Field: "revision", Problem: "must be a number"})
+	}
+	if err := p.Service.RemoveDamage(p.r.Context(), p.by, p.value("place"), p.value("key"), revision); err != nil {
+		return p.onDamage(err)
+	}
+	return p.done("/damage", "removed")
+}
+
 type auditData struct {
 	Query   operations.AuditQuery
 	Entries []fleet.AuditEntry

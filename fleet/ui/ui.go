@@ -118,6 +118,8 @@ func New(c Config) http.Handler {
 		"POST /images/{digest}/remove": (*page).removeImage,
 		"GET /workers":                 (*page).workers,
 		"POST /workers/{id}/drain":     (*page).drainWorker,
+		"GET /damage":                  (*page).damage,
+		"POST /damage/remove":          (*page).removeDamage,
 		"GET /audit":                   (*page).audit,
 		"GET /access":                  (*page).access,
 		"POST /access/password":        (*page).changePassword,

@@ -2,6 +2,7 @@ package ui_test
 
 import (
 	"bytes"
+	"fmt"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -451,5 +452,63 @@ func TestAccess(t *testing.T) {
 	}
 	if _, page := carol.post("/login", "user", "carol", "password", "another good one"); !strings.Contains(page, "is wrong") {
 		t.Errorf("a removed user logged in\n%s", page)
+	}
+}
+
+// TestDamage: the overview leads to what is damaged, and only an admin can remove it.
+func TestDamage(t *testing.T) {
+	b := newBench(t)
+	b.fill()
+	if _, page := b.as(operations.Viewer).get("/"); !strings.Contains(page, `<a href="/damage">2 stored objects are damaged</a>`) {
+		t.Errorf("the overview:\n%s", page)
+	}
+	form := []string{"place", "run", "key", "spring.gw-059", "revision", "7"}
+	operator, admin := b.as(operations.Operator), b.as(operations.Admin)
+	if _, page := operator.get("/damage"); strings.Contains(page, "/damage/remove") {
+		t.Error("an operator is offered to remove it")
+	}
+	if status, _ := operator.post("/damage/remove", form...); status != 403 {
+		t.Errorf("an operator: status %d", status)
+	}
+	if _, page := admin.get("/damage"); strings.Count(page, "/damage/remove") != 1 {
+		t.Errorf("the page:\n%s", page)
+	}
+	if status, page := admin.post("/damage/remove", form...); status != 200 || !strings.Contains(page, "Removed.") || strings.Contains(page, "/damage/remove") {
+		t.Errorf("status %d\n%s", status, page)
+	}
+	if status, _ := admin.post("/damage/remove", form...); status != 404 {
+		t.Errorf("removed twice: status %d", status)
+	}
+}
+
+// TestRowsOfLists: a specification with more thresholds and windows than an empty form has
+// rows for keeps them when it is edited, and problems are shown in their rows.
+func TestRowsOfLists(t *testing.T) {
+	b := newBench(t)
+	b.fill()
+	c := b.as(operations.Operator)
+	spec := fleet.CampaignSpec{Title: "Many", Operation: fleet.OperationBackup, Filter: "true"}
+	for i := range 4 {
+		spec.Thresholds = append(spec.Thresholds, fleet.Threshold{Failed: i + 1})
+		spec.Windows = append(spec.Windows, fleet.Window{From: "22:00", To: fmt.Sprintf("0%d:00", i)})
+	}
+	by := operations.Caller{Name: "operator-user", Role: operations.Operator}
+	if _, err := b.service.CreateCampaign(t.Context(), by, "many", spec); err != nil {
+		t.Fatal(err)
+	}
+	before, err := b.service.Campaign(t.Context(), by, "many")
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := formOf(t, c, "/campaigns/many/edit")
+	if status, page := c.post("/campaigns/many/edit", form...); status != 200 {
+		t.Fatalf("status %d\n%s", status, page)
+	}
+	if after, err := b.service.Campaign(t.Context(), by, "many"); err != nil || after.Digest != before.Digest {
+		t.Errorf("an edit that changes nothing changes the specification: %+v, %v", after.Campaign.Spec, err)
+	}
+	wrong := replace(form, "windows[0].from", "", "windows[0].to", "", "windows[2].from", "25:00")
+	if status, page := c.post("/campaigns/many/edit", wrong...); status != 422 || !strings.Contains(page, `id="f-windows-2-from-wrong"`) || strings.Contains(page, `id="f-windows-1-from-wrong"`) {
+		t.Errorf("status %d\n%s", status, page)
 	}
 }

@@ -41,6 +41,7 @@ type Service struct {
 	backups   map[string][]*backup             // by device, the oldest first
 	images    map[string]fleet.Image
 	workers   map[string]*fleet.Worker
+	damage    []operations.Damage
 	audit     []fleet.AuditEntry
 	watchers  map[int]chan fleet.Event
 	watched   int
@@ -161,7 +162,7 @@ func (s *Service) tell(e fleet.Event) {
 func (s *Service) do(by operations.Caller, action operations.Action, object string, f func() (before, after any, err error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entry := fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Request: by.Request}
+	entry := fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Request: by.Request, Content: by.Content}
 	if err := by.Check(action); err != nil {
 		entry.Denied = true
 		s.append(entry)
@@ -209,7 +210,7 @@ func missing(kind, name string) error {
 // Overview implements operations.Service, as do the following methods.
 func (s *Service) Overview(_ context.Context, by operations.Caller) (o *operations.Overview, err error) {
 	err = s.read(by, func() error {
-		o = &operations.Overview{Devices: len(s.devices), Workers: len(s.workers), Time: s.Clock()}
+		o = &operations.Overview{Devices: len(s.devices), Workers: len(s.workers), Damaged: len(s.damage), Time: s.Clock()}
 		versions, models := make(map[string]int), make(map[string]int)
 		for _, d := range s.devices {
 			if d.Contact.Problem != "" {
@@ -856,6 +857,30 @@ func (s *Service) Workers(_ context.Context, by operations.Caller) (list []fleet
 		return nil
 	})
 	return list, err
+}
+
+func (s *Service) Damage(_ context.Context, by operations.Caller) (list []operations.Damage, err error) {
+	err = s.read(by, func() error { list = slices.Clone(s.damage); return nil })
+	return list, err
+}
+
+func (s *Service) RemoveDamage(_ context.Context, by operations.Caller, place, key string, revision uint64) error {
+	return s.do(by, operations.RemoveDamage, place+"/"+key, func() (any, any, error) {
+		i := slices.IndexFunc(s.damage, func(d operations.Damage) bool { return d.Place == place && d.Key == key && d.Revision == revision })
+		if i < 0 {
+			return nil, nil, missing("damaged object", key)
+		}
+		d := s.damage[i]
+		s.damage = slices.Delete(s.damage, i, i+1)
+		return d, nil, nil
+	})
+}
+
+// AddDamage adds something damaged.
+func (s *Service) AddDamage(d operations.Damage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.damage = append(s.damage, d)
 }
 
 func (s *Service) DrainWorker(_ context.Context, by operations.Caller, id string, drain bool) error {
