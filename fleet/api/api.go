@@ -1,9 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -147,6 +151,7 @@ const (
 	metaAction = "action" // operations.Action
 	metaOpen   = "open"   // true: no token is required
 	metaStream = "stream" // true: the answer lasts
+	metaFile   = "file"   // true: the request is a file of any size
 )
 
 // authenticate lets those pass who have a token whose role permits the operation, and not
@@ -204,8 +209,45 @@ func (s *server) authenticate(ctx huma.Context, next func(huma.Context)) {
 		}
 		defer s.closeStream(by.Name)
 	}
+	if by.Request != "" && ctx.Operation().Metadata[metaFile] != true {
+		if ctx, err = readContent(ctx, &by); err != nil {
+			s.refuse(ctx, http.StatusBadRequest, "the request could not be read completely")
+			return
+		}
+	}
 	next(huma.WithValue(huma.WithValue(ctx, callerKey{}, by), tokenKey{}, token))
 }
+
+// readContent sets the digest of what is requested, and returns a context from which it can
+// be read again.
+func readContent(ctx huma.Context, by *operations.Caller) (huma.Context, error) {
+	op, u := ctx.Operation(), ctx.URL()
+	var text []byte
+	body := ctx.BodyReader()
+	if op.RequestBody != nil {
+		if err := ctx.SetReadDeadline(time.Now().Add(op.BodyReadTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return ctx, err
+		}
+		var err error
+		if text, err = io.ReadAll(io.LimitReader(body, op.MaxBodyBytes+1)); err != nil { // who decodes it refuses what is longer
+			return ctx, err
+		}
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s?%s\n%s", ctx.Method(), u.EscapedPath(), u.RawQuery, text))
+	by.Content = hex.EncodeToString(sum[:])
+	return again{ctx, io.MultiReader(bytes.NewReader(text), body)}, nil
+}
+
+type humaContext = huma.Context // the name of the field must not be that of a method
+
+// again is a request whose body was read.
+type again struct {
+	humaContext
+	body io.Reader
+}
+
+// BodyReader implements huma.Context.
+func (a again) BodyReader() io.Reader { return a.body }
 
 func (s *server) refuse(ctx huma.Context, status int, detail string) {
 	_ = huma.WriteErr(s.api, ctx, status, detail) // the client is gone

@@ -409,3 +409,58 @@ func TestEvents(t *testing.T) {
 		t.Errorf("events of another campaign: %s", seen.String())
 	}
 }
+
+// TestRepeatedRequests: requests with an Idempotency-Key are told apart by all that they say,
+// and arrive complete.
+func TestRepeatedRequests(t *testing.T) {
+	b := newBench(t)
+	send := func(method, path, body string) string {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, b.server.URL+api.Prefix+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+b.tokens[operations.Operator])
+		r.Header.Set("Idempotency-Key", "k1")
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode >= 300 {
+			t.Fatalf("%s %s: %s %s", method, path, response.Status, text)
+		}
+		entries := b.service.Entries()
+		last := entries[len(entries)-1]
+		if last.Request != "k1" || len(last.Content) != 64 {
+			t.Fatalf("%+v", last)
+		}
+		return last.Content
+	}
+	one := send("PUT", "/devices/attic", `{"address": "192.0.2.1", "note": "a"}`)
+	if two := send("PUT", "/devices/attic", `{"address": "192.0.2.1", "note": "a"}`); two != one {
+		t.Error("a repetition is another request")
+	}
+	if two := send("PUT", "/devices/attic", `{"address": "192.0.2.1", "note": "b"}`); two == one {
+		t.Error("another body is taken for a repetition")
+	}
+	var detail operations.DeviceDetail
+	if b.want(200, operations.Viewer, "GET", "/devices/attic", nil, &detail); detail.Device.Note != "b" {
+		t.Errorf("%+v", detail.Device)
+	}
+	send("DELETE", "/devices/attic", "") // without a body
+	r, err := http.NewRequestWithContext(t.Context(), "PUT", b.server.URL+api.Prefix+"/devices/attic", strings.NewReader(`{"note": "`+strings.Repeat("x", 2<<20)+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+b.tokens[operations.Operator])
+	r.Header.Set("Idempotency-Key", "k2")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.Body.Close(); response.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body that is too large: %s", response.Status)
+	}
+}

@@ -32,6 +32,7 @@ var binary = &huma.Schema{Type: huma.TypeString, Format: "binary"}
 func isFile(op *huma.Operation) {
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: binary}}}
 	op.BodyReadTimeout = uploadTimeout
+	op.Metadata[metaFile] = true
 	op.MaxBodyBytes = -1 // what reads it knows the limit
 }
 
