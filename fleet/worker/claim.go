@@ -29,10 +29,13 @@ type run struct {
 	run      fleet.Run
 	revision uint64
 	lost     bool
+	lostBy   error     // why it could not be stored; nil: somebody else has it, or the lease ended
 	stored   time.Time // when the run was last stored
 	// consumed: the manager has got the stored answer, which is removed together with the
 	// question once the journal shows that it was acted on.
 	consumed bool
+	// gaveUp: a person has answered that the device is left as it is.
+	gaveUp bool
 }
 
 // lostPause is the pause before it is looked again whether this worker has a run.
@@ -65,6 +68,10 @@ func (w *Worker) tryClaim(ctx context.Context, lease *engine.Lease, t store.Task
 	if errors.Is(err, engine.ErrNotFound) {
 		return nil, nil
 	}
+	if errors.Is(err, engine.ErrDamaged) { // for a person
+		log.Error("task dropped", "err", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +81,10 @@ func (w *Worker) tryClaim(ctx context.Context, lease *engine.Lease, t store.Task
 		return nil, nil
 	}
 	campaign, _, err := w.cfg.Store.Campaigns.Get(ctx, t.Campaign)
+	if errors.Is(err, engine.ErrDamaged) { // the scheduler publishes the task again, later
+		log.Error("task dropped", "err", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +154,9 @@ func (r *run) update(ctx context.Context, change func(*fleet.Run)) error {
 	if err != nil {
 		// Whether it was stored is not known if the time was not enough.
 		r.lost = true
+		if !errors.Is(err, engine.ErrConflict) {
+			r.lostBy = err
+		}
 		r.lose()
 		return errors.Join(r.notOwner(), err)
 	}

@@ -21,8 +21,15 @@ type parking struct {
 	modifier *modifier
 }
 
-// Ask implements manager.Operator.
+// Ask implements manager.Operator. A failure that may pass, and after which the campaign tries
+// the device again, is no question yet: the attempt ends.
 func (p parking) Ask(_ context.Context, q manager.Question) (manager.Answer, error) {
+	attempted := p.run.run
+	now := time.Now().UTC()
+	attempted.Failure = failure(q.Failure, q.Step, now)
+	if _, retry := p.run.campaign.Spec.Retry.Next(&attempted, p.run.campaign.Spec.Deadline, now); retry {
+		return manager.Answer{Choice: manager.GiveUp}, nil
+	}
 	question := fleet.QuestionOf(q, p.run.run.Campaign, p.run.run.Device, rand.Text(), time.Now().UTC())
 	question.Backup = p.run.run.Backup
 	err := p.run.update(p.run.ctx, func(r *fleet.Run) { r.Question, r.Answer, p.run.consumed = question, nil, false })
@@ -49,6 +56,7 @@ func (a answered) Ask(ctx context.Context, q manager.Question) (manager.Answer, 
 	}
 	a.run.consumed = true
 	choice, known := answer.Choice.Manager()
+	a.run.gaveUp = choice == manager.GiveUp && known
 	if !known || answer.Question != question.ID || q.Step != question.Step || !slices.Contains(q.Choices, choice) {
 		return a.others.Ask(ctx, q) // something else has happened since
 	}

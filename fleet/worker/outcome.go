@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"example.com/iad/fleet"
@@ -36,7 +37,7 @@ func (r *run) end(client *device.Client, result manager.Result, err error) {
 		r.log.Warn("run lost", "err", storeErr)
 		return
 	}
-	r.release(device)
+	r.releaseDevice(r.ctx, device)
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -62,14 +63,19 @@ func (r *run) giveBack(ctx context.Context) {
 	}
 }
 
+// maxUnstored is how often in a row a run is given back that could not be stored. What is
+// to be stored does not become different by itself.
+const maxUnstored = 5
+
 // giveBackLost queues a run that this worker has lost because it could not be stored, unless
-// somebody else has it. The scheduler does not do that while this worker has its lease.
+// somebody else has it. The scheduler does not do that while this worker has its lease. A
+// run that was given back too often fails.
 func (r *run) giveBackLost(ctx context.Context) {
 	s := r.worker.cfg.Store
 	for {
 		stored, revision, err := s.Runs.Get(ctx, r.run.Campaign, r.run.Device)
 		switch {
-		case errors.Is(err, engine.ErrNotFound):
+		case errors.Is(err, engine.ErrNotFound), errors.Is(err, engine.ErrDamaged):
 			return
 		case err != nil:
 		case stored.Epoch < r.claim.Epoch:
@@ -77,11 +83,29 @@ func (r *run) giveBackLost(ctx context.Context) {
 		case stored.State != fleet.RunRunning || !stored.Claim.Same(&r.claim):
 			return
 		default:
-			stored.State, stored.Claim, stored.Queued = fleet.RunQueued, nil, time.Now().UTC()
+			now := time.Now().UTC()
+			stored.Claim = nil
+			if r.lostBy != nil {
+				stored.Unstored++
+			}
+			if stored.Unstored > maxUnstored {
+				stored.State, stored.Ended, stored.Question, stored.Answer = fleet.RunFailed, now, nil, nil
+				stored.Failure = &fleet.RunFailure{Step: r.run.Progress.Step, Cause: fleet.CauseInternal, Time: now,
+					Text: fmt.Sprintf("what happened could not be stored %d times in a row; look at the history of the device before another campaign: %v", stored.Unstored, r.lostBy)}
+			} else {
+				stored.State, stored.Queued = fleet.RunQueued, now
+			}
 			_, err = s.Runs.Update(ctx, stored, revision)
 		}
+		if err == nil && stored.State.Final() {
+			r.log.Error("run ends: it could not be stored", "times", stored.Unstored, "err", r.lostBy)
+			r.run = *stored
+			r.releaseDevice(ctx, nil)
+			r.worker.emit(ctx, &fleet.Event{Kind: fleet.EventRun, Campaign: stored.Campaign, Device: stored.Device, State: string(stored.State), Text: stored.Failure.Text})
+			return
+		}
 		if err == nil {
-			r.log.Info("run queued again: it could not be stored")
+			r.log.Info("run queued again: it could not be stored", "err", r.lostBy)
 			if err := s.Queue(ctx, stored, engine.Urgent); err != nil {
 				r.log.Info("task not published; the scheduler publishes it", "err", err)
 			}
@@ -96,7 +120,7 @@ func (r *run) giveBackLost(ctx context.Context) {
 
 // judge changes the run to what its attempt led to.
 func (r *run) judge(run *fleet.Run, result manager.Result, err error, now time.Time) {
-	run.Claim = nil
+	run.Claim, run.Unstored = nil, 0
 	if result.OldVersion != "" {
 		run.OldVersion = result.OldVersion
 	}
@@ -121,6 +145,7 @@ func (r *run) judge(run *fleet.Run, result manager.Result, err error, now time.T
 			run.Question, run.Answer = nil, nil
 		}
 		run.Failure = failure(err, run.Progress.Step, now)
+		run.Failure.Passing = run.Failure.Passing && !r.gaveUp
 		at, retry := r.campaign.Spec.Retry.Next(run, r.campaign.Spec.Deadline, now)
 		if retry {
 			run.State, run.RetryAt = fleet.RunRetrying, at
@@ -172,12 +197,12 @@ func (r *run) contacted(client *device.Client, err error, now time.Time) *fleet.
 	return d
 }
 
-// release ends the reservation of the device, unless its run continues, and stores what is
+// releaseDevice ends the reservation of the device, unless its run continues, and stores what is
 // known of it.
-func (r *run) release(found *fleet.Device) {
+func (r *run) releaseDevice(ctx context.Context, found *fleet.Device) {
 	state := r.run.State
 	keeps := !state.Final() && (state == fleet.RunWaiting || r.run.HalfDone())
-	_, err := r.worker.cfg.Store.Devices.Change(r.ctx, func(d *fleet.Device) error {
+	_, err := r.worker.cfg.Store.Devices.Change(ctx, func(d *fleet.Device) error {
 		if d.ActiveRun == r.run.Campaign && !keeps {
 			d.ActiveRun = ""
 		}

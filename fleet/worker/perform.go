@@ -246,7 +246,7 @@ func (r *run) emit(kind fleet.EventKind, state, text string) {
 // in the inventory may have stood for another unit, whose data are for this one only if the
 // campaign permits it.
 func (r *run) lastBackup(deviceID string) (string, []files.BackupFile, error) {
-	list, err := r.worker.cfg.Store.Backups.List(r.ctx, r.run.Device)
+	list, damaged, err := r.worker.cfg.Store.Backups.ListAll(r.ctx, r.run.Device)
 	if err != nil {
 		return "", nil, err
 	}
@@ -262,6 +262,11 @@ func (r *run) lastBackup(deviceID string) (string, []files.BackupFile, error) {
 		}
 	}
 	last := slices.MaxFunc(list, func(a, b *fleet.Backup) int { return strings.Compare(a.ID, b.ID) })
+	for _, key := range damaged {
+		if key[1] > last.ID { // it may be the last good one
+			return "", nil, fmt.Errorf("backup %s of %s is damaged and newer than the last good one, %s; back up the device again, or have an admin remove the damaged backup", key[1], r.run.Device, last.ID)
+		}
+	}
 	// The manager compares the device with the one that the directory is named after.
 	dir := path.Join("backup", device.DirectoryName(last.DeviceID), last.ID)
 	if err := r.fetch(last, dir); err != nil {
