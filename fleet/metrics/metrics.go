@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"example.com/iad/fleet"
-	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/inventory"
 	"example.com/iad/fleet/store"
 	"example.com/iad/fleet/view"
@@ -184,14 +183,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	}
 	truth(ready, s.m.cfg.Store.Engine.Ready(ctx) == nil)
 	truth(complete, s.m.cfg.View.Synced())
-	byPlace := map[string]int{}
-	for _, place := range engine.Places() {
-		byPlace[place] = 0
-	}
-	for _, d := range s.m.cfg.Store.Engine.Damage() {
-		byPlace[d.Place]++
-	}
-	for place, n := range byPlace {
+	for place, n := range s.m.cfg.Store.Damaged() {
 		gauge(damaged, float64(n), place)
 	}
 	var problems []error

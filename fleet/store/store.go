@@ -108,6 +108,18 @@ func (s *Store) OnDrain(worker string, handle func(drain bool)) (stop func(), er
 	})
 }
 
+// Damaged returns how much this process has found damaged, by place; see engine.Damage.
+func (s *Store) Damaged() map[string]int {
+	byPlace := make(map[string]int)
+	for _, place := range engine.Places() {
+		byPlace[place] = 0
+	}
+	for _, d := range s.Engine.Damage() {
+		byPlace[d.Place]++
+	}
+	return byPlace
+}
+
 // RemoveDamaged removes what is damaged. The error wraps engine.ErrConflict if it was replaced
 // in the meantime.
 func (s *Store) RemoveDamaged(ctx context.Context, d engine.Damage) error {
