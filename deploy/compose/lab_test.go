@@ -4,18 +4,25 @@ package compose
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/client"
+	"example.com/iad/fleet/operations"
 	"example.com/iad/internal/peers"
+	"example.com/iad/manager"
 )
 
 // lab is the laboratory of lab.yaml, with the images that "make images" has built.
@@ -23,6 +30,7 @@ type lab struct {
 	t, top  *testing.T // of the subtest, and of the laboratory
 	project string
 	env     []string
+	input   string // what run passes to programs
 	devices []container
 }
 
@@ -38,7 +46,7 @@ func up(t *testing.T, devices, rate int) *lab {
 	peers.Find(t, "docker")
 	peers.Find(t, "docker-compose")
 	l := &lab{t: t, top: t, project: "iadlab" + strconv.Itoa(os.Getpid())}
-	for _, program := range []string{"iadms", "iadsim"} {
+	for _, program := range []string{"iadms", "iadmsd", "iadsim"} {
 		found, err := filepath.Glob(filepath.Join(dir, program+"-*-amd64.tar"))
 		if err != nil || len(found) != 1 {
 			t.Fatalf("%s: %d images of %s for amd64, want 1 (%v)", dir, len(found), program, err)
@@ -62,7 +70,7 @@ func up(t *testing.T, devices, rate int) *lab {
 		}
 		if strings.Contains(string(out), "has active endpoints") {
 			// Docker 20.10 miscounts the endpoints of many containers that are removed at once, until it is started again.
-			t.Logf("the network %s_devices is left: restart Docker and remove it", l.project)
+			t.Logf("a network of %s is left: restart Docker and remove it", l.project)
 			return
 		}
 		t.Errorf("docker-compose down: %v\n%s", err, out)
@@ -114,6 +122,7 @@ func (l *lab) run(name string, args ...string) string {
 	defer cancel()
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
+	cmd.Stdin = strings.NewReader(l.input)
 	out, err := cmd.Output()
 	if err != nil {
 		l.t.Fatalf("%s: %v\n%s%s", strings.Join(cmd.Args, " "), err, out, &stderr)
@@ -272,6 +281,98 @@ func TestLab(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWorkerIsCutOff: a worker loses its cluster in step 140, while it reaches the devices. The other one continues them.
+func TestWorkerIsCutOff(t *testing.T) {
+	l := up(t, 2, 500_000) // a download takes long enough for a lease to end in it
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	c, password := l.service(ctx)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.input = password
+	l.iadms("fleet", "login", "--account", "admin")
+	l.input = ""
+	for _, args := range [][]string{
+		{"store-credentials", "default"}, {"import", "devices.csv"}, {"add-image", "fw-2.0.0.iad"}, {"create", "upgrade-2.0.0.json", "--id", "spring", "--submit"},
+	} {
+		l.iadms(append([]string{"fleet"}, args...)...)
+	}
+	runs := func() []operations.RunRow {
+		t.Helper()
+		page, err := c.Runs(ctx, operations.RunQuery{Campaign: "spring", Wave: -1})
+		must(err)
+		return page.Runs
+	}
+	wait := func(what string, done func() bool) {
+		t.Helper()
+		for !done() {
+			select {
+			case <-ctx.Done():
+				t.Fatalf("%s: %+v", what, runs())
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}
+	var lost string // the worker, and its container
+	wait("no device downloads", func() bool {
+		for _, r := range runs() {
+			if r.Progress.Step == manager.StepUpdate || r.Progress.Step == manager.StepUpdateWatch {
+				lost = r.Worker
+			}
+		}
+		return lost != ""
+	})
+	id, _, _ := strings.Cut(lost, "-")
+	l.run("docker", "network", "disconnect", l.project+"_fleet", id)
+	wait("the other worker does not continue", func() bool {
+		return !slices.ContainsFunc(runs(), func(r operations.RunRow) bool { return r.Worker == lost && !r.State.Final() })
+	})
+	if out, err := exec.Command("docker", "exec", id, "iadmsd", "healthcheck").CombinedOutput(); err == nil {
+		t.Errorf("a worker without its cluster is ready: %s", out)
+	}
+	wait("the campaign does not end", func() bool {
+		d, err := c.Campaign(ctx, "spring")
+		must(err)
+		return d.Campaign.State.Final()
+	})
+	for _, r := range runs() {
+		if r.State != fleet.RunSucceeded || r.NewVersion != "2.0.0" || r.Worker == lost {
+			t.Errorf("%+v", r)
+		}
+	}
+	l.run("docker", "network", "connect", l.project+"_fleet", id)
+	wait("the worker does not come back", func() bool { return exec.Command("docker", "exec", id, "iadmsd", "healthcheck").Run() == nil })
+	l.atVersion("2.0.0")
+}
+
+// service returns access to the fleet service, and the first password of its admin.
+func (l *lab) service(ctx context.Context) (c *client.Client, password string) {
+	l.t.Helper()
+	file := func(name string) string {
+		return l.run("docker-compose", l.compose("exec", "-T", "iadmsd", "cat", "/data/service/"+name)...)
+	}
+	trust := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "iadmsd"}
+	trust.RootCAs.AppendCertsFromPEM([]byte(file("tls/cert.pem")))
+	api := "https://" + strings.TrimSpace(l.run("docker-compose", l.compose("port", "iadmsd", "8443")...))
+	password = strings.TrimSpace(file("initial-password"))
+	login, err := client.New(api, "", trust)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	token, err := login.Login(ctx, "admin", password, "test", time.Hour)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if c, err = client.New(api, token, trust); err != nil {
+		l.t.Fatal(err)
+	}
+	return c, password
 }
 
 func (l *lab) reconnect(which map[string]bool) {

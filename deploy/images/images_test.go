@@ -52,7 +52,7 @@ func TestImages(t *testing.T) {
 	}
 	peers.Find(t, "docker")
 	image := map[string]string{}
-	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab"} {
+	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab", "iadmsd"} {
 		image[program] = load(t, dir, program)
 		var info []struct {
 			Config struct {
@@ -66,7 +66,7 @@ func TestImages(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := info[0].Config
-		if c.User != "65532:65532" || c.StopSignal != "SIGTERM" || len(c.ExposedPorts) == 0 || len(c.Volumes) != 1 {
+		if c.User != "65532:65532" || c.StopSignal != "SIGTERM" || len(c.ExposedPorts) == 0 || len(c.Volumes) != map[bool]int{false: 1, true: 2}[program == "iadmsd"] {
 			t.Errorf("%s: %+v", program, c)
 		}
 		for _, label := range []string{"version", "revision", "source"} {
@@ -74,7 +74,7 @@ func TestImages(t *testing.T) {
 				t.Errorf("%s: no label %s", program, label)
 			}
 		}
-		if (c.Healthcheck != nil) != slices.Contains([]string{"iad", "iadsim"}, program) {
+		if (c.Healthcheck != nil) != slices.Contains([]string{"iad", "iadsim", "iadmsd"}, program) {
 			t.Errorf("%s: health check: %+v", program, c.Healthcheck)
 		}
 	}
@@ -117,5 +117,21 @@ func TestImages(t *testing.T) {
 	if out := docker(t, "run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "container:"+sim, image["iadlab"],
 		"test", "127.0.0.1:16100", "--suite", "quick", "--test", "read*", "--json", "-"); !strings.Contains(out, `"verdict": "passed"`) {
 		t.Errorf("iadlab test:\n%s", out)
+	}
+
+	// The fleet service, which finds its data and its key again in another container.
+	key := docker(t, "volume", "create")
+	t.Cleanup(func() { _ = exec.Command("docker", "volume", "rm", "-f", key).Run() })
+	for range 2 {
+		service := docker(t, append(append([]string{"run", "--detach", "--env", "IADMSD_NAME=one"}, hardened...), "--volume", key+":/key", image["iadmsd"])...)
+		t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", service).Run() })
+		docker(t, "exec", service, "sh", "-c", "for i in $(seq 60); do iadmsd healthcheck && exit; sleep 1; done; exit 1")
+		docker(t, "stop", "--time", "60", service)
+		if code := docker(t, "inspect", "--format", "{{.State.ExitCode}}", service); code != "0" {
+			t.Errorf("exit status %s after docker stop\n%s", code, docker(t, "logs", service))
+		}
+	}
+	if out := run("--entrypoint", "ls", "--volume", key+":/key", image["iadmsd"], "/key", "service"); !strings.Contains(out, "iadmsd.key") || !strings.Contains(out, "initial-password") {
+		t.Errorf("the volumes: %s", out)
 	}
 }

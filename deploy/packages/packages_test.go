@@ -149,7 +149,7 @@ func TestDeb(t *testing.T) {
 		peers.Find(t, name)
 	}
 	var debs []string
-	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab"} {
+	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab", "iadmsd"} {
 		found, err := filepath.Glob(filepath.Join(dir, program+"_*_amd64.deb"))
 		if err != nil || len(found) != 1 {
 			t.Fatalf("%s: %d packages of %s, want 1 (%v)", dir, len(found), program, err)
@@ -164,7 +164,7 @@ func TestDeb(t *testing.T) {
 
 	m.run("dpkg -i /root/*.deb")
 	m.expect(`.TH "IAD"`, "gzip -dc /usr/share/man/man1/iad.1.gz")
-	if out := m.run("systemd-analyze verify --man=no iad.service iadms.service iadsim.service"); out != "" {
+	if out := m.run("systemd-analyze verify --man=no iad.service iadms.service iadsim.service iadmsd.service"); out != "" {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
 	m.expect("iadlab ", "iadlab --version && ! getent passwd iadlab") // a tool without a service needs no user
@@ -197,6 +197,19 @@ systemctl enable --now iad`)
 	m.run("systemctl start iadms && timeout 20 sh -c 'until grep -q :0015 /proc/net/tcp6; do :; done'") // FTP
 	m.expect("iadms 600", "stat -c '%U %a' /etc/iadms/iadms.toml")
 
+	// The fleet service: the key is created, is not with the data, and belongs to root.
+	m.run("sed -i 's/^#IADMSD_SLOTS=.*/IADMSD_SLOTS=7/; s/^IADMSD_NOTIFICATIONS=.*/IADMSD_NOTIFICATIONS=:1162/' /etc/iadmsd/iadmsd.conf && systemctl enable --now iadmsd")
+	const ready = "for i in $(seq 60); do iadmsd healthcheck && exit; sleep 1; done; exit 1"
+	m.expect("ok", ready)
+	m.expect("iadmsd", "stat -c %U /proc/$(systemctl show -P MainPID iadmsd)")
+	m.expect("root 600", "stat -c '%U %a' /etc/iadmsd/iadmsd.key")
+	m.expect("iadmsd 600", "stat -c '%U %a' /etc/iadmsd/notify.toml")
+	m.run("test -z \"$(find /var/lib/iadmsd -name '*.key')\"")
+	const fleet = "iadms fleet --api https://localhost:8443 --ca /var/lib/iadmsd/tls/cert.pem "
+	m.run(fleet + "login --account admin </var/lib/iadmsd/initial-password")
+	m.run("printf 'write_community = \"private\"\\n' >/root/sim.toml && chmod 600 /root/sim.toml && " + fleet + "store-credentials default --credentials /root/sim.toml")
+	m.run("printf 'name,address\\nsim-0,127.0.0.1:16100\\n' >/root/devices.csv && " + fleet + "import /root/devices.csv")
+
 	// The packages are upgraded: settings that were changed stay, services that run are started again.
 	before := m.run("systemctl show -P MainPID iad")
 	m.run("dpkg -i --force-confold /root/later/*.deb")
@@ -206,15 +219,26 @@ systemctl enable --now iad`)
 	m.expect("IAD_HARDWARE=IAD-4FXS", "grep ^IAD_ /etc/iad/init.conf")
 	m.expect("2.0.0", status)
 
+	m.expect("IADMSD_SLOTS=7", "grep ^IADMSD_ /etc/iadmsd/iadmsd.conf")
+	m.expect("ok", ready)
+	m.expect("sim-0", fleet+"devices")
+
 	// Removed: no process is left, data and settings are.
-	m.run("dpkg -r iad iadms iadsim iadlab")
+	m.run("sha256sum /etc/iadmsd/iadmsd.key >/root/key.sum")
+	m.run("dpkg -r iad iadms iadsim iadlab iadmsd")
+	m.run("test -s /etc/iadmsd/iadmsd.conf && test -d /var/lib/iadmsd/engine && test ! -e /usr/bin/iadmsd")
 	m.expect("inactive", "systemctl is-active iad || true")
 	m.expect("IAD_DEVICE_ID=IAD-0001", "grep ^IAD_ /etc/iad/init.conf")
 	m.run("test -s /var/lib/iad/iad.toml && test ! -e /usr/bin/iad")
-	m.run("dpkg -i --force-confold /root/later/*.deb && systemctl enable --now iad")
+	m.run("dpkg -i --force-confold /root/later/*.deb && systemctl enable --now iad iadmsd")
 	m.expect("2.0.0", status)
+	m.expect("ok", ready)
+	m.expect("sim-0", fleet+"devices")
+	m.run("sha256sum -c /root/key.sum")
 
-	m.expect("/var/lib/iad and the user iad are kept", "dpkg --purge iad iadms iadsim iadlab")
+	m.expect("/var/lib/iad and the user iad are kept", "dpkg --purge iad iadms iadsim iadlab iadmsd")
+	// Without its key, the data of the fleet service would be of little use.
+	m.run("test ! -e /etc/iadmsd/iadmsd.conf && test -s /etc/iadmsd/iadmsd.key && test -d /var/lib/iadmsd/engine && getent passwd iadmsd")
 	m.run("test ! -e /etc/iad/init.conf && test -s /var/lib/iad/iad.toml && getent passwd iad")
 	m.run("test ! -e /etc/systemd/system/multi-user.target.wants/iad.service")
 }

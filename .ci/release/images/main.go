@@ -43,7 +43,10 @@ type program struct {
 	command []string
 	env     []string
 	ports   []string
+	volumes []string // besides /data
 	health  []string
+	// platforms are all those it is for; nil: every one.
+	platforms []string
 }
 
 // programs are the images. deploy/images/README.md documents ports, volumes and variables.
@@ -72,6 +75,19 @@ var programs = []program{
 		name: "iadlab", description: "Conformance tests and power cuts for integrated access devices", shell: true,
 		command: []string{"--help"},
 		ports:   []string{"11162/udp"},
+	},
+	{
+		name: "iadmsd", description: "Fleet service that upgrades many integrated access devices in campaigns", shell: true,
+		command: []string{"run"},
+		env: []string{
+			"IADMSD_DATA=/data/service", "IADMSD_KEY=/key/iadmsd.key", "IADMSD_HEALTH=:8080",
+			"IADMSD_TFTP=:6969", "IADMSD_SINGLE_PORT=true", "IADMSD_NOTIFICATIONS=:16162",
+		},
+		ports: []string{"8443/tcp", "4222/tcp", "6222/tcp", "8080/tcp", "6969/udp", "16162/udp"},
+		// A copy of the data reveals no credentials without the key.
+		volumes:   []string{"key"},
+		health:    []string{"CMD", "/usr/bin/iadmsd", "healthcheck"},
+		platforms: []string{"amd64", "arm64"},
 	},
 }
 
@@ -108,6 +124,9 @@ func (b *builder) all() error {
 	for i := range programs {
 		var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 		for _, processor := range slices.Sorted(maps.Keys(platforms)) {
+			if programs[i].platforms != nil && !slices.Contains(programs[i].platforms, processor) {
+				continue
+			}
 			image, err := b.image(&programs[i], processor)
 			if errors.Is(err, fs.ErrNotExist) && !exists(filepath.Join(b.in, processor)) {
 				continue // not asked for
@@ -172,6 +191,9 @@ func (b *builder) image(p *program, processor string) (v1.Image, error) {
 	for _, port := range p.ports {
 		config.Config.ExposedPorts[port] = struct{}{}
 	}
+	for _, volume := range p.volumes {
+		config.Config.Volumes["/"+volume] = struct{}{}
+	}
 	if p.health != nil {
 		config.Config.Healthcheck = &v1.HealthConfig{Test: p.health, Interval: 30 * time.Second, Timeout: 5 * time.Second, StartPeriod: 10 * time.Second, Retries: 3}
 	}
@@ -188,12 +210,13 @@ func (b *builder) image(p *program, processor string) (v1.Image, error) {
 func (b *builder) layer(p *program, processor string) ([]byte, error) {
 	var buf bytes.Buffer
 	l := layer{tar.NewWriter(&buf), b.created}
-	for _, dir := range []string{"bin", "data", "etc", "tmp", "usr", "usr/bin", "usr/share", "usr/share/licenses", "usr/share/licenses/" + p.name} {
+	volumes := append([]string{"data"}, p.volumes...)
+	for _, dir := range append(volumes, "bin", "etc", "tmp", "usr", "usr/bin", "usr/share", "usr/share/licenses", "usr/share/licenses/"+p.name) {
 		h := tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755}
-		switch dir {
-		case "data":
+		switch {
+		case slices.Contains(volumes, dir):
 			h.Uid, h.Gid, h.Mode = user, user, 0o700
-		case "tmp":
+		case dir == "tmp":
 			h.Mode = 0o1777
 		}
 		if err := l.add(h, nil); err != nil {
