@@ -24,15 +24,15 @@ var anyAddress = regexp.MustCompile(`^(--[a-z-]+=):([0-9]+)$`)
 // TestServiceStarts runs iadmsd as the pods do: three nodes and the workers, with their arguments, their probes and their secrets, on
 // addresses of this machine. Ports stay as they are.
 func TestServiceStarts(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "iadmsd")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/iadmsd")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/iadmsd")
 	build.Dir = "../../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
 	// The secrets, by the commands of kustomization.yaml.
 	run := func(name string, args ...string) {
 		t.Helper()
