@@ -83,7 +83,7 @@ func up(t *testing.T, devices, rate int) *lab {
 		}
 		l.devices = append(l.devices, container{id, addresses[0], addresses[1]})
 		// Its address is in the list of devices before it answers.
-		l.run("docker", "exec", id, "iadsim", "healthcheck", "--snmp", "127.0.0.1:161", "--read-community", "lab-read", "--timeout", "1m")
+		l.run("docker", "exec", id, "sh", "-c", "until iadsim healthcheck --snmp 127.0.0.1:161 --read-community lab-read; do sleep 1; done")
 	}
 	if len(l.devices) != devices {
 		t.Fatalf("%d devices, want %d", len(l.devices), devices)

@@ -113,7 +113,7 @@ func TestImages(t *testing.T) {
 
 	sim := docker(t, "run", "--detach", "--read-only", "--cap-drop", "ALL", "--env", "IADSIM_DEVICES=3", "--env", "IADSIM_LOG_LEVEL=info", image["iadsim"])
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", "-v", sim).Run() })
-	docker(t, "exec", sim, "/usr/bin/iadsim", "healthcheck", "--timeout", "1m")
+	docker(t, "exec", sim, "sh", "-c", "until iadsim healthcheck; do sleep 1; done")
 	if out := docker(t, "run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "container:"+sim, image["iadlab"],
 		"test", "127.0.0.1:16100", "--suite", "quick", "--test", "read*", "--json", "-"); !strings.Contains(out, `"verdict": "passed"`) {
 		t.Errorf("iadlab test:\n%s", out)
@@ -125,7 +125,7 @@ func TestImages(t *testing.T) {
 	for range 2 {
 		service := docker(t, append(append([]string{"run", "--detach", "--env", "IADMSD_NAME=one"}, hardened...), "--volume", key+":/key", image["iadmsd"])...)
 		t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", service).Run() })
-		docker(t, "exec", service, "sh", "-c", "for i in $(seq 60); do iadmsd healthcheck && exit; sleep 1; done; exit 1")
+		docker(t, "exec", service, "sh", "-c", "until iadmsd healthcheck; do sleep 1; done")
 		docker(t, "stop", "--time", "60", service)
 		if code := docker(t, "inspect", "--format", "{{.State.ExitCode}}", service); code != "0" {
 			t.Errorf("exit status %s after docker stop\n%s", code, docker(t, "logs", service))

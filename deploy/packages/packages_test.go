@@ -69,6 +69,8 @@ func boot(t *testing.T) *machine {
 	for deadline := time.Now().Add(time.Minute); ; {
 		out, err := m.try("systemctl is-system-running --wait")
 		if err == nil || strings.TrimSpace(out) == "degraded" {
+			// Outside a container systemd does so itself; services get their credentials by a mount.
+			m.run("mount --make-rshared /")
 			return m
 		}
 		if time.Now().After(deadline) {
@@ -192,9 +194,9 @@ systemctl enable --now iad`)
 	m.expect("iad", "stat -c %U /proc/$(systemctl show -P MainPID iad)")
 
 	// The other two services.
-	m.run("systemctl start iadsim && iadms status 127.0.0.1:16109")
+	m.run("systemctl start iadsim && timeout 60 sh -c 'until iadsim healthcheck --snmp 127.0.0.1:16109; do :; done' && iadms status 127.0.0.1:16109")
 	m.run("systemctl stop iad && systemctl start iad")                                                  // port 161 is free again at once
-	m.run("systemctl start iadms && timeout 20 sh -c 'until grep -q :0015 /proc/net/tcp6; do :; done'") // FTP
+	m.run("systemctl start iadms && timeout 60 sh -c 'until grep -q :0015 /proc/net/tcp6; do :; done'") // FTP
 	m.expect("iadms 600", "stat -c '%U %a' /etc/iadms/iadms.toml")
 
 	// The fleet service: the key is created, is not with the data, and belongs to root.
