@@ -441,6 +441,101 @@ func (c *Client) Audit(ctx context.Context, q operations.AuditQuery) ([]fleet.Au
 	}, "audit"))
 }
 
+// Sites returns the sites.
+func (c *Client) Sites(ctx context.Context) ([]fleet.Site, error) {
+	return fetch[[]fleet.Site](ctx, c, get(nil, "sites"))
+}
+
+// PutSite adds or replaces a site.
+func (c *Client) PutSite(ctx context.Context, s fleet.Site) error {
+	return c.do(ctx, put(struct {
+		Title    string `json:"title,omitempty"`
+		TimeZone string `json:"time_zone,omitempty"`
+		Parallel int    `json:"parallel,omitempty"`
+	}{s.Title, s.TimeZone, s.Parallel}, "sites", s.Name), nil)
+}
+
+// RemoveSite removes a site without devices.
+func (c *Client) RemoveSite(ctx context.Context, name string) error {
+	return c.do(ctx, remove("sites", name), nil)
+}
+
+// Groups returns the groups.
+func (c *Client) Groups(ctx context.Context) ([]fleet.Group, error) {
+	return fetch[[]fleet.Group](ctx, c, get(nil, "groups"))
+}
+
+// PutGroup adds or replaces a group.
+func (c *Client) PutGroup(ctx context.Context, g fleet.Group) error {
+	return c.do(ctx, put(map[string]string{"filter": g.Filter}, "groups", g.Name), nil)
+}
+
+// RemoveGroup removes a group.
+func (c *Client) RemoveGroup(ctx context.Context, name string) error {
+	return c.do(ctx, remove("groups", name), nil)
+}
+
+// Schedules returns the schedules.
+func (c *Client) Schedules(ctx context.Context) ([]fleet.Schedule, error) {
+	return fetch[[]fleet.Schedule](ctx, c, get(nil, "schedules"))
+}
+
+// PutSchedule adds or replaces a schedule. The service sets who created it.
+func (c *Client) PutSchedule(ctx context.Context, s fleet.Schedule) error {
+	return c.do(ctx, put(struct {
+		Spec     fleet.CampaignSpec `json:"spec"`
+		Days     []string           `json:"days,omitempty"`
+		At       string             `json:"at"`
+		TimeZone string             `json:"time_zone,omitempty"`
+		For      fleet.Duration     `json:"for,omitzero"`
+		Disabled bool               `json:"disabled,omitempty"`
+	}{s.Spec, s.Days, s.At, s.TimeZone, s.For, s.Disabled}, "schedules", s.Name), nil)
+}
+
+// RemoveSchedule removes a schedule. Campaigns that it created continue.
+func (c *Client) RemoveSchedule(ctx context.Context, name string) error {
+	return c.do(ctx, remove("schedules", name), nil)
+}
+
+// User is a user of the service.
+type User struct {
+	Name    string          `json:"name"`
+	Role    operations.Role `json:"role"`
+	Created time.Time       `json:"created"`
+	By      string          `json:"by"` // who added the user
+}
+
+// Users returns the users.
+func (c *Client) Users(ctx context.Context) ([]User, error) {
+	return fetch[[]User](ctx, c, get(nil, "users"))
+}
+
+// PutUser adds or changes a user. An empty password: a present one is kept, and a new user
+// cannot log in.
+func (c *Client) PutUser(ctx context.Context, name string, role operations.Role, password string) error {
+	return c.do(ctx, put(struct {
+		Role     operations.Role `json:"role"`
+		Password string          `json:"password,omitempty"`
+	}{role, password}, "users", name), nil)
+}
+
+// RemoveUser removes a user, whose sessions and tokens end.
+func (c *Client) RemoveUser(ctx context.Context, name string) error {
+	return c.do(ctx, remove("users", name), nil)
+}
+
+// Damage returns stored objects that cannot be decoded.
+func (c *Client) Damage(ctx context.Context) ([]operations.Damage, error) {
+	return fetch[[]operations.Damage](ctx, c, get(nil, "damage"))
+}
+
+// RemoveDamage removes a stored object that cannot be decoded, if it still has this revision.
+func (c *Client) RemoveDamage(ctx context.Context, place, key string, revision uint64) error {
+	r := remove("damage", place, key)
+	r.query = url.Values{"revision": {strconv.FormatUint(revision, 10)}}
+	return c.do(ctx, r, nil)
+}
+
 // maxEvent is the maximum length of a line of a stream of events, in bytes.
 const maxEvent = 1 << 20
 

@@ -61,6 +61,7 @@ IADMS_TOKEN takes precedence over it. The same can be done on the service's web 
 		f.command("stop", "End a campaign; devices in progress are finished", (*client.Client).StopCampaign),
 		f.runs(), f.watch(), f.questions(), f.answer(), f.images(), f.addImage(), f.backups(), f.backup(), f.workers(), f.audit(),
 	)
+	c.AddCommand(f.settings()...)
 	return c
 }
 
@@ -137,7 +138,8 @@ func (f *fleetFlags) with(use, short string, args int, run func(cmd *cobra.Comma
 // exampleOf replaces the arguments of a usage line by examples.
 func exampleOf(use string) string {
 	return strings.NewReplacer("CAMPAIGN", "spring", "DEVICE", "gw-001", "SPECIFICATION", "spring.json", "IMAGE", "fw-2.0.0.iad", "INVENTORY", "devices.csv",
-		"BACKUP", "20260301T013000Z-2", "KIND", "userData").Replace(use)
+		"BACKUP", "20260301T013000Z-2", "KIND", "userData", "SITE", "berlin", "GROUP", "old", "FILTER", `'version < "2.0.0"'`, "SCHEDULE", "nightly", "FILE", "nightly.json",
+		"USER", "anna", "PLACE", "run", "KEY", "spring.gw-001", "REVISION", "4711").Replace(use)
 }
 
 func (f *fleetFlags) login() *cobra.Command {

@@ -120,6 +120,50 @@ func TestFleetCommands(t *testing.T) {
 	}()
 	wants(run(exitFailed, "watch", "spring"), "stopped", "1 of 2 devices failed")
 	wants(run(exitRefused, "resume", "spring"), "it is stopped")
+
+	wants(run(0, "put-site", "berlin", "--time-zone", "Europe/Berlin", "--parallel", "7"), "berlin  saved")
+	wants(run(exitUsage, "put-site", "berlin", "--time-zone", "Berlin"), "time_zone")
+	wants(run(0, "sites"), "Europe/Berlin", "7")
+	wants(run(0, "remove-site", "berlin"), "berlin  removed")
+	wants(run(exitError, "remove-site", "berlin"), "not found")
+	wants(run(0, "put-group", "old", `version < "2.0.0"`), "old  saved")
+	wants(run(0, "groups", "--json"), `"filter":"version \u003c \"2.0.0\""`)
+	run(0, "remove-group", "old")
+	write("nightly.json", `{"at": "02:30", "time_zone": "Europe/Berlin", "for": "3h", "spec": {"title": "Nightly", "operation": "backup", "filter": "true"}}`)
+	wants(run(0, "put-schedule", "nightly", "nightly.json"), "nightly  saved")
+	var schedule fleet.Schedule
+	if err := json.Unmarshal([]byte(run(0, "schedules", "--json")), &schedule); err != nil || schedule.At != "02:30" || time.Duration(schedule.For) != 3*time.Hour || schedule.CreatedBy != "anna" {
+		t.Errorf("%+v, %v", schedule, err)
+	}
+	write("schedule.json", run(0, "schedules", "--json")) // what is printed can be stored
+	run(0, "put-schedule", "again", "schedule.json")
+	wants(run(exitUsage, "put-schedule", "nightly", "spring.json"), "is not a schedule")
+	run(0, "remove-schedule", "nightly")
+
+	service.AddDamage(operations.Damage{Place: "run", Key: "spring.gw-1", Revision: 7, Problem: "evil\x1b[31m", Removable: true})
+	if out := run(0, "damage"); !strings.Contains(out, "spring.gw-1") || strings.Contains(out, "\x1b") {
+		t.Errorf("damage: %q", out)
+	}
+	wants(run(exitRefused, "remove-damage", "run", "spring.gw-1", "7"), "requires the role admin")
+	wants(run(exitRefused, "users"), "requires the role admin")
+	if err := access.PutUser(t.Context(), operations.Caller{Name: "boss", Role: operations.Admin}, "eve", operations.Admin, "correct horse battery"); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "login", "--account", "eve")
+	wants(run(exitUsage, "remove-damage", "run", "spring.gw-1", "x"), "the number")
+	wants(run(0, "remove-damage", "run", "spring.gw-1", "7"), "removed")
+	wants(run(exitUsage, "put-user", "carol", "--role", "boss"), "viewer, operator or admin")
+	input = "short\n"
+	wants(run(exitUsage, "put-user", "carol", "--role", "operator", "--password"), "at least 12 characters")
+	input = "correct horse battery\n"
+	run(0, "put-user", "carol", "--role", "operator", "--password")
+	input = ""
+	run(0, "put-user", "carol", "--role", "viewer") // keeps the password
+	wants(run(0, "users"), "carol", "viewer")
+	input = "correct horse battery\n"
+	run(0, "login", "--account", "carol")
+	run(0, "login", "--account", "eve")
+	wants(run(0, "remove-user", "carol"), "removed")
 }
 
 // TestManagerStaysSmall: iadms uses the fleet service through its API and links nothing of
