@@ -18,6 +18,7 @@
 #   load       the one that should have been started cannot be loaded
 #   lost       both copies are lost, and were written anew
 #   unwritten  the start of software on trial cannot be counted, so that it is not started
+#   recovery   no bank can be started, and iad.bank is not set
 #
 # U-Boot needs env import -c, env export -c, setexpr, and reading and writing of raw blocks. Its numbers are hexadecimal.
 
@@ -51,6 +52,10 @@ setenv iad_start 'bootz ${iad_kernel} ${iad_initrd}:${filesize} ${fdtcontroladdr
 #setenv iad_fit 41000000
 #setenv iad_load 'setexpr iad_part ${iad_bank} + 4; part start virtio 0 ${iad_part} iad_first && part size virtio 0 ${iad_part} iad_count && virtio read ${iad_fit} ${iad_first} ${iad_count}'
 #setenv iad_start 'bootm ${iad_fit}#bank ${iad_fit}#bank ${fdtcontroladdr}'
+
+# What is started if no bank can be: a recovery image, here of the files kernel and initrd in partition 1, loaded to where
+# iad_start expects it. Remove the # if the board has one.
+#setenv iad_recover 'load virtio 0:1 ${iad_kernel} kernel && load virtio 0:1 ${iad_initrd} initrd'
 
 # The kernel must restart the board when it panics (panic=), or software on trial that does stays down.
 setenv iad_args 'console=ttyAMA0 quiet panic=1'
@@ -135,5 +140,10 @@ for iad_n in ${iad_bank} ${iad_other}; do
   echo "iad: bank ${iad_bank} cannot be started"
 done
 echo "iad: no bank can be started"
+if test -n "${iad_recover}"; then
+  setenv bootargs "${iad_args} iad.why=recovery"
+  if run iad_recover; then run iad_start; fi
+  echo "iad: the recovery image cannot be started"
+fi
 sleep 5
 reset

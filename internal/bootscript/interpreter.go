@@ -32,7 +32,7 @@ type Hardware struct {
 	Intact func(data []byte) bool
 }
 
-var forPartitions = regexp.MustCompile(`(?m)^#(setenv .*)$`)
+var forPartitions = regexp.MustCompile(`(?m)^#(setenv iad_(?:fit|load|start) .*)$`)
 
 // ForPartitions returns the boot script of deploy/uboot as it is for FIT images on raw partitions: with the lines that
 // are comments for files.

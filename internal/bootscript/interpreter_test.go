@@ -21,6 +21,7 @@ var places = [2]int64{0x10000, 0x20000}
 type scripted struct {
 	fs     afero.Fs
 	raw    bool    // FIT images on raw partitions
+	rescue bool    // there is a recovery image
 	whole  [2]bool // the banks that can be loaded
 	broken bool    // writes fail
 }
@@ -80,7 +81,14 @@ func (d *scripted) boot(t *testing.T) (bootargs string, err error) {
 	if d.raw {
 		return d.bootRaw(t, ForPartitions(string(text)))
 	}
-	return Run(t.Context(), string(text), Hardware{Disk: d, Load: func(partition int, name string) int {
+	script := string(text)
+	if d.rescue {
+		script = strings.Replace(script, "#setenv iad_recover ", "setenv iad_recover ", 1)
+	}
+	return Run(t.Context(), script, Hardware{Disk: d, Load: func(partition int, name string) int {
+		if d.rescue && partition == 1 {
+			return 1 << 20
+		}
 		if name != "kernel" && name != "initrd" || partition < 2 || partition > 3 || !d.whole[partition-2] {
 			return 0
 		}
@@ -171,6 +179,10 @@ func TestScriptWithout(t *testing.T) {
 		{name: "nothing can be written", states: []bank.LoaderState{trial}, change: func(d *scripted) { d.broken = true },
 			starts: []string{"iad.bank=1 iad.why=unwritten"}},
 		{name: "no bank can be loaded", states: []bank.LoaderState{trial}, change: func(d *scripted) { d.whole = [2]bool{} }, starts: []string{""}},
+		{name: "no bank can be loaded, and there is a recovery image", states: []bank.LoaderState{trial},
+			change: func(d *scripted) { d.whole, d.rescue = [2]bool{}, true }, starts: []string{"panic=1 iad.why=recovery", "panic=1 iad.why=recovery"}},
+		{name: "a bank can be loaded, and there is a recovery image", states: []bank.LoaderState{trial},
+			change: func(d *scripted) { d.whole[1], d.rescue = false, true }, starts: []string{"iad.bank=1 iad.why=load"}},
 		{name: "the newer copy is damaged", states: []bank.LoaderState{{Next: 1, Left: bank.Uncounted}, trial}, change: func(d *scripted) {
 			if _, err := d.WriteAt(bytes.Repeat([]byte{0xff}, 8), places[1]); err != nil {
 				panic(err)
