@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"flag"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -103,9 +102,7 @@ func (x *bench) cutWithin(name string, place int64) {
 	if i < 0 {
 		x.Fatalf("nothing was written at %#x", place)
 	}
-	if err := os.WriteFile(x.disk(), c.replay.cut(i+1, rand.New(rand.NewPCG(*seed, 3))), 0o644); err != nil {
-		x.Fatal(err)
-	}
+	x.cutBehind(c, i)
 }
 
 // at is where a partition begins on the disk, in bytes.
