@@ -51,6 +51,8 @@ type Config struct {
 	// MaxConfigFile is the greatest size of a configuration file in bytes, 0
 	// for 1 MiB.
 	MaxConfigFile int64
+	// Encryption is that of configuration files on their way.
+	Encryption Encryption
 	// PlainPasswords accepts iadUpgServerPassword in requests without
 	// privacy, where anybody on the way can read it.
 	PlainPasswords bool
@@ -224,7 +226,16 @@ func (a *Agent) boot(fronts []string) error {
 		findings = append(findings, err.Error())
 	}
 	findings = append(findings, found...)
+	key, damagedKey, err := openBackupKey(cfg.State, len(cfg.Encryption.Recipients) > 0)
+	findings = append(findings, damagedKey...)
+	switch {
+	case key == nil && err != nil:
+		return err
+	case err != nil:
+		findings = append(findings, err.Error())
+	}
 	a.device = &device{
+		backupKey: key, encryption: cfg.Encryption,
 		banks: b, config: data, platform: cfg.Platform, work: cfg.Work,
 		maxFile: cfg.MaxConfigFile, clock: cfg.Clock, log: cfg.Log, doubtful: report.Doubtful,
 		retry: make(chan struct{}, 1),

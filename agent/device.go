@@ -12,6 +12,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/bank"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/clock"
 )
 
@@ -22,8 +23,11 @@ type device struct {
 	platform Platform
 	work     afero.Fs
 	maxFile  int64
-	clock    clock.Clock
-	log      *slog.Logger
+	// backupKey decrypts configuration files, nil if there is none.
+	backupKey  *agefile.Identity
+	encryption Encryption
+	clock      clock.Clock
+	log        *slog.Logger
 	// doubtful: the boot record may have forgotten the last generation that
 	// came in force. What the pointer says counts for more then.
 	doubtful bool

@@ -14,9 +14,9 @@ import (
 
 // Provision makes a new device: software from image goes into bank 1 as good
 // software that is next to start, and set, unless empty, becomes its
-// configuration data. If it fails or is interrupted it may be called again, with
+// configuration data; a device that encrypts its backups gets a key of its own. If it fails or is interrupted it may be called again, with
 // another image or set too, see bank.Provision. Of cfg it uses the file systems,
-// Hardware, Trust and Platform.
+// Hardware, Trust, Encryption and Platform.
 func Provision(cfg Config, img io.Reader, set config.Set) error {
 	opt := bank.Options{
 		Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
@@ -26,6 +26,9 @@ func Provision(cfg Config, img io.Reader, set config.Set) error {
 	opt.Now = time.Now
 	if cfg.Clock != nil {
 		opt.Now = cfg.Clock.Now
+	}
+	if _, _, err := openBackupKey(cfg.State, len(cfg.Encryption.Recipients) > 0); err != nil {
+		return err
 	}
 	return bank.Provision(opt, img, func(m *image.Manifest) (uint32, error) {
 		if len(set) == 0 {

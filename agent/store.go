@@ -49,11 +49,24 @@ func (s store) Collect(_ context.Context, kinds procedure.FileSet) (procedure.Co
 		}
 		files[k] = data
 	}
-	return files, format, nil
+	return files, format, s.seal(files)
 }
 
-func (s store) Examine(files procedure.ConfigFiles) (uint32, error) {
-	return config.Set(files).Format()
+func (s store) Examine(files procedure.ConfigFiles) (procedure.ConfigFiles, uint32, error) {
+	plain := procedure.ConfigFiles{}
+	for k, data := range files {
+		data, err := s.unseal(k, data)
+		if err != nil {
+			return nil, 0, err
+		}
+		if int64(len(data)) > s.maxFile {
+			return nil, 0, &procedure.Failure{Code: mib.FailCauseFileTooLarge,
+				Text: fmt.Sprintf("%s has %d bytes, %d fit", k, len(data), s.maxFile)}
+		}
+		plain[k] = data
+	}
+	format, err := config.Set(plain).Format()
+	return plain, format, err
 }
 
 func (s store) HasOtherFormat() bool {
@@ -230,4 +243,9 @@ func (d *device) goBack(ctx context.Context, before config.Generation) error {
 	return errors.Join(err, rerr)
 }
 
-func (s store) MaxFile() int64 { return s.maxFile }
+func (s store) MaxFile() int64 {
+	if s.backupKey == nil {
+		return s.maxFile
+	}
+	return s.maxFile + s.maxFile/1024 + maxEnvelope
+}

@@ -165,6 +165,7 @@ func TestValues(t *testing.T) {
 		mib.ConfigDigest:     {"all data", "all data", "all data", "", "all data"},
 		mib.ConfigApplied:    {"0s", "0s", "0s", "2m36s", "12m56s"},
 		mib.ImageFormat:      always("2"),
+		mib.BackupRecipient:  always(""),
 
 		mib.BankState: {"good | writing", "good | trial", "good | trial", "good | trial", "good | failed"},
 		mib.BankRoles: {"running+nextBoot+fallback | ", "running+fallback | nextBoot", "running+fallback | nextBoot",

@@ -150,6 +150,11 @@ func (v *view) deviceValue(o *mib.Object) (mib.Value, bool) {
 		return mib.DateAndTime(v.s.Config.Applied), true
 	case mib.ImageFormat:
 		return mib.Uint32(image.ManifestFormat), true
+	case mib.BackupRecipient:
+		if key := v.a.device.backupKey; key != nil {
+			return mib.Str(key.Recipient().String()), true
+		}
+		return mib.Str(""), true
 	case mib.HistMax:
 		return mib.Uint32(procedure.HistoryMax), true
 	case mib.NotifyEnable:

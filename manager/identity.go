@@ -111,8 +111,7 @@ func IdentityWarning(disk afero.Fs, id device.Identity) string {
 func (u *upgrade) ownBackup(ctx context.Context, dir string) error {
 	want := device.Identity{Device: u.device.ID}
 	if store := u.session.Local(dir, nil); store != nil {
-		original, _, _ := strings.Cut(dir, files.ModifiedMark)
-		for _, name := range []string{dir, original} {
+		for _, name := range []string{dir, files.Original(dir)} {
 			id, found, err := files.ReadIdentity(store, name)
 			if err != nil {
 				return err

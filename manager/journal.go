@@ -58,6 +58,8 @@ type Record struct {
 	BackupReqID uint32 `json:"backup_req_id,omitempty"`
 	// Modified is the backup as modified for the new software.
 	Modified *ModifiedBackup `json:"modified,omitempty"`
+	// Encrypted is the copy that the device is given if it cannot read the other files.
+	Encrypted *EncryptedBackup `json:"encrypted,omitempty"`
 	// Tasks are the operations of the current attempt.
 	Tasks []Task `json:"tasks,omitempty"`
 	// Failed is the reason for step 160, until the operator has decided how to continue.

@@ -33,6 +33,9 @@ type Modification struct {
 	Original string // directory of the backup, which stays as it is
 	Source   string // directory that Draft is a copy of: the backup or, later, the last modification
 	Draft    string // directory to be changed
+	// Root is the directory of this machine that Files stands for, if that is not the store:
+	// an encrypted backup is modified in a copy that is decrypted. Otherwise empty.
+	Root string
 	// Failure is why the last modification, or the device's conversion, failed; nil: there
 	// was none.
 	Failure error
@@ -90,12 +93,17 @@ func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	if m.Source, m.Draft, err = u.draft(m.Files); err != nil {
 		return notGood(m, mib.FailCauseOther, fmt.Errorf("copy of the backup: %w", err))
 	}
-	err = u.plan.Modifier.Modify(ctx, m)
+	plain, end, err := u.plainCopy(m)
+	if err != nil {
+		return notGood(m, mib.FailCauseKeyMissing, err)
+	}
+	defer end()
+	err = u.plan.Modifier.Modify(ctx, plain)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err == nil {
-		err = m.refuseUntouched()
+		err = plain.refuseUntouched()
 	}
 	if errors.Is(err, ErrUnchanged) {
 		return u.notModified(m, err)
@@ -103,14 +111,17 @@ func (u *upgrade) modify(ctx context.Context, d *device.Device) error {
 	if err != nil {
 		return notGood(m, mib.FailCauseConvertFailed, err)
 	}
-	return u.useDraft(m)
+	return u.useDraft(d, m, plain)
 }
 
 // useDraft makes the data in a draft those that the device is given.
-func (u *upgrade) useDraft(m Modification) error {
-	list, err := u.checkDraft(m)
+func (u *upgrade) useDraft(d *device.Device, m, plain Modification) error {
+	list, err := u.checkDraft(plain)
 	if err != nil {
 		return notGood(m, mib.FailCauseConfigParseError, err)
+	}
+	if list, err = u.keepDraft(d, m, plain, list); err != nil {
+		return notGood(m, mib.FailCauseOther, err)
 	}
 	u.record.Modified = &ModifiedBackup{Directory: m.Draft, Files: list}
 	u.note(StepRecover, "modified: "+m.Draft)
@@ -154,11 +165,20 @@ func (u *upgrade) notModified(m Modification, cause error) error {
 }
 
 // useUnmodified makes data that were not modified those that the device is given.
-func (u *upgrade) useUnmodified(m *Modification) error {
-	if err := files.SetFormat(m.Files, m.Draft, m.To); err != nil {
+func (u *upgrade) useUnmodified(ctx context.Context, m *Modification) error {
+	d, err := u.plan.Client.Device(ctx)
+	if err != nil {
+		return u.asFailure(StepRecover, mib.OperationKindRecoverConfig, err)
+	}
+	plain, end, err := u.plainCopy(*m)
+	if err != nil {
 		return err
 	}
-	return u.useDraft(*m)
+	defer end()
+	if err := files.SetFormat(plain.Files, plain.Draft, m.To); err != nil {
+		return err
+	}
+	return u.useDraft(d, *m, plain)
 }
 
 // draft copies the last modification, or else the backup, to a new directory.

@@ -89,6 +89,9 @@ type Plan struct {
 	// Verify is the operator's own check of the new software at step 150, after the
 	// device's self-test. After an error the old software is restored. Nil: no check.
 	Verify func(ctx context.Context, d *device.Device) error
+	// Keys decrypt encrypted backups: to modify them, or to give them to another device. The
+	// backup of a device is recovered on it without them.
+	Keys files.Keys
 	// Modifier modifies configuration data at step 170; nil: only the device converts.
 	Modifier Modifier
 	// ModifyFirst calls the Modifier instead of the device's conversion. Otherwise it is

@@ -113,6 +113,9 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 	}
 	u.observe(Update{Kind: BackupListed, Time: u.plan.Clock.Now(), Device: u.device.ID, Step: StepBackupJudge, Backup: backup, Text: u.result.Place})
 	if local := u.session.Local(u.record.Directory, backup); local != nil {
+		if err := u.noteEncryption(local, d, backup); err != nil {
+			return err
+		}
 		if err := files.WriteIdentity(local, u.record.Directory, u.identity()); err != nil {
 			return err
 		}

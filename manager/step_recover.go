@@ -71,7 +71,7 @@ func (u *upgrade) repeatRecovery(ctx context.Context, attempt int, failed error,
 	}
 	switch answer.Choice {
 	case UseAsIs:
-		err = u.useUnmodified(unmodified)
+		err = u.useUnmodified(ctx, unmodified)
 	case RestoreOld:
 		err = u.giveUpNewSoftware(ctx, failed)
 	}
@@ -168,7 +168,11 @@ func (u *upgrade) recoverRequest(ctx context.Context, d *device.Device) (device.
 				Advice: mib.RetryAdviceFixFirst, Text: err.Error()}
 		}
 	}
-	list, err := u.session.Provide(ctx, dir, list)
+	dir, list, err := u.encryptFor(d, dir, list)
+	if err != nil {
+		return device.Request{}, err
+	}
+	list, err = u.session.Provide(ctx, dir, list)
 	switch {
 	case ctx.Err() != nil:
 		return device.Request{}, ctx.Err()

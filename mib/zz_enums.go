@@ -173,6 +173,7 @@ const (
 	FailCauseSignatureInvalid     FailCause = 42
 	FailCauseSignerUntrusted      FailCause = 43
 	FailCauseVersionMismatch      FailCause = 44
+	FailCauseKeyMissing           FailCause = 45
 	FailCauseNoMemory             FailCause = 50
 	FailCauseStorageFull          FailCause = 51
 	FailCauseEraseError           FailCause = 52
@@ -233,6 +234,7 @@ var namesFailCause = []Named{
 	{"signatureInvalid", 42},
 	{"signerUntrusted", 43},
 	{"versionMismatch", 44},
+	{"keyMissing", 45},
 	{"noMemory", 50},
 	{"storageFull", 51},
 	{"eraseError", 52},

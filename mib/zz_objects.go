@@ -114,6 +114,13 @@ var (
 		Ranges: []Range{{1, 65535}},
 	}
 
+	// BackupRecipient is iadUpgBackupRecipient, read-only.
+	BackupRecipient = &Object{
+		Name: "iadUpgBackupRecipient", Rel: OID{1, 1, 16}, Kind: Scalar,
+		Type: OctetString, TC: "SnmpAdminString", Access: ReadOnly,
+		Ranges: []Range{{0, 255}},
+	}
+
 	// BankTable is iadUpgBankTable, not-accessible.
 	BankTable = &Object{
 		Name: "iadUpgBankTable", Rel: OID{1, 2, 1}, Kind: Table, Row: BankEntry,
@@ -921,6 +928,7 @@ var Objects = []*Object{
 	ConfigDigest,
 	ConfigApplied,
 	ImageFormat,
+	BackupRecipient,
 	BankTable,
 	BankEntry,
 	BankIndex,

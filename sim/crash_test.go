@@ -24,6 +24,7 @@ import (
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/image/encode"
 	"example.com/iad/bank/image/frame"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/bootscript"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/internal/iadtest"
@@ -101,6 +102,7 @@ type world struct {
 	events  string // numbers and contents of the events that came, in order
 	backup  string // what the file server holds
 	started bool   // the command of this step was answered
+	key     string // the device's recipient for configuration files, "" for none
 	window  int    // the confirm window that was set, in seconds; 0: none
 }
 
@@ -123,6 +125,9 @@ type command struct {
 	// takesOver makes, in the first step of a script, the device one that needs no
 	// restart for other software.
 	takesOver bool
+	// encrypts makes, in the first step of a script, the device one that encrypts its
+	// backups and accepts nothing else.
+	encrypts bool
 	// cause is why the operation is to fail, 0 if it is to succeed; with confirmTimeout the window is over
 	// while the operation fetches its files.
 	cause mib.FailCause
@@ -168,6 +173,14 @@ func (f memoryFiles) Get(ctx context.Context, name string, offset int64) (io.Rea
 			_, rest, _ := strings.Cut(f.w.backup, "<"+name+">")
 			text, _, _ := strings.Cut(rest, "</>")
 			data = []byte(text)
+		} else if f.w.key != "" {
+			to, err := agefile.ParseRecipient(f.w.key)
+			if err == nil {
+				data, err = agefile.Encrypt(data, to)
+			}
+			if err != nil {
+				return nil, 0, err
+			}
 		}
 	} else {
 		data = crashImages[f.c.file]
@@ -177,6 +190,9 @@ func (f memoryFiles) Get(ctx context.Context, name string, offset int64) (io.Rea
 
 func (f memoryFiles) Put(_ context.Context, name string, r io.ReadSeeker, _ int64) error {
 	data, err := io.ReadAll(r)
+	if f.w.key != "" && bytes.Contains(data, []byte("owner")) {
+		return errors.New("the device sends plain text")
+	}
 	f.w.backup += "<" + name + ">" + string(data) + "</>"
 	return err
 }
@@ -288,6 +304,9 @@ func spoiltLife(script []command, m *crashfs.Machine, w *world, spoil func(strin
 		d := spoiltDevice(m, memoryFiles{w, &c, clock}, spoil)
 		d.cfg.Clock = clock
 		d.platform.noReset = len(script) > 0 && script[0].takesOver
+		if len(script) > 0 && script[0].encrypts {
+			d.cfg.Encryption.Recipients = []agefile.Recipient{crashOperator.Recipient()}
+		}
 		again, err := boot(script, &c, m, w, d, clock)
 		if m.Down() || err != nil || !again {
 			return err
@@ -319,6 +338,16 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device,
 	// Before it runs, and goes on by itself.
 	if err := checkDevice(a, m); err != nil {
 		return false, err
+	}
+	key, _ := a.View().Value(mib.BackupRecipient, mib.OID{0})
+	if d.cfg.Encryption.Recipients != nil {
+		if w.started && w.key != string(key.Bytes) {
+			return false, fmt.Errorf("the device had the key %q for configuration files, and now %q", w.key, key.Bytes)
+		}
+		w.key = string(key.Bytes)
+		if err := checkSecrets(m); err != nil {
+			return false, err
+		}
 	}
 	if s := a.Engine().Snapshot().Settings; w.window != 0 && (s.ConfirmWindow != uint32(w.window) || s.ConfirmMode != mib.ConfirmModeManager) {
 		return false, fmt.Errorf("a confirm window of %d s was set and is forgotten: %+v", w.window, s)

@@ -50,6 +50,7 @@ type Config struct {
 	Transfer       transfer.Options
 	Protocols      []mib.Protocol
 	PlainPasswords bool
+	Encryption     agent.Encryption
 	Fetcher        procedure.Fetcher // nil: package transfer
 	Clock          clock.Clock       // nil: the system's
 	// Grace is agent.Config.Grace.
@@ -122,7 +123,7 @@ func (d *Device) agentConfig() agent.Config {
 	return agent.Config{
 		DeviceID: c.ID, Model: c.Model, Hardware: c.Hardware, Trust: c.Trust,
 		Banks: c.Disk.Banks, State: c.Disk.State, Data: c.Disk.Data, Work: c.Disk.Work,
-		Platform: d.platform, Protocols: c.Protocols, Transfer: c.Transfer, PlainPasswords: c.PlainPasswords,
+		Platform: d.platform, Protocols: c.Protocols, Transfer: c.Transfer, PlainPasswords: c.PlainPasswords, Encryption: c.Encryption,
 		WatchdogInterval: time.Hour, // there is none
 		Root:             c.Root, SNMP: c.SNMP, AgentX: c.AgentX, Fetcher: c.Fetcher, Clock: c.Clock, Grace: c.Grace, Log: c.Log,
 	}

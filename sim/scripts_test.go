@@ -16,6 +16,14 @@ var scripts = []struct {
 	{"backupConfig", []command{{kind: mib.OperationKindBackupConfig, version: "1.0.0", data: "old"}}},
 	{"downloadSoftware", []command{{kind: mib.OperationKindDownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"}}},
 	{"recoverConfig", []command{{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}},
+	{"encrypted backupConfig and recoverConfig", []command{
+		{kind: mib.OperationKindBackupConfig, encrypts: true, version: "1.0.0", data: "old"},
+		{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"},
+	}},
+	{"encrypted recoverConfig, converted", []command{
+		{kind: mib.OperationKindDownloadSoftware, encrypts: true, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+		{kind: mib.OperationKindRecoverConfig, options: procedure.ConvertFirst, format: 1, who: "new", version: "2.0.0", data: "new"},
+	}},
 	{"reset", []command{{kind: mib.OperationKindReset, version: "1.0.0", data: "old"}}},
 	{"activate and convertConfig", []command{
 		{kind: mib.OperationKindDownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"},

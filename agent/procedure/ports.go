@@ -145,12 +145,12 @@ type ConfigStatus struct {
 type ConfigStore interface {
 	// Status is cheap and may be called from anywhere.
 	Status() ConfigStatus
-	// Collect returns files of the kinds asked for, all of one generation,
-	// and their format.
+	// Collect returns files of the kinds asked for, all of one generation, as they are
+	// to be sent, which may be encrypted, and their format.
 	Collect(ctx context.Context, kinds FileSet) (ConfigFiles, uint32, error)
-	// Examine checks that each file is of its kind and all are of one format,
-	// which it returns.
-	Examine(files ConfigFiles) (format uint32, err error)
+	// Examine decrypts files that came encrypted, and checks that each is of its kind and
+	// all are of one format, which it returns.
+	Examine(files ConfigFiles) (plain ConfigFiles, format uint32, err error)
 	// HasOtherFormat reports, without delay, whether OtherFormat would find something.
 	HasOtherFormat() bool
 	// OtherFormat returns the newest configuration data in another format than
@@ -163,7 +163,7 @@ type ConfigStore interface {
 	// Apply puts files in force: all of them, or nothing is changed.
 	// needsReset is true if they take effect only after a restart.
 	Apply(ctx context.Context, files ConfigFiles) (needsReset bool, err error)
-	// MaxFile is the greatest size of a file in bytes.
+	// MaxFile is the greatest size of a file in bytes, encrypted or not.
 	MaxFile() int64
 }
 

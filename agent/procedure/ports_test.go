@@ -206,16 +206,16 @@ func (s fakeStore) Collect(ctx context.Context, kinds procedure.FileSet) (proced
 	return files, 1, s.l.at(ctx, "collect")
 }
 
-func (s fakeStore) Examine(files procedure.ConfigFiles) (uint32, error) {
+func (s fakeStore) Examine(files procedure.ConfigFiles) (procedure.ConfigFiles, uint32, error) {
 	format := uint32(0)
 	for k, data := range files {
 		rest, ok := bytes.CutPrefix(data, []byte(k.String()+" "))
 		if !ok || len(rest) == 0 {
-			return 0, coded(mib.FailCauseConfigParseError)
+			return nil, 0, coded(mib.FailCauseConfigParseError)
 		}
 		format = uint32(rest[0] - '0')
 	}
-	return format, nil
+	return files, format, nil
 }
 
 func (s fakeStore) HasOtherFormat() bool { return s.l.other }

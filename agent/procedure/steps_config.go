@@ -162,7 +162,7 @@ func checkExpected(row File, data []byte) error {
 // examine finds out the format of the files fetched and whether they can be
 // used.
 func (t *task) examine() (err error) {
-	if t.format, err = t.e.cfg.Store.Examine(t.files); err != nil {
+	if t.files, t.format, err = t.e.cfg.Store.Examine(t.files); err != nil {
 		return err
 	}
 	t.update(func(j *journal) {

@@ -28,6 +28,7 @@ type Settings struct {
 	AgentX        string `toml:"agentx" doc:"AgentX master agent to register with." is:"unix:PATH or tcp:HOST:PORT, with a HOST on the loopback interface" default:"empty (no AgentX)" example:"'unix:/var/agentx/master'"`
 	AgentXPrivate bool   `toml:"agentx_private" doc:"The master agent accepts SET requests with privacy only, so that passwords may arrive through it. Needs a Unix socket." is:"true or false" default:"false" example:"true"`
 
+	Backup   Backup   `toml:"backup" doc:"Encryption of backups of the configuration data, in the format of age (age-encryption.org)."`
 	FTPS     FTPS     `toml:"ftps" doc:"How FTPS servers are authenticated. Without either setting, a server needs a certificate that the system trusts."`
 	Paths    Paths    `toml:"paths" doc:"Where the parts of the device are if not in its root directory. On a board, the banks are usually mount points."`
 	Programs Programs `toml:"programs" doc:"Programs of this board, with absolute paths. A program that is not set is not called."`
@@ -40,6 +41,12 @@ type Settings struct {
 	file          string
 	text          []byte
 	damage, doubt string
+}
+
+// Backup says to whom backups are encrypted.
+type Backup struct {
+	Recipients  []string `toml:"recipients" doc:"Public keys of those who can decrypt backups, besides the device itself. With at least one, configuration files are sent encrypted, and only accepted if they are encrypted to this device." is:"a list of age recipients, which begin with age1" default:"empty (backups are plain text)" example:"['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']"`
+	AcceptPlain bool     `toml:"accept_plain" doc:"Accept configuration files that are not encrypted although backups are." is:"true or false" default:"false" example:"true"`
 }
 
 // FTPS says how FTPS servers are authenticated.

@@ -23,6 +23,7 @@ import (
 	"example.com/iad/agent/board"
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/partition"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
 )
@@ -128,6 +129,14 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 			return c, nil, s.mistake("mib_root", 0)
 		}
 	}
+	for _, text := range s.Backup.Recipients {
+		r, err := agefile.ParseRecipient(text)
+		if err != nil {
+			return c, nil, s.mistake("backup.recipients", 0)
+		}
+		c.Encryption.Recipients = append(c.Encryption.Recipients, r)
+	}
+	c.Encryption.AcceptPlain = s.Backup.AcceptPlain
 	if c.SNMP, err = s.SNMP.config(s, version); err != nil {
 		return c, nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank"
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/credentials"
 	"example.com/iad/internal/durable"
@@ -80,6 +81,7 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	f.StringVar(&s.SNMP.ReadCommunity, "read-community", "", "community that may read (SNMPv1, v2c)")
 	f.StringVar(&s.SNMP.WriteCommunity, "write-community", "", "community that may read and write (SNMPv1, v2c)")
 	f.StringVar(&manager, "manager", "", "add an SNMPv3 user for iadms and write its credentials to this new file")
+	f.StringArrayVar(&s.Backup.Recipients, "backup-recipient", nil, "encrypt backups to this age recipient (age1...) and to the device; may be repeated")
 	f.BoolVar(&s.PlainPasswords, "plain-passwords", false, "accept passwords of file servers in requests without privacy")
 	f.IntVar(&s.RateLimit, "rate-limit", 0, "limit of transfers in bytes per second (default: none)")
 	for _, name := range []string{"root", "image", "trust", "hardware", "device-id"} {
@@ -102,6 +104,11 @@ func check(s *settings.Settings) error {
 		return fmt.Errorf("--bank-size %d: must be a number of bytes, or 0 for all of the partition", s.BankSize)
 	case s.RateLimit < 0:
 		return fmt.Errorf("--rate-limit %d: must be a number of bytes per second, or 0 for no limit", s.RateLimit)
+	}
+	for _, r := range s.Backup.Recipients {
+		if _, err := agefile.ParseRecipient(r); err != nil {
+			return fmt.Errorf("--backup-recipient: %w", err)
+		}
 	}
 	if s.SNMP.Listen != "" {
 		if _, err := net.ResolveUDPAddr("udp", s.SNMP.Listen); err != nil {

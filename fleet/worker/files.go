@@ -147,6 +147,7 @@ func (r *run) fetch(b *fleet.Backup, dir string) error {
 		return err
 	}
 	var lines []byte
+	var encrypted []files.BackupFile
 	for _, f := range b.Files {
 		data, err := r.worker.cfg.Store.BackupFile(r.ctx, b, f.Kind)
 		if err != nil {
@@ -156,6 +157,16 @@ func (r *run) fetch(b *fleet.Backup, dir string) error {
 			return err
 		}
 		lines = fmt.Appendf(lines, "%s  %s.cfg\n", f.Digest, f.Kind)
+		sealed, err := files.IsEncrypted(local, path.Join(dir, f.Kind+".cfg"))
+		if err != nil {
+			return err
+		}
+		if kind, ok := mib.ParseFileType(f.Kind); ok && sealed {
+			encrypted = append(encrypted, files.BackupFile{Name: f.Kind + ".cfg", Kind: kind, Format: b.Format, Encrypted: true})
+		}
+	}
+	if err := files.WriteEnvelope(local, dir, "", encrypted); err != nil {
+		return err
 	}
 	return files.MarkComplete(local, dir, lines)
 }

@@ -30,6 +30,9 @@ type Device struct {
 	// ImageFormat is the newest format of image manifests that the device reads, 0 if it
 	// does not say, because it reads format 1 only.
 	ImageFormat int
+	// BackupRecipient is the age recipient of the device for configuration files, empty if it
+	// neither sends nor reads encrypted ones.
+	BackupRecipient string
 }
 
 // Supports reports whether the device supports a kind of operation.
@@ -52,6 +55,7 @@ func (c *Client) Device(ctx context.Context) (*Device, error) {
 		Number(mib.RestartCount, &d.RestartCount), Number(mib.RestartReason, &d.RestartReason),
 		Number(mib.ConfigGeneration, &d.Generation), Octets(mib.ConfigDigest, &d.ConfigDigest),
 		when(mib.ConfigApplied, &d.ConfigApplied), Number(mib.ImageFormat, &d.ImageFormat),
+		Text(mib.BackupRecipient, &d.BackupRecipient),
 	})
 	if err == nil {
 		err = CheckDeviceID(c.address, id)

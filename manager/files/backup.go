@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/durable"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
@@ -28,6 +29,7 @@ type BackupFile struct {
 	Format       uint32 // of the configuration data
 	DeviceDigest []byte // SHA-256 of what the device sent
 	ServerDigest []byte // of the file on the server; nil if unknown
+	Encrypted    bool   `json:",omitempty"` // it is an age file; Format is that of its contents
 }
 
 // ModifiedMark comes between the name of a backup's directory and the number of a
@@ -115,7 +117,7 @@ func Backups(files afero.Fs, deviceID string) ([]string, error) {
 	}
 	var dirs []string
 	for _, info := range list {
-		if info.IsDir() && !strings.HasPrefix(info.Name(), ".") && !strings.Contains(info.Name(), ModifiedMark) {
+		if info.IsDir() && !strings.HasPrefix(info.Name(), ".") && Original(info.Name()) == info.Name() {
 			dirs = append(dirs, path.Join(home, info.Name()))
 		}
 	}
@@ -143,7 +145,7 @@ func HoldsData(files afero.Fs, dir string) bool {
 			continue
 		}
 		data, err := ReadAll(files, path.Join(dir, info.Name()))
-		if errors.Is(err, errTooLarge) {
+		if errors.Is(err, errTooLarge) || agefile.Is(data) { // which nobody without the key can know better
 			return true
 		}
 		_, body, _ := bytes.Cut(data, []byte("\n"))
@@ -211,8 +213,8 @@ func ReadBackup(files afero.Fs, dir string) ([]BackupFile, error) {
 // which its original has. The original is the backup that was modified, or else the
 // newest complete one beside it.
 func hasEveryKind(files afero.Fs, dir string, backup []BackupFile) error {
-	original, _, modified := strings.Cut(dir, ModifiedMark)
-	if !modified {
+	original := Original(dir)
+	if original == dir {
 		original = ""
 		list, err := afero.ReadDir(files, path.Dir(dir))
 		if err != nil {
@@ -271,12 +273,19 @@ func describeFile(files afero.Fs, name string) (BackupFile, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return BackupFile{}, fmt.Errorf("%s: %w", name, err)
 	}
-	kind, format, err := configHeader(head)
+	encrypted := agefile.Is(head)
+	var kind mib.FileType
+	var format uint32
+	if encrypted {
+		kind, format, err = sealedHeader(files, path.Dir(name), path.Base(name))
+	} else {
+		kind, format, err = configHeader(head)
+	}
 	if err != nil {
 		return BackupFile{}, fmt.Errorf("%s: %w", name, err)
 	}
 	size, digest, err := digestFile(files, name)
-	return BackupFile{Kind: kind, Name: path.Base(name), Size: size, Format: format, DeviceDigest: digest, ServerDigest: digest}, err
+	return BackupFile{Kind: kind, Name: path.Base(name), Size: size, Format: format, DeviceDigest: digest, ServerDigest: digest, Encrypted: encrypted}, err
 }
 
 // configHeader parses the first line of a configuration file, "iad-config KIND FORMAT".
@@ -310,7 +319,7 @@ func CopyFiles(files afero.Fs, list []BackupFile, from, to string) error {
 			return err
 		}
 	}
-	return nil
+	return copyEnvelope(files, from, to)
 }
 
 // ReadAll reads a configuration file.

@@ -29,6 +29,7 @@ type operationOptions struct {
 	force         bool
 	from          string
 	otherDevice   bool
+	identity      keyOptions
 }
 
 // register adds the flags that all of these commands have, and runs the command.
@@ -58,6 +59,9 @@ func (o *operationOptions) run(cmd *cobra.Command, name string) error {
 	}
 	if err := plan.Check(); err != nil {
 		return cli.Usage(err)
+	}
+	if plan.Keys, err = o.identity.keys(); err != nil {
+		return err
 	}
 	client, settings, err := o.dial(name)
 	if err != nil {

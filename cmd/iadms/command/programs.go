@@ -52,7 +52,7 @@ var _ manager.Modifier = converter{}
 
 // Modify implements manager.Modifier.
 func (c converter) Modify(ctx context.Context, m manager.Modification) error {
-	store, err := filepath.Abs(c.store) // the program may run elsewhere
+	store, err := filepath.Abs(cmp.Or(m.Root, c.store)) // the program may run elsewhere
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (e editing) Modify(ctx context.Context, m manager.Modification) error {
 	}
 	args := []string{"-c", e.command + ` "$@"`, "editor"}
 	for _, info := range list {
-		args = append(args, filepath.Join(e.store, m.Draft, info.Name()))
+		args = append(args, filepath.Join(cmp.Or(m.Root, e.store), m.Draft, info.Name()))
 	}
 	cmd := exec.CommandContext(ctx, "sh", args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stderr, os.Stderr

@@ -35,15 +35,20 @@ upgrade modified are in such a directory already.
 
 A backup belongs to the device that it was made of: its device ID and, with SNMPv3, its
 engine ID. To give a replacement unit the data of the unit that it replaces, name the
-directory with --from and add --other-device.`,
+directory with --from and add --other-device.
+
+A device gets back its own encrypted backup as it is. What another device has encrypted, or
+what is plain, is encrypted for it first; to read the former, --identity names the file with
+the operator's key.`,
 		Example: `  iadms recover 192.0.2.10
   iadms recover 192.0.2.10 --from 20260102T030405Z-1
   iadms recover 192.0.2.11 --from backup/OLD-UNIT/20260102T030405Z-1 \
-    --other-device`,
+    --other-device --identity operator.key`,
 	}
 	o.register(cmd)
 	cmd.Flags().StringVar(&o.from, "from", "", "`directory` of the backup (default: the newest complete one of the device that holds data)")
 	o.registerOtherDevice(cmd)
+	o.identity.register(cmd.Flags())
 	return cmd
 }
 

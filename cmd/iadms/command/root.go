@@ -80,7 +80,7 @@ over the variable. "iadms help exit-status" explains exit statuses.`,
 	g.logFlags.Register(flags, "warn")
 	flags.BoolVar(&g.json, "json", false, "print JSON, or JSON lines for continuous output")
 	root.AddCommand(
-		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConvert(g), newRollback(g), newReset(g),
+		newImage(g), newUpgrade(g), newBackup(g), newRecover(g), newConfig(g), newConvert(g), newRollback(g), newReset(g),
 		newAbort(g), newConfirm(g), newStatus(g), newHistory(g), newWatch(g), newServe(g), newDevices(g), newLogs(g), newFleet(g), newCredentialsTopic(), newExitStatusTopic(),
 	)
 	addCompletion(g, root)

@@ -46,6 +46,7 @@ type upgradeOptions struct {
 	onFail           []string
 	edit             bool
 	convertWith      string
+	identity         keyOptions
 	verifyWith       string
 	resume           bool
 	limits           []string
@@ -126,6 +127,7 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.onFail, "on-fail", nil, "`policies` after a failure, see above")
 	f.BoolVar(&o.edit, "edit", false, "edit configuration data in another format with VISUAL or EDITOR")
 	f.StringVar(&o.convertWith, "convert-with", "", "convert configuration data in another format with `command`")
+	o.identity.register(f)
 	f.StringVar(&o.verifyWith, "verify-with", "", "check the new software with `command`")
 	f.BoolVar(&o.resume, "resume", false, "resume interrupted devices and start the rest; --image is then optional")
 	f.StringSliceVar(&o.limits, "time-limit", nil, "time limit of a step, `STEP=DURATION`; steps are backup, update, restore and recover")
@@ -136,7 +138,7 @@ func (o *upgradeOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.otherDevice, "other-device", false, "permit a device whose identity differs from the recorded one")
 	f.BoolVar(&o.stopOnFailure, "stop-on-failure", false, "do not start further devices after a failure")
 	cli.Group(f, "Failure handling", "retries", "device-retries", "yes", "on-fail", "resume", "time-limit")
-	cli.Group(f, "Configuration data", "skip-backup", "edit", "convert-with")
+	cli.Group(f, "Configuration data", "skip-backup", "edit", "convert-with", "identity")
 	cli.Group(f, "Software", "image", "check", "force", "allow-downgrade", "verify-with")
 	cli.Group(f, "Notifications and progress", "notifications", "progress-step", "progress-interval", "poll")
 	cli.Group(f, "Multiple devices", "targets", "parallel", "stop-on-failure")
@@ -310,8 +312,12 @@ func (r *upgradeRun) one(ctx context.Context, target string, reporter report.Rep
 		poll = 500 * time.Millisecond // notifications come seldom enough to stutter
 	}
 	reporter.Start(target, dev, image)
+	keys, err := r.identity.keys()
+	if err != nil {
+		return err
+	}
 	plan := manager.Plan{
-		Client: client, Files: list, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
+		Keys: keys, Client: client, Files: list, Protocol: r.upgradeOptions.files.chosen(), Image: image, Owner: r.owner,
 		SkipBackup: r.skipBackup, Force: r.force, AllowDowngrade: r.downgrade, CheckOnly: r.check,
 		Limits: r.limits, Poll: poll, DeviceRetries: r.deviceRetries, Journal: journal, Resume: resume, RetryFaulty: retryFaulty, Log: r.log, Pace: r.pace,
 		Verify: r.verify(target), Modifier: r.modifier(reporter), ModifyFirst: r.edit || r.convertWith != "",
