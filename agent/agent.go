@@ -20,6 +20,7 @@ import (
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/clock"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
@@ -51,6 +52,8 @@ type Config struct {
 	// MaxConfigFile is the greatest size of a configuration file in bytes, 0
 	// for 1 MiB.
 	MaxConfigFile int64
+	// ImageKeys decrypt encrypted software.
+	ImageKeys []agefile.Identity
 	// Encryption is that of configuration files on their way.
 	Encryption Encryption
 	// PlainPasswords accepts iadUpgServerPassword in requests without
@@ -209,7 +212,7 @@ func (a *Agent) boot(fronts []string) error {
 	}
 	b, report := bank.Boot(bank.Options{
 		Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
-		Trust: cfg.Trust, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Checkpoint: cfg.Platform.Checkpoint, Log: cfg.Log,
+		Trust: cfg.Trust, Keys: cfg.ImageKeys, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Checkpoint: cfg.Platform.Checkpoint, Log: cfg.Log,
 		Reserve:       func(n int) int64 { return a.device.reserveFor(n) },
 		PassesUnsaved: cfg.PassesUnsaved, Unsaved: carried.Boot,
 	})

@@ -16,11 +16,11 @@ import (
 // software that is next to start, and set, unless empty, becomes its
 // configuration data; a device that encrypts its backups gets a key of its own. If it fails or is interrupted it may be called again, with
 // another image or set too, see bank.Provision. Of cfg it uses the file systems,
-// Hardware, Trust, Encryption and Platform.
+// Hardware, Trust, ImageKeys, Encryption and Platform.
 func Provision(cfg Config, img io.Reader, set config.Set) error {
 	opt := bank.Options{
 		Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
-		Trust: cfg.Trust, Hardware: cfg.Hardware, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
+		Trust: cfg.Trust, Keys: cfg.ImageKeys, Hardware: cfg.Hardware, DropCache: cfg.Platform.DropCache, Log: cfg.Log,
 		Reserve: reserveOf(cfg.Platform, set),
 	}
 	opt.Now = time.Now

@@ -164,7 +164,7 @@ func TestValues(t *testing.T) {
 		mib.ConfigGeneration: {"1", "1", "1", "0", "1"},
 		mib.ConfigDigest:     {"all data", "all data", "all data", "", "all data"},
 		mib.ConfigApplied:    {"0s", "0s", "0s", "2m36s", "12m56s"},
-		mib.ImageFormat:      always("2"),
+		mib.ImageFormat:      always("3"),
 		mib.BackupRecipient:  always(""),
 
 		mib.BankState: {"good | writing", "good | trial", "good | trial", "good | trial", "good | failed"},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
@@ -77,6 +78,7 @@ func device(t testing.TB) Options {
 		Banks:    [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()},
 		State:    afero.NewMemMapFs(),
 		Trust:    imagetest.Trust(imagetest.Key),
+		Keys:     []agefile.Identity{imagetest.ModelKey},
 		Hardware: "IAD-4FXS",
 		Now:      func() time.Time { return time.Unix(1_800_000_000, 0) },
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/crashfs"
 	"example.com/iad/internal/durable"
 	"example.com/iad/internal/iadtest"
@@ -86,6 +87,7 @@ func mount(m *crashfs.Machine, breakFs func(part string, fs afero.Fs) afero.Fs) 
 		Partitions: partitionsOf(get),
 		Loader:     loaderOf(m),
 		Trust:      imagetest.Trust(imagetest.Key),
+		Keys:       []agefile.Identity{imagetest.ModelKey},
 		Hardware:   "IAD-4FXS",
 		Now:        func() time.Time { return time.Unix(1_800_000_000, 0) },
 	}

@@ -169,6 +169,9 @@ func (w *writer) receiveEncoded(i int, g sized, sum hash.Hash) error {
 		if w.sum != nil {
 			w.sum.Write(encoded)
 		}
+		if encoded, err = w.opener.Open(e, k, encoded); err != nil {
+			return err
+		}
 		content, err := image.Decode(w.decoder, e, x, k, encoded, s.base)
 		if err != nil {
 			return err

@@ -93,7 +93,7 @@ func checkNewApp(t *testing.T, opt Options, b *Banks) {
 	if err := b.Activate(2); err != nil {
 		t.Error(err)
 	}
-	if m, err := Verify(opt, 2); err != nil || m.Format != image.ManifestFormat {
+	if m, err := Verify(opt, 2); err != nil || m.Format == image.PlainFormat {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

@@ -164,6 +164,9 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 		return res, err
 	}
 	w := b.newWriter(ctx, f, n, opt, &res)
+	if w.opener, err = m.Opener(b.opt.Keys); err != nil {
+		return res, err
+	}
 	if w.out, err = w.claim(); err != nil {
 		return res, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
 )
@@ -38,6 +39,8 @@ type Options struct {
 	// Trust lists the keys that may sign software. Without any, all software is
 	// refused.
 	Trust []minisign.PublicKey
+	// Keys decrypt encrypted software, while it is fetched only.
+	Keys []agefile.Identity
 	// Hardware is the device's model.
 	Hardware string
 	// Now is the wall clock, nil for the system's.

@@ -47,6 +47,9 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	}
 	w := b.newWriter(ctx, f, 1, InstallOptions{Progress: func(InstallProgress) {}}, new(InstallResult))
 	var err error
+	if w.opener, err = f.Head.Manifest.Opener(opt.Keys); err != nil {
+		return err
+	}
 	if w.out, err = w.claim(); err != nil {
 		return err
 	}

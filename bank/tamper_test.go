@@ -128,12 +128,12 @@ func TestSignedNonsense(t *testing.T) {
 // the first field that this software does not know.
 func TestNewerFormat(t *testing.T) {
 	p := imagetest.TakeApart(t, "2.0.0")
-	later := strings.Replace(string(p.Head.Raw), `"format": 1`, `"encryption": {"kind": "age"}, "format": 3`, 1)
+	later := strings.Replace(string(p.Head.Raw), `"format": 1`, `"encryption": {"kind": "age"}, "format": 4`, 1)
 	later = strings.Replace(later, `70000`, `"70000"`, 1)
 	if !strings.Contains(later, "encryption") {
 		t.Fatal("nothing changed")
 	}
-	want := "format 3; this software reads formats 1 to 2"
+	want := "format 4; this software reads formats 1 to 3"
 	if _, err := image.ParseManifest([]byte(later)); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("ParseManifest: %v, want %q", err, want)
 	}

@@ -40,6 +40,7 @@ type writer struct {
 	base    *image.Head // the running software, nil if none is known
 	sources map[int]*payloadSource
 	encoded []byte // a frame
+	opener  *image.Opener
 	decoder *frame.Decoder
 	note    func(text string)
 }

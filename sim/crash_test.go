@@ -52,7 +52,7 @@ func crashSoftware(version string) map[string][]byte {
 }
 
 // crashFormats are the configuration data formats of the versions.
-var crashFormats = map[string]uint32{"1.0.0": 1, "1.1.0": 1, "2.0.0": 2, "3.0.0": 2}
+var crashFormats = map[string]uint32{"1.0.0": 1, "1.1.0": 1, "1.2.0": 1, "2.0.0": 2, "3.0.0": 2}
 
 var crashImages = func() map[string][]byte {
 	images := map[string][]byte{}
@@ -71,13 +71,19 @@ func crashImage(version string) []byte {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		}})
 	}
-	if version == "2.0.0" { // a compressed image, in several frames
+	if version == "2.0.0" || version == "1.2.0" { // a compressed image, in several frames
 		app := crashSoftware(version)["app"]
 		e, err := encode.XZ(context.Background(), "app.xz", app, frame.MinSize)
 		if err != nil {
 			panic(err)
 		}
 		files[0].Encodings = []image.EncodedFile{e}
+	}
+	if version == "1.2.0" { // which is encrypted, too
+		var err error
+		if m.Key, err = image.Encrypt(files, crashOperator.Recipient()); err != nil {
+			panic(err)
+		}
 	}
 	var b bytes.Buffer
 	if err := image.Build(&b, m, files, crashKey); err != nil {
@@ -276,7 +282,7 @@ func spoiltDevice(m *crashfs.Machine, fetch procedure.Fetcher, spoil func(part s
 		Disk: Disk{
 			Banks: [2]afero.Fs{part("bank1"), part("bank2")}, State: part("state"), Data: part("data"), Work: part("work"),
 		},
-		Hooks: crashHooks(), Fetcher: fetch, Grace: time.Second,
+		ImageKeys: []agefile.Identity{crashOperator}, Hooks: crashHooks(), Fetcher: fetch, Grace: time.Second,
 	})
 }
 

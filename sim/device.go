@@ -19,6 +19,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/snmp"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/clock"
 	"example.com/iad/mib"
 	"example.com/iad/transfer"
@@ -51,6 +52,7 @@ type Config struct {
 	Protocols      []mib.Protocol
 	PlainPasswords bool
 	Encryption     agent.Encryption
+	ImageKeys      []agefile.Identity
 	Fetcher        procedure.Fetcher // nil: package transfer
 	Clock          clock.Clock       // nil: the system's
 	// Grace is agent.Config.Grace.
@@ -123,7 +125,7 @@ func (d *Device) agentConfig() agent.Config {
 	return agent.Config{
 		DeviceID: c.ID, Model: c.Model, Hardware: c.Hardware, Trust: c.Trust,
 		Banks: c.Disk.Banks, State: c.Disk.State, Data: c.Disk.Data, Work: c.Disk.Work,
-		Platform: d.platform, Protocols: c.Protocols, Transfer: c.Transfer, PlainPasswords: c.PlainPasswords, Encryption: c.Encryption,
+		Platform: d.platform, Protocols: c.Protocols, Transfer: c.Transfer, PlainPasswords: c.PlainPasswords, Encryption: c.Encryption, ImageKeys: c.ImageKeys,
 		WatchdogInterval: time.Hour, // there is none
 		Root:             c.Root, SNMP: c.SNMP, AgentX: c.AgentX, Fetcher: c.Fetcher, Clock: c.Clock, Grace: c.Grace, Log: c.Log,
 	}

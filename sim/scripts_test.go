@@ -16,6 +16,7 @@ var scripts = []struct {
 	{"backupConfig", []command{{kind: mib.OperationKindBackupConfig, version: "1.0.0", data: "old"}}},
 	{"downloadSoftware", []command{{kind: mib.OperationKindDownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"}}},
 	{"recoverConfig", []command{{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}},
+	{"encrypted downloadSoftware", []command{{kind: mib.OperationKindDownloadSoftware, file: "1.2.0", version: "1.0.0", data: "old"}}},
 	{"encrypted backupConfig and recoverConfig", []command{
 		{kind: mib.OperationKindBackupConfig, encrypts: true, version: "1.0.0", data: "old"},
 		{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"},

@@ -16,6 +16,7 @@ type Settings struct {
 	Model     string   `toml:"model" doc:"Model that the device reports." is:"a text" default:"empty" example:"'IAD-4FXS rev. B'"`
 	Hardware  string   `toml:"hardware" doc:"Hardware model. Only images that name it are installed." is:"a text" default:"empty (no image is installed)" example:"'IAD-4FXS'"`
 	Trust     []string `toml:"trust" doc:"Public keys (minisign) that images must be signed with; one of them is enough." is:"a list of file names" default:"empty (no image is installed)" example:"['keys/1-maker.pub']"`
+	ImageKeys []string `toml:"image_keys" doc:"Private keys (age, as age-keygen writes them) that decrypt encrypted images. Several are tried in turn, for the time of a change." is:"a list of file names" default:"empty (encrypted images are not installed)" example:"['keys/model.key']"`
 	Restart   string   `toml:"restart" doc:"How a reset restarts the device: exec starts the agent again, reboot restarts the board at once, the path of a program runs that program, which has to restart the system. With a boot loader, exec is not possible." is:"exec, reboot or an absolute path" default:"exec" example:"'reboot'"`
 	BankSize  int64    `toml:"bank_size" doc:"Capacity of a bank." is:"a number of bytes" default:"0 (the size of its partition)" example:"16777216"`
 	Protocols []string `toml:"protocols" doc:"Protocols that the device may use to reach a file server." is:"a list of tftp, ftp or ftps" default:"tftp and ftp" example:"['tftp', 'ftp', 'ftps']"`

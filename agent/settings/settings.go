@@ -110,6 +110,10 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 	c.StartLimit = startLimit + 2*cmp.Or(p.Limit, board.DefaultLimit)
 	c.Transfer.RateLimit = s.RateLimit
 	c.Trust, s.badKeys = readKeys(dir, s.Trust)
+	var bad error
+	if c.ImageKeys, bad = readImageKeys(dir, s.ImageKeys); bad != nil {
+		s.badKeys = errors.Join(s.badKeys, bad)
+	}
 	if err := s.ftps(&c.Transfer, dir); err != nil {
 		s.badKeys = errors.Join(s.badKeys, err)
 	}
@@ -194,6 +198,22 @@ func within(dir, name string) string {
 		return name
 	}
 	return filepath.Join(dir, name)
+}
+
+// readImageKeys reads the keys that can be read; the error is about the others.
+func readImageKeys(dir string, files []string) (keys []agefile.Identity, errs error) {
+	for _, f := range files {
+		data, err := os.ReadFile(within(dir, f))
+		var ids []agefile.Identity
+		if err == nil {
+			ids, err = agefile.ReadIdentities(data)
+		}
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("image_keys: %s: %w", f, err))
+		}
+		keys = append(keys, ids...)
+	}
+	return keys, errs
 }
 
 // readKeys reads the keys that can be read; the error is about the others. A

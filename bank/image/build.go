@@ -68,14 +68,15 @@ func Build(w io.Writer, m Manifest, files []PayloadFile, key minisign.PrivateKey
 // BuildSplit writes manifest, signature and payloads as files of their own into the
 // directory dir, which it makes. Format and Payloads of m are filled in from files. If
 // there are encodings, it writes these, and besides an image of the same software in
-// PlainFormat, whose manifest is PlainManifestName.
+// PlainFormat, whose manifest is PlainManifestName; not if they are encrypted.
 func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key minisign.PrivateKey) error {
 	h, err := sign(m, files, key)
 	if err != nil {
 		return err
 	}
 	heads := map[string]*Head{ManifestName: h}
-	if h.Manifest.Format != PlainFormat {
+	encrypted := h.Manifest.Key != ""
+	if h.Manifest.Format != PlainFormat && !encrypted {
 		plain := slices.Clone(files)
 		for i := range plain {
 			if plain[i].Encodings = nil; plain[i].Name == PlainManifestName || plain[i].Name == PlainManifestName+SignatureSuffix {
@@ -90,8 +91,10 @@ func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key mi
 		return err
 	}
 	for i, p := range h.Manifest.Payloads {
-		if err := copyPayload(fs, path.Join(dir, p.Name), p, files[i]); err != nil {
-			return err
+		if !encrypted || len(p.Encodings) == 0 {
+			if err := copyPayload(fs, path.Join(dir, p.Name), p, files[i]); err != nil {
+				return err
+			}
 		}
 		for _, e := range files[i].Encodings {
 			if err := durable.ReplaceFile(fs, path.Join(dir, e.File), e.Content, 0o644); err != nil {
@@ -134,6 +137,9 @@ func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err err
 // sign fills in the manifest from the files and signs it.
 func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*Head, error) {
 	m.Format = PlainFormat
+	if m.Key != "" {
+		m.Format = ManifestFormat
+	}
 	m.Payloads = nil
 	for _, f := range files {
 		p, err := describe(f)
@@ -141,7 +147,7 @@ func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*Head, erro
 			return nil, err
 		}
 		for _, e := range f.Encodings {
-			m.Format = ManifestFormat
+			m.Format = max(m.Format, EncodedFormat)
 			p.Encodings = append(p.Encodings, e.Encoding)
 		}
 		m.Payloads = append(m.Payloads, p)
@@ -192,7 +198,7 @@ func pack(w io.Writer, h *Head, open func(i int) (io.ReadCloser, error)) error {
 		}
 		p := &h.Manifest.Payloads[i]
 		if len(p.Encodings) > 0 {
-			err = decodeTo(io.Discard, io.TeeReader(r, w), p, &p.Encodings[0], nil)
+			err = decodeTo(io.Discard, io.TeeReader(r, w), h.Manifest, p, &p.Encodings[0], nil, nil)
 		} else {
 			err = hashPayload(w, r, *p)
 		}

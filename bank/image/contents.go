@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image/frame"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/mib"
 )
 
@@ -17,9 +18,10 @@ import (
 type Bases func(b *Base) []byte
 
 // Contents reads an image in tar form into memory. It returns the content of each payload by
-// name, but of those that the image has only as a difference from an unknown base. It checks
-// structure and hashes, not who signed it. bases may be nil.
-func Contents(r io.Reader, bases Bases) (*Info, map[string][]byte, error) {
+// name, but of those that the image has only as a difference from an unknown base, or
+// encrypted to other keys than these. It checks structure and hashes, not who signed it.
+// bases may be nil.
+func Contents(r io.Reader, bases Bases, keys ...agefile.Identity) (*Info, map[string][]byte, error) {
 	h, err := readHead(r)
 	if err != nil {
 		return nil, nil, err
@@ -32,7 +34,7 @@ func Contents(r io.Reader, bases Bases) (*Info, map[string][]byte, error) {
 	if err := readPayloadsTo(r, h, kept.open); err != nil {
 		return nil, nil, err
 	}
-	return h.contents(kept.read, bases)
+	return h.contents(kept.read, bases, keys)
 }
 
 // A keeper keeps the files of an image.
@@ -46,7 +48,7 @@ func (k keeper) open(name string) io.Writer {
 func (k keeper) read(name string) (io.ReadCloser, error) { return io.NopCloser(k.files[name]), nil }
 
 // ContentsSplit is Contents for the split form whose manifest is the file name of fs.
-func ContentsSplit(fs afero.Fs, name string, bases Bases) (*Info, map[string][]byte, error) {
+func ContentsSplit(fs afero.Fs, name string, bases Bases, keys ...agefile.Identity) (*Info, map[string][]byte, error) {
 	h, err := readSplitHead(fs, name)
 	if err != nil {
 		return nil, nil, err
@@ -54,11 +56,16 @@ func ContentsSplit(fs afero.Fs, name string, bases Bases) (*Info, map[string][]b
 	if err := h.Parse(); err != nil {
 		return nil, nil, err
 	}
-	return h.contents(func(file string) (io.ReadCloser, error) { return fs.Open(path.Join(path.Dir(name), file)) }, bases)
+	return h.contents(func(file string) (io.ReadCloser, error) { return fs.Open(path.Join(path.Dir(name), file)) }, bases, keys)
 }
 
 // contents reads the payloads from the files of the image, in every way that it has.
-func (h *Head) contents(open func(file string) (io.ReadCloser, error), bases Bases) (*Info, map[string][]byte, error) {
+func (h *Head) contents(open func(file string) (io.ReadCloser, error), bases Bases, keys []agefile.Identity) (*Info, map[string][]byte, error) {
+	opener, err := h.Manifest.Opener(keys)
+	if err != nil && mib.CauseOf(err, 0) != mib.FailCauseKeyMissing {
+		return nil, nil, err
+	}
+	readable := err == nil
 	all := make(map[string][]byte)
 	for i := range h.Manifest.Payloads {
 		p := &h.Manifest.Payloads[i]
@@ -77,11 +84,11 @@ func (h *Head) contents(open func(file string) (io.ReadCloser, error), bases Bas
 					base = bytes.NewReader(content)
 				}
 			}
-			content, err := readInto(e.File, open, func(w io.Writer, r io.Reader) error { return decodeTo(w, r, p, e, base) })
+			content, err := readInto(e.File, open, func(w io.Writer, r io.Reader) error { return decodeTo(w, r, h.Manifest, p, e, base, opener) })
 			if err != nil {
 				return nil, nil, err
 			}
-			if e.Base == nil || base != nil {
+			if readable && (e.Base == nil || base != nil) {
 				all[p.Name] = content
 			}
 		}
@@ -113,13 +120,14 @@ func (m *Manifest) checkOneEncoding() error {
 }
 
 // decodeTo reads an encoding of a payload, checks all of it, and writes what it decodes to
-// to w. A difference is only checked if its base is nil.
-func decodeTo(w io.Writer, r io.Reader, p *Payload, e *Encoding, base io.ReaderAt) error {
+// to w. A difference is only checked if its base is nil, and so is an encrypted image
+// without an opener.
+func decodeTo(w io.Writer, r io.Reader, m *Manifest, p *Payload, e *Encoding, base io.ReaderAt, opener *Opener) error {
 	x, err := readIndex(r, p, e)
 	if err != nil {
 		return err
 	}
-	sum, decodes := sha256.New(), e.Codec == frame.XZ || base != nil
+	sum, decodes := sha256.New(), (e.Codec == frame.XZ || base != nil) && (opener != nil || m.Key == "")
 	decoder, buf := frame.NewDecoder(e.Frame), make([]byte, frame.MaxEncoded(e.Frame))
 	for k := range x.Count() {
 		encoded, err := readFrame(r, e, x, k, buf)
@@ -128,6 +136,9 @@ func decodeTo(w io.Writer, r io.Reader, p *Payload, e *Encoding, base io.ReaderA
 		}
 		if !decodes {
 			continue
+		}
+		if encoded, err = opener.Open(e, k, encoded); err != nil {
+			return err
 		}
 		content, err := Decode(decoder, e, x, k, encoded, base)
 		if err != nil {

@@ -22,7 +22,7 @@ func readIndex(r io.Reader, p *Payload, e *Encoding) (*frame.Index, error) {
 	if err := readFull(r, raw); err != nil {
 		return nil, err
 	}
-	if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != e.IndexSHA256 {
+	if digestOf(raw) != e.IndexSHA256 {
 		return nil, damaged("the index of %s", e.File)
 	}
 	x, err := frame.ParseIndex(raw, e.Size, p.Size, e.Frame)
@@ -30,6 +30,12 @@ func readIndex(r io.Reader, p *Payload, e *Encoding) (*frame.Index, error) {
 		return nil, &Error{Code: mib.FailCauseBadFormat, Text: e.File, Err: err}
 	}
 	return x, nil
+}
+
+// digestOf returns the SHA-256 of data as a manifest has it.
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // readFrame reads frame k into buf.

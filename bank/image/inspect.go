@@ -102,7 +102,7 @@ func (h *Head) checkSplit(fs afero.Fs, name string) (*Info, error) {
 			}
 		}
 		for j := range p.Encodings {
-			if err := checkEncodingFile(fs, path.Dir(name), p, &p.Encodings[j]); err != nil {
+			if err := checkEncodingFile(fs, path.Dir(name), h.Manifest, p, &p.Encodings[j]); err != nil {
 				return nil, err
 			}
 		}
@@ -110,7 +110,7 @@ func (h *Head) checkSplit(fs afero.Fs, name string) (*Info, error) {
 	return h.info()
 }
 
-func checkEncodingFile(fs afero.Fs, dir string, p *Payload, e *Encoding) error {
+func checkEncodingFile(fs afero.Fs, dir string, m *Manifest, p *Payload, e *Encoding) error {
 	f, err := fs.Open(path.Join(dir, e.File))
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func checkEncodingFile(fs afero.Fs, dir string, p *Payload, e *Encoding) error {
 	if info.Size() != e.Size {
 		return refuse(mib.FailCauseSizeMismatch, "%s has %d bytes, not %d", e.File, info.Size(), e.Size)
 	}
-	return decodeTo(io.Discard, f, p, e, nil)
+	return decodeTo(io.Discard, f, m, p, e, nil, nil)
 }
 
 // readPayloads reads what follows the head of the tar form and copies it to w.
@@ -145,7 +145,7 @@ func readPayloadsTo(r io.Reader, h *Head, keep func(name string) io.Writer) erro
 		}
 		var err error
 		if content := io.TeeReader(r, keep(m.name)); len(p.Encodings) > 0 {
-			err = decodeTo(io.Discard, content, p, &p.Encodings[0], nil)
+			err = decodeTo(io.Discard, content, h.Manifest, p, &p.Encodings[0], nil, nil)
 		} else {
 			err = hashPayload(io.Discard, content, *p)
 		}

@@ -29,8 +29,10 @@ const (
 	SignatureName = ManifestName + SignatureSuffix
 
 	// ManifestFormat is the newest format of manifests that this package reads. It reads all
-	// formats from 1 on: format 2 added the encodings of payloads.
-	ManifestFormat = 2
+	// formats from 1 on: format 2 added the encodings of payloads, format 3 their encryption.
+	ManifestFormat = 3
+	// EncodedFormat is the format of an image with encodings that are not encrypted.
+	EncodedFormat = 2
 	// PlainFormat is the format of an image without encodings.
 	PlainFormat = 1
 	// PlainManifestName is the file that describes the same software as ManifestName in
@@ -59,8 +61,12 @@ const (
 // A Manifest describes the software in an image. The signature covers it byte by
 // byte, and it holds the hash of every payload.
 type Manifest struct {
-	// Format of the manifest itself: PlainFormat without encodings, ManifestFormat with them.
+	// Format of the manifest itself: PlainFormat without encodings, EncodedFormat with them,
+	// ManifestFormat if they are encrypted.
 	Format int `json:"format"`
+	// Key is an age file, in base64, with the secret by which the frames of all encodings
+	// are encrypted; empty if they are not.
+	Key string `json:"key,omitempty"`
 	// Version of the software, by semver.org 2.0.0, up to 64 bytes. Images are built
 	// without build metadata ("+..."), which have no order.
 	Version string `json:"version"`
@@ -260,7 +266,7 @@ func wrongFormat(format string) error {
 // fields are the names that a manifest may use, as they are spelled.
 var fields = []string{"format", "version", "hardware", "config_format", "no_reset", "min_version", "floor",
 	"payloads", "selftest", "converters", "name", "size", "sha256", "mode", "target", "from", "to", "payload",
-	"encodings", "file", "codec", "base", "frame", "index_sha256"}
+	"encodings", "file", "codec", "base", "frame", "index_sha256", "key"}
 
 // checkFields refuses what encoding/json lets pass: a field named twice, of which
 // the last one would count, and a field in another spelling of case. It also
@@ -318,6 +324,9 @@ func checkFields(data []byte) error {
 func (m *Manifest) check() error {
 	if m.Format < PlainFormat || m.Format > ManifestFormat {
 		return wrongFormat(strconv.Itoa(m.Format))
+	}
+	if m.Key != "" && m.Format < ManifestFormat {
+		return fmt.Errorf("format %d has no key", m.Format)
 	}
 	if _, err := parseVersion(m.Version); err != nil {
 		return fmt.Errorf("version: %w", err)

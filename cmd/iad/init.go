@@ -32,7 +32,7 @@ const keysDir = "keys"
 
 func initCommand() *cobra.Command {
 	var root, img, configDir, manager string
-	var trust []string
+	var trust, imageKeys []string
 	s := settings.Settings{Protocols: []string{"tftp", "ftp"}}
 	cmd := &cobra.Command{
 		Use:   "init --root DIR --image FILE --trust KEY.pub --hardware MODEL --device-id ID",
@@ -62,7 +62,7 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 				}
 				addManager(&s)
 			}
-			return initDevice(cmd, root, img, configDir, manager, trust, &s)
+			return initDevice(cmd, root, img, configDir, manager, trust, imageKeys, &s)
 		},
 	}
 	f := cmd.Flags()
@@ -81,6 +81,7 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	f.StringVar(&s.SNMP.ReadCommunity, "read-community", "", "community that may read (SNMPv1, v2c)")
 	f.StringVar(&s.SNMP.WriteCommunity, "write-community", "", "community that may read and write (SNMPv1, v2c)")
 	f.StringVar(&manager, "manager", "", "add an SNMPv3 user for iadms and write its credentials to this new file")
+	f.StringArrayVar(&imageKeys, "image-key", nil, "private key (age) that decrypts images; may be repeated")
 	f.StringArrayVar(&s.Backup.Recipients, "backup-recipient", nil, "encrypt backups to this age recipient (age1...) and to the device; may be repeated")
 	f.BoolVar(&s.PlainPasswords, "plain-passwords", false, "accept passwords of file servers in requests without privacy")
 	f.IntVar(&s.RateLimit, "rate-limit", 0, "limit of transfers in bytes per second (default: none)")
@@ -133,7 +134,7 @@ func unused(dir string) error {
 	return nil
 }
 
-func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust []string, s *settings.Settings) (err error) {
+func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust, imageKeys []string, s *settings.Settings) (err error) {
 	file := filepath.Join(dir, settings.Name)
 	for _, name := range []string{file, filepath.Join(dir, settings.GoodName)} {
 		if _, err := os.Lstat(name); err == nil {
@@ -144,6 +145,10 @@ func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust [
 		return err
 	}
 	keys, err := readTrust(trust)
+	if err != nil {
+		return err
+	}
+	decrypting, err := readImageKeys(imageKeys)
 	if err != nil {
 		return err
 	}
@@ -175,6 +180,13 @@ func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust [
 			return err
 		}
 		s.Trust = append(s.Trust, name)
+	}
+	for i, data := range decrypting {
+		name := filepath.Join(keysDir, fmt.Sprintf("image-%d-%s", i+1, filepath.Base(imageKeys[i])))
+		if err := durable.ReplaceFile(host, filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+		s.ImageKeys = append(s.ImageKeys, name)
 	}
 	c, _, err := s.Config(dir, version)
 	if err = errors.Join(err, s.BadKeys()); err != nil {
@@ -232,6 +244,21 @@ func readTrust(files []string) (keys [][]byte, err error) {
 			return nil, fmt.Errorf("--trust %s: %w", name, err)
 		}
 		keys = append(keys, bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))) // earlier releases refuse the mark
+	}
+	return keys, nil
+}
+
+// readImageKeys reads private keys that decrypt images.
+func readImageKeys(files []string) (keys [][]byte, err error) {
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err == nil {
+			_, err = agefile.ReadIdentities(data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--image-key %s: %w", name, err)
+		}
+		keys = append(keys, data)
 	}
 	return keys, nil
 }

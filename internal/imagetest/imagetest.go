@@ -12,10 +12,20 @@ import (
 	"aead.dev/minisign"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/agefile"
 )
 
 // Key signs the images of the tests.
 var Key = mustKey()
+
+// ModelKey decrypts images that are encrypted to its recipient.
+var ModelKey = func() agefile.Identity {
+	key, err := agefile.NewIdentity()
+	if err != nil {
+		panic(err)
+	}
+	return key
+}()
 
 func mustKey() minisign.PrivateKey {
 	_, key, err := minisign.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{7}, 64)))

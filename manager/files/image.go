@@ -153,6 +153,9 @@ func (img *Image) ForFormat(format int) (chosen *Image, why string, err error) {
 		return img, fmt.Sprintf("the device reads image format %d: it fetches what is compressed, or the difference from what it runs", own), nil
 	case img.Plain != nil:
 		return img.Plain, fmt.Sprintf("the device reads image format %d only: it fetches the plain files, by %s", format, img.Plain.FileName()), nil
+	case img.Manifest.Key != "":
+		return nil, "", fmt.Errorf("%s is encrypted, which is image format %d, and the device reads format %d only; install software with a newer agent first, from an image that is not encrypted",
+			img.FileName(), own, format)
 	default:
 		return nil, "", fmt.Errorf("%s is in image format %d, and the device reads format %d only; use the manifest of an image built with --split, which has the plain files too, or an image built without --compress",
 			img.FileName(), own, format)

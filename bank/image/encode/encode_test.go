@@ -51,7 +51,7 @@ func TestPayload(t *testing.T) {
 		"useless, and incompressible": {random, []encode.Base{unlike}, true, nil, []string{"app.d-0.9.0", "app.xz"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, results, err := encode.Payload(t.Context(), file("app", test.content), test.bases, test.one, map[string]bool{"app": true})
+			f, results, err := encode.Payload(t.Context(), file("app", test.content), test.bases, encode.Options{One: test.one}, map[string]bool{"app": true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,7 +80,7 @@ func TestNames(t *testing.T) {
 	for _, name := range []string{"a", strings.Repeat("a", image.MaxName)} {
 		taken := map[string]bool{name: true, "a.xz": true, "a-1.xz": true}
 		before := len(taken)
-		f, _, err := encode.Payload(t.Context(), file(name, text), []encode.Base{{Version: "1.0.0-" + strings.Repeat("b", 58), Content: text[:9000]}}, false, taken)
+		f, _, err := encode.Payload(t.Context(), file(name, text), []encode.Base{{Version: "1.0.0-" + strings.Repeat("b", 58), Content: text[:9000]}}, encode.Options{}, taken)
 		if err != nil || len(f.Encodings) == 0 {
 			t.Fatal(f.Encodings, err)
 		}

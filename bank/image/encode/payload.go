@@ -34,10 +34,19 @@ const (
 	worthwhileDelta = 80
 )
 
-// Payload adds encodings to a payload: its differences from bases, then all of it. one
-// is for the tar form: only the first encoding stays. Encodings that save too little are
-// dropped, and differences that a device could not decode. No encoding has one of the names taken.
-func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, taken map[string]bool) (image.PayloadFile, []Result, error) {
+// Options say which encodings Payload makes.
+type Options struct {
+	// One is for the tar form: only the first encoding stays.
+	One bool
+	// Always makes one of any payload that is not empty, to be encrypted: what has no
+	// encoding is in the image as it is.
+	Always bool
+}
+
+// Payload adds encodings to a payload: its differences from bases, then all of it.
+// Encodings that save too little are dropped, and differences that a device could not decode.
+// No encoding has one of the names taken.
+func Payload(ctx context.Context, f image.PayloadFile, bases []Base, o Options, taken map[string]bool) (image.PayloadFile, []Result, error) {
 	r, err := f.Open()
 	if err != nil {
 		return f, nil, err
@@ -50,6 +59,9 @@ func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, t
 		return f, nil, err
 	}
 	if n := frame.IndexSize(int64(len(content)), frame.MaxSize); n == 0 || n > frame.MaxIndex {
+		if n > 0 && o.Always {
+			return f, nil, fmt.Errorf("%s has %d bytes: it is too large to be encrypted", f.Name, len(content))
+		}
 		return f, nil, nil
 	}
 	full, err := XZ(ctx, freeName(f.Name, ".xz", taken), content, frame.MaxSize)
@@ -61,7 +73,7 @@ func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, t
 	}
 	all := Result{File: full.File, Codec: frame.XZ, Size: full.Size}
 	whole := int64(len(content)) // what a device fetches without a difference
-	if all.Size*100 > whole*worthwhile {
+	if all.Size*100 > whole*worthwhile && !o.Always {
 		all.Dropped = "it hardly compresses"
 	} else {
 		whole = all.Size
@@ -69,7 +81,7 @@ func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, t
 	var results []Result
 	f.Encodings = nil
 	for _, base := range bases {
-		if len(base.Content) == 0 || one && len(f.Encodings) > 0 {
+		if len(base.Content) == 0 || o.One && len(f.Encodings) > 0 {
 			continue
 		}
 		e, err := XZDelta(ctx, freeName(f.Name, ".d-"+base.Version, taken), content, base.Content, frame.MaxSize)
@@ -87,7 +99,7 @@ func Payload(ctx context.Context, f image.PayloadFile, bases []Base, one bool, t
 		results = append(results, result)
 	}
 	switch {
-	case one && len(f.Encodings) > 0:
+	case o.One && len(f.Encodings) > 0:
 		return f, results, nil
 	case all.Dropped == "" || len(f.Encodings) > 0:
 		// A device that has none of the bases needs all of it.

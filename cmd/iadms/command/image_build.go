@@ -16,6 +16,7 @@ import (
 
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/image/frame"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/cli"
 	"example.com/iad/internal/executable"
 	"example.com/iad/internal/textfile"
@@ -31,6 +32,8 @@ type buildOptions struct {
 	output     string
 	compress   string
 	deltaFrom  []string
+	encryptTo  []string
+	recipients []agefile.Recipient // of encryptTo
 	// interpreters exist on the devices, but not on this machine.
 	interpreters []string
 }
@@ -51,7 +54,12 @@ differences from those of an older image. A device that runs this older software
 fetches the difference; with --split any other device fetches all of the file instead,
 and one that does not read compressed images fetches the plain files, by their own
 manifest ` + image.PlainManifestName + `. An image file holds one form of each file: with
---delta-from, only devices that run the older software can install it.`,
+--delta-from, only devices that run the older software can install it.
+
+With --encrypt-to, files are encrypted to a key that the devices of a model or a batch have
+(image_keys in iad.toml; age-keygen makes one). Names, sizes and digests of the files stay
+readable. There are then no plain files beside the manifest, and only devices that read
+image format 3 and have the key can install the image.`,
 		Example: `  iadms image build --version 2.0.0 --hardware IAD-4FXS --config-format 2 \
         --selftest selftest --converter 1:2:convert \
     --key release.key -o fw-2.0.0.iad app
@@ -70,6 +78,7 @@ manifest ` + image.PlainManifestName + `. An image file holds one form of each f
 	f := cmd.Flags()
 	f.StringVar(&o.compress, "compress", "", "compress the files by `method`: xz")
 	f.StringArrayVar(&o.deltaFrom, "delta-from", nil, "older image `file` (or its manifest, in split form) to store differences from; may be repeated with --split")
+	f.StringArrayVar(&o.encryptTo, "encrypt-to", nil, "encrypt the files to this age `recipient`, whose key devices have; may be repeated; implies --compress xz")
 	f.StringVar(&o.manifest.Version, "version", "", "`version` of the software, such as 2.0.0 (semver.org)")
 	f.StringSliceVar(&o.manifest.Hardware, "hardware", nil, "hardware `model` that the software runs on; may be repeated")
 	f.Uint32Var(&o.manifest.ConfigFormat, "config-format", 1, "`number` of the configuration data format")
@@ -95,6 +104,16 @@ func (o *buildOptions) build(ctx context.Context, w, progress io.Writer, names [
 	if (o.output == "") == (o.split == "") {
 		return cli.Usage(fmt.Errorf("name either an image file with -o or a directory with --split"))
 	}
+	for _, text := range o.encryptTo {
+		r, err := agefile.ParseRecipient(text)
+		if err != nil {
+			return cli.Usage(fmt.Errorf("--encrypt-to: %w", err))
+		}
+		o.recipients = append(o.recipients, r)
+	}
+	if len(o.recipients) > 0 && o.compress == "" {
+		o.compress = string(frame.XZ)
+	}
 	switch {
 	case o.compress != "" && o.compress != string(frame.XZ):
 		return cli.Usage(fmt.Errorf("--compress %q: unknown method (want xz)", o.compress))
@@ -116,6 +135,11 @@ func (o *buildOptions) build(ctx context.Context, w, progress io.Writer, names [
 	}
 	if o.compress != "" {
 		if files, err = o.encode(ctx, w, progress, files); err != nil {
+			return err
+		}
+	}
+	if len(o.recipients) > 0 {
+		if o.manifest.Key, err = image.Encrypt(files, o.recipients...); err != nil {
 			return err
 		}
 	}

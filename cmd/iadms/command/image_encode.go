@@ -40,7 +40,7 @@ func (o *buildOptions) encode(ctx context.Context, w, progress io.Writer, files 
 		fmt.Fprintf(progress, "compressing %s (%d of %d)\n", f.Name, i+1, len(files))
 		var results []encode.Result
 		var err error
-		if encoded[i], results, err = encode.Payload(ctx, f, bases, o.split == "", taken); err != nil {
+		if encoded[i], results, err = encode.Payload(ctx, f, bases, encode.Options{One: o.split == "", Always: len(o.encryptTo) > 0}, taken); err != nil {
 			return nil, err
 		}
 		for _, r := range results {
@@ -97,6 +97,9 @@ func (old loadedImage) base(f image.PayloadFile) ([]byte, error) {
 		return nil, nil
 	}
 	content, ok := old.contents[p.Name]
+	if !ok && old.info.Manifest.Key != "" {
+		return nil, fmt.Errorf("%s is encrypted; name an image of the same software that is not", old.name)
+	}
 	if !ok {
 		return nil, fmt.Errorf("%s has %s only as the difference from another file; name an image that has all of it, such as its manifest in split form", old.name, p.Name)
 	}

@@ -87,6 +87,9 @@ func printImage(w io.Writer, img *image.Info) error {
 	if m.Format != image.PlainFormat {
 		line("image format", fmt.Sprintf("%d: devices that do not read it refuse the image", m.Format))
 	}
+	if m.Key != "" {
+		line("encrypted", "files that have an encoding; a device needs a key for it")
+	}
 	line("manifest SHA-256", hex.EncodeToString(img.ManifestDigest))
 	line("size", fmt.Sprintf("%d bytes", img.Size))
 	for _, p := range m.Payloads {
