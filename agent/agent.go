@@ -404,7 +404,15 @@ func (a *Agent) startTasks(ctx context.Context) (*errgroup.Group, context.Contex
 		g.Go(func() error { return a.pump(running, r, i) })
 	}
 	g.Go(func() error { a.attend(running, g); return nil })
+	g.Go(func() error { a.checkUnread(running); return nil })
 	return g, running
+}
+
+// checkUnread reads the bank that the boot decision did not depend on.
+func (a *Agent) checkUnread(ctx context.Context) {
+	if len(a.device.banks.CheckUnread(ctx)) > 0 {
+		a.engine.Sync() // the banks have changed
+	}
 }
 
 // attend kicks the platform's watchdog as long as the engine answers, takes events for

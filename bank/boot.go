@@ -1,6 +1,7 @@
 package bank
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -32,6 +33,7 @@ type Banks struct {
 	disk       Record         // as last read or written
 	heads      [2]*image.Head // what each bank holds or is getting, nil if not known
 	running    int            // 0 in rescue mode
+	unread     int            // the bank that Boot took for what the record says, until it is read; 0 none
 	intact     [2]int         // whole payloads of each bank, as found at the start; in rescue mode only
 	installing bool
 	verifying  int // the bank that Install reads back, 0 none
@@ -54,10 +56,11 @@ type BootReport struct {
 	Restart bool
 }
 
-// Boot makes the boot decision: it reads the record, checks every hash in both banks,
-// decides, and records what the decision changes (above all that a try is used up)
-// before it returns. Damage is reported and never fatal: if no software can be started,
-// the banks are in rescue mode.
+// Boot makes the boot decision: it reads the record, checks every hash in the bank that is to
+// start, decides, and records what the decision changes (above all that a try is used up)
+// before it returns. The other bank is read too if the decision depends on it; else
+// [Banks.CheckUnread] reads it, once the software runs. Damage is reported and never fatal:
+// if no software can be started, the banks are in rescue mode.
 func Boot(opt Options) (*Banks, BootReport) {
 	opt = opt.withDefaults()
 	store, rec, findings, err := openRecord(opt.State)
@@ -72,10 +75,6 @@ func Boot(opt Options) (*Banks, BootReport) {
 		disk.Banks = [2]BankRecord{} // what could not be written may be read, but not last
 	}
 	b := &Banks{opt: opt, store: store, rec: rec, disk: disk}
-	var checks [2]CheckResult
-	for i := range opt.Banks {
-		checks[i], b.heads[i] = checkBank(opt.medium(i+1), rec.Banks[i].Digest)
-	}
 	lost := rec.lost()
 	var loader loaderView
 	if opt.Loader != nil {
@@ -83,11 +82,10 @@ func Boot(opt Options) (*Banks, BootReport) {
 		if loader, err = view(opt.Loader); err != nil {
 			report.Findings = append(report.Findings, err.Error())
 		}
-		var rule string
-		rec, rule = reconcile(rec, loader, checks, b.heads)
-		opt.Log.Info("boot loader", "started", loader.started, "why", loader.why, "next", loader.Loader.Next, "left", loader.Loader.Left, "rule", rule)
 	}
-	d := Decide(rec, checks)
+	var checks [2]CheckResult
+	var d Decision
+	rec, d = b.decide(rec, loader, &checks)
 	if opt.Loader != nil {
 		if report.Restart = mustRestart(d, loader); report.Restart {
 			if err := b.write(d.Record); err == nil {
@@ -109,6 +107,7 @@ func Boot(opt Options) (*Banks, BootReport) {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))
 			if opt.Loader == nil { // which has counted the start
+				b.read(b.unread, rec, &checks)
 				d = withoutTrial(d, checks)
 			}
 		}
@@ -128,6 +127,110 @@ func Boot(opt Options) (*Banks, BootReport) {
 	}
 	opt.Log.Info("boot", "bank", d.Bank, "rule", d.Rule, "trial", d.Trial, "rolledBack", d.RolledBack)
 	return b, report
+}
+
+// decide checks the banks, makes the record follow the loader, and decides. If the software to
+// start is complete, and good or on trial, the other bank is taken for what the record says of
+// it: that makes no difference to what starts.
+func (b *Banks) decide(rec Record, loader loaderView, checks *[2]CheckResult) (Record, Decision) {
+	first := rec.Next
+	if b.opt.Loader != nil && (loader.lost || loader.started != first || loader.Loader.Next != first) {
+		first = 0
+	}
+	if first != 0 && !rec.lost() {
+		o := other(first)
+		b.read(first, rec, checks)
+		var ok bool
+		if checks[o-1], b.heads[o-1], ok = presume(b.opt.Banks[o-1], rec.bank(o)); ok {
+			followed, d := b.follow(rec, loader, *checks)
+			if d.Bank == first && (d.Rule == ruleGood || d.Rule == ruleTrial) && *d.Record.bank(o) == *rec.bank(o) {
+				b.unread = o
+				return followed, d
+			}
+		}
+		b.read(o, rec, checks)
+	} else {
+		b.read(1, rec, checks)
+		b.read(2, rec, checks)
+	}
+	return b.follow(rec, loader, *checks)
+}
+
+// follow makes the record follow the loader, if there is one, and decides.
+func (b *Banks) follow(rec Record, loader loaderView, checks [2]CheckResult) (Record, Decision) {
+	if b.opt.Loader != nil {
+		var rule string
+		rec, rule = reconcile(rec, loader, checks, b.heads)
+		b.opt.Log.Info("boot loader", "started", loader.started, "why", loader.why, "next", loader.Loader.Next, "left", loader.Loader.Left, "rule", rule)
+	}
+	return rec, Decide(rec, checks)
+}
+
+// read checks all of bank n during Boot. It does nothing if n is 0.
+func (b *Banks) read(n int, rec Record, checks *[2]CheckResult) {
+	if n != 0 {
+		checks[n-1], b.heads[n-1] = checkBank(b.opt.medium(n), rec.bank(n).Digest)
+	}
+	if n == b.unread {
+		b.unread = 0
+	}
+}
+
+// presume returns what a check of a bank would find if its files are as the record says. ok
+// reports whether its manifest agrees.
+func presume(fs afero.Fs, r *BankRecord) (c CheckResult, h *image.Head, ok bool) {
+	h, err := image.ReadInstalled(fs)
+	if err != nil || h.Parse() != nil || h.Digest != r.Digest {
+		return c, nil, false
+	}
+	c = CheckResult{Contents: ContentsDamaged, Digest: h.Digest, Version: h.Manifest.Version, Floor: h.Manifest.Floor, ConfigFormat: h.Manifest.ConfigFormat}
+	if written(r.State) {
+		c.Contents = ContentsComplete
+	}
+	return c, h, true
+}
+
+// CheckUnread reads and checks the bank that Boot did not read, if there is one: as Boot would
+// have, it records a bank that is damaged as corrupt, and one that can be read again as good.
+// It returns what it found and logged. It may be called while the banks are used; what is
+// done to that bank meanwhile prevails. ctx ends it.
+func (b *Banks) CheckUnread(ctx context.Context) (findings []string) {
+	b.ops.Lock()
+	n := b.unread
+	if n == 0 {
+		b.ops.Unlock()
+		return nil
+	}
+	was := *b.rec.bank(n)
+	b.ops.Unlock()
+	// Not under b.ops: this may take long, and nobody must wait for it.
+	m := b.opt.medium(n)
+	m.ctx = ctx
+	c, h := checkBank(m, was.Digest)
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	if ctx.Err() != nil || b.unread != n || *b.rec.bank(n) != was || n == b.running {
+		return nil
+	}
+	b.unread = 0
+	found := &choice{Decision: Decision{Record: b.rec}}
+	found.checks[n-1] = c
+	if o := other(n); written(b.rec.bank(o).State) { // it was complete
+		found.checks[o-1] = CheckResult{Contents: ContentsComplete, Digest: b.rec.bank(o).Digest}
+	}
+	found.prepare()
+	next := found.Record
+	b.setHead(n, h)
+	b.syncBanks(next, found.checks)
+	findings = damage(b.rec, next)
+	for _, f := range findings {
+		b.opt.Log.Warn("found after the start", "finding", f)
+	}
+	if err := b.save(next); err != nil {
+		b.adopt(next) // what is damaged is not used, recorded or not
+		b.opt.Log.Warn("this could not be recorded", "err", err)
+	}
+	return findings
 }
 
 // whyUnusable says why the software of bank n cannot be started.

@@ -204,6 +204,15 @@ var preRules = []Rule{
 	},
 }
 
+// prepare carries out every rule that repairs the record and applies.
+func (b *choice) prepare() {
+	for _, r := range preRules {
+		if r.when(b) {
+			r.then(b)
+		}
+	}
+}
+
 // recovered reports whether bank n was good, was then found damaged, and is whole.
 func (b *choice) recovered(n int) bool { return b.is(n, mib.BankStateCorrupt) && b.record(n).Confirmed }
 
@@ -234,6 +243,12 @@ func (b *choice) adopt(n int, s mib.BankStateEnum) {
 	*b.record(n) = r
 }
 
+// Names of the rules that do not depend on the bank that is not to start.
+const (
+	ruleTrial = "trial"
+	ruleGood  = "good"
+)
+
 // rules choose the bank: the first one that applies decides.
 var rules = []Rule{
 	{
@@ -244,14 +259,14 @@ var rules = []Rule{
 		then: (*choice).rescue,
 	},
 	{
-		Name: "trial",
+		Name: ruleTrial,
 		When: "the next bank is on trial, complete, and has tries left",
 		Then: "it starts, with one try less",
 		when: func(b *choice) bool { return b.is(b.n, mib.BankStateTrial) && b.record(b.n).TriesLeft > 0 },
 		then: func(b *choice) { b.try(b.n) },
 	},
 	{
-		Name: "good",
+		Name: ruleGood,
 		When: "the next bank is good and complete",
 		Then: "it starts",
 		when: func(b *choice) bool { return b.is(b.n, mib.BankStateGood) },
@@ -318,11 +333,7 @@ func (b *choice) desperate() {
 // records Decision.Record before it starts the software.
 func Decide(rec Record, checks [2]CheckResult) Decision {
 	b := &choice{Decision: Decision{Record: rec, Cause: mib.FailCauseNone}, checks: checks}
-	for _, r := range preRules {
-		if r.when(b) {
-			r.then(b)
-		}
-	}
+	b.prepare()
 	b.n = b.Record.Next
 	if b.n != 0 {
 		b.o = other(b.n)
@@ -348,6 +359,7 @@ func BootTable() (prepare, choose []Rule) {
 func WriteBootTable(w io.Writer) error {
 	var s strings.Builder
 	prepare, choose := BootTable()
+	s.WriteString("If the next bank is good or on trial, only that one is read before the software starts. The other one is taken for what the record says, and read once the agent serves: then the rules for a damaged and a recovered bank are applied to it. In all other cases both banks are read first.\n\n")
 	s.WriteString("First the record is repaired; every row that applies is carried out:\n\n")
 	writeRules(&s, prepare)
 	s.WriteString("\nThen the first row that applies decides:\n\n")

@@ -105,6 +105,7 @@ func (b *Banks) reserve(n int) (int, error) {
 		return 0, refuse(mib.FailCauseBankUnavailable, "the bank holds the software to go back to: restart first")
 	}
 	b.setInstalling(true)
+	b.unread = 0 // it is about to be written
 	return n, nil
 }
 

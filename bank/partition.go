@@ -2,6 +2,7 @@ package bank
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -63,10 +64,11 @@ type medium struct {
 	fs   afero.Fs // the directory
 	part Partition
 	drop func(afero.File) error
+	ctx  context.Context // ends check; nil for never
 }
 
 func (o *Options) medium(n int) medium {
-	return medium{o.Banks[n-1], o.Partitions[n-1], o.DropCache}
+	return medium{fs: o.Banks[n-1], part: o.Partitions[n-1], drop: o.DropCache}
 }
 
 // open opens what the bank holds of a payload, past the cache where the platform can. What
@@ -88,7 +90,23 @@ func (m medium) check(p image.Payload) error {
 		return err
 	}
 	defer r.Close()
+	if m.ctx != nil {
+		return image.CheckContent(&endingReader{m.ctx, r}, p)
+	}
 	return image.CheckContent(r, p)
+}
+
+// endingReader reads until a context ends.
+type endingReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *endingReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
 }
 
 func noPartition(p image.Payload) *image.Error {

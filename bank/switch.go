@@ -57,6 +57,9 @@ func (b *Banks) activate(n int) error {
 // as corrupt. b.ops must be held.
 func (b *Banks) checkContent(n int) (*image.Head, error) {
 	c, h := checkBank(b.opt.medium(n), b.rec.bank(n).Digest)
+	if n == b.unread {
+		b.unread = 0
+	}
 	if c.Contents == ContentsComplete {
 		b.setHead(n, h)
 		return h, nil
@@ -182,6 +185,9 @@ func (b *Banks) GiveUp(cause mib.FailCause, text string) error {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	const op = "give up the software on trial"
+	if b.unread != 0 {
+		_, _ = b.checkContent(b.unread) // the software that would start next
+	}
 	next := b.rec
 	n := b.running
 	if n != 0 && next.bank(n).State != mib.BankStateTrial {

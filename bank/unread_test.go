@@ -1,0 +1,193 @@
+package bank
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/mib"
+)
+
+// readsFs counts how often payloads are opened.
+type readsFs struct {
+	afero.Fs
+	opened map[string]int
+	read   func(name string) // called before a file is opened
+}
+
+func (f *readsFs) Open(name string) (afero.File, error) {
+	f.opened[name]++
+	if f.read != nil {
+		f.read(name)
+	}
+	return f.Fs.Open(name)
+}
+
+func countReads(opt *Options) (reads [2]*readsFs) {
+	for i := range opt.Banks {
+		reads[i] = &readsFs{Fs: opt.Banks[i], opened: make(map[string]int)}
+		opt.Banks[i] = reads[i]
+	}
+	return reads
+}
+
+// bothGood returns a device with good software in both banks, of which the second runs.
+func bothGood(t *testing.T) Options {
+	opt := device(t)
+	b, _ := boot(t, opt)
+	install(t, b, "2.0.0")
+	if err := b.Activate(2); err != nil {
+		t.Fatal(err)
+	}
+	b, _ = boot(t, opt)
+	if err := b.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	return opt
+}
+
+// TestStartReadsOneBank: a start reads the software that runs once, and the other bank not
+// before CheckUnread, which reads it once.
+func TestStartReadsOneBank(t *testing.T) {
+	opt := bothGood(t)
+	reads := countReads(&opt)
+	b, report := boot(t, opt)
+	if report.Bank != 2 || reads[1].opened["app"] != 1 || reads[0].opened["app"] != 0 {
+		t.Errorf("%+v: bank 1 %v, bank 2 %v", report, reads[0].opened, reads[1].opened)
+	}
+	if s := b.Status(); s.Banks[0].Version != "1.0.0" || s.Banks[0].State != mib.BankStateGood {
+		t.Errorf("%+v", s)
+	}
+	for range 2 {
+		if found := b.CheckUnread(t.Context()); len(found) != 0 || reads[0].opened["app"] != 1 || reads[1].opened["app"] != 1 {
+			t.Errorf("%q: bank 1 %v, bank 2 %v", found, reads[0].opened, reads[1].opened)
+		}
+	}
+}
+
+// TestStartReadsBothBanks: where the other bank may be the one to start, it is read before the
+// decision.
+func TestStartReadsBothBanks(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, opt Options){
+		"the next one is damaged":            func(t *testing.T, opt Options) { spoil(t, opt.Banks[1], "app") },
+		"the other one has another manifest": func(t *testing.T, opt Options) { spoil(t, opt.Banks[0], "manifest.json") },
+		"no record": func(t *testing.T, opt Options) {
+			for _, name := range []string{recordBase + ".a", recordBase + ".b"} {
+				if err := opt.State.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+	} {
+		opt := bothGood(t)
+		change(t, opt)
+		reads := countReads(&opt)
+		b, report := boot(t, opt)
+		first := maps.Clone(reads[0].opened)
+		if found := b.CheckUnread(t.Context()); len(found) != 0 || !maps.Equal(first, reads[0].opened) {
+			t.Errorf("%s: %+v: %q, then %v, was %v", name, report, found, reads[0].opened, first)
+		}
+	}
+}
+
+// TestCheckUnread: what Boot would have found in the other bank is recorded once it is read.
+func TestCheckUnread(t *testing.T) {
+	opt := bothGood(t)
+	good, err := afero.ReadFile(opt.Banks[0], "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, opt.Banks[0], "app")
+	b, report := boot(t, opt)
+	if len(report.Findings) != 0 || b.Status().Fallback != 1 {
+		t.Errorf("%+v %+v", report, b.Status())
+	}
+	found := b.CheckUnread(t.Context())
+	if len(found) != 1 || !strings.Contains(found[0], "bank 1 is corrupt") {
+		t.Errorf("%q", found)
+	}
+	for range 2 {
+		if s := b.Status(); s.Banks[0].State != mib.BankStateCorrupt || s.Banks[0].Cause != mib.FailCauseDigestMismatch || s.Fallback != 0 {
+			t.Errorf("%+v", s)
+		}
+		b, _ = boot(t, opt) // it was recorded
+	}
+	if err := afero.WriteFile(opt.Banks[0], "app", good, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b, _ = boot(t, opt)
+	if found := b.CheckUnread(t.Context()); len(found) != 1 || !strings.Contains(found[0], "no longer corrupt") {
+		t.Errorf("%q", found)
+	}
+	if s := b.Status(); s.Banks[0].State != mib.BankStateGood || s.Fallback != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestCheckUnreadYields: what happens to the bank while it is read prevails.
+func TestCheckUnreadYields(t *testing.T) {
+	for name, happens := range map[string]func(t *testing.T, b *Banks, cancel func()){
+		"download": func(t *testing.T, b *Banks, _ func()) { install(t, b, "3.0.0") },
+		"the end":  func(_ *testing.T, _ *Banks, cancel func()) { cancel() },
+	} {
+		opt := bothGood(t)
+		spoil(t, opt.Banks[0], "app")
+		reads := countReads(&opt)
+		b, _ := boot(t, opt)
+		ctx, cancel := context.WithCancel(t.Context())
+		var once bool
+		reads[0].read = func(file string) {
+			if file == "app" && !once {
+				once = true
+				happens(t, b, cancel)
+			}
+		}
+		if found := b.CheckUnread(ctx); len(found) != 0 || !once {
+			t.Errorf("%s: %q", name, found)
+		}
+		if s := b.Status().Banks[0].State; s == mib.BankStateCorrupt {
+			t.Errorf("%s: bank 1 is %v", name, s)
+		}
+		cancel()
+	}
+}
+
+// TestUnreadFallback: software that nobody has read since the start is read before the device
+// goes back to it.
+func TestUnreadFallback(t *testing.T) {
+	opt := bothGood(t)
+	spoil(t, opt.Banks[0], "app")
+	b, _ := boot(t, opt)
+	if _, err := b.Restore(); causeOf(err) != mib.FailCauseNoFallback {
+		t.Error(err)
+	}
+	if s := b.Status(); s.Banks[0].State != mib.BankStateCorrupt || s.Next != 2 {
+		t.Errorf("%+v", s)
+	}
+	if found := b.CheckUnread(t.Context()); len(found) != 0 {
+		t.Errorf("read again: %q", found)
+	}
+}
+
+// TestUncountedTrialReadsFallback: if a start on trial cannot be recorded, the fallback starts
+// only if it is complete.
+func TestUncountedTrialReadsFallback(t *testing.T) {
+	opt, b := readyDevice(t)
+	if err := b.Activate(2); err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, opt.Banks[0], "app")
+	opt.State = afero.NewReadOnlyFs(opt.State)
+	b, report := Boot(opt)
+	if report.Bank == 1 || b.Status().Banks[0].State != mib.BankStateCorrupt {
+		t.Errorf("%+v", report)
+	}
+	if !slices.ContainsFunc(report.Findings, func(f string) bool { return strings.Contains(f, "could not be written") }) || errors.Is(b.RewriteRecord(), nil) {
+		t.Errorf("%q", report.Findings)
+	}
+}
