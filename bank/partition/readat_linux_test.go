@@ -48,7 +48,7 @@ func TestReadAt(t *testing.T) {
 	bad[0], bad[3], bad[4] = 1, 1, 1
 	m := crashfs.NewDisk("chip").Write("chip", flashName, content).Write("chip", badName, bad).Start()
 	checkReadAt(t, Flash{Name: "flash", open: func(string, bool) (nand, error) { return openChip(m.Fs("chip")) }})
-	checkReadAt(t, Volume{Name: "volume", device: volumes{m.Fs("chip")}})
+	checkReadAt(t, Volume{Name: "volume", device: volumes{fs: m.Fs("chip")}})
 	name := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(name, content, 0o600); err != nil {
 		t.Fatal(err)

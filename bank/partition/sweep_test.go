@@ -119,7 +119,10 @@ func (c *chip) ReadAt(p []byte, at int64) (int, error) {
 
 // volumes is UBI with one volume, a file. While the file updating exists, its content cannot
 // be read.
-type volumes struct{ fs afero.Fs }
+type volumes struct {
+	fs   afero.Fs
+	used bool // by a file system
+}
 
 const updating = "updating"
 
@@ -130,6 +133,13 @@ func (v volumes) Open(string) (bank.PartitionReader, error) {
 		return nil, syscall.EBADF
 	}
 	return v.fs.Open(flashName)
+}
+
+func (v volumes) InUse(name string) error {
+	if v.used {
+		return fmt.Errorf("%s is mounted", name)
+	}
+	return nil
 }
 
 func (v volumes) Update(_ string, size int64) (io.WriteCloser, error) {
@@ -252,7 +262,7 @@ func ubiBoard() board {
 	d := crashfs.NewDisk("bank1", "bank2", "state", "raw1", "raw2").Write("raw1", flashName, nil).Write("raw2", flashName, nil)
 	return board{d, func(m *crashfs.Machine) (p [2]bank.Partition) {
 		for i, part := range []string{"raw1", "raw2"} {
-			p[i] = Volume{Name: part, device: volumes{m.Fs(part)}}
+			p[i] = Volume{Name: part, device: volumes{fs: m.Fs(part)}}
 		}
 		return p
 	}}
@@ -510,6 +520,33 @@ func TestInterruptedVolume(t *testing.T) {
 	}
 	if err := banks.Activate(2); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestVolumeInUse: a volume that is in use is refused before anything is changed: the old
+// software in its bank stays the fallback.
+func TestVolumeInUse(t *testing.T) {
+	b := ubiBoard().provisioned(t, "1.5.0")
+	m := b.disk.Start()
+	opt := b.options(m)
+	for i := range opt.Partitions {
+		v := opt.Partitions[i].(Volume)
+		v.device = volumes{v.device.(volumes).fs, true}
+		opt.Partitions[i] = v
+	}
+	banks, _ := bank.Boot(opt)
+	before := banks.Status()
+	_, err := banks.Install(t.Context(), &served{data: images["2.0.0"]}, "fw.iad", bank.InstallOptions{})
+	if mib.CauseOf(err, 0) != mib.FailCauseBankUnavailable {
+		t.Error(err)
+	}
+	if after := banks.Status(); after.Banks[1].State != before.Banks[1].State || after.Banks[1].Version != before.Banks[1].Version {
+		t.Errorf("%+v, and before %+v", after, before)
+	}
+	if r, err := opt.Partitions[1].Open(); err != nil {
+		t.Error(err)
+	} else {
+		r.Close()
 	}
 }
 

@@ -25,6 +25,8 @@ type ubi interface {
 	Size(name string) (int64, error)
 	// Open opens the volume for reading.
 	Open(name string) (bank.PartitionReader, error)
+	// InUse returns an error if the volume is in use.
+	InUse(name string) error
 	// Update starts to replace the content by size bytes.
 	Update(name string, size int64) (io.WriteCloser, error)
 }
@@ -34,6 +36,7 @@ type kernel struct{}
 
 func (kernel) Size(name string) (int64, error)                { return flash.UBISize(name) }
 func (kernel) Open(name string) (bank.PartitionReader, error) { return os.Open(name) }
+func (kernel) InUse(name string) error                        { return flash.VolumeInUse(name) }
 func (kernel) Update(name string, size int64) (io.WriteCloser, error) {
 	return flash.UpdateUBI(name, size)
 }
@@ -58,9 +61,12 @@ func (v Volume) Open() (bank.PartitionReader, error) { return v.ubi().Open(v.Nam
 // Sync does nothing: an update is complete or has not happened.
 func (Volume) Sync() error { return nil }
 
-// Claim checks that the volume exists. Clear starts the update, and fails if the volume is in use.
+// Claim checks that the volume exists and is not in use. Clear starts the update.
 func (v Volume) Claim() (bank.PartitionWriter, error) {
 	if _, err := v.Capacity(); err != nil {
+		return nil, err
+	}
+	if err := v.ubi().InUse(v.Name); err != nil {
 		return nil, err
 	}
 	return &volumeWriter{of: v}, nil

@@ -80,12 +80,22 @@ func (m *MTD) MarkBad(at int64) error {
 	return err
 }
 
-// Erase erases the erase block at an offset.
-func (m *MTD) Erase(at int64) error {
-	e := unix.EraseInfo{Start: uint32(at), Length: m.info.Erasesize}
-	// Many drivers have no locks, and say so in different ways. What stays locked cannot be
-	// erased.
+// Unlock lets the erase block at an offset be erased and written. Many drivers have no
+// locks, and say so in different ways; what stays locked shows when it is erased or read
+// back.
+func (m *MTD) Unlock(at int64) {
+	e := m.eraseInfo(at)
 	_, _ = m.ioctl(unix.MEMUNLOCK, unsafe.Pointer(&e))
+}
+
+func (m *MTD) eraseInfo(at int64) unix.EraseInfo {
+	return unix.EraseInfo{Start: uint32(at), Length: m.info.Erasesize}
+}
+
+// Erase unlocks and erases the erase block at an offset.
+func (m *MTD) Erase(at int64) error {
+	m.Unlock(at)
+	e := m.eraseInfo(at)
 	if _, err := m.ioctl(unix.MEMERASE, unsafe.Pointer(&e)); err != nil {
 		return fmt.Errorf("erase block at %#x cannot be erased: %w", at, err)
 	}
@@ -116,16 +126,55 @@ func InUse(name string) error {
 			return fmt.Errorf("%s is in use by UBI, as %s: name the UBI volume instead, or another MTD device", name, ubi.Name())
 		}
 	}
-	mounts, err := os.ReadFile("/proc/mounts")
-	if err != nil {
-		return nil
+	// A file system on an MTD device has the number of its block device, also one that was
+	// mounted by the name of the MTD device, through a link, or as /dev/root.
+	return blockInUse(name, "mtdblock"+number, "31:"+number)
+}
+
+// VolumeInUse returns an error if a UBI volume cannot be opened for writing, or if its block
+// device is in use.
+func VolumeInUse(name string) error {
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%s is mounted or in use: unmount it, or name another UBI volume", name)
 	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 1 && (f[0] == "mtd"+number || f[0] == "/dev/mtdblock"+number) {
-			return fmt.Errorf("%s is mounted on %s: unmount it, or name another MTD device", name, f[1])
+	if err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	block := "ubiblock" + strings.TrimPrefix(filepath.Base(target(name)), "ubi")
+	number, err := os.ReadFile(filepath.Join("/sys/class/block", block, "dev"))
+	if err != nil {
+		return nil // it has no block device
+	}
+	return blockInUse(name, block, strings.TrimSpace(string(number)))
+}
+
+// blockInUse returns an error if a block device, of which name is another view, is mounted
+// or is part of another one.
+func blockInUse(name, block, number string) error {
+	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
+		if on := mountedOn(string(mounts), number); on != "" {
+			return fmt.Errorf("%s is mounted on %s: unmount it, or name another device", name, on)
 		}
 	}
+	if users, _ := os.ReadDir(filepath.Join("/sys/class/block", block, "holders")); len(users) > 0 {
+		return fmt.Errorf("%s is in use, as %s by %s: release it, or name another device", name, block, users[0].Name())
+	}
 	return nil
+}
+
+// mountedOn finds in the text of /proc/self/mountinfo where the device with a number, such as
+// 31:2, is mounted, "" if it is not.
+func mountedOn(mountinfo, number string) string {
+	for line := range strings.Lines(mountinfo) {
+		if f := strings.Fields(line); len(f) > 4 && f[2] == number {
+			return f[4]
+		}
+	}
+	return ""
 }
 
 // target is where a link leads to.

@@ -15,7 +15,7 @@ import (
 // rootVariable names the directory that takes the place of / in a process of the test's own.
 const rootVariable = "IAD_TEST_ROOT"
 
-// TestMain calls InUse in a directory that takes the place of /, and prints what it returns.
+// TestMain calls InUse, or VolumeInUse for a UBI volume, in a directory that takes the place of /, and prints what it returns.
 func TestMain(m *testing.M) {
 	root := os.Getenv(rootVariable)
 	if root == "" {
@@ -25,12 +25,16 @@ func TestMain(m *testing.M) {
 		fmt.Println("chroot:", err)
 		os.Exit(1)
 	}
-	if err := flash.InUse(os.Args[1]); err != nil {
+	inUse := flash.InUse
+	if strings.HasPrefix(os.Args[1], "/dev/ubi") {
+		inUse = flash.VolumeInUse
+	}
+	if err := inUse(os.Args[1]); err != nil {
 		fmt.Print(err)
 	}
 }
 
-// inUse is flash.InUse where /sys, /proc and /dev are those of a directory.
+// inUse is flash.InUse or flash.VolumeInUse where /sys, /proc and /dev are those of a directory.
 func inUse(t *testing.T, root, name string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], name)
@@ -55,8 +59,21 @@ func TestInUse(t *testing.T) {
 		"sys/class/ubi/ubi0_0/name":    "state\n", // a volume
 		"sys/class/ubi/ubi1/mtd_num":   "12\n",
 		"sys/class/ubi/ubi1_0/mtd_num": "",
-		"proc/mounts":                  "rootfs / rootfs rw 0 0\n\n/dev/mtdblock2 /boot squashfs ro 0 0\nmtd3 /data jffs2 rw 0 0\nubi0:state /state ubifs rw 0 0\n/dev/vda1 /mtd1 ext4 rw 0 0\n",
-		"dev/mtd4":                     "",
+		"proc/self/mountinfo": `1 1 0:2 / / rw - rootfs rootfs rw
+21 1 31:2 / /boot ro,relatime shared:1 - squashfs /dev/root ro
+
+22 1 31:3 / /data rw - jffs2 mtd:data rw
+23 1 0:15 / /state rw - ubifs ubi0:state rw
+24 1 254:1 / /mtd1 rw - ext4 /dev/vda1 rw
+25 1 252:1 / /app ro - squashfs /dev/mapper/mtd0 ro
+`,
+		"sys/class/block/ubiblock0_1/dev":               "252:1\n",
+		"sys/class/block/ubiblock0_2/dev":               "252:2\n",
+		"sys/class/block/ubiblock0_2/holders/dm-0/size": "1\n",
+		"sys/class/block/ubiblock0_3/dev":               "252:3\n",
+		"sys/class/block/mtdblock6/holders/dm-1/size":   "1\n",
+		"dev/ubi0_0": "", "dev/ubi0_1": "", "dev/ubi0_2": "", "dev/ubi0_3": "",
+		"dev/mtd4": "",
 	} {
 		file := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -78,6 +95,12 @@ func TestInUse(t *testing.T) {
 		"/dev/mtd4ro": "/dev/mtd4ro is in use by UBI, as ubi0",
 		"/dev/mtd12":  "/dev/mtd12 is in use by UBI, as ubi1",
 		"/dev/mtd40":  "",
+		"/dev/mtd6":   "/dev/mtd6 is in use, as mtdblock6 by dm-1",
+		"/dev/ubi0_0": "",
+		"/dev/ubi0_1": "/dev/ubi0_1 is mounted on /app",
+		"/dev/ubi0_2": "/dev/ubi0_2 is in use, as ubiblock0_2 by dm-0",
+		"/dev/ubi0_3": "", // whose block device nobody uses
+		"/dev/ubi0_9": "/dev/ubi0_9",
 		"/dev/rootfs": "/dev/rootfs is in use by UBI, as ubi0",
 		"/dev/sda4":   "",
 	} {
