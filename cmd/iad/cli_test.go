@@ -12,6 +12,7 @@ import (
 	"example.com/iad/agent/settings"
 	"example.com/iad/bank/image"
 	"example.com/iad/internal/cli"
+	"example.com/iad/internal/credentials"
 	"example.com/iad/internal/iadtest"
 )
 
@@ -191,6 +192,57 @@ func TestInitWithLostAndFound(t *testing.T) {
 	for _, part := range []string{"bank1", "bank2", "state", "config"} {
 		if _, err := os.Stat(filepath.Join(d.root, part, "lost+found")); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestInitAgain: an init that a power cut ended after it wrote the credentials may be run
+// again; they stay as they are, and another device's are refused.
+func TestInitAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials.toml")
+	d := newDevice(t, "--manager", file)
+	written, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := func() { // before the last two files
+		for _, name := range []string{settings.Name, settings.GoodName} {
+			if err := os.Remove(filepath.Join(d.root, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cut()
+	d.init(d.root, "--manager", file)
+	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, written) {
+		t.Errorf("the credentials were replaced: %v", err)
+	}
+	f, err := credentials.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(d.root, settings.Name))
+	if err != nil || !strings.Contains(string(text), f.User.AuthPassphrase) || !strings.Contains(string(text), f.User.PrivPassphrase) {
+		t.Errorf("the settings do not have the passphrases of the credentials: %v", err)
+	}
+
+	again := func(root string) {
+		t.Helper()
+		out, err := command("init", "--root", root, "--image", d.software, "--trust", d.trust, "--hardware", "IAD-4FXS", "--device-id", "IAD-0001",
+			"--manager", file).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), file+" exists") {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	again(d.root + "2")
+	cut()
+	for _, other := range []string{"", "read_community = 'public'\n", strings.Replace(string(written), "iadms", "somebody", 1)} {
+		if err := os.WriteFile(file, []byte(other), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again(d.root)
+		if now, err := os.ReadFile(file); err != nil || string(now) != other {
+			t.Errorf("%q was replaced by %q: %v", other, now, err)
 		}
 	}
 }

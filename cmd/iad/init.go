@@ -57,10 +57,9 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 				return cli.Usage(err)
 			}
 			if manager != "" {
-				if _, err := os.Stat(manager); err == nil {
-					return fmt.Errorf("%s exists: name another file, or remove it", manager)
+				if err := addManager(&s, root, manager); err != nil {
+					return err
 				}
-				addManager(&s)
 			}
 			return initDevice(cmd, root, img, configDir, manager, trust, imageKeys, &s)
 		},
@@ -91,9 +90,27 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	return cmd
 }
 
-// addManager adds a user with all rights, at authPriv only.
-func addManager(s *settings.Settings) {
-	s.SNMP.Users = append(s.SNMP.Users, settings.User{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true})
+// addManager adds a user with all rights, at authPriv only. Its passphrases are those of the
+// file if an init of this device that did not finish has written it.
+func addManager(s *settings.Settings, root, file string) error {
+	u := settings.User{Name: "iadms", Auth: "SHA-256", AuthPassphrase: rand.Text(), Priv: "AES", PrivPassphrase: rand.Text(), Write: true}
+	if _, err := os.Stat(file); err == nil {
+		if f, err := credentials.Read(file); err == nil && f.User != nil && begun(root) {
+			u.AuthPassphrase, u.PrivPassphrase = f.User.AuthPassphrase, f.User.PrivPassphrase
+			if *f.User == *credentialsOf(u) {
+				s.SNMP.Users = append(s.SNMP.Users, u)
+				return nil
+			}
+		}
+		return fmt.Errorf("%s exists: name another file, or remove it", file)
+	}
+	s.SNMP.Users = append(s.SNMP.Users, u)
+	return nil
+}
+
+// credentialsOf is u as iadms needs it.
+func credentialsOf(u settings.User) *credentials.User {
+	return &credentials.User{Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase, Priv: u.Priv, PrivPassphrase: u.PrivPassphrase}
 }
 
 // check returns an error for settings that a device could not run with.
@@ -119,10 +136,17 @@ func check(s *settings.Settings) error {
 	return nil
 }
 
+// begun reports whether an init has begun in a directory: it creates the directory of the
+// keys first.
+func begun(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, keysDir))
+	return err == nil
+}
+
 // unused returns an error for a directory whose contents would be overwritten, unless it
-// is from an init that did not finish: init creates the directory of the keys first.
+// is from an init that did not finish.
 func unused(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, keysDir)); err == nil {
+	if begun(dir) {
 		return nil
 	}
 	for _, part := range []string{"bank1", "bank2", "state", "config"} {
@@ -214,9 +238,7 @@ func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust, 
 	}
 	if manager != "" {
 		u := s.SNMP.Users[len(s.SNMP.Users)-1]
-		file := credentials.File{Access: credentials.Access{User: &credentials.User{
-			Name: u.Name, Auth: u.Auth, AuthPassphrase: u.AuthPassphrase, Priv: u.Priv, PrivPassphrase: u.PrivPassphrase,
-		}}}
+		file := credentials.File{Access: credentials.Access{User: credentialsOf(u)}}
 		if err := credentials.Write(manager, &file); err != nil {
 			return err
 		}
