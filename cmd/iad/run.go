@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -133,7 +132,7 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 	switch {
 	case errors.Is(err, agent.ErrWrongBank):
 		c.Log.Error("restart", "err", err)
-		return restart(s.Restarts(), c.Log, func() error { return lock.Restart(conn, s.SNMP.Listen) })
+		return restart(s.Restarts(), platform, func() error { return lock.Restart(conn, s.SNMP.Listen) })
 	case err != nil:
 		return err
 	}
@@ -167,12 +166,13 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 			c.Log.Error("state that could not be written is lost", "err", err)
 		}
 	}
-	return restart(s.Restarts(), c.Log, func() error { return lock.Restart(conn, s.SNMP.Listen) })
+	return restart(s.Restarts(), platform, func() error { return lock.Restart(conn, s.SNMP.Listen) })
 }
 
 // restart restarts the device in one of the ways of the setting restart; exec is the first
-// of them. It returns only if that fails.
-func restart(how string, log *slog.Logger, exec func() error) error {
+// of them. It returns nil if the system stops this process for the restart. The watchdog
+// stays on: it restarts a board whose shutdown hangs.
+func restart(how string, platform *board.Platform, exec func() error) error {
 	var err error
 	switch how {
 	case settings.RestartExec:
@@ -180,7 +180,9 @@ func restart(how string, log *slog.Logger, exec func() error) error {
 	case settings.RestartReboot:
 		err = board.Reboot()
 	default:
-		err = board.RestartBy(how, log)
+		if err = (board.Restart{Program: how, Kick: platform.Kick, Log: platform.Log}).Run(); err == nil {
+			return nil
+		}
 	}
 	return fmt.Errorf("restart: %w", err)
 }
