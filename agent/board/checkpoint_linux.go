@@ -21,8 +21,7 @@ const (
 // file system with something else is left alone, because freezing it stops all writers for
 // a moment.
 func (p *Platform) Checkpoint(n int) error {
-	bank, ok := fileSystem(p.Banks[n-1])
-	if system, found := fileSystem("/"); !ok || !found || bank == system || p.OnBank(n) != (agent.Parts{}) {
+	if p.shares(n) {
 		return nil
 	}
 	dir, err := os.Open(p.Banks[n-1])
@@ -34,13 +33,46 @@ func (p *Platform) Checkpoint(n int) error {
 	if terr := freeze(dir, fiThaw); err == nil {
 		err = terr
 	}
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) {
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY):
 		return nil // it has no journal of that kind
-	}
-	if err != nil {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("checkpoint of the file system of bank %d: %w; %s", n, err, checkpointRemedy)
+	case err != nil:
 		return fmt.Errorf("checkpoint of the file system of bank %d: %w", n, err)
 	}
 	return nil
+}
+
+// shares reports whether bank n shares its file system with something else, as far as that
+// is known.
+func (p *Platform) shares(n int) bool {
+	bank, ok := fileSystem(p.Banks[n-1])
+	system, found := fileSystem("/")
+	return !ok || !found || bank == system || p.OnBank(n) != (agent.Parts{})
+}
+
+const checkpointRemedy = "run the agent with CAP_SYS_ADMIN"
+
+// NoCheckpoint returns a finding for each bank that Checkpoint may not freeze although that
+// is needed: it is on ext4, of which a boot loader does not read the journal.
+func (p *Platform) NoCheckpoint() (findings []string) {
+	for i, path := range p.Banks {
+		var system unix.Statfs_t
+		if p.shares(i+1) || unix.Statfs(path, &system) != nil || system.Type != unix.EXT4_SUPER_MAGIC {
+			continue
+		}
+		dir, err := os.Open(path)
+		if err != nil {
+			continue // found elsewhere
+		}
+		// The privilege is checked before anything else; it is not frozen.
+		if errors.Is(freeze(dir, fiThaw), unix.EPERM) {
+			findings = append(findings, fmt.Sprintf("the boot loader may not find new software in bank %d: the journal of %s cannot be written back; %s", i+1, path, checkpointRemedy))
+		}
+		dir.Close()
+	}
+	return findings
 }
 
 // thaw ends a freeze that the agent before this one was killed in.

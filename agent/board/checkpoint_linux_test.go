@@ -2,9 +2,12 @@ package board_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -58,11 +61,39 @@ func TestCheckpoint(t *testing.T) {
 	if got := read(); !bytes.Equal(got, content) {
 		t.Errorf("read %d bytes without the journal, want %d", len(got), len(content))
 	}
+	// Without the privilege it is said at the start, and with the remedy.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		withoutAdmin(t)
+		if f := p.NoCheckpoint(); len(f) != 1 || !strings.Contains(f[0], "bank 2") || !strings.Contains(f[0], "CAP_SYS_ADMIN") {
+			t.Errorf("%q", f)
+		}
+		if err := p.Checkpoint(2); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_SYS_ADMIN") {
+			t.Error(err)
+		}
+	}()
+	<-done
+	if f := p.NoCheckpoint(); len(f) > 0 {
+		t.Errorf("%q", f)
+	}
 	// The bank can be written again, and a part that shares its file system is never frozen.
 	if err := os.WriteFile(filepath.Join(bank, "more"), nil, 0o600); err != nil {
 		t.Error(err)
 	}
 	if err := p.Checkpoint(1); err != nil {
+		t.Error(err)
+	}
+}
+
+// withoutAdmin takes CAP_SYS_ADMIN from the thread of this goroutine, which ends with it.
+func withoutAdmin(t *testing.T) {
+	runtime.LockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	data[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	if err = errors.Join(err, unix.Capset(&header, &data[0])); err != nil {
 		t.Error(err)
 	}
 }

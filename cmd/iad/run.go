@@ -113,6 +113,9 @@ func runDevice(cmd *cobra.Command, o *runOptions) error {
 		c.Log.Warn("the work directory could not be cleared", "err", err)
 	}
 	c.Findings = append(c.Findings, platform.Unreachable()...)
+	if c.Loader != nil {
+		c.Findings = append(c.Findings, platform.NoCheckpoint()...)
+	}
 	if s.Paths.Watchdog != "" {
 		if platform.Dog, err = board.OpenWatchdog(s.Paths.Watchdog); err != nil {
 			c.Findings = append(c.Findings, err.Error()) // no reason to stay down
