@@ -246,7 +246,7 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 	}
 	if len(o.nats) == 0 { // copies in plain files beside what is stored
 		task("audit", func(ctx context.Context) error {
-			return audit.New(e.Log(engine.Audit)).Copy(ctx, filepath.Join(o.data, "audit"))
+			return copyAudit(ctx, e, filepath.Join(o.data, "audit"), log)
 		})
 		task("copies of backups", func(ctx context.Context) error {
 			return archive.Copy(ctx, s, afero.NewBasePathFs(afero.NewOsFs(), copies), log)
@@ -273,6 +273,27 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 		task("notifications", func(ctx context.Context) error { return o.traps(ctx, s, log) })
 	}
 	return group.Wait()
+}
+
+// copyPause is the pause before the audit is copied again that could not be written.
+const copyPause = 10 * time.Second
+
+// copyAudit copies the audit until ctx ends, again after an error such as that of a full
+// disk: the entries are in the engine. Files that somebody has changed are for a person.
+func copyAudit(ctx context.Context, e *engine.Engine, dir string, log *slog.Logger) error {
+	for {
+		err := audit.New(e.Log(engine.Audit)).Copy(ctx, dir)
+		var chain *audit.ChainError
+		if err == nil || ctx.Err() != nil || errors.As(err, &chain) {
+			return err
+		}
+		log.Error("the audit is not copied to plain files; this is tried again", "retry_in", copyPause.String(), "err", err)
+		select {
+		case <-time.After(copyPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // engine starts a node or connects to nodes.

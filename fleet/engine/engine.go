@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -60,10 +61,13 @@ type Remote struct {
 
 // Engine is access to what the nodes store. It is safe for concurrent use.
 type Engine struct {
-	server *server.Server // nil: the nodes are other processes
-	conn   *nats.Conn
-	js     jetstream.JetStream
-	log    *slog.Logger
+	node *node // nil: the nodes are other processes
+	conn *nats.Conn
+	js   jetstream.JetStream
+	log  *slog.Logger
+	// watching is the watch of node, which stopWatch ends.
+	watching  sync.WaitGroup
+	stopWatch context.CancelFunc
 	// damages is what could not be decoded.
 	damages damages
 }
@@ -110,42 +114,40 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	options, err := c.options()
-	if err != nil {
+	n := &node{config: c}
+	if err := n.start(); err != nil {
 		return nil, err
 	}
-	s, err := server.NewServer(options)
-	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
-	}
-	s.SetLoggerV2(&serverLog{log: c.Log}, false, false, false)
-	s.Start()
-	e := &Engine{server: s, log: c.Log, damages: damages{log: c.Log}}
+	e := &Engine{node: n, log: c.Log, damages: damages{log: c.Log}}
 	if err := e.startAccess(ctx, c); err != nil {
 		e.Close()
 		return nil, err
 	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stopWatch = stop
+	e.watching.Go(func() { n.watch(watching) })
 	return e, nil
 }
 
 // startAccess connects to the server in this process.
 func (e *Engine) startAccess(ctx context.Context, c Config) error {
-	for !e.server.ReadyForConnections(100 * time.Millisecond) {
+	s := e.node.server()
+	for !s.ReadyForConnections(100 * time.Millisecond) {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("engine: the server in %s does not start: %w", c.Data, err)
 		}
-		if !e.server.Running() {
+		if !s.Running() {
 			return fmt.Errorf("engine: the server in %s has stopped; the log says why", c.Data)
 		}
 	}
-	if !e.server.JetStreamEnabled() {
+	if !s.JetStreamEnabled() {
 		return fmt.Errorf("engine: the store in %s cannot be used; the log says why", c.Data)
 	}
 	replicas := 1
 	if c.Cluster != "" {
 		replicas = 3
 	}
-	return e.connect(ctx, nats.DefaultURL, replicas, connectOptions(c.Name, c.Secret, c.Log, nats.InProcessServer(e.server))...)
+	return e.connect(ctx, nats.DefaultURL, replicas, connectOptions(c.Name, c.Secret, c.Log, nats.InProcessServer(e.node))...)
 }
 
 // Connect returns access to nodes in other processes. It waits until one of them answers.
@@ -228,14 +230,23 @@ func (e *Engine) Close() {
 	if e.conn != nil {
 		e.conn.Close()
 	}
-	if e.server != nil {
-		e.server.Shutdown()
-		e.server.WaitForShutdown()
+	if e.node != nil {
+		if e.stopWatch != nil {
+			e.stopWatch()
+		}
+		e.watching.Wait()
+		e.node.stop()
 	}
 }
 
-// Ready returns an error unless the engine can store now.
+// Ready returns an error unless the engine can store now. It wraps ErrNotStoring if the node in
+// this process does not: the other nodes may still.
 func (e *Engine) Ready(ctx context.Context) error {
+	if e.node != nil {
+		if err := e.node.stores(); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	s, err := e.js.Stream(ctx, bucketStream(Leases))
@@ -250,10 +261,10 @@ func (e *Engine) Ready(ctx context.Context) error {
 
 // Address returns the address at which workers connect, "" if there is none.
 func (e *Engine) Address() string {
-	if e.server == nil || e.server.Addr() == nil {
+	if e.node == nil || e.node.server().Addr() == nil {
 		return ""
 	}
-	return e.server.Addr().String()
+	return e.node.server().Addr().String()
 }
 
 // Node is the state of a node.
@@ -281,10 +292,14 @@ func (e *Engine) Nodes(ctx context.Context) ([]Node, error) {
 	return nodes, nil
 }
 
+// maxStore is larger than any disk. Otherwise the server derives a limit from the room that
+// there is when it starts, and keeps it when there is more.
+const maxStore = 1 << 60
+
 func (c *Config) options() (*server.Options, error) {
 	o := &server.Options{
 		ServerName: c.Name, DontListen: c.Listen == "", NoSigs: true, JetStream: true, StoreDir: c.Data, SyncAlways: true,
-		JetStreamMaxMemory: 64 << 20, MaxPayload: 2 * maxValue, MaxPending: 256 << 20, Username: user, Password: c.Secret,
+		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: maxStore, MaxPayload: 2 * maxValue, MaxPending: 256 << 20, Username: user, Password: c.Secret,
 		TLSConfig: c.TLS, TLSVerify: c.TLS != nil,
 	}
 	if c.Secret == "" {

@@ -43,6 +43,11 @@ type cluster struct {
 
 func startThree(t *testing.T) *cluster {
 	t.Helper()
+	return threeNodes(t, func(*cluster) {})
+}
+
+func threeNodes(t *testing.T, change func(*cluster)) *cluster {
+	t.Helper()
 	c := &cluster{t: t}
 	var join []string
 	for range c.configs {
@@ -53,6 +58,7 @@ func startThree(t *testing.T) *cluster {
 			Name: fmt.Sprintf("node%d", i+1), Data: t.TempDir(), Listen: "127.0.0.1:0", Cluster: join[i], Join: join, Secret: secret,
 		}
 	}
+	change(c)
 	c.start(0, 1, 2)
 	t.Cleanup(func() { c.stop(0, 1, 2) })
 	return c

@@ -126,7 +126,7 @@ func (e *Engine) provision(ctx context.Context, replicas int) error {
 	ensure := func(stream string, create func(context.Context) error) {
 		group.Go(func() error {
 			err := e.persist(ctx, func(ctx context.Context) error {
-				if e.server == nil || replicas == 1 || e.server.JetStreamIsLeader() {
+				if e.node == nil || replicas == 1 || e.node.server().JetStreamIsLeader() {
 					return create(ctx)
 				}
 				_, err := e.js.Stream(ctx, stream)

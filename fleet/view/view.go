@@ -14,7 +14,8 @@ import (
 	"sync"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite" // the driver, too
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/inventory"
@@ -209,24 +210,57 @@ func (v *View) until(ctx context.Context, reached func() bool) error {
 // maxBatch is the maximum number of changes in one transaction.
 const maxBatch = 5000
 
-// apply applies what is queued, as much in one transaction as there is.
+// fullPause is the pause before changes are applied again for which there was no room.
+const fullPause = time.Second
+
+// apply applies what is queued, as much in one transaction as there is. Without room on the
+// disk it waits for some: what is there can be read.
 func (v *View) apply(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ErrClosed
 		case first := <-v.queue:
-			if err := v.batch(ctx, first); err != nil {
-				if ctx.Err() != nil {
-					return ErrClosed
+			list := v.next(first)
+			err := v.batch(ctx, list)
+			for isFull(err) && ctx.Err() == nil {
+				select {
+				case <-time.After(fullPause):
+				case <-ctx.Done():
 				}
+				err = v.batch(ctx, list)
+			}
+			if ctx.Err() != nil {
+				return ErrClosed
+			}
+			if err != nil {
 				return fmt.Errorf("the view: %w", err)
 			}
 		}
 	}
 }
 
-func (v *View) batch(ctx context.Context, first change) error {
+// isFull reports whether there was no room on the disk.
+func isFull(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_FULL
+}
+
+// next returns a change and those that are queued after it.
+func (v *View) next(first change) []change {
+	list := []change{first}
+	for len(list) < maxBatch {
+		select {
+		case c := <-v.queue:
+			list = append(list, c)
+		default:
+			return list
+		}
+	}
+	return list
+}
+
+func (v *View) batch(ctx context.Context, list []change) error {
 	tx, err := v.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -234,25 +268,17 @@ func (v *View) batch(ctx context.Context, first change) error {
 	defer tx.Rollback()
 	w := &writer{ctx: ctx, tx: tx, statements: map[string]*sql.Stmt{}}
 	applied, synced := [tables]uint64{}, [tables]bool{}
-	for n, next := 1, first; ; n++ {
-		if next.synced {
-			synced[next.table] = true
-			if err := w.sweep(&next); err != nil {
+	for i := range list {
+		c := &list[i]
+		if c.synced {
+			synced[c.table] = true
+			if err := w.sweep(c); err != nil {
 				return err
 			}
-		} else if err := w.put(&next); err != nil {
+		} else if err := w.put(c); err != nil {
 			return err
 		}
-		applied[next.table] = max(applied[next.table], next.revision)
-		if n == maxBatch {
-			break
-		}
-		select {
-		case next = <-v.queue:
-			continue
-		default:
-		}
-		break
+		applied[c.table] = max(applied[c.table], c.revision)
 	}
 	if synced[Devices] {
 		if _, err := tx.ExecContext(ctx, indexes); err != nil {
