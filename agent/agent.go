@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 	"golang.org/x/sync/errgroup"
 
@@ -20,6 +19,7 @@ import (
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/clock"
 	"example.com/iad/internal/durable"
@@ -43,8 +43,8 @@ type Config struct {
 	Data       afero.Fs // configuration data
 	Work       afero.Fs // temporary files of conversions, as the platform sees them
 
-	// Trust are the keys that software is signed with.
-	Trust    []minisign.PublicKey
+	// Trust says who may sign software, until a trust document of an image does.
+	Trust    *image.Trust
 	Platform Platform
 	// Protocols are iadUpgProtocolsSupported; empty means tftp and ftp.
 	Protocols []mib.Protocol

@@ -105,7 +105,7 @@ func onBench(t *testing.T, change func(*sim.Config), f func(b *bench)) {
 		b := &bench{t: t, files: map[string][]byte{}, ended: make(chan error, 1)}
 		b.cfg = sim.Config{
 			ID: "IAD-0001", Model: "Four lines", Hardware: hardware, Disk: sim.Memory(), BankSize: 1 << 20,
-			Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)}, Fetcher: memServer{b},
+			Trust: image.TrustKeys(maker().Public().(minisign.PublicKey)), Fetcher: memServer{b},
 			Hooks: sim.Hooks{SelfTest: b.runSelfTest, Convert: convert},
 		}
 		if change != nil {

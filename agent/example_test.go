@@ -40,7 +40,7 @@ func Example() {
 		State:    afero.NewMemMapFs(),
 		Data:     afero.NewMemMapFs(),
 		Work:     afero.NewMemMapFs(),
-		Trust:    []minisign.PublicKey{key},
+		Trust:    image.TrustKeys(key),
 		Platform: myBoard{},
 		SNMP: &snmp.Config{
 			Conn:        socket,

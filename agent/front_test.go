@@ -16,6 +16,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -75,7 +76,7 @@ func runAgentWith(t *testing.T, set config.Set, change func(*agent.Config)) *age
 	t.Helper()
 	disk := sim.Memory()
 	cfg := agent.Config{
-		DeviceID: "IAD-0001", Hardware: hardware, Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)},
+		DeviceID: "IAD-0001", Hardware: hardware, Trust: image.TrustKeys(maker().Public().(minisign.PublicKey)),
 		Banks: disk.Banks, State: disk.State, Data: disk.Data, Work: disk.Work, Platform: idleBoard{},
 	}
 	change(&cfg)

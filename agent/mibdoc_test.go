@@ -89,7 +89,7 @@ func netDevice(t *testing.T, sink string) (addr string) {
 	t.Helper()
 	d := sim.New(sim.Config{
 		ID: "IAD-0001", Hardware: hardware, Disk: sim.Memory(), BankSize: 1 << 20,
-		Trust:  []minisign.PublicKey{maker().Public().(minisign.PublicKey)},
+		Trust:  image.TrustKeys(maker().Public().(minisign.PublicKey)),
 		Hooks:  sim.Hooks{SelfTest: (&bench{}).runSelfTest, Convert: convert},
 		Listen: ownAddress(),
 		SNMP: &snmp.Config{

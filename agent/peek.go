@@ -28,7 +28,7 @@ type Status struct {
 // Peek reads the disk of a device, also while the device runs, and changes
 // nothing. Of cfg it uses Banks, State and, if set, Data and Platform.
 func Peek(cfg Config) Status {
-	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State}
+	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Trust: cfg.Trust}
 	if cfg.Platform != nil {
 		opt.Capacity = cfg.Platform.Capacity
 	}
@@ -63,9 +63,9 @@ func Peek(cfg Config) Status {
 
 // SelfTestOf returns the self-test of the software in bank n, whose signature and
 // digests it checks, with the configuration data in force. It changes nothing and may
-// be called while the device runs. Of cfg it uses Banks, Partitions, Data and Trust.
+// be called while the device runs. Of cfg it uses Banks, Partitions, State, Data and Trust.
 func SelfTestOf(cfg Config, n int) (SelfTest, error) {
-	m, err := bank.Verify(bank.Options{Banks: cfg.Banks, Partitions: cfg.Partitions, Trust: cfg.Trust}, n)
+	m, err := bank.Verify(bank.Options{Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Trust: cfg.Trust}, n)
 	if err != nil {
 		return SelfTest{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
+	"example.com/iad/bank/image"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
@@ -82,7 +83,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 func TestNewDeviceWithoutConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{t: t, files: map[string][]byte{}, ended: make(chan error, 1)}
-		b.cfg = sim.Config{ID: "x", Hardware: hardware, Disk: sim.Memory(), Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)},
+		b.cfg = sim.Config{ID: "x", Hardware: hardware, Disk: sim.Memory(), Trust: image.TrustKeys(maker().Public().(minisign.PublicKey)),
 			Fetcher: memServer{b}}
 		b.cfg.Hooks.SelfTest = b.runSelfTest
 		b.device = sim.New(b.cfg)

@@ -12,6 +12,7 @@ import (
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
+	"example.com/iad/bank/image"
 	"example.com/iad/sim"
 )
 
@@ -44,7 +45,7 @@ func TestKicksWhileStarting(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			disk, board := sim.Memory(), &slowBoard{}
 			cfg := agent.Config{
-				DeviceID: "IAD-0001", Hardware: hardware, Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)},
+				DeviceID: "IAD-0001", Hardware: hardware, Trust: image.TrustKeys(maker().Public().(minisign.PublicKey)),
 				Banks: disk.Banks, State: disk.State, Data: disk.Data, Work: disk.Work, Platform: board,
 				WatchdogInterval: c.interval, StartLimit: c.limit,
 			}

@@ -20,8 +20,9 @@ import (
 // In rescue mode neither bank holds software that can be started, and none is running.
 // Install and Activate work; Restore and GiveUp have nothing to return to.
 type Banks struct {
-	opt   Options
-	store *durable.Record
+	opt        Options
+	store      *durable.Record
+	trustStore *durable.Record // nil if the state cannot be used
 
 	// ops is held to change the record, including while the record is written and while
 	// a bank is checked before the change; its holder may read what mu guards. mu is
@@ -29,6 +30,7 @@ type Banks struct {
 	ops sync.Mutex
 	mu  sync.Mutex
 
+	trust      *image.Trust   // in force
 	rec        Record         // in force
 	disk       Record         // as last read or written
 	heads      [2]*image.Head // what each bank holds or is getting, nil if not known
@@ -75,6 +77,7 @@ func Boot(opt Options) (*Banks, BootReport) {
 		disk.Banks = [2]BankRecord{} // what could not be written may be read, but not last
 	}
 	b := &Banks{opt: opt, store: store, rec: rec, disk: disk}
+	untrusted, _ := b.openTrust() // the boot record reports a state that cannot be used
 	lost := rec.lost()
 	var loader loaderView
 	if opt.Loader != nil {
@@ -102,7 +105,8 @@ func Boot(opt Options) (*Banks, BootReport) {
 		report.Findings = append(report.Findings, fmt.Sprintf("boot record lost; rebuilt from the banks: %s", d.Rule))
 	}
 	b.syncBanks(d.Record, checks)
-	report.Findings = append(report.Findings, found...)
+	b.adoptChains(checks)
+	report.Findings = append(append(report.Findings, found...), untrusted...)
 	if (d.Record != disk || b.loaderDiffers(d.Record)) && (!lost || report.Rebuilt) {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))

@@ -33,7 +33,7 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 	if err != nil {
 		return err
 	}
-	if err := b.opt.admit(h, b.rec.Floor); err != nil {
+	if err := b.opt.admit(h, b.trust, b.rec.Floor); err != nil {
 		return err
 	}
 	running := b.head(b.running)
@@ -44,15 +44,16 @@ func (b *Banks) check(n int, allowDowngrade bool) error {
 }
 
 // Verify checks the software in bank n, its signature and all hashes, and returns its
-// manifest. It needs no Banks, and changes nothing. Of opt it uses Banks, Partitions, Trust
-// and DropCache.
+// manifest. It needs no Banks, and changes nothing. Of opt it uses Banks, Partitions, State,
+// Trust and DropCache.
 func Verify(opt Options, n int) (*image.Manifest, error) {
 	m := opt.medium(n)
 	h, err := image.ReadInstalled(m.fs)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Verify(opt.Trust); err != nil {
+	trust, _ := opt.peekTrust()
+	if err := h.Verify(trust); err != nil {
 		return nil, err
 	}
 	for _, p := range h.Manifest.Payloads {

@@ -52,8 +52,7 @@ func crashPayloads(version string) map[string][]byte {
 	}
 }
 
-func crashImage(version string, app image.Target) []byte {
-	var files []image.PayloadFile
+func crashFiles(version string, app image.Target) (files []image.PayloadFile) {
 	for _, name := range []string{"app", "selftest"} {
 		data := crashPayloads(version)[name]
 		file := image.PayloadFile{Name: name, Mode: 0o755, Open: func() (io.ReadCloser, error) {
@@ -64,8 +63,12 @@ func crashImage(version string, app image.Target) []byte {
 		}
 		files = append(files, file)
 	}
+	return files
+}
+
+func crashImage(version string, app image.Target) []byte {
 	var b bytes.Buffer
-	if err := image.Build(&b, imagetest.Manifest(version), files, imagetest.Key); err != nil {
+	if err := image.Build(&b, imagetest.Manifest(version), crashFiles(version, app), imagetest.Key); err != nil {
 		panic(err)
 	}
 	return b.Bytes()
@@ -145,6 +148,7 @@ func lives(t testing.TB) map[string]crashfs.Sweep[reported] {
 		"give up":                   {Start: onTrial(t, provisioned(t)), Life: life(giveUpLife)},
 		"take over without restart": {Start: provisioned(t), Life: life(takeOverLife)},
 		"restore while on trial":    {Start: onTrial(t, provisioned(t)), Life: life(restoreLife)},
+		"trust document":            {Start: provisioned(t), Life: life(rotateLife)},
 		"rescue":                    {Start: damaged(t), Life: life(rescueLife)},
 	}
 	for name, s := range sweeps {

@@ -151,7 +151,8 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 	if err := f.ReadHead(); err != nil {
 		return InstallResult{}, err
 	}
-	if err := f.Verify(b.opt.Trust); err != nil {
+	trust, err := f.Verify(b.trustHeld())
+	if err != nil {
 		return InstallResult{}, err
 	}
 	m := f.Head.Manifest
@@ -161,6 +162,9 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 	}
 	already, err := b.admit(f, n, opt)
 	res.Already = already
+	if err == nil && already && !opt.CheckOnly {
+		err = b.keepTrust(trust)
+	}
 	if err != nil || already {
 		return res, err
 	}
@@ -180,6 +184,10 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 		keep = nil // all of it is wanted once more
 	}
 	if err := w.chooseAll(keep); err != nil || opt.CheckOnly {
+		return res, err
+	}
+	// Recorded first: the software that is written next must be trusted when it is activated.
+	if err := b.keepTrust(trust); err != nil {
 		return res, err
 	}
 	if err := b.fill(w, n, keep, opt, &res); err != nil {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image"
@@ -36,9 +35,9 @@ type Options struct {
 	// Reserve returns how many bytes on the file system of bank n Install must leave
 	// free. Nil means none.
 	Reserve func(n int) int64
-	// Trust lists the keys that may sign software. Without any, all software is
-	// refused.
-	Trust []minisign.PublicKey
+	// Trust says who may sign software as long as the device holds no newer trust document.
+	// Nil trusts nobody.
+	Trust *image.Trust
 	// Keys decrypt encrypted software, while it is fetched only.
 	Keys []agefile.Identity
 	// Hardware is the device's model.
@@ -80,8 +79,8 @@ func (o *Options) capacity(n int) int64 {
 
 // admit judges software that is in a bank already: its signature, hardware and the
 // version floor.
-func (o *Options) admit(h *image.Head, floor string) error {
-	if err := h.VerifySignature(o.Trust); err != nil {
+func (o *Options) admit(h *image.Head, trust *image.Trust, floor string) error {
+	if err := h.VerifySignature(trust); err != nil {
 		return err
 	}
 	if err := o.checkHardware(h.Manifest); err != nil {

@@ -35,18 +35,20 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	if !f.Tar {
 		return refuse(mib.FailCauseBadFormat, "not an image in tar form")
 	}
-	if err := f.Verify(opt.Trust); err != nil {
+	b := &Banks{opt: opt}
+	// A state that cannot be used is reported with the boot record.
+	_, _ = b.openTrust()
+	trust, err := f.Verify(b.trust)
+	if err != nil {
 		return err
 	}
 	if err := opt.checkHardware(f.Head.Manifest); err != nil {
 		return err
 	}
-	b := &Banks{opt: opt}
 	if err := opt.checkPartition(1, f.Head.Manifest); err != nil {
 		return err
 	}
 	w := b.newWriter(ctx, f, 1, InstallOptions{Progress: func(InstallProgress) {}}, new(InstallResult))
-	var err error
 	if w.opener, err = f.Head.Manifest.Opener(opt.Keys); err != nil {
 		return err
 	}
@@ -65,6 +67,9 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 		if generation, err = data(f.Head.Manifest); err != nil {
 			return err
 		}
+	}
+	if err := b.keepTrust(trust); err != nil {
+		return err
 	}
 	if err := clearBank(opt.medium(2)); err != nil {
 		return err

@@ -36,6 +36,9 @@ type Status struct {
 	Fallback int    // 0 none
 	Spare    int    // the bank that Install chooses
 	Floor    string // no version below is accepted; "" any
+	// Trust is the serial of the trust document that says who may sign software, 0 for
+	// public keys alone.
+	Trust uint32
 	// Recorded is the bank that starts after a power cut, where that is not Next
 	// because the record cannot be written; else 0.
 	Recorded int
@@ -58,6 +61,7 @@ func (b *Banks) Status() Status {
 	defer b.mu.Unlock()
 	s := describeBanks(&b.opt, b.rec, b.heads, b.running)
 	s.Spare = b.rec.spare(b.running, b.intact)
+	s.Trust = b.trust.Serial
 	if b.verifying != 0 {
 		s.Bank(b.verifying).State = mib.BankStateVerifying
 	}
@@ -80,7 +84,10 @@ func Peek(opt Options) (s Status, findings []string) {
 			heads[i] = h
 		}
 	}
-	return describeBanks(&opt, rec, heads, rec.Running), findings
+	s = describeBanks(&opt, rec, heads, rec.Running)
+	trust, found := opt.peekTrust()
+	s.Trust = trust.Serial
+	return s, append(findings, found...)
 }
 
 func describeBanks(opt *Options, rec Record, heads [2]*image.Head, running int) Status {

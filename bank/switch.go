@@ -38,7 +38,7 @@ func (b *Banks) activate(n int) error {
 	if err != nil {
 		return err
 	}
-	if err := b.opt.admit(h, b.rec.Floor); err != nil {
+	if err := b.opt.admit(h, b.trust, b.rec.Floor); err != nil {
 		return err
 	}
 	if b.opt.Loader != nil && b.opt.Checkpoint != nil {

@@ -154,7 +154,7 @@ func TestTamperedSignature(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := image.SignManifest(p.Head.Raw, otherKey, "x")
+	foreign, err := image.SignManifest(p.Head.Raw, "x", otherKey)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func simulatedWith(t *testing.T, set config.Set, change func(*sim.Config)) *benc
 	}
 	sink := loopback(10162)
 	cfg := sim.Config{
-		ID: "LAB-0001", Model: "IAD-4FXS", Hardware: "IAD-4FXS", Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
+		ID: "LAB-0001", Model: "IAD-4FXS", Hardware: "IAD-4FXS", Trust: image.TrustKeys(public), Disk: sim.Memory(),
 		BankSize: 2 << 20, PlainPasswords: true, Grace: 200 * time.Millisecond, Listen: loopback(10161),
 		SNMP: &snmp.Config{
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},

@@ -34,7 +34,7 @@ func startExampleDevice() (address, img string, stop func()) {
 		return out.Bytes()
 	}
 	d := sim.New(sim.Config{
-		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
+		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: image.TrustKeys(public), Disk: sim.Memory(),
 		Listen: deviceAddress(),
 		SNMP:   &snmp.Config{Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}}},
 		Hooks:  sim.Hooks{Convert: convert},

@@ -14,6 +14,7 @@ import (
 	"aead.dev/minisign"
 
 	"example.com/iad/agent/snmp"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/iadtest"
 	"example.com/iad/manager"
 	"example.com/iad/manager/batch"
@@ -83,7 +84,7 @@ func TestFleetAtFullServer(t *testing.T) {
 	var targets []string
 	for i := range devices {
 		d := sim.New(sim.Config{
-			ID: fmt.Sprintf("TEST-%04d", i), Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
+			ID: fmt.Sprintf("TEST-%04d", i), Model: hardware, Hardware: hardware, Trust: image.TrustKeys(public), Disk: sim.Memory(),
 			Listen: "127.0.0.1:0", SNMP: &snmp.Config{Communities: []snmp.Community{{Name: "private", Write: true}}},
 		})
 		if err := d.Provision(bytes.NewReader(software), set); err != nil {

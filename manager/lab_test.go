@@ -76,7 +76,7 @@ func newLab(t *testing.T, o labOptions) *lab {
 	}
 	l.disk = sim.Memory()
 	cfg := sim.Config{
-		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: []minisign.PublicKey{public}, Disk: l.disk,
+		ID: "TEST-0001", Model: hardware, Hardware: hardware, Trust: image.TrustKeys(public), Disk: l.disk,
 		NoReset: o.noReset, PlainPasswords: true, Grace: 500 * time.Millisecond,
 		Listen: deviceAddress(),
 		SNMP: &snmp.Config{

@@ -278,7 +278,7 @@ func crashDevice(m *crashfs.Machine, fetch procedure.Fetcher) *Device {
 func spoiltDevice(m *crashfs.Machine, fetch procedure.Fetcher, spoil func(part string, fs afero.Fs) afero.Fs) *Device {
 	part := func(name string) afero.Fs { return spoil(name, m.Fs(name)) }
 	return New(Config{
-		ID: "IAD", Hardware: "IAD", Trust: []minisign.PublicKey{crashKey.Public().(minisign.PublicKey)},
+		ID: "IAD", Hardware: "IAD", Trust: image.TrustKeys(crashKey.Public().(minisign.PublicKey)),
 		Disk: Disk{
 			Banks: [2]afero.Fs{part("bank1"), part("bank2")}, State: part("state"), Data: part("data"), Work: part("work"),
 		},

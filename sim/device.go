@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
 	"example.com/iad/agent"
@@ -19,6 +18,7 @@ import (
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/agent/snmp"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/clock"
 	"example.com/iad/mib"
@@ -30,7 +30,7 @@ type Config struct {
 	ID       string
 	Model    string
 	Hardware string
-	Trust    []minisign.PublicKey
+	Trust    *image.Trust
 	Disk     Disk
 	// BankSize is the capacity of a bank in bytes, 0 for no limit.
 	BankSize int64

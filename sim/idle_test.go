@@ -40,7 +40,7 @@ func TestIdleDevicesSleep(t *testing.T) {
 		const devices = 50
 		for i := range devices {
 			d := sim.New(sim.Config{
-				ID: fmt.Sprint("IAD-", i), Hardware: hardware, Trust: []minisign.PublicKey{key.Public().(minisign.PublicKey)}, Disk: sim.Memory(),
+				ID: fmt.Sprint("IAD-", i), Hardware: hardware, Trust: image.TrustKeys(key.Public().(minisign.PublicKey)), Disk: sim.Memory(),
 				SNMP: &snmp.Config{Communities: []snmp.Community{{Name: "public"}}},
 			})
 			if err := d.Provision(bytes.NewReader(img), settings(1)); err != nil {

@@ -32,7 +32,7 @@ const hardware = "IAD-4FXS"
 type lab struct {
 	t        *testing.T
 	key      minisign.PrivateKey
-	trust    []minisign.PublicKey
+	trust    *image.Trust
 	device   *sim.Device
 	listener *trap.Listener
 	servers  *files.Servers
@@ -54,7 +54,7 @@ func newLab(t *testing.T, change func(*sim.Config)) *lab {
 	l := &lab{t: t, files: afero.NewMemMapFs()}
 	var err error
 	l.key = newKey(t)
-	l.trust = []minisign.PublicKey{l.key.Public().(minisign.PublicKey)}
+	l.trust = image.TrustKeys(l.key.Public().(minisign.PublicKey))
 	if l.listener, err = trap.Listen(trap.ListenerConfig{Listen: "127.0.0.1:0", Communities: []string{"public"}, Log: logger()}); err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func testAddresses(t *testing.T, prefix netip.Prefix, own netip.Addr) {
 	defer tftp.Close()
 
 	l := &lab{t: t, key: newKey(t)}
-	made := sim.Config{Hardware: hardware, Trust: []minisign.PublicKey{l.key.Public().(minisign.PublicKey)}, Disk: sim.Memory(), PlainPasswords: true}
+	made := sim.Config{Hardware: hardware, Trust: image.TrustKeys(l.key.Public().(minisign.PublicKey)), Disk: sim.Memory(), PlainPasswords: true}
 	if err := sim.New(made).Provision(bytes.NewReader(l.build(image.Manifest{Version: "1.0.0", ConfigFormat: 1})), settings(1)); err != nil {
 		t.Fatal(err)
 	}

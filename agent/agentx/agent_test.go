@@ -83,7 +83,7 @@ func startIAD(t *testing.T, change func(*sim.Config)) *iad {
 	d.disk.State = fullFs{d.disk.State, d.full}
 	cfg := sim.Config{
 		ID: "IAD-0001", Model: hardware, Hardware: hardware, Disk: d.disk,
-		Trust: []minisign.PublicKey{maker().Public().(minisign.PublicKey)}, Fetcher: d.files,
+		Trust: image.TrustKeys(maker().Public().(minisign.PublicKey)), Fetcher: d.files,
 		Grace: 100 * time.Millisecond,
 	}
 	change(&cfg)

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/pelletier/go-toml/v2"
 
 	"example.com/iad/agent"
@@ -109,7 +108,7 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 	// A start hashes both banks, and runs the programs that check and apply configuration data.
 	c.StartLimit = startLimit + 2*cmp.Or(p.Limit, board.DefaultLimit)
 	c.Transfer.RateLimit = s.RateLimit
-	c.Trust, s.badKeys = readKeys(dir, s.Trust)
+	c.Trust, s.badKeys = readTrust(dir, s.Trust)
 	var bad error
 	if c.ImageKeys, bad = readImageKeys(dir, s.ImageKeys); bad != nil {
 		s.badKeys = errors.Join(s.badKeys, bad)
@@ -216,21 +215,19 @@ func readImageKeys(dir string, files []string) (keys []agefile.Identity, errs er
 	return keys, errs
 }
 
-// readKeys reads the keys that can be read; the error is about the others. A
-// lost key keeps new software out, never a device from starting.
-func readKeys(dir string, files []string) (keys []minisign.PublicKey, errs error) {
+// readTrust reads the keys and trust chains that can be read; the error is about the others.
+// A lost key keeps new software out, never a device from starting.
+func readTrust(dir string, files []string) (trust *image.Trust, errs error) {
+	trust = image.TrustKeys()
 	for _, f := range files {
 		data, err := os.ReadFile(within(dir, f))
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("trust: %w", err))
 			continue
 		}
-		key, err := image.ReadPublicKey(data)
-		if err != nil {
+		if trust, err = trust.With(data); err != nil {
 			errs = errors.Join(errs, fmt.Errorf("trust: %s: %w", f, err))
-			continue
 		}
-		keys = append(keys, key)
 	}
-	return keys, errs
+	return trust, errs
 }

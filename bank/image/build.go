@@ -50,10 +50,10 @@ func FileFrom(fs afero.Fs, name string) (PayloadFile, error) {
 	}, nil
 }
 
-// Build writes an image in tar form to w. Format and Payloads of m are filled in
-// from files.
-func Build(w io.Writer, m Manifest, files []PayloadFile, key minisign.PrivateKey) error {
-	h, err := sign(m, files, key)
+// Build writes an image in tar form to w, signed with keys. Devices that know one signature
+// only read that of the first key. Format and Payloads of m are filled in from files.
+func Build(w io.Writer, m Manifest, files []PayloadFile, keys ...minisign.PrivateKey) error {
+	h, err := sign(m, files, keys)
 	if err != nil {
 		return err
 	}
@@ -69,8 +69,8 @@ func Build(w io.Writer, m Manifest, files []PayloadFile, key minisign.PrivateKey
 // directory dir, which it makes. Format and Payloads of m are filled in from files. If
 // there are encodings, it writes these, and besides an image of the same software in
 // PlainFormat, whose manifest is PlainManifestName; not if they are encrypted.
-func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key minisign.PrivateKey) error {
-	h, err := sign(m, files, key)
+func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, keys ...minisign.PrivateKey) error {
+	h, err := sign(m, files, keys)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, key mi
 				return fmt.Errorf("payload name %q is reserved for a manifest", plain[i].Name)
 			}
 		}
-		if heads[PlainManifestName], err = sign(m, plain, key); err != nil {
+		if heads[PlainManifestName], err = sign(m, plain, keys); err != nil {
 			return err
 		}
 	}
@@ -135,7 +135,7 @@ func copyPayload(fs afero.Fs, name string, p Payload, file PayloadFile) (err err
 }
 
 // sign fills in the manifest from the files and signs it.
-func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*Head, error) {
+func sign(m Manifest, files []PayloadFile, keys []minisign.PrivateKey) (*Head, error) {
 	m.Format = PlainFormat
 	if m.Key != "" {
 		m.Format = ManifestFormat
@@ -164,7 +164,7 @@ func sign(m Manifest, files []PayloadFile, key minisign.PrivateKey) (*Head, erro
 	if v, err := parseVersion(m.Version); err != nil || v.Metadata() != "" {
 		return nil, refuse(mib.FailCauseBadFormat, "version %s: text after the + has no order, so devices could not compare versions; increase the version number instead", m.Version)
 	}
-	h.Signature, err = SignManifest(raw, key, "file:"+ManifestName+"\tversion:"+m.Version)
+	h.Signature, err = SignManifest(raw, signedComment(&m), keys...)
 	return h, err
 }
 
@@ -228,9 +228,10 @@ func Pack(w io.Writer, fs afero.Fs, name string) error {
 	})
 }
 
-// Sign copies an image in tar form from r to w with a new signature by key.
-// The payloads are checked on the way.
-func Sign(w io.Writer, r io.Reader, key minisign.PrivateKey) error {
+// Sign copies an image in tar form from r to w with new signatures by keys, or with add,
+// these besides those that it has; a signature by the same key is replaced. The payloads are
+// checked on the way.
+func Sign(w io.Writer, r io.Reader, add bool, keys ...minisign.PrivateKey) error {
 	h, err := readHead(r)
 	if err != nil {
 		return err
@@ -238,7 +239,7 @@ func Sign(w io.Writer, r io.Reader, key minisign.PrivateKey) error {
 	if err := h.Parse(); err != nil {
 		return err
 	}
-	if h.Signature, err = SignManifest(h.Raw, key, "file:"+ManifestName+"\tversion:"+h.Manifest.Version); err != nil {
+	if err := h.Sign(add, keys...); err != nil {
 		return err
 	}
 	if _, err := w.Write(h.tarMembers()); err != nil {
@@ -246,3 +247,16 @@ func Sign(w io.Writer, r io.Reader, key minisign.PrivateKey) error {
 	}
 	return readPayloads(r, w, h)
 }
+
+// Sign signs a manifest that was parsed, as the function Sign does.
+func (h *Head) Sign(add bool, keys ...minisign.PrivateKey) (err error) {
+	var file []byte
+	if add {
+		file = h.Signature
+	}
+	h.Signature, err = addSignatures(file, h.Raw, signedComment(h.Manifest), keys)
+	return err
+}
+
+// signedComment is the trusted comment of the signature of a manifest.
+func signedComment(m *Manifest) string { return "file:" + ManifestName + "\tversion:" + m.Version }

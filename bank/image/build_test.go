@@ -71,7 +71,7 @@ func TestFormsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, i := range []*image.Info{tarred, split} {
-		if i.Size != int64(len(img)) || i.KeyID != imagetest.Key.ID() || i.Manifest.Version != "2.0.0" ||
+		if i.Size != int64(len(img)) || !slices.Equal(i.KeyIDs, []uint64{imagetest.Key.ID()}) || i.Manifest.Version != "2.0.0" ||
 			!strings.Contains(i.TrustedComment, "2.0.0") || !bytes.Equal(i.ManifestDigest, tarred.ManifestDigest) {
 			t.Errorf("%+v", i)
 		}
@@ -98,7 +98,7 @@ func TestSignImage(t *testing.T) {
 	}
 	img := imagetest.Build(t, imagetest.Manifest("2.0.0"))
 	var signed bytes.Buffer
-	if err := image.Sign(&signed, bytes.NewReader(img), key); err != nil {
+	if err := image.Sign(&signed, bytes.NewReader(img), false, key); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := image.Verify(bytes.NewReader(signed.Bytes()), imagetest.Trust(key)); err != nil {
@@ -107,12 +107,12 @@ func TestSignImage(t *testing.T) {
 	if _, err := image.Verify(bytes.NewReader(signed.Bytes()), imagetest.Trust(imagetest.Key)); causeOf(err) != mib.FailCauseSignerUntrusted {
 		t.Error(err)
 	}
-	if i, err := image.Inspect(&signed); err != nil || i.KeyID != key.ID() {
+	if i, err := image.Inspect(&signed); err != nil || !slices.Equal(i.KeyIDs, []uint64{key.ID()}) {
 		t.Error(i, err)
 	}
 	img[len(img)-imagetest.TrailerSize-imagetest.BlockSize] ^= 1
 	for what, err := range map[string]error{
-		"sign":    image.Sign(io.Discard, bytes.NewReader(img), key),
+		"sign":    image.Sign(io.Discard, bytes.NewReader(img), false, key),
 		"inspect": second(image.Inspect(bytes.NewReader(img))),
 		"verify":  second(image.Verify(bytes.NewReader(img), imagetest.Trust(imagetest.Key))),
 	} {
@@ -153,7 +153,7 @@ func TestBuildRefuses(t *testing.T) {
 		if err := image.Build(&limited{room}, imagetest.Manifest("2.0.0"), imagetest.Payloads("2.0.0"), imagetest.Key); !errors.Is(err, io.ErrShortWrite) {
 			t.Fatalf("room for %d bytes: %v", room, err)
 		}
-		if err := image.Sign(&limited{room}, bytes.NewReader(img), imagetest.Key); !errors.Is(err, io.ErrShortWrite) {
+		if err := image.Sign(&limited{room}, bytes.NewReader(img), false, imagetest.Key); !errors.Is(err, io.ErrShortWrite) {
 			t.Fatalf("sign, room for %d bytes: %v", room, err)
 		}
 	}

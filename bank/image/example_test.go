@@ -7,7 +7,6 @@ import (
 	"io"
 	"log"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank"
@@ -63,7 +62,7 @@ func Example() {
 	opt := bank.Options{
 		Banks:    [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()},
 		State:    afero.NewMemMapFs(),
-		Trust:    []minisign.PublicKey{trusted},
+		Trust:    image.TrustKeys(trusted),
 		Hardware: "IAD-4FXS",
 	}
 	if err := bank.Provision(opt, bytes.NewReader(images["1.0.0"]), nil); err != nil {

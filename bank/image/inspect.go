@@ -1,12 +1,12 @@
 package image
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"path"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
 	"example.com/iad/mib"
@@ -15,23 +15,27 @@ import (
 // Info is what Inspect and Verify find out about an image.
 type Info struct {
 	Manifest       *Manifest
-	ManifestDigest []byte // SHA-256, which iadUpgBankDigest shows
-	Size           int64  // bytes of the tar form
-	Stored         int64  // bytes in a bank
-	HeadSize       int64  // bytes of manifest and signature
-	KeyID          uint64 // of the key that the signature names
-	TrustedComment string // of the signature, not verified here
+	ManifestDigest []byte   // SHA-256, which iadUpgBankDigest shows
+	Size           int64    // bytes of the tar form
+	Stored         int64    // bytes in a bank
+	HeadSize       int64    // bytes of manifest and signature
+	KeyIDs         []uint64 // of the keys that the signatures name
+	TrustedComment string   // of the first signature, not verified here
 }
 
 func (h *Head) info() (*Info, error) {
-	var s minisign.Signature
-	if err := s.UnmarshalText(h.Signature); err != nil {
-		return nil, &Error{Code: mib.FailCauseSignatureInvalid, Text: "not a minisign signature", Err: err}
+	all, err := parseSignatures(h.Signature)
+	if err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(h.Raw)
-	return &Info{Manifest: h.Manifest, ManifestDigest: sum[:], Size: h.tarSize(), Stored: h.StoredSize(),
-		HeadSize: int64(len(h.Raw) + len(h.Signature)),
-		KeyID:    s.KeyID, TrustedComment: s.TrustedComment}, nil
+	info := &Info{Manifest: h.Manifest, ManifestDigest: sum[:], Size: h.tarSize(), Stored: h.StoredSize(),
+		HeadSize:       int64(len(h.Raw) + len(h.Signature)),
+		TrustedComment: all[0].TrustedComment}
+	for _, s := range all {
+		info.KeyIDs = append(info.KeyIDs, s.KeyID)
+	}
+	return info, nil
 }
 
 // Inspect reads an image in tar form and checks its structure and its hashes, not
@@ -51,18 +55,22 @@ func Inspect(r io.Reader) (*Info, error) {
 	return h.info()
 }
 
-// Verify reads an image in tar form as a device would: its signature by one of
-// the keys in trust, its structure, its hashes. The errors carry the causes that a
-// device would report.
-func Verify(r io.Reader, trust []minisign.PublicKey) (*Info, error) {
+// Verify reads an image in tar form as a device would that trusts trust: its trust chain,
+// its signatures, its structure, its hashes. The errors carry the causes that a device would
+// report.
+func Verify(r io.Reader, trust *Trust) (*Info, error) {
 	h, err := readHead(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Verify(trust); err != nil {
+	var read []byte
+	if _, err := h.verifyChain(trust, func() (chain []byte, err error) {
+		chain, read, err = readTrustMember(r)
+		return chain, err
+	}); err != nil {
 		return nil, err
 	}
-	if err := readPayloads(r, io.Discard, h); err != nil {
+	if err := readPayloads(io.MultiReader(bytes.NewReader(read), r), io.Discard, h); err != nil {
 		return nil, err
 	}
 	return h.info()
@@ -82,12 +90,14 @@ func InspectSplit(fs afero.Fs, name string) (*Info, error) {
 
 // VerifySplit is Verify for the split form whose manifest is the file name of
 // fs.
-func VerifySplit(fs afero.Fs, name string, trust []minisign.PublicKey) (*Info, error) {
+func VerifySplit(fs afero.Fs, name string, trust *Trust) (*Info, error) {
 	h, err := readSplitHead(fs, name)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Verify(trust); err != nil {
+	if _, err := h.verifyChain(trust, func() ([]byte, error) {
+		return readSmall(fs, path.Join(path.Dir(name), TrustName), MaxTrustChain)
+	}); err != nil {
 		return nil, err
 	}
 	return h.checkSplit(fs, name)

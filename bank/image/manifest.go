@@ -386,6 +386,9 @@ func (m *Manifest) checkPayloads() error {
 	if err := m.checkTargets(); err != nil {
 		return err
 	}
+	if p := m.Payload(TrustName); p != nil && (p != &m.Payloads[0] || p.Size > MaxTrustChain || len(p.Encodings) > 0 || p.Target != TargetFile) {
+		return fmt.Errorf("payload %s must be the first one, not larger than %d bytes, and a plain file", TrustName, MaxTrustChain)
+	}
 	if m.SelfTest != "" && !names[m.SelfTest] {
 		return fmt.Errorf("the self-test %q is not among the payloads", m.SelfTest)
 	}

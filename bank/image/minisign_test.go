@@ -100,7 +100,7 @@ func TestOursAcceptsTools(t *testing.T) {
 	}
 	for _, legacy := range [][]string{nil, {"-l"}} {
 		minisignTool(t, dir, "", append([]string{"-Sm", "fw/manifest.json", "-s", "k.key"}, legacy...)...)
-		if _, err := image.VerifySplit(fs, "fw/manifest.json", []minisign.PublicKey{public}); err != nil {
+		if _, err := image.VerifySplit(fs, "fw/manifest.json", image.TrustKeys(public)); err != nil {
 			t.Error(err)
 		}
 		if _, err := image.VerifySplit(fs, "fw/manifest.json", imagetest.Trust(imagetest.Key)); causeOf(err) != mib.FailCauseSignerUntrusted {
@@ -112,7 +112,7 @@ func TestOursAcceptsTools(t *testing.T) {
 		}
 		err := bank.Provision(bank.Options{
 			Banks: [2]afero.Fs{afero.NewMemMapFs(), afero.NewMemMapFs()}, State: afero.NewMemMapFs(),
-			Trust: []minisign.PublicKey{public}, Hardware: "IAD-4FXS",
+			Trust: image.TrustKeys(public), Hardware: "IAD-4FXS",
 		}, &img, nil)
 		if err != nil {
 			t.Error(err)
@@ -194,7 +194,7 @@ func TestKeysOfOtherSystems(t *testing.T) {
 	if _, err := image.ReadPublicKey(priv); err == nil {
 		t.Error("a private key is taken for a public one")
 	}
-	if _, err := image.SignManifest(nil, key, "two\nlines"); err == nil {
+	if _, err := image.SignManifest(nil, "two\nlines", key); err == nil {
 		t.Error("a trusted comment of two lines")
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"io"
 	"path"
 
-	"aead.dev/minisign"
-
 	"example.com/iad/bank/image/frame"
 	"example.com/iad/mib"
 )
@@ -49,6 +47,9 @@ type Reader struct {
 	name  string        // of the open file
 	began int64         // offset at which rc was opened
 	pos   int64         // offset of rc in the open file
+
+	chain   []byte        // the payload TrustName once it was read, nil before
+	inChain *bytes.Reader // what Read reads instead of rc, nil for nothing
 }
 
 // NewReader returns a Reader of the image in the file name of src or, in split form,
@@ -61,6 +62,9 @@ func NewReader(ctx context.Context, src Source, name string) *Reader {
 func (f *Reader) Read(p []byte) (int, error) {
 	if err := f.ctx.Err(); err != nil {
 		return 0, context.Cause(f.ctx)
+	}
+	if f.inChain != nil {
+		return f.inChain.Read(p)
 	}
 	n, err := f.rc.Read(p)
 	f.pos += int64(n)
@@ -82,6 +86,7 @@ func (f *Reader) open(name string, offset int64) (size int64, err error) {
 		return 0, ErrNoResume
 	}
 	f.Close()
+	f.inChain = nil
 	rc, size, err := f.src.Open(f.ctx, name, offset)
 	if err != nil {
 		return 0, fmt.Errorf("fetch %s: %w", name, err)
@@ -135,13 +140,30 @@ func (f *Reader) ReadHead() (err error) {
 	return nil
 }
 
-// Verify verifies and parses the head as [Head.Verify] does. Cause, besides: badFormat if the
-// tar form has payloads with several encodings.
-func (f *Reader) Verify(trust []minisign.PublicKey) error {
-	if err := f.Head.Verify(trust); err != nil || !f.Tar {
-		return err
+// Verify verifies and parses the head as [Head.Verify] does, by the last document of the
+// image's trust chain if it has one that follows on trust. It returns what a device trusts
+// from then on. Causes, besides: those of [ParseChain] and [Chain.Follow]; badFormat if the tar form
+// has payloads with several encodings.
+func (f *Reader) Verify(trust *Trust) (*Trust, error) {
+	trust, err := f.Head.verifyChain(trust, f.readChain)
+	if err != nil || !f.Tar {
+		return trust, err
 	}
-	return f.Head.Manifest.checkOneEncoding()
+	return trust, f.Head.Manifest.checkOneEncoding()
+}
+
+// readChain reads the trust chain after the head, or the file beside the manifest.
+func (f *Reader) readChain() (chain []byte, err error) {
+	if f.Tar {
+		f.chain, _, err = readTrustMember(f)
+		return f.chain, err
+	}
+	name := path.Join(path.Dir(f.Name), TrustName)
+	if _, err := f.open(name, 0); err != nil {
+		return nil, err
+	}
+	f.chain, err = readLimited(f, name, MaxTrustChain)
+	return f.chain, err
 }
 
 // FileSize is the size in bytes, according to the manifest, of the image file or, in
@@ -166,6 +188,10 @@ func (f *Reader) TotalSize() int64 {
 // cannot start there, at an earlier one. start is the byte at which it does.
 func (f *Reader) SeekPayload(i int, from int64) (start int64, err error) {
 	p := &f.Head.Manifest.Payloads[i]
+	if f.chain != nil && p.Name == TrustName && from <= int64(len(f.chain)) {
+		f.inChain = bytes.NewReader(f.chain[from:])
+		return from, nil
+	}
 	if f.Tar {
 		return from, f.seekTar(i, from)
 	}
@@ -280,6 +306,10 @@ func (f *Reader) skip(to int64) error {
 
 // EndPayload reads what must follow payload i, or the encoding of it, that was just read.
 func (f *Reader) EndPayload(i int) error {
+	if f.inChain != nil {
+		f.inChain = nil
+		return nil
+	}
 	if f.Tar {
 		return expect(f, padding(f.Head.Manifest.Payloads[i].member().size), "padding")
 	}

@@ -2,10 +2,13 @@ package image
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"aead.dev/minisign"
@@ -100,40 +103,146 @@ func trimKey(data []byte) []byte {
 	return bytes.TrimSpace(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
 }
 
-// SignManifest signs the bytes of a manifest. The trusted comment, which the signature
-// covers too, says what was signed; the device ignores it.
-func SignManifest(manifest []byte, key minisign.PrivateKey, trustedComment string) ([]byte, error) {
+// SignManifest signs the bytes of a manifest with keys. The trusted comment, which the
+// signature of the first key covers too, says what was signed; the device ignores it.
+func SignManifest(manifest []byte, trustedComment string, keys ...minisign.PrivateKey) ([]byte, error) {
+	return addSignatures(nil, manifest, trustedComment, keys)
+}
+
+// addSignatures adds signatures of message by keys to a file of signatures, which may be
+// empty. A signature by the same key is replaced.
+//
+// The file is one of minisign's, with the first signature. Others follow in its untrusted
+// comment: so programs that know one signature read the first one.
+func addSignatures(file, message []byte, trustedComment string, keys []minisign.PrivateKey) ([]byte, error) {
 	if strings.ContainsAny(trustedComment, "\r\n") {
 		return nil, fmt.Errorf("sign: the trusted comment must be one line")
 	}
-	r := minisign.NewReader(bytes.NewReader(manifest))
+	var all []minisign.Signature
+	if len(file) > 0 {
+		var err error
+		if all, err = parseSignatures(file); err != nil {
+			return nil, err
+		}
+	}
+	r := minisign.NewReader(bytes.NewReader(message))
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, err
 	}
-	return r.SignWithComments(key, trustedComment, "signature from "+keyName(key.ID())), nil
+	for _, key := range keys {
+		at := slices.IndexFunc(all, func(s minisign.Signature) bool { return s.KeyID == key.ID() })
+		if at < 0 {
+			at, all = len(all), append(all, minisign.Signature{})
+		}
+		comment := ""
+		if at == 0 {
+			comment = trustedComment
+		}
+		if err := all[at].UnmarshalText(r.SignWithComments(key, comment, "")); err != nil {
+			return nil, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("sign: no key")
+	}
+	comment := "signature from " + keyName(all[0].KeyID)
+	for i, s := range all[1:] {
+		if i == 0 {
+			comment += moreSignatures
+		}
+		comment += " " + encodeSignature(&s)
+	}
+	all[0].UntrustedComment = comment
+	text, err := all[0].MarshalText()
+	if err == nil && len(text) > MaxSignature {
+		err = fmt.Errorf("%d signatures take %d bytes, %d at most", len(all), len(text), MaxSignature)
+	}
+	return text, err
+}
+
+// moreSignatures comes before the other signatures in an untrusted comment.
+const moreSignatures = "; also"
+
+// sizes of what is in a signature, in bytes
+const (
+	algorithmSize = 2
+	signatureHead = algorithmSize + 8 // and the key's ID
+	signatureSize = signatureHead + 2*ed25519.SignatureSize
+)
+
+// encodeSignature writes a signature as one word: algorithm, key ID, signature, signature of
+// the trusted comment, and the comment.
+func encodeSignature(s *minisign.Signature) string {
+	b := binary.LittleEndian.AppendUint16(nil, s.Algorithm)
+	b = binary.LittleEndian.AppendUint64(b, s.KeyID)
+	b = append(append(b, s.Signature[:]...), s.CommentSignature[:]...)
+	return base64.StdEncoding.EncodeToString(append(b, s.TrustedComment...))
+}
+
+func decodeSignature(word string) (s minisign.Signature, ok bool) {
+	b, err := base64.StdEncoding.DecodeString(word)
+	if err != nil || len(b) < signatureSize {
+		return s, false
+	}
+	s.Algorithm = binary.LittleEndian.Uint16(b)
+	s.KeyID = binary.LittleEndian.Uint64(b[algorithmSize:])
+	b = b[signatureHead:]
+	b = b[copy(s.Signature[:], b):]
+	s.TrustedComment = string(b[copy(s.CommentSignature[:], b):])
+	return s, true
+}
+
+// parseSignatures reads a file of signatures.
+func parseSignatures(file []byte) ([]minisign.Signature, error) {
+	var first minisign.Signature
+	if err := first.UnmarshalText(file); err != nil {
+		return nil, &Error{Code: mib.FailCauseSignatureInvalid, Text: "not a minisign signature", Err: err}
+	}
+	all := []minisign.Signature{first}
+	// What cannot be read there may be somebody's comment.
+	_, more, _ := strings.Cut(first.UntrustedComment, moreSignatures)
+	for _, word := range strings.Fields(more) {
+		if s, ok := decodeSignature(word); ok {
+			all = append(all, s)
+		}
+	}
+	return all, nil
 }
 
 func keyName(id uint64) string { return fmt.Sprintf("minisign key %016X", id) }
 
-// VerifySignature verifies the signature by the keys in trust. Causes: signerUntrusted if
-// none of them made it, signatureInvalid if it is not a signature of this manifest.
-func (h *Head) VerifySignature(trust []minisign.PublicKey) error {
-	var s minisign.Signature
-	if err := s.UnmarshalText(h.Signature); err != nil {
-		return &Error{Code: mib.FailCauseSignatureInvalid, Text: "not a minisign signature", Err: err}
+// VerifySignature verifies the signatures by the keys of trust. Causes: signerUntrusted if
+// too few of them signed, signatureInvalid if it is not a signature of this manifest.
+func (h *Head) VerifySignature(trust *Trust) error {
+	return verifySignatures("the manifest", h.Raw, h.Signature, trust.Keys, trust.Threshold)
+}
+
+// verifySignatures verifies that threshold of keys, and at least one, signed message.
+func verifySignatures(what string, message, file []byte, keys []Key, threshold int) error {
+	all, err := parseSignatures(file)
+	if err != nil {
+		return err
 	}
-	known := false
-	for _, key := range trust {
-		if key.ID() != s.KeyID {
-			continue
+	good, bad := 0, uint64(0)
+	for _, key := range keys {
+		for i := range all {
+			if all[i].KeyID != key.ID() {
+				continue
+			}
+			if text, err := all[i].MarshalText(); err == nil && minisign.Verify(key.PublicKey, message, text) {
+				good++
+				break
+			}
+			bad = key.ID()
 		}
-		known = true
-		if minisign.Verify(key, h.Raw, h.Signature) {
-			return nil
-		}
 	}
-	if known {
-		return refuse(mib.FailCauseSignatureInvalid, "the signature by %s does not match the manifest", keyName(s.KeyID))
+	switch {
+	case good >= max(threshold, 1):
+		return nil
+	case good > 0:
+		return refuse(mib.FailCauseSignerUntrusted, "%s is signed by %d of the keys that are trusted here, and %d must sign", what, good, threshold)
+	case bad != 0:
+		return refuse(mib.FailCauseSignatureInvalid, "the signature by %s does not match %s", keyName(bad), what)
 	}
-	return refuse(mib.FailCauseSignerUntrusted, "signed by %s, which is not trusted here", keyName(s.KeyID))
+	return refuse(mib.FailCauseSignerUntrusted, "%s is signed by %s, which is not trusted here", what, keyName(all[0].KeyID))
 }

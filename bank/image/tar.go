@@ -11,8 +11,6 @@ import (
 
 	"crypto/sha256"
 
-	"aead.dev/minisign"
-
 	"example.com/iad/mib"
 )
 
@@ -44,9 +42,9 @@ func NewHead(raw, signature []byte) *Head {
 	return &Head{Raw: raw, Signature: signature, Digest: hex.EncodeToString(sum[:])}
 }
 
-// Verify verifies the signature by the keys in trust, and only then parses the manifest.
+// Verify verifies the signature by the keys of trust, and only then parses the manifest.
 // Causes: those of VerifySignature and Parse.
-func (h *Head) Verify(trust []minisign.PublicKey) error {
+func (h *Head) Verify(trust *Trust) error {
 	if err := h.VerifySignature(trust); err != nil {
 		return err
 	}

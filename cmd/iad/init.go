@@ -67,7 +67,7 @@ file for iadms. SNMPv1 and v2c are off unless communities are given.`,
 	f := cmd.Flags()
 	f.StringVar(&root, "root", "", "root directory of the device")
 	f.StringVar(&img, "image", "", "software to start with, made by 'iadms image build'")
-	f.StringArrayVar(&trust, "trust", nil, "public key that software is signed with; may be repeated")
+	f.StringArrayVar(&trust, "trust", nil, "public key that software is signed with, or trust chain; may be repeated")
 	f.StringVar(&s.Hardware, "hardware", "", "model that software must name, such as IAD-4FXS")
 	f.StringVar(&s.Model, "model", "", "model to report (default: the hardware)")
 	f.StringVar(&s.DeviceID, "device-id", "", "serial number or other identity, 1 to 32 bytes")
@@ -255,14 +255,14 @@ func initDevice(cmd *cobra.Command, dir, img, configDir, manager string, trust, 
 	return nil
 }
 
-// readTrust reads public keys; anything else must not get into the device.
+// readTrust reads public keys and trust chains; anything else must not get into the device.
 func readTrust(files []string) (keys [][]byte, err error) {
 	for _, name := range files {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("--trust: %w", err)
 		}
-		if _, err := image.ReadPublicKey(data); err != nil {
+		if _, err := image.TrustKeys().With(data); err != nil {
 			return nil, fmt.Errorf("--trust %s: %w", name, err)
 		}
 		keys = append(keys, bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))) // earlier releases refuse the mark

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"aead.dev/minisign"
-
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/snmp"
 	"example.com/iad/bank/image"
@@ -76,7 +74,7 @@ func simulator(t *testing.T, sink string) (address, keyFile string) {
 		t.Fatal(err)
 	}
 	d := sim.New(sim.Config{
-		ID: "SIM-00001", Model: "IAD-SIM", Hardware: "IAD-SIM", Trust: []minisign.PublicKey{trusted}, Disk: sim.Memory(), Listen: "127.0.0.1:0",
+		ID: "SIM-00001", Model: "IAD-SIM", Hardware: "IAD-SIM", Trust: image.TrustKeys(trusted), Disk: sim.Memory(), Listen: "127.0.0.1:0",
 		SNMP: &snmp.Config{
 			Communities: []snmp.Community{{Name: "public"}, {Name: "private", Write: true}},
 			Sinks:       []snmp.Sink{{Address: sink, Community: "public"}},

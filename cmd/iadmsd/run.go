@@ -13,12 +13,12 @@ import (
 	"strings"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/archive"
 	"example.com/iad/fleet/audit"
@@ -72,7 +72,7 @@ type options struct {
 	poll          time.Duration
 
 	webOptions
-	trusted     []minisign.PublicKey // the keys of --trust
+	trusted     *image.Trust // by --trust, nil without it
 	notify      string
 	keepBackups int
 	keepFor     time.Duration

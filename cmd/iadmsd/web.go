@@ -24,7 +24,6 @@ import (
 	"strings"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -61,7 +60,7 @@ func (o *webOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.cert, "tls-cert", "", "PEM `file` with the certificate for --web (default: one is generated)")
 	f.StringVar(&o.key, "tls-key", "", "PEM `file` with the key of --tls-cert")
 	f.BoolVar(&o.plain, "no-tls", false, "serve HTTP without TLS, on a loopback address or behind a proxy")
-	f.StringSliceVar(&o.trust, "trust", nil, "`file` with a public key that images may be signed with; may be given several times")
+	f.StringSliceVar(&o.trust, "trust", nil, "`file` with a public key that images may be signed with, or trust chain; may be given several times")
 	f.StringSliceVar(&o.discover, "discover", nil, "let operators look for devices in `network`, such as 192.0.2.0/24; may be given several times")
 	f.BoolVar(&o.requireApproval, "require-approval", false, "every campaign needs the approval of another person; schedules can only back up and check")
 	cli.Group(f, "Web pages and API", "web", "tls-cert", "tls-key", "no-tls", "trust", "require-approval", "discover")
@@ -197,19 +196,22 @@ func (o *options) bootstrap(ctx context.Context, access *auth.Access, log *slog.
 	return err
 }
 
-// readTrust reads the keys that images may be signed with.
-func readTrust(names []string) ([]minisign.PublicKey, error) {
-	keys := make([]minisign.PublicKey, len(names))
-	for i, name := range names {
+// readTrust reads who may sign images, nil without files.
+func readTrust(names []string) (*image.Trust, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	trust := image.TrustKeys()
+	for _, name := range names {
 		text, err := textfile.Read(name)
 		if err == nil {
-			keys[i], err = image.ReadPublicKey(text)
+			trust, err = trust.With(text)
 		}
 		if err != nil {
 			return nil, cli.Usage(fmt.Errorf("--trust %s: %w", name, err))
 		}
 	}
-	return keys, nil
+	return trust, nil
 }
 
 // certificateLife is how long a generated certificate is valid.

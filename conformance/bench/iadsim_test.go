@@ -11,6 +11,7 @@ import (
 	"aead.dev/minisign"
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/conformance/bench"
 	"example.com/iad/sim"
 	"example.com/iad/sim/control"
@@ -30,7 +31,7 @@ func TestIadsim(t *testing.T) {
 			}
 			address = l.Addr().String()
 			var got []string
-			d := sim.New(sim.Config{ID: "SIM-00001", Disk: sim.Memory(), Trust: []minisign.PublicKey{{}}, OnEvent: func(e sim.Event) {
+			d := sim.New(sim.Config{ID: "SIM-00001", Disk: sim.Memory(), Trust: image.TrustKeys(minisign.PublicKey{}), OnEvent: func(e sim.Event) {
 				got = append(got, fmt.Sprint(e.Kind, " ", e.Power))
 			}})
 			s := &control.Server{

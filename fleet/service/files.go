@@ -164,7 +164,7 @@ func (s *Service) AddImage(ctx context.Context, by operations.Caller, name strin
 	if err := s.permit(ctx, by, operations.AddImage, "image/"+name); err != nil {
 		return nil, err
 	}
-	if len(s.cfg.Trust) == 0 {
+	if s.cfg.Trust == nil {
 		return nil, conflict("no key is trusted, so no image can be added; start iadmsd with --trust FILE")
 	}
 	file, err := os.CreateTemp(s.cfg.Dir, "image-*")

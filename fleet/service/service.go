@@ -9,9 +9,9 @@ import (
 	"net/netip"
 	"time"
 
-	"aead.dev/minisign"
 	"golang.org/x/sync/errgroup"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/audit"
 	"example.com/iad/fleet/campaign"
@@ -26,9 +26,8 @@ type Config struct {
 	Store *store.Store
 	View  *view.View
 	Audit *audit.Audit
-	// Trust are the keys of which one must have signed an image; none: no image can be
-	// added.
-	Trust []minisign.PublicKey
+	// Trust says who may sign images; nil: no image can be added.
+	Trust *image.Trust
 	// RequireApproval: every campaign that a person creates needs the approval of another
 	// one, and schedules can only back up and check.
 	RequireApproval bool

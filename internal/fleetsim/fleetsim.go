@@ -85,7 +85,7 @@ func Start(t testing.TB, n int, o Options) *Devices {
 	for i := range n {
 		name := fmt.Sprintf("iad-%05d", i+1)
 		c := sim.Config{
-			ID: name, Model: Hardware, Hardware: Hardware, Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
+			ID: name, Model: Hardware, Hardware: Hardware, Trust: image.TrustKeys(public), Disk: sim.Memory(),
 			Network: network, Address: network.Address(i), RestartTime: o.RestartTime, Grace: 200 * time.Millisecond,
 			SNMP: &snmp.Config{Communities: []snmp.Community{{Name: Community, Write: true}}},
 			Hooks: sim.Hooks{

@@ -36,11 +36,12 @@ func mustKey() minisign.PrivateKey {
 }
 
 // Trust returns the public keys of keys.
-func Trust(keys ...minisign.PrivateKey) (trust []minisign.PublicKey) {
+func Trust(keys ...minisign.PrivateKey) *image.Trust {
+	var public []minisign.PublicKey
 	for _, k := range keys {
-		trust = append(trust, k.Public().(minisign.PublicKey))
+		public = append(public, k.Public().(minisign.PublicKey))
 	}
-	return trust
+	return image.TrustKeys(public...)
 }
 
 // Content is a payload's content that differs by version and name.
@@ -114,4 +115,14 @@ func ReadHead(t testing.TB, img []byte) *image.Head {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// WithChain returns files with a trust chain as the first one, or files if chain is nil.
+func WithChain(files []image.PayloadFile, chain []byte) []image.PayloadFile {
+	if chain == nil {
+		return files
+	}
+	return append([]image.PayloadFile{{Name: image.TrustName, Mode: 0o644, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(chain)), nil
+	}}}, files...)
 }

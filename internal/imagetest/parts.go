@@ -92,7 +92,7 @@ func (p *Parts) Resign(t testing.TB, change func(m *image.Manifest), key minisig
 // WithManifest signs raw, whatever it is.
 func (p *Parts) WithManifest(t testing.TB, raw []byte, key minisign.PrivateKey) *Parts {
 	t.Helper()
-	signature, err := image.SignManifest(raw, key, "test")
+	signature, err := image.SignManifest(raw, "test", key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"aead.dev/minisign"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/sim"
 )
 
@@ -85,7 +86,7 @@ func TestDescriptionHasTheFields(t *testing.T) {
 func newServer(t *testing.T, network, address, token string) (*Server, net.Listener) {
 	t.Helper()
 	s := &Server{Log: &Log{}, Token: token}
-	d := sim.New(sim.Config{ID: "SIM-00001", Disk: sim.Memory(), Trust: []minisign.PublicKey{{}}, OnEvent: func(e sim.Event) { s.Log.Add(e) }})
+	d := sim.New(sim.Config{ID: "SIM-00001", Disk: sim.Memory(), Trust: image.TrustKeys(minisign.PublicKey{}), OnEvent: func(e sim.Event) { s.Log.Add(e) }})
 	s.Devices = func() []*sim.Device { return []*sim.Device{d} }
 	s.Device = func(id string) *sim.Device {
 		if id == d.ID() {

@@ -19,9 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"aead.dev/minisign"
-
 	"example.com/iad/agent/snmp"
+	"example.com/iad/bank/image"
 	"example.com/iad/sim"
 )
 
@@ -44,7 +43,7 @@ type Fleet struct {
 	kind    []int // of each device
 	disks   []*disks
 	faults  [][]sim.Fault
-	trust   []minisign.PublicKey
+	trust   *image.Trust
 	access  access
 	close   []func() error
 

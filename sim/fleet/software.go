@@ -56,7 +56,7 @@ func (f *Fleet) software() (err error) {
 			return mistake("software", "%s: %v", k.version(), err)
 		}
 	}
-	f.trust, err = readKeys(trust)
+	f.trust, err = readTrust(trust)
 	return err
 }
 
@@ -96,19 +96,18 @@ func MakerKey(maker string, notes io.Writer) (minisign.PrivateKey, error) {
 	return image.ReadPrivateKey(data, "")
 }
 
-func readKeys(files []string) (keys []minisign.PublicKey, err error) {
+func readTrust(files []string) (*image.Trust, error) {
+	trust := image.TrustKeys()
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil {
 			return nil, err
 		}
-		key, err := image.ReadPublicKey(data)
-		if err != nil {
+		if trust, err = trust.With(data); err != nil {
 			return nil, fmt.Errorf("%s: %w", f, err)
 		}
-		keys = append(keys, key)
 	}
-	return keys, nil
+	return trust, nil
 }
 
 // readConfig reads configuration data from a directory; without one they are built in.

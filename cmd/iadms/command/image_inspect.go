@@ -34,7 +34,14 @@ func newImageInspect(g *globals) *cobra.Command {
 	}
 }
 
-func keyName(img *image.Info) string { return fmt.Sprintf("minisign key %016X", img.KeyID) }
+// keyNames names the keys of all signatures.
+func keyNames(img *image.Info) string {
+	var all []string
+	for _, id := range img.KeyIDs {
+		all = append(all, fmt.Sprintf("minisign key %016X", id))
+	}
+	return strings.Join(all, ", ")
+}
 
 // imageReport is the JSON form of inspect and verify.
 type imageReport struct {
@@ -46,7 +53,7 @@ type imageReport struct {
 }
 
 func reportOf(img *image.Info) imageReport {
-	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyName(img), visible(img.TrustedComment), img.Size}
+	return imageReport{img.Manifest, hex.EncodeToString(img.ManifestDigest), keyNames(img), visible(img.TrustedComment), img.Size}
 }
 
 // visible makes a text of an image safe for a terminal: until a signature is verified it
@@ -83,7 +90,7 @@ func printImage(w io.Writer, img *image.Info) error {
 	for _, c := range m.Converters {
 		line("converter", fmt.Sprintf("%d to %d: %s", c.From, c.To, c.Payload))
 	}
-	line("signed by", keyName(img)+" ("+img.TrustedComment+")")
+	line("signed by", keyNames(img)+" ("+img.TrustedComment+")")
 	if m.Format != image.PlainFormat {
 		line("image format", fmt.Sprintf("%d: devices that do not read it refuse the image", m.Format))
 	}

@@ -48,22 +48,21 @@ func signImage(name, keyFile, output string) error {
 		return err
 	}
 	if !split {
-		return writeFile(cmp.Or(output, name), func(w io.Writer) error { return image.Sign(w, f, key) })
+		return writeFile(cmp.Or(output, name), func(w io.Writer) error { return image.Sign(w, f, false, key) })
 	}
 	manifest, err := io.ReadAll(io.LimitReader(f, image.MaxManifest+1))
 	if err != nil {
 		return err
 	}
-	m, err := image.ParseManifest(manifest)
-	if err != nil {
+	h := image.NewHead(manifest, nil)
+	if err := h.Parse(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	signature, err := image.SignManifest(manifest, key, "file:"+image.ManifestName+"\tversion:"+m.Version)
-	if err != nil {
+	if err := h.Sign(false, key); err != nil {
 		return err
 	}
 	return writeFile(cmp.Or(output, name+image.SignatureSuffix), func(w io.Writer) error {
-		_, err := w.Write(signature)
+		_, err := w.Write(h.Signature)
 		return err
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 
-	"aead.dev/minisign"
 	"github.com/spf13/afero"
 	"github.com/spf13/cobra"
 
@@ -22,11 +21,11 @@ func newImageVerify(g *globals) *cobra.Command {
 		Example: "  iadms image verify fw-2.0.0.iad --trust release.pub",
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			keys, err := readTrust(trust)
+			trusted, err := readTrust(trust)
 			if err != nil {
 				return err
 			}
-			img, err := openImage(args[0], keys)
+			img, err := openImage(args[0], trusted)
 			if err != nil {
 				return err
 			}
@@ -34,11 +33,11 @@ func newImageVerify(g *globals) *cobra.Command {
 				return report.PrintJSON(cmd.OutOrStdout(), reportOf(img))
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "OK: %s is %s for %s, signed by %s\n",
-				args[0], img.Manifest.Version, strings.Join(img.Manifest.Hardware, ", "), keyName(img))
+				args[0], img.Manifest.Version, strings.Join(img.Manifest.Hardware, ", "), keyNames(img))
 			return nil
 		},
 	}
-	cmd.Flags().StringSliceVar(&trust, "trust", nil, "public key `file`; may be repeated")
+	cmd.Flags().StringSliceVar(&trust, "trust", nil, "`file` with a public key, or trust chain; may be repeated")
 	if err := cmd.MarkFlagRequired("trust"); err != nil {
 		panic(err) // a name that is not defined above
 	}
@@ -46,7 +45,7 @@ func newImageVerify(g *globals) *cobra.Command {
 }
 
 // openImage inspects an image of either form, and with keys verifies it.
-func openImage(name string, trust []minisign.PublicKey) (img *image.Info, err error) {
+func openImage(name string, trust *image.Trust) (img *image.Info, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -72,18 +71,17 @@ func openImage(name string, trust []minisign.PublicKey) (img *image.Info, err er
 	return img, nil
 }
 
-func readTrust(names []string) ([]minisign.PublicKey, error) {
-	keys := make([]minisign.PublicKey, 0, len(names))
+// readTrust reads public keys and trust chains.
+func readTrust(names []string) (*image.Trust, error) {
+	trust := image.TrustKeys()
 	for _, name := range names {
 		data, err := textfile.Read(name)
 		if err != nil {
 			return nil, err
 		}
-		key, err := image.ReadPublicKey(data)
-		if err != nil {
+		if trust, err = trust.With(data); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		keys = append(keys, key)
 	}
-	return keys, nil
+	return trust, nil
 }

@@ -65,7 +65,7 @@ func newLabOf(t *testing.T, change func(*sim.Config), key minisign.PrivateKey) *
 	public := key.Public().(minisign.PublicKey)
 	l := &lab{t: t, dir: t.TempDir(), key: key, address: loopback(), traps: loopback()}
 	cfg := sim.Config{
-		ID: "TEST-0001", Model: "IAD-4FXS", Hardware: "IAD-4FXS", Trust: []minisign.PublicKey{public}, Disk: sim.Memory(),
+		ID: "TEST-0001", Model: "IAD-4FXS", Hardware: "IAD-4FXS", Trust: image.TrustKeys(public), Disk: sim.Memory(),
 		Grace: 200 * time.Millisecond, PlainPasswords: true,
 		Listen: l.address,
 		SNMP: &snmp.Config{
