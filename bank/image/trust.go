@@ -318,3 +318,45 @@ func (t *Trust) Sign(keys ...minisign.PrivateKey) (*Trust, error) {
 	}
 	return &signed, err
 }
+
+// Next returns the document to change and sign as the next one of a chain.
+func (t *Trust) Next() *Trust {
+	next := *t
+	next.Serial++
+	next.Roots, next.Keys = slices.Clone(t.Roots), slices.Clone(t.Keys)
+	next.document, next.signatures = nil, nil
+	return &next
+}
+
+// SignedBy returns which of keys signed the document.
+func (t *Trust) SignedBy(keys []Key) (signed []Key) {
+	for _, k := range keys {
+		if verifySignatures("", t.document, t.signatures, []Key{k}, 1) == nil {
+			signed = append(signed, k)
+		}
+	}
+	return signed
+}
+
+// SignatureIDs returns the IDs of the keys that the signatures name, unverified.
+func (t *Trust) SignatureIDs() (ids []uint64) {
+	all, err := parseSignatures(t.signatures)
+	if err != nil {
+		return nil
+	}
+	for _, s := range all {
+		ids = append(ids, s.KeyID)
+	}
+	return ids
+}
+
+// Missing returns how many roots of the document before, and how many of its own, must still
+// sign the last document.
+func (c Chain) Missing() (before, own int) {
+	last := c.Last()
+	if len(c) > 1 {
+		b := c[len(c)-2]
+		before = max(0, b.RootThreshold-len(last.SignedBy(b.Roots)))
+	}
+	return before, max(0, last.RootThreshold-len(last.SignedBy(last.Roots)))
+}

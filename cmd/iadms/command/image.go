@@ -10,6 +10,6 @@ func newImage(g *globals) *cobra.Command {
 file with its digest, the manifest's signature, and the files. With --split these
 are written as separate files to a directory. Keys and signatures are those of minisign.`,
 	}
-	cmd.AddCommand(newImageKeygen(g), newImageBuild(), newImageSign(), newImageInspect(g), newImageVerify(g), newImageDiff(g))
+	cmd.AddCommand(newImageKeygen(g), newImageBuild(), newImageSign(), newImageInspect(g), newImageVerify(g), newImageDiff(g), newImageTrust(g))
 	return cmd
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -28,7 +29,8 @@ type buildOptions struct {
 	selftest   string
 	partition  string
 	split      string
-	key        string
+	keys       []string
+	trustChain string
 	output     string
 	compress   string
 	deltaFrom  []string
@@ -89,7 +91,8 @@ image format 3 and have the key can install the image.`,
 	f.StringVar(&o.selftest, "selftest", "", "`file` to run after the start; exit status 0 means healthy")
 	f.StringArrayVar(&o.converters, "converter", nil, "`FROM:TO:FILE`: program that converts configuration data between two formats")
 	f.StringSliceVar(&o.interpreters, "interpreter", nil, "`path` of an interpreter that exists on the devices but not here; may be repeated")
-	f.StringVar(&o.key, "key", "", "private key `file`")
+	f.StringArrayVar(&o.keys, "key", nil, "private key `file`; may be repeated. Devices that know one signature only read that of the first one")
+	f.StringVar(&o.trustChain, "trust-chain", "", "`file` with the trust chain that devices follow, see image trust")
 	f.StringVarP(&o.output, "output", "o", "", "image `file` to write")
 	f.StringVar(&o.split, "split", "", "write manifest, signature and files to `directory` instead")
 	for _, name := range []string{"version", "hardware", "key"} {
@@ -129,7 +132,7 @@ func (o *buildOptions) build(ctx context.Context, w, progress io.Writer, names [
 	if err != nil {
 		return err
 	}
-	key, err := readKey(o.key)
+	keys, err := readKeys(o.keys)
 	if err != nil {
 		return err
 	}
@@ -143,10 +146,34 @@ func (o *buildOptions) build(ctx context.Context, w, progress io.Writer, names [
 			return err
 		}
 	}
-	if o.split != "" {
-		return image.BuildSplit(afero.NewOsFs(), o.split, o.manifest, files, key)
+	if o.trustChain != "" {
+		chain, err := o.chain(keys)
+		if err != nil {
+			return err
+		}
+		files = append([]image.PayloadFile{chain}, files...)
 	}
-	return writeFile(o.output, func(w io.Writer) error { return image.Build(w, o.manifest, files, key) })
+	if o.split != "" {
+		return image.BuildSplit(afero.NewOsFs(), o.split, o.manifest, files, keys...)
+	}
+	return writeFile(o.output, func(w io.Writer) error { return image.Build(w, o.manifest, files, keys...) })
+}
+
+// chain returns the trust chain as a file of the image, which devices that follow it must
+// accept. More signatures can be added later.
+func (o *buildOptions) chain(keys []minisign.PrivateKey) (image.PayloadFile, error) {
+	data, last, err := completeChain(o.trustChain)
+	if err != nil {
+		return image.PayloadFile{}, err
+	}
+	if !slices.ContainsFunc(last.Keys, func(k image.Key) bool {
+		return slices.ContainsFunc(keys, func(p minisign.PrivateKey) bool { return k.Equal(p.Public()) })
+	}) {
+		return image.PayloadFile{}, fmt.Errorf("%s: document %d does not list the key that signs the image, so devices would refuse it; sign with a key that inspect shows", o.trustChain, last.Serial)
+	}
+	return image.PayloadFile{Name: image.TrustName, Mode: 0o644, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}}, nil
 }
 
 // checkOutput refuses to overwrite an input file with the image.
@@ -155,7 +182,7 @@ func (o *buildOptions) checkOutput(names []string) error {
 	if o.output == "" || err != nil {
 		return nil // nothing is there
 	}
-	inputs := slices.Concat([]string{o.key, o.selftest, o.partition}, o.deltaFrom, names)
+	inputs := slices.Concat(o.keys, []string{o.trustChain, o.selftest, o.partition}, o.deltaFrom, names)
 	for _, text := range o.converters {
 		inputs = append(inputs, text[strings.LastIndexByte(text, ':')+1:])
 	}
@@ -281,6 +308,17 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return os.Rename(f.Name(), name)
+}
+
+func readKeys(names []string) (keys []minisign.PrivateKey, err error) {
+	for _, name := range names {
+		key, err := readKey(name)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // readKey reads a private key. Its password comes from the environment or a prompt.

@@ -14,18 +14,24 @@ import (
 )
 
 func newImageSign() *cobra.Command {
-	var key, output string
+	var keys []string
+	var output string
+	var add bool
 	cmd := &cobra.Command{
 		Use:   "sign FILE --key KEY [-o FILE]",
-		Short: "Sign an image again, with another key",
+		Short: "Sign an image again, with other keys, or add signatures",
 		Long: `Sign an image again. FILE is an image, which is rewritten with the new signature, or
 written to another file with -o; or the manifest of an image in split form, whose
-signature is written beside it.`,
-		Example: "  iadms image sign fw-2.0.0.iad --key production.key",
-		Args:    exactly(1),
-		RunE:    func(_ *cobra.Command, args []string) error { return signImage(args[0], key, output) },
+signature is written beside it. With --add, the signatures that it has are kept: so each
+of several people signs on their own machine. Devices that know one signature only read
+the first one.`,
+		Example: `  iadms image sign fw-2.0.0.iad --key production.key
+  iadms image sign fw-2.0.0.iad --add --key second.key`,
+		Args: exactly(1),
+		RunE: func(_ *cobra.Command, args []string) error { return signImage(args[0], keys, add, output) },
 	}
-	cmd.Flags().StringVar(&key, "key", "", "private key `file`")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "private key `file`; may be repeated")
+	cmd.Flags().BoolVar(&add, "add", false, "keep the signatures that the image has")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "`file` to write (default: the image itself)")
 	if err := cmd.MarkFlagRequired("key"); err != nil {
 		panic(err) // a name that is not defined above
@@ -33,8 +39,8 @@ signature is written beside it.`,
 	return cmd
 }
 
-func signImage(name, keyFile, output string) error {
-	key, err := readKey(keyFile)
+func signImage(name string, keyFiles []string, add bool, output string) error {
+	keys, err := readKeys(keyFiles)
 	if err != nil {
 		return err
 	}
@@ -48,17 +54,22 @@ func signImage(name, keyFile, output string) error {
 		return err
 	}
 	if !split {
-		return writeFile(cmp.Or(output, name), func(w io.Writer) error { return image.Sign(w, f, false, key) })
+		return writeFile(cmp.Or(output, name), func(w io.Writer) error { return image.Sign(w, f, add, keys...) })
 	}
 	manifest, err := io.ReadAll(io.LimitReader(f, image.MaxManifest+1))
 	if err != nil {
 		return err
 	}
 	h := image.NewHead(manifest, nil)
+	if add {
+		if h.Signature, err = os.ReadFile(name + image.SignatureSuffix); err != nil {
+			return err
+		}
+	}
 	if err := h.Parse(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := h.Sign(false, key); err != nil {
+	if err := h.Sign(add, keys...); err != nil {
 		return err
 	}
 	return writeFile(cmp.Or(output, name+image.SignatureSuffix), func(w io.Writer) error {
