@@ -153,9 +153,9 @@ func TestImageKeyMissing(t *testing.T) {
 		}
 		checkNewApp(t, opt, b)
 	}
-	opt, b := oldDevice(t)
+	opt, _ := oldDevice(t)
 	opt.Keys = append([]agefile.Identity{otherKey(t)}, opt.Keys...) // while the key of the model is changed
-	b, _ = boot(t, opt)
+	b, _ := boot(t, opt)
 	if _, err := b.Install(t.Context(), src, splitName, InstallOptions{}); err != nil {
 		t.Fatal(err)
 	}
