@@ -66,7 +66,7 @@ func TestActivateRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, 2, mib.FailCauseSignatureInvalid, mib.BankStateReady},
-		{"key no longer trusted", func(t *testing.T, opt *Options, b *Banks) { b.opt.Trust = nil }, 2, mib.FailCauseSignerUntrusted, mib.BankStateReady},
+		{"key no longer trusted", func(t *testing.T, opt *Options, b *Banks) { b.trust = image.TrustKeys() }, 2, mib.FailCauseSignerUntrusted, mib.BankStateReady},
 		{"other hardware", func(t *testing.T, opt *Options, b *Banks) { b.opt.Hardware = "IAD-2FXS" }, 2, mib.FailCauseIncompatibleHardware, mib.BankStateReady},
 		{"below the floor", func(t *testing.T, opt *Options, b *Banks) {
 			if err := b.SetFloor("2.0.1"); err != nil {
@@ -440,14 +440,14 @@ func TestCheck(t *testing.T) {
 		"running bank":  {1, func() {}, mib.FailCauseBankUnavailable},
 		"below floor":   {2, func() { b.rec.Floor = "2.0.1" }, mib.FailCauseDowngradeRefused},
 		"other model":   {2, func() { b.opt.Hardware = "x" }, mib.FailCauseIncompatibleHardware},
-		"untrusted key": {2, func() { b.opt.Trust = nil }, mib.FailCauseSignerUntrusted},
+		"untrusted key": {2, func() { b.trust = image.TrustKeys() }, mib.FailCauseSignerUntrusted},
 	} {
-		opt, rec := b.opt, b.rec
+		opt, rec, trust := b.opt, b.rec, b.trust
 		test.change()
 		if err := b.Check(test.bank, true); causeOf(err) != test.want {
 			t.Errorf("%s: %v", name, err)
 		}
-		b.opt, b.rec = opt, rec
+		b.opt, b.rec, b.trust = opt, rec, trust
 	}
 	if !maps.Equal(snapshot(t, opt), was) {
 		t.Error("something was changed")
