@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/afero"
 
@@ -38,6 +39,11 @@ func openBackupKey(state afero.Fs, wanted bool) (key *agefile.Identity, findings
 	rec, data, findings, bad := durable.OpenRecord(state, backupKeyRecord, backupKeyMagic, stateVersion, checkBackupKey)
 	if bad == nil && data != nil {
 		id, err := agefile.IdentityOf(data)
+		if err == nil && !bothCopies(state) {
+			if err := rec.Write(data); err != nil {
+				findings = append(findings, fmt.Sprintf("the second copy of the key for backups could not be stored: %v", err))
+			}
+		}
 		return &id, findings, err
 	}
 	if !wanted {
@@ -48,7 +54,9 @@ func openBackupKey(state afero.Fs, wanted bool) (key *agefile.Identity, findings
 		return nil, findings, fmt.Errorf("agent: key for backups: %w", err)
 	}
 	if rec != nil {
-		bad = rec.Write(id.Bytes())
+		if bad = rec.Write(id.Bytes()); bad == nil {
+			bad = rec.Write(id.Bytes()) // each write makes one copy, and nothing else ever writes this record
+		}
 	}
 	if len(findings) > 0 {
 		findings = append(findings, "the key for backups is lost, and there is another one; only the operator can decrypt earlier backups")
@@ -57,6 +65,16 @@ func openBackupKey(state afero.Fs, wanted bool) (key *agefile.Identity, findings
 		bad = fmt.Errorf("the key for backups could not be stored, and after a restart only the operator can decrypt those made until then: %w", bad)
 	}
 	return &id, findings, bad
+}
+
+// bothCopies reports whether no copy of the key is missing, or was set aside as damaged.
+func bothCopies(state afero.Fs) bool {
+	for _, suffix := range []string{".a", ".b"} {
+		if _, err := state.Stat(backupKeyRecord + suffix); errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 func checkBackupKey(data []byte) error {

@@ -109,6 +109,10 @@ func (d *device) converter(from, to uint32) (Program, bool) {
 	return Program{}, d.platform.CanConvert(from, to)
 }
 
+// ConvertPrefix begins the names of directories in Platform.Work with configuration data that are being converted. A platform
+// removes what an agent that was killed left in them.
+const ConvertPrefix = "convert-"
+
 func (s store) Convert(ctx context.Context, from, to uint32, files procedure.ConfigFiles) (_ procedure.ConfigFiles, err error) {
 	program, ok := s.converter(from, to)
 	if !ok {
@@ -117,12 +121,11 @@ func (s store) Convert(ctx context.Context, from, to uint32, files procedure.Con
 	}
 	// A directory that no other run ever had: a program that outlived the agent
 	// that started it may still be writing into its own.
-	const prefix = "convert"
-	others := func(name string) bool { return !strings.HasPrefix(name, prefix) }
+	others := func(name string) bool { return !strings.HasPrefix(name, ConvertPrefix) }
 	if err := durable.Clear(s.work, ".", others); err != nil {
 		s.log.Warn("what is left of an earlier conversion could not be removed", "err", err)
 	}
-	dir := prefix + "-" + rand.Text()
+	dir := ConvertPrefix + rand.Text()
 	if err := s.work.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

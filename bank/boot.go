@@ -36,6 +36,7 @@ type Banks struct {
 	heads      [2]*image.Head // what each bank holds or is getting, nil if not known
 	running    int            // 0 in rescue mode
 	unread     int            // the bank that Boot took for what the record says, until it is read; 0 none
+	reading    *reading       // the CheckUnread that is reading, nil for none
 	intact     [2]int         // whole payloads of each bank, as found at the start; in rescue mode only
 	installing bool
 	verifying  int // the bank that Install reads back, 0 none
@@ -110,7 +111,7 @@ func Boot(opt Options) (*Banks, BootReport) {
 	if (d.Record != disk || b.loaderDiffers(d.Record)) && (!lost || report.Rebuilt) {
 		if err := b.write(d.Record); err != nil {
 			report.Findings = append(report.Findings, fmt.Sprintf("boot record could not be written: %v", err))
-			if opt.Loader == nil { // which has counted the start
+			if opt.Loader == nil && d.Trial { // a loader has counted the start
 				b.read(b.unread, rec, &checks)
 				d = withoutTrial(d, checks)
 			}
@@ -206,13 +207,19 @@ func (b *Banks) CheckUnread(ctx context.Context) (findings []string) {
 		return nil
 	}
 	was := *b.rec.bank(n)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	b.reading = &reading{cancel, ended}
 	b.ops.Unlock()
 	// Not under b.ops: this may take long, and nobody must wait for it.
 	m := b.opt.medium(n)
 	m.ctx = ctx
 	c, h := checkBank(m, was.Digest)
+	close(ended)
 	b.ops.Lock()
 	defer b.ops.Unlock()
+	b.reading = nil
 	if ctx.Err() != nil || b.unread != n || *b.rec.bank(n) != was || n == b.running {
 		return nil
 	}
@@ -230,11 +237,28 @@ func (b *Banks) CheckUnread(ctx context.Context) (findings []string) {
 	for _, f := range findings {
 		b.opt.Log.Warn("found after the start", "finding", f)
 	}
-	if err := b.save(next); err != nil {
+	if err := b.record(next); err != nil {
 		b.adopt(next) // what is damaged is not used, recorded or not
 		b.opt.Log.Warn("this could not be recorded", "err", err)
 	}
 	return findings
+}
+
+// reading is a CheckUnread that can be ended.
+type reading struct {
+	cancel func()
+	ended  <-chan struct{}
+}
+
+// stopReading ends a CheckUnread that is reading, and waits until it no longer does.
+func (b *Banks) stopReading() {
+	b.ops.Lock()
+	r := b.reading
+	b.ops.Unlock()
+	if r != nil {
+		r.cancel()
+		<-r.ended
+	}
 }
 
 // whyUnusable says why the software of bank n cannot be started.

@@ -105,7 +105,6 @@ func (b *Banks) reserve(n int) (int, error) {
 		return 0, refuse(mib.FailCauseBankUnavailable, "the bank holds the software to go back to: restart first")
 	}
 	b.setInstalling(true)
-	b.unread = 0 // it is about to be written
 	return n, nil
 }
 
@@ -160,7 +159,7 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 	if !f.Tar {
 		res.Digest, _ = hex.DecodeString(f.Head.Digest)
 	}
-	already, err := b.admit(f, n, opt)
+	already, err := b.admit(f, n, opt, trust)
 	res.Already = already
 	if err == nil && already && !opt.CheckOnly {
 		err = b.keepTrust(trust)
@@ -172,6 +171,7 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 	if w.opener, err = m.Opener(b.opt.Keys); err != nil {
 		return res, err
 	}
+	b.stopReading() // a UBI volume that somebody reads cannot be written
 	if w.out, err = w.claim(); err != nil {
 		return res, err
 	}
@@ -226,7 +226,7 @@ func expectsFile(f *image.Reader, opt InstallOptions) bool {
 
 // admit judges the manifest by the rules that need no payload. already says that the
 // bank holds this version and nothing need be done.
-func (b *Banks) admit(f *image.Reader, n int, opt InstallOptions) (already bool, err error) {
+func (b *Banks) admit(f *image.Reader, n int, opt InstallOptions, trust *image.Trust) (already bool, err error) {
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	m := f.Head.Manifest
@@ -260,9 +260,9 @@ func (b *Banks) admit(f *image.Reader, n int, opt InstallOptions) (already bool,
 	if s := b.rec.bank(n).State; s != mib.BankStateReady && s != mib.BankStateGood || b.rec.bank(n).Digest != f.Head.Digest {
 		return false, nil
 	}
-	// What is found damaged now is written again.
-	_, damaged := b.checkContent(n)
-	return damaged == nil, nil
+	// What is found damaged now is written again, and so is what is signed by keys that are not trusted any more.
+	h, damaged := b.checkContent(n)
+	return damaged == nil && h.VerifySignature(trust) == nil, nil
 }
 
 // checkVersions compares the software with the one that is running.
@@ -372,6 +372,7 @@ func (b *Banks) markWriting(n int, h *image.Head) error {
 	if err := b.save(next); err != nil {
 		return err
 	}
+	b.unread = 0
 	b.setHead(n, h)
 	return nil
 }

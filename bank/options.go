@@ -55,6 +55,9 @@ type Options struct {
 	PassesUnsaved bool
 	// Unsaved is what Banks.Unsaved returned before the restart, nil for nothing.
 	Unsaved []byte
+	// Alive is called over and over while a bank is read that a decision waits for, such as that to go back to the other
+	// software: a caller that is watched shows by it that it still works. Nil for nothing.
+	Alive func()
 	// Log, nil to discard.
 	Log *slog.Logger
 }

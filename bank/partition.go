@@ -65,6 +65,8 @@ type medium struct {
 	part Partition
 	drop func(afero.File) error
 	ctx  context.Context // ends check; nil for never
+
+	alive func() // called while check reads; may be nil
 }
 
 func (o *Options) medium(n int) medium {
@@ -90,10 +92,30 @@ func (m medium) check(p image.Payload) error {
 		return err
 	}
 	defer r.Close()
+	var from io.Reader = r
 	if m.ctx != nil {
-		return image.CheckContent(&endingReader{m.ctx, r}, p)
+		from = &endingReader{m.ctx, from}
 	}
-	return image.CheckContent(r, p)
+	if m.alive != nil {
+		from = &aliveReader{m.alive, from, 0}
+	}
+	return image.CheckContent(from, p)
+}
+
+// aliveReader calls alive for each MiB.
+type aliveReader struct {
+	alive func()
+	io.Reader
+	n int
+}
+
+func (r *aliveReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.n += n; r.n >= 1<<20 {
+		r.n = 0
+		r.alive()
+	}
+	return n, err
 }
 
 // endingReader reads until a context ends.

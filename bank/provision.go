@@ -38,6 +38,7 @@ func provision(opt Options, img io.Reader, data func(*image.Manifest) (uint32, e
 	b := &Banks{opt: opt}
 	// A state that cannot be used is reported with the boot record.
 	_, _ = b.openTrust()
+	b.trust = opt.given() // what was recorded is of a provisioning that did not end
 	trust, err := f.Verify(b.trust)
 	if err != nil {
 		return err

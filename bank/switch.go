@@ -56,7 +56,9 @@ func (b *Banks) activate(n int) error {
 // checkContent compares all of bank n with the record; what is damaged is recorded
 // as corrupt. b.ops must be held.
 func (b *Banks) checkContent(n int) (*image.Head, error) {
-	c, h := checkBank(b.opt.medium(n), b.rec.bank(n).Digest)
+	m := b.opt.medium(n)
+	m.alive = b.opt.Alive
+	c, h := checkBank(m, b.rec.bank(n).Digest)
 	if n == b.unread {
 		b.unread = 0
 	}

@@ -54,6 +54,9 @@ func (o *Options) peekTrust() (*image.Trust, []string) {
 func (b *Banks) openTrust() (findings []string, err error) {
 	store, data, findings, err := durable.OpenRecord(b.opt.State, trustBase, trustMagic, trustVersion, checkTrust)
 	b.trust, b.trustStore = b.opt.held(data), store
+	if err == nil && data != nil && len(findings) > 0 {
+		err = store.Write(data)
+	}
 	return findings, err
 }
 
@@ -101,8 +104,10 @@ func (b *Banks) holdTrust(next *image.Trust) error {
 	if b.trustStore == nil {
 		return refuse(mib.FailCauseWriteError, "trust document %d could not be recorded: the state is not usable", next.Serial)
 	}
-	if err := b.trustStore.Write(next.Record()); err != nil {
-		return storeError(err, "trust document %d could not be recorded", next.Serial)
+	for range 2 { // each write makes one copy: an older document must not come back with a damaged file
+		if err := b.trustStore.Write(next.Record()); err != nil {
+			return storeError(err, "trust document %d could not be recorded", next.Serial)
+		}
 	}
 	b.opt.Log.Info("a new trust document holds", "serial", next.Serial, "before", b.trust.Serial)
 	b.mu.Lock()

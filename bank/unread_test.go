@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/spf13/afero"
@@ -131,9 +132,18 @@ func TestCheckUnread(t *testing.T) {
 
 // TestCheckUnreadYields: what happens to the bank while it is read prevails.
 func TestCheckUnreadYields(t *testing.T) {
+	var installing sync.WaitGroup
 	for name, happens := range map[string]func(t *testing.T, b *Banks, cancel func()){
-		"download": func(t *testing.T, b *Banks, _ func()) { install(t, b, "3.0.0") },
-		"the end":  func(_ *testing.T, _ *Banks, cancel func()) { cancel() },
+		"download": func(t *testing.T, b *Banks, _ func()) { // it waits until nobody reads the bank
+			canceled := make(chan struct{})
+			b.ops.Lock()
+			cancel := b.reading.cancel
+			b.reading.cancel = func() { cancel(); close(canceled) }
+			b.ops.Unlock()
+			installing.Go(func() { install(t, b, "3.0.0") })
+			<-canceled
+		},
+		"the end": func(_ *testing.T, _ *Banks, cancel func()) { cancel() },
 	} {
 		opt := bothGood(t)
 		spoil(t, opt.Banks[0], "app")
@@ -150,6 +160,7 @@ func TestCheckUnreadYields(t *testing.T) {
 		if found := b.CheckUnread(ctx); len(found) != 0 || !once {
 			t.Errorf("%s: %q", name, found)
 		}
+		installing.Wait()
 		if s := b.Status().Banks[0].State; s == mib.BankStateCorrupt {
 			t.Errorf("%s: bank 1 is %v", name, s)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"example.com/iad/agent"
 	"example.com/iad/agent/procedure"
 	"example.com/iad/mib"
 )
@@ -103,7 +104,7 @@ func (p *Platform) Tidy() error {
 	p.thaw()
 	entries, err := os.ReadDir(p.Work)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), runPrefix) || strings.HasPrefix(e.Name(), checkPrefix) {
+		if strings.HasPrefix(e.Name(), runPrefix) || strings.HasPrefix(e.Name(), checkPrefix) || strings.HasPrefix(e.Name(), agent.ConvertPrefix) {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(p.Work, e.Name())))
 		}
 	}

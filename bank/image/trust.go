@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -181,6 +182,14 @@ func (t *Trust) check() error {
 	return checkKeys("keys", t.Keys, t.Threshold)
 }
 
+// sameKey reports whether two keys are the same, whatever IDs their files give them.
+func sameKey(a, b Key) bool {
+	const id = 10 // algorithm and ID come first
+	x, errX := base64.StdEncoding.DecodeString(a.String())
+	y, errY := base64.StdEncoding.DecodeString(b.String())
+	return errX == nil && errY == nil && len(x) > id && len(y) > id && bytes.Equal(x[id:], y[id:])
+}
+
 func checkKeys(what string, keys []Key, threshold int) error {
 	if len(keys) == 0 || len(keys) > MaxTrustKeys {
 		return fmt.Errorf("%d %s, 1 to %d wanted", len(keys), what, MaxTrustKeys)
@@ -189,7 +198,7 @@ func checkKeys(what string, keys []Key, threshold int) error {
 		return fmt.Errorf("%d of %d %s must sign; 1 to %d wanted", threshold, len(keys), what, min(len(keys), MaxThreshold))
 	}
 	for i, k := range keys {
-		if slices.ContainsFunc(keys[:i], func(o Key) bool { return o.Equal(k.PublicKey) }) {
+		if slices.ContainsFunc(keys[:i], func(o Key) bool { return sameKey(o, k) || o.ID() == k.ID() }) {
 			return fmt.Errorf("%s is listed twice among the %s", k.Name(), what)
 		}
 	}
