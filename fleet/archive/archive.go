@@ -29,7 +29,10 @@ func Copy(ctx context.Context, s *store.Store, dir afero.Fs, log *slog.Logger) e
 	known := make(map[string]string) // directories by key
 	return s.Backups.Watch(ctx, func(c store.Change[fleet.Backup]) error {
 		switch {
-		case c.Synced, c.Damaged: // the copy of a damaged one may be the last
+		case c.Synced:
+			return nil
+		case c.Damaged: // its copy may be the last, and stays when the entry is removed
+			delete(known, c.Key)
 			return nil
 		case c.Value == nil:
 			if old, ok := known[c.Key]; ok {

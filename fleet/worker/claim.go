@@ -85,6 +85,19 @@ func (w *Worker) tryClaim(ctx context.Context, lease *engine.Lease, t store.Task
 		log.Error("task dropped", "err", err)
 		return nil, nil
 	}
+	if errors.Is(err, engine.ErrNotFound) { // it was damaged, and somebody removed it: nobody else ends its runs
+		now := time.Now().UTC()
+		stored.State, stored.Ended, stored.Question, stored.Answer, stored.Claim = fleet.RunFailed, now, nil, nil, nil
+		stored.Failure = &fleet.RunFailure{Cause: fleet.CauseInternal, Time: now,
+			Text: "the campaign was removed; look at the history of the device before another campaign"}
+		if _, err := w.cfg.Store.Runs.Update(ctx, stored, revision); err != nil {
+			return nil, err
+		}
+		r := &run{worker: w, log: log, run: *stored}
+		r.releaseDevice(ctx, nil)
+		w.emit(ctx, &fleet.Event{Kind: fleet.EventRun, Campaign: stored.Campaign, Device: stored.Device, State: string(stored.State), Text: stored.Failure.Text})
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,8 @@ func OpenImage(files afero.Fs, path string) (*Image, error) {
 			return nil, fmt.Errorf("image %s: %w", path, err)
 		}
 	}
-	if img.Split && img.Manifest.Format != image.PlainFormat {
+	// What is beside an encrypted image is of an earlier build.
+	if img.Split && img.Manifest.Format != image.PlainFormat && img.Manifest.Key == "" {
 		if err := img.openPlain(); err != nil {
 			return nil, fmt.Errorf("image %s: %w", path, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -160,6 +161,15 @@ func (f *fleetFlags) putUser() *cobra.Command {
 	var role string
 	var password bool
 	c := f.with("put-user USER", "Add a user, or change role and password", 1, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		if !cmd.Flags().Changed("role") {
+			users, err := c.Users(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(users, func(u client.User) bool { return u.Name == args[0] }); i >= 0 {
+				role = string(users[i].Role)
+			}
+		}
 		if err := operations.CheckRole(operations.Role(role)); err != nil {
 			return cli.Usage(fmt.Errorf("--role: %w", err))
 		}
@@ -180,7 +190,7 @@ func (f *fleetFlags) putUser() *cobra.Command {
 	})
 	c.Long = `put-user adds a user or changes one. With --password it asks for the password, or reads it from
 standard input without a terminal. Without it, a present password is kept, and a new user cannot log in.`
-	c.Flags().StringVar(&role, "role", string(operations.Viewer), "`role` of the user: viewer, operator or admin")
+	c.Flags().StringVar(&role, "role", string(operations.Viewer), "`role` of the user: viewer, operator or admin; without it, a user who exists keeps the present one")
 	c.Flags().BoolVar(&password, "password", false, "set the password")
 	return c
 }

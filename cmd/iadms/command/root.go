@@ -35,7 +35,11 @@ type globals struct {
 
 // Main runs the command line of this process and returns the exit status.
 func Main(version string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	end := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		end = append(end, syscall.SIGHUP) // decrypted files do not outlive a terminal that closes
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), end...)
 	defer stop()
 	err := newRoot(version).ExecuteContext(ctx)
 	switch {
