@@ -126,16 +126,36 @@ func TestPlainFilesAndEncryption(t *testing.T) {
 	})
 }
 
+// One damaged copy of the key costs nothing, and is replaced.
+func TestBackupKeyInTwoCopies(t *testing.T) {
+	operator := newKey(t)
+	for _, spoilt := range []string{"backup-key.a", "backup-key.b"} {
+		onBench(t, func(c *sim.Config) { c.Encryption.Recipients = []agefile.Recipient{operator.Recipient()} }, func(b *bench) {
+			before := b.text(mib.BackupRecipient)
+			for range 2 {
+				if exists, _ := afero.Exists(b.cfg.Disk.State, spoilt); !exists {
+					t.Errorf("there is no %s", spoilt)
+				}
+				if err := afero.WriteFile(b.cfg.Disk.State, spoilt, []byte("spoilt"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				b.powerCut()
+				if after := b.text(mib.BackupRecipient); after != before {
+					t.Errorf("%s spoilt: the recipient was %q and is %q", spoilt, before, after)
+				}
+			}
+		})
+	}
+}
+
 // A key that is damaged is replaced, and the event of the start says so.
 func TestBackupKeyLost(t *testing.T) {
 	operator := newKey(t)
 	onBench(t, func(c *sim.Config) { c.Encryption.Recipients = []agefile.Recipient{operator.Recipient()} }, func(b *bench) {
 		before := b.text(mib.BackupRecipient)
 		for _, name := range []string{"backup-key.a", "backup-key.b"} {
-			if exists, _ := afero.Exists(b.cfg.Disk.State, name); exists {
-				if err := afero.WriteFile(b.cfg.Disk.State, name, []byte("spoilt"), 0o600); err != nil {
-					t.Fatal(err)
-				}
+			if err := afero.WriteFile(b.cfg.Disk.State, name, []byte("spoilt"), 0o600); err != nil {
+				t.Fatal(err)
 			}
 		}
 		b.powerCut()

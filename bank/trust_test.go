@@ -156,7 +156,9 @@ func TestTrustRecordLost(t *testing.T) {
 	m := after(t, provisioned(t), func(opt Options) error { return rotateLife(opt, new(reported)) }).Start()
 	opt := mount(m, nil)
 	for _, name := range []string{"trust.a", "trust.b"} {
-		_ = opt.State.Remove(name) // the second one is written by the second change
+		if err := opt.State.Remove(name); err != nil { // both are written by the first change
+			t.Fatal(err)
+		}
 	}
 	b, _ := boot(t, opt)
 	if s := b.Status(); s.Trust != 2 {
