@@ -130,7 +130,7 @@ func newConfigDiff(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "diff OLD NEW",
 		Short:   "Show the differences between two backups",
-		Example: "  iadms config diff backup/IAD-0001/20260102T030405Z-1 backup/IAD-0001/20260103T030405Z-1 \\\n    --identity operator.key",
+		Example: "  iadms config diff backup/IAD-0001/20260102T030405Z-1 \\\n    backup/IAD-0001/20260103T030405Z-1 --identity operator.key",
 		Args:    exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			old, err := keys.openDirectory(args[0])

@@ -31,8 +31,8 @@ The file holds no secrets. It can be carried to the machines with the private ke
 after the other, and signed there. A change starts the next document; until enough roots
 of the document before, and of its own, have signed it, further changes go into it too
 and discard the signatures that it has.`,
-		Example: `  iadms image trust init --root a.pub --root b.pub --root c.pub --root-threshold 2 \
-        --key release.pub -o trust.chain
+		Example: `  iadms image trust init --root a.pub --root b.pub --root c.pub \
+        --root-threshold 2 --key release.pub -o trust.chain
   iadms image trust sign trust.chain --key a.key     # where root a is kept
   iadms image trust sign trust.chain --key b.key
   iadms image trust rotate trust.chain --key release.pub --to release-2.pub`,
@@ -74,8 +74,8 @@ have public keys alone follow it if one of these keys has signed it too.
 
 A chain for devices whose roots were lost begins above the serial that they hold: name it
 with --serial, and put the file into the setting trust at each device.`,
-		Example: `  iadms image trust init --root a.pub --root b.pub --root c.pub --root-threshold 2 \
-        --key release.pub -o trust.chain`,
+		Example: `  iadms image trust init --root a.pub --root b.pub --root c.pub \
+        --root-threshold 2 --key release.pub -o trust.chain`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t := &image.Trust{Format: image.TrustFormat, Serial: serial, RootThreshold: 1, Threshold: 1}
@@ -144,7 +144,7 @@ func newTrustRemove(g *globals) *cobra.Command {
 		Long: `Remove keys or roots. Devices that hold the new document refuse images of a key that was
 removed; software that they hold already still starts.`,
 		Example: `  iadms image trust remove trust.chain --key release.pub
-  iadms image trust remove trust.chain --root 3F2A9C0011223344     # its file is lost`,
+  iadms image trust remove trust.chain --root 3F2A9C0011223344 # file lost`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return changeChain(cmd, g, args[0], func(t *image.Trust) error {
