@@ -281,7 +281,7 @@ func (h *Head) verifyChain(trust *Trust, read func() ([]byte, error)) (*Trust, e
 	return next, hashPayload(io.Discard, bytes.NewReader(data), *p)
 }
 
-// missing reports whether an error says that there is no file.
+// missing reports whether an error means that the file does not exist.
 func missing(err error) bool {
 	cause := mib.CauseOf(err, 0)
 	return errors.Is(err, errNoChain) || errors.Is(err, os.ErrNotExist) || cause == mib.FailCauseFileNotFound || cause == mib.FailCauseAccessDenied

@@ -410,8 +410,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestRepeatedRequests: requests with an Idempotency-Key are told apart by all that they say,
-// and arrive complete.
+// TestRepeatedRequests: two requests with one Idempotency-Key are the same only if all of their content is; the service gets
+// that content complete.
 func TestRepeatedRequests(t *testing.T) {
 	b := newBench(t)
 	send := func(method, path, body string) string {

@@ -16,6 +16,7 @@ import (
 	"example.com/iad/cmd/iadms/report"
 	"example.com/iad/internal/agefile"
 	"example.com/iad/internal/cli"
+	"example.com/iad/internal/durable"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
@@ -105,7 +106,7 @@ them to a directory beside the backup in the store, and name that with iadms rec
 				if !ok {
 					continue
 				}
-				if err := os.WriteFile(filepath.Join(output, kind.String()+".cfg"), data, 0o600); err != nil {
+				if err := durable.ReplaceFile(afero.NewOsFs(), filepath.Join(output, kind.String()+".cfg"), data, 0o600); err != nil {
 					return err
 				}
 			}
