@@ -72,6 +72,7 @@ func TestPowerIsSwitched(t *testing.T) {
 		expect := func(what string, powered bool, want ...string) {
 			t.Helper()
 			time.Sleep(time.Minute)
+			synctest.Wait() // events come from the timer's goroutine
 			if got := d.State().Powered; got != powered || !slices.Equal(events, want) {
 				t.Errorf("%s: power %v, events %v; want %v, %v", what, got, events, powered, want)
 			}

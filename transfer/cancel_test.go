@@ -16,8 +16,11 @@ import (
 	"example.com/iad/transfer"
 )
 
-// TestCancel: a cancelled context ends a transfer within a second wherever it
-// stands.
+// prompt is how long a cancelled transfer may take to end on a busy machine. Without
+// being cancelled it would take several times as long.
+const prompt = 10 * time.Second
+
+// TestCancel: a cancelled context ends a transfer promptly wherever it stands.
 func TestCancel(t *testing.T) {
 	silentTCP, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,8 +64,8 @@ func wantPrompt(t *testing.T, result <-chan error) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%v does not wrap context.Canceled", err)
 		}
-	case <-time.After(time.Second):
-		t.Fatal("still running a second after it was cancelled")
+	case <-time.After(prompt):
+		t.Fatalf("still running %v after it was cancelled", prompt)
 	}
 }
 
@@ -105,11 +108,11 @@ func TestCancelWriting(t *testing.T) {
 		if s.readOnly {
 			t.Skip("takes no uploads")
 		}
-		c := r.client(t, func(_ *transfer.Server, o *transfer.Options) { o.RateLimit = 1 << 20 })
+		c := r.client(t, func(_ *transfer.Server, o *transfer.Options) { o.RateLimit = 128 << 10 })
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		cancelled := make(chan struct{})
-		source := &hook{Reader: bytes.NewReader(testContent(4<<20, 1)), after: 1 << 19, do: func() {
+		source := &hook{Reader: bytes.NewReader(testContent(4<<20, 1)), after: 1 << 16, do: func() {
 			cancel()
 			close(cancelled)
 		}}
