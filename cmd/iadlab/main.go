@@ -42,6 +42,8 @@ func run() int {
 	case cli.IsUsage(err):
 		fmt.Fprintf(os.Stderr, "iadlab: %v\nSee '%s --help'.\n", err, cmd.CommandPath())
 		return cli.ExitUsage
+	case cli.IsUnread(err):
+		return cli.ExitUnread
 	}
 	fmt.Fprintf(os.Stderr, "iadlab: %v\n", err)
 	if errors.As(err, &verdict) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"example.com/iad/internal/cli"
 	"example.com/iad/sim/control"
 )
 
@@ -25,8 +27,30 @@ func TestScripts(t *testing.T) {
 			env.Setenv("RANGE", fmt.Sprintf("127.%d.%d.0/24", 1+rand.IntN(254), rand.IntN(256)))
 			return os.WriteFile(env.WorkDir+"/app", make([]byte, 60_000), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ready": waitReady, "await": await, "device": device, "event": awaitEvent},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ready": waitReady, "await": await, "device": device, "event": awaitEvent, "unread": unread},
 	})
+}
+
+// unread runs a program whose output nobody reads: it ends without a message, as if
+// SIGPIPE had ended it.
+func unread(ts *testscript.TestScript, _ bool, args []string) {
+	r, w, err := os.Pipe()
+	ts.Check(err)
+	ts.Check(r.Close())
+	defer w.Close()
+	stderr, err := os.CreateTemp(ts.Getenv("WORK"), "stderr")
+	ts.Check(err)
+	defer stderr.Close()
+	program := exec.Command(args[0], args[1:]...)
+	program.Stdout, program.Stderr = w, stderr
+	for _, name := range []string{"PATH", "HOME", "IADSIM_CONTROL"} {
+		program.Env = append(program.Env, name+"="+ts.Getenv(name))
+	}
+	err = program.Run()
+	said := ts.ReadFile(stderr.Name())
+	if program.ProcessState == nil || program.ProcessState.ExitCode() != cli.ExitUnread || said != "" {
+		ts.Fatalf("%v, with the message %q; want status %d and no message", err, said, cli.ExitUnread)
+	}
 }
 
 // within is how long the scripts wait for something.

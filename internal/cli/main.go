@@ -15,6 +15,9 @@ import (
 const (
 	ExitFailed = 1
 	ExitUsage  = 2 // a mistake on the command line
+	// ExitUnread is what a shell reports of a program that SIGPIPE ended: nobody reads its
+	// output any more, as after "| head".
+	ExitUnread = 128 + 13
 )
 
 // usageError is a mistake on the command line, or in what it names.
@@ -44,6 +47,8 @@ func Main(root *cobra.Command) int {
 	case IsUsage(err):
 		fmt.Fprintf(os.Stderr, "%s: %v\nSee '%s --help'.\n", root.Name(), err, cmd.CommandPath())
 		return ExitUsage
+	case IsUnread(err):
+		return ExitUnread
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
 	return ExitFailed

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"sync"
@@ -13,6 +15,13 @@ import (
 // started by this one are not affected.
 func SurviveClosedPipe() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+}
+
+// IsUnread reports whether err comes from a write to standard output after its reader has
+// ended, for which no message is needed.
+func IsUnread(err error) bool {
+	var write *fs.PathError
+	return errors.As(err, &write) && write.Path == os.Stdout.Name() && errors.Is(err, syscall.EPIPE)
 }
 
 // Lasting returns a writer for the output of work that must continue if nobody reads it:
