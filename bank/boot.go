@@ -36,6 +36,7 @@ type Banks struct {
 	heads      [2]*image.Head // what each bank holds or is getting, nil if not known
 	running    int            // 0 in rescue mode
 	unread     int            // the bank that Boot took for what the record says, until it is read; 0 none
+	crossed    bool           // Boot found the partitions in each other's place
 	reading    *reading       // the CheckUnread that is reading, nil for none
 	intact     [2]int         // whole payloads of each bank, as found at the start; in rescue mode only
 	installing bool
@@ -90,6 +91,9 @@ func Boot(opt Options) (*Banks, BootReport) {
 	var checks [2]CheckResult
 	var d Decision
 	rec, d = b.decide(rec, loader, &checks)
+	if b.crossed {
+		report.Findings = append(report.Findings, fmt.Sprintf("the partition of bank 1 is %s and that of bank 2 %s: they have changed places; each bank is used where it is", b.opt.Partitions[0], b.opt.Partitions[1]))
+	}
 	if opt.Loader != nil {
 		if report.Restart = mustRestart(d, loader); report.Restart {
 			if err := b.write(d.Record); err == nil {
@@ -122,7 +126,7 @@ func Boot(opt Options) (*Banks, BootReport) {
 		report.Doubtful = report.Doubtful && !lost
 		report.Findings = append([]string{fmt.Sprintf("no usable software, rescue mode: %s; %s", b.whyUnusable(1), b.whyUnusable(2))}, report.Findings...)
 		for i := range opt.Banks {
-			b.intact[i] = intactPayloads(opt.medium(i+1), b.heads[i])
+			b.intact[i] = intactPayloads(b.opt.medium(i+1), b.heads[i])
 		}
 	}
 	report.Bank, report.Trial = d.Bank, d.Trial
@@ -145,6 +149,9 @@ func (b *Banks) decide(rec Record, loader loaderView, checks *[2]CheckResult) (R
 	if first != 0 && !rec.lost() {
 		o := other(first)
 		b.read(first, rec, checks)
+		if checks[first-1].Contents == ContentsDamaged && b.uncross(loader.started) {
+			b.read(first, rec, checks)
+		}
 		var ok bool
 		if checks[o-1], b.heads[o-1], ok = presume(b.opt.Banks[o-1], rec.bank(o)); ok {
 			followed, d := b.follow(rec, loader, *checks)
@@ -157,6 +164,10 @@ func (b *Banks) decide(rec Record, loader loaderView, checks *[2]CheckResult) (R
 	} else {
 		b.read(1, rec, checks)
 		b.read(2, rec, checks)
+		if (checks[0].Contents == ContentsDamaged || checks[1].Contents == ContentsDamaged) && b.uncross(loader.started) {
+			b.read(1, rec, checks)
+			b.read(2, rec, checks)
+		}
 	}
 	return b.follow(rec, loader, *checks)
 }
@@ -179,6 +190,14 @@ func (b *Banks) read(n int, rec Record, checks *[2]CheckResult) {
 	if n == b.unread {
 		b.unread = 0
 	}
+}
+
+// uncross gives each bank the partition that its software is on, and reports whether that changes anything.
+func (b *Banks) uncross(started int) bool {
+	if b.crossed = b.opt.crossed(started); b.crossed {
+		b.opt.Partitions[0], b.opt.Partitions[1] = b.opt.Partitions[1], b.opt.Partitions[0]
+	}
+	return b.crossed
 }
 
 // presume returns what a check of a bank would find if its files are as the record says. ok

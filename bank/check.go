@@ -57,7 +57,12 @@ func Verify(opt Options, n int) (*image.Manifest, error) {
 		return nil, err
 	}
 	for _, p := range h.Manifest.Payloads {
-		if err := m.check(p); err != nil {
+		err := m.check(p)
+		if err != nil && p.Target != image.TargetFile && opt.crossed(0) {
+			m.part = opt.Partitions[other(n)-1]
+			err = m.check(p)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -168,6 +168,38 @@ func (o *Options) checkPartition(n int, m *image.Manifest) error {
 	return nil
 }
 
+// crossed reports whether the names of the two partitions lead to each other's: what belongs on the partition of one bank is
+// on the other one's, as it may be after disks were numbered in another order. started is the bank that the boot loader has
+// started, 0 if that is not known: its software certainly was on its own partition. It reads what it compares, so it is
+// asked only about a bank that looks damaged.
+func (o *Options) crossed(started int) bool {
+	if o.Partitions[0] == nil || o.Partitions[1] == nil {
+		return false
+	}
+	var payloads [2]*image.Payload
+	for i, fs := range o.Banks {
+		if h, err := image.ReadInstalled(fs); err == nil && h.Parse() == nil {
+			payloads[i] = h.Manifest.Partition()
+		}
+	}
+	var across [2]bool
+	for i, p := range payloads {
+		if p == nil {
+			continue
+		}
+		m := o.medium(i + 1)
+		if m.check(*p) == nil {
+			return false
+		}
+		m.part = o.Partitions[1-i]
+		across[i] = m.check(*p) == nil
+	}
+	if started != 0 {
+		return across[started-1]
+	}
+	return across[0] || across[1]
+}
+
 // claim opens the partition of a bank for writing, nil if it has none.
 func (m medium) claim() (PartitionWriter, error) {
 	if m.part == nil {

@@ -129,7 +129,7 @@ func hasStarted(opt Options) bool {
 			return true
 		}
 	}
-	return false
+	return opt.crossed(0)
 }
 
 // once is the Source of an image that is read from front to end.
