@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/iad/fleet/seal"
 )
 
 // TestHealth: a worker answers probes while it waits for its nodes, and is ready as long as it reaches them.
@@ -56,4 +58,56 @@ func TestKeygen(t *testing.T) {
 	if second, err := os.ReadFile(name); err != nil || string(second) != string(first) {
 		t.Errorf("%v, the key was replaced", err)
 	}
+	for _, setting := range []string{"IADMSD_CLUSTER=192.0.2.1:6222", "IADMSD_NATS=nats://192.0.2.1:4222"} {
+		other := filepath.Join(t.TempDir(), "iadmsd.key")
+		c := iadmsd("keygen", other)
+		c.Env = append(c.Env, setting)
+		out, err := c.CombinedOutput()
+		if _, created := os.Stat(other); err == nil || created == nil || !strings.Contains(string(out), "copy it from one of them to "+other) {
+			t.Errorf("%s: %v: %s", setting, err, out)
+		}
+	}
+}
+
+// TestOtherKey: a process with a key that is not the one of the stored credentials is refused,
+// and a node that has stored makes no key of its own. A lost key is replaced on demand.
+func TestOtherKey(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	l := newLab(t, ctx, 0)
+	address := freeAddress(t)
+	node := l.start("one", "--roles", "scheduler", "--listen", address, "--notifications", "none")
+	l.connect("nats://" + address)
+	other := filepath.Join(t.TempDir(), "other.key")
+	if _, _, err := seal.ReadOrCreateKey(other); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(key string, args ...string) {
+		t.Helper()
+		out, err := iadmsd(append([]string{"run", "--key", key, "--secret-file", filepath.Join(l.dir, "secret")}, args...)...).CombinedOutput()
+		if text := string(out); err == nil || !strings.Contains(text, key) || !strings.Contains(text, "--replace-key") || !strings.Contains(text, "copy") {
+			t.Errorf("%q: %v: %s", args, err, out)
+		}
+	}
+	refused(other, "--data", t.TempDir(), "--roles", "worker", "--nats", "nats://"+address)
+	node.interrupt()
+	data := filepath.Join(l.dir, "one")
+	missing := filepath.Join(t.TempDir(), "missing.key")
+	refused(missing, "--data", data)
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("a key was created")
+	}
+	refused(other, "--data", data)
+	node.args = append(node.args, "--key", missing, "--replace-key")
+	node.run()
+	key, err := seal.ReadKey(missing)
+	for ; err != nil; key, err = seal.ReadKey(missing) {
+		select {
+		case <-time.After(50 * time.Millisecond): // files cannot be waited for portably
+		case <-ctx.Done():
+			t.Fatal(err)
+		}
+	}
+	l.key = key
+	l.connect("nats://" + address)
 }

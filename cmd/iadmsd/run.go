@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -59,6 +60,7 @@ type options struct {
 	replicas   int
 	secretFile string
 	keyFile    string
+	replaceKey bool
 	health     string
 
 	pool          string
@@ -95,8 +97,9 @@ them to the nodes, which listen there with --listen.
 
 Nodes and workers recognize each other by the secret in --secret-file. The
 credentials of devices are stored encrypted with the key in --key, which is not
-stored in --data: keep a copy of it elsewhere. It is created if it does not exist
-and this is the only node; iadmsd keygen creates one for all nodes and workers.`,
+stored in --data: keep a copy of it elsewhere. The only node creates it at its
+first start; iadmsd keygen creates one for all nodes and workers. A process with
+another key is refused.`,
 		Example: `  iadmsd run --data /var/lib/iadmsd
   iadmsd run --data /var/lib/iadmsd --name a --secret-file secret \
     --listen 192.0.2.1:4222 --cluster 192.0.2.1:6222 \
@@ -127,6 +130,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.IntVar(&o.replicas, "nats-replicas", 0, "create what is missing on a NATS cluster of other origin, with 1 or 3 replicas")
 	f.StringVar(&o.secretFile, "secret-file", "", "`file` with the secret of the cluster, at least 16 characters in one line")
 	f.StringVar(&o.keyFile, "key", "", "`file` with the key for stored credentials (default: iadmsd.key in the credentials directory of systemd, or in the user's configuration directory)")
+	f.BoolVar(&o.replaceKey, "replace-key", false, "seal credentials with the key in --key from now on, because the key until now is lost; enter all credentials again")
 	f.StringVar(&o.pool, "pool", fleet.DefaultPool, "work on the devices of pool `NAME`")
 	f.IntVar(&o.slots, "slots", 100, "maximum number of devices to work on at the same time")
 	f.StringArrayVar(&o.programs, "program", nil, "let campaigns use a command by its name, `NAME=COMMAND`; may be given several times")
@@ -203,7 +207,7 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 	if err := os.MkdirAll(copies, 0o700); err != nil {
 		return err
 	}
-	key, err := o.key(log)
+	key, keyFile, err := o.key(log)
 	if err != nil {
 		return err
 	}
@@ -223,7 +227,15 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer e.Close()
+	if o.replaceKey {
+		if err := store.ReplaceKey(ctx, e, key); err != nil {
+			return err
+		}
+	}
 	s, err := store.Open(ctx, e, key)
+	if errors.Is(err, seal.ErrOtherKey) {
+		return fmt.Errorf("%w; copy the key file of another node or worker, or your copy of it, to %s. If the key is lost, start once with --replace-key and enter all credentials again", err, keyFile)
+	}
 	if err != nil {
 		return err
 	}
@@ -310,13 +322,14 @@ func (o *options) engine(ctx context.Context, log *slog.Logger) (*engine.Engine,
 		return engine.Connect(ctx, engine.Remote{URLs: o.nats, Name: o.name, Secret: secret, Provision: o.replicas, Log: log})
 	}
 	return engine.Start(ctx, engine.Config{
-		Name: o.name, Data: filepath.Join(o.data, "engine"), Listen: o.listen, Cluster: o.cluster, Join: o.join, Secret: secret, Log: log,
+		Name: o.name, Data: o.engineDir(), Listen: o.listen, Cluster: o.cluster, Join: o.join, Secret: secret, Log: log,
 	})
 }
 
-// key reads the key for stored credentials.
-func (o *options) key(log *slog.Logger) (*seal.Key, error) {
-	name := o.keyFile
+// key reads the key for stored credentials, and returns the name of its file too. It creates
+// the key at the first start of the only node.
+func (o *options) key(log *slog.Logger) (key *seal.Key, name string, err error) {
+	name = o.keyFile
 	if name == "" {
 		name = "iadmsd.key"
 		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
@@ -324,21 +337,31 @@ func (o *options) key(log *slog.Logger) (*seal.Key, error) {
 		} else if dir, err := os.UserConfigDir(); err == nil {
 			name = filepath.Join(dir, "iadmsd", name)
 		} else {
-			return nil, cli.Usage(fmt.Errorf("name the file with the key with --key: %w", err))
+			return nil, "", cli.Usage(fmt.Errorf("name the file with the key with --key: %w", err))
 		}
 	}
 	if inside(o.data, name) {
-		return nil, cli.Usage(fmt.Errorf("--key %s is in --data: a copy of the data would reveal the credentials; put the key elsewhere", name))
+		return nil, "", cli.Usage(fmt.Errorf("--key %s is in --data: a copy of the data would reveal the credentials; put the key elsewhere", name))
+	}
+	key, err = seal.ReadKey(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, name, err
 	}
 	if o.cluster != "" || len(o.nats) > 0 {
-		return seal.ReadKey(name)
+		return nil, "", fmt.Errorf("%w; copy the key file of another node there, or create the first one with iadmsd keygen", err)
+	}
+	if _, stored := os.Stat(o.engineDir()); stored == nil && !o.replaceKey {
+		return nil, "", fmt.Errorf("%w; credentials in %s are sealed with it: copy your copy of it there. If it is lost, start once with --replace-key and enter all credentials again", err, o.data)
 	}
 	key, created, err := seal.ReadOrCreateKey(name)
 	if created && err == nil {
 		log.Warn("created the key for stored credentials; keep a copy of it elsewhere", "file", name)
 	}
-	return key, err
+	return key, name, err
 }
+
+// engineDir is where a node stores.
+func (o *options) engineDir() string { return filepath.Join(o.data, "engine") }
 
 // inside reports whether a file is in a directory.
 func inside(dir, name string) bool {

@@ -310,7 +310,8 @@ type Damage struct {
 	Revision uint64    `json:"revision"`
 	Problem  string    `json:"problem"`
 	Noticed  time.Time `json:"noticed"`
-	// Removable: RemoveDamage can remove it. Entries of logs stay.
+	// Removable: RemoveDamage can remove it. Entries of logs stay, and credentials are
+	// replaced or removed by their name.
 	Removable bool `json:"removable"`
 }
 

@@ -92,6 +92,9 @@ func (k *Key) write(name string) error {
 	return nil
 }
 
+// Public returns the public key, which belongs to no other key and reveals nothing.
+func (k *Key) Public() string { return k.identity.Recipient().String() }
+
 // Digest returns a digest of a text, in hexadecimal digits, from which nobody without the key
 // can find out the text by trying.
 func (k *Key) Digest(text string) string {
@@ -116,11 +119,18 @@ func (k *Key) Seal(plain []byte) ([]byte, error) {
 	return sealed.Bytes(), nil
 }
 
-// Open decrypts what Seal has encrypted with the same key.
+// ErrOtherKey: what is sealed is sealed with another key.
+var ErrOtherKey = errors.New("sealed with another key")
+
+// Open decrypts what Seal has encrypted with the same key. The error wraps ErrOtherKey if it
+// was another one.
 func (k *Key) Open(sealed []byte) ([]byte, error) {
 	r, err := age.Decrypt(bytes.NewReader(sealed), k.identity)
+	if noMatch := new(age.NoIdentityMatchError); errors.As(err, &noMatch) {
+		return nil, ErrOtherKey
+	}
 	if err != nil {
-		return nil, fmt.Errorf("sealed with another key, or damaged: %w", err)
+		return nil, fmt.Errorf("sealed data are damaged: %w", err)
 	}
 	plain, err := io.ReadAll(io.LimitReader(r, maxSealed))
 	if err != nil {

@@ -18,7 +18,7 @@ func (s *Service) Damage(ctx context.Context, by operations.Caller) ([]operation
 	}
 	list := []operations.Damage{}
 	for _, d := range s.store.Engine.Damage() {
-		one := operations.Damage{Place: d.Place, Key: d.Key, Revision: d.Revision, Problem: d.Problem, Noticed: d.Noticed, Removable: engine.IsBucket(d.Place)}
+		one := operations.Damage{Place: d.Place, Key: d.Key, Revision: d.Revision, Problem: d.Problem, Noticed: d.Noticed, Removable: store.Removable(d)}
 		if one.Parts, _ = engine.ParseKey(d.Key); one.Parts == nil { // a key of other origin
 			one.Parts = []string{d.Key}
 		}
@@ -32,7 +32,7 @@ func (s *Service) RemoveDamage(ctx context.Context, by operations.Caller, place,
 	object := place + "/" + key
 	return s.change(ctx, by, operations.RemoveDamage, object, func() (effect, error) {
 		for _, d := range s.store.Engine.Damage() {
-			if d.Place == place && d.Key == key && d.Revision == revision && engine.IsBucket(place) {
+			if d.Place == place && d.Key == key && d.Revision == revision && store.Removable(d) {
 				return effect{before: d}, failed(s.store.RemoveDamaged(ctx, d), "damaged object", object)
 			}
 		}

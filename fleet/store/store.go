@@ -28,7 +28,8 @@ type Store struct {
 	workers                 *Table[fleet.Worker]
 }
 
-// Open returns access to the objects in an engine, with the key for secrets.
+// Open returns access to the objects in an engine, with the key for secrets. The error wraps
+// seal.ErrOtherKey if that is not the key that the engine's secrets are sealed with.
 func Open(ctx context.Context, e *engine.Engine, key *seal.Key) (*Store, error) {
 	s := &Store{Engine: e}
 	buckets := make(map[engine.BucketName]*engine.Bucket)
@@ -52,6 +53,9 @@ func Open(ctx context.Context, e *engine.Engine, key *seal.Key) (*Store, error) 
 	s.Schedules = &Table[fleet.Schedule]{bucket: settings, prefix: []string{"schedule"}, parts: 1, key: func(v *fleet.Schedule) []string { return []string{v.Name} }}
 	s.workers = &Table[fleet.Worker]{bucket: buckets[engine.Leases], prefix: []string{workerLease}, parts: 1, key: func(w *fleet.Worker) []string { return []string{w.ID} }}
 	s.Secrets = &Secrets{bucket: buckets[engine.Secrets], key: key}
+	if err := s.Secrets.checkKey(ctx, settings); err != nil {
+		return nil, err
+	}
 	var err error
 	if s.imageFiles, err = e.Store(ctx, engine.ImageFiles); err != nil {
 		return nil, err
@@ -120,9 +124,18 @@ func (s *Store) Damaged() map[string]int {
 	return byPlace
 }
 
-// RemoveDamaged removes what is damaged. The error wraps engine.ErrConflict if it was replaced
+// Removable reports whether RemoveDamaged can remove what is damaged. Entries of streams stay,
+// and so do secrets, which another key may open: they are replaced or removed by their names.
+func Removable(d engine.Damage) bool {
+	return engine.IsBucket(d.Place) && d.Place != string(engine.Secrets)
+}
+
+// RemoveDamaged removes what is damaged and Removable. The error wraps engine.ErrConflict if it was replaced
 // in the meantime.
 func (s *Store) RemoveDamaged(ctx context.Context, d engine.Damage) error {
+	if !Removable(d) {
+		return fmt.Errorf("%s %s cannot be removed as damaged", d.Place, d.Key)
+	}
 	b, err := s.Engine.Bucket(ctx, engine.BucketName(d.Place))
 	if err != nil {
 		return err

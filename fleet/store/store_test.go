@@ -131,18 +131,67 @@ func TestSecretsAreSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := store.Open(ctx, s.Engine, other); !errors.Is(err, seal.ErrOtherKey) || !strings.Contains(err.Error(), other.Public()) {
+		t.Errorf("opened with another key: %v", err)
+	}
+	if err := store.ReplaceKey(ctx, s.Engine, other); err != nil { // the key is lost
+		t.Fatal(err)
+	}
 	stranger, err := store.Open(ctx, s.Engine, other)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := stranger.Secrets.Get(ctx, "default"); err == nil {
-		t.Errorf("opened with another key: %v", got)
+	if got, err := stranger.Secrets.Get(ctx, "default"); !errors.Is(err, engine.ErrDamaged) {
+		t.Errorf("opened with another key: %v, %v", got, err)
+	}
+	if found := s.Engine.Damage(); len(found) != 1 || store.Removable(found[0]) || s.RemoveDamaged(ctx, found[0]) == nil {
+		t.Errorf("what another key may open was removed: %+v", found)
+	}
+	if err := stranger.Secrets.Put(ctx, secret); err != nil { // entered again
+		t.Fatal(err)
+	}
+	if got, err := stranger.Secrets.Get(ctx, "default"); err != nil || got.WriteCommunity != "changed" {
+		t.Errorf("entered again: %v, %v", got, err)
 	}
 	if err := s.Secrets.Remove(ctx, "default"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Secrets.Get(ctx, "default"); !errors.Is(err, engine.ErrNotFound) {
 		t.Errorf("after removal: %v", err)
+	}
+}
+
+// The entry that says which key secrets are sealed with is damaged, or was never there: the
+// secrets decide.
+func TestKeyOfSecrets(t *testing.T) {
+	s, ctx := node(t), t.Context()
+	if err := s.Secrets.Put(ctx, &fleet.Secret{Name: "default"}); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := s.Engine.Bucket(ctx, engine.Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := engine.Key("sealed-with")
+	entry, err := settings.Get(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := settings.Update(ctx, key, []byte("{"), entry.Revision); err != nil {
+		t.Fatal(err)
+	}
+	other, err := seal.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(ctx, s.Engine, other); !errors.Is(err, seal.ErrOtherKey) {
+		t.Errorf("opened with another key: %v", err)
+	}
+	if err := s.Secrets.Remove(ctx, "default"); err != nil { // nothing is sealed any more
+		t.Fatal(err)
+	}
+	if _, err := store.Open(ctx, s.Engine, other); err != nil {
+		t.Error(err)
 	}
 }
 
