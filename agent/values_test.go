@@ -166,6 +166,7 @@ func TestValues(t *testing.T) {
 		mib.ConfigApplied:    {"0s", "0s", "0s", "2m36s", "12m56s"},
 		mib.ImageFormat:      always("3"),
 		mib.BackupRecipient:  always(""),
+		mib.TrustSerial:      always("0"),
 
 		mib.BankState: {"good | writing", "good | trial", "good | trial", "good | trial", "good | failed"},
 		mib.BankRoles: {"running+nextBoot+fallback | ", "running+fallback | nextBoot", "running+fallback | nextBoot",

@@ -155,6 +155,8 @@ func (v *view) deviceValue(o *mib.Object) (mib.Value, bool) {
 			return mib.Str(key.Recipient().String()), true
 		}
 		return mib.Str(""), true
+	case mib.TrustSerial:
+		return mib.Uint32(v.banks.Trust), true
 	case mib.HistMax:
 		return mib.Uint32(procedure.HistoryMax), true
 	case mib.NotifyEnable:

@@ -121,6 +121,13 @@ var (
 		Ranges: []Range{{0, 255}},
 	}
 
+	// TrustSerial is iadUpgTrustSerial, read-only.
+	TrustSerial = &Object{
+		Name: "iadUpgTrustSerial", Rel: OID{1, 1, 17}, Kind: Scalar,
+		Type: Gauge32, Access: ReadOnly,
+		Ranges: []Range{{0, 4294967295}},
+	}
+
 	// BankTable is iadUpgBankTable, not-accessible.
 	BankTable = &Object{
 		Name: "iadUpgBankTable", Rel: OID{1, 2, 1}, Kind: Table, Row: BankEntry,
@@ -929,6 +936,7 @@ var Objects = []*Object{
 	ConfigApplied,
 	ImageFormat,
 	BackupRecipient,
+	TrustSerial,
 	BankTable,
 	BankEntry,
 	BankIndex,

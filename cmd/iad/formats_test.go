@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/internal/agefile"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
@@ -92,7 +95,7 @@ func TestRollbackToFirstFormats(t *testing.T) {
 	these.nothingSetAside()
 
 	stop = first.start()
-	defer stop()
+	defer func() { stop() }()
 	if s := first.status(); s != want || s.Version != "3.0.0" || s.Generation == 0 {
 		t.Errorf("the first programs find %+v, want %+v", s, want)
 	}
@@ -120,22 +123,19 @@ func TestRollbackToFirstFormats(t *testing.T) {
 	}
 
 	// They do not read compressed images either, and refuse one before they erase a bank.
+	these.iadms("image", "keygen", "--no-password", "-o", "release")
 	program := make([]byte, 40_000)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(program)
 	write("app", hex.EncodeToString(program), 0o644)
 	split := func(version string, options ...string) string {
-		these.iadms(slices.Concat([]string{"image", "build", "--version", version, "--hardware", "H", "--key", "maker.key", "--selftest", "selftest",
-			"--config-format", "2", "--split", version, "--compress", "xz"}, options, []string{"app"})...)
+		these.iadms(slices.Concat([]string{"image", "build", "--version", version, "--hardware", "H", "--key", "maker.key", "--key", "release.key",
+			"--selftest", "selftest", "--config-format", "2", "--split", version, "--compress", "xz"}, options, []string{"app"})...)
 		return filepath.Join(version, "manifest.json")
 	}
 	compressed := split("4.0.0")
-	op := first.download(compressed)
-	if op.State != mib.OperationStateFailed || op.Cause != mib.FailCauseBadFormat {
-		t.Errorf("a compressed image: %s, %s, %s", op.State, op.Cause, op.Text)
-	}
-	if banks := first.banks(); !slices.ContainsFunc(banks, func(b string) bool { return strings.Contains(b, "3.0.0, good") }) {
-		t.Errorf("after that the banks are %q", banks)
-	}
+	first.refuses(compressed, mib.FailCauseBadFormat)
+	first.refusesEncrypted(these)
+	first.ignoresTrust(these, &stop)
 	// The management system has the device fetch the plain files instead, and once these
 	// programs run there, a difference.
 	if out := first.upgrade(these, compressed); !strings.Contains(out, "the device reads image format 1 only: it fetches the plain files, by manifest-1.json") {
@@ -159,6 +159,115 @@ func TestRollbackToFirstFormats(t *testing.T) {
 	if log := these.log.String(); !strings.Contains(log, "fetching app.d-4.0.0, the difference from the running 4.0.0") {
 		t.Errorf("these programs do not say that they fetch the difference:\n%s", log)
 	}
+}
+
+// refuses has the device download an image, which has to fail without a change of the banks.
+func (r *release) refuses(name string, cause mib.FailCause) {
+	r.t.Helper()
+	banks, files := r.banks(), r.bankFiles()
+	op := r.download(name)
+	if op.State != mib.OperationStateFailed || op.Cause != cause {
+		r.t.Errorf("%s: %s, %s, %s; want %s", name, op.State, op.Cause, op.Text, cause)
+	}
+	if now := r.banks(); !slices.Equal(now, banks) || !maps.Equal(r.bankFiles(), files) {
+		r.t.Errorf("%s: the banks are %q, and were %q", name, now, banks)
+	}
+}
+
+// refusesEncrypted: the first programs refuse an encrypted image in each form, whatever it
+// holds, before they erase a bank, and settings with the key.
+func (r *release) refusesEncrypted(these *release) {
+	r.t.Helper()
+	key, err := agefile.NewIdentity()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	args := []string{"image", "build", "--version", "4.1.0", "--hardware", "H", "--key", "maker.key", "--selftest", "selftest", "--config-format", "2",
+		"--encrypt-to", key.Recipient().String()}
+	these.iadms(slices.Concat(args, []string{"-o", "encrypted.iad", "app"})...)
+	these.iadms(slices.Concat(args, []string{"--delta-from", filepath.Join("4.0.0", "manifest.json"), "--split", "encrypted", "app"})...)
+	r.refuses("encrypted.iad", mib.FailCauseBadFormat)
+	r.refuses(filepath.Join("encrypted", "manifest.json"), mib.FailCauseBadFormat)
+
+	settings := filepath.Join(r.dir, "dev", "iad.toml")
+	before, err := os.ReadFile(settings)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for name, changed := range map[string]string{
+		"image_keys": "image_keys = ['model.key']\n" + string(before),
+		"backup":     string(before) + "\n[backup]\nrecipients = ['" + key.Recipient().String() + "']\n",
+	} {
+		if err := os.WriteFile(filepath.Join(r.dir, "newer.toml"), []byte(changed), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+		cmd := exec.CommandContext(r.t.Context(), filepath.Join(r.bin, "iad"), "status", "--root", "dev", "--config", "newer.toml")
+		cmd.Dir = r.dir
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "do not exist") || !strings.Contains(string(out), name) {
+			r.t.Errorf("settings with %s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// ignoresTrust: the first programs store a trust chain as a file of the software, and trust
+// the keys that they have. These programs follow the chain when they start with that
+// software; the first ones do not when they are back.
+func (r *release) ignoresTrust(these *release, stop *func()) {
+	r.t.Helper()
+	these.iadms("image", "keygen", "--no-password", "-o", "root")
+	these.iadms("image", "trust", "init", "--root", "root.pub", "--key", "maker.pub", "-o", "trust.chain")
+	these.iadms("image", "trust", "sign", "trust.chain", "--key", "root.key", "--key", "maker.key")
+	these.iadms("image", "trust", "rotate", "trust.chain", "--key", "maker.pub", "--to", "release.pub")
+	these.iadms("image", "trust", "sign", "trust.chain", "--key", "root.key")
+	build := func(version string, options ...string) string {
+		name := version + ".iad"
+		these.iadms(slices.Concat([]string{"image", "build", "--version", version, "--hardware", "H", "--config-format", "2", "-o", name}, options, []string{"app"})...)
+		return name
+	}
+	both := build("3.1.0", "--key", "maker.key", "--key", "release.key", "--trust-chain", "trust.chain")
+	byMaker, byRelease := build("3.2.0", "--key", "maker.key"), build("3.3.0", "--key", "release.key", "--trust-chain", "trust.chain")
+
+	r.refuses(byRelease, mib.FailCauseSignerUntrusted)
+	r.iadms("upgrade", r.addr, "--image", both, "--yes", "--store", "store", "--notifications", "none")
+	r.refuses(byRelease, mib.FailCauseSignerUntrusted)
+	(*stop)()
+	*stop = these.start()
+	if out := string(these.iadms("status", r.addr)); !strings.Contains(out, "3.1.0") || !strings.Contains(out, "by the keys of trust document 2") {
+		r.t.Errorf("these programs do not follow the chain of the software:\n%s", out)
+	}
+	these.refuses(byMaker, mib.FailCauseSignerUntrusted)
+	these.iadms("upgrade", r.addr, "--image", byRelease, "--yes", "--store", "store", "--notifications", "none")
+	(*stop)()
+	*stop = r.start()
+	if s := r.status(); s.Version != "3.3.0" {
+		r.t.Errorf("the first programs find %+v", s)
+	}
+	r.refuses(build("3.4.0", "--key", "release.key"), mib.FailCauseSignerUntrusted)
+	r.iadms("upgrade", r.addr, "--image", build("3.5.0", "--key", "maker.key"), "--yes", "--store", "store", "--notifications", "none")
+}
+
+// bankFiles returns the SHA-256 of each file in the banks.
+func (r *release) bankFiles() map[string][32]byte {
+	r.t.Helper()
+	files := make(map[string][32]byte)
+	for _, bank := range []string{"bank1", "bank2"} {
+		dir := filepath.Join(r.dir, "dev", bank)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, e := range entries {
+			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			files[filepath.Join(bank, e.Name())] = sha256.Sum256(data)
+		}
+	}
+	if len(files) == 0 {
+		r.t.Fatal("the banks are empty")
+	}
+	return files
 }
 
 // upgrade upgrades the device by iadms of another release, and returns its output.

@@ -137,6 +137,9 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 	if f := st.Banks.Floor; f != "" {
 		fmt.Fprintf(w, "\nNo version below %s is accepted.\n", f)
 	}
+	if n := st.Banks.Trust; n > 0 {
+		fmt.Fprintf(w, "\nSoftware is signed by the keys of trust document %d.\n", n)
+	}
 	if op := &st.Op; op.ID != 0 {
 		fmt.Fprintf(w, "\nOperation %d: %s for %q, %s", op.ID, op.Kind, op.Params.Owner, op.State)
 		if op.Text != "" {
@@ -194,10 +197,11 @@ func writeJSON(w io.Writer, id string, st *agent.Status) error {
 		Restarts uint32     `json:"restart_count"`
 		Reason   string     `json:"restart_reason"`
 		Floor    string     `json:"version_floor"`
+		Trust    uint32     `json:"trust_serial"`
 		Banks    []bankJSON `json:"banks"`
 		Op       *opJSON    `json:"operation,omitempty"`
 		Findings []string   `json:"findings"`
-	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Findings: append([]string{}, st.Findings...)}
+	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Trust: st.Banks.Trust, Findings: append([]string{}, st.Findings...)}
 	if op := &st.Op; op.ID != 0 {
 		out.Op = &opJSON{op.ID, op.Kind.String(), op.State.String(), op.Phase.String(), op.Params.Owner, causeName(op.Cause), op.Text, op.Cause.Explain().Remedy, op.Attempt}
 	}

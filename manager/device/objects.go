@@ -33,6 +33,9 @@ type Device struct {
 	// BackupRecipient is the age recipient of the device for configuration files, empty if it
 	// neither sends nor reads encrypted ones.
 	BackupRecipient string
+	// TrustSerial is the serial of the trust document that the device holds, 0 if public keys
+	// in its settings say who signs software.
+	TrustSerial uint32
 }
 
 // Supports reports whether the device supports a kind of operation.
@@ -55,7 +58,7 @@ func (c *Client) Device(ctx context.Context) (*Device, error) {
 		Number(mib.RestartCount, &d.RestartCount), Number(mib.RestartReason, &d.RestartReason),
 		Number(mib.ConfigGeneration, &d.Generation), Octets(mib.ConfigDigest, &d.ConfigDigest),
 		when(mib.ConfigApplied, &d.ConfigApplied), Number(mib.ImageFormat, &d.ImageFormat),
-		Text(mib.BackupRecipient, &d.BackupRecipient),
+		Text(mib.BackupRecipient, &d.BackupRecipient), Number(mib.TrustSerial, &d.TrustSerial),
 	})
 	if err == nil {
 		err = CheckDeviceID(c.address, id)

@@ -28,7 +28,7 @@ func newDevices(g *globals) *cobra.Command {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			e := json.NewEncoder(cmd.OutOrStdout())
 			if !g.json {
-				fmt.Fprintln(t, "NAME\tADDRESS\tDEVICE\tMODEL\tSOFTWARE\tSTATE")
+				fmt.Fprintln(t, "NAME\tADDRESS\tDEVICE\tMODEL\tSOFTWARE\tTRUST\tSTATE")
 			}
 			for _, name := range slices.Sorted(maps.Keys(s.Devices)) {
 				r := g.look(cmd, s, name)
@@ -38,7 +38,14 @@ func newDevices(g *globals) *cobra.Command {
 					}
 					continue
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Address, r.Device, r.Model, r.Version, r.State)
+				trust := ""
+				if r.Trust != nil {
+					trust = "keys"
+					if *r.Trust > 0 {
+						trust = fmt.Sprintf("document %d", *r.Trust)
+					}
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Address, r.Device, r.Model, r.Version, trust, r.State)
 			}
 			return t.Flush()
 		},
@@ -51,7 +58,10 @@ type deviceReport struct {
 	Device  string `json:"device,omitempty"`
 	Model   string `json:"model,omitempty"`
 	Version string `json:"software_version,omitempty"`
-	State   string `json:"state"`
+	// Trust is the serial of its trust document, 0 if it trusts the keys in its settings; nil if
+	// it does not answer.
+	Trust *uint32 `json:"trust_serial,omitempty"`
+	State string  `json:"state"`
 }
 
 // look queries one device. An error becomes its state.
@@ -71,7 +81,7 @@ func (g *globals) look(cmd *cobra.Command, s *settings, name string) deviceRepor
 	defer c.Close()
 	d, err := c.Device(cmd.Context())
 	if err == nil {
-		r.Device, r.Model, r.Version = d.ID, d.Model, d.Version
+		r.Device, r.Model, r.Version, r.Trust = d.ID, d.Model, d.Version, &d.TrustSerial
 		var op *device.Operation
 		if op, err = c.Operation(cmd.Context()); err == nil {
 			r.State = "idle"

@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,19 @@ func TestTrustOperatorsDay(t *testing.T) {
 			t.Errorf("%s: %s runs, want %s", img, v, version)
 		}
 	}
+	// holds: an operator sees which documents the devices hold, 0 for keys alone.
+	holds := func(documents ...uint32) {
+		t.Helper()
+		for i, want := range documents {
+			text := "by the public keys in the settings of the device\n"
+			if want > 0 {
+				text = fmt.Sprintf("by the keys of trust document %d\n", want)
+			}
+			if r, out := labs[i].status(); r.TrustSerial != want || !strings.Contains(out, text) {
+				t.Errorf("device %d holds document %d, want %d\n%s", i, r.TrustSerial, want, out)
+			}
+		}
+	}
 
 	// From one key to a chain, by an ordinary upgrade. Half a chain goes into no image.
 	iadms(0, "needs 2 more by its own roots", "image", "trust", "init", "--root", "a.pub", "--root", "b.pub", "--root", "c.pub", "--root-threshold", "2", "--key", "maker.pub", "-o", "trust.chain")
@@ -67,10 +81,12 @@ func TestTrustOperatorsDay(t *testing.T) {
 	iadms(0, "needs 1 more by its own roots", "image", "trust", "sign", "trust.chain", "--key", "a.key")
 	iadms(1, "document 1 is not complete: it needs 1 more by its own roots", "image", "build", "--version", "2.0.0", "--hardware", "IAD-4FXS", "--key", "maker.key", "--trust-chain", "trust.chain", "-o", "2.0.0.iad", "maker.pub")
 	iadms(0, "document 1, complete", "image", "trust", "sign", "trust.chain", "--key", "b.key", "--key", "maker.key")
+	holds(0, 0)
 	first := build("2.0.0", "maker.key", "trust.chain")
 	for _, l := range labs {
 		upgrade(l, first, "2.0.0", "")
 	}
+	holds(1, 1)
 	old, err := os.ReadFile(filepath.Join(dir, "trust.chain"))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "old.chain"), old, 0o600)
@@ -87,6 +103,7 @@ func TestTrustOperatorsDay(t *testing.T) {
 	upgrade(labs[0], build("3.0.0", "release-2.key", "trust.chain"), "3.0.0", "")
 	upgrade(labs[0], build("3.1.0", "maker.key", ""), "3.0.0", "signerUntrusted")
 	upgrade(labs[0], build("3.2.0", "maker.key", "old.chain"), "3.0.0", "signerUntrusted")
+	holds(2, 1)
 
 	// Root b is lost, file and all.
 	var report struct{ Documents []trustReport }
@@ -106,6 +123,7 @@ func TestTrustOperatorsDay(t *testing.T) {
 	for _, l := range labs {
 		upgrade(l, last, "4.0.0", "")
 	}
+	holds(3, 3)
 
 	// From now on the lost root signs nothing, and two signatures may be asked of an image.
 	iadms(0, "", "image", "trust", "add", "trust.chain", "--key", "maker.pub", "--threshold", "2")

@@ -38,7 +38,7 @@ address = "%s"
 		args []string
 		want []string
 	}{
-		{[]string{"devices"}, []string{"attic", l.address, "TEST-0001", "IAD-4FXS", "2.0.0", "idle", "cellar", "no answer"}},
+		{[]string{"devices"}, []string{"attic", l.address, "TEST-0001", "IAD-4FXS", "2.0.0", "keys", "idle", "cellar", "no answer"}},
 		{[]string{"status", "attic"}, []string{"TEST-0001", "2.0.0", "bank 1", "1.0.0", "recoverConfig"}},
 		{[]string{"history", "attic"}, []string{"backupConfig", "downloadSoftware", "1.0.0 -> 2.0.0", "tester"}},
 		{[]string{"logs", "attic"}, []string{"restarted", "bankSwitched", "last upgrade from here", "stage done"}},

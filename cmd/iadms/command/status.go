@@ -59,6 +59,11 @@ func printStatus(w io.Writer, d *device.Device, banks [2]device.Bank, op *device
 	if len(d.ConfigDigest) > 0 {
 		fmt.Fprintf(t, "\tSHA-256 %s\n", hex.EncodeToString(d.ConfigDigest))
 	}
+	if d.TrustSerial > 0 {
+		fmt.Fprintf(t, "signatures\tby the keys of trust document %d\n", d.TrustSerial)
+	} else {
+		fmt.Fprintf(t, "signatures\tby the public keys in the settings of the device\n")
+	}
 	fmt.Fprintf(t, "restarts\t%d, the last: %s\n", d.RestartCount, d.RestartReason)
 	if d.ResetRequired {
 		fmt.Fprintf(t, "\ta change takes effect only after a restart\n")
@@ -144,6 +149,7 @@ type statusReport struct {
 	ConfigApplied     *time.Time        `json:"config_applied,omitempty"`
 	ResetRequired     bool              `json:"reset_required"`
 	SignatureRequired bool              `json:"signature_required"`
+	TrustSerial       uint32            `json:"trust_serial"`
 	RestartCount      uint32            `json:"restart_count"`
 	RestartReason     string            `json:"restart_reason"`
 	Banks             []bankReport      `json:"banks"`
@@ -169,7 +175,7 @@ func statusJSON(d *device.Device, banks [2]device.Bank, op *device.Operation) st
 	r := statusReport{
 		Device: d.ID, Model: d.Model, Hardware: d.Hardware, Version: d.Version, Rescue: d.Rescue(), ConfigFormat: d.ConfigFormat,
 		ConfigGeneration: d.Generation, ConfigSHA256: hex.EncodeToString(d.ConfigDigest), ConfigApplied: knownTime(d.ConfigApplied),
-		ResetRequired: d.ResetRequired, SignatureRequired: d.SignatureRequired,
+		ResetRequired: d.ResetRequired, SignatureRequired: d.SignatureRequired, TrustSerial: d.TrustSerial,
 		RestartCount: d.RestartCount, RestartReason: d.RestartReason.String(), ConfirmTimeLeft: op.ConfirmTimeLeft.Seconds(),
 	}
 	for _, b := range banks {
