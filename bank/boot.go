@@ -39,8 +39,10 @@ type Banks struct {
 	crossed    bool           // Boot found the partitions in each other's place
 	reading    *reading       // the CheckUnread that is reading, nil for none
 	intact     [2]int         // whole payloads of each bank, as found at the start; in rescue mode only
+	unwritable bool           // the last write of the record has failed
 	installing bool
-	verifying  int // the bank that Install reads back, 0 none
+	installed  chan struct{} // closed at the end of the Install that runs
+	verifying  int           // the bank that Install reads back, 0 none
 }
 
 // A BootReport describes what Boot decided and found.
@@ -217,30 +219,53 @@ func presume(fs afero.Fs, r *BankRecord) (c CheckResult, h *image.Head, ok bool)
 // CheckUnread reads and checks the bank that Boot did not read, if there is one: as Boot would
 // have, it records a bank that is damaged as corrupt, and one that can be read again as good.
 // It returns what it found and logged. It may be called while the banks are used; what is
-// done to that bank meanwhile prevails. ctx ends it.
+// done to that bank meanwhile prevails. It waits for the end of an Install, which may end
+// before it has written the bank. ctx ends it.
 func (b *Banks) CheckUnread(ctx context.Context) (findings []string) {
+	for {
+		found, interrupted := b.checkUnread(ctx)
+		if !interrupted {
+			return found
+		}
+	}
+}
+
+func (b *Banks) checkUnread(ctx context.Context) (findings []string, interrupted bool) {
 	b.ops.Lock()
 	n := b.unread
 	if n == 0 {
 		b.ops.Unlock()
-		return nil
+		return nil, false
+	}
+	if b.installing {
+		installed := b.installed
+		b.ops.Unlock()
+		select {
+		case <-installed:
+			return nil, true
+		case <-ctx.Done():
+			return nil, false
+		}
 	}
 	was := *b.rec.bank(n)
-	ctx, cancel := context.WithCancel(ctx)
+	reads, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan struct{})
 	b.reading = &reading{cancel, ended}
 	b.ops.Unlock()
 	// Not under b.ops: this may take long, and nobody must wait for it.
 	m := b.opt.medium(n)
-	m.ctx = ctx
+	m.ctx = reads
 	c, h := checkBank(m, was.Digest)
 	close(ended)
 	b.ops.Lock()
 	defer b.ops.Unlock()
 	b.reading = nil
-	if ctx.Err() != nil || b.unread != n || *b.rec.bank(n) != was || n == b.running {
-		return nil
+	switch {
+	case reads.Err() != nil:
+		return nil, ctx.Err() == nil
+	case b.unread != n || *b.rec.bank(n) != was || n == b.running:
+		return nil, false
 	}
 	b.unread = 0
 	found := &choice{Decision: Decision{Record: b.rec}}
@@ -260,7 +285,7 @@ func (b *Banks) CheckUnread(ctx context.Context) (findings []string) {
 		b.adopt(next) // what is damaged is not used, recorded or not
 		b.opt.Log.Warn("this could not be recorded", "err", err)
 	}
-	return findings
+	return findings, false
 }
 
 // reading is a CheckUnread that can be ended.
@@ -386,10 +411,11 @@ func (b *Banks) write(r Record) error {
 		}
 	}
 	if b.store == nil {
+		b.unwritable = true
 		return errors.New("no file to write it to")
 	}
 	err := b.store.Write(encodeRecord(r))
-	if err == nil {
+	if b.unwritable = err != nil; err == nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.disk = r
@@ -445,6 +471,12 @@ func (b *Banks) saveOrKeep(r Record) error {
 func (b *Banks) save(r Record) error {
 	if b.opt.Loader == nil {
 		return b.record(r)
+	}
+	if b.unwritable && r != b.rec && !b.rec.lost() {
+		// Tried first: otherwise each attempt would switch the loader and put it back, and wear its medium.
+		if err := b.write(b.rec); err != nil {
+			return &Error{Code: mib.FailCauseBootFlagError, Text: "the boot record could not be written", Err: err}
+		}
 	}
 	was, lerr := b.opt.Loader.Load()
 	err := b.record(r)

@@ -105,6 +105,7 @@ func (b *Banks) reserve(n int) (int, error) {
 		return 0, refuse(mib.FailCauseBankUnavailable, "the bank holds the software to go back to: restart first")
 	}
 	b.setInstalling(true)
+	b.installed = make(chan struct{})
 	return n, nil
 }
 
@@ -143,6 +144,7 @@ func (b *Banks) release() {
 	defer b.ops.Unlock()
 	b.setVerifying(0)
 	b.setInstalling(false)
+	close(b.installed)
 }
 
 func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt InstallOptions) (InstallResult, error) {

@@ -365,6 +365,69 @@ func TestLoaderPutBack(t *testing.T) {
 	}
 }
 
+// TestLoaderIsSpared: what is tried again and again while the boot record cannot be written wears the loader's medium only
+// once, and succeeds when it can be.
+func TestLoaderIsSpared(t *testing.T) {
+	fresh := provisionedOn(t, withLoader())
+	fetched := after(t, fresh, func(opt Options) error {
+		b, _, err := start(opt)
+		if err != nil {
+			return err
+		}
+		return fetchInto(b, "2.0.0", false)
+	})
+	for name, c := range map[string]struct {
+		disk *crashfs.Disk
+		do   func(*Banks) error
+		want LoaderState
+	}{
+		"activate":             {fetched, func(b *Banks) error { return b.Activate(2) }, LoaderState{Next: 2, Left: Tries, Fallback: 1}},
+		"the self-test passed": {onTrial(t, fresh), (*Banks).Tested, LoaderState{Next: 2, Left: Tries, Fallback: 1}},
+		"confirm":              {onTrial(t, fresh), (*Banks).Confirm, LoaderState{Next: 2, Left: Uncounted, Fallback: 1}},
+	} {
+		m := c.disk.Start()
+		b, _, err := start(mount(m, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		was, err := b.opt.Loader.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		writes := func() (n int) {
+			for _, op := range m.Ops() {
+				if op.Part == "loader" && op.Kind == crashfs.OpWrite {
+					n++
+				}
+			}
+			return n
+		}
+		m.Fail(crashfs.Fault{Op: crashfs.OpWrite, Part: "state", Err: syscall.EIO})
+		var first int
+		for i := range 10 {
+			if err := c.do(b); mib.CauseOf(err, 0) != mib.FailCauseBootFlagError {
+				t.Errorf("%s: %v", name, err)
+			}
+			if now, err := b.opt.Loader.Load(); err != nil || now != was {
+				t.Errorf("%s: the loader has %+v, %v; it had %+v", name, now, err, was)
+			}
+			if i == 0 {
+				first = writes()
+			}
+		}
+		if n := writes(); n != first {
+			t.Errorf("%s: %d writes to the loader after the first attempt", name, n-first)
+		}
+		m.Heal()
+		if err := c.do(b); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now, err := b.opt.Loader.Load(); err != nil || now != c.want {
+			t.Errorf("%s: the loader has %+v, %v; want %+v", name, now, err, c.want)
+		}
+	}
+}
+
 // TestReconcile is the table of LoaderTable, a case or more for each row.
 func TestReconcile(t *testing.T) {
 	complete := func(version string) CheckResult {

@@ -135,11 +135,7 @@ func TestCheckUnreadYields(t *testing.T) {
 	var installing sync.WaitGroup
 	for name, happens := range map[string]func(t *testing.T, b *Banks, cancel func()){
 		"download": func(t *testing.T, b *Banks, _ func()) { // it waits until nobody reads the bank
-			canceled := make(chan struct{})
-			b.ops.Lock()
-			cancel := b.reading.cancel
-			b.reading.cancel = func() { cancel(); close(canceled) }
-			b.ops.Unlock()
+			canceled := willCancel(b)
 			installing.Go(func() { install(t, b, "3.0.0") })
 			<-canceled
 		},
@@ -165,6 +161,58 @@ func TestCheckUnreadYields(t *testing.T) {
 			t.Errorf("%s: bank 1 is %v", name, s)
 		}
 		cancel()
+	}
+}
+
+// willCancel returns a channel that is closed when the CheckUnread that reads is told to end.
+func willCancel(b *Banks) <-chan struct{} {
+	canceled := make(chan struct{})
+	b.ops.Lock()
+	defer b.ops.Unlock()
+	cancel := b.reading.cancel
+	b.reading.cancel = func() { cancel(); close(canceled) }
+	return canceled
+}
+
+// readPartition calls read before it is opened.
+type readPartition struct {
+	Partition
+	read func()
+}
+
+func (p *readPartition) Open() (PartitionReader, error) {
+	p.read()
+	return p.Partition.Open()
+}
+
+// TestCheckUnreadAfterRefusal: a bank whose reading was ended for a download that then did not write it is read after all.
+func TestCheckUnreadAfterRefusal(t *testing.T) {
+	m := upgradedOn(t, provisionedOn(t, withPartitions(blank(), "")), "1.5.0").Start()
+	opt := mount(m, nil)
+	spoilAt(t, m.Fs("raw1"), rawName, 30_000)
+	opt.Partitions[0].(*sectors).held = "it is mounted"
+	read := &readPartition{opt.Partitions[0], func() {}}
+	opt.Partitions[0] = read
+	b, _ := boot(t, opt)
+	var once sync.Once
+	var installing sync.WaitGroup
+	read.read = func() {
+		once.Do(func() {
+			canceled := willCancel(b)
+			installing.Go(func() {
+				if err := fetchInto(b, "2.0.0", false); causeOf(err) != mib.FailCauseBankUnavailable {
+					t.Error(err)
+				}
+			})
+			<-canceled
+		})
+	}
+	if found := b.CheckUnread(t.Context()); len(found) != 1 || !strings.Contains(found[0], "bank 1 is corrupt") {
+		t.Errorf("%q", found)
+	}
+	installing.Wait()
+	if s := b.Status(); s.Banks[0].State != mib.BankStateCorrupt || s.Fallback != 0 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 // file system with something else is left alone, because freezing it stops all writers for
 // a moment.
 func (p *Platform) Checkpoint(n int) error {
-	if p.shares(n) {
+	if p.shares(n) || !journals(p.Banks[n-1]) {
 		return nil
 	}
 	dir, err := os.Open(p.Banks[n-1])
@@ -54,12 +54,25 @@ func (p *Platform) shares(n int) bool {
 
 const checkpointRemedy = "run the agent with CAP_SYS_ADMIN"
 
+// journals reports whether a directory is on a file system whose journal a boot loader does not read. UBIFS has one that
+// U-Boot reads.
+func journals(dir string) bool {
+	var system unix.Statfs_t
+	if unix.Statfs(dir, &system) != nil {
+		return false
+	}
+	switch uint32(system.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC:
+		return true
+	}
+	return false
+}
+
 // NoCheckpoint returns a finding for each bank that Checkpoint may not freeze although that
-// is needed: it is on ext4, of which a boot loader does not read the journal.
+// is needed.
 func (p *Platform) NoCheckpoint() (findings []string) {
 	for i, path := range p.Banks {
-		var system unix.Statfs_t
-		if p.shares(i+1) || unix.Statfs(path, &system) != nil || system.Type != unix.EXT4_SUPER_MAGIC {
+		if p.shares(i+1) || !journals(path) {
 			continue
 		}
 		dir, err := os.Open(path)

@@ -86,6 +86,34 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
+// TestCheckpointNotNeeded: on a file system without a journal, or with one that boot loaders read such as UBIFS, nothing is to
+// be done, and no privilege is missing.
+func TestCheckpointNotNeeded(t *testing.T) {
+	peers.NeedRoot(t)
+	dir, bank := t.TempDir(), t.TempDir()
+	if err := unix.Mount("tmpfs", bank, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(bank, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	p := &board.Platform{Banks: [2]string{dir, bank}, Work: dir, State: dir, Data: dir, Applied: dir}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		withoutAdmin(t)
+		if err := p.Checkpoint(2); err != nil {
+			t.Error(err)
+		}
+		if f := p.NoCheckpoint(); len(f) > 0 {
+			t.Errorf("%q", f)
+		}
+	}()
+	<-done
+}
+
 // withoutAdmin takes CAP_SYS_ADMIN from the thread of this goroutine, which ends with it.
 func withoutAdmin(t *testing.T) {
 	runtime.LockOSThread()

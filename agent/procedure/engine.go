@@ -84,6 +84,7 @@ type Engine struct {
 	tested         bool          // the running software on trial has passed its self-test
 	retryConfirmAt time.Time     // when to try again to confirm it, zero for never
 	retest         time.Time     // when to try again to record that it passed its self-test, zero for never
+	recordPause    time.Duration // the last pause before such a try, 0 for none
 	window         time.Time     // end of the trial, zero for none
 	opened         time.Time     // when the window was opened at this start
 	noted          time.Time     // when what is left of the window was last journaled

@@ -276,7 +276,7 @@ func (e *Engine) openWindow() {
 }
 
 func (e *Engine) endWindow() {
-	e.window, e.retryConfirmAt, e.retest = time.Time{}, time.Time{}, time.Time{}
+	e.window, e.retryConfirmAt, e.retest, e.recordPause = time.Time{}, time.Time{}, time.Time{}, 0
 }
 
 // charged is until when this start has used the window at the time now. A start costs
@@ -340,8 +340,10 @@ func (e *Engine) passed() {
 	}
 	if err := e.cfg.Banks.Tested(); err != nil {
 		e.log.Error("the passed self-test could not be recorded; retrying", "err", err)
-		e.retest = e.clock.Now().Add(confirmPause)
+		e.retest = e.clock.Now().Add(e.nextPause())
+		return
 	}
+	e.recordPause = 0
 }
 
 // confirmIfDue accepts the software on trial if that is up to the device.
@@ -351,8 +353,17 @@ func (e *Engine) confirmIfDue() {
 	}
 }
 
-// confirmPause is between two tries to record a confirmation.
-const confirmPause = 5 * time.Second
+// The first pause between two tries to record a confirmation, or that the self-test passed, and the longest one.
+const (
+	firstRecordPause   = 5 * time.Second
+	longestRecordPause = time.Minute
+)
+
+// nextPause returns how long to wait before the next try, each time longer: the state may take no writes for days.
+func (e *Engine) nextPause() time.Duration {
+	e.recordPause = min(max(2*e.recordPause, firstRecordPause), longestRecordPause)
+	return e.recordPause
+}
 
 // confirm accepts the software on trial, if the running one is.
 func (e *Engine) confirm() {
@@ -364,7 +375,7 @@ func (e *Engine) confirm() {
 	n := st.Running
 	if err := e.cfg.Banks.Confirm(); err != nil {
 		e.log.Error("the software on trial could not be confirmed; retrying", "bank", n, "err", err)
-		e.retryConfirmAt = e.clock.Now().Add(confirmPause)
+		e.retryConfirmAt = e.clock.Now().Add(e.nextPause())
 		return
 	}
 	e.endWindow()

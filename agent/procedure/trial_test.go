@@ -2,6 +2,7 @@ package procedure_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -107,11 +108,38 @@ func TestConfirmAgain(t *testing.T) {
 		if l.now().Banks.Banks[1].State != mib.BankStateTrial {
 			t.Error("confirmed without a record")
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(15 * time.Second)
 		if s := l.now(); s.Banks.Banks[1].State != mib.BankStateGood || s.ConfirmLeft() != 0 {
 			t.Error("not confirmed")
 		}
 	})
+}
+
+// What cannot be recorded for long is tried more and more seldom: each try may wear the boot loader's medium. Once it can be, it
+// is within a minute.
+func TestRecordPause(t *testing.T) {
+	for step, mode := range map[string]mib.ConfirmModeEnum{"confirm": mib.ConfirmModeAutomatic, "tested": mib.ConfirmModeManager} {
+		run(t, func(l *lab) {
+			l.settings(func(s *procedure.Settings) { s.ConfirmMode, s.ConfirmWindow = mode, 4*3600 })
+			l.failing(step, slices.Repeat([]error{errFull}, 1000)...)
+			l.begin(mib.OperationKindActivate, procedure.ThenReset)
+			l.restart(nil)
+			time.Sleep(3 * time.Hour)
+			if n := l.calls[step]; n < 180 || n > 190 {
+				t.Errorf("%s: %d tries in three hours", step, n)
+			}
+			before := l.calls[step]
+			l.set(func() { l.fails[step] = nil })
+			time.Sleep(time.Minute)
+			if n := l.calls[step]; n != before+1 {
+				t.Errorf("%s: %d tries after there is room", step, n-before)
+			}
+			time.Sleep(10 * time.Minute)
+			if n := l.calls[step]; n != before+1 {
+				t.Errorf("%s: %d tries after it was recorded", step, n-before)
+			}
+		})
+	}
 }
 
 // At the end of the window the device goes back, and what is running fails.
