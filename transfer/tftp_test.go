@@ -194,11 +194,24 @@ func TestTFTPLostLastAck(t *testing.T) {
 // serverRepeats is how long a played server waits before it repeats itself.
 const serverRepeats = 100 * time.Millisecond
 
+// TestTFTPStrangers: packets from others come in the middle of a transfer, also among the
+// blocks of a window.
 func TestTFTPStrangers(t *testing.T) {
+	t.Run("lockstep", func(t *testing.T) { testStrangers(t, 1) })
+	t.Run("window", func(t *testing.T) { testStrangers(t, 2) })
+}
+
+func testStrangers(t *testing.T, window int) {
 	rejected := make(chan bool, 1)
 	r := scriptTFTP(t, func(s *scripted) {
+		if window > 1 {
+			s.accept(tftp.Options{Window: window})
+			s.wantAck(0)
+		}
 		s.data(1, file512[:512])
-		s.wantAck(1)
+		if window == 1 {
+			s.wantAck(1)
+		}
 		stranger, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
 			t.Error(err)

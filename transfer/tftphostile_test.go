@@ -42,6 +42,17 @@ func TestTFTPHostile(t *testing.T) {
 			s.data(1, block(1, 512))
 			until(s, func() { s.data(1, block(1, 512)) })
 		}, mib.FailCauseTransferTimeout},
+		"old blocks in a window": {func(s *scripted) {
+			s.accept(tftp.Options{Window: 4})
+			s.wantAck(0)
+			until(s, func() { s.data(1, block(1, 512)); s.data(3, block(3, 512)) })
+		}, mib.FailCauseTransferTimeout},
+		"noise in a window": {func(s *scripted) {
+			s.accept(tftp.Options{Window: 4})
+			s.wantAck(0)
+			s.data(1, block(1, 512))
+			until(s, func() { s.send([]byte{0, 99, 1, 2, 3, 4}); s.send([]byte{0}); s.send(nil) })
+		}, mib.FailCauseTransferTimeout},
 		"noise": {func(s *scripted) {
 			s.data(1, block(1, 512))
 			until(s, func() { s.send([]byte{0, 99, 1, 2, 3, 4}); s.send([]byte{0}); s.send(nil) })
@@ -51,6 +62,13 @@ func TestTFTPHostile(t *testing.T) {
 			until(s, func() { s.accept(tftp.Options{Window: 1}) })
 		}, mib.FailCauseTransferTimeout},
 		"large block":    {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, mib.FailCauseProtocolError},
+		"large block in a window": {func(s *scripted) {
+			s.accept(tftp.Options{Window: 4})
+			s.wantAck(0)
+			s.data(1, block(1, 512))
+			s.data(2, block(2, 513))
+			s.next(time.Second)
+		}, mib.FailCauseProtocolError},
 		"ack for a read": {func(s *scripted) { s.ack(1); s.next(time.Second) }, mib.FailCauseProtocolError},
 	} {
 		t.Run(name, func(t *testing.T) {

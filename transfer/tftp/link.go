@@ -36,6 +36,13 @@ type Conn interface {
 	Close() error
 }
 
+// endpoint is a Conn without its reading.
+type endpoint interface {
+	Write(b []byte) (int, error)
+	SetReadDeadline(t time.Time) error
+	Close() error
+}
+
 const (
 	// refusals in a row (ICMP port unreachable) after which a client takes it that nobody
 	// is there any more: one may be left over from something else.
@@ -57,8 +64,11 @@ type Link struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	forget  func() bool
-	conn    Conn
-	client  *socket // conn, if this end is the client
+	conn    endpoint
+	client  *socket                // conn, if this end is the client
+	read    func() ([]byte, error) // the next datagram, good until the next call
+	armed   time.Time              // the read deadline of conn
+	arrived time.Time              // when the last datagram was read from the system
 	buf     []byte
 	out     []byte
 	heard   bool
@@ -72,19 +82,33 @@ type Link struct {
 // context.
 func NewClient(ctx context.Context, conn PacketConn, server netip.AddrPort, blockSize int) *Link {
 	s := &socket{conn: conn, server: server}
-	l := NewLink(ctx, s, blockSize)
+	l := newLink(ctx, s, blockSize)
 	l.client = s
+	l.read = func() ([]byte, error) { return s.read(l.buf) }
 	return l
 }
 
 // NewLink makes the link of a server from a socket that is connected to the client, as
 // Dial returns it. The link ends with the context.
 func NewLink(ctx context.Context, conn Conn, blockSize int) *Link {
-	l := &Link{conn: conn, buf: make([]byte, max(maxRequest, blockSize+DataHeader+1))}
+	l := newLink(ctx, conn, blockSize)
+	l.read = func() ([]byte, error) {
+		n, err := conn.Read(l.buf)
+		return l.buf[:n], err
+	}
+	return l
+}
+
+func newLink(ctx context.Context, conn endpoint, blockSize int) *Link {
+	l := &Link{conn: conn, buf: make([]byte, datagramSize(blockSize))}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	l.forget = context.AfterFunc(l.ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	return l
 }
+
+// datagramSize is room for any packet of the other end, and for one byte more, by which a
+// block that is too long is noticed.
+func datagramSize(blockSize int) int { return max(maxRequest, DataHeader+blockSize+1) }
 
 // Cancel makes the present and every later wait of this end return err.
 func (l *Link) Cancel(err error) { l.cancel(err) }
@@ -186,17 +210,25 @@ func (l *Link) Abort(code ErrorCode, message string) {
 // error is os.ErrDeadlineExceeded. An ERROR packet is returned as *ErrorPacket.
 // Data in the packet is good until the next receive.
 func (l *Link) receive(deadline time.Time) (Packet, error) {
-	_ = l.conn.SetReadDeadline(deadline)
 	last := false // only what has arrived already
 	for {
 		if l.refusedForGood() && !last {
 			last = true
-			_ = l.conn.SetReadDeadline(time.Now().Add(lastWords))
+			deadline = time.Now().Add(lastWords)
+			l.arm(deadline)
+		}
+		fresh := !l.waiting()
+		// To put a deadline off costs a timer each time: the old one is left until it is reached.
+		if fresh && (l.armed.IsZero() || deadline.Before(l.armed)) {
+			l.arm(deadline)
 		}
 		if l.ctx.Err() != nil {
 			return Packet{}, context.Cause(l.ctx)
 		}
-		n, err := l.conn.Read(l.buf)
+		b, err := l.read()
+		if fresh {
+			l.arrived = time.Now()
+		}
 		switch {
 		case err == nil:
 		case l.ctx.Err() != nil:
@@ -206,14 +238,17 @@ func (l *Link) receive(deadline time.Time) (Packet, error) {
 			continue
 		case passing(err):
 			continue
+		case errors.Is(err, os.ErrDeadlineExceeded) && l.arrived.Before(deadline):
+			l.arm(deadline)
+			continue
 		case last && errors.Is(err, os.ErrDeadlineExceeded):
 			return Packet{}, l.gone
 		default:
 			return Packet{}, err
 		}
-		p, err := Parse(l.buf[:n])
+		p, err := Parse(b)
 		if err != nil {
-			if l.client != nil && IsOptionAck(l.buf[:n]) {
+			if l.client != nil && IsOptionAck(b) {
 				l.client.lock()
 				return Packet{}, err
 			}
@@ -232,6 +267,15 @@ func (l *Link) receive(deadline time.Time) (Packet, error) {
 		return p, nil
 	}
 }
+
+// arm sets the deadline for reading.
+func (l *Link) arm(deadline time.Time) {
+	l.armed = deadline
+	_ = l.conn.SetReadDeadline(deadline)
+}
+
+// waiting reports whether the next datagram has been read from the system already.
+func (l *Link) waiting() bool { return l.client != nil && l.client.waiting() }
 
 // Ask sends a client's request until the server answers it, or for Patience, and makes
 // the one who does the other end.
@@ -262,16 +306,12 @@ func (l *Link) Ask(request []byte) (Packet, error) {
 }
 
 // giveUp is when to stop waiting for the other end, which moved last at some time;
-// err says what that means.
-func (l *Link) giveUp(moved time.Time, begun bool) (at time.Time, err error) {
-	limit, why := l.FirstPatience, ErrNothingThrough
+// why says what that means.
+func (l *Link) giveUp(moved time.Time, begun bool) (at time.Time, why error) {
 	if begun {
-		limit, why = l.Patience, ErrSilent
+		return moved.Add(l.Patience), ErrSilent
 	}
-	if at = moved.Add(limit); time.Now().Before(at) {
-		return at, nil
-	}
-	return at, why
+	return moved.Add(l.FirstPatience), ErrNothingThrough
 }
 
 func earlier(a, b time.Time) time.Time {

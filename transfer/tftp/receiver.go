@@ -52,6 +52,9 @@ type Receiver struct {
 func NewReceiver(link *Link, sink Sink, o Options, answer []byte) *Receiver {
 	r := &Receiver{link: link, sink: sink, answer: answer, next: 1, moved: time.Now()}
 	r.block, r.window = o.Terms()
+	if link.client != nil {
+		link.client.readAhead(int(r.window), datagramSize(int(r.block)))
+	}
 	return r
 }
 
@@ -91,11 +94,7 @@ func (r *Receiver) until(done func() bool) error {
 		if err := r.waitForRoom(); err != nil {
 			return err
 		}
-		giveUp, err := r.link.giveUp(r.moved, r.next > 1)
-		if err == nil {
-			err = r.step(giveUp)
-		}
-		if err != nil {
+		if err := r.step(); err != nil {
 			return err
 		}
 	}
@@ -103,7 +102,8 @@ func (r *Receiver) until(done func() bool) error {
 }
 
 // step waits for one packet, or for the time to speak up.
-func (r *Receiver) step(giveUp time.Time) error {
+func (r *Receiver) step() error {
+	giveUp, why := r.link.giveUp(r.moved, r.next > 1)
 	at := r.ackAt
 	if r.moved.After(at) {
 		at = r.moved
@@ -116,10 +116,10 @@ func (r *Receiver) step(giveUp time.Time) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		now := time.Now()
 		switch {
+		case !now.Before(giveUp):
+			return why
 		case !r.gapAt.IsZero() && !now.Before(r.gapAt):
 			r.gapAt = time.Time{}
-		case now.Before(at):
-			return nil // the caller's limit
 		default:
 			r.link.RoundTrip.silent()
 		}
@@ -152,11 +152,11 @@ func (r *Receiver) take(p Packet) error {
 		return nil
 	}
 	if r.timed && r.next == r.acked+1 {
-		pace.sample(time.Since(r.ackAt))
+		pace.sample(r.link.arrived.Sub(r.ackAt))
 	}
 	r.timed = false
 	pace.answered()
-	r.moved = time.Now()
+	r.moved = r.link.arrived
 	if err := r.deliver(p.Data); err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func (r *Receiver) keep(n int64, data []byte) {
 	if r.gapAt.IsZero() {
 		// Datagrams overtake one another: wait a little before the sender is made
 		// to send again.
-		r.gapAt = time.Now().Add(r.link.RoundTrip.share(1, 8, 2*time.Millisecond))
+		r.gapAt = r.link.arrived.Add(r.link.RoundTrip.share(1, 8, 2*time.Millisecond))
 	}
 	if !r.KeepEarly {
 		return

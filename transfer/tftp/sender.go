@@ -198,18 +198,16 @@ func (s *Sender) noteSent(n int64) {
 // await waits for an acknowledgement, and goes back to the window's beginning when
 // there is none.
 func (s *Sender) await() error {
-	giveUp, err := s.link.giveUp(s.moved, s.begun)
-	if err != nil {
-		return err
-	}
+	giveUp, why := s.link.giveUp(s.moved, s.begun)
 	at := s.sentAt.Add(s.link.RoundTrip.Timeout())
-	if err = s.listen(earlier(at, giveUp)); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := s.listen(earlier(at, giveUp)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	if !time.Now().Before(at) {
-		s.link.RoundTrip.silent()
-		s.goBack()
+	if !time.Now().Before(giveUp) {
+		return why
 	}
+	s.link.RoundTrip.silent()
+	s.goBack()
 	return nil
 }
 

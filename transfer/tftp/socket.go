@@ -47,8 +47,9 @@ type socket struct {
 	peer     netip.AddrPort // the server's transfer ID, once locked
 	from     netip.AddrPort // the sender of the last datagram
 	locked   bool
-	forgiven int // refusals to expect from strangers
-	rejected int // errors sent to strangers
+	forgiven int    // refusals to expect from strangers
+	rejected int    // errors sent to strangers
+	ahead    *batch // datagrams are read several at once; nil: one by one
 }
 
 // ListenUDP opens the socket of a client on a free port; network is udp4 or udp6.
@@ -79,20 +80,49 @@ func (s *socket) Write(b []byte) (int, error) {
 	return s.conn.WriteToUDPAddrPort(b, to)
 }
 
-// Read returns the next datagram from the other end, or from the server's host.
-func (s *socket) Read(b []byte) (int, error) {
-	for {
-		n, from, err := s.conn.ReadFromUDPAddrPort(b)
-		if err != nil {
-			return 0, err
+// aheadSize bounds the memory for datagrams that are read together, and aheadMost their
+// number: most of what there is to gain.
+const (
+	aheadSize = 64 << 10
+	aheadMost = 32
+)
+
+// readAhead makes the socket read the datagrams of a window several at once, where the
+// system can do that.
+func (s *socket) readAhead(window, size int) {
+	if conn, ok := s.conn.(*net.UDPConn); ok {
+		if n := min(window, aheadSize/size, aheadMost); n > 1 {
+			s.ahead = newBatch(conn, n, size)
 		}
-		s.from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	}
+}
+
+// waiting reports whether read returns without asking the system.
+func (s *socket) waiting() bool { return s.ahead != nil && s.ahead.waiting() }
+
+// read returns the next datagram from the other end, or from the server's host: in buf, or
+// in memory that is good until the next call.
+func (s *socket) read(buf []byte) ([]byte, error) {
+	for {
+		b, from, err := buf, netip.AddrPort{}, error(nil)
+		if s.ahead != nil {
+			b, from, err = s.ahead.next()
+		} else {
+			var n int
+			n, from, err = s.conn.ReadFromUDPAddrPort(buf)
+			b = buf[:n]
+		}
+		if err != nil {
+			return nil, err
+		}
+		ip := from.Addr().Unmap().WithZone("")
+		s.from = netip.AddrPortFrom(ip.WithZone(s.server.Addr().Zone()), from.Port())
 		switch {
-		case s.from.Addr().WithZone("") != s.server.Addr().WithZone(""):
+		case ip != s.server.Addr().WithZone(""):
 		case s.locked && s.from != s.peer:
-			s.stranger(b[:n])
+			s.stranger(b)
 		default:
-			return n, nil
+			return b, nil
 		}
 	}
 }
