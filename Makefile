@@ -17,6 +17,7 @@
 # make fleet      10 and 100 simulated devices with faults upgraded by one command: time, memory, processor
 # make chaos      2,000 devices upgraded by three nodes and two workers that are killed in turn, and stopped for a minute; then the
 #                 test without the fence, which must fail; CHAOS (2000) devices, SEED (1)
+# make scale      an inventory of SCALE (1,000,000) devices in iadmsd: import, start, memory, filters, pages, a campaign for all; 10 minutes
 # make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 and 10,000 are upgraded
 # make lab        iadlab judges iad 20 times, embedded and behind snmpd; every planted defect; 200 power cuts
 # make board      a virtual board in QEMU that iadms upgrades from another terminal; ^C ends it; KIND=files, raw or mips
@@ -46,7 +47,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 export VERSION LDFLAGS FUZZTIME
 
-.PHONY: board board-test build demo test test32 cover check cross sizes bench microbench fuzz crash chaos density fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test release release-test clean
+.PHONY: board board-test build demo test test32 cover check cross sizes bench microbench fuzz crash chaos density scale fleet kill lab memory peers man licenses packages packages-test images images-test lab-test kubernetes-test release release-test clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/iad ./cmd/iadms ./cmd/iadsim ./cmd/iadlab ./cmd/iadmsd
@@ -155,6 +156,9 @@ density: build
 
 chaos:
 	.ci/chaos
+
+scale: build
+	.ci/scale
 
 lab: peers
 	IAD_LAB=full go test -count=1 -timeout 120m -v ./conformance

@@ -120,6 +120,28 @@ func (m *machine) expect(want, script string) {
 	}
 }
 
+// copy copies files into the machine's /root.
+func (m *machine) copy(files ...string) {
+	m.t.Helper()
+	for _, file := range files {
+		host(m.t, "docker", "cp", file, m.id+":/root/")
+	}
+}
+
+// each returns the package of each program whose file name ends like that.
+func each(t *testing.T, dir, end string) []string {
+	t.Helper()
+	var files []string
+	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab", "iadmsd"} {
+		found, err := filepath.Glob(filepath.Join(dir, program+end))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%s: %d packages of %s, want 1 (%v)", dir, len(found), program, err)
+		}
+		files = append(files, found[0])
+	}
+	return files
+}
+
 // later makes packages of a later version with other example settings, as a distributor would.
 func later(t *testing.T, debs []string) string {
 	t.Helper()
@@ -150,18 +172,9 @@ func TestDeb(t *testing.T) {
 	for _, name := range []string{"docker", "dpkg-deb"} {
 		peers.Find(t, name)
 	}
-	var debs []string
-	for _, program := range []string{"iad", "iadms", "iadsim", "iadlab", "iadmsd"} {
-		found, err := filepath.Glob(filepath.Join(dir, program+"_*_amd64.deb"))
-		if err != nil || len(found) != 1 {
-			t.Fatalf("%s: %d packages of %s, want 1 (%v)", dir, len(found), program, err)
-		}
-		debs = append(debs, found[0])
-	}
+	debs := each(t, dir, "_*_amd64.deb")
 	m := boot(t)
-	for _, deb := range debs {
-		host(t, "docker", "cp", deb, m.id+":/root/")
-	}
+	m.copy(debs...)
 	host(t, "docker", "cp", later(t, debs), m.id+":/root/later")
 
 	m.run("dpkg -i /root/*.deb")
@@ -243,4 +256,44 @@ systemctl enable --now iad`)
 	m.run("test ! -e /etc/iadmsd/iadmsd.conf && test -s /etc/iadmsd/iadmsd.key && test -d /var/lib/iadmsd/engine && getent passwd iadmsd")
 	m.run("test ! -e /etc/iad/init.conf && test -s /var/lib/iad/iad.toml && getent passwd iad")
 	m.run("test ! -e /etc/systemd/system/multi-user.target.wants/iad.service")
+}
+
+// TestRpm installs the packages with the real rpm, on a Debian: their scripts get other arguments than from dpkg, and in another
+// order. What the services do is TestDeb's.
+func TestRpm(t *testing.T) {
+	dir := os.Getenv("IAD_PACKAGES")
+	if dir == "" {
+		t.Skip("make packages-test runs this test")
+	}
+	peers.Find(t, "docker")
+	if found, _ := filepath.Glob(filepath.Join(dir, "*.rpm")); len(found) == 0 {
+		t.Skip(`no packages for rpm: FORMATS has no "rpm"`)
+	}
+	m := boot(t)
+	m.copy(each(t, dir, "-*.x86_64.rpm")...)
+
+	m.run("rpm --checksig --nosignature /root/*.rpm")
+	m.run("rpm -i /root/*.rpm")
+	if out := m.run("rpm -Va --nodeps --nomtime 'iad*'"); strings.Contains(out, "missing") {
+		t.Errorf("not as packed:\n%s", out)
+	}
+	m.expect("iad 600", "stat -c '%U %a' /etc/iad/init.conf")
+	m.run("getent passwd iadms && iadms --version")
+	m.run("systemctl enable --now iadsim && timeout 60 sh -c 'until iadsim healthcheck --snmp 127.0.0.1:16109; do :; done'")
+	before := m.run("systemctl show -P MainPID iadsim")
+	m.run("echo '# Mine.' >>/etc/iadsim/iadsim.conf")
+
+	// An upgrade ends with the scripts of the old package: they must not stop what runs.
+	m.run("rpm -U --replacepkgs /root/*.rpm")
+	m.expect("active", "systemctl is-active iadsim && systemctl is-enabled iadsim")
+	if after := m.run("systemctl show -P MainPID iadsim"); after == before {
+		t.Errorf("process %s still runs after the upgrade of the package", strings.TrimSpace(after))
+	}
+	m.expect("# Mine.", "tail -n 1 /etc/iadsim/iadsim.conf")
+
+	m.run("mkdir -p /var/lib/iadsim/kept")
+	m.expect("/var/lib/iadsim and the user iadsim are kept", "rpm -e iad iadms iadsim iadlab iadmsd")
+	m.expect("inactive", "systemctl is-active iadsim || true")
+	m.run("test ! -e /usr/bin/iadsim && test ! -e /usr/bin/iadmsd && test -d /var/lib/iadsim/kept && getent passwd iadsim")
+	m.expect("# Mine.", "tail -n 1 /etc/iadsim/iadsim.conf.rpmsave")
 }

@@ -75,17 +75,18 @@ func ready(ctx context.Context, t *testing.T, e *engine.Engine, wanted bool) {
 	}
 }
 
-// write stores entries with numbers from one on, until ctx ends, and returns how many were
-// acknowledged.
+// write stores entries, until ctx ends or there are so many that a third of the small disk
+// has room for them, and returns how many were acknowledged.
 func write(ctx context.Context, t *testing.T, b *engine.Bucket, name string) (acknowledged int) {
 	t.Helper()
 	value := make([]byte, 64<<10)
-	for {
+	for acknowledged < 200 {
 		if _, err := b.Create(ctx, engine.Key(name, fmt.Sprint(acknowledged)), value); err != nil {
 			return acknowledged
 		}
 		acknowledged++
 	}
+	return acknowledged
 }
 
 // keeps checks that what was acknowledged is there.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +150,58 @@ func TestBucketComparesRevisions(t *testing.T) {
 	}
 	if _, err := b.Create(ctx, "large", make([]byte, 2<<20)); err == nil {
 		t.Error("a value of 2 MiB was accepted")
+	}
+}
+
+// TestBucketCreatesMany writes more entries than fit into one batch; of some batches one
+// exists already.
+func TestBucketCreatesMany(t *testing.T) {
+	for name, start := range map[string]func(*testing.T) *engine.Engine{
+		"one node":    startOne,
+		"three nodes": func(t *testing.T) *engine.Engine { return startThree(t).nodes[1] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, ctx := bucket(t, start(t), engine.Runs), t.Context()
+			for _, key := range []string{"run.7", "run.1100"} {
+				if _, err := b.Create(ctx, key, []byte("first")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			revision, err := b.Create(ctx, "run.8", []byte("deleted"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Delete(ctx, "run.8", revision); err != nil {
+				t.Fatal(err)
+			}
+			entries := make([]engine.Entry, 1500)
+			for i := range entries {
+				entries[i] = engine.Entry{Key: "run." + strconv.Itoa(i), Value: fmt.Append(nil, i)}
+			}
+			if err := b.CreateAll(ctx, entries); err != nil {
+				t.Fatal(err)
+			}
+			for i, e := range entries {
+				got, err := b.Get(ctx, e.Key)
+				existed := i == 7 || i == 1100
+				switch {
+				case err != nil:
+					t.Fatal(err)
+				case existed && (e.Revision != 0 || string(got.Value) != "first"):
+					t.Errorf("%s existed: revision %d, and the value is now %q", e.Key, e.Revision, got.Value)
+				case !existed && (e.Revision != got.Revision || string(got.Value) != strconv.Itoa(i)):
+					t.Errorf("%s: revision %d and %q, want revision %d and %d", e.Key, got.Revision, got.Value, e.Revision, i)
+				}
+			}
+			if _, err := b.Update(ctx, "run.42", []byte("next"), entries[42].Revision); err != nil {
+				t.Error(err)
+			}
+			large := []engine.Entry{{Key: "small", Value: []byte("x")}, {Key: "large", Value: make([]byte, 2<<20)}}
+			if err := b.CreateAll(ctx, large); err == nil {
+				t.Error("a value of 2 MiB was accepted")
+			}
+		})
 	}
 }
 

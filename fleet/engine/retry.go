@@ -52,6 +52,8 @@ func passing(err error) bool {
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting,
 		nats.ErrReconnectBufExceeded, jetstream.ErrNoStreamResponse, jetstream.ErrJetStreamNotEnabled, jetstream.ErrStreamNotFound,
 		jetstream.ErrConsumerNotFound, jetstream.ErrConsumerCreate, jetstream.ErrNoHeartbeat, jetstream.ErrServerShutdown,
+		// The library watches buckets by older code, which has errors of its own.
+		nats.ErrNoStreamResponse, nats.ErrJetStreamNotEnabled, nats.ErrStreamNotFound, nats.ErrConsumerNotFound, nats.ErrConsumerLeadershipChanged,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -59,7 +61,9 @@ func passing(err error) bool {
 	}
 	// 5xx: no leader, no quorum, no space on disk for the moment.
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.Code >= 500 && api.Code < 600 || api.ErrorCode == writeInProgress)
+	var older *nats.APIError
+	return errors.As(err, &api) && (api.Code >= 500 && api.Code < 600 || api.ErrorCode == writeInProgress) ||
+		errors.As(err, &older) && older.Code >= 500 && older.Code < 600
 }
 
 // writeInProgress: the nodes have not yet agreed on an earlier try of the same write.

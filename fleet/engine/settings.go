@@ -72,6 +72,7 @@ func bucketConfig(b BucketName, replicas int) jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
 		Name: bucketStream(b), Subjects: []string{bucketSubject(b, ">")}, MaxMsgsPerSubject: 1, MaxMsgSize: maxValue,
 		Discard: jetstream.DiscardNew, DenyDelete: true, AllowRollup: true, Duplicates: duplicates, Replicas: replicas,
+		AllowAtomicPublish: b == Devices || b == Runs, // what there are many of, see CreateAll
 	}
 	if b == Leases {
 		c.MaxAge, c.Duplicates = LeaseTime, LeaseTime

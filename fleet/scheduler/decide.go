@@ -232,19 +232,12 @@ func (l *leader) plan(ctx context.Context, c *fleet.Campaign) error {
 		names[i] = d.Name
 	}
 	assigned := campaign.Assign(c.ID, &c.Spec, names, func(device, wave int) bool { return waves[wave].Match(devices[device], now) })
-	runs := make([]*entry, len(devices))
+	runs := make([]*fleet.Run, len(devices))
 	for i, d := range devices {
-		runs[i] = &entry{campaign: c.ID, device: d.Name, site: d.Site, pool: d.PoolName(), wave: assigned[i]}
+		runs[i] = &fleet.Run{Campaign: c.ID, Device: d.Name, Site: d.Site, Pool: d.PoolName(), Wave: assigned[i], State: fleet.RunPending, Created: now}
 	}
-	err = each(ctx, runs, func(ctx context.Context, e *entry) error {
-		run := &fleet.Run{Campaign: e.campaign, Device: e.device, Site: e.site, Pool: e.pool, Wave: e.wave, State: fleet.RunPending, Created: now}
-		_, err := l.cfg.Store.Runs.Create(ctx, run)
-		if errors.Is(err, engine.ErrConflict) { // an earlier scheduler was interrupted
-			return nil
-		}
-		return err
-	})
-	if err != nil {
+	// Some exist if an earlier scheduler was interrupted.
+	if _, err := l.cfg.Store.Runs.CreateAll(ctx, runs); err != nil {
 		return err
 	}
 	l.cfg.Log.Info("campaign planned", "campaign", c.ID, "devices", len(runs))

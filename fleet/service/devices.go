@@ -193,10 +193,7 @@ func (s *Service) putDevice(ctx context.Context, d *fleet.Device, given []string
 		old, oldRevision, err := s.store.Devices.Get(ctx, d.Name)
 		switch {
 		case errors.Is(err, engine.ErrNotFound):
-			added := *d
-			added.Identity, added.Facts, added.Contact, added.ActiveRun, added.LastCampaign, added.LastOutcome = nil, nil, fleet.Contact{}, "", "", ""
-			added.Created = s.now()
-			after = &added
+			after = s.newDevice(d)
 			revision, err = s.store.Devices.Create(ctx, after)
 		case err != nil:
 			return nil, nil, 0, err
@@ -212,6 +209,14 @@ func (s *Service) putDevice(ctx context.Context, d *fleet.Device, given []string
 			return before, after, revision, err
 		}
 	}
+}
+
+// newDevice returns a device that is to be added, with what operators set of it.
+func (s *Service) newDevice(d *fleet.Device) *fleet.Device {
+	added := *d
+	added.Identity, added.Facts, added.Contact, added.ActiveRun, added.LastCampaign, added.LastOutcome = nil, nil, fleet.Contact{}, "", "", ""
+	added.Created = s.now()
+	return &added
 }
 
 // RemoveDevice implements operations.Service.
@@ -323,17 +328,44 @@ func (s *Service) compareImport(ctx context.Context, file *inventory.Imported, r
 
 // storeImport stores the devices of a file, and waits until the view has them.
 func (s *Service) storeImport(ctx context.Context, file *inventory.Imported, result *operations.ImportResult) error {
+	// Devices that the view does not know are probably new, and are stored many at a time.
+	var added []*fleet.Device
+	var unknown, known []int
+	for i := range file.Devices {
+		_, err := s.view.Device(ctx, file.Devices[i].Name)
+		switch {
+		case errors.Is(err, view.ErrNotFound):
+			added, unknown = append(added, s.newDevice(&file.Devices[i])), append(unknown, i)
+		case err != nil:
+			return err
+		default:
+			known = append(known, i)
+		}
+	}
+	revisions, err := s.store.Devices.CreateAll(ctx, added)
+	if err != nil {
+		return err
+	}
+	var last uint64
+	for k, i := range unknown {
+		if revisions[k] == 0 {
+			known = append(known, i)
+			continue
+		}
+		result.Added++
+		last = max(last, revisions[k])
+	}
 	type done struct {
 		before   bool
 		revision uint64
 	}
-	all := make([]done, len(file.Devices))
+	all := make([]done, len(known))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(importParallel)
-	for i := range file.Devices {
+	for k, i := range known {
 		group.Go(func() error {
 			before, _, revision, err := s.putDevice(groupCtx, &file.Devices[i], file.Given[file.Devices[i].Name])
-			all[i] = done{before != nil, revision}
+			all[k] = done{before != nil, revision}
 			if err != nil {
 				err = fmt.Errorf("device %s: %w", file.Devices[i].Name, err)
 			}
@@ -343,7 +375,6 @@ func (s *Service) storeImport(ctx context.Context, file *inventory.Imported, res
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	var last uint64
 	for _, d := range all {
 		switch {
 		case !d.before:

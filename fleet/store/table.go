@@ -60,6 +60,25 @@ func (t *Table[T]) Create(ctx context.Context, v *T) (uint64, error) {
 	return t.bucket.Create(ctx, t.path(t.key(v)), data)
 }
 
+// CreateAll stores the new ones of many objects; see engine.Bucket.CreateAll. It returns the
+// revision of each, 0 if one with its key exists.
+func (t *Table[T]) CreateAll(ctx context.Context, objects []*T) ([]uint64, error) {
+	entries := make([]engine.Entry, len(objects))
+	for i, v := range objects {
+		data, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		entries[i] = engine.Entry{Key: t.path(t.key(v)), Value: data}
+	}
+	err := t.bucket.CreateAll(ctx, entries)
+	revisions := make([]uint64, len(entries))
+	for i := range entries {
+		revisions[i] = entries[i].Revision
+	}
+	return revisions, err
+}
+
 // Update replaces the object with this revision and returns the new one. The error wraps
 // engine.ErrConflict if the object has another revision.
 func (t *Table[T]) Update(ctx context.Context, v *T, revision uint64) (uint64, error) {
