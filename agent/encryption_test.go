@@ -6,8 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"aead.dev/minisign"
 	"github.com/spf13/afero"
 
+	"example.com/iad/agent"
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/agefile"
 	"example.com/iad/mib"
 	"example.com/iad/sim"
@@ -124,6 +127,24 @@ func TestPlainFilesAndEncryption(t *testing.T) {
 		b.succeeded()
 		b.wantText(mib.ConfigDigest, string(settings(1, "plain").Digest()))
 	})
+}
+
+// Both copies of a new key are there from the beginning: power that fails later must find one.
+func TestBackupKeyMadeTwice(t *testing.T) {
+	disk := sim.Memory()
+	cfg := agent.Config{
+		DeviceID: "IAD-0001", Hardware: hardware, Trust: image.TrustKeys(maker().Public().(minisign.PublicKey)),
+		Banks: disk.Banks, State: disk.State, Data: disk.Data, Work: disk.Work, Platform: idleBoard{},
+	}
+	cfg.Encryption.Recipients = []agefile.Recipient{newKey(t).Recipient()}
+	if err := agent.Provision(cfg, bytes.NewReader(factory()), settings(1, "name")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"backup-key.a", "backup-key.b"} {
+		if exists, err := afero.Exists(disk.State, name); !exists {
+			t.Errorf("there is no %s, %v", name, err)
+		}
+	}
 }
 
 // One damaged copy of the key costs nothing, and is replaced.

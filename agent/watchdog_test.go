@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/config"
 	"example.com/iad/bank/image"
+	"example.com/iad/mib"
 	"example.com/iad/sim"
 )
 
@@ -66,5 +68,31 @@ func TestKicksWhileStarting(t *testing.T) {
 				t.Errorf("%+v: kicked %d times after New returned", c, after-at)
 			}
 		})
+	}
+}
+
+// TestKicksWhileBankIsRead: the watchdog does not reset a device that reads all of a large bank before it decides.
+func TestKicksWhileBankIsRead(t *testing.T) {
+	const size = 6 << 20
+	var img bytes.Buffer
+	m := image.Manifest{Version: "2.0.0", ConfigFormat: 1, Hardware: []string{hardware}}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(make([]byte, size))), nil }
+	if err := image.Build(&img, m, []image.PayloadFile{{Name: "firmware", Mode: 0o644, Open: open}}, maker()); err != nil {
+		t.Fatal(err)
+	}
+	board := &slowBoard{}
+	a := runAgent(t, func(c *agent.Config) {
+		c.Platform, c.WatchdogInterval = board, time.Hour
+		c.Fetcher = memServer{&bench{t: t, files: map[string][]byte{"software": img.Bytes()}}}
+	})
+	if op := operate(t, a, append(server1(mib.ProtocolTftp, 69, 10)[:5], text(mib.FileName, "software", uint32(mib.FileTypeSoftware)), command(downloadSoftware))...); op.State != mib.OperationStateSucceeded {
+		t.Fatalf("%+v", op)
+	}
+	before := board.kicks.Load()
+	if op := operate(t, a, num(mib.ReqBank, 2), command(activate)); op.State != mib.OperationStateSucceeded {
+		t.Fatalf("%+v", op)
+	}
+	if n := board.kicks.Load() - before; n < size>>20 {
+		t.Errorf("%d kicks while %d bytes were read", n, size)
 	}
 }

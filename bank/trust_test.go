@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"example.com/iad/bank/image"
 	"example.com/iad/internal/crashfs"
+	"example.com/iad/internal/durable"
 	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
@@ -169,6 +171,21 @@ func TestTrustRecordLost(t *testing.T) {
 	}
 }
 
+// A damaged copy of the trust document is replaced at the next start, whichever it is.
+func TestTrustCopyDamaged(t *testing.T) {
+	for _, name := range []string{"trust.a", "trust.b"} {
+		opt := mount(after(t, provisioned(t), func(opt Options) error { return rotateLife(opt, new(reported)) }).Start(), nil)
+		spoil(t, opt.State, name)
+		if b, _ := boot(t, opt); b.Status().Trust != 2 {
+			t.Errorf("%s damaged: serial %d holds", name, b.Status().Trust)
+		}
+		data, err := durable.LoadFrame(opt.State, name, trustMagic, trustVersion)
+		if err != nil || checkTrust(data) != nil {
+			t.Errorf("%s is not replaced: %v", name, err)
+		}
+	}
+}
+
 // Without room for the document nothing is changed: its software could not be activated.
 func TestTrustNotRecorded(t *testing.T) {
 	m := provisioned(t).Start()
@@ -208,5 +225,62 @@ func TestTrustGiven(t *testing.T) {
 		if s := b.Status(); s.Trust != max(2, serial) {
 			t.Errorf("given serial %d, %d holds", serial, s.Trust)
 		}
+	}
+}
+
+// TestSignedAgain: software in a bank whose signer is not trusted any more is replaced by the same software with a signature by
+// one who is, and can then be activated.
+func TestSignedAgain(t *testing.T) {
+	m := provisioned(t).Start()
+	opt := mount(m, nil)
+	b, _ := boot(t, opt)
+	if err := fetchInto(b, "2.0.0", false); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if opt.Trust, err = opt.Trust.With(trustDocument(1, nextKey)); err != nil {
+		t.Fatal(err)
+	}
+	b, _ = boot(t, opt)
+	if err := b.Activate(2); causeOf(err) != mib.FailCauseSignerUntrusted {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if err := image.Build(&again, imagetest.Manifest("2.0.0"), crashFiles("2.0.0", image.TargetFile), nextKey); err != nil {
+		t.Fatal(err)
+	}
+	for _, already := range []bool{false, true} {
+		res, err := fetchImage(b, again.Bytes(), InstallOptions{})
+		if err != nil || res.Already != already {
+			t.Errorf("already %v, %v; want %v", res.Already, err, already)
+		}
+	}
+	if err := b.Activate(2); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestProvisionAgainWithAnotherChain: what an interrupted provisioning has recorded of a trust chain does not hold for the next one.
+func TestProvisionAgainWithAnotherChain(t *testing.T) {
+	m := blank().Start()
+	opt := mount(m, nil)
+	fails := errors.New("no configuration data")
+	if err := Provision(opt, bytes.NewReader(rotating("1.0.0", 2)), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{recordBase + ".a", recordBase + ".b"} { // it is written last of all
+		if err := opt.State.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	if err := Provision(opt, bytes.NewReader(rotating("1.0.0", 1)), func(*image.Manifest) (uint32, error) { return 0, fails }); !errors.Is(err, fails) {
+		t.Fatal(err)
+	}
+	if err := Provision(opt, bytes.NewReader(rotating("1.0.0", 1)), nil); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := boot(t, mount(m, nil))
+	if s := b.Status(); s.Trust != 1 || s.Running != 1 {
+		t.Errorf("%+v", s)
 	}
 }

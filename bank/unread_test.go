@@ -1,8 +1,10 @@
 package bank
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -11,6 +13,9 @@ import (
 
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
+	"example.com/iad/internal/crashfs"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/mib"
 )
 
@@ -248,5 +253,78 @@ func TestUncountedTrialReadsFallback(t *testing.T) {
 	}
 	if !slices.ContainsFunc(report.Findings, func(f string) bool { return strings.Contains(f, "could not be written") }) || errors.Is(b.RewriteRecord(), nil) {
 		t.Errorf("%q", report.Findings)
+	}
+}
+
+// TestUnwritableStateReadsOneBank: good software starts without the other bank being read although the record cannot be written.
+func TestUnwritableStateReadsOneBank(t *testing.T) {
+	opt := bothGood(t)
+	rec, _ := peekRecord(opt.State)
+	carried := encodeRecord(rec)
+	opt.State, opt.Unsaved = afero.NewReadOnlyFs(opt.State), carried
+	reads := countReads(&opt)
+	b, report := boot(t, opt)
+	if !slices.ContainsFunc(report.Findings, func(f string) bool { return strings.Contains(f, "could not be written") }) {
+		t.Errorf("%q", report.Findings)
+	}
+	if report.Bank != 2 || reads[0].opened["app"] != 0 || reads[1].opened["app"] != 1 {
+		t.Errorf("%+v: bank 1 %v, bank 2 %v", report, reads[0].opened, reads[1].opened)
+	}
+	if found := b.CheckUnread(t.Context()); len(found) != 0 || reads[0].opened["app"] != 1 {
+		t.Errorf("%q: bank 1 %v", found, reads[0].opened)
+	}
+}
+
+// TestDamagedFallbackLeavesTheLoader: a fallback that is found damaged is none of the boot loader's either, whether or not the boot
+// record can be written.
+func TestDamagedFallbackLeavesTheLoader(t *testing.T) {
+	for _, unwritable := range []bool{false, true} {
+		m := upgradedOn(t, provisionedOn(t, withLoader()), "2.0.0").Start()
+		spoil(t, m.Fs("bank1"), "app")
+		b, _, err := start(mount(m, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if unwritable {
+			m.Fail(crashfs.Fault{Part: "state", Op: crashfs.OpWrite, Err: errKilled})
+		}
+		if found := b.CheckUnread(t.Context()); len(found) != 1 {
+			t.Errorf("%q", found)
+		}
+		if s, err := b.opt.Loader.Load(); err != nil || s.Fallback != 0 || s.Next != 2 {
+			t.Errorf("unwritable %v: the loader has %+v, %v", unwritable, s, err)
+		}
+	}
+}
+
+// TestGiveUpShowsLife: who gives software up reads the other bank first, and shows meanwhile that it is alive.
+func TestGiveUpShowsLife(t *testing.T) {
+	const size = 5 << 20
+	payload := imagetest.Content("1.0.0", "app", size)
+	var img bytes.Buffer
+	file := image.PayloadFile{Name: "app", Mode: 0o755, Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }}
+	if err := image.Build(&img, imagetest.Manifest("1.0.0"), []image.PayloadFile{file, imagetest.Payloads("1.0.0")[1]}, imagetest.Key); err != nil {
+		t.Fatal(err)
+	}
+	opt := mount(blank().Start(), nil)
+	if err := Provision(opt, bytes.NewReader(img.Bytes()), nil); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := boot(t, opt)
+	install(t, b, "2.0.0")
+	if err := b.Activate(2); err != nil {
+		t.Fatal(err)
+	}
+	alive := 0
+	opt.Alive = func() { alive++ }
+	b, report := boot(t, opt)
+	if report.Bank != 2 || alive != 0 {
+		t.Fatalf("%+v, %d", report, alive)
+	}
+	if err := b.GiveUp(mib.FailCauseSelfTestFailed, "no dial tone"); err != nil {
+		t.Fatal(err)
+	}
+	if alive < size>>20 {
+		t.Errorf("showed life %d times while %d bytes were read", alive, size)
 	}
 }

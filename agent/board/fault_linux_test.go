@@ -84,7 +84,7 @@ func TestTemporaryDirectoryInWork(t *testing.T) {
 
 func TestTidy(t *testing.T) {
 	p := platform(t)
-	for _, name := range []string{"iad-run-1", "check-2", "else"} {
+	for _, name := range []string{"iad-run-1", "check-2", "convert-ABC", "else"} {
 		if err := os.MkdirAll(filepath.Join(p.Work, name, "x"), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package image_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
@@ -185,6 +186,46 @@ func TestTrustChainChanged(t *testing.T) {
 		}
 		if got, err := chain.Follow(trust); err == nil && !bytes.Equal(signedLines(got.Record()), signedLines(document(t, 2, "ABC/2 y/1 by AB"))) {
 			t.Errorf("byte %d: holds %q", i, got.Record())
+		}
+	}
+}
+
+// TestTrustKeyTwice: a key under two IDs is one key, and two keys under one ID are not told apart: neither makes two signers.
+func TestTrustKeyTwice(t *testing.T) {
+	under := func(key, id rune) image.Key {
+		text, err := base64.StdEncoding.DecodeString(public(string(key))[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := base64.StdEncoding.DecodeString(public(string(id))[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(text[2:10], other[2:10])
+		var k image.Key
+		if err := k.UnmarshalText([]byte(base64.StdEncoding.EncodeToString(text))); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	for name, keys := range map[string][]image.Key{
+		"one key, two IDs": {under('x', 'x'), under('x', 'y')},
+		"two keys, one ID": {under('x', 'x'), under('y', 'x')},
+	} {
+		for _, roots := range []bool{false, true} {
+			d := image.Trust{Format: image.TrustFormat, Serial: 1, RootThreshold: 1, Threshold: 1, Roots: public("A"), Keys: public("z")}
+			if roots {
+				d.Roots, d.RootThreshold = keys, 2
+			} else {
+				d.Keys, d.Threshold = keys, 2
+			}
+			signed, err := d.Sign(private("kA")...)
+			if err == nil {
+				_, err = image.ParseChain(signed.Record())
+			}
+			if err == nil || !strings.Contains(err.Error(), "twice") {
+				t.Errorf("%s, roots %v: %v", name, roots, err)
+			}
 		}
 	}
 }
