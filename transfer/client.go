@@ -24,7 +24,7 @@ type Options struct {
 	MaxSize   int64 // a download of more bytes is refused or ended with fileTooLarge; 0 for no limit
 
 	BlockSize int // TFTP blksize to ask for, 8 to 65464; 0 for 1428, which fits an Ethernet frame
-	Window    int // TFTP windowsize in blocks to ask for, 1 (lockstep) to 65535; 0 for 64
+	Window    int // TFTP windowsize in blocks to ask for, 1 (lockstep) to 65535; 0 for 128
 
 	TLS *TLSConfig // FTPS; nil for the system's roots. ServerName "" means the server's host
 	Pin []byte     // FTPS: SHA-256 of the server's certificate (DER); replaces every other check of it

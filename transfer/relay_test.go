@@ -18,6 +18,7 @@ type line struct {
 	reorder   float64 // share that is held back for a while longer
 	mtu       int     // larger datagrams vanish; 0 for no limit
 	seed      int64
+	passed    func(b []byte) // sees each datagram, if not nil
 }
 
 // relayUDP relays TFTP to a server over a bad line and returns its port. It
@@ -156,6 +157,9 @@ func (r *udpRelay) pass(b []byte, via *net.UDPConn, to netip.AddrPort) {
 	twice := r.random.Float64() < r.duplicate
 	late := r.random.Float64() < r.reorder
 	r.mu.Unlock()
+	if r.passed != nil {
+		r.passed(b)
+	}
 	if lost || r.mtu > 0 && len(b)+28 > r.mtu {
 		return
 	}

@@ -17,9 +17,9 @@ import (
 const (
 	defaultBlockSize = 1428 // an Ethernet frame, also within a tunnel or two
 	smallBlockSize   = 1228 // fits the least MTU of IPv6, 1280 bytes
-	// defaultWindow is bounded by slow lines, not by fast ones: servers repeat a window that is not
-	// acknowledged within serverInterval, and this one takes that long at 90 kB/s.
-	defaultWindow = 64
+	// defaultWindow is for lines of more than 240 kB/s: where it is too wide, the request is repeated with
+	// a narrower one.
+	defaultWindow = 128
 	// maxWindowOctets bounds the memory for a window; twice as much is buffered.
 	maxWindowOctets = 4 << 20
 	// firstBlockPatience is for a server that has to start its disk first.
@@ -57,7 +57,11 @@ func newTFTP(server Server, options Options) (*tftpSession, error) {
 	if window < 1 || window > tftp.MaxWindow {
 		return nil, &causeError{mib.FailCauseBadRequest, fmt.Errorf("window %d is not within 1 to %d", window, tftp.MaxWindow)}
 	}
-	s := &tftpSession{server: server, options: options, steps: ladder(block, max(1, min(window, maxWindowOctets/block)))}
+	window = min(window, maxWindowOctets/block)
+	if options.RateLimit > 0 { // servers repeat a window that is not acknowledged in time
+		window = min(window, int(int64(options.RateLimit)*int64(serverInterval/2)/int64(time.Second))/block)
+	}
+	s := &tftpSession{server: server, options: options, steps: ladder(block, max(1, window))}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -95,17 +99,30 @@ func ladder(block, window int) []terms {
 // errOptionsRefused is why to come down the ladder to its end.
 var errOptionsRefused = errors.New("the server refuses the options")
 
+// tooWide is why a request is repeated for narrower windows.
+type tooWide struct{ window int }
+
+func (e *tooWide) Error() string {
+	return fmt.Sprintf("the line calls for windows of %d blocks", e.window)
+}
+
 // errCancelled is why a link ends that nobody waits for any more.
 var errCancelled = errors.New("transfer cancelled")
 
 // negotiate runs attempt down the ladder until it gets somewhere: block by block
 // smaller when nothing comes through, at once to the end when the server does
-// not like options. The next file starts where this one got.
+// not like options. Narrower windows may be asked for at any step. The next file starts where
+// this one got.
 func (s *tftpSession) negotiate(attempt func(terms) error) error {
 	for i := s.step; ; {
 		err := attempt(s.steps[i])
 		last := i == len(s.steps)-1
+		var wide *tooWide
 		switch {
+		case errors.As(err, &wide) && wide.window < s.steps[i].window:
+			for k := range s.steps {
+				s.steps[k].window = min(s.steps[k].window, wide.window)
+			}
 		case errors.Is(err, errOptionsRefused) && !last:
 			i = len(s.steps) - 1
 		case errors.Is(err, tftp.ErrNothingThrough) && !last:
@@ -223,10 +240,13 @@ func (s *tftpSession) ask(ctx context.Context, server netip.AddrPort, op tftp.Op
 // end closes a link, and sends the server an error unless it knows that the transfer failed.
 func end(link *tftp.Link, err error) {
 	var received *tftp.ErrorPacket
+	var wide *tooWide
 	switch {
 	case err == nil, errors.As(err, &received):
 	case errors.Is(err, errOptionsRefused):
 		link.Abort(tftp.ErrOptions, "option not asked for")
+	case errors.As(err, &wide):
+		link.Abort(tftp.ErrNotDefined, "asking again for narrower windows")
 	default:
 		link.Abort(tftp.ErrNotDefined, "giving up")
 	}
@@ -286,6 +306,11 @@ func (s *tftpSession) startGet(ctx context.Context, server netip.AddrPort, path 
 		d.receiver = tftp.NewReceiver(link, d.ring, o, nil)
 		d.receiver.KeepEarly = true
 		err = d.receiver.Begin(p)
+	}
+	if suits := window; err == nil && window > 1 {
+		if suits, err = d.receiver.Probe(serverInterval); err == nil && suits < window {
+			err = &tooWide{int(suits)}
+		}
 	}
 	if err != nil {
 		end(link, err)

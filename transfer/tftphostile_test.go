@@ -61,7 +61,7 @@ func TestTFTPHostile(t *testing.T) {
 			s.data(1, block(1, 512))
 			until(s, func() { s.accept(tftp.Options{Window: 1}) })
 		}, mib.FailCauseTransferTimeout},
-		"large block":    {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, mib.FailCauseProtocolError},
+		"large block": {func(s *scripted) { s.data(1, block(1, 2000)); s.next(time.Second) }, mib.FailCauseProtocolError},
 		"large block in a window": {func(s *scripted) {
 			s.accept(tftp.Options{Window: 4})
 			s.wantAck(0)

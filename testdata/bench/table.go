@@ -12,10 +12,10 @@ func table() []row {
 	return []row{
 		{name: "64 MiB by FTP into a bank: fetch, check signature and SHA-256, write, sync; ours also reads back", peer: []string{"swupdate", "--version"}, wanted: 1, start: install(size)},
 		{name: "64 MiB by FTP, SHA-256, sync", peer: []string{"curl", "--version"}, wanted: 0.5, start: ftpGet(size)},
-		{name: "64 MiB by TFTP, blocks of 1428 bytes (windows of 64), SHA-256, sync", peer: []string{"atftp", "--version"}, wanted: 0.6, start: tftpGet(size, line{})},
+		{name: "64 MiB by TFTP, blocks of 1428 bytes (windows of 64), SHA-256, sync", peer: []string{"atftp", "--version"}, wanted: 0.6, start: tftpGet(size, 64, line{})},
 		{name: "64 MiB uploaded by FTP", peer: []string{"curl", "--version"}, wanted: 1, start: ftpPut(size)},
-		{name: "1 MiB by TFTP, round trip of 20 ms (windows of 64)", peer: []string{"atftp", "--version"}, wanted: 0.8, start: tftpGet(1<<20, far)},
-		{name: "1 MiB by TFTP, round trip of 20 ms, 1 % of all datagrams lost (windows of 64)", peer: []string{"atftp", "--version"}, wanted: 0.8, worst: time.Second, start: tftpGet(1<<20, lossy)},
+		{name: "1 MiB by TFTP, round trip of 20 ms (peer: windows of 64)", peer: []string{"atftp", "--version"}, wanted: 0.8, start: tftpGet(1<<20, 0, far)},
+		{name: "1 MiB by TFTP, round trip of 20 ms, 1 % of all datagrams lost (peer: windows of 64)", peer: []string{"atftp", "--version"}, wanted: 0.8, worst: time.Second, start: tftpGet(1<<20, 0, lossy)},
 		{name: "GET through AgentX, 8 clients, per request", peer: []string{"snmpd", "--version"}, wanted: 1, start: agentXRequests(false)},
 		{name: "SET through AgentX, 8 clients, per request", peer: []string{"snmpd", "--version"}, wanted: 1, start: agentXRequests(true)},
 		{name: "GET v2c, 8 clients, per request", peer: []string{"snmpd", "--version"}, wanted: 0.5, start: engineRequests(false)},

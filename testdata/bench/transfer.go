@@ -23,9 +23,10 @@ import (
 // Name of the command that makes this program do our side of a transfer: in a process of its own, as the peers.
 const workerName = "transfer"
 
-// work runs "get PROTOCOL PORT PATH NAME TARGET" or "put PROTOCOL PORT PATH NAME SOURCE" with a server on 127.0.0.1.
+// work runs "get PROTOCOL PORT PATH NAME TARGET WINDOW" or "put PROTOCOL PORT PATH NAME SOURCE WINDOW" with a server on
+// 127.0.0.1. WINDOW is the most blocks in a window of TFTP, 0 for the default.
 func work(ctx context.Context, args []string) error {
-	if len(args) != 6 {
+	if len(args) != 7 {
 		return errors.New("this command is for the benchmark itself")
 	}
 	server := transfer.Server{Host: "127.0.0.1", Protocol: mib.ProtocolFtp, Path: args[3]}
@@ -36,7 +37,11 @@ func work(ctx context.Context, args []string) error {
 	if server.Port, err = strconv.Atoi(args[2]); err != nil {
 		return err
 	}
-	c, err := transfer.New(server, transfer.Options{})
+	window, err := strconv.Atoi(args[6])
+	if err != nil {
+		return err
+	}
+	c, err := transfer.New(server, transfer.Options{Window: window})
 	if err != nil {
 		return err
 	}
@@ -112,7 +117,7 @@ func ftpGet(size int64) func(l *lab) (sides, error) {
 		ours, theirs := filepath.Join(to, "ours"), filepath.Join(to, "peer")
 		return sides{
 			ours: func() (sample, error) {
-				return l.into(ours, l.worker("get", "ftp", strconv.Itoa(port), "files", "file", ours))
+				return l.into(ours, l.worker("get", "ftp", strconv.Itoa(port), "files", "file", ours, "0"))
 			},
 			peer: func() (sample, error) {
 				return l.into(theirs, exec.CommandContext(l.ctx, curl, "-sS", "-o", theirs, fmt.Sprintf("ftp://127.0.0.1:%d/files/file", port)),
@@ -142,8 +147,9 @@ func (l *lab) into(file string, list ...*exec.Cmd) (sample, error) {
 	return s, os.Remove(file)
 }
 
-// tftpGet fetches by TFTP in windows of 64 blocks of 1428 bytes, hashes and syncs. The line is that between the two.
-func tftpGet(size int64, way line) func(l *lab) (sides, error) {
+// tftpGet fetches by TFTP in blocks of 1428 bytes, hashes and syncs. The peer uses windows of 64 blocks, our side windows of
+// as many, or chooses them itself if window is 0. The line is that between the two.
+func tftpGet(size int64, window int, way line) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
 		atftp, err := l.program("atftp")
 		if err != nil {
@@ -175,7 +181,7 @@ func tftpGet(size int64, way line) func(l *lab) (sides, error) {
 		return sides{
 			ours: func() (sample, error) {
 				return over(&ourSeed, func(port int) (sample, error) {
-					return l.into(ours, l.worker("get", "tftp", strconv.Itoa(port), "", "file", ours))
+					return l.into(ours, l.worker("get", "tftp", strconv.Itoa(port), "", "file", ours, strconv.Itoa(window)))
 				})
 			},
 			peer: func() (sample, error) {
@@ -207,7 +213,7 @@ func ftpPut(size int64) func(l *lab) (sides, error) {
 		source := filepath.Join(from, "file")
 		return sides{
 			ours: func() (sample, error) {
-				return l.into(filepath.Join(to, "ours"), l.worker("put", "ftp", strconv.Itoa(port), "files", "ours", source))
+				return l.into(filepath.Join(to, "ours"), l.worker("put", "ftp", strconv.Itoa(port), "files", "ours", source, "0"))
 			},
 			peer: func() (sample, error) {
 				return l.into(filepath.Join(to, "peer"), exec.CommandContext(l.ctx, curl, "-sS", "-T", source, fmt.Sprintf("ftp://127.0.0.1:%d/files/peer", port)))

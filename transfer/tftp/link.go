@@ -277,7 +277,7 @@ func (l *Link) arm(deadline time.Time) {
 // waiting reports whether the next datagram has been read from the system already.
 func (l *Link) waiting() bool { return l.client != nil && l.client.waiting() }
 
-// Ask sends a client's request until the server answers it, or for Patience, and makes
+// Ask sends a client's request, first again after half a second, until the server answers it, or for Patience, and makes
 // the one who does the other end.
 func (l *Link) Ask(request []byte) (Packet, error) {
 	giveUp := time.Now().Add(l.Patience)
@@ -289,7 +289,7 @@ func (l *Link) Ask(request []byte) (Packet, error) {
 		if err := l.send(request); err != nil {
 			return Packet{}, err
 		}
-		p, err := l.receive(earlier(sent.Add(min(l.RoundTrip.Timeout(), l.Patience/3)), giveUp))
+		p, err := l.receive(earlier(sent.Add(min(l.RoundTrip.Timeout()/2, l.Patience/3)), giveUp))
 		switch {
 		case err == nil:
 			l.client.lock()

@@ -41,6 +41,7 @@ type Receiver struct {
 	final bool  // the sink has the last block
 	early [][]byte
 	store []byte
+	most  int64     // the largest block seen
 	ackAt time.Time // when the last acknowledgement was sent
 	timed bool      // it was not a repetition: what it brings is a round trip
 	gapAt time.Time // when to speak up about a gap, zero for no gap
@@ -71,6 +72,59 @@ func (r *Receiver) Begin(p Packet) error {
 	return r.until(func() bool { return r.next > 1 })
 }
 
+// Narrowest is the least window that Probe recommends: on a line that needs less, repetitions
+// cost little, and one that a busy server held up for a moment remains fast.
+const Narrowest = 16
+
+// Probe watches the first window, for a quarter of the time after which the sender repeats
+// one, and returns the window that suits the line: a narrower one where this one would be
+// repeated while it is still on its way, or where much of it is lost, as in a queue that is
+// shorter. A transfer cannot change its window: the request has to be repeated.
+func (r *Receiver) Probe(repeats time.Duration) (window int64, err error) {
+	begun, gap := r.moved, false
+	until := begun.Add(repeats / 4)
+	for r.acked == 0 && !r.final {
+		gap = !r.gapAt.IsZero()
+		if err := r.step(until); err != nil {
+			return 0, err
+		}
+		if r.acked == 0 && !time.Now().Before(until) {
+			return r.windowFor(time.Since(begun), repeats), nil
+		}
+	}
+	expected, few := r.window, int64(4)
+	if gap { // the rest may still come
+		expected = max(r.most, 1)
+		few = max(few, expected/8)
+	}
+	if !r.final && r.acked < r.window && expected-r.held() > few {
+		return max(r.window/2, min(r.window, Narrowest)), nil
+	}
+	return r.window, nil
+}
+
+// windowFor is the window that a line carries in half the time after which it is repeated,
+// given how long what has come took.
+func (r *Receiver) windowFor(took, repeats time.Duration) int64 {
+	trip := r.link.RoundTrip.smoothed
+	if took*time.Duration(r.window)/time.Duration(r.held())+trip < repeats*3/4 {
+		return r.window
+	}
+	n := r.held() * int64(max(repeats/2-trip, 0)) / int64(took)
+	return min(max(n, Narrowest), r.window)
+}
+
+// held is the number of blocks that have come.
+func (r *Receiver) held() int64 {
+	n := r.next - 1
+	for _, b := range r.early {
+		if b != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Run receives the rest of the file, or all of it after answering the request.
 func (r *Receiver) Run() error {
 	if r.ackAt.IsZero() {
@@ -94,15 +148,15 @@ func (r *Receiver) until(done func() bool) error {
 		if err := r.waitForRoom(); err != nil {
 			return err
 		}
-		if err := r.step(); err != nil {
+		if err := r.step(time.Time{}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// step waits for one packet, or for the time to speak up.
-func (r *Receiver) step() error {
+// step waits for one packet, or for the time to speak up, or until a time that is not zero.
+func (r *Receiver) step(until time.Time) error {
 	giveUp, why := r.link.giveUp(r.moved, r.next > 1)
 	at := r.ackAt
 	if r.moved.After(at) {
@@ -112,7 +166,11 @@ func (r *Receiver) step() error {
 	if !r.gapAt.IsZero() {
 		at = earlier(at, r.gapAt)
 	}
-	p, err := r.link.receive(earlier(at, giveUp))
+	deadline := earlier(at, giveUp)
+	if !until.IsZero() {
+		deadline = earlier(deadline, until)
+	}
+	p, err := r.link.receive(deadline)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		now := time.Now()
 		switch {
@@ -120,6 +178,8 @@ func (r *Receiver) step() error {
 			return why
 		case !r.gapAt.IsZero() && !now.Before(r.gapAt):
 			r.gapAt = time.Time{}
+		case now.Before(at):
+			return nil // the caller's time
 		default:
 			r.link.RoundTrip.silent()
 		}
@@ -189,6 +249,7 @@ func (r *Receiver) deliver(data []byte) error {
 
 // keep stores a block that came before its turn, if it may.
 func (r *Receiver) keep(n int64, data []byte) {
+	r.most = max(r.most, n)
 	if r.gapAt.IsZero() {
 		// Datagrams overtake one another: wait a little before the sender is made
 		// to send again.
