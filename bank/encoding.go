@@ -123,6 +123,14 @@ func (w *writer) giveUpDelta(i int, err error) bool {
 	return true
 }
 
+// chooseAgain has the encoding of payload i chosen once more, by what the base is now.
+func (w *writer) chooseAgain(i int) {
+	if s := w.sources[i]; s != nil {
+		s.close()
+		delete(w.sources, i)
+	}
+}
+
 // withoutBase returns the first encoding of a payload that needs no base, nil if there is none.
 func withoutBase(p *image.Payload) *image.Encoding {
 	for j := range p.Encodings {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -195,6 +196,44 @@ func TestDeltaFallsBack(t *testing.T) {
 	}
 }
 
+// TestDeltaContinuesSpoiltPart: a loss of power has spoilt what was stored of a payload. It is
+// made once more, and from the difference, whose base is still what it was; or from all of it, if
+// that was changed as well.
+func TestDeltaContinuesSpoiltPart(t *testing.T) {
+	for name, spoilBase := range map[string]bool{"base intact": false, "base spoilt meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			opt, b := oldDevice(t)
+			src := encodedSplit(t, imagetest.Delta|imagetest.Full)
+			src.cut = int64(len(src.files["dir/app.d-1.0.0"]) / 2)
+			if _, err := b.Install(t.Context(), src, splitName, InstallOptions{}); !errors.Is(err, errBroken) {
+				t.Fatal(err)
+			}
+			held := sizeOf(opt.Banks[1], "app")
+			if held == 0 {
+				t.Fatal("nothing is stored")
+			}
+			if err := afero.WriteFile(opt.Banks[1], "app", make([]byte, held), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			b, _ = boot(t, opt)
+			src.cut, src.names = 0, nil
+			src.before = func(name string) {
+				if spoilBase && strings.HasSuffix(name, "app.d-1.0.0") {
+					spoilAt(t, opt.Banks[0], "app", 190_000)
+				}
+			}
+			res, err := b.Install(t.Context(), src, splitName, InstallOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if full := slices.Contains(src.names, "dir/app.xz"); full != spoilBase || !full && res.Fetched > 60_000 {
+				t.Errorf("%d bytes fetched, by %q, %q", res.Fetched, src.names, res.Notes)
+			}
+			checkNewApp(t, opt, b)
+		})
+	}
+}
+
 // TestDeltaWithoutBase: an image that has only the difference is refused before anything is
 // changed if it does not fit.
 func TestDeltaWithoutBase(t *testing.T) {
@@ -350,6 +389,48 @@ func TestEncodedResume(t *testing.T) {
 		t.Errorf("%d bytes held, %d fetched, %v", held, res.Fetched, err)
 	}
 	checkNewApp(t, opt, b)
+}
+
+// TestResumeAtFrameEdges breaks the connection off at the edges of frames, and one byte before and
+// after them. What is stored then are the frames that came whole, and each download continues.
+func TestResumeAtFrameEdges(t *testing.T) {
+	step := 1
+	if iadtest.RaceDetector {
+		step = 11
+	}
+	for _, which := range []imagetest.Which{imagetest.Full, imagetest.Delta} {
+		m, plain := imagetest.Manifest("2.0.0"), encodedPayloads(t, which)
+		sealed, files := encrypted(t, which, imagetest.ModelKey.Recipient())
+		for name, src := range map[string]*server{
+			"plain": {files: imagetest.SplitFiles(t, m, plain)}, "encrypted": {files: imagetest.SplitFiles(t, sealed, files)},
+		} {
+			e := plain[0].Encodings[0]
+			content := src.files["dir/"+e.File]
+			x, err := frame.ParseIndex(content[:frame.IndexSize(int64(len(newApp)), e.Frame)], int64(len(content)), int64(len(newApp)), e.Frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := 0; k < x.Count(); k += step {
+				for d := int64(-1); d <= 1; d++ {
+					opt, b := oldDevice(t)
+					src.cut = x.Offset(k) + d
+					want := x.Start(k)
+					if d < 0 {
+						want = max(0, want-int64(e.Frame))
+					}
+					if _, err := b.Install(t.Context(), src, splitName, InstallOptions{}); !errors.Is(err, errBroken) || sizeOf(opt.Banks[1], "app") != want {
+						t.Fatalf("%s %s, cut at frame %d%+d: %d bytes stored, want %d, %v", name, e.File, k, d, sizeOf(opt.Banks[1], "app"), want, err)
+					}
+					b, _ = boot(t, opt)
+					src.cut = 0
+					if _, err := b.Install(t.Context(), src, splitName, InstallOptions{}); err != nil {
+						t.Fatalf("%s %s, cut at frame %d%+d: %v", name, e.File, k, d, err)
+					}
+					checkNewApp(t, opt, b)
+				}
+			}
+		}
+	}
 }
 
 // overRead is how much may be read besides what is missing: the frame that was begun, and

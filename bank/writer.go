@@ -228,6 +228,10 @@ func (w *writer) judge(i int, resumed bool, err error) (again, spoilt bool) {
 		again = w.fetch.GiveUpResuming() // this was found before anything was stored
 	case cause == mib.FailCauseDigestMismatch:
 		again, spoilt = resumed, true // a loss of power may have spoilt the part that was continued
+		if resumed {
+			w.chooseAgain(i)
+			return again, spoilt
+		}
 	case cause == mib.FailCauseBadFormat, cause == mib.FailCauseSizeMismatch:
 		again = w.fetch.GiveUpResuming()
 		spoilt = again

@@ -45,6 +45,28 @@ func (s spoilt) Create(name string) (afero.File, error) {
 	return s.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
 }
 
+// badBase is a bank whose files differ when they are read in pieces, as the base of a
+// difference is, from when they are read from the beginning to the end.
+type badBase struct{ afero.Fs }
+
+func (b badBase) Open(name string) (afero.File, error) {
+	f, err := b.Fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return badPieces{f}, nil
+}
+
+type badPieces struct{ afero.File }
+
+func (f badPieces) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := f.File.ReadAt(p, offset)
+	for i := range p[:n] {
+		p[i] ^= 1
+	}
+	return n, err
+}
+
 type unsynced struct{ afero.File }
 
 func (unsynced) Sync() error { return nil }
@@ -55,6 +77,9 @@ func TestBrokenWriters(t *testing.T) {
 	recovery := []command{{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}
 	update := []command{
 		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "2.0.0", version: "2.0.0"},
+	}
+	difference := []command{
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "1.4.0", version: "1.4.0", data: "old"},
 	}
 	for _, broken := range []struct {
 		name   string
@@ -68,6 +93,7 @@ func TestBrokenWriters(t *testing.T) {
 		{"configuration data without sync of directories", "data", spoilt{directories: true}, recovery},
 		{"software without sync of files", "bank2", spoilt{files: true}, update},
 		{"software without sync of directories", "bank2", spoilt{directories: true}, update},
+		{"software from a difference without sync of files", "bank2", spoilt{files: true}, difference},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
 			t.Parallel() // most of the time somebody waits for a device that is stuck

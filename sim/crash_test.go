@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -48,21 +49,39 @@ var crashKey = func() minisign.PrivateKey {
 
 // crashSoftware is what the images hold, by version.
 func crashSoftware(version string) map[string][]byte {
-	return map[string][]byte{"app": bytes.Repeat([]byte("application "+version+"\n"), 400), "selftest": []byte(version)}
+	app := bytes.Repeat([]byte("application "+version+"\n"), 400)
+	if crashDelta(version) {
+		// It resembles 1.0.0 in its first two frames, and has as many without a resemblance.
+		_, _ = rand.NewChaCha8(sha256.Sum256([]byte(version))).Read(app[len(app)-1000:])
+		more := make([]byte, 8000)
+		_, _ = rand.NewChaCha8(sha256.Sum256([]byte(version + " more"))).Read(more)
+		app = append(app, more...)
+	}
+	return map[string][]byte{"app": app, "selftest": []byte(version)}
 }
 
 // crashFormats are the configuration data formats of the versions.
-var crashFormats = map[string]uint32{"1.0.0": 1, "1.1.0": 1, "1.2.0": 1, "2.0.0": 2, "3.0.0": 2}
+var crashFormats = map[string]uint32{"1.0.0": 1, "1.1.0": 1, "1.2.0": 1, "1.3.0": 1, "1.4.0": 1, "2.0.0": 2, "3.0.0": 2}
 
-var crashImages = func() map[string][]byte {
-	images := map[string][]byte{}
+// crashDelta reports whether the server has a version as the difference from 1.0.0, too.
+func crashDelta(version string) bool { return version == "1.3.0" || version == "1.4.0" }
+
+// crashEncrypted reports whether a version is encrypted.
+func crashEncrypted(version string) bool { return version == "1.2.0" || version == "1.4.0" }
+
+// crashImages are the files of each version on the server. The one that a manager names is
+// called as its kind.
+var crashImages = func() map[string]map[string][]byte {
+	images := map[string]map[string][]byte{}
 	for version := range crashFormats {
 		images[version] = crashImage(version)
 	}
 	return images
 }()
 
-func crashImage(version string) []byte {
+var softwareName = mib.FileTypeSoftware.String()
+
+func crashImage(version string) map[string][]byte {
 	m := image.Manifest{Version: version, Hardware: []string{"IAD"}, ConfigFormat: crashFormats[version], SelfTest: "selftest", NoReset: true}
 	var files []image.PayloadFile
 	for _, name := range []string{"app", "selftest"} {
@@ -71,25 +90,47 @@ func crashImage(version string) []byte {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		}})
 	}
-	if version == "2.0.0" || version == "1.2.0" { // a compressed image, in several frames
-		app := crashSoftware(version)["app"]
-		e, err := encode.XZ(context.Background(), "app.xz", app, frame.MinSize)
+	add := func(e image.EncodedFile, err error) {
 		if err != nil {
 			panic(err)
 		}
-		files[0].Encodings = []image.EncodedFile{e}
+		files[0].Encodings = append(files[0].Encodings, e)
 	}
-	if version == "1.2.0" { // which is encrypted, too
+	app := crashSoftware(version)["app"]
+	if crashDelta(version) {
+		add(encode.XZDelta(context.Background(), "app.d-1.0.0", app, crashSoftware("1.0.0")["app"], frame.MinSize))
+	}
+	if crashDelta(version) || crashEncrypted(version) || version == "2.0.0" { // compressed, in several frames
+		add(encode.XZ(context.Background(), "app.xz", app, frame.MinSize))
+	}
+	if crashEncrypted(version) {
 		var err error
 		if m.Key, err = image.Encrypt(files, crashOperator.Recipient()); err != nil {
 			panic(err)
 		}
 	}
-	var b bytes.Buffer
-	if err := image.Build(&b, m, files, crashKey); err != nil {
+	if !crashDelta(version) {
+		var b bytes.Buffer
+		if err := image.Build(&b, m, files, crashKey); err != nil {
+			panic(err)
+		}
+		return map[string][]byte{softwareName: b.Bytes()}
+	}
+	fs := afero.NewMemMapFs()
+	if err := image.BuildSplit(fs, ".", m, files, crashKey); err != nil {
 		panic(err)
 	}
-	return b.Bytes()
+	infos, err := afero.ReadDir(fs, ".")
+	if err != nil {
+		panic(err)
+	}
+	split := make(map[string][]byte)
+	for _, info := range infos {
+		if split[strings.Replace(info.Name(), image.ManifestName, softwareName, 1)], err = afero.ReadFile(fs, info.Name()); err != nil {
+			panic(err)
+		}
+	}
+	return split
 }
 
 // crashSet is configuration data; who distinguishes sets.
@@ -110,6 +151,9 @@ type world struct {
 	started bool   // the command of this step was answered
 	key     string // the device's recipient for configuration files, "" for none
 	window  int    // the confirm window that was set, in seconds; 0: none
+	// encodings are the files with forms of app that the device has opened, in the order in
+	// which it first did.
+	encodings string
 }
 
 // command is one step of a script.
@@ -134,6 +178,11 @@ type command struct {
 	// encrypts makes, in the first step of a script, the device one that encrypts its
 	// backups and accepts nothing else.
 	encrypts bool
+	// badBase has, in the first step of a script, the software in bank 1 read as something else
+	// when it is the base of a difference, after it was read to see that it fits.
+	badBase bool
+	// encodings is what the device has to open of the software, as in world; "" for anything.
+	encodings string
 	// cause is why the operation is to fail, 0 if it is to succeed; with confirmTimeout the window is over
 	// while the operation fetches its files.
 	cause mib.FailCause
@@ -189,7 +238,13 @@ func (f memoryFiles) Get(ctx context.Context, name string, offset int64) (io.Rea
 			}
 		}
 	} else {
-		data = crashImages[f.c.file]
+		var ok bool
+		if data, ok = crashImages[f.c.file][name]; !ok {
+			return nil, 0, fmt.Errorf("%s: %w", name, os.ErrNotExist)
+		}
+		if strings.HasPrefix(name, "app.") && !strings.Contains(f.w.encodings, name) {
+			f.w.encodings += " " + name
+		}
 	}
 	return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
 }
@@ -288,7 +343,7 @@ func spoiltDevice(m *crashfs.Machine, fetch procedure.Fetcher, spoil func(part s
 
 func crashStart(t testing.TB) *crashfs.Disk {
 	m := crashfs.NewDisk(crashParts...).Start()
-	if err := crashDevice(m, nil).Provision(bytes.NewReader(crashImages["1.0.0"]), crashSet(1, "old")); err != nil {
+	if err := crashDevice(m, nil).Provision(bytes.NewReader(crashImages["1.0.0"][softwareName]), crashSet(1, "old")); err != nil {
 		t.Fatal(err)
 	}
 	return m.Settled()
@@ -312,6 +367,9 @@ func spoiltLife(script []command, m *crashfs.Machine, w *world, spoil func(strin
 		d.platform.noReset = len(script) > 0 && script[0].takesOver
 		if len(script) > 0 && script[0].encrypts {
 			d.cfg.Encryption.Recipients = []agefile.Recipient{crashOperator.Recipient()}
+		}
+		if len(script) > 0 && script[0].badBase {
+			d.cfg.Disk.Banks[0] = badBase{d.cfg.Disk.Banks[0]}
 		}
 		again, err := boot(script, &c, m, w, d, clock)
 		if m.Down() || err != nil || !again {
@@ -379,7 +437,7 @@ func boot(script []command, c *command, m *crashfs.Machine, w *world, d *Device,
 // bootable reports whether a boot loader that checks what it loads can start a bank.
 func bootable(fs afero.Fs) bool {
 	got, err := afero.ReadFile(fs, "app")
-	return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(crashImages)), func(version string) bool {
+	return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(crashFormats)), func(version string) bool {
 		return bytes.Equal(got, crashSoftware(version)["app"])
 	})
 }
@@ -423,6 +481,9 @@ func operate(ctx context.Context, a *agent.Agent, m *crashfs.Machine, script []c
 			// Interrupted on the way back, a late step is over as well.
 			if err := checkOutcome(a, m, c); err != nil {
 				return err
+			}
+			if c.encodings != "" && w.encodings != c.encodings {
+				return fmt.Errorf("%s opened%s, not%s", c.kind, w.encodings, c.encodings)
 			}
 			w.step++
 			w.started = false

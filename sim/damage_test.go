@@ -31,7 +31,7 @@ var settled = sync.OnceValues(func() (*crashfs.Disk, error) {
 		{kind: mib.OperationKindRecoverConfig, format: 2, who: "third", version: "2.0.0", data: "third"},
 	}
 	m := crashfs.NewDisk(crashParts...).Start()
-	if err := crashDevice(m, nil).Provision(bytes.NewReader(crashImages["1.0.0"]), crashSet(1, "old")); err != nil {
+	if err := crashDevice(m, nil).Provision(bytes.NewReader(crashImages["1.0.0"][softwareName]), crashSet(1, "old")); err != nil {
 		return nil, err
 	}
 	if err := life(script, m, &world{}); err != nil {

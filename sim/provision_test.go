@@ -71,5 +71,5 @@ func TestProvisionAgain(t *testing.T) {
 }
 
 func provision(m *crashfs.Machine, version string, set config.Set) error {
-	return crashDevice(m, nil).Provision(bytes.NewReader(crashImages[version]), set)
+	return crashDevice(m, nil).Provision(bytes.NewReader(crashImages[version][softwareName]), set)
 }

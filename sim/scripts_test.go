@@ -17,6 +17,15 @@ var scripts = []struct {
 	{"downloadSoftware", []command{{kind: mib.OperationKindDownloadSoftware, file: "2.0.0", version: "1.0.0", data: "old"}}},
 	{"recoverConfig", []command{{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"}}},
 	{"encrypted downloadSoftware", []command{{kind: mib.OperationKindDownloadSoftware, file: "1.2.0", version: "1.0.0", data: "old"}}},
+	{"difference", []command{
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "1.3.0", version: "1.3.0", data: "old", encodings: " app.d-1.0.0"},
+	}},
+	{"encrypted difference", []command{
+		{kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "1.4.0", version: "1.4.0", data: "old", encodings: " app.d-1.0.0"},
+	}},
+	{"difference from a base that reads wrong", []command{
+		{badBase: true, kind: mib.OperationKindDownloadSoftware, options: procedure.ThenActivate | procedure.ThenReset, file: "1.3.0", version: "1.3.0", data: "old", encodings: " app.d-1.0.0 app.xz"},
+	}},
 	{"encrypted backupConfig and recoverConfig", []command{
 		{kind: mib.OperationKindBackupConfig, encrypts: true, version: "1.0.0", data: "old"},
 		{kind: mib.OperationKindRecoverConfig, format: 1, who: "new", version: "1.0.0", data: "new"},
