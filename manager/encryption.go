@@ -46,8 +46,15 @@ func (u *upgrade) encryptFor(d *device.Device, dir string, list []files.BackupFi
 	if err != nil {
 		return "", nil, err
 	}
-	if all := !slices.ContainsFunc(list, func(f files.BackupFile) bool { return !f.Encrypted }); all && (envelope.Recipient == "" || envelope.Recipient == d.BackupRecipient) {
-		return dir, list, nil
+	if all := !slices.ContainsFunc(list, func(f files.BackupFile) bool { return !f.Encrypted }); all {
+		switch envelope.Recipient {
+		case d.BackupRecipient:
+			return dir, list, nil
+		case "": // not known: a key makes a copy that the device can read, without one it may be the device's own
+			if u.plan.Keys.Check(local, dir, list) != nil {
+				return dir, list, nil
+			}
+		}
 	}
 	if e := u.record.Encrypted; e != nil && e.Of == dir && e.Recipient == d.BackupRecipient && files.Unchanged(local, e.Directory, e.Files) == nil {
 		return e.Directory, e.Files, nil
@@ -96,6 +103,21 @@ func (u *upgrade) keepDraft(d *device.Device, m, plain Modification, list []file
 		return list, nil
 	}
 	return u.plan.Keys.Encrypt(plain.Files, plain.Draft, list, d.BackupRecipient, m.Files, m.Draft)
+}
+
+// checkKeys returns an error if the backup will have to be modified here, for software of
+// another format, and no key reads it: better now than when the device runs that software.
+func (u *upgrade) checkKeys(local afero.Fs, d *device.Device, backup []files.BackupFile) error {
+	img := u.plan.Image
+	if !u.plan.ModifyFirst || img == nil || img.Manifest.ConfigFormat == d.ConfigFormat {
+		return nil
+	}
+	err := u.plan.Keys.Check(local, u.record.Directory, backup)
+	if err == nil {
+		return nil
+	}
+	return &Failure{Device: d.ID, Step: StepBackupJudge, Kind: mib.OperationKindBackupConfig, Cause: mib.FailCauseKeyMissing, Advice: mib.RetryAdviceFixFirst,
+		Text: fmt.Sprintf("the backup cannot be modified for format %d of the new software: %v", img.Manifest.ConfigFormat, err)}
 }
 
 // noteEncryption records which of the files that came are encrypted, to what device.

@@ -128,6 +128,9 @@ func TestEncryptedBackupModified(t *testing.T) {
 				if !errors.As(err, &f) || f.Cause != mib.FailCauseKeyMissing || !strings.Contains(err.Error(), "--identity") {
 					t.Errorf("ended with %v", err)
 				}
+				if d, err := plan.Client.Device(l.ctx); err != nil || d.Version != "1.0.0" {
+					t.Errorf("the device runs %s, %v: the missing key was found too late", d.Version, err)
+				}
 			} else if err != nil || !strings.Contains(l.userData(operator), c.want) {
 				t.Errorf("%v, in force:\n%s", err, l.userData(operator))
 			}

@@ -116,6 +116,9 @@ func (u *upgrade) judgeBackup(ctx context.Context, op *device.Operation) error {
 		if err := u.noteEncryption(local, d, backup); err != nil {
 			return err
 		}
+		if err := u.checkKeys(local, d, backup); err != nil {
+			return err
+		}
 		if err := files.WriteIdentity(local, u.record.Directory, u.identity()); err != nil {
 			return err
 		}

@@ -163,6 +163,12 @@ func HoldsData(files afero.Fs, dir string) bool {
 // that the backup beside it has: otherwise the device would run on a mixture of old and
 // new data.
 func ReadBackup(files afero.Fs, dir string) ([]BackupFile, error) {
+	return Keys(nil).ReadBackup(files, dir)
+}
+
+// ReadBackup is the function of that name for a backup that may hold encrypted files without
+// a description beside them, as copies do: what they are is read from their contents.
+func (k Keys) ReadBackup(files afero.Fs, dir string) ([]BackupFile, error) {
 	list, err := afero.ReadDir(files, dir)
 	if err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
@@ -179,7 +185,7 @@ func ReadBackup(files afero.Fs, dir string) ([]BackupFile, error) {
 		if complete && !listed || !complete && (!strings.HasSuffix(name, ".cfg") || strings.HasPrefix(name, ".")) || !info.Mode().IsRegular() {
 			continue
 		}
-		file, err := describeFile(files, path.Join(dir, name))
+		file, err := k.describeFile(files, path.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
@@ -201,7 +207,7 @@ func ReadBackup(files afero.Fs, dir string) ([]BackupFile, error) {
 		return nil, fmt.Errorf("backup: %s holds no configuration files", dir)
 	}
 	if !complete {
-		if err := hasEveryKind(files, dir, backup); err != nil {
+		if err := k.hasEveryKind(files, dir, backup); err != nil {
 			return nil, err
 		}
 	}
@@ -212,7 +218,7 @@ func ReadBackup(files afero.Fs, dir string) ([]BackupFile, error) {
 // hasEveryKind returns an error if a directory that is not marked as complete lacks kinds
 // which its original has. The original is the backup that was modified, or else the
 // newest complete one beside it.
-func hasEveryKind(files afero.Fs, dir string, backup []BackupFile) error {
+func (k Keys) hasEveryKind(files afero.Fs, dir string, backup []BackupFile) error {
 	original := Original(dir)
 	if original == dir {
 		original = ""
@@ -238,7 +244,7 @@ func hasEveryKind(files afero.Fs, dir string, backup []BackupFile) error {
 		return fmt.Errorf("backup: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(digests)) {
-		file, err := describeFile(files, path.Join(original, name))
+		file, err := k.describeFile(files, path.Join(original, name))
 		if err != nil {
 			continue // that backup is damaged itself
 		}
@@ -264,7 +270,7 @@ func Unchanged(store afero.Fs, dir string, files []BackupFile) error {
 	return nil
 }
 
-func describeFile(files afero.Fs, name string) (BackupFile, error) {
+func (k Keys) describeFile(files afero.Fs, name string) (BackupFile, error) {
 	f, err := files.Open(name)
 	if err != nil {
 		return BackupFile{}, err
@@ -277,7 +283,7 @@ func describeFile(files afero.Fs, name string) (BackupFile, error) {
 	var kind mib.FileType
 	var format uint32
 	if encrypted {
-		kind, format, err = sealedHeader(files, path.Dir(name), path.Base(name))
+		kind, format, err = k.sealedHeader(files, path.Dir(name), path.Base(name))
 	} else {
 		kind, format, err = configHeader(head)
 	}

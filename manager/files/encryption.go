@@ -104,8 +104,9 @@ func IsEncrypted(store afero.Fs, name string) (bool, error) {
 	return agefile.Is(head), errors.Join(err, f.Close())
 }
 
-// sealedHeader is configHeader for an encrypted file, of which the directory knows it.
-func sealedHeader(store afero.Fs, dir, name string) (mib.FileType, uint32, error) {
+// sealedHeader is configHeader for an encrypted file: the directory knows it or, if that has
+// no description, a key reads it.
+func (k Keys) sealedHeader(store afero.Fs, dir, name string) (mib.FileType, uint32, error) {
 	e, err := ReadEnvelope(store, dir)
 	if err != nil {
 		return 0, 0, err
@@ -117,7 +118,24 @@ func sealedHeader(store afero.Fs, dir, name string) (mib.FileType, uint32, error
 			}
 		}
 	}
-	return 0, 0, fmt.Errorf("it is encrypted, and %s does not describe it; decrypt it first", path.Join(dir, envelopeFile))
+	data, err := ReadAll(store, path.Join(dir, name))
+	if err == nil {
+		data, err = k.decrypt(data)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return configHeader(data[:min(len(data), 128)])
+}
+
+// Check returns an error if files of a backup are encrypted and no key reads them.
+func (k Keys) Check(store afero.Fs, dir string, list []BackupFile) error {
+	for _, f := range list {
+		if _, err := k.open(store, path.Join(dir, f.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // open returns the contents of a configuration file, decrypted if it is encrypted.
@@ -126,14 +144,19 @@ func (k Keys) open(store afero.Fs, name string) ([]byte, error) {
 	if err != nil || !agefile.Is(data) {
 		return data, err
 	}
+	if data, err = k.decrypt(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return data, nil
+}
+
+// decrypt returns the contents of an age file.
+func (k Keys) decrypt(data []byte) ([]byte, error) {
 	plain, err := agefile.Decrypt(data, k...)
 	if errors.Is(err, agefile.ErrNotForKey) {
 		err = ErrEncrypted
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return plain, nil
+	return plain, err
 }
 
 // Decrypt writes the contents of the files in a directory, plain text, to a directory of
@@ -214,7 +237,7 @@ func (k Keys) EncryptCopy(store afero.Fs, dir string, list []BackupFile, device 
 
 // Open returns the contents of the files of a backup by their kind, decrypted.
 func (k Keys) Open(store afero.Fs, dir string) (map[mib.FileType][]byte, error) {
-	list, err := ReadBackup(store, dir)
+	list, err := k.ReadBackup(store, dir)
 	if err != nil {
 		return nil, err
 	}

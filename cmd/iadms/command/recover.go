@@ -69,7 +69,7 @@ func (o *operationOptions) recover(ctx context.Context, plan manager.Plan, opera
 	if err != nil {
 		return manager.Result{}, err
 	}
-	list, err := files.ReadBackup(store, dir)
+	list, err := plan.Keys.ReadBackup(store, dir)
 	if err != nil {
 		return manager.Result{}, err
 	}

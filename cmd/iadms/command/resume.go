@@ -18,9 +18,9 @@ import (
 )
 
 // keptFlags are flags that the journal keeps, so that a resumed upgrade is as safe as the
-// original one. None contains a secret.
+// original one. None contains a secret: identity names a file.
 var keptFlags = []string{
-	"allow-downgrade", "convert-with", "device-retries", "edit", "force", "on-fail", "protocol", "retries", "server", "server-ca", "server-pin", "skip-backup",
+	"allow-downgrade", "convert-with", "device-retries", "edit", "force", "identity", "on-fail", "protocol", "retries", "server", "server-ca", "server-pin", "skip-backup",
 	"time-limit", "verify-with",
 }
 
@@ -43,8 +43,10 @@ func (r *upgradeRun) kept() map[string][]string {
 			kept[keptDirectory+" "+name] = []string{dir}
 		}
 	}
-	for i, file := range kept["server-ca"] {
-		kept["server-ca"][i] = absolute(here, file)
+	for _, name := range []string{"server-ca", "identity"} {
+		for i, file := range kept[name] {
+			kept[name][i] = absolute(here, file)
+		}
 	}
 	for i, policy := range kept["on-fail"] {
 		if file, ok := strings.CutPrefix(policy, "other="); ok {
