@@ -62,7 +62,8 @@ var mayImport = map[string][]string{
 	"fleet/operations":     {"fleet"},
 	"fleet/auth":           {"fleet", "fleet/engine", "fleet/operations"},
 	"fleet/api":            {"fleet", "fleet/auth", "fleet/operations", "manager"},
-	"fleet/ui":             {"fleet", "fleet/auth", "fleet/operations", "manager"},
+	"fleet/openid":         {"fleet/operations"},
+	"fleet/ui":             {"fleet", "fleet/auth", "fleet/openid", "fleet/operations", "manager"},
 	"fleet/client":         {"fleet", "fleet/operations"},
 	"fleet/campaign":       {"fleet"},
 	"fleet/inventory":      {"fleet", "internal/credentials", "manager/device", "mib"},
@@ -171,6 +172,7 @@ func TestOneImporter(t *testing.T) {
 		"github.com/expr-lang/": "fleet/inventory",
 		"modernc.org/sqlite":    "fleet/view",
 		"filippo.io/age":        "fleet/seal",
+		"github.com/coreos/":    "fleet/openid",
 	}
 	for _, p := range packages(t) {
 		for _, imported := range p.Imports {

@@ -53,6 +53,7 @@ type webOptions struct {
 	requireApproval bool
 	discover        []string
 	networks        []netip.Prefix // of --discover
+	openIDOptions
 }
 
 func (o *webOptions) register(f *pflag.FlagSet) {
@@ -64,6 +65,7 @@ func (o *webOptions) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.discover, "discover", nil, "let operators look for devices in `network`, such as 192.0.2.0/24; may be given several times")
 	f.BoolVar(&o.requireApproval, "require-approval", false, "every campaign needs the approval of another person; schedules can only back up and check")
 	cli.Group(f, "Web pages and API", "web", "tls-cert", "tls-key", "no-tls", "trust", "require-approval", "discover")
+	o.openIDOptions.register(f)
 }
 
 // check reads what flags consist of.
@@ -75,7 +77,7 @@ func (o *webOptions) check() error {
 		}
 		o.networks = append(o.networks, network.Masked())
 	}
-	return nil
+	return o.openIDOptions.check()
 }
 
 // Limits of connections.
@@ -124,7 +126,7 @@ func (o *options) web(ctx context.Context, s *store.Store, probes *probes, log *
 	measured := metrics.New(metrics.Config{Store: s, View: v, Version: version, Log: log})
 	mux := http.NewServeMux()
 	mux.Handle(api.Prefix+"/", api.New(api.Config{Service: svc, Access: access, Version: version, Log: log}))
-	mux.Handle("/", ui.New(ui.Config{Service: svc, Access: access, Version: version, Secure: !o.plain, Log: log}))
+	mux.Handle("/", ui.New(ui.Config{Service: svc, Access: access, Version: version, Secure: !o.plain, OpenID: o.openID, Log: log}))
 	mux.Handle("GET /metrics", withToken(access, measured.Handler()))
 	probes.register(mux)
 	group, ctx := errgroup.WithContext(ctx)

@@ -49,6 +49,8 @@ type User struct {
 	Role operations.Role `json:"role"`
 	// Hash is that of the password; empty: the user cannot log in, but use tokens.
 	Hash string `json:"hash,omitempty"`
+	// Subject is whom another service knows the user as that signs the user in; see External.
+	Subject string `json:"subject,omitempty"`
 	// Epoch counts changes that end all sessions.
 	Epoch   int       `json:"epoch"`
 	Created time.Time `json:"created"`
@@ -145,16 +147,7 @@ func (a *Access) Login(ctx context.Context, name, password, from string) (id str
 	if err != nil {
 		return "", operations.Caller{}, err
 	}
-	if err := a.sweep(ctx); err != nil {
-		return "", operations.Caller{}, err
-	}
-	id = base64.RawURLEncoding.EncodeToString(random(32))
-	s := session{User: u.Name, UserID: u.ID, Epoch: u.Epoch, From: from, Created: a.now(), Seen: a.now()}
-	if err := a.create(ctx, sessionKey(id), s); err != nil {
-		return "", operations.Caller{}, err
-	}
-	caller := operations.Caller{Name: u.Name, Role: u.Role, From: from}
-	return id, caller, a.audit(ctx, caller, "session.begin", "user/"+u.Name, nil, nil)
+	return a.begin(ctx, u, from)
 }
 
 // checkPassword returns the user with this password.
@@ -357,6 +350,9 @@ func (a *Access) PutUser(ctx context.Context, by operations.Caller, name string,
 		return fmt.Errorf("user %q: %w: what is stored of the user is damaged; remove the user first", name, operations.ErrConflict)
 	case err != nil:
 		return err
+	}
+	if old.Subject != "" {
+		return &fleet.FieldError{Field: "name", Problem: old.Name + " is signed in by another service, which says the role too; change it there, or remove the user here"}
 	}
 	if old.Role == operations.Admin && role != operations.Admin {
 		if err := a.otherAdmin(ctx, old.Name); err != nil {

@@ -50,6 +50,7 @@ type bench struct {
 	service *fleettest.Service
 	access  *auth.Access
 	server  *httptest.Server
+	pages   ui.Config
 	log     *strings.Builder
 }
 
@@ -66,12 +67,19 @@ func newBench(t *testing.T) *bench {
 			t.Fatal(err)
 		}
 	}
+	b.pages = ui.Config{Service: b.service, Access: b.access, Version: "test", Log: slog.New(slog.NewTextHandler(b.log, nil))}
+	b.server = httptest.NewServer(nil)
+	t.Cleanup(b.server.Close)
+	b.serve()
+	return b
+}
+
+// serve serves the pages as configured.
+func (b *bench) serve() {
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", api.New(api.Config{Service: b.service, Access: b.access, Version: "test"}))
-	mux.Handle("/", ui.New(ui.Config{Service: b.service, Access: b.access, Version: "test", Log: slog.New(slog.NewTextHandler(b.log, nil))}))
-	b.server = httptest.NewServer(mux)
-	t.Cleanup(b.server.Close)
-	return b
+	mux.Handle("/", ui.New(b.pages))
+	b.server.Config.Handler = mux
 }
 
 func name(role operations.Role) string { return string(role) + "-user" }

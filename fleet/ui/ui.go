@@ -15,6 +15,7 @@ import (
 
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/auth"
+	"example.com/iad/fleet/openid"
 	"example.com/iad/fleet/operations"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	Version string
 	// Secure: browsers reach the pages by HTTPS, so that cookies can be kept from HTTP.
 	Secure bool
+	// OpenID signs users in who have no password here; nil: nobody does.
+	OpenID *openid.Provider
 	// Log gets errors of the service itself; nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -68,6 +71,10 @@ func New(c Config) http.Handler {
 	mux.Handle("GET /static/", cached(http.StripPrefix("/static/", http.FileServerFS(files))))
 	mux.HandleFunc("GET /login", p.loginForm)
 	mux.HandleFunc("POST /login", p.login)
+	if c.OpenID != nil {
+		mux.HandleFunc("GET /login/openid", p.beginOpenID)
+		mux.HandleFunc("GET "+OpenIDPath, p.finishOpenID)
+	}
 	for pattern, handle := range map[string]func(*page) error{
 		"POST /logout": (*page).logout,
 		"GET /{$}":     (*page).overview,
@@ -266,7 +273,10 @@ func (p *page) number(name string, fallback int) int {
 	return n
 }
 
-type loginData struct{ Next, Problem string }
+type loginData struct {
+	Next, Problem string
+	OpenID        string // the name of the provider, "" without one
+}
 
 func (p *pages) loginForm(w http.ResponseWriter, r *http.Request) {
 	request := &page{pages: p, w: w, r: r}
@@ -274,7 +284,11 @@ func (p *pages) loginForm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *page) showLogin(status int, next, problem string) {
-	p.show(status, "login", "Sign in", loginData{Next: localPath(next), Problem: problem})
+	data := loginData{Next: localPath(next), Problem: problem}
+	if p.OpenID != nil {
+		data.OpenID = p.OpenID.Name()
+	}
+	p.show(status, "login", "Sign in", data)
 }
 
 // localPath returns a path of these pages; what is not one becomes "/".
@@ -306,13 +320,18 @@ func (p *pages) login(w http.ResponseWriter, r *http.Request) {
 		request.fail(err)
 		return
 	}
+	p.signIn(w, r, id, r.PostForm.Get("next"))
+}
+
+// signIn gives the browser its new session in place of an older one, and shows a page.
+func (p *pages) signIn(w http.ResponseWriter, r *http.Request, id, next string) {
 	if old, err := r.Cookie(p.cookieName()); err == nil {
 		if err := p.Access.Logout(r.Context(), old.Value); err != nil {
 			p.Log.Error("a session was not ended", "err", err)
 		}
 	}
 	p.setCookie(w, id, int(auth.SessionLife/time.Second))
-	http.Redirect(w, r, localPath(r.PostForm.Get("next")), http.StatusSeeOther)
+	http.Redirect(w, r, localPath(next), http.StatusSeeOther)
 }
 
 func (p *page) logout() error {
