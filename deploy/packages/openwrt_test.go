@@ -141,7 +141,7 @@ func TestOpenWrtService(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := run("command /usr/bin/iad run --root "+root+"\n", "UCI_root="+root)
-	for _, want := range []string{"env GOMEMLIMIT=20MiB\n", "respawn 3600 5 0\n", "file " + root + "/iad.toml\n"} {
+	for _, want := range []string{"env GOMEMLIMIT=9MiB\n", "respawn 3600 5 0\n", "file " + root + "/iad.toml\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("want %q in\n%s", want, out)
 		}
