@@ -20,13 +20,14 @@
 # make scale      an inventory of SCALE (1,000,000) devices in iadmsd: import, start, memory, filters, pages, a campaign for all; 10 minutes
 # make density    1,000, 5,000 and 10,000 simulated devices in one process: memory, time to start; then 1,000 and 10,000 are upgraded
 # make lab        iadlab judges iad 20 times, embedded and behind snmpd; every planted defect; 200 power cuts
-# make board      a virtual board in QEMU that iadms upgrades from another terminal; ^C ends it; KIND=files, raw or mips
+# make board      a virtual board in QEMU that iadms upgrades from another terminal; ^C ends it; KIND=files, raw, mips or orangepi
 # make board-test upgrades one, also to software that does not start, and checks power cuts at its writes; 5 minutes
 # make board-cuts CUTS (5000) power cuts, planted errors that must be found, QEMU killed KILLS (20) times; 2 hours
 # make board-hang a kernel and an agent that hang: the watchdog resets the board
 # make board-memory memory of iad on a board with 31 MB, during a download of 64 MiB
 # make board-raw  a board whose kernels are FIT images on raw partitions: upgrades, damaged images, CUTS (300) power cuts
 # make board-mips a MIPS board whose boot loader knows nothing of banks
+# make board-orangepi an Orange Pi that starts from its SD card, in a newer QEMU
 # make platforms  the same upgrades on the three boards and in a container, and a table of what they took
 # make nightly    everything full, one after the other; logs in bin/nightly, a summary at the end
 # make peers      unpacks net-snmp, TFTP and FTP servers ... into .peers/; installs nothing
@@ -102,11 +103,11 @@ kill: peers
 
 board:
 	testdata/boards/unpack
-	[ "$(KIND)" != mips ] || testdata/boards/unpack mips
+	case "$(KIND)" in mips | orangepi) testdata/boards/unpack $(KIND) ;; esac
 	go build -o bin/boards ./testdata/boards
 	exec bin/boards -kind $(or $(KIND),files)
 
-.PHONY: board-cuts board-hang board-memory board-mips board-raw platforms nightly
+.PHONY: board-cuts board-hang board-memory board-mips board-orangepi board-raw platforms nightly
 # SHORT=-short leaves out the software whose self-test fails, and the start without a choice of the bank.
 BOARDS = go test -count=1 -v $(SHORT)
 board-test:
@@ -133,6 +134,11 @@ board-mips:
 	testdata/boards/unpack
 	testdata/boards/unpack mips
 	$(BOARDS) -timeout 60m -run TestMIPS ./testdata/boards -args -mips
+
+board-orangepi:
+	testdata/boards/unpack
+	testdata/boards/unpack orangepi
+	$(BOARDS) -timeout 90m -run TestOrangePi ./testdata/boards -args -orangepi
 
 platforms: images
 	testdata/boards/unpack

@@ -38,17 +38,19 @@ type kind struct {
 	goenv   []string // for the board's programs
 	qemu    string
 	modules []string // of the kernel, in the order in which they are loaded
-	init    string   // what init has to know
+	disk    string   // its name on the board; partition 1 has a 1 behind it
+	init    string   // what init has to know besides
 	starts  []string // payloads of a software image that are started; the agent comes after them
 	loader  bool     // U-Boot starts it; else QEMU does, and the agent chooses the bank
 	raw     bool     // U-Boot reads kernel and first file system from raw partitions
+	card    bool     // the disk is an SD card with U-Boot at its beginning
 }
 
 var (
 	arm = &kind{peers: "boards", system: "armhf", goenv: []string{"GOARCH=arm", "GOARM=7"}, qemu: "qemu-system-arm", loader: true,
 		modules: []string{"virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net",
 			"crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "softdog"},
-		init: "disk=/dev/vda\n", starts: []string{"kernel", "initrd"}}
+		disk: "/dev/vda", starts: []string{"kernel", "initrd"}}
 	armRaw = func() *kind {
 		k := *arm
 		k.raw, k.starts = true, []string{fit}
@@ -56,7 +58,11 @@ var (
 	}()
 	mips = &kind{peers: "boards-mips", system: "mipsel", unpack: " mips", goenv: []string{"GOARCH=mipsle", "GOMIPS=softfloat"}, qemu: "qemu-system-mipsel",
 		modules: []string{"ata_piix", "mii", "pcnet32", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "watchdog", "softdog"},
-		init:    "disk=/dev/sda\nagent=/state/agent\n", starts: []string{"kernel", "initrd"}}
+		disk:    "/dev/sda", init: "agent=/state/agent\n", starts: []string{"kernel", "initrd"}}
+	orangePi = &kind{peers: "boards-orangepi", system: "armhf", unpack: " orangepi", goenv: arm.goenv, qemu: "qemu-system-arm", loader: true, card: true,
+		modules: []string{"libphy", "fixed_phy", "fwnode_mdio", "of_mdio", "phylink", "pcs_xpcs", "mdio-mux", "stmmac", "stmmac-platform", "dwmac-sun8i",
+			"sunxi-mmc", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "sunxi_wdt"},
+		disk: "/dev/mmcblk0p", starts: arm.starts}
 	// container is no board: nothing of its software is started but the self-test.
 	container = &kind{peers: "boards", system: "armhf", goenv: []string{"GOARCH=amd64"}, modules: arm.modules, starts: []string{"kernel", "initrd"}}
 )
@@ -101,11 +107,20 @@ func newBuild(dir string, k *kind) (*build, error) {
 	if _, err := os.Stat(filepath.Join(top, ".peers", k.peers, "stamp")); err != nil {
 		return nil, fmt.Errorf("QEMU and the kernel for %s are not unpacked: run testdata/boards/unpack%s", k.system, k.unpack)
 	}
+	if k.card {
+		b.script = scriptForCard.Replace(b.script)
+	}
 	if k.raw {
 		b.script, b.bankSize = bootscript.ForPartitions(b.script), smallBank
 	}
 	return b, nil
 }
+
+// scriptForCard makes the changes in the boot script that an SD card with U-Boot at its beginning needs: the copies of the
+// choice are behind U-Boot, and the device tree is beside the script.
+var scriptForCard = strings.NewReplacer("virtio read", "mmc read", "virtio write", "mmc write", "virtio 0:", "mmc 0:",
+	"iad_block_a 80", fmt.Sprintf("iad_block_a %x", cardCopies[0]/sectorSize), "iad_block_b 100", fmt.Sprintf("iad_block_b %x", cardCopies[1]/sectorSize),
+	"iad_load '", "iad_load 'load mmc 0:1 44000000 board.dtb; ", "${fdtcontroladdr}", "44000000", "ttyAMA0", "ttyS0 maxcpus=1")
 
 func (b *build) path(elem ...string) string {
 	return filepath.Join(append([]string{b.dir}, elem...)...)
@@ -316,7 +331,11 @@ func (b *build) settingsLoader() string {
 	if !b.kind.loader {
 		return "[loader]\n"
 	}
-	return fmt.Sprintf("[loader]\nkind = 'script'\ncopies = ['/dev/vda:%#x', '/dev/vda:%#x']\nsize = %#x\n", copies[0], copies[1], copySize)
+	disk, at := b.kind.disk, copies
+	if b.kind.card {
+		disk, at = strings.TrimSuffix(disk, "p"), cardCopies
+	}
+	return fmt.Sprintf("[loader]\nkind = 'script'\ncopies = ['%[1]s:%#[2]x', '%[1]s:%#[3]x']\nsize = %#[4]x\n", disk, at[0], at[1], copySize)
 }
 
 // configuration is the board's only configuration file, userData.
@@ -356,7 +375,7 @@ func (b *build) device(ctx context.Context) error {
 	// The files stand for partitions 5 and 6.
 	text = regexp.MustCompile(`(?m)^partition([12]) = .*$`).ReplaceAllFunc(text, func(line []byte) []byte {
 		n := line[len("partition")]
-		return fmt.Appendf(nil, "partition%c = '/dev/vda%c'", n, n+4)
+		return fmt.Appendf(nil, "partition%c = '%s%c'", n, b.kind.disk, n+4)
 	})
 	edited := settingsAbove + strings.NewReplacer("\n[paths]\n", "\n[paths]\n"+settingsPaths, "\n[loader]\n", "\n"+b.settingsLoader()).Replace(string(text))
 	if err := os.WriteFile(name, []byte(edited), 0o600); err != nil {

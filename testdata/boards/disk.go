@@ -23,6 +23,11 @@ const (
 // copies are the offsets of the copies of the boot loader's choice, as deploy/uboot/boot.cmd has them.
 var copies = [2]int64{0x10000, 0x20000}
 
+// cardCopies are these offsets on a card whose first half MiB has U-Boot, and bootAt is where that begins.
+var cardCopies = [2]int64{0xc0000, 0xd0000}
+
+const bootAt = 0x2000
+
 // A partition of the board's disk. Sizes and places are in MiB.
 type partition struct {
 	name     string
@@ -35,6 +40,7 @@ const (
 	bankSize     = 32
 	smallBank    = 16
 	rawPartition = 12
+	cardSize     = 128 // QEMU's cards have a power of two
 )
 
 // partitions are numbered from 1, as deploy/uboot/boot.cmd and init have them.
@@ -64,6 +70,11 @@ func (b *build) writeDisk(ctx context.Context) error {
 			return err
 		}
 	}
+	if b.kind.card {
+		if err := b.run(ctx, "cp", filepath.Join(b.top, ".peers", b.kind.peers, "board.dtb"), boot); err != nil {
+			return err
+		}
+	}
 	if err := os.Rename(b.path("device"), filepath.Join(state, "iad")); err != nil {
 		return err
 	}
@@ -80,8 +91,11 @@ func (b *build) writeDisk(ctx context.Context) error {
 	defer disk.Close()
 	all := b.partitions()
 	last := all[len(all)-1]
-	// The end has a copy of the partition table.
-	if err := disk.Truncate((last.at + last.size + 1) * mebibyte); err != nil {
+	size := last.at + last.size + 1 // the end has a copy of the partition table
+	if b.kind.card {
+		size = cardSize
+	}
+	if err := disk.Truncate(size * mebibyte); err != nil {
 		return err
 	}
 	table := b.path("partitions")
@@ -104,7 +118,15 @@ func (b *build) writeDisk(ctx context.Context) error {
 			return err
 		}
 	}
-	if !b.kind.loader {
+	switch {
+	case b.kind.card: // the boot script finds no choice, and makes one
+		data, err := os.ReadFile(filepath.Join(b.top, ".peers", b.kind.peers, "u-boot.bin"))
+		if err != nil {
+			return err
+		}
+		_, err = disk.WriteAt(data, bootAt)
+		return err
+	case !b.kind.loader:
 		return nil
 	}
 	return loaderOf(b.disk()).Store(bank.LoaderState{Next: 1, Left: bank.Uncounted})
@@ -123,9 +145,17 @@ func (b *build) filesystem(ctx context.Context, p partition) error {
 // partitionTable is what sfdisk reads.
 func (b *build) partitionTable() string {
 	var table strings.Builder
-	table.WriteString("label: gpt\n")
+	label := "gpt"
+	if b.kind.card { // U-Boot is where a GPT would be
+		label = "dos"
+	}
+	fmt.Fprintf(&table, "label: %s\n", label)
 	for _, p := range b.partitions() {
-		fmt.Fprintf(&table, "start=%dMiB, size=%dMiB, name=%s\n", p.at, p.size, p.name)
+		fmt.Fprintf(&table, "start=%dMiB, size=%dMiB", p.at, p.size)
+		if !b.kind.card {
+			fmt.Fprintf(&table, ", name=%s", p.name)
+		}
+		table.WriteString("\n")
 	}
 	return table.String()
 }

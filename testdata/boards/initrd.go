@@ -38,7 +38,7 @@ func (b *build) initrd(version string) ([]byte, error) {
 		a.add(name, modeFile|0o755, data, 0, 0)
 	}
 	a.add("modules/order", modeFile|0o644, []byte(strings.Join(b.kind.modules, "\n")+"\n"), 0, 0)
-	a.add("board", modeFile|0o644, []byte(b.kind.init), 0, 0)
+	a.add("board", modeFile|0o644, []byte("disk="+b.kind.disk+"\n"+b.kind.init), 0, 0)
 	a.add("release", modeFile|0o644, []byte("software "+version+"\n"), 0, 0)
 	a.add("TRAILER!!!", 0, nil, 0, 0)
 	if err := z.Close(); err != nil {

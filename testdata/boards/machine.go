@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -31,14 +32,17 @@ type options struct {
 	kernel   string   // more arguments for a kernel that QEMU starts
 }
 
+// onConsole are arguments of QEMU for a board that has its console on standard input and output, and nothing else.
+var onConsole = []string{"-display", "none", "-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console", "-monitor", "none"}
+
 // start starts the board of a build, whose port for SNMP is a port of the host's loopback interface.
 func start(ctx context.Context, b *build, port int, o options) (*machine, error) {
-	args := append([]string{
-		"-m", "64", "-display", "none", "-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console", "-monitor", "none",
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=udp:127.0.0.1:%d-:1161", port),
-		"-blockdev", "driver=file,node-name=file,filename=" + b.disk(),
-	}, o.qemu...)
+	args := append(slices.Clone(onConsole), o.qemu...)
+	network := fmt.Sprintf("user,id=net,hostfwd=udp:127.0.0.1:%d-:1161", port)
 	disk := "file"
+	if !b.kind.card {
+		args = append(args, "-m", "64", "-netdev", network, "-blockdev", "driver=file,node-name=file,filename="+b.disk())
+	}
 	if o.writes != "" {
 		if err := os.WriteFile(o.writes, nil, 0o644); err != nil {
 			return nil, err
@@ -50,20 +54,27 @@ func start(ctx context.Context, b *build, port int, o options) (*machine, error)
 			"-blockdev", "driver=raw,node-name=disk,file=logged")
 		disk = "disk"
 	}
-	if b.kind.loader {
+	switch {
+	case b.kind.card:
+		args = append(args, "-M", "orangepi-pc", "-m", "1G", "-nic", network, "-drive", "if=sd,format=raw,file="+b.disk())
+	case b.kind.loader:
 		args = append(args, "-M", "virt", "-bios", filepath.Join(b.peers, "u-boot.bin"),
 			"-device", "virtio-net-device,netdev=net", "-device", "virtio-blk-device,drive="+disk)
-	} else {
+	default:
 		args = append(args, "-M", "malta", "-vga", "none", "-kernel", b.system("kernel"), "-initrd", b.path("software", first, "initrd"),
 			"-append", "console=ttyS0 quiet panic=1 "+o.kernel, "-device", "pcnet,romfile=,netdev=net", "-device", "ide-hd,drive="+disk)
 	}
-	program := filepath.Join(b.top, ".peers", b.kind.peers, "bin", b.kind.qemu)
+	return launch(ctx, filepath.Join(b.top, ".peers", b.kind.peers, "bin", b.kind.qemu), args, o.terminal)
+}
+
+// launch starts QEMU.
+func launch(ctx context.Context, program string, args []string, terminal bool) (*machine, error) {
 	m := &machine{cmd: exec.CommandContext(ctx, program, args...), ended: make(chan struct{})}
 	// QEMU writes its log to the end when it is asked to end.
 	m.cmd.Cancel = func() error { return m.cmd.Process.Signal(syscall.SIGTERM) }
 	m.cmd.WaitDelay = 10 * time.Second
 	m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if !o.terminal {
+	if !terminal {
 		m.console = &console{begun: time.Now(), changed: make(chan struct{})}
 		m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = nil, m.console, m.console
 		in, err := m.cmd.StdinPipe()

@@ -22,7 +22,7 @@ func main() {
 	log.SetPrefix("board: ")
 	dir := flag.String("dir", filepath.Join("bin", "virtual"), "directory for disk, images, keys and credentials; made again if it exists")
 	port := flag.Int("port", snmpPort, "UDP port on 127.0.0.1 that leads to the board")
-	which := flag.String("kind", "files", "board: files, raw (FIT images on raw partitions) or mips (no boot loader)")
+	which := flag.String("kind", "files", "board: files, raw (FIT images on raw partitions), mips (no boot loader) or orangepi")
 	keep := flag.Bool("keep", false, "start the disk that is there")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -34,9 +34,9 @@ func main() {
 
 func run(ctx context.Context, which, dir string, port int, keep bool) error {
 	begun := time.Now()
-	k := map[string]*kind{"files": arm, "raw": armRaw, "mips": mips}[which]
+	k := map[string]*kind{"files": arm, "raw": armRaw, "mips": mips, "orangepi": orangePi}[which]
 	if k == nil {
-		return fmt.Errorf("-kind %s: unknown kind of board; want files, raw or mips", which)
+		return fmt.Errorf("-kind %s: unknown kind of board; want files, raw, mips or orangepi", which)
 	}
 	b, err := newBuild(dir, k)
 	if err != nil {
