@@ -62,6 +62,7 @@ type Engine struct {
 	poke  chan struct{}
 	done  chan struct{}
 	snap  atomic.Pointer[Snapshot]
+	fresh bool // snap shows what is; for Run
 
 	watchMu  sync.Mutex
 	watchers map[chan struct{}]struct{}
@@ -143,23 +144,30 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		now := e.clock.Now()
-		e.tick(now)
+		if e.tick(now) {
+			e.fresh = false
+		}
 		if e.pendingRestart != nil && (e.j.Sent == e.j.Seq || !now.Before(e.restartBy)) {
 			if e.j.Sent != e.stored {
 				_ = e.persist() // or they would be sent again
 			}
 			return e.pendingRestart
 		}
-		e.publish()
+		if !e.fresh {
+			e.publish()
+		}
 		timer.Reset(max(0, e.nextDue(now).Sub(now)))
 		select {
 		case <-ctx.Done():
 			return nil
 		case f := <-e.calls:
+			e.fresh = false
 			f()
 		case <-e.poke:
+			e.fresh = false
 			e.takeProgress()
 		case <-timer.C():
+			e.fresh = false
 		}
 	}
 }
@@ -210,16 +218,18 @@ func (e *Engine) alarms() (list []alarm) {
 	return list
 }
 
-// tick does what has become due.
-func (e *Engine) tick(now time.Time) {
+// tick does what has become due, and reports whether anything has.
+func (e *Engine) tick(now time.Time) (did bool) {
 	for range e.alarms() {
 		for _, a := range e.alarms() {
 			if !a.at.IsZero() && !now.Before(a.at) {
 				a.do()
+				did = true
 				break // others may have moved
 			}
 		}
 	}
+	return did
 }
 
 // nextDue is when tick has something to do next.
@@ -321,6 +331,7 @@ func (e *Engine) Watch() (ch <-chan struct{}, stop func()) {
 
 func (e *Engine) publish() {
 	e.snap.Store(e.snapshot())
+	e.fresh = true
 	e.watchMu.Lock()
 	defer e.watchMu.Unlock()
 	for c := range e.watchers {

@@ -102,8 +102,11 @@ func (e *Engine) Test(c Change) (r *Reservation, err error) {
 	}
 	if stopped := e.call(func() {
 		e.inUse = inUse
+		before := e.refusal
 		r, err = e.test(c)
-		e.publish()
+		if e.fresh = e.refusal == before; !e.fresh { // nothing else can be seen of a test
+			e.publish()
+		}
 	}); stopped != nil {
 		return nil, stopped
 	}

@@ -323,6 +323,48 @@ func TestStopped(t *testing.T) {
 	})
 }
 
+// TestPublished: a SET is published once it is committed, and once more when it ends; nothing can
+// be seen of its test, unless it is refused. The status of the banks costs system calls.
+func TestPublished(t *testing.T) {
+	run(t, func(l *lab) {
+		changes, stop := l.e.Watch()
+		defer stop()
+		expect := func(want int, what string) {
+			t.Helper()
+			synctest.Wait()
+			got := 0
+			select {
+			case <-changes:
+				got = 1
+			default:
+			}
+			if got != want {
+				t.Errorf("after %s: published %v, want %v", what, got == 1, want == 1)
+			}
+		}
+		synctest.Wait()
+		select {
+		case <-changes:
+		default:
+		}
+		r, err := l.e.Test(procedure.Change{Edit: func(s *procedure.Settings) error { s.ConfirmWindow = 99; return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(0, "the test")
+		l.refused(l.request(mib.OperationKindAbort, nil), procedure.Unavailable, mib.FailCauseBusy)
+		expect(1, "the refusal of another SET")
+		if err := r.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		expect(1, "the commit")
+		expect(0, "the publication")
+		r.Done()
+		expect(1, "the end")
+		expect(0, "the publication")
+	})
+}
+
 // A front end that tests a SET and then goes silent is in the way of others for ten
 // seconds; what it does later changes nothing.
 func TestForgottenReservation(t *testing.T) {
