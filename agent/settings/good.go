@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,8 +42,20 @@ func isUTF16(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff"))
 }
 
-// read reads a settings file. One that others can read is closed to them,
-// for it holds passwords; refusing it would keep the device from starting.
+// closeToOthers takes the right to read a file with secrets from others: to refuse it would
+// keep the device from starting, or new software out.
+func closeToOthers(file string, info fs.FileInfo, secrets string) {
+	if info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "iad: %s could be read by others (mode %04o) and holds %s: its mode is 0600 now; change the %[3]s if others were on this machine\n",
+		file, info.Mode().Perm(), secrets)
+	if err := os.Chmod(file, 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, "iad:", err)
+	}
+}
+
+// read reads a settings file.
 func read(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -51,13 +64,7 @@ func read(file string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", file)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(os.Stderr, "iad: %s could be read by others (mode %04o) and holds passwords: its mode is 0600 now; change the passwords if others were on this machine\n",
-			file, info.Mode().Perm())
-		if err := os.Chmod(file, 0o600); err != nil {
-			fmt.Fprintln(os.Stderr, "iad:", err)
-		}
-	}
+	closeToOthers(file, info, "passwords")
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err

@@ -202,6 +202,9 @@ func within(dir, name string) string {
 // readImageKeys reads the keys that can be read; the error is about the others.
 func readImageKeys(dir string, files []string) (keys []agefile.Identity, errs error) {
 	for _, f := range files {
+		if info, err := os.Stat(within(dir, f)); err == nil && info.Mode().IsRegular() {
+			closeToOthers(within(dir, f), info, "keys")
+		}
 		data, err := os.ReadFile(within(dir, f))
 		var ids []agefile.Identity
 		if err == nil {

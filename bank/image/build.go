@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"slices"
 
@@ -68,7 +70,8 @@ func Build(w io.Writer, m Manifest, files []PayloadFile, keys ...minisign.Privat
 // BuildSplit writes manifest, signature and payloads as files of their own into the
 // directory dir, which it makes. Format and Payloads of m are filled in from files. If
 // there are encodings, it writes these, and besides an image of the same software in
-// PlainFormat, whose manifest is PlainManifestName; not if they are encrypted.
+// PlainFormat, whose manifest is PlainManifestName; not if they are encrypted. Then it refuses
+// a directory with other files, which may be plain ones of an earlier build.
 func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, keys ...minisign.PrivateKey) error {
 	h, err := sign(m, files, keys)
 	if err != nil {
@@ -84,6 +87,11 @@ func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, keys .
 			}
 		}
 		if heads[PlainManifestName], err = sign(m, plain, keys); err != nil {
+			return err
+		}
+	}
+	if encrypted {
+		if err := checkAlone(fs, dir, h.Manifest); err != nil {
 			return err
 		}
 	}
@@ -108,6 +116,32 @@ func BuildSplit(fs afero.Fs, dir string, m Manifest, files []PayloadFile, keys .
 		}
 		if err := durable.ReplaceFile(fs, path.Join(dir, name), h.Raw, 0o644); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkAlone returns an error if a directory has files that are not those of an encrypted image.
+func checkAlone(fs afero.Fs, dir string, m *Manifest) error {
+	own := []string{ManifestName, ManifestName + SignatureSuffix}
+	for _, p := range m.Payloads {
+		if len(p.Encodings) == 0 {
+			own = append(own, p.Name)
+		}
+		for _, e := range p.Encodings {
+			own = append(own, e.File)
+		}
+	}
+	list, err := afero.ReadDir(fs, dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, info := range list {
+		if !slices.Contains(own, info.Name()) {
+			return fmt.Errorf("%s has %s, which is not a file of this encrypted image and may be plain; name an empty directory", dir, info.Name())
 		}
 	}
 	return nil
