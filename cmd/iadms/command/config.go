@@ -35,11 +35,13 @@ writes it. Each encrypted file is an ordinary age file.`,
 	return cmd
 }
 
-// keyOptions are the operator's keys for encrypted backups.
+// keyOptions are keys for encrypted backups, or for encrypted images.
 type keyOptions struct{ names []string }
 
-func (o *keyOptions) register(f *pflag.FlagSet) {
-	f.StringArrayVar(&o.names, "identity", nil, "`file` with an age key that decrypts backups; may be repeated")
+func (o *keyOptions) register(f *pflag.FlagSet) { o.registerFor(f, "backups") }
+
+func (o *keyOptions) registerFor(f *pflag.FlagSet, what string) {
+	f.StringArrayVar(&o.names, "identity", nil, "`file` with an age key that decrypts "+what+"; may be repeated")
 }
 
 // keys reads the files, which only their owner may be able to read.

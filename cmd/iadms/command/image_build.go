@@ -34,6 +34,7 @@ type buildOptions struct {
 	output     string
 	compress   string
 	deltaFrom  []string
+	identity   keyOptions
 	encryptTo  []string
 	recipients []agefile.Recipient // of encryptTo
 	// interpreters exist on the devices, but not on this machine.
@@ -61,7 +62,8 @@ manifest ` + image.PlainManifestName + `. An image file holds one form of each f
 With --encrypt-to, files are encrypted to a key that the devices of a model or a batch have
 (image_keys in iad.toml; age-keygen makes one). Names, sizes and digests of the files stay
 readable. There are then no plain files beside the manifest, and only devices that read
-image format 3 and have the key can install the image.`,
+image format 3 and have the key can install the image. If an older image is encrypted,
+--identity names the file with a key that decrypts it.`,
 		Example: `  iadms image build --version 2.0.0 --hardware IAD-4FXS --config-format 2 \
         --selftest selftest --converter 1:2:convert \
     --key release.key -o fw-2.0.0.iad app
@@ -80,6 +82,7 @@ image format 3 and have the key can install the image.`,
 	f := cmd.Flags()
 	f.StringVar(&o.compress, "compress", "", "compress the files by `method`: xz")
 	f.StringArrayVar(&o.deltaFrom, "delta-from", nil, "older image `file` (or its manifest, in split form) to store differences from; may be repeated with --split")
+	o.identity.registerFor(f, "the images of --delta-from")
 	f.StringArrayVar(&o.encryptTo, "encrypt-to", nil, "encrypt the files to this age `recipient`, whose key devices have; may be repeated; implies --compress xz")
 	f.StringVar(&o.manifest.Version, "version", "", "`version` of the software, such as 2.0.0 (semver.org)")
 	f.StringSliceVar(&o.manifest.Hardware, "hardware", nil, "hardware `model` that the software runs on; may be repeated")

@@ -14,21 +14,26 @@ import (
 )
 
 func newImageDiff(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var identity keyOptions
+	cmd := &cobra.Command{
 		Use:   "diff OLD NEW",
 		Short: "Show what changes from one image to another, and what devices fetch",
 		Long: `Show what changes from one image to another, and how many bytes a device fetches for
 NEW, one that runs OLD and any other one. OLD and NEW are images or, in split form, their
-manifests. The differences in NEW from files of OLD are applied, which checks them. The
-signatures are not verified.`,
+manifests. The differences in NEW from files of OLD are applied, which checks them; those
+of encrypted images only with --identity. The signatures are not verified.`,
 		Example: "  iadms image diff fw-1.0.0.iad fw-2.0.0/manifest.json",
 		Args:    exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			old, err := readContents(args[0], nil)
+			keys, err := identity.keys()
 			if err != nil {
 				return err
 			}
-			next, err := readContents(args[1], old.asBase)
+			old, err := readContents(args[0], nil, keys)
+			if err != nil {
+				return err
+			}
+			next, err := readContents(args[1], old.asBase, keys)
 			if err != nil {
 				return err
 			}
@@ -39,6 +44,8 @@ signatures are not verified.`,
 			return d.print(cmd.OutOrStdout())
 		},
 	}
+	identity.registerFor(cmd.Flags(), "the images")
+	return cmd
 }
 
 // An imageDiff is what image diff shows, and its JSON form.

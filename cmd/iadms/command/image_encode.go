@@ -10,14 +10,19 @@ import (
 
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/image/encode"
+	"example.com/iad/manager/files"
 )
 
 // encode adds encodings to the files, and writes what they save to w. It takes seconds for
 // each megabyte, so progress gets the name of the file that it works on.
 func (o *buildOptions) encode(ctx context.Context, w, progress io.Writer, files []image.PayloadFile) ([]image.PayloadFile, error) {
+	keys, err := o.identity.keys()
+	if err != nil {
+		return nil, err
+	}
 	var olds []loadedImage
 	for _, name := range o.deltaFrom {
-		old, err := readContents(name, nil)
+		old, err := readContents(name, nil, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -62,10 +67,11 @@ type loadedImage struct {
 	name     string
 	info     *image.Info
 	contents map[string][]byte
+	keys     files.Keys // that it was read with
 }
 
-// readContents reads an image of either form.
-func readContents(name string, bases image.Bases) (old loadedImage, err error) {
+// readContents reads an image of either form. keys decrypt it if it is encrypted.
+func readContents(name string, bases image.Bases, keys files.Keys) (old loadedImage, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return old, err
@@ -73,11 +79,11 @@ func readContents(name string, bases image.Bases) (old loadedImage, err error) {
 	defer f.Close()
 	split, err := startsManifest(f)
 	if err == nil {
-		old.name = name
+		old.name, old.keys = name, keys
 		if split {
-			old.info, old.contents, err = image.ContentsSplit(afero.NewOsFs(), name, bases)
+			old.info, old.contents, err = image.ContentsSplit(afero.NewOsFs(), name, bases, keys...)
 		} else {
-			old.info, old.contents, err = image.Contents(f, bases)
+			old.info, old.contents, err = image.Contents(f, bases, keys...)
 		}
 	}
 	if err != nil {
@@ -97,8 +103,8 @@ func (old loadedImage) base(f image.PayloadFile) ([]byte, error) {
 		return nil, nil
 	}
 	content, ok := old.contents[p.Name]
-	if !ok && old.info.Manifest.Key != "" {
-		return nil, fmt.Errorf("%s is encrypted; name an image of the same software that is not", old.name)
+	if _, err := old.info.Manifest.Opener(old.keys); !ok && err != nil {
+		return nil, fmt.Errorf("%s is encrypted to other keys; name the file with the key of its model or batch (--identity), or an image of the same software that is not encrypted", old.name)
 	}
 	if !ok {
 		return nil, fmt.Errorf("%s has %s only as the difference from another file; name an image that has all of it, such as its manifest in split form", old.name, p.Name)
