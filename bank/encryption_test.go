@@ -19,15 +19,7 @@ import (
 // encrypted returns manifest and files of version 2.0.0, encrypted to recipients.
 func encrypted(t testing.TB, which imagetest.Which, to ...agefile.Recipient) (image.Manifest, []image.PayloadFile) {
 	t.Helper()
-	m, files := imagetest.Manifest("2.0.0"), append([]image.PayloadFile(nil), encodedPayloads(t, which)...)
-	for i := range files {
-		files[i].Encodings = append([]image.EncodedFile(nil), files[i].Encodings...)
-	}
-	var err error
-	if m.Key, err = image.Encrypt(files, to...); err != nil {
-		t.Fatal(err)
-	}
-	return m, files
+	return imagetest.Encrypted(t, imagetest.Manifest("2.0.0"), encodedPayloads(t, which), to...)
 }
 
 func otherKey(t testing.TB) agefile.Identity {

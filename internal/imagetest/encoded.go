@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/spf13/afero"
@@ -11,6 +12,7 @@ import (
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/image/encode"
 	"example.com/iad/bank/image/frame"
+	"example.com/iad/internal/agefile"
 )
 
 // Which encodings Encoded makes.
@@ -54,6 +56,20 @@ func Encoded(t testing.TB, files []image.PayloadFile, base []byte, which Which) 
 		}
 	}
 	return encoded
+}
+
+// Encrypted returns a manifest and its files with their encodings encrypted to recipients.
+func Encrypted(t testing.TB, m image.Manifest, files []image.PayloadFile, recipients ...agefile.Recipient) (image.Manifest, []image.PayloadFile) {
+	t.Helper()
+	files = slices.Clone(files)
+	for i := range files {
+		files[i].Encodings = slices.Clone(files[i].Encodings)
+	}
+	var err error
+	if m.Key, err = image.Encrypt(files, recipients...); err != nil {
+		t.Fatal(err)
+	}
+	return m, files
 }
 
 // Tar returns an image of files in tar form.
