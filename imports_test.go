@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"internal/snmp":        {"mib"},
 	"bank":                 {"bank/image", "bank/image/frame", "mib", "internal/durable", "internal/agefile"},
 	"bank/image":           {"bank/image/frame", "mib", "internal/durable", "internal/agefile"},
-	"bank/image/frame":     {},
+	"bank/image/frame":     {"bank/image/probability"},
 	"internal/executable":  {},
 	"internal/imagetest":   {"internal/agefile", "bank/image", "bank/image/encode", "bank/image/frame"},
 	"internal/bootscript":  {"bank", "bank/uboot"},
@@ -102,11 +102,12 @@ var mayImport = map[string][]string{
 
 	// For makers, not for devices.
 	"bank/image/encode":      {"bank/image", "bank/image/frame", "bank/image/encode/lzma"},
-	"bank/image/encode/lzma": {},
+	"bank/image/encode/lzma": {"bank/image/probability"},
+	"bank/image/probability": {}, // what encoder and decoder share
 }
 
 // devicePackages write what must survive a loss of power.
-var devicePackages = []string{"bank", "bank/partition", "bank/uboot", "bank/image", "bank/image/frame", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
+var devicePackages = []string{"bank", "bank/partition", "bank/uboot", "bank/image", "bank/image/frame", "bank/image/probability", "agent", "agent/agentx", "agent/board", "agent/config", "agent/procedure", "agent/settings", "agent/snmp"}
 
 type pkg struct {
 	ImportPath, Dir, Doc string

@@ -1,75 +1,20 @@
 package frame
 
-import "errors"
+import (
+	"errors"
+
+	"example.com/iad/bank/image/probability"
+)
 
 // LZMA is described by its reference decoder (LZMA SDK, lzma-specification.txt), LZMA2 by the xz
 // file format and by the decoder for Linux (lib/xz/xz_dec_lzma2.c). This decoder is
 // for data in memory: what it has written is its dictionary.
 
-const (
-	lzmaStates    = 12
-	lzmaPosStates = 1 << 4 // at most
-	lzmaMinMatch  = 2
-	lzmaHalf      = 1 << 10 // a probability of one half
-)
-
 var errLZMA = errors.New("the compressed data are damaged")
-
-// A lengthModel has the probabilities of the bits of a match length.
-type lengthModel struct {
-	choice, choice2 uint16
-	low, middle     [lzmaPosStates][8]uint16
-	high            [256]uint16
-}
-
-// An lzmaModel has the probabilities of all bits. It consists of nothing else, so that
-// reset can set all of it.
-type lzmaModel struct {
-	isMatch, isRep0Long           [lzmaStates][lzmaPosStates]uint16
-	isRep, isRep0, isRep1, isRep2 [lzmaStates]uint16
-	slot                          [4][64]uint16
-	special                       [128]uint16
-	align                         [16]uint16
-	matchLength, repeatLength     lengthModel
-	literal                       [1 << 4][0x300]uint16
-}
-
-func halves(all []uint16) {
-	for i := range all {
-		all[i] = lzmaHalf
-	}
-}
-
-func (m *lengthModel) reset() {
-	m.choice, m.choice2 = lzmaHalf, lzmaHalf
-	for i := range m.low {
-		halves(m.low[i][:])
-		halves(m.middle[i][:])
-	}
-	halves(m.high[:])
-}
-
-func (m *lzmaModel) reset() {
-	for i := range lzmaStates {
-		halves(m.isMatch[i][:])
-		halves(m.isRep0Long[i][:])
-	}
-	for _, all := range [][]uint16{m.isRep[:], m.isRep0[:], m.isRep1[:], m.isRep2[:], m.special[:], m.align[:]} {
-		halves(all)
-	}
-	for i := range m.slot {
-		halves(m.slot[i][:])
-	}
-	m.matchLength.reset()
-	m.repeatLength.reset()
-	for i := range m.literal {
-		halves(m.literal[i][:])
-	}
-}
 
 // An lzmaDecoder decodes LZMA2.
 type lzmaDecoder struct {
-	lzmaModel
+	probability.Model
 	lc, lp, pb uint
 	state      uint
 	rep        [4]int // the last distances, less one
@@ -155,7 +100,7 @@ func (d *lzmaDecoder) chunk(control byte, src []byte) ([]byte, error) {
 		src = src[1:]
 	}
 	if control >= 0xa0 {
-		d.reset()
+		d.Reset()
 		d.state, d.rep = 0, [4]int{}
 	}
 	if size > cap(d.out)-len(d.out) {
@@ -252,58 +197,46 @@ func (d *lzmaDecoder) reverseTree(p []uint16, n uint) (v uint) {
 	return v
 }
 
-func (d *lzmaDecoder) length(m *lengthModel, posState uint) int {
-	if d.bit(&m.choice) == 0 {
-		return lzmaMinMatch + int(d.tree(m.low[posState][:]))
+func (d *lzmaDecoder) length(m *probability.LengthModel, posState uint) int {
+	if d.bit(&m.Choice) == 0 {
+		return probability.MinMatch + int(d.tree(m.Low[posState][:]))
 	}
-	if d.bit(&m.choice2) == 0 {
-		return lzmaMinMatch + 8 + int(d.tree(m.middle[posState][:]))
+	if d.bit(&m.Choice2) == 0 {
+		return probability.MinMatch + 8 + int(d.tree(m.Middle[posState][:]))
 	}
-	return lzmaMinMatch + 16 + int(d.tree(m.high[:]))
+	return probability.MinMatch + 16 + int(d.tree(m.High[:]))
 }
 
 // next decodes a literal or a match. It reports whether that was possible.
 func (d *lzmaDecoder) next() bool {
 	posState := uint(len(d.out)) & (1<<d.pb - 1)
-	if d.bit(&d.isMatch[d.state][posState]) == 0 {
+	if d.bit(&d.IsMatch[d.state][posState]) == 0 {
 		return d.nextLiteral()
 	}
 	n := 0
-	if d.bit(&d.isRep[d.state]) == 0 {
-		n = d.length(&d.matchLength, posState)
+	if d.bit(&d.IsRep[d.state]) == 0 {
+		n = d.length(&d.MatchLength, posState)
 		d.rep = [4]int{d.distance(n), d.rep[0], d.rep[1], d.rep[2]}
-		d.state = after(d.state, 7)
-	} else if d.bit(&d.isRep0[d.state]) == 0 {
-		if d.bit(&d.isRep0Long[d.state][posState]) == 0 {
-			d.state = after(d.state, 9)
+		d.state = probability.AfterMatch(d.state)
+	} else if d.bit(&d.IsRep0[d.state]) == 0 {
+		if d.bit(&d.IsRep0Long[d.state][posState]) == 0 {
+			d.state = probability.AfterShortRep(d.state)
 			return d.copyMatch(1)
 		}
-		n = d.length(&d.repeatLength, posState)
-		d.state = after(d.state, 8)
+		n = d.length(&d.RepeatLength, posState)
+		d.state = probability.AfterRepeat(d.state)
 	} else {
 		which := 1
-		if d.bit(&d.isRep1[d.state]) == 1 {
-			which = 2 + int(d.bit(&d.isRep2[d.state]))
+		if d.bit(&d.IsRep1[d.state]) == 1 {
+			which = 2 + int(d.bit(&d.IsRep2[d.state]))
 		}
 		distance := d.rep[which]
 		copy(d.rep[1:which+1], d.rep[:which])
 		d.rep[0] = distance
-		n = d.length(&d.repeatLength, posState)
-		d.state = after(d.state, 8)
+		n = d.length(&d.RepeatLength, posState)
+		d.state = probability.AfterRepeat(d.state)
 	}
 	return d.copyMatch(n)
-}
-
-// after returns the state after a match: 7 after a match, 8 after a repeated one and 9 after a
-// repeated one of one byte, 3 more if there was none just before.
-func after(state, match uint) uint {
-	if state < 7 {
-		return match
-	}
-	if match == 7 {
-		return 10
-	}
-	return 11
 }
 
 func (d *lzmaDecoder) nextLiteral() bool {
@@ -312,7 +245,7 @@ func (d *lzmaDecoder) nextLiteral() bool {
 	if at > 0 {
 		context |= uint(d.out[at-1]) >> (8 - d.lc)
 	}
-	p := &d.literal[context]
+	p := &d.Literal[context]
 	symbol := uint(1)
 	if d.state >= 7 {
 		if d.rep[0] >= at {
@@ -335,20 +268,13 @@ func (d *lzmaDecoder) nextLiteral() bool {
 		symbol = symbol<<1 | d.bit(&p[symbol])
 	}
 	d.out = append(d.out, byte(symbol))
-	switch {
-	case d.state < 4:
-		d.state = 0
-	case d.state < 10:
-		d.state -= 3
-	default:
-		d.state -= 6
-	}
+	d.state = probability.AfterLiteral(d.state)
 	return true
 }
 
 // distance decodes the distance, less one, of a match of n bytes.
 func (d *lzmaDecoder) distance(n int) int {
-	slot := d.tree(d.slot[min(n-lzmaMinMatch, len(d.slot)-1)][:])
+	slot := d.tree(d.Slot[probability.LengthState(n)][:])
 	if slot < 4 {
 		return int(slot)
 	}
@@ -356,10 +282,10 @@ func (d *lzmaDecoder) distance(n int) int {
 	v := (2 | slot&1) << direct
 	if slot < 14 {
 		// The models of all these slots are in one table, one after the other.
-		return int(v + d.reverseTree(d.special[v-slot:], direct))
+		return int(v + d.reverseTree(d.Special[v-slot:], direct))
 	}
 	v += d.bits(direct-4) << 4
-	return int((v + d.reverseTree(d.align[:], 4)) & 0x7fffffff)
+	return int((v + d.reverseTree(d.Align[:], 4)) & 0x7fffffff)
 }
 
 // copyMatch copies n bytes from the last distance.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"example.com/iad/bank/image/encode/lzma"
+	"example.com/iad/bank/image/probability"
 )
 
 // TestMatchesBeforeTheBeginning: a chunk whose matches go back to data that are not there is
@@ -43,7 +44,7 @@ func TestLongestDistance(t *testing.T) {
 	// These bytes make the range decoder return 1 for the bit that begins a match, 0 for
 	// that which says that it is a new one, and 1 for all that follow.
 	packed := append([]byte{0, 0xbf, 0xff, 0xfb}, bytes.Repeat([]byte{0xff}, 28)...)
-	const length = lzmaMinMatch + 16 + 255
+	const length = probability.MinMatch + 16 + 255
 	chunk := append([]byte{0xe0, (length - 1) >> 8, (length - 1) & 0xff, 0, byte(len(packed) - 1), 0}, packed...)
 	d := new(lzmaDecoder)
 	if got, _, err := d.decode(make([]byte, 0, length), chunk, MaxSize); err == nil {

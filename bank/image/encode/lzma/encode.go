@@ -1,5 +1,7 @@
 package lzma
 
+import "example.com/iad/bank/image/probability"
+
 // Properties are how much of their surroundings the models of LZMA take into account.
 type Properties struct {
 	LC uint // high bits of the previous byte, for literals: 0 to 4
@@ -18,7 +20,7 @@ const literal = -1
 
 // An encoder writes operations.
 type encoder struct {
-	model
+	probability.Model
 	Properties
 	state   uint
 	rep     [4]int32 // the last distances, less one
@@ -93,7 +95,7 @@ func Encode(m *Matches, p Properties) (out []byte) {
 }
 
 func (e *encoder) resetState() {
-	e.reset()
+	e.Reset()
 	e.state, e.rep = 0, [4]int32{}
 }
 
@@ -105,44 +107,44 @@ func (e *encoder) literalModel(pos int) *[0x300]uint16 {
 	if pos > 0 {
 		context |= uint(e.data[pos-1]) >> (8 - e.LC)
 	}
-	return &e.literal[context]
+	return &e.Literal[context]
 }
 
 // write encodes an operation.
 func (e *encoder) write(op operation) {
 	posState, r := e.posState(e.pos), &e.coder
-	isMatch := &e.isMatch[e.state][posState]
+	isMatch := &e.IsMatch[e.state][posState]
 	switch {
 	case op.kind == literal:
 		r.bit(isMatch, 0)
 		e.writeLiteral()
-		e.state = afterLiteral(e.state)
+		e.state = probability.AfterLiteral(e.state)
 	case op.kind >= 4:
 		r.bit(isMatch, 1)
-		r.bit(&e.isRep[e.state], 0)
-		r.length(&e.match, int(op.length), posState)
+		r.bit(&e.IsRep[e.state], 0)
+		r.length(&e.MatchLength, int(op.length), posState)
 		e.writeDistance(int(op.kind-4), int(op.length))
 		e.rep = [4]int32{op.kind - 4, e.rep[0], e.rep[1], e.rep[2]}
-		e.state = afterMatch(e.state)
+		e.state = probability.AfterMatch(e.state)
 	default:
 		r.bit(isMatch, 1)
-		r.bit(&e.isRep[e.state], 1)
+		r.bit(&e.IsRep[e.state], 1)
 		if op.kind == 0 {
-			r.bit(&e.isRep0[e.state], 0)
-			r.bit(&e.isRep0Long[e.state][posState], pick(op.length == 1, 0, 1))
+			r.bit(&e.IsRep0[e.state], 0)
+			r.bit(&e.IsRep0Long[e.state][posState], pick(op.length == 1, 0, 1))
 		} else {
-			r.bit(&e.isRep0[e.state], 1)
-			r.bit(&e.isRep1[e.state], pick(op.kind == 1, 0, 1))
+			r.bit(&e.IsRep0[e.state], 1)
+			r.bit(&e.IsRep1[e.state], pick(op.kind == 1, 0, 1))
 			if op.kind > 1 {
-				r.bit(&e.isRep2[e.state], uint(op.kind-2))
+				r.bit(&e.IsRep2[e.state], uint(op.kind-2))
 			}
 			e.rep = moved(e.rep, op.kind)
 		}
 		if op.length == 1 {
-			e.state = afterShortRep(e.state)
+			e.state = probability.AfterShortRep(e.state)
 		} else {
-			r.length(&e.repeat, int(op.length), posState)
-			e.state = afterRepeat(e.state)
+			r.length(&e.RepeatLength, int(op.length), posState)
+			e.state = probability.AfterRepeat(e.state)
 		}
 	}
 	e.pos += int(op.length)
@@ -187,7 +189,7 @@ func bitsLen(v uint) (n uint) {
 
 func (e *encoder) writeDistance(distance, length int) {
 	slot := slotOf(distance)
-	e.coder.tree(e.slot[lengthState(length)][:], slot)
+	e.coder.tree(e.Slot[probability.LengthState(length)][:], slot)
 	if slot < 4 {
 		return
 	}
@@ -195,9 +197,9 @@ func (e *encoder) writeDistance(distance, length int) {
 	first := (2 | slot&1) << direct
 	rest := uint(distance) - first
 	if slot < 14 {
-		e.coder.reverseTree(e.special[first-slot:], rest, direct)
+		e.coder.reverseTree(e.Special[first-slot:], rest, direct)
 		return
 	}
 	e.coder.bits(rest>>4, direct-4)
-	e.coder.reverseTree(e.align[:], rest&15, 4)
+	e.coder.reverseTree(e.Align[:], rest&15, 4)
 }

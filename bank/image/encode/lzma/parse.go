@@ -3,9 +3,12 @@ package lzma
 import (
 	"math"
 	"slices"
+
+	"example.com/iad/bank/image/probability"
 )
 
 const (
+	maxMatch = 273
 	// blockSize is for how many bytes a path is chosen at once; the prices are brought up to
 	// date between blocks.
 	blockSize = 2048
@@ -27,7 +30,7 @@ type node struct {
 
 // parse returns the cheapest operations for the next block.
 func (e *encoder) parse() []operation {
-	e.prices.update(&e.model, e.PB)
+	e.prices.update(&e.Model, e.PB)
 	end := min(blockSize, len(e.data)-e.pos)
 	nodes := e.nodes[:end+1]
 	for i := range nodes {
@@ -77,15 +80,15 @@ func (e *encoder) arrive(nodes []node, i int) {
 func (n *node) after(op operation) {
 	switch {
 	case op.kind == literal:
-		n.state = afterLiteral(n.state)
+		n.state = probability.AfterLiteral(n.state)
 	case op.kind >= 4:
 		n.rep = [4]int32{op.kind - 4, n.rep[0], n.rep[1], n.rep[2]}
-		n.state = afterMatch(n.state)
+		n.state = probability.AfterMatch(n.state)
 	case op.length == 1:
-		n.state = afterShortRep(n.state)
+		n.state = probability.AfterShortRep(n.state)
 	default:
 		n.rep = moved(n.rep, op.kind)
-		n.state = afterRepeat(n.state)
+		n.state = probability.AfterRepeat(n.state)
 	}
 }
 
@@ -102,20 +105,20 @@ func (e *encoder) leave(nodes []node, n *node, i int) (nice operation) {
 	pos := e.pos + i
 	posState := e.posState(pos)
 	limit := min(maxMatch, len(nodes)-1-i)
-	matchPrice := n.price + price(e.isMatch[n.state][posState], 1)
-	repPrice := matchPrice + price(e.isRep[n.state], 1)
-	literalPrice := n.price + price(e.isMatch[n.state][posState], 0) + e.literalPrice(pos, n.state, n.rep[0])
+	matchPrice := n.price + price(e.IsMatch[n.state][posState], 1)
+	repPrice := matchPrice + price(e.IsRep[n.state], 1)
+	literalPrice := n.price + price(e.IsMatch[n.state][posState], 0) + e.literalPrice(pos, n.state, n.rep[0])
 	better(&nodes[i+1], literalPrice, operation{1, literal})
 
 	same := func(distance int32) bool { return int(distance) < pos && e.data[pos] == e.data[pos-1-int(distance)] }
 	if same(n.rep[0]) {
-		better(&nodes[i+1], repPrice+price(e.isRep0[n.state], 0)+price(e.isRep0Long[n.state][posState], 0), operation{1, 0})
+		better(&nodes[i+1], repPrice+price(e.IsRep0[n.state], 0)+price(e.IsRep0Long[n.state][posState], 0), operation{1, 0})
 	}
 	// A literal, then the last distance once more.
 	if limit > 2 && int(n.rep[0]) < pos && !same(n.rep[0]) {
-		e.thenRepeat(nodes, i, i+1, literalPrice, afterLiteral(n.state), n.rep[0], [2]operation{{1, literal}}, 1)
+		e.thenRepeat(nodes, i, i+1, literalPrice, probability.AfterLiteral(n.state), n.rep[0], [2]operation{{1, literal}}, 1)
 	}
-	if limit < minMatch {
+	if limit < probability.MinMatch {
 		return operation{}
 	}
 	longest := 0
@@ -125,18 +128,18 @@ func (e *encoder) leave(nodes []node, n *node, i int) (nice operation) {
 			continue
 		}
 		length := common(e.data, pos-1-int(distance), pos, 0, limit)
-		if length < minMatch {
+		if length < probability.MinMatch {
 			continue
 		}
 		if length >= niceLength {
 			return operation{int32(length), which}
 		}
 		base := repPrice + e.whichPrice(n.state, posState, which)
-		for l := length; l >= minMatch; l-- {
+		for l := length; l >= probability.MinMatch; l-- {
 			better(&nodes[i+l], base+e.prices.repeat[posState][l], operation{int32(l), which})
 		}
 		longest = max(longest, length)
-		e.thenLiteral(nodes, i, length, base+e.prices.repeat[posState][length], afterRepeat(n.state), distance, operation{int32(length), which})
+		e.thenLiteral(nodes, i, length, base+e.prices.repeat[posState][length], probability.AfterRepeat(n.state), distance, operation{int32(length), which})
 	}
 	matches := e.matches.at(pos)
 	if len(matches) == 0 {
@@ -145,15 +148,15 @@ func (e *encoder) leave(nodes []node, n *node, i int) (nice operation) {
 	if last := matches[len(matches)-1]; min(int(last.length), limit) >= niceLength {
 		return operation{last.length, last.distance + 4}
 	}
-	base := matchPrice + price(e.isRep[n.state], 0)
-	l := minMatch
+	base := matchPrice + price(e.IsRep[n.state], 0)
+	l := probability.MinMatch
 	for _, m := range matches {
 		for ; l <= min(int(m.length), limit); l++ {
 			better(&nodes[i+l], base+e.prices.match[posState][l]+e.prices.distance(int(m.distance), l), operation{int32(l), m.distance + 4})
 		}
 		if length := min(int(m.length), limit); length > longest {
 			e.thenLiteral(nodes, i, length, base+e.prices.match[posState][length]+e.prices.distance(int(m.distance), length),
-				afterMatch(n.state), m.distance, operation{int32(length), m.distance + 4})
+				probability.AfterMatch(n.state), m.distance, operation{int32(length), m.distance + 4})
 		}
 	}
 	return operation{}
@@ -163,12 +166,12 @@ func (e *encoder) leave(nodes []node, n *node, i int) (nice operation) {
 // what differs in one byte.
 func (e *encoder) thenLiteral(nodes []node, i, length int, priceSoFar uint32, state uint, distance int32, op operation) {
 	next := i + length
-	if next+1+minMatch >= len(nodes) {
+	if next+1+probability.MinMatch >= len(nodes) {
 		return
 	}
 	pos := e.pos + next
-	total := priceSoFar + price(e.isMatch[state][e.posState(pos)], 0) + e.literalPrice(pos, state, distance)
-	e.thenRepeat(nodes, i, next+1, total, afterLiteral(state), distance, [2]operation{op, {1, literal}}, 2)
+	total := priceSoFar + price(e.IsMatch[state][e.posState(pos)], 0) + e.literalPrice(pos, state, distance)
+	e.thenRepeat(nodes, i, next+1, total, probability.AfterLiteral(state), distance, [2]operation{op, {1, literal}}, 2)
 }
 
 // thenRepeat notes the last distance again, after operations that lead from node i to node
@@ -176,11 +179,11 @@ func (e *encoder) thenLiteral(nodes []node, i, length int, priceSoFar uint32, st
 func (e *encoder) thenRepeat(nodes []node, i, next int, priceSoFar uint32, state uint, distance int32, before [2]operation, count int) {
 	pos := e.pos + next
 	length := common(e.data, pos-1-int(distance), pos, 0, min(maxMatch, len(nodes)-1-next))
-	if length < minMatch {
+	if length < probability.MinMatch {
 		return
 	}
 	posState := e.posState(pos)
-	priceSoFar += price(e.isMatch[state][posState], 1) + price(e.isRep[state], 1) + e.whichPrice(state, posState, 0) + e.prices.repeat[posState][length]
+	priceSoFar += price(e.IsMatch[state][posState], 1) + price(e.IsRep[state], 1) + e.whichPrice(state, posState, 0) + e.prices.repeat[posState][length]
 	if n := &nodes[next+length]; priceSoFar < n.price {
 		n.price, n.op, n.before, n.count = priceSoFar, operation{int32(length), 0}, before, count
 	}
@@ -189,11 +192,11 @@ func (e *encoder) thenRepeat(nodes []node, i, next int, priceSoFar uint32, state
 // whichPrice is the price of saying which distance is repeated, for a length above 1.
 func (e *encoder) whichPrice(state, posState uint, which int32) uint32 {
 	if which == 0 {
-		return price(e.isRep0[state], 0) + price(e.isRep0Long[state][posState], 1)
+		return price(e.IsRep0[state], 0) + price(e.IsRep0Long[state][posState], 1)
 	}
-	sum := price(e.isRep0[state], 1) + price(e.isRep1[state], pick(which == 1, 0, 1))
+	sum := price(e.IsRep0[state], 1) + price(e.IsRep1[state], pick(which == 1, 0, 1))
 	if which > 1 {
-		sum += price(e.isRep2[state], uint(which-2))
+		sum += price(e.IsRep2[state], uint(which-2))
 	}
 	return sum
 }

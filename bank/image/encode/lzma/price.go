@@ -3,6 +3,8 @@ package lzma
 import (
 	"math"
 	"math/bits"
+
+	"example.com/iad/bank/image/probability"
 )
 
 // Prices are in 64ths of a bit.
@@ -41,17 +43,17 @@ func reversePrice(p []uint16, v, n uint) (sum uint32) {
 	return sum
 }
 
-func lengthPrices(m *lengthModel, posState uint, prices *[maxMatch + 1]uint32) {
-	low, notLow := price(m.choice, 0), price(m.choice, 1)
-	middle, high := notLow+price(m.choice2, 0), notLow+price(m.choice2, 1)
-	for n := uint(0); n <= maxMatch-minMatch; n++ {
+func lengthPrices(m *probability.LengthModel, posState uint, prices *[maxMatch + 1]uint32) {
+	low, notLow := price(m.Choice, 0), price(m.Choice, 1)
+	middle, high := notLow+price(m.Choice2, 0), notLow+price(m.Choice2, 1)
+	for n := uint(0); n <= maxMatch-probability.MinMatch; n++ {
 		switch {
 		case n < 8:
-			prices[n+minMatch] = low + treePrice(m.low[posState][:], n)
+			prices[n+probability.MinMatch] = low + treePrice(m.Low[posState][:], n)
 		case n < 16:
-			prices[n+minMatch] = middle + treePrice(m.middle[posState][:], n-8)
+			prices[n+probability.MinMatch] = middle + treePrice(m.Middle[posState][:], n-8)
 		default:
-			prices[n+minMatch] = high + treePrice(m.high[:], n-16)
+			prices[n+probability.MinMatch] = high + treePrice(m.High[:], n-16)
 		}
 	}
 }
@@ -67,23 +69,23 @@ func slotOf(distance int) uint {
 
 // prices are tables of what the model asks for at some time.
 type prices struct {
-	match, repeat [posStates][maxMatch + 1]uint32
-	slot          [4][slots]uint32
-	full          [4][fullDistances]uint32
+	match, repeat [probability.PosStates][maxMatch + 1]uint32
+	slot          [4][probability.Slots]uint32
+	full          [4][probability.FullDistances]uint32
 	align         [16]uint32
 }
 
-func (t *prices) update(m *model, pb uint) {
+func (t *prices) update(m *probability.Model, pb uint) {
 	for s := uint(0); s < 1<<pb; s++ {
-		lengthPrices(&m.match, s, &t.match[s])
-		lengthPrices(&m.repeat, s, &t.repeat[s])
+		lengthPrices(&m.MatchLength, s, &t.match[s])
+		lengthPrices(&m.RepeatLength, s, &t.repeat[s])
 	}
 	for i := range t.align {
-		t.align[i] = reversePrice(m.align[:], uint(i), 4)
+		t.align[i] = reversePrice(m.Align[:], uint(i), 4)
 	}
 	for l := range t.slot {
-		for s := range uint(slots) {
-			t.slot[l][s] = treePrice(m.slot[l][:], s)
+		for s := range uint(probability.Slots) {
+			t.slot[l][s] = treePrice(m.Slot[l][:], s)
 			if s >= 14 {
 				t.slot[l][s] += uint32(s>>1-1-4) * bitPrice
 			}
@@ -94,7 +96,7 @@ func (t *prices) update(m *model, pb uint) {
 			if s >= 4 {
 				direct := s>>1 - 1
 				first := (2 | s&1) << direct
-				t.full[l][d] += reversePrice(m.special[first-s:], uint(d)-first, direct)
+				t.full[l][d] += reversePrice(m.Special[first-s:], uint(d)-first, direct)
 			}
 		}
 	}
@@ -102,8 +104,8 @@ func (t *prices) update(m *model, pb uint) {
 
 // distance returns the price of a distance, less one, for a match of a length.
 func (t *prices) distance(distance, length int) uint32 {
-	l := lengthState(length)
-	if distance < fullDistances {
+	l := probability.LengthState(length)
+	if distance < probability.FullDistances {
 		return t.full[l][distance]
 	}
 	return t.slot[l][slotOf(distance)] + t.align[distance&15]

@@ -1,5 +1,7 @@
 package lzma
 
+import "example.com/iad/bank/image/probability"
+
 // A rangeEncoder writes bits by their probabilities.
 type rangeEncoder struct {
 	low     uint64
@@ -79,20 +81,20 @@ func (r *rangeEncoder) reverseTree(p []uint16, v, n uint) {
 	}
 }
 
-func (r *rangeEncoder) length(m *lengthModel, length int, posState uint) {
-	n := uint(length - minMatch)
+func (r *rangeEncoder) length(m *probability.LengthModel, length int, posState uint) {
+	n := uint(length - probability.MinMatch)
 	switch {
 	case n < 8:
-		r.bit(&m.choice, 0)
-		r.tree(m.low[posState][:], n)
+		r.bit(&m.Choice, 0)
+		r.tree(m.Low[posState][:], n)
 	case n < 16:
-		r.bit(&m.choice, 1)
-		r.bit(&m.choice2, 0)
-		r.tree(m.middle[posState][:], n-8)
+		r.bit(&m.Choice, 1)
+		r.bit(&m.Choice2, 0)
+		r.tree(m.Middle[posState][:], n-8)
 	default:
-		r.bit(&m.choice, 1)
-		r.bit(&m.choice2, 1)
-		r.tree(m.high[:], n-16)
+		r.bit(&m.Choice, 1)
+		r.bit(&m.Choice2, 1)
+		r.tree(m.High[:], n-16)
 	}
 }
 
@@ -101,4 +103,11 @@ func (r *rangeEncoder) finish() []byte {
 		r.shift()
 	}
 	return r.out
+}
+
+func pick(first bool, a, b uint) uint {
+	if first {
+		return a
+	}
+	return b
 }
