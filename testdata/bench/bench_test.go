@@ -29,6 +29,8 @@ func TestJudge(t *testing.T) {
 		"over the limit":      {row{limit: 19 * time.Millisecond}, samples(10, 20, 30), nil, false, true, 0},
 		"nothing wanted":      {row{}, samples(10), samples(10), false, false, 1},
 		"smaller":             {row{bytes: true, wanted: 0.5}, []sample{{bytes: 100, took: time.Hour}}, []sample{{bytes: 200}}, true, true, 0.5},
+		"small":               {row{bytes: true, most: 100}, []sample{{bytes: 100}}, nil, true, true, 0},
+		"not small":           {row{bytes: true, most: 99}, []sample{{bytes: 100}}, nil, false, true, 0},
 		"not small enough":    {row{bytes: true, wanted: 0.4}, []sample{{bytes: 100}}, []sample{{bytes: 200, took: time.Hour}}, false, true, 0.5},
 	} {
 		var r result

@@ -19,6 +19,8 @@ type row struct {
 	wanted float64
 	// limit is the largest median time, and worst the largest time of any round; 0 for none.
 	limit, worst time.Duration
+	// most is the largest number of bytes, 0 for none.
+	most int64
 	// start prepares both sides; what it starts ends with the lab's cleanups.
 	start func(*lab) (sides, error)
 }
@@ -147,6 +149,10 @@ func (r *result) judge(row row, ours, peers []sample, compared bool) {
 	if row.limit > 0 {
 		r.want(fmt.Sprintf("≤ %s", short(row.limit.Seconds())))
 		met = met && r.Ours.Median <= row.limit.Seconds()
+	}
+	if row.most > 0 {
+		r.want(fmt.Sprintf("≤ %d bytes", row.most))
+		met = met && median.Median <= float64(row.most)
 	}
 	if row.worst > 0 {
 		r.want(fmt.Sprintf("worst ≤ %s: %s, peer %s", short(row.worst.Seconds()), short(r.OurWorst), short(r.PeerWorst)))

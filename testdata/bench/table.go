@@ -28,6 +28,8 @@ func table() []row {
 		{name: "Difference from iad 80 commits ago, geometric mean", peer: []string{"bsdiff"}, wanted: 1, bytes: true, once: true, start: difference("bsdiff")},
 		{name: "Difference from iad 80 commits ago, geometric mean, against xdelta3 -9", peer: []string{"xdelta3", "-V"}, wanted: 0.62, bytes: true, once: true, start: difference("xdelta3", "-9", "-e", "-f", "-s")},
 		{name: "Memory while a difference is applied, iad for MIPS; peer: bspatch", peer: []string{"bsdiff"}, wanted: 0.4, bytes: true, start: applying},
+		{name: "Code for xz, differences and encryption in iad for MIPS with FTPS", bytes: true, once: true, most: 120 << 10, start: decodingCode()},
+		{name: "Code for xz, differences and encryption in iad for MIPS without FTPS", bytes: true, once: true, most: 120 << 10, start: decodingCode("-noftps")},
 		{name: "Size: 1 MiB by FTP into a bank", peer: []string{"swupdate", "--version"}, start: install(1 << 20)},
 		{name: "Size: 16 MiB by FTP into a bank", peer: []string{"swupdate", "--version"}, start: install(16 << 20)},
 		{name: "Size: 256 MiB by FTP into a bank", peer: []string{"swupdate", "--version"}, start: install(256 << 20)},
