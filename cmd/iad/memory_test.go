@@ -2,20 +2,24 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image"
 	"example.com/iad/bank/image/encode"
 	"example.com/iad/bank/image/frame"
+	"example.com/iad/internal/agefile"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
@@ -78,9 +82,90 @@ func TestPeakMemoryOfEncodings(t *testing.T) {
 	}
 }
 
+// A compressed image of 64 MiB takes no more memory if it is encrypted, as a whole file and
+// as a difference.
+func TestPeakMemoryOfEncryption(t *testing.T) {
+	if program == os.Args[0] {
+		t.Skip("measures a program without the race detector: run it by make memory")
+	}
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := filepath.Join(t.TempDir(), "model.key")
+	if err := os.WriteFile(keyFile, []byte(key.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	to, err := agefile.ParseRecipient(key.Recipient().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece := make([]byte, frame.MaxSize/2)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(piece)
+	piece = []byte(hex.EncodeToString(piece))
+	base := []byte(strings.Repeat("1.0.0\n", 100_000/6)) // what newDevice installs
+	full, err := encode.XZ(t.Context(), "firmware.xz", piece, frame.MaxSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delta, err := encode.XZDelta(t.Context(), "firmware.d", append(bytes.Clone(base[:50_000]), piece[50_000:]...), base, frame.MaxSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pieces = 256
+	for _, c := range []struct {
+		name      string
+		encoding  image.EncodedFile
+		content   []byte
+		encrypted bool
+	}{
+		{"compressed", full, piece, false},
+		{"compressed, encrypted", full, piece, true},
+		{"difference, encrypted", delta, append(bytes.Clone(base[:50_000]), piece[50_000:]...), true},
+	} {
+		peak := peakOf(t, device.FTP, func(d *unit) []byte {
+			file := image.PayloadFile{Name: "firmware", Mode: 0o644, Encodings: []image.EncodedFile{repeated(c.encoding, pieces)},
+				Open: func() (io.ReadCloser, error) {
+					return io.NopCloser(bytes.NewReader(bytes.Repeat(c.content, pieces))), nil
+				}}
+			list := []image.PayloadFile{file}
+			m := image.Manifest{Version: "2.0.0", Hardware: []string{"IAD-4FXS"}, ConfigFormat: 1}
+			if c.encrypted {
+				if m.Key, err = image.Encrypt(list, to); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var b bytes.Buffer
+			if err := image.Build(&b, m, list, d.key); err != nil {
+				t.Fatal(err)
+			}
+			return b.Bytes()
+		}, "--image-key", keyFile)
+		fmt.Printf("peak resident memory of iad, 64 MiB, %-21s: %5.1f MiB\n", c.name, float64(peak)/(1<<20))
+		if peak > 17<<20 {
+			t.Errorf("%s: %d bytes", c.name, peak)
+		}
+	}
+}
+
+// repeated returns the encoding of a payload that repeats the one of e, which has one frame.
+func repeated(e image.EncodedFile, n int) image.EncodedFile {
+	entry := frame.IndexSize(1, e.Frame)
+	one := e.Content[entry:]
+	var index []byte
+	for range n {
+		index = frame.AppendEntry(index, one)
+	}
+	sum := sha256.Sum256(index)
+	e.IndexSHA256 = hex.EncodeToString(sum[:])
+	e.Content = append(index, bytes.Repeat(one, n)...)
+	e.Size = int64(len(e.Content))
+	return e
+}
+
 // peakOf is the peak of resident memory while a device downloads an image.
-func peakOf(t *testing.T, protocol device.Protocol, build func(d *unit) []byte) int {
-	d := newDevice(t)
+func peakOf(t *testing.T, protocol device.Protocol, build func(d *unit) []byte, init ...string) int {
+	d := newDevice(t, init...)
 	d.start()
 	disk := afero.NewMemMapFs()
 	srv, err := files.StartServers(files.ServersConfig{Files: disk, TFTP: "127.0.0.1:0", FTP: "127.0.0.1:0", Advertise: "127.0.0.1"})
