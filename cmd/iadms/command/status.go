@@ -59,10 +59,13 @@ func printStatus(w io.Writer, d *device.Device, banks [2]device.Bank, op *device
 	if len(d.ConfigDigest) > 0 {
 		fmt.Fprintf(t, "\tSHA-256 %s\n", hex.EncodeToString(d.ConfigDigest))
 	}
-	if d.TrustSerial > 0 {
+	switch {
+	case d.TrustSerial > 0:
 		fmt.Fprintf(t, "signatures\tby the keys of trust document %d\n", d.TrustSerial)
-	} else {
+	case d.SignatureRequired:
 		fmt.Fprintf(t, "signatures\tby the public keys in the settings of the device\n")
+	default:
+		fmt.Fprintf(t, "signatures\tnone required\n")
 	}
 	fmt.Fprintf(t, "restarts\t%d, the last: %s\n", d.RestartCount, d.RestartReason)
 	if d.ResetRequired {
