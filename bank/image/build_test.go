@@ -87,6 +87,45 @@ func TestFormsAgree(t *testing.T) {
 	}
 }
 
+// TestVerifyNamesSigners: what is verified is said to be signed only by keys that are trusted and
+// whose signatures match; anybody can add another signature, with a comment.
+func TestVerifyNamesSigners(t *testing.T) {
+	_, private, err := image.GenerateKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := image.ReadPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := imagetest.ReadHead(t, imagetest.Build(t, imagetest.Manifest("2.0.0")))
+	signature, err := image.SignManifest(h.Raw, "approved by the board", stranger, imagetest.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := afero.NewMemMapFs()
+	if err := image.BuildSplit(fs, "fw", imagetest.Manifest("2.0.0"), imagetest.Payloads("2.0.0"), stranger, imagetest.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := afero.WriteFile(fs, "fw/manifest.json.minisig", signature, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	info, err := image.VerifySplit(fs, "fw/manifest.json", imagetest.Trust(imagetest.Key))
+	if err != nil || !slices.Equal(info.KeyIDs, []uint64{imagetest.Key.ID()}) {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if info, err := image.InspectSplit(fs, "fw/manifest.json"); err != nil || len(info.KeyIDs) != 2 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	var tar bytes.Buffer
+	if err := image.Pack(&tar, fs, "fw/manifest.json"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := image.Verify(&tar, imagetest.Trust(imagetest.Key)); err != nil || !slices.Equal(info.KeyIDs, []uint64{imagetest.Key.ID()}) {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
 func TestSignImage(t *testing.T) {
 	_, priv, err := image.GenerateKey("")
 	if err != nil {

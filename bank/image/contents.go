@@ -93,7 +93,7 @@ func (h *Head) contents(open func(file string) (io.ReadCloser, error), bases Bas
 			}
 		}
 	}
-	info, err := h.info()
+	info, err := h.info(nil)
 	return info, all, err
 }
 

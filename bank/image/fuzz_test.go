@@ -79,6 +79,8 @@ func FuzzArchive(f *testing.F) {
 func FuzzSignature(f *testing.F) {
 	p := imagetest.TakeApart(f, "2.0.0")
 	f.Add(p.Head.Signature)
+	// All of the line but the last bytes of the signature: where others follow, they are encoded with what comes next.
+	own := bytes.Split(p.Head.Signature, []byte("\n"))[1][:96]
 	f.Add([]byte("untrusted comment: \n\ntrusted comment: \n"))
 	_, other, err := image.GenerateKey("")
 	if err != nil {
@@ -98,8 +100,9 @@ func FuzzSignature(f *testing.F) {
 	f.Fuzz(func(t *testing.T, signature []byte) {
 		err := image.NewHead(p.Head.Raw, signature).VerifySignature(imagetest.Trust(imagetest.Key))
 		if err == nil {
-			// Only the comment that is not covered may differ.
-			if tail := bytes.SplitN(signature, []byte("\n"), 2); len(tail) != 2 || !bytes.Contains(signature, []byte("version:2.0.0")) {
+			// Comments and signatures by others may differ; breaks in base64 do not count.
+			signature = bytes.ReplaceAll(bytes.ReplaceAll(signature, []byte("\r"), nil), []byte("\n"), nil)
+			if !bytes.Contains(signature, own) {
 				t.Errorf("accepted %q", signature)
 			}
 			return

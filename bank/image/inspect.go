@@ -15,16 +15,23 @@ import (
 // Info is what Inspect and Verify find out about an image.
 type Info struct {
 	Manifest       *Manifest
-	ManifestDigest []byte   // SHA-256, which iadUpgBankDigest shows
-	Size           int64    // bytes of the tar form
-	Stored         int64    // bytes in a bank
-	HeadSize       int64    // bytes of manifest and signature
-	KeyIDs         []uint64 // of the keys that the signatures name
-	TrustedComment string   // of the first signature, not verified here
+	ManifestDigest []byte // SHA-256, which iadUpgBankDigest shows
+	Size           int64  // bytes of the tar form
+	Stored         int64  // bytes in a bank
+	HeadSize       int64  // bytes of manifest and signature
+	// KeyIDs are those of the keys that signed it; from Inspect, those that its signatures
+	// name. TrustedComment is that of the first of these signatures.
+	KeyIDs         []uint64
+	TrustedComment string
 }
 
-func (h *Head) info() (*Info, error) {
+// info describes the image, with the signatures by keys of trust or, if that is nil, with those
+// that there are.
+func (h *Head) info(trust *Trust) (*Info, error) {
 	all, err := parseSignatures(h.Signature)
+	if err == nil && trust != nil {
+		all, _, err = signaturesBy(trust.Keys, h.Raw, h.Signature)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +59,7 @@ func Inspect(r io.Reader) (*Info, error) {
 	if err := readPayloads(r, io.Discard, h); err != nil {
 		return nil, err
 	}
-	return h.info()
+	return h.info(nil)
 }
 
 // Verify reads an image in tar form as a device would that trusts trust: its trust chain,
@@ -64,16 +71,17 @@ func Verify(r io.Reader, trust *Trust) (*Info, error) {
 		return nil, err
 	}
 	var read []byte
-	if _, err := h.verifyChain(trust, func() (chain []byte, err error) {
+	trust, err = h.verifyChain(trust, func() (chain []byte, err error) {
 		chain, read, err = readTrustMember(r)
 		return chain, err
-	}); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
 	if err := readPayloads(io.MultiReader(bytes.NewReader(read), r), io.Discard, h); err != nil {
 		return nil, err
 	}
-	return h.info()
+	return h.info(trust)
 }
 
 // InspectSplit is Inspect for the split form whose manifest is the file name of fs.
@@ -85,7 +93,7 @@ func InspectSplit(fs afero.Fs, name string) (*Info, error) {
 	if err := h.Parse(); err != nil {
 		return nil, err
 	}
-	return h.checkSplit(fs, name)
+	return h.checkSplit(fs, name, nil)
 }
 
 // VerifySplit is Verify for the split form whose manifest is the file name of
@@ -95,15 +103,16 @@ func VerifySplit(fs afero.Fs, name string, trust *Trust) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.verifyChain(trust, func() ([]byte, error) {
+	trust, err = h.verifyChain(trust, func() ([]byte, error) {
 		return readSmall(fs, path.Join(path.Dir(name), TrustName), MaxTrustChain)
-	}); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
-	return h.checkSplit(fs, name)
+	return h.checkSplit(fs, name, trust)
 }
 
-func (h *Head) checkSplit(fs afero.Fs, name string) (*Info, error) {
+func (h *Head) checkSplit(fs afero.Fs, name string, trust *Trust) (*Info, error) {
 	for i := range h.Manifest.Payloads {
 		p := &h.Manifest.Payloads[i]
 		if len(p.Encodings) == 0 {
@@ -117,7 +126,7 @@ func (h *Head) checkSplit(fs afero.Fs, name string) (*Info, error) {
 			}
 		}
 	}
-	return h.info()
+	return h.info(trust)
 }
 
 func checkEncodingFile(fs afero.Fs, dir string, m *Manifest, p *Payload, e *Encoding) error {

@@ -219,30 +219,46 @@ func (h *Head) VerifySignature(trust *Trust) error {
 
 // verifySignatures verifies that threshold of keys, and at least one, signed message.
 func verifySignatures(what string, message, file []byte, keys []Key, threshold int) error {
-	all, err := parseSignatures(file)
+	good, others, err := signaturesBy(keys, message, file)
 	if err != nil {
 		return err
 	}
-	good, bad := 0, uint64(0)
+	switch {
+	case len(good) >= max(threshold, 1):
+		return nil
+	case len(good) > 0:
+		return refuse(mib.FailCauseSignerUntrusted, "%s is signed by %d of the keys that are trusted here, and %d must sign", what, len(good), threshold)
+	case slices.ContainsFunc(keys, func(k Key) bool { return k.ID() == others[0] }):
+		return refuse(mib.FailCauseSignatureInvalid, "the signature by %s does not match %s", keyName(others[0]), what)
+	}
+	return refuse(mib.FailCauseSignerUntrusted, "%s is signed by %s, which is not trusted here", what, keyName(others[0]))
+}
+
+// signaturesBy returns the signatures of a message, at most one by each of keys, that are in a
+// file and verify. others are the IDs of the keys that the other signatures there name, first those
+// of keys.
+func signaturesBy(keys []Key, message, file []byte) (good []minisign.Signature, others []uint64, err error) {
+	all, err := parseSignatures(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	var unknown []uint64
 	for _, key := range keys {
 		for i := range all {
 			if all[i].KeyID != key.ID() {
 				continue
 			}
 			if text, err := all[i].MarshalText(); err == nil && minisign.Verify(key.PublicKey, message, text) {
-				good++
+				good = append(good, all[i])
 				break
 			}
-			bad = key.ID()
+			others = append(others, key.ID())
 		}
 	}
-	switch {
-	case good >= max(threshold, 1):
-		return nil
-	case good > 0:
-		return refuse(mib.FailCauseSignerUntrusted, "%s is signed by %d of the keys that are trusted here, and %d must sign", what, good, threshold)
-	case bad != 0:
-		return refuse(mib.FailCauseSignatureInvalid, "the signature by %s does not match %s", keyName(bad), what)
+	for i := range all {
+		if !slices.ContainsFunc(keys, func(k Key) bool { return k.ID() == all[i].KeyID }) {
+			unknown = append(unknown, all[i].KeyID)
+		}
 	}
-	return refuse(mib.FailCauseSignerUntrusted, "%s is signed by %s, which is not trusted here", what, keyName(all[0].KeyID))
+	return good, append(others, unknown...), nil
 }
