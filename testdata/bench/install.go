@@ -135,28 +135,26 @@ func measured(pid int, f func() error) (s sample, err error) {
 	return sample{took: time.Since(begun), memory: highWater(pid)}, nil
 }
 
+// software serves an image fw.iad, whose payload is a file of this size, by FTP, and makes a device for it.
+func (l *lab) software(peer string, size int64) (x exchange, u *unit, err error) {
+	if x, err = l.exchange(peer, size); err == nil {
+		err = x.serve(l.vsftpd, x.from)
+	}
+	if err == nil {
+		u, err = l.newUnit()
+	}
+	if err == nil {
+		err = u.build(filepath.Join(x.from, "fw.iad"), "2.0.0", filepath.Join(x.from, "file"))
+	}
+	return x, u, err
+}
+
 // install downloads software into the second bank: iad from the request to the state ready, SWUpdate with the same payload as a
 // raw image in a signed archive that it writes while it receives it.
 func install(size int64) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
-		swupdate, err := l.program("swupdate")
+		x, u, err := l.software("swupdate", size)
 		if err != nil {
-			return sides{}, err
-		}
-		from, to, err := l.source(size)
-		if err != nil {
-			return sides{}, err
-		}
-		port, err := l.vsftpd(from)
-		if err != nil {
-			return sides{}, err
-		}
-		u, err := l.newUnit()
-		if err != nil {
-			return sides{}, err
-		}
-		payload := filepath.Join(from, "file")
-		if err := u.build(filepath.Join(from, "fw.iad"), "2.0.0", payload); err != nil {
 			return sides{}, err
 		}
 		s, err := u.run()
@@ -167,8 +165,8 @@ func install(size int64) func(l *lab) (sides, error) {
 		if err != nil {
 			return sides{}, err
 		}
-		target, temp := filepath.Join(to, "target"), filepath.Join(to, "temp")
-		certificate, err := l.archive(filepath.Join(from, "fw.swu"), payload, target)
+		target, temp := filepath.Join(x.to, "target"), filepath.Join(x.to, "temp")
+		certificate, err := l.archive(filepath.Join(x.from, "fw.swu"), filepath.Join(x.from, "file"), target)
 		if err != nil {
 			return sides{}, err
 		}
@@ -177,10 +175,10 @@ func install(size int64) func(l *lab) (sides, error) {
 		}
 		return sides{
 			ours: func() (sample, error) {
-				return measured(s.cmd.Process.Pid, func() error { return u.download(c, device.FTP, port, "files", "fw.iad") })
+				return measured(s.cmd.Process.Pid, func() error { return u.download(c, device.FTP, x.port, "files", "fw.iad") })
 			},
 			peer: func() (sample, error) {
-				update := exec.CommandContext(l.ctx, swupdate, "-k", certificate, "-H", "bench:1.0", "-d", fmt.Sprintf("-u ftp://127.0.0.1:%d/files/fw.swu", port))
+				update := exec.CommandContext(l.ctx, x.peer, "-k", certificate, "-H", "bench:1.0", "-d", fmt.Sprintf("-u ftp://127.0.0.1:%d/files/fw.swu", x.port))
 				update.Env = append(os.Environ(), "TMPDIR="+temp)
 				return l.update(update, exec.CommandContext(l.ctx, "sync", target))
 			},
@@ -311,26 +309,11 @@ func member(w io.Writer, name string, size int64, sum additive, data io.Reader) 
 // starting starts iad with two banks of this size. The peer reads one of them.
 func starting(size int64) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
-		openssl, err := l.program("openssl")
+		x, u, err := l.software("openssl", size)
 		if err != nil {
 			return sides{}, err
 		}
-		from, _, err := l.source(size)
-		if err != nil {
-			return sides{}, err
-		}
-		port, err := l.vsftpd(from)
-		if err != nil {
-			return sides{}, err
-		}
-		u, err := l.newUnit()
-		if err != nil {
-			return sides{}, err
-		}
-		if err := u.build(filepath.Join(from, "fw.iad"), "2.0.0", filepath.Join(from, "file")); err != nil {
-			return sides{}, err
-		}
-		if err := u.fillBoth(port); err != nil {
+		if err := u.fillBoth(x.port); err != nil {
 			return sides{}, err
 		}
 		return sides{
@@ -345,7 +328,7 @@ func starting(size int64) func(l *lab) (sides, error) {
 				return s, nil
 			},
 			peer: func() (sample, error) {
-				return l.run(exec.CommandContext(l.ctx, openssl, "dgst", "-sha256", filepath.Join(from, "file")))
+				return l.run(exec.CommandContext(l.ctx, x.peer, "dgst", "-sha256", filepath.Join(x.from, "file")))
 			},
 		}, nil
 	}

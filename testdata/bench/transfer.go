@@ -102,40 +102,51 @@ func (l *lab) worker(args ...string) *exec.Cmd {
 // ftpGet fetches by FTP, hashes and syncs.
 func ftpGet(size int64) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
-		curl, err := l.program("curl")
+		x, err := l.exchange("curl", size)
+		if err == nil {
+			err = x.serve(l.vsftpd, x.from)
+		}
 		if err != nil {
 			return sides{}, err
 		}
-		from, to, err := l.source(size)
-		if err != nil {
-			return sides{}, err
-		}
-		port, err := l.vsftpd(from)
-		if err != nil {
-			return sides{}, err
-		}
-		ours, theirs := filepath.Join(to, "ours"), filepath.Join(to, "peer")
+		ours, theirs := filepath.Join(x.to, "ours"), filepath.Join(x.to, "peer")
 		return sides{
 			ours: func() (sample, error) {
-				return l.into(ours, l.worker("get", "ftp", strconv.Itoa(port), "files", "file", ours, "0"))
+				return l.into(ours, l.worker("get", "ftp", strconv.Itoa(x.port), "files", "file", ours, "0"))
 			},
 			peer: func() (sample, error) {
-				return l.into(theirs, exec.CommandContext(l.ctx, curl, "-sS", "-o", theirs, fmt.Sprintf("ftp://127.0.0.1:%d/files/file", port)),
+				return l.into(theirs, exec.CommandContext(l.ctx, x.peer, "-sS", "-o", theirs, fmt.Sprintf("ftp://127.0.0.1:%d/files/file", x.port)),
 					exec.CommandContext(l.ctx, "sha256sum", theirs), exec.CommandContext(l.ctx, "sync", theirs))
 			},
 		}, nil
 	}
 }
 
-// source makes a file named "file" in one directory, and another directory to receive it.
-func (l *lab) source(size int64) (from, to string, err error) {
-	if from, err = l.directory(); err == nil {
-		to, err = l.directory()
+// exchange is what rows about transfers have in common.
+type exchange struct {
+	peer     string // program
+	from, to string // directories; from has a file named "file"
+	port     int    // of the server
+}
+
+// exchange finds the peer's program and makes a file of this size.
+func (l *lab) exchange(peer string, size int64) (x exchange, err error) {
+	if x.peer, err = l.program(peer); err == nil {
+		x.from, err = l.directory()
 	}
 	if err == nil {
-		err = content(filepath.Join(from, "file"), size)
+		x.to, err = l.directory()
 	}
-	return from, to, err
+	if err == nil {
+		err = content(filepath.Join(x.from, "file"), size)
+	}
+	return x, err
+}
+
+// serve starts a server of a directory.
+func (x *exchange) serve(start func(files string) (port int, err error), files string) (err error) {
+	x.port, err = start(files)
+	return err
 }
 
 // into runs programs that write a file, which is not there before and removed afterwards.
@@ -151,26 +162,21 @@ func (l *lab) into(file string, list ...*exec.Cmd) (sample, error) {
 // as many, or chooses them itself if window is 0. The line is that between the two.
 func tftpGet(size int64, window int, way line) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
-		atftp, err := l.program("atftp")
+		x, err := l.exchange("atftp", size)
+		if err == nil {
+			err = x.serve(l.atftpd, x.from)
+		}
 		if err != nil {
 			return sides{}, err
 		}
-		from, to, err := l.source(size)
-		if err != nil {
-			return sides{}, err
-		}
-		port, err := l.atftpd(from)
-		if err != nil {
-			return sides{}, err
-		}
-		ours, theirs := filepath.Join(to, "ours"), filepath.Join(to, "peer")
+		ours, theirs := filepath.Join(x.to, "ours"), filepath.Join(x.to, "peer")
 		// over runs a side through a relay of its own; both sides get the same seed for losses.
 		over := func(seed *uint64, side func(port int) (sample, error)) (sample, error) {
 			if way == (line{}) {
-				return side(port)
+				return side(x.port)
 			}
 			*seed++
-			r, err := startRelay(port, way, *seed)
+			r, err := startRelay(x.port, way, *seed)
 			if err != nil {
 				return sample{}, err
 			}
@@ -186,7 +192,7 @@ func tftpGet(size int64, window int, way line) func(l *lab) (sides, error) {
 			},
 			peer: func() (sample, error) {
 				return over(&theirSeed, func(port int) (sample, error) {
-					return l.into(theirs, exec.CommandContext(l.ctx, atftp, "--option", "blksize 1428", "--option", "windowsize 64",
+					return l.into(theirs, exec.CommandContext(l.ctx, x.peer, "--option", "blksize 1428", "--option", "windowsize 64",
 						"--get", "--remote-file", "file", "--local-file", theirs, "127.0.0.1", strconv.Itoa(port)),
 						exec.CommandContext(l.ctx, "sha256sum", theirs), exec.CommandContext(l.ctx, "sync", theirs))
 				})
@@ -198,25 +204,20 @@ func tftpGet(size int64, window int, way line) func(l *lab) (sides, error) {
 // ftpPut uploads by FTP.
 func ftpPut(size int64) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
-		curl, err := l.program("curl")
+		x, err := l.exchange("curl", size)
+		if err == nil {
+			err = x.serve(l.vsftpd, x.to)
+		}
 		if err != nil {
 			return sides{}, err
 		}
-		from, to, err := l.source(size)
-		if err != nil {
-			return sides{}, err
-		}
-		port, err := l.vsftpd(to)
-		if err != nil {
-			return sides{}, err
-		}
-		source := filepath.Join(from, "file")
+		source := filepath.Join(x.from, "file")
 		return sides{
 			ours: func() (sample, error) {
-				return l.into(filepath.Join(to, "ours"), l.worker("put", "ftp", strconv.Itoa(port), "files", "ours", source, "0"))
+				return l.into(filepath.Join(x.to, "ours"), l.worker("put", "ftp", strconv.Itoa(x.port), "files", "ours", source, "0"))
 			},
 			peer: func() (sample, error) {
-				return l.into(filepath.Join(to, "peer"), exec.CommandContext(l.ctx, curl, "-sS", "-T", source, fmt.Sprintf("ftp://127.0.0.1:%d/files/peer", port)))
+				return l.into(filepath.Join(x.to, "peer"), exec.CommandContext(l.ctx, x.peer, "-sS", "-T", source, fmt.Sprintf("ftp://127.0.0.1:%d/files/peer", x.port)))
 			},
 		}, nil
 	}
