@@ -36,7 +36,9 @@ type Config struct {
 
 	// Loader is the boot loader that chooses the bank, nil where the agent does.
 	Loader bank.Loader
-	Banks  [2]afero.Fs
+	// Verified says that what the loader starts is verified, see bank.Options.
+	Verified bool
+	Banks    [2]afero.Fs
 	// Partitions are the raw partitions of the banks, nil where the banks have none.
 	Partitions [2]bank.Partition
 	State      afero.Fs // boot record, journal, settings, identity
@@ -211,7 +213,7 @@ func (a *Agent) boot(fronts []string) error {
 		}
 	}
 	b, report := bank.Boot(bank.Options{
-		Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
+		Loader: cfg.Loader, Verified: cfg.Verified, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
 		Trust: cfg.Trust, Keys: cfg.ImageKeys, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Checkpoint: cfg.Platform.Checkpoint, Log: cfg.Log, Alive: cfg.Platform.Kick,
 		Reserve:       func(n int) int64 { return a.device.reserveFor(n) },
 		PassesUnsaved: cfg.PassesUnsaved, Unsaved: carried.Boot,

@@ -63,7 +63,7 @@ type BootReport struct {
 }
 
 // Boot makes the boot decision: it reads the record, checks every hash in the bank that is to
-// start, decides, and records what the decision changes (above all that a try is used up)
+// start, unless that was verified, decides, and records what the decision changes (above all that a try is used up)
 // before it returns. The other bank is read too if the decision depends on it; else
 // [Banks.CheckUnread] reads it, once the software runs. Damage is reported and never fatal:
 // if no software can be started, the banks are in rescue mode.
@@ -150,7 +150,9 @@ func (b *Banks) decide(rec Record, loader loaderView, checks *[2]CheckResult) (R
 	}
 	if first != 0 && !rec.lost() {
 		o := other(first)
-		b.read(first, rec, checks)
+		if !b.verified(first, rec, checks) {
+			b.read(first, rec, checks)
+		}
 		if checks[first-1].Contents == ContentsDamaged && b.uncross(loader.started) {
 			b.read(first, rec, checks)
 		}
@@ -172,6 +174,20 @@ func (b *Banks) decide(rec Record, loader loaderView, checks *[2]CheckResult) (R
 		}
 	}
 	return b.follow(rec, loader, *checks)
+}
+
+// verified takes bank n, which the loader has started, for what the record says of it, if its
+// software was verified before it started. Otherwise it has to be read.
+func (b *Banks) verified(n int, rec Record, checks *[2]CheckResult) bool {
+	if !b.opt.Verified || b.opt.Loader == nil {
+		return false
+	}
+	c, h, ok := presume(b.opt.Banks[n-1], rec.bank(n))
+	if !ok || c.Contents != ContentsComplete {
+		return false
+	}
+	checks[n-1], b.heads[n-1] = c, h
+	return true
 }
 
 // follow makes the record follow the loader, if there is one, and decides.

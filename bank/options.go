@@ -26,6 +26,9 @@ type Options struct {
 	State afero.Fs
 	// Loader is the boot loader, nil where Boot chooses the software that starts.
 	Loader Loader
+	// Verified says that the boot loader or the kernel refuses a bank whose software is not
+	// whole: Boot does not hash again what has been started.
+	Verified bool
 	// Capacity returns how many bytes may be stored in bank n, 0 for no limit
 	// of ours. Nil means no limit.
 	Capacity func(n int) int64

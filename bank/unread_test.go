@@ -256,6 +256,53 @@ func TestUncountedTrialReadsFallback(t *testing.T) {
 	}
 }
 
+// TestVerifiedStart: what a boot loader verifies and has started is not read again; the other bank is, and so is one of which the
+// record or its manifest says something else, or that no boot loader has started.
+func TestVerifiedStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		verified bool
+		spoil    string // in the bank that is started
+		loader   bool
+		want     int // readings of it
+	}{
+		"verified":         {true, "", true, 0},
+		"damaged":          {true, "app", true, 0}, // never gets this far
+		"another manifest": {true, image.ManifestName, true, 1},
+		"not verified":     {false, "", true, 1},
+		"no loader":        {true, "", false, 1},
+	} {
+		disk := blank()
+		if c.loader {
+			disk = withLoader()
+		}
+		m := upgradedOn(t, provisionedOn(t, disk), "2.0.0").Start()
+		if c.spoil != "" {
+			spoil(t, m.Fs("bank2"), c.spoil)
+		}
+		opt := mount(m, nil)
+		opt.Verified = c.verified
+		reads := countReads(&opt)
+		if l, ok := opt.Loader.(*scriptedLoader); ok {
+			if err := l.choose(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, report := Boot(opt)
+		if c.spoil == image.ManifestName {
+			if report.Bank == 2 {
+				t.Errorf("%s: %+v", name, report)
+			}
+			continue
+		}
+		if got := min(reads[1].opened["app"], 1); report.Bank != 2 || got != c.want || reads[0].opened["app"] != 0 {
+			t.Errorf("%s: %+v, read bank 1 %v, bank 2 %v", name, report, reads[0].opened, reads[1].opened)
+		}
+		if found := b.CheckUnread(t.Context()); name == "verified" && (len(found) != 0 || reads[0].opened["app"] != 1 || reads[1].opened["app"] != 0) {
+			t.Errorf("%s: %q, read bank 1 %v, bank 2 %v", name, found, reads[0].opened, reads[1].opened)
+		}
+	}
+}
+
 // TestUnwritableStateReadsOneBank: good software starts without the other bank being read although the record cannot be written.
 func TestUnwritableStateReadsOneBank(t *testing.T) {
 	opt := bothGood(t)

@@ -146,6 +146,7 @@ func (s *Settings) Config(dir, version string) (agent.Config, *board.Platform, e
 	if c.Loader, err = s.loader(dir); err != nil {
 		return c, nil, err
 	}
+	c.Verified = s.Loader.Verified
 	if p := s.Paths; p.Partition1 != "" || p.Partition2 != "" {
 		if p.Partition1 == "" || p.Partition2 == "" {
 			return c, nil, fmt.Errorf("%s: paths.partition1 and paths.partition2 must both be set, or neither", s.file)
