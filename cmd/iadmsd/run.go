@@ -291,12 +291,11 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 const copyPause = 10 * time.Second
 
 // copyAudit copies the audit until ctx ends, again after an error such as that of a full
-// disk: the entries are in the engine. Files that somebody has changed are for a person.
+// disk, or of files that somebody has changed: the entries are in the engine.
 func copyAudit(ctx context.Context, e *engine.Engine, dir string, log *slog.Logger) error {
 	for {
 		err := audit.New(e.Log(engine.Audit)).Copy(ctx, dir)
-		var chain *audit.ChainError
-		if err == nil || ctx.Err() != nil || errors.As(err, &chain) {
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		log.Error("the audit is not copied to plain files; this is tried again", "retry_in", copyPause.String(), "err", err)

@@ -120,6 +120,17 @@ func parse(m engine.Message) (fleet.AuditEntry, error) {
 	return e, nil
 }
 
+// actionMissing is the action of what stands for an entry that is missing.
+const actionMissing = "audit.missing"
+
+// missing is what stands for an entry that is missing, before one of this time. It reports that.
+func (a *Audit) missing(seq uint64, before time.Time) fleet.AuditEntry {
+	_ = a.log.Damaged(engine.Message{Sequence: seq}, errors.New("missing")) // which reports it
+	e := damaged(engine.Message{Sequence: seq, Time: before})
+	e.Action = actionMissing
+	return e
+}
+
 // damaged is what stands for an entry that is damaged.
 func damaged(m engine.Message) fleet.AuditEntry {
 	e := fleet.AuditEntry{Seq: m.Sequence, Time: m.Time.UTC(), Actor: "iadmsd", Action: "audit.damaged", Object: fmt.Sprintf("audit/%d", m.Sequence), Damaged: m.Data}
@@ -153,13 +164,13 @@ func (a *Audit) Read(ctx context.Context, q Query) ([]fleet.AuditEntry, error) {
 	if limit <= 0 {
 		limit = 50
 	}
-	before := q.Before
-	if before == 0 {
-		head, err := a.last(ctx)
-		if err != nil {
-			return nil, err
-		}
-		before = head.Seq + 1
+	head, err := a.last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before := head.Seq + 1
+	if q.Before > 0 {
+		before = min(q.Before, before)
 	}
 	var found []fleet.AuditEntry
 	for scanned := 0; before > 1 && len(found) < limit && scanned < maxScan; scanned += window {
@@ -184,22 +195,36 @@ var errEnd = errors.New("end of the part")
 // part returns the matching entries from a number on and before another.
 func (a *Audit) part(ctx context.Context, from, before uint64, q *Query) ([]fleet.AuditEntry, error) {
 	var part []fleet.AuditEntry
+	add := func(e fleet.AuditEntry) {
+		if strings.HasPrefix(e.Actor, q.Actor) && strings.HasPrefix(e.Action, q.Action) && strings.HasPrefix(e.Object, q.Object) {
+			part = append(part, e)
+		}
+	}
+	expected, at := from, time.Time{}
+	// skipped adds what is missing before a number.
+	skipped := func(seq uint64) {
+		for ; expected < seq; expected++ {
+			add(a.missing(expected, at))
+		}
+		expected = seq + 1
+	}
 	err := a.log.Read(ctx, from, ">", false, func(m engine.Message) error {
 		if m.Sequence >= before {
 			return errEnd
 		}
+		at = m.Time
+		skipped(m.Sequence)
 		e, err := parse(m)
 		if err != nil {
 			_ = a.log.Damaged(m, err) // which reports it
 			e = damaged(m)
 		}
-		if strings.HasPrefix(e.Actor, q.Actor) && strings.HasPrefix(e.Action, q.Action) && strings.HasPrefix(e.Object, q.Object) {
-			part = append(part, e)
-		}
+		add(e)
 		return nil
 	})
-	if errors.Is(err, errEnd) {
-		err = nil
+	if err != nil && !errors.Is(err, errEnd) {
+		return nil, err
 	}
-	return part, err
+	skipped(before)
+	return part, nil
 }

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -327,6 +328,149 @@ func TestDamagedEntries(t *testing.T) {
 		t.Error(err)
 	}
 	if found := e.Damage(); len(found) != 3 {
+		t.Errorf("reported: %+v", found)
+	}
+}
+
+// spoilOnDisk makes records of a stream unreadable, which are recognized by what they contain.
+func spoilOnDisk(t *testing.T, data, stream string, contents ...string) {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(data, "jetstream", "*", "streams", stream, "msgs", "*.blk"))
+	if err != nil || len(list) == 0 {
+		t.Fatal(list, err)
+	}
+	for _, name := range list {
+		block, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range contents {
+			block = bytes.ReplaceAll(block, []byte(text), []byte(strings.ToUpper(text)))
+		}
+		if err := os.WriteFile(name, block, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Entries that cannot be read from the disk any more, the last one included, do not end the
+// record: they are marked, and what the files have of them stays.
+func TestEntriesDamagedOnDisk(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	data, old, fresh := t.TempDir(), t.TempDir(), t.TempDir()
+	e, err := engine.Start(ctx, engine.Config{Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := audit.New(e.Log(engine.Audit))
+	for i := range 6 {
+		if _, err := a.Append(ctx, entry(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyAll(t, a, old, 6)
+	e.Close()
+	spoilOnDisk(t, data, "AUDIT", "campaign/c2", "campaign/c5")
+	if e, err = engine.Start(ctx, engine.Config{Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	a = audit.New(e.Log(engine.Audit))
+	list, err := a.Read(ctx, audit.Query{})
+	if err != nil || len(list) != 6 || list[0].Action != "audit.missing" || list[0].Seq != 6 || list[3].Action != "audit.missing" || list[4].Object != "campaign/c1" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if found := e.Damage(); len(found) != 2 || found[0].Key != "3" || found[1].Key != "6" {
+		t.Errorf("reported: %+v", found)
+	}
+	if got, err := a.Append(ctx, entry(6)); err != nil || got.Seq != 7 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	copies := func(dir string, n uint64) {
+		t.Helper()
+		copying, stop := context.WithCancel(ctx)
+		defer stop()
+		ended := make(chan error, 1)
+		go func() { ended <- a.Copy(copying, dir) }()
+		for {
+			if head, _ := audit.VerifyDir(dir); head.Seq == n {
+				break
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("copying ended: %v", err)
+			case <-time.After(5 * time.Millisecond): // files cannot be waited for portably
+			}
+		}
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	copies(old, 7)
+	copies(fresh, 7)
+	if _, err := a.Append(ctx, entry(7)); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{
+		old:   "NAME: audit entry 6: damaged where the service stores it; the file has it as it was",
+		fresh: "NAME: audit entry 3: missing where the service stores it\nNAME: audit entry 6: missing where the service stores it",
+	} {
+		copies(dir, 8) // continued
+		if _, err := audit.VerifyDir(dir); err == nil || err.Error() != strings.ReplaceAll(want, "NAME", files(t, dir)[0]) {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
+
+// The files of a service that was restored from an older copy are kept as they are.
+func TestOlderStore(t *testing.T) {
+	a, older := audit.New(open(t).Log(engine.Audit)), audit.New(open(t).Log(engine.Audit))
+	for i := range 3 {
+		if _, err := a.Append(t.Context(), entry(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := older.Append(t.Context(), entry(0)); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	copyAll(t, a, dir, 3)
+	before := read(t, dir)
+	if err := older.Copy(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "older copy") || read(t, dir) != before {
+		t.Error(err)
+	}
+}
+
+// spoiled is a log in which the content of an entry is another one.
+type spoiled struct {
+	audit.Log
+	seq uint64
+}
+
+func (s spoiled) Read(ctx context.Context, from uint64, pattern string, follow bool, handle func(engine.Message) error) error {
+	return s.Log.Read(ctx, from, pattern, follow, func(m engine.Message) error {
+		if m.Sequence == s.seq {
+			m.Data = bytes.Replace(m.Data, []byte(`"digest":"`), []byte(`"digest":"0`), 1)
+		}
+		return handle(m)
+	})
+}
+
+// The last entry of the files is damaged in the log: the copy continues after it.
+func TestLastCopiedEntryDamaged(t *testing.T) {
+	e := open(t)
+	sound := e.Log(engine.Audit)
+	a, dir := audit.New(sound), t.TempDir()
+	for n := uint64(1); n < 4; n++ {
+		if _, err := a.Append(t.Context(), entry(int(n))); err != nil {
+			t.Fatal(err)
+		}
+		copyAll(t, a, dir, n)
+		a = audit.New(spoiled{sound, n})
+	}
+	if found := e.Damage(); len(found) != 2 || found[1].Key != "2" {
 		t.Errorf("reported: %+v", found)
 	}
 }

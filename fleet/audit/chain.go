@@ -52,6 +52,10 @@ type ChainError struct {
 
 func (e *ChainError) Error() string { return fmt.Sprintf("audit entry %d: %s", e.Seq, e.Problem) }
 
+// errContinued is returned by next with an entry that was added when the service could not read
+// the entry before.
+var errContinued = errors.New("added when the service could not read the entry before")
+
 // next checks the JSON of the entry after a head.
 func next(text []byte, after Head) (fleet.AuditEntry, error) {
 	wrong := func(format string, args ...any) (fleet.AuditEntry, error) {
@@ -73,6 +77,8 @@ func next(text []byte, after Head) (fleet.AuditEntry, error) {
 		return wrong("missing; number %d follows", e.Seq)
 	case len(e.Damaged) > 0: // it has no digest
 		return e, nil
+	case e.Previous == "" && after.Digest != "" && e.Digest == digest: // the service could not read it
+		return e, errContinued
 	case e.Previous != after.Digest && (after.Digest != "" || after.Seq == 0):
 		return wrong("its predecessor was changed: the digest is not the one that this entry has")
 	case e.Digest != digest:
@@ -88,18 +94,12 @@ func next(text []byte, after Head) (fleet.AuditEntry, error) {
 // damaged are errors, but the chain is checked to its end.
 func Verify(r io.Reader, after Head) (Head, error) {
 	var damaged []error
-	head, err := verify(r, after, func(seq uint64) {
-		damaged = append(damaged, damagedEntry(seq))
-	})
+	head, err := verify(r, after, func(problem *ChainError) { damaged = append(damaged, problem) })
 	return head, errors.Join(append(damaged, err)...)
 }
 
-func damagedEntry(seq uint64) error {
-	return &ChainError{Seq: seq, Problem: "damaged where the service stores it; the file has what is left of it"}
-}
-
-// verify is Verify, which calls damaged with the numbers of damaged entries.
-func verify(r io.Reader, after Head, damaged func(seq uint64)) (Head, error) {
+// verify is Verify, which calls damaged with what the service found damaged.
+func verify(r io.Reader, after Head, damaged func(*ChainError)) (Head, error) {
 	lines := newLineReader(r)
 	for {
 		text, err := lines.next()
@@ -110,12 +110,18 @@ func verify(r io.Reader, after Head, damaged func(seq uint64)) (Head, error) {
 			return after, err
 		}
 		e, err := next(text, after)
-		if err != nil {
+		switch {
+		case errors.Is(err, errContinued):
+			damaged(&ChainError{Seq: after.Seq, Problem: "damaged where the service stores it; the file has it as it was"})
+		case err != nil:
 			return after, err
+		case e.Action == actionMissing:
+			damaged(&ChainError{Seq: e.Seq, Problem: "missing where the service stores it"})
+		case len(e.Damaged) > 0:
+			damaged(&ChainError{Seq: e.Seq, Problem: "damaged where the service stores it; the file has what is left of it"})
 		}
 		if after = (Head{e.Seq, e.Digest}); len(e.Damaged) > 0 {
 			after.Digest = ""
-			damaged(e.Seq)
 		}
 	}
 }

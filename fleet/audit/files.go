@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/iad/fleet"
 	"example.com/iad/fleet/engine"
 )
 
@@ -49,14 +50,14 @@ func fileFor(dir string, at time.Time) string {
 // The error names the file.
 func VerifyDir(dir string) (Head, error) {
 	var problems []error
-	head, err := verifyDir(dir, func(name string, seq uint64) {
-		problems = append(problems, fmt.Errorf("%s: %w", name, damagedEntry(seq)))
+	head, err := verifyDir(dir, func(name string, problem *ChainError) {
+		problems = append(problems, fmt.Errorf("%s: %w", name, problem))
 	})
 	return head, errors.Join(append(problems, err)...)
 }
 
 // verifyDir is VerifyDir, which calls damaged for damaged entries.
-func verifyDir(dir string, damaged func(name string, seq uint64)) (Head, error) {
+func verifyDir(dir string, damaged func(name string, problem *ChainError)) (Head, error) {
 	list, err := names(dir)
 	if err != nil {
 		return Head{}, err
@@ -67,7 +68,7 @@ func verifyDir(dir string, damaged func(name string, seq uint64)) (Head, error) 
 		if err != nil {
 			return head, err
 		}
-		head, err = verify(f, head, func(seq uint64) { damaged(name, seq) })
+		head, err = verify(f, head, func(problem *ChainError) { damaged(name, problem) })
 		if err = errors.Join(err, f.Close()); err != nil {
 			if errors.Is(err, ErrIncomplete) && i == len(list)-1 {
 				err = fmt.Errorf("%w; power was lost while it was written, and the service repairs it when it starts", err)
@@ -81,12 +82,12 @@ func verifyDir(dir string, damaged func(name string, seq uint64)) (Head, error) 
 // Copy copies the log to the files of a directory: first what is missing there, then, until
 // ctx ends, what is added. Each entry is on disk before the next one is written. It does not
 // touch files whose chain is broken or that are not a part of the log, and says so. Of an
-// entry that is damaged in the log it writes what is left, and continues.
+// entry that is damaged or missing in the log it writes what is left, and continues.
 func (a *Audit) Copy(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	permit := func(string, uint64) {}
+	permit := func(string, *ChainError) {}
 	head, err := verifyDir(dir, permit)
 	if errors.Is(err, ErrIncomplete) {
 		if err = repair(dir); err == nil {
@@ -96,53 +97,92 @@ func (a *Audit) Copy(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("the files of the audit were changed; move them away and keep them as evidence, then all entries are written again: %w", err)
 	}
-	var file *os.File
-	defer func() {
-		if file != nil {
-			file.Close()
-		}
-	}()
+	end, err := a.last(ctx)
+	if err != nil {
+		return err
+	}
+	if head.Seq > end.Seq {
+		return fmt.Errorf("the files in %s have %d entries and the service only %d, as after it was restored from an older copy; move the files away and keep them, then all entries are written again",
+			dir, head.Seq, end.Seq)
+	}
+	c := &copier{audit: a, dir: dir, head: head}
+	defer c.close()
 	// The last entry that the files have is read again, to see that it is the same.
-	from := max(head.Seq, 1)
-	return a.log.Read(ctx, from, ">", true, func(m engine.Message) error {
-		if m.Sequence == head.Seq {
-			if head.Digest == "" {
-				return nil
-			}
-			e, err := parse(m)
-			if err == nil && e.Digest != head.Digest {
-				err = fmt.Errorf("the files in %s belong to another audit: entry %d has another digest there", dir, m.Sequence)
-			}
+	return a.log.Read(ctx, max(head.Seq, 1), ">", true, c.add)
+}
+
+// copier writes entries after a head.
+type copier struct {
+	audit *Audit
+	dir   string
+	head  Head
+	file  *os.File
+}
+
+func (c *copier) close() {
+	if c.file != nil {
+		c.file.Close()
+	}
+}
+
+// add writes an entry, and marks of those before it that are missing.
+func (c *copier) add(m engine.Message) error {
+	if m.Sequence == c.head.Seq {
+		return c.same(m)
+	}
+	for c.head.Seq+1 < m.Sequence {
+		if err := c.write(c.audit.missing(c.head.Seq+1, m.Time), nil); err != nil {
 			return err
 		}
-		text := m.Data
-		e, err := next(text, head)
-		if err != nil {
-			_ = a.log.Damaged(m, err) // which reports it
-			e = damaged(m)
-			if text, err = json.Marshal(e); err != nil {
-				return err
-			}
+	}
+	e, err := next(m.Data, c.head)
+	if err != nil && !errors.Is(err, errContinued) {
+		_ = c.audit.log.Damaged(m, err) // which reports it
+		return c.write(damaged(m), nil)
+	}
+	return c.write(e, m.Data)
+}
+
+// same checks that the last entry of the files is that of the log, if it can be read there.
+func (c *copier) same(m engine.Message) error {
+	e, err := parse(m)
+	if err == nil {
+		var digest string
+		if digest, err = digestOf(e); err == nil && digest != e.Digest {
+			err = &ChainError{Seq: m.Sequence, Problem: "changed: its digest is not that of its content"}
 		}
-		if name := fileFor(dir, e.Time); file == nil || file.Name() != name {
-			if file != nil {
-				if err := file.Close(); err != nil {
-					return err
-				}
-			}
-			if file, err = os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-				return err
-			}
-			if err := syncDir(dir); err != nil {
-				return err
-			}
-		}
-		if _, err := file.Write(append(text, '\n')); err != nil {
+	}
+	if err != nil {
+		_ = c.audit.log.Damaged(m, err) // which reports it
+		return nil
+	}
+	if c.head.Digest != "" && e.Digest != c.head.Digest {
+		return fmt.Errorf("the files in %s belong to another audit: entry %d has another digest there", c.dir, m.Sequence)
+	}
+	return nil
+}
+
+// write writes an entry, whose JSON text is; nil: it is made.
+func (c *copier) write(e fleet.AuditEntry, text []byte) (err error) {
+	if text == nil {
+		if text, err = json.Marshal(e); err != nil {
 			return err
 		}
-		head = Head{e.Seq, e.Digest}
-		return file.Sync()
-	})
+	}
+	if name := fileFor(c.dir, e.Time); c.file == nil || c.file.Name() != name {
+		c.close()
+		if c.file, err = os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			return err
+		}
+		if err := syncDir(c.dir); err != nil {
+			return err
+		}
+	}
+	if _, err := c.file.Write(append(text, '\n')); err != nil {
+		return err
+	}
+	c.head = Head{e.Seq, e.Digest}
+	return c.file.Sync()
 }
 
 // repair removes the incomplete last line of the last file.

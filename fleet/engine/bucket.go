@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -259,9 +260,13 @@ func (b *Bucket) watch(ctx context.Context, pattern string, handle func(Change) 
 	defer func() { _ = w.Stop() }() // what it returns has no consequence
 	var seen uint64
 	complete, synced := false, false
+	quiet := time.NewTicker(silence)
+	defer quiet.Stop()
+	heard := true
 	for {
 		if complete && !synced && seen >= last {
 			synced = true
+			quiet.Stop()
 			if err := handle(Change{Synced: true}); err != nil {
 				return err
 			}
@@ -269,7 +274,20 @@ func (b *Bucket) watch(ctx context.Context, pattern string, handle func(Change) 
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-quiet.C: // what is damaged on the disk is counted, but never delivered
+			if heard {
+				heard = false
+				continue
+			}
+			more, err := b.engine.more(ctx, bucketStream(b.name), bucketSubject(b.name, pattern), seen)
+			if err != nil {
+				return b.wrap(pattern, err)
+			}
+			if !more {
+				complete, last = true, seen
+			}
 		case entry, ok := <-w.Updates():
+			heard = true
 			if !ok {
 				if ctx.Err() != nil {
 					return ctx.Err()

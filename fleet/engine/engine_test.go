@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -594,5 +596,41 @@ func TestThreeNodesLoseOne(t *testing.T) {
 		if err != nil || string(got.Value) != fmt.Sprint(written) {
 			t.Errorf("node %d: %q, %v; want %d", i+1, got.Value, err, written)
 		}
+	}
+}
+
+// A value that cannot be read from the disk any more does not keep a reader of all others
+// waiting, although it is the newest one.
+func TestValueDamagedOnDisk(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	data := t.TempDir()
+	e := start(t, engine.Config{Data: data})
+	b, err := e.Bucket(ctx, engine.Devices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"a", "b", "c"} {
+		if _, err := b.Create(ctx, key, []byte("value-of-"+key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Close()
+	list, err := filepath.Glob(filepath.Join(data, "jetstream", "*", "streams", "KV_device", "msgs", "*.blk"))
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	block, err := os.ReadFile(list[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(list[0], bytes.ReplaceAll(block, []byte("value-of-c"), []byte("value-of-x")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = start(t, engine.Config{Data: data}).Bucket(ctx, engine.Devices); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := b.Keys(ctx, ">"); err != nil || len(keys) != 2 {
+		t.Errorf("%q, %v", keys, err)
 	}
 }

@@ -77,7 +77,8 @@ func (l *Log) LastSequence(ctx context.Context) (uint64, error) {
 	return last, nil
 }
 
-// Last returns the newest entry. The error wraps ErrNotFound if there is none.
+// Last returns the newest entry. The error wraps ErrNotFound if there is none. An entry that
+// cannot be read from the disk any more has nothing but its number.
 func (l *Log) Last(ctx context.Context) (Message, error) {
 	var m Message
 	err := l.engine.persist(ctx, func(ctx context.Context) error {
@@ -90,6 +91,10 @@ func (l *Log) Last(ctx context.Context) (Message, error) {
 			return ErrNotFound
 		}
 		raw, err := s.GetMsg(ctx, last)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			m = Message{Sequence: last}
+			return nil
+		}
 		if err == nil {
 			m = Message{Key: l.key(raw.Subject), Data: raw.Data, Sequence: raw.Sequence, Time: raw.Time}
 		}
@@ -105,7 +110,7 @@ func (l *Log) key(subject string) string { return strings.TrimPrefix(subject, st
 
 // Read calls handle with the entries from a number on whose keys match a pattern, until it
 // has seen the newest one. With follow it waits for more, until ctx ends. Entries that have
-// expired are left out.
+// expired or cannot be read from the disk any more are left out.
 func (l *Log) Read(ctx context.Context, from uint64, pattern string, follow bool, handle func(Message) error) error {
 	var c jetstream.Consumer
 	var pending uint64
@@ -133,11 +138,17 @@ func (l *Log) Read(ctx context.Context, from uint64, pattern string, follow bool
 		return fmt.Errorf("%s: %w", l.name, err)
 	}
 	defer messages.Stop()
-	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+	for seen := max(from, 1) - 1; ; {
+		msg, err := l.next(ctx, messages, follow)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			if errors.Is(err, context.DeadlineExceeded) { // of silence
+				if more, err := l.engine.more(ctx, string(l.name), string(l.name)+"."+pattern, seen); err != nil || !more {
+					return err
+				}
+				continue
 			}
 			if errors.Is(err, jetstream.ErrNoHeartbeat) || passing(err) {
 				continue
@@ -148,6 +159,7 @@ func (l *Log) Read(ctx context.Context, from uint64, pattern string, follow bool
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
 		}
+		seen = meta.Sequence.Stream
 		if err := handle(Message{Key: l.key(msg.Subject()), Data: msg.Data(), Sequence: meta.Sequence.Stream, Time: meta.Timestamp}); err != nil {
 			return err
 		}
@@ -155,4 +167,36 @@ func (l *Log) Read(ctx context.Context, from uint64, pattern string, follow bool
 			return nil
 		}
 	}
+}
+
+// silence is how long to wait for a message that is said to exist before asking whether it does.
+const silence = 500 * time.Millisecond
+
+// next returns the next message. Unless it is to follow, it waits no longer than silence.
+func (l *Log) next(ctx context.Context, messages jetstream.MessagesContext, follow bool) (jetstream.Msg, error) {
+	if !follow {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, silence)
+		defer cancel()
+	}
+	return messages.Next(jetstream.NextContext(ctx))
+}
+
+// more reports whether a stream has a readable message after a number whose subject matches. A
+// message that is damaged on the disk is counted, but never delivered.
+func (e *Engine) more(ctx context.Context, stream, subject string, after uint64) (bool, error) {
+	found := false
+	err := e.persist(ctx, func(ctx context.Context) error {
+		s, err := e.js.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		_, err = s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		found = err == nil
+		return err
+	})
+	return found, err
 }
