@@ -33,6 +33,10 @@ type Run struct {
 	// Unstored counts how often in a row a worker has given the run back because it could not
 	// store it.
 	Unstored int `json:"unstored,omitempty"`
+	// Lost counts how often in a row the worker that had the run has gone without giving it
+	// back, each time at LostStep.
+	Lost     int          `json:"lost,omitempty"`
+	LostStep manager.Step `json:"lost_step,omitempty"`
 	// Record is the manager's journal; nil: nothing was begun.
 	Record *manager.Record `json:"record,omitempty"`
 	// Question waits for an answer in the state RunWaiting. Answer is for the worker, which

@@ -59,12 +59,16 @@ func (d *damages) clear(place, key string, revision uint64) {
 }
 
 // Damage returns what this process has found damaged and what has not been replaced or
-// removed since.
+// removed or has expired since.
 func (e *Engine) Damage() []Damage {
 	e.damages.mu.Lock()
 	defer e.damages.mu.Unlock()
 	list := make([]Damage, 0, len(e.damages.found))
-	for _, d := range e.damages.found {
+	for id, d := range e.damages.found {
+		if d.Place == string(Leases) && time.Since(d.Noticed) > LeaseTime { // it has expired, which nothing reports
+			delete(e.damages.found, id)
+			continue
+		}
 		list = append(list, d)
 	}
 	slices.SortFunc(list, func(a, b Damage) int { return cmp.Or(strings.Compare(a.Place, b.Place), strings.Compare(a.Key, b.Key)) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,13 @@ type node struct {
 // again.
 const checkRoom = time.Second
 
+// Pauses between two starts of a server that stops storing again although there is room: the disk
+// is damaged, or files cannot be opened. The pause doubles each time.
+const (
+	firstPause   = checkRoom
+	longestPause = 5 * time.Minute
+)
+
 // minRoom is how much room there must be for the server to store again, in bytes. It writes
 // logs of its own before the data.
 const minRoom = 32 << 20
@@ -40,6 +48,7 @@ func (n *node) start() error {
 	if err != nil {
 		return err
 	}
+	removeProbes(n.config.Data)
 	s, err := server.NewServer(options)
 	if err != nil {
 		return fmt.Errorf("engine: %w", err)
@@ -67,7 +76,7 @@ func (n *node) stores() error {
 	s := n.server()
 	var why string
 	if !s.JetStreamEnabled() {
-		why = "no room"
+		why = "its store is off; the log says why"
 	} else {
 		for _, e := range s.Healthz(&server.HealthzOptions{Details: true}).Errors {
 			if strings.Contains(e.Error, "write error") {
@@ -86,6 +95,8 @@ func (n *node) watch(ctx context.Context) {
 	ticker := time.NewTicker(checkRoom)
 	defer ticker.Stop()
 	reported := false
+	pause := firstPause
+	var restarted time.Time
 	for {
 		select {
 		case <-ticker.C:
@@ -95,14 +106,23 @@ func (n *node) watch(ctx context.Context) {
 		err := n.stores()
 		if err == nil {
 			reported = false
+			if time.Since(restarted) > longestPause {
+				pause = firstPause
+			}
 			continue
 		}
 		if !reported {
 			n.config.Log.Error("this node does not store", "err", err)
 			reported = true
 		}
+		if time.Since(restarted) < pause {
+			continue
+		}
 		if room(n.config.Data) != nil {
 			continue
+		}
+		if !restarted.IsZero() {
+			pause = min(2*pause, longestPause)
 		}
 		old := n.server()
 		old.Shutdown()
@@ -110,11 +130,12 @@ func (n *node) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		restarted = time.Now()
 		if err := n.start(); err != nil {
-			n.config.Log.Error("this node cannot be started again", "err", err)
+			n.config.Log.Error("this node cannot be started again", "err", err, "next_after", pause.String())
 			continue
 		}
-		n.config.Log.Info("there is room again: this node stores", "directory", n.config.Data)
+		n.config.Log.Info("there is room: the store is started again", "directory", n.config.Data, "next_after", pause.String())
 	}
 }
 
@@ -125,10 +146,24 @@ func (n *node) stop() {
 	s.WaitForShutdown()
 }
 
+// probePattern matches the files that room makes.
+const probePattern = ".room-*"
+
+// removeProbes removes what room has left in a directory because the process was killed.
+func removeProbes(dir string) {
+	list, err := filepath.Glob(filepath.Join(dir, probePattern))
+	if err != nil {
+		return
+	}
+	for _, name := range list {
+		_ = os.Remove(name) // the next start does it otherwise
+	}
+}
+
 // room returns an error unless there is room on the disk of a directory, by using it for a
 // moment: quotas and reserves count too.
 func room(dir string) (err error) {
-	f, err := os.CreateTemp(dir, ".room-")
+	f, err := os.CreateTemp(dir, probePattern)
 	if err != nil {
 		return err
 	}

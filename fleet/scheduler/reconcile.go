@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"example.com/iad/fleet"
@@ -80,15 +82,58 @@ func (l *leader) requeue(ctx context.Context, orphaned []*entry) error {
 		if lease, found := alive[e.worker]; found && lease == e.lease {
 			return nil
 		}
-		run, err := l.change(ctx, e, func(r *fleet.Run) {
-			r.State, r.Claim, r.Queued = fleet.RunQueued, nil, time.Now().UTC()
-		})
+		run, err := l.change(ctx, e, func(r *fleet.Run) { lost(r, time.Now().UTC()) })
 		if err != nil || run == nil {
 			return err
 		}
-		l.cfg.Log.Info("run queued again: its worker has gone or has lost its lease", "campaign", e.campaign, "device", e.device, "worker", e.worker)
+		log := l.cfg.Log.With("campaign", e.campaign, "device", e.device, "worker", e.worker, "times", run.Lost)
+		switch run.State {
+		case fleet.RunFailed:
+			log.Error("run fails: its workers have gone again and again")
+			return l.cfg.Store.Record(ctx, &fleet.Event{
+				Time: run.Ended, Kind: fleet.EventRun, Campaign: run.Campaign, Device: run.Device, State: string(run.State), Text: run.Failure.Text,
+			})
+		case fleet.RunRetrying:
+			log.Warn("run is queued again later: its worker has gone or has lost its lease", "at", run.RetryAt)
+			return nil
+		}
+		log.Info("run queued again: its worker has gone or has lost its lease")
 		return l.cfg.Store.Queue(ctx, run, engine.Urgent)
 	})
+}
+
+const (
+	// maxLost is how often in a row workers may go at the same step of a run.
+	maxLost = 8
+	// fewLost is how often the run is queued again at once.
+	fewLost = 2
+	// lostPause is the longest pause after one more time. It doubles with each.
+	lostPause = 10 * time.Second
+)
+
+// lost changes a run whose worker has gone. If that happens again and again, the run may be what
+// ends the process of each worker, and with it all other runs there. They are queued again after
+// random pauses, so that the others get on while this one waits, and it fails in the end.
+func lost(r *fleet.Run, now time.Time) {
+	worker := ""
+	if r.Claim != nil {
+		worker = r.Claim.Worker
+	}
+	if r.Progress.Step != r.LostStep {
+		r.Lost = 0
+	}
+	r.Lost, r.LostStep, r.Claim = r.Lost+1, r.Progress.Step, nil
+	switch {
+	case r.Lost >= maxLost:
+		r.State, r.Ended, r.Question, r.Answer = fleet.RunFailed, now, nil, nil
+		r.Failure = &fleet.RunFailure{Step: r.LostStep, Cause: fleet.CauseInternal, Time: now,
+			Text: fmt.Sprintf("%d times in a row the worker that worked on this device ended or lost its lease, the last was %s; look at its log, and at the history of the device before another campaign", r.Lost, worker)}
+	case r.Lost > fewLost:
+		pause := lostPause << (r.Lost - fewLost - 1)
+		r.State, r.RetryAt, r.Attempt = fleet.RunRetrying, now.Add(rand.N(pause)), max(r.Attempt-1, 0)
+	default:
+		r.State, r.Queued = fleet.RunQueued, now
+	}
 }
 
 // findReserved notes the devices that are reserved by runs which may have ended while no

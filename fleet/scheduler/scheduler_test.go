@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -229,6 +230,47 @@ func TestGoneWorkerAndScheduler(t *testing.T) {
 	r, _, err := l.Runs.Get(l.ctx, "spring", "d01")
 	if err != nil || r.State != fleet.RunRunning || r.Claim == nil || r.Claim.Worker != "here" {
 		t.Errorf("the run of the worker that is there: %+v, %v", r, err)
+	}
+}
+
+// TestWorkersGoAgainAndAgain: a run whose workers go each time at the same step is queued again
+// later, and fails in the end.
+func TestWorkersGoAgainAndAgain(t *testing.T) {
+	l := newLab(t)
+	l.devices(3)
+	here := l.attend("here", 3)
+	defer here.Release()
+	l.schedule("a")
+	l.campaign("spring", nil)
+	l.until("spring", "all are queued", func(c fleet.Counts, _ map[string]*fleet.Run) bool { return c.Queued == 3 })
+	for device, lost := range map[string]int{"d00": 7, "d01": 6, "d02": 7} {
+		_, err := l.Runs.Change(l.ctx, func(r *fleet.Run) error {
+			r.State, r.Epoch, r.Lost, r.LostStep, r.Progress.Step = fleet.RunRunning, r.Epoch+1, lost, 140, 140
+			if device == "d02" { // it has got on
+				r.Progress.Step = 150
+			}
+			r.Claim = &fleet.Claim{Worker: "gone", Epoch: r.Epoch, Time: time.Now().Add(-time.Minute)}
+			return nil
+		}, "spring", device)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last map[string]*fleet.Run
+	l.until("spring", "none is running", func(c fleet.Counts, runs map[string]*fleet.Run) bool {
+		last = runs
+		return c.Running == 0 && c.Total == 3 && (c.Failed == 1 || c.Queued == 3)
+	})
+	if r := last["d00"]; r.State != fleet.RunFailed || r.Failure == nil || r.Failure.Cause != fleet.CauseInternal || r.Claim != nil || r.Ended.IsZero() {
+		t.Errorf("%+v", r)
+	} else if text := r.Failure.Text; !strings.Contains(text, "8 times") || !strings.Contains(text, "gone") {
+		t.Error(text)
+	}
+	if r := last["d01"]; r.State != fleet.RunRetrying || !r.RetryAt.After(time.Now().Add(-time.Minute)) || r.Attempt != 0 || r.Lost != 7 {
+		t.Errorf("%+v", r)
+	}
+	if r := last["d02"]; r.State != fleet.RunQueued || r.Lost != 1 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -50,6 +50,9 @@ func (s *Service) inspect(ctx context.Context) error {
 	inspect(ctx, group, s, "groups", s.store.Groups)
 	inspect(ctx, group, s, "schedules", s.store.Schedules)
 	group.Go(func() error {
+		return s.follow(ctx, "access", func() error { return s.store.WatchAccess(ctx) })
+	})
+	group.Go(func() error {
 		return s.follow(ctx, "credentials", func() error {
 			var failed error
 			err := s.store.Secrets.Watch(ctx, func() { _, failed = s.store.Secrets.All(ctx) })

@@ -828,6 +828,45 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// Damage of users and leases is no longer reported once another process has removed it, or it has
+// expired.
+func TestDamageRemovedElsewhere(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	b, err := l.store.Engine.Bucket(ctx, engine.Access)
+	l.must(err)
+	_, err = b.Create(ctx, engine.Key("user", "dora"), []byte("{"))
+	l.must(err)
+	entry, err := b.Get(ctx, engine.Key("user", "dora"))
+	l.must(err)
+	if err := b.Damaged(entry, errors.New("cut")); !errors.Is(err, engine.ErrDamaged) { // somebody reads it
+		t.Fatal(err)
+	}
+	lease, err := l.store.Engine.Acquire(ctx, engine.Key("worker", "w"), []byte("{"))
+	l.must(err)
+	if _, err := l.store.Workers(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := l.Damage(ctx, carl); err != nil || len(list) != 2 || list[0].Place != "access" || list[1].Place != "lease" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	lease.Release()
+	l.must(b.Delete(ctx, entry.Key, entry.Revision)) // by another process
+	waiting, stop := context.WithTimeout(ctx, time.Minute)
+	defer stop()
+	for {
+		list, err := l.Damage(ctx, carl)
+		l.must(err)
+		if len(list) == 0 {
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond): // reports cannot be waited for
+		case <-waiting.Done():
+			t.Fatalf("still reported: %+v", list)
+		}
+	}
+}
+
 // The ID of a request is refused with other content, whose digest does not tell what it was.
 func TestRequestsWithOtherContent(t *testing.T) {
 	l, ctx := newLab(t, nil), t.Context()

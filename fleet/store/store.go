@@ -147,6 +147,21 @@ func (s *Store) RemoveDamaged(ctx context.Context, d engine.Damage) error {
 	return nil
 }
 
+// WatchAccess withdraws reports of damaged users, tokens and sessions that are replaced or
+// removed by any process, until ctx ends.
+func (s *Store) WatchAccess(ctx context.Context) error {
+	b, err := s.Engine.Bucket(ctx, engine.Access)
+	if err != nil {
+		return err
+	}
+	return b.Watch(ctx, ">", func(c engine.Change) error {
+		if !c.Synced {
+			b.Sound(c.Key, c.Revision)
+		}
+		return nil
+	})
+}
+
 // Task names the run that a worker is to continue.
 type Task struct {
 	Campaign string `json:"campaign"`

@@ -120,7 +120,7 @@ func (r *run) giveBackLost(ctx context.Context) {
 
 // judge changes the run to what its attempt led to.
 func (r *run) judge(run *fleet.Run, result manager.Result, err error, now time.Time) {
-	run.Claim, run.Unstored = nil, 0
+	run.Claim, run.Unstored, run.Lost = nil, 0, 0
 	if result.OldVersion != "" {
 		run.OldVersion = result.OldVersion
 	}
