@@ -118,11 +118,13 @@ func (s *server) registerAccess() {
 			Named
 			Body UserInput
 		}) error {
-			return s.Access.PutUser(ctx, by, in.Name, in.Body.Role, in.Body.Password)
+			return s.once(ctx, by, "user/"+in.Name, func() error {
+				return s.Access.PutUser(ctx, by, in.Name, in.Body.Role, in.Body.Password)
+			}, "user.create", "user.change")
 		})
 	registerEmpty(s, operation(operations.ManageAccess, http.MethodDelete, "/users/{name}", "remove-user", "Remove a user, whose sessions and tokens end", access),
 		func(ctx context.Context, by operations.Caller, in *Named) error {
-			return s.Access.RemoveUser(ctx, by, in.Name)
+			return s.once(ctx, by, "", func() error { return s.Access.RemoveUser(ctx, by, in.Name) }, "user.remove")
 		})
 	register(s, operation(operations.Read, http.MethodGet, "/tokens", "list-tokens", "List the user's tokens; for an admin, all tokens", access),
 		func(ctx context.Context, by operations.Caller, _ *struct{}) ([]Token, error) {
@@ -137,8 +139,16 @@ func (s *server) registerAccess() {
 		func(ctx context.Context, by operations.Caller, in *struct {
 			ID string `path:"id"`
 		}) error {
-			return s.Access.RevokeToken(ctx, by, in.ID)
+			return s.once(ctx, by, "", func() error { return s.Access.RevokeToken(ctx, by, in.ID) }, "token.revoke")
 		})
+}
+
+// once carries out a request about access, unless it was carried out before as one of the actions.
+func (s *server) once(ctx context.Context, by operations.Caller, object string, do func() error, actions ...string) error {
+	if done, err := s.Service.Repeated(ctx, by, object, actions); err != nil || done {
+		return err
+	}
+	return do()
 }
 
 // From is the address of the client.

@@ -450,6 +450,7 @@ func TestRepeatedRequests(t *testing.T) {
 		t.Errorf("%+v", detail.Device)
 	}
 	send("DELETE", "/devices/attic", "") // without a body
+	b.repeatedAccess()
 	r, err := http.NewRequestWithContext(t.Context(), "PUT", b.server.URL+api.Prefix+"/devices/attic", strings.NewReader(`{"note": "`+strings.Repeat("x", 2<<20)+`"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -463,4 +464,44 @@ func TestRepeatedRequests(t *testing.T) {
 	if response.Body.Close(); response.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body that is too large: %s", response.Status)
 	}
+}
+
+// repeatedAccess repeats requests about users and tokens, as a client does whose connection broke.
+func (b *bench) repeatedAccess() {
+	b.t.Helper()
+	send := func(key, method, path, body string, want int) {
+		b.t.Helper()
+		r, err := http.NewRequestWithContext(b.t.Context(), method, b.server.URL+api.Prefix+path, strings.NewReader(body))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+b.tokens[operations.Admin])
+		r.Header.Set("Idempotency-Key", key)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		text, _ := io.ReadAll(response.Body)
+		if response.Body.Close(); response.StatusCode != want {
+			b.t.Errorf("%s %s: %s, want %d: %s", method, path, response.Status, want, text)
+		}
+	}
+	user := b.t.Name() + "-dora"
+	send("k-put", "PUT", "/users/"+user, `{"role": "viewer"}`, 204)
+	if err := b.access.PutUser(b.t.Context(), admin, user, operations.Operator, ""); err != nil {
+		b.t.Fatal(err)
+	}
+	send("k-put", "PUT", "/users/"+user, `{"role": "viewer"}`, 204) // takes no effect again
+	if u, err := b.access.User(b.t.Context(), user); err != nil || u.Role != operations.Operator {
+		b.t.Errorf("%+v, %v", u, err)
+	}
+	send("k-put", "PUT", "/users/"+user, `{"role": "admin"}`, 422)
+	_, token, err := b.access.CreateToken(b.t.Context(), operations.Caller{Name: user, Role: operations.Operator}, "ci", operations.Viewer, time.Hour)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	send("k-revoke", "DELETE", "/tokens/"+token.ID, "", 204)
+	send("k-revoke", "DELETE", "/tokens/"+token.ID, "", 204)
+	send("k-remove", "DELETE", "/users/"+user, "", 204)
+	send("k-remove", "DELETE", "/users/"+user, "", 204)
 }

@@ -528,7 +528,7 @@ func (a *Access) check(ctx context.Context, by operations.Caller, action operati
 // audit records a change of a user or token, without hashes.
 func (a *Access) audit(ctx context.Context, by operations.Caller, action, object string, before, after any) error {
 	return a.record(ctx, fleet.AuditEntry{
-		Actor: by.Actor(), From: by.From, Action: action, Object: object, Request: by.Request, Before: shown(before), After: shown(after),
+		Actor: by.Actor(), From: by.From, Action: action, Object: object, Request: by.Request, Content: by.Content, Before: shown(before), After: shown(after),
 	})
 }
 

@@ -104,8 +104,13 @@ type Service interface {
 	// Audit returns entries, the newest first.
 	Audit(ctx context.Context, by Caller, q AuditQuery) ([]fleet.AuditEntry, error)
 	// Record adds an entry about something that the service does not do itself: access, and
-	// what was denied before it reached the service. Seq, Time and digests are set here.
+	// what was denied before it reached the service. Seq, Time and digests are set here, and
+	// Content, which is Caller.Content, is replaced by its digest with the service's key.
 	Record(ctx context.Context, e fleet.AuditEntry) error
+	// Repeated reports whether the caller's request was carried out before as one of the
+	// actions, for what the service does not do itself. The error is a FieldError if the ID of
+	// the request was used for another object (empty: any is right) or other content.
+	Repeated(ctx context.Context, by Caller, object string, actions []string) (bool, error)
 	// Events calls handle with what happens from now on, until ctx ends or handle returns an
 	// error. A campaign: only with what concerns it.
 	Events(ctx context.Context, by Caller, campaign string, handle func(fleet.Event) error) error

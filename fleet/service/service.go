@@ -146,30 +146,14 @@ func (s *Service) change(ctx context.Context, by operations.Caller, action opera
 	if err := s.permit(ctx, by, action, object); err != nil {
 		return err
 	}
-	content := ""
-	if by.Request != "" {
-		if len(by.Request) > maxRequest {
-			return field("request", "must have at most %d bytes", maxRequest)
-		}
-		earlier, done, err := s.cfg.Audit.Find(ctx, string(action), by.Actor(), by.Request)
-		if done && earlier.Object != object {
-			return field("request", "the ID %.40q was used before, for %s; a request for %s needs another one", by.Request, earlier.Object, object)
-		}
-		if by.Content != "" {
-			content = s.store.Secrets.Digest(by.Content)
-		}
-		if done && content != "" && earlier.Content != "" && content != earlier.Content {
-			return field("request", "the ID %.40q was used before, for another request for %s; a request with other content needs another one", by.Request, object)
-		}
-		if err != nil || done {
-			return err
-		}
+	if done, err := s.Repeated(ctx, by, object, []string{string(action)}); err != nil || done {
+		return err
 	}
 	e, err := do()
 	if err != nil {
 		return err
 	}
-	entry := fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Request: by.Request, Content: content}
+	entry := fleet.AuditEntry{Actor: by.Actor(), From: by.From, Action: string(action), Object: object, Request: by.Request, Content: s.digest(by.Content)}
 	if entry.Before, err = raw(e.before); err != nil {
 		return err
 	}
@@ -180,6 +164,39 @@ func (s *Service) change(ctx context.Context, by operations.Caller, action opera
 		return fmt.Errorf("%s of %s was carried out, but not written to the audit: %w", action, object, err)
 	}
 	return nil
+}
+
+// Repeated implements operations.Service.
+func (s *Service) Repeated(ctx context.Context, by operations.Caller, object string, actions []string) (bool, error) {
+	if by.Request == "" {
+		return false, nil
+	}
+	if len(by.Request) > maxRequest {
+		return false, field("request", "must have at most %d bytes", maxRequest)
+	}
+	for _, action := range actions {
+		earlier, done, err := s.cfg.Audit.Find(ctx, action, by.Actor(), by.Request)
+		switch {
+		case err != nil:
+			return false, err
+		case !done:
+			continue
+		case object != "" && earlier.Object != object:
+			return true, field("request", "the ID %.40q was used before, for %s; a request for %s needs another one", by.Request, earlier.Object, object)
+		case by.Content != "" && earlier.Content != "" && s.digest(by.Content) != earlier.Content:
+			return true, field("request", "the ID %.40q was used before, for another request for %s; a request with other content needs another one", by.Request, earlier.Object)
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// digest is the digest of the content of a request, with the service's key; empty: not known.
+func (s *Service) digest(content string) string {
+	if content == "" {
+		return ""
+	}
+	return s.store.Secrets.Digest(content)
 }
 
 // raw is the JSON of a value; nil stays nil.
@@ -214,6 +231,7 @@ func (s *Service) Audit(ctx context.Context, by operations.Caller, q operations.
 
 // Record implements operations.Service.
 func (s *Service) Record(ctx context.Context, e fleet.AuditEntry) error {
+	e.Content = s.digest(e.Content)
 	_, err := s.cfg.Audit.Append(ctx, e)
 	return err
 }

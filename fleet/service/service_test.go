@@ -667,8 +667,8 @@ func TestRoles(t *testing.T) {
 	kind := reflect.TypeFor[operations.Service]()
 	for i := range kind.NumMethod() {
 		method := kind.Method(i)
-		if method.Name == "Record" {
-			continue // has no caller
+		if method.Name == "Record" || method.Name == "Repeated" {
+			continue // for those who check it themselves
 		}
 		args := []reflect.Value{reflect.ValueOf(ctx), reflect.ValueOf(nobody)}
 		for j := 2; j < method.Type.NumIn(); j++ {

@@ -914,6 +914,21 @@ func (s *Service) Record(_ context.Context, e fleet.AuditEntry) error {
 	return nil
 }
 
+func (s *Service) Repeated(_ context.Context, by operations.Caller, object string, actions []string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.audit {
+		if by.Request == "" || e.Request != by.Request || e.Denied || e.Actor != by.Actor() || !slices.Contains(actions, e.Action) {
+			continue
+		}
+		if object != "" && e.Object != object || e.Content != by.Content {
+			return true, &fleet.FieldError{Field: "request", Problem: "was used before"}
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
 func (s *Service) Events(ctx context.Context, by operations.Caller, id string, handle func(fleet.Event) error) error {
 	if err := by.Check(operations.Read); err != nil {
 		return err
