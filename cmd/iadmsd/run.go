@@ -78,6 +78,7 @@ type options struct {
 	notify      string
 	keepBackups int
 	keepFor     time.Duration
+	refresh     time.Duration
 }
 
 func runCommand() *cobra.Command {
@@ -145,9 +146,10 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.StringVar(&o.notify, "notify", "", "send webhooks and mail as `file` says")
 	f.IntVar(&o.keepBackups, "keep-backups", 0, "keep this `number` of good backups of each device and remove older ones (default: keep all)")
 	f.DurationVar(&o.keepFor, "keep-backups-for", 0, "keep backups that are not older than this `duration`, such as 2160h (default: keep all)")
+	f.DurationVar(&o.refresh, "refresh", 24*time.Hour, "read each device after `duration` without contact, spread over time; 0: never")
 	o.logs.Register(f, "info")
 	cli.Group(f, "Cluster", "name", "roles", "listen", "cluster", "join", "nats", "nats-replicas", "secret-file")
-	cli.Group(f, "Scheduler", "notify", "keep-backups", "keep-backups-for")
+	cli.Group(f, "Scheduler", "refresh", "notify", "keep-backups", "keep-backups-for")
 	cli.Group(f, "Worker", "pool", "slots", "program", "tftp", "ftp", "advertise", "single-port", "poll")
 }
 
@@ -167,6 +169,8 @@ func (o *options) check() error {
 		return fmt.Errorf("a node that stores also schedules: add %s to --roles, or connect to the nodes with --nats", roleScheduler)
 	case o.slots < 1:
 		return fmt.Errorf("--slots %d: the number of devices must be 1 or more", o.slots)
+	case o.refresh < 0 || o.refresh > 0 && o.refresh < time.Second:
+		return fmt.Errorf("--refresh %s: must be 1s or more, or 0", o.refresh)
 	case o.keepBackups < 0 || o.keepFor < 0:
 		return errors.New("--keep-backups and --keep-backups-for must be 0 or more")
 	case o.replicas != 0 && o.replicas != 1 && o.replicas != 3:
@@ -266,7 +270,7 @@ func (o *options) run(ctx context.Context, log *slog.Logger) error {
 	}
 	if slices.Contains(o.roles, roleScheduler) {
 		task("scheduler", func(ctx context.Context) error {
-			return scheduler.Run(ctx, scheduler.Config{Store: s, Name: o.name, Log: log})
+			return scheduler.Run(ctx, scheduler.Config{Store: s, Name: o.name, Refresh: o.refresh, Log: log})
 		})
 		task("retention", func(ctx context.Context) error {
 			return retention.Run(ctx, s, retention.Rule{Number: o.keepBackups, Age: o.keepFor}, log)

@@ -277,7 +277,7 @@ func TestQueueDeliversToOneWorker(t *testing.T) {
 	if err := e.Publish(ctx, "other", engine.Normal, "o", nil); err != nil {
 		t.Fatal(err)
 	}
-	q, err := e.Queue(ctx, "pool")
+	q, err := e.Queue(ctx, "pool", engine.Urgent, engine.Normal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestQueueDeliversToOneWorker(t *testing.T) {
 	workers, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	for range 4 {
-		q, err := e.Queue(ctx, "pool")
+		q, err := e.Queue(ctx, "pool", engine.Urgent, engine.Normal)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -506,7 +506,7 @@ func TestNodeRestarts(t *testing.T) {
 	if got, err := bucket(t, e, engine.Campaigns).Get(t.Context(), "c"); err != nil || string(got.Value) != "spec" {
 		t.Errorf("%q, %v", got.Value, err)
 	}
-	q, err := e.Queue(t.Context(), "pool")
+	q, err := e.Queue(t.Context(), "pool", engine.Urgent, engine.Normal)
 	if err != nil {
 		t.Fatal(err)
 	}

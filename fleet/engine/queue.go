@@ -10,13 +10,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Priority orders tasks: urgent ones are delivered before all normal ones.
+// Priority orders tasks: a Queue of several priorities delivers those of the first one before all
+// others.
 type Priority string
 
 // The priorities.
 const (
 	Urgent Priority = "urgent"
 	Normal Priority = "normal"
+	Idle   Priority = "idle" // what may wait as long as there is anything else
 )
 
 // Publish queues a task for a pool of workers. Within two minutes, another task with the
@@ -37,13 +39,13 @@ func (e *Engine) Publish(ctx context.Context, pool string, p Priority, id string
 // Queue delivers the tasks of one pool to this worker and to others.
 type Queue struct {
 	engine    *Engine
-	consumers []jetstream.Consumer // urgent tasks first
+	consumers []jetstream.Consumer // by priority
 }
 
-// Queue returns the queue of a pool.
-func (e *Engine) Queue(ctx context.Context, pool string) (*Queue, error) {
+// Queue returns the queue of a pool for tasks of these priorities.
+func (e *Engine) Queue(ctx context.Context, pool string, priorities ...Priority) (*Queue, error) {
 	q := &Queue{engine: e}
-	for _, p := range []Priority{Urgent, Normal} {
+	for _, p := range priorities {
 		err := e.persist(ctx, func(ctx context.Context) error {
 			c, err := e.js.CreateOrUpdateConsumer(ctx, taskStream, jetstream.ConsumerConfig{
 				Durable: Key(pool) + "-" + string(p), FilterSubject: taskSubject + "." + Key(pool) + "." + string(p),

@@ -19,6 +19,8 @@ type Config struct {
 	Store *store.Store
 	// Name identifies this node to others.
 	Name string
+	// Refresh is after what time without contact devices are read; 0: never.
+	Refresh time.Duration
 	// Log gets what is decided; nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -92,6 +94,9 @@ func lead(ctx context.Context, cfg Config, lease *engine.Lease) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+		}
+		if cfg.Refresh > 0 {
+			group.Go(func() error { return l.refresh(ctx) })
 		}
 		return l.schedule(ctx)
 	})

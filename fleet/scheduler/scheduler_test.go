@@ -158,7 +158,7 @@ func TestWavesWithinSlots(t *testing.T) {
 		l.finish("spring", name, fleet.RunSucceeded)
 	}
 	l.until("spring", "the rest is queued", func(c fleet.Counts, _ map[string]*fleet.Run) bool { return c.Succeeded == 2 && c.Queued == 3 })
-	q, err := l.Engine.Queue(l.ctx, fleet.DefaultPool)
+	q, err := l.Engine.Queue(l.ctx, fleet.DefaultPool, engine.Urgent, engine.Normal)
 	if err != nil {
 		t.Fatal(err)
 	}

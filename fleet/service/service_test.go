@@ -478,7 +478,7 @@ func TestQuestions(t *testing.T) {
 		t.Error(err)
 	}
 	// The workers are notified.
-	queue, err := l.store.Engine.Queue(ctx, "default")
+	queue, err := l.store.Engine.Queue(ctx, "default", engine.Urgent, engine.Normal)
 	l.must(err)
 	for range 3 {
 		if _, err := queue.Next(ctx); err != nil {

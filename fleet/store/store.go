@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/engine"
@@ -176,6 +177,23 @@ func (s *Store) Queue(ctx context.Context, r *fleet.Run, priority engine.Priorit
 	}
 	id := fmt.Sprintf("%s/%s/%d.%d", r.Campaign, r.Device, r.Attempt, r.Epoch)
 	return s.Engine.Publish(ctx, r.Pool, priority, id, data)
+}
+
+// Refresh names a device that a worker is to read.
+type Refresh struct {
+	Device string `json:"device"`
+	// Due is since when: a contact after it is enough. After Until nobody needs it any more.
+	Due   time.Time `json:"due"`
+	Until time.Time `json:"until"`
+}
+
+// QueueRefresh asks the workers of a pool to read a device.
+func (s *Store) QueueRefresh(ctx context.Context, pool string, r Refresh) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return s.Engine.Publish(ctx, pool, engine.Idle, fmt.Sprintf("refresh/%s/%d", r.Device, r.Due.UnixNano()), data)
 }
 
 // Record stores an event.

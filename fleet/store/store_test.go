@@ -314,7 +314,7 @@ func TestTasksWorkersAndEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, err := s.Engine.Queue(ctx, "default")
+	q, err := s.Engine.Queue(ctx, "default", engine.Urgent, engine.Normal)
 	if err != nil {
 		t.Fatal(err)
 	}

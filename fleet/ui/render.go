@@ -104,6 +104,7 @@ func parseTemplates() map[string]*template.Template {
 var funcs = template.FuncMap{
 	"t":        visible,
 	"time":     timeText,
+	"ago":      func(t time.Time) string { return agoText(time.Since(t)) },
 	"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"duration": durationText,
 	"size":     sizeText,
@@ -312,4 +313,17 @@ func (p *page) write(status int, name string, v view) {
 	p.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	p.w.WriteHeader(status)
 	_, _ = b.WriteTo(p.w) // the browser is gone
+}
+
+// agoText says how old something is.
+func agoText(age time.Duration) string {
+	switch {
+	case age < time.Minute:
+		return "just now"
+	case age < time.Hour:
+		return fmt.Sprintf("%d min ago", int(age.Minutes()))
+	case age < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(age.Hours()))
+	}
+	return fmt.Sprintf("%d days ago", int(age.Hours()/24))
 }

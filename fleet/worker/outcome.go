@@ -179,22 +179,41 @@ func failure(err error, step manager.Step, now time.Time) *fleet.RunFailure {
 
 // contacted returns what is known of the device now; nil: nothing new.
 func (r *run) contacted(client *device.Client, err error, now time.Time) *fleet.Device {
-	d := &fleet.Device{Contact: fleet.Contact{Time: now}}
-	if client == nil {
+	if client == nil || errors.Is(err, device.ErrIdentity) {
 		return nil
 	}
-	found, readErr := client.Device(r.ctx)
+	return read(r.ctx, client, r.run.Device, now)
+}
+
+// read returns what a device says, or why it does not; nil: it is not one that can be upgraded.
+func read(ctx context.Context, client *device.Client, name string, now time.Time) *fleet.Device {
+	d := &fleet.Device{Contact: fleet.Contact{Time: now}}
+	found, err := client.Device(ctx)
 	switch {
-	case errors.Is(err, device.ErrIdentity), readErr == nil && found.ID == "":
-		return nil
-	case readErr != nil:
-		d.Contact.Problem = readErr.Error()
+	case err != nil:
+		d.Contact.Problem = err.Error()
 		return d
+	case found.ID == "":
+		return nil
 	}
 	identity := client.Identity()
-	identity.Target, identity.Time = r.run.Device, now
+	identity.Target, identity.Time = name, now
 	d.Facts, d.Identity = fleet.FactsOf(found, now), &identity
 	return d
+}
+
+// learn changes a device of the inventory to what is known of it now.
+func learn(d, found *fleet.Device) {
+	if found.Contact.Problem != "" {
+		found.Contact.Since = d.Contact.Since
+		if d.Contact.Problem == "" {
+			found.Contact.Since = d.Contact.Time
+		}
+	}
+	d.Contact = found.Contact
+	if found.Facts != nil {
+		d.Facts, d.Identity = found.Facts, found.Identity
+	}
 }
 
 // releaseDevice ends the reservation of the device, unless its run continues, and stores what is
@@ -209,18 +228,8 @@ func (r *run) releaseDevice(ctx context.Context, found *fleet.Device) {
 		if state.Final() {
 			d.LastCampaign, d.LastOutcome = r.run.Campaign, state
 		}
-		if found == nil {
-			return nil
-		}
-		if found.Contact.Problem != "" {
-			found.Contact.Since = d.Contact.Since
-			if d.Contact.Problem == "" {
-				found.Contact.Since = d.Contact.Time
-			}
-		}
-		d.Contact = found.Contact
-		if found.Facts != nil {
-			d.Facts, d.Identity = found.Facts, found.Identity
+		if found != nil {
+			learn(d, found)
 		}
 		return nil
 	}, r.run.Device)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func (r *run) perform() {
 		r.end(nil, manager.Result{}, err)
 		return
 	}
-	client, err := r.dial(d)
+	client, err := r.worker.dial(r.ctx, d, r.log)
 	if err != nil {
 		r.end(nil, manager.Result{}, err)
 		return
@@ -68,14 +69,15 @@ func (r *run) reserve() (*fleet.Device, error) {
 	}, r.run.Device)
 }
 
-func (r *run) dial(d *fleet.Device) (*device.Client, error) {
-	secret, err := r.worker.cfg.Store.Secrets.Get(r.ctx, d.SecretName())
+// dial connects to a device.
+func (w *Worker) dial(ctx context.Context, d *fleet.Device, log *slog.Logger) (*device.Client, error) {
+	secret, err := w.cfg.Store.Secrets.Get(ctx, d.SecretName())
 	if err != nil {
 		return nil, err
 	}
 	t := device.Target{
-		Address: d.Address, Credentials: secret.Credentials(), Timeout: r.worker.cfg.Timeout, Retries: r.worker.cfg.Retries,
-		Warn: func(text string) { r.log.Warn(text) },
+		Address: d.Address, Credentials: secret.Credentials(), Timeout: w.cfg.Timeout, Retries: w.cfg.Retries,
+		Warn: func(text string) { log.Warn(text) },
 	}
 	if d.RootOID != "" {
 		if t.Root, err = mib.ParseRoot(d.RootOID); err != nil {
@@ -129,7 +131,15 @@ func (r *run) procedure(client *device.Client, d *fleet.Device) (manager.Result,
 // recognize refuses a unit other than the one that the name stands for.
 func (r *run) recognize(d *fleet.Device, client *device.Client) error {
 	got := client.Identity()
-	if d.Identity == nil || d.Identity.Same(got) || r.campaign.Spec.Options.OtherDevice {
+	if r.campaign.Spec.Options.OtherDevice {
+		return nil
+	}
+	return recognize(d, got)
+}
+
+// recognize refuses a unit other than the one that the name stands for.
+func recognize(d *fleet.Device, got device.Identity) error {
+	if d.Identity == nil || d.Identity.Same(got) {
 		return nil
 	}
 	return &device.IdentityError{What: "the name " + device.Quoted(d.Name), Want: *d.Identity, Got: got,

@@ -116,10 +116,19 @@ func (w *Worker) Addr(p device.Protocol) string {
 // Run takes tasks until ctx ends. Runs that are in progress then are given back to the
 // queue.
 func (w *Worker) Run(ctx context.Context) error {
-	queue, err := w.cfg.Store.Engine.Queue(ctx, w.cfg.Pool)
+	queue, err := w.cfg.Store.Engine.Queue(ctx, w.cfg.Pool, engine.Urgent, engine.Normal)
 	if err != nil {
 		return err
 	}
+	reading, stopReading := context.WithCancel(ctx)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		if err := w.refresh(reading); err != nil && reading.Err() == nil {
+			w.cfg.Log.Error("devices are no longer read between campaigns", "err", err)
+		}
+	})
+	defer reader.Wait()
+	defer stopReading()
 	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
 	var recorder sync.WaitGroup
 	recorder.Go(func() { w.record(recording) })

@@ -19,6 +19,7 @@ import (
 	"example.com/iad/fleet/store"
 	"example.com/iad/fleet/worker"
 	"example.com/iad/internal/fleetsim"
+	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
 )
@@ -26,6 +27,7 @@ import (
 // service is one node with a scheduler.
 type service struct {
 	*store.Store
+	refresh time.Duration
 	t       *testing.T
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -39,10 +41,12 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func start(t *testing.T) *service {
+func start(t *testing.T) *service { return startRefreshing(t, 0) }
+
+func startRefreshing(t *testing.T, refresh time.Duration) *service {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	s := &service{t: t, ctx: ctx, stop: cancel}
+	s := &service{t: t, ctx: ctx, stop: cancel, refresh: refresh}
 	e, err := engine.Start(ctx, engine.Config{Data: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +67,7 @@ func start(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	s.running.Go(func() {
-		if err := scheduler.Run(ctx, scheduler.Config{Store: s.Store, Name: "node", Log: slog.New(slog.NewTextHandler(testLog{t}, nil))}); err != nil {
+		if err := scheduler.Run(ctx, scheduler.Config{Store: s.Store, Name: "node", Refresh: s.refresh, Log: slog.New(slog.NewTextHandler(testLog{t}, nil))}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -386,6 +390,49 @@ func TestRecoverOtherUnit(t *testing.T) {
 	}
 	standsFor(first) // its backup is not the newest
 	ends("own", recovers, fleet.RunSucceeded)
+}
+
+// TestRefresh: devices without contact are read, also those that changed outside of campaigns; another
+// unit at the address is a problem, and what is known stays.
+func TestRefresh(t *testing.T) {
+	d := fleetsim.Start(t, 3, fleetsim.Options{})
+	s := startRefreshing(t, time.Second)
+	replaced, reserved := d.Names[1], d.Names[2]
+	s.add(d)
+	if _, err := s.Devices.Change(s.ctx, func(entry *fleet.Device) error {
+		entry.Identity = &device.Identity{Device: "another unit", EngineID: "80001f8804616263"}
+		return nil
+	}, replaced); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Devices.Change(s.ctx, func(entry *fleet.Device) error { entry.ActiveRun = "spring"; return nil }, reserved); err != nil {
+		t.Fatal(err)
+	}
+	s.work("w1", nil)
+	known := make(map[string]*fleet.Device)
+	var first time.Time
+	err := s.Devices.Watch(s.ctx, func(c store.Change[fleet.Device]) error {
+		if c.Value == nil || c.Value.Contact.Time.IsZero() {
+			return nil
+		}
+		known[c.Value.Name] = c.Value
+		if entry := c.Value; entry.Name == d.Names[0] && first.IsZero() {
+			first = entry.Facts.Time
+		}
+		if len(known) == 2 && known[d.Names[0]] != nil && known[d.Names[0]].Facts.Time.After(first) { // read again
+			return errSeen
+		}
+		return nil
+	})
+	if !errors.Is(err, errSeen) {
+		t.Fatalf("%+v, %v", known, err)
+	}
+	if entry := known[d.Names[0]]; entry.Facts.Version != "1.0.0" || entry.Contact.Problem != "" || entry.Identity.Device != d.Names[0] {
+		t.Errorf("%+v", entry)
+	}
+	if entry := known[replaced]; entry == nil || entry.Facts != nil || !strings.Contains(entry.Contact.Problem, "another unit") || entry.Identity.Device != "another unit" {
+		t.Errorf("%+v", entry)
+	}
 }
 
 // waitFor returns the command of a program that runs until the returned function is called.
