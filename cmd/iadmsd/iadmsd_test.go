@@ -139,7 +139,12 @@ func newLab(t *testing.T, ctx context.Context, devices int) *lab {
 // connect gives the test itself access to what is stored.
 func (l *lab) connect(urls ...string) {
 	l.t.Helper()
-	e, err := engine.Connect(l.ctx, engine.Remote{URLs: urls, Name: "test", Secret: "correct-horse-battery-staple"})
+	const secret = "correct-horse-battery-staple"
+	encryption, err := engine.ClusterTLS(secret)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	e, err := engine.Connect(l.ctx, engine.Remote{URLs: urls, Name: "test", Secret: secret, TLS: encryption})
 	if err != nil {
 		l.t.Fatal(err)
 	}

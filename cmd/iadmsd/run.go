@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,7 +97,8 @@ two is refused: it would stop when either of them stops.
 Workers near the devices need no --cluster: --roles worker --nats URL connects
 them to the nodes, which listen there with --listen.
 
-Nodes and workers recognize each other by the secret in --secret-file. The
+Nodes and workers recognize each other by the secret in --secret-file, and
+encrypt their connections with certificates that they derive from it. The
 credentials of devices are stored encrypted with the key in --key, which is not
 stored in --data: keep a copy of it elsewhere. The only node creates it at its
 first start; iadmsd keygen creates one for all nodes and workers. A process with
@@ -128,7 +130,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.StringVar(&o.cluster, "cluster", "", "let the other nodes connect to `HOST:PORT`, an address of this machine")
 	f.StringSliceVar(&o.join, "join", nil, "addresses for --cluster of all three nodes, `HOST:PORT`,...")
 	f.StringSliceVar(&o.nats, "nats", nil, "store nothing here; connect to the nodes, or to another NATS cluster, at `URL`,...")
-	f.IntVar(&o.replicas, "nats-replicas", 0, "create what is missing on a NATS cluster of other origin, with 1 or 3 replicas")
+	f.IntVar(&o.replicas, "nats-replicas", 0, "--nats is a NATS cluster of other origin: create what is missing there, with 1 or 3 replicas")
 	f.StringVar(&o.secretFile, "secret-file", "", "`file` with the secret of the cluster, at least 16 characters in one line")
 	f.StringVar(&o.keyFile, "key", "", "`file` with the key for stored credentials (default: iadmsd.key in the credentials directory of systemd, or in the user's configuration directory)")
 	f.BoolVar(&o.replaceKey, "replace-key", false, "seal credentials with the key in --key from now on, because the key until now is lost; enter all credentials again")
@@ -175,6 +177,8 @@ func (o *options) check() error {
 		return errors.New("--keep-backups and --keep-backups-for must be 0 or more")
 	case o.replicas != 0 && o.replicas != 1 && o.replicas != 3:
 		return fmt.Errorf("--nats-replicas %d: must be 1 or 3", o.replicas)
+	case o.replicas != 0 && len(o.nats) == 0:
+		return errors.New("--nats-replicas is for --nats")
 	}
 	if err := fleet.CheckName(o.pool); err != nil {
 		return fmt.Errorf("--pool: %w", err)
@@ -321,11 +325,18 @@ func (o *options) engine(ctx context.Context, log *slog.Logger) (*engine.Engine,
 		}
 		secret = strings.TrimSpace(string(text))
 	}
+	var encryption *tls.Config
+	if secret != "" && o.replicas == 0 { // a NATS cluster of other origin has its own
+		var err error
+		if encryption, err = engine.ClusterTLS(secret); err != nil {
+			return nil, err
+		}
+	}
 	if len(o.nats) > 0 {
-		return engine.Connect(ctx, engine.Remote{URLs: o.nats, Name: o.name, Secret: secret, Provision: o.replicas, Log: log})
+		return engine.Connect(ctx, engine.Remote{URLs: o.nats, Name: o.name, Secret: secret, TLS: encryption, Provision: o.replicas, Log: log})
 	}
 	return engine.Start(ctx, engine.Config{
-		Name: o.name, Data: o.engineDir(), Listen: o.listen, Cluster: o.cluster, Join: o.join, Secret: secret, Log: log,
+		Name: o.name, Data: o.engineDir(), Listen: o.listen, Cluster: o.cluster, Join: o.join, Secret: secret, TLS: encryption, Log: log,
 	})
 }
 

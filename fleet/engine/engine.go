@@ -212,8 +212,8 @@ func (e *Engine) connect(ctx context.Context, url string, replicas int, options 
 // connected waits for the first connection.
 func (e *Engine) connected(ctx context.Context) error {
 	for !e.conn.IsConnected() {
-		if err := e.conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
-			return errors.New("engine: the nodes reject the secret; every node and worker needs the same one")
+		if err := refusal(e.conn.LastError()); err != nil {
+			return err
 		}
 		if pause(ctx) != nil {
 			if err := e.conn.LastError(); err != nil {
@@ -221,6 +221,21 @@ func (e *Engine) connected(ctx context.Context) error {
 			}
 			return fmt.Errorf("engine: no connection: %w", ctx.Err())
 		}
+	}
+	return nil
+}
+
+// refusal returns an error if there will be no connection however often it is tried.
+func refusal(err error) error {
+	var certificate *tls.CertificateVerificationError
+	var alert tls.AlertError
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.As(err, &certificate), errors.As(err, &alert):
+		return fmt.Errorf("engine: the nodes have another secret; every node and worker needs the same one: %w", err)
+	case errors.Is(err, nats.ErrSecureConnRequired):
+		return fmt.Errorf("engine: the nodes encrypt with their secret; every node and worker needs it: %w", err)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return fmt.Errorf("engine: what answers does not encrypt with the secret as our nodes do: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -58,12 +59,21 @@ func threeNodes(t *testing.T, change func(*cluster)) *cluster {
 	}
 	for i := range c.configs {
 		c.configs[i] = engine.Config{
-			Name: fmt.Sprintf("node%d", i+1), Data: t.TempDir(), Listen: "127.0.0.1:0", Cluster: join[i], Join: join, Secret: secret,
+			Name: fmt.Sprintf("node%d", i+1), Data: t.TempDir(), Listen: "127.0.0.1:0", Cluster: join[i], Join: join, Secret: secret, TLS: clusterTLS(t, secret),
 		}
 	}
 	change(c)
 	c.start(0, 1, 2)
 	t.Cleanup(func() { c.stop(0, 1, 2) })
+	return c
+}
+
+func clusterTLS(t *testing.T, secret string) *tls.Config {
+	t.Helper()
+	c, err := engine.ClusterTLS(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 
@@ -488,6 +498,50 @@ func TestForeignWorkerIsRefused(t *testing.T) {
 	}
 }
 
+// TestForeignCertificate: who knows the secret as a password, but has a certificate of another
+// authority or none, is neither a node nor a worker.
+func TestForeignCertificate(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	foreign := clusterTLS(t, "another secret 12345")
+	c := startThree(t)
+	c.stop(2) // which the foreign one stands for
+	for _, wrong := range []*tls.Config{foreign, nil} {
+		config := c.configs[2]
+		config.Data, config.TLS = t.TempDir(), wrong
+		short, stop := context.WithTimeout(ctx, 5*time.Second) // it never joins
+		if e, err := engine.Start(short, config); err == nil {
+			t.Errorf("a node with certificate %v has joined", wrong != nil)
+			e.Close()
+		}
+		stop()
+		remote := engine.Remote{URLs: []string{"nats://" + c.nodes[0].Address()}, Name: "foreign", Secret: secret, TLS: wrong}
+		if e, err := engine.Connect(ctx, remote); err == nil {
+			t.Errorf("a worker with certificate %v was accepted", wrong != nil)
+			e.Close()
+		} else if !strings.Contains(err.Error(), "secret") {
+			t.Error(err)
+		}
+	}
+	// Nor does a worker show its secret to something in place of a node.
+	impostor := engine.Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Secret: secret}
+	for _, wrong := range []*tls.Config{foreign, nil} {
+		impostor.TLS = wrong
+		remote := engine.Remote{URLs: []string{"nats://" + start(t, impostor).Address()}, Name: "worker", Secret: secret, TLS: clusterTLS(t, secret)}
+		if e, err := engine.Connect(ctx, remote); err == nil {
+			t.Errorf("a worker has connected to a node with certificate %v", wrong != nil)
+			e.Close()
+		}
+		impostor.Data = t.TempDir()
+	}
+	c.start(2) // the right one joins
+	nodes, err := c.nodes[2].Nodes(ctx)
+	if err != nil || len(nodes) != 3 {
+		t.Errorf("%+v, %v", nodes, err)
+	}
+}
+
 // TestNodeRestarts stops and starts the only node: what it has acknowledged is there.
 func TestNodeRestarts(t *testing.T) {
 	dir := t.TempDir()
@@ -525,7 +579,7 @@ func TestThreeNodesLoseOne(t *testing.T) {
 		c.configs[i].Listen = n.Address() // the same after a restart
 		urls[i] = "nats://" + n.Address()
 	}
-	w, err := engine.Connect(t.Context(), engine.Remote{URLs: urls, Name: "writer", Secret: secret})
+	w, err := engine.Connect(t.Context(), engine.Remote{URLs: urls, Name: "writer", Secret: secret, TLS: clusterTLS(t, secret)})
 	if err != nil {
 		t.Fatal(err)
 	}
