@@ -41,6 +41,15 @@ func (s *server) registerService() {
 		}) error {
 			return s.Service.DrainWorker(ctx, by, in.ID, in.Body)
 		})
+	register(s, operation(operations.Read, http.MethodGet, "/nodes", "list-nodes", "List the processes that store", tag("service")),
+		func(ctx context.Context, by operations.Caller, _ *struct{}) ([]operations.Node, error) {
+			nodes, err := s.Service.Nodes(ctx, by)
+			return list(nodes), err
+		})
+	registerEmpty(s, operation(operations.RemoveNode, http.MethodDelete, "/nodes/{name}", "remove-node", "Remove a node for good that does not run", tag("service")),
+		func(ctx context.Context, by operations.Caller, in *Named) error {
+			return s.Service.RemoveNode(ctx, by, in.Name)
+		})
 	register(s, operation(operations.Read, http.MethodGet, "/damage", "list-damage", "List stored objects that cannot be decoded and are skipped", tag("service")),
 		func(ctx context.Context, by operations.Caller, _ *struct{}) ([]operations.Damage, error) {
 			damage, err := s.Service.Damage(ctx, by)

@@ -524,6 +524,16 @@ func (c *Client) RemoveUser(ctx context.Context, name string) error {
 	return c.do(ctx, remove("users", name), nil)
 }
 
+// Nodes returns the processes that store.
+func (c *Client) Nodes(ctx context.Context) ([]operations.Node, error) {
+	return fetch[[]operations.Node](ctx, c, get(nil, "nodes"))
+}
+
+// RemoveNode removes a node for good that does not run.
+func (c *Client) RemoveNode(ctx context.Context, name string) error {
+	return c.do(ctx, remove("nodes", name), nil)
+}
+
 // Damage returns stored objects that cannot be decoded.
 func (c *Client) Damage(ctx context.Context) ([]operations.Damage, error) {
 	return fetch[[]operations.Damage](ctx, c, get(nil, "damage"))

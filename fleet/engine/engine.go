@@ -3,11 +3,14 @@ package engine
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,8 +66,10 @@ type Remote struct {
 type Engine struct {
 	node *node // nil: the nodes are other processes
 	conn *nats.Conn
-	js   jetstream.JetStream
-	log  *slog.Logger
+	// system connects to the account that administers the nodes.
+	system func() (*nats.Conn, error)
+	js     jetstream.JetStream
+	log    *slog.Logger
 	// watching is the watch of node, which stopWatch ends.
 	watching  sync.WaitGroup
 	stopWatch context.CancelFunc
@@ -74,6 +79,8 @@ type Engine struct {
 
 const (
 	user        = "iadms"
+	systemUser  = "iadms-system"
+	systemName  = "SYSTEM" // of the account
 	clusterName = "iadms"
 	// minSecret is the minimum length of a secret in bytes.
 	minSecret = 16
@@ -147,6 +154,9 @@ func (e *Engine) startAccess(ctx context.Context, c Config) error {
 	if c.Cluster != "" {
 		replicas = 3
 	}
+	e.system = func() (*nats.Conn, error) {
+		return nats.Connect(nats.DefaultURL, nats.Name(c.Name), nats.InProcessServer(e.node), nats.UserInfo(systemUser, c.Secret))
+	}
 	return e.connect(ctx, nats.DefaultURL, replicas, connectOptions(c.Name, c.Secret, c.Log, nats.InProcessServer(e.node))...)
 }
 
@@ -163,6 +173,9 @@ func Connect(ctx context.Context, r Remote) (*Engine, error) {
 		more = append(more, nats.Secure(r.TLS))
 	}
 	e := &Engine{log: r.Log, damages: damages{log: r.Log}}
+	e.system = func() (*nats.Conn, error) {
+		return nats.Connect(strings.Join(r.URLs, ","), append(more, nats.Name(r.Name), nats.UserInfo(systemUser, r.Secret))...)
+	}
 	if err := e.connect(ctx, strings.Join(r.URLs, ","), r.Provision, connectOptions(r.Name, r.Secret, r.Log, more...)...); err != nil {
 		e.Close()
 		return nil, err
@@ -290,21 +303,95 @@ type Node struct {
 	Offline bool   `json:"offline,omitempty"`
 }
 
-// Nodes returns the nodes that store, as their leader sees them.
+// Nodes returns the nodes that store, as the leaders of the streams see them: the
+// leader of the leases first, then the others by name.
 func (e *Engine) Nodes(ctx context.Context) ([]Node, error) {
-	s, err := e.js.Stream(ctx, bucketStream(Leases))
+	byName := make(map[string]*Node)
+	streams := make(map[string]int) // that a node has
+	node := func(name string) *Node {
+		if byName[name] == nil {
+			byName[name] = &Node{Name: name, Current: true}
+		}
+		streams[name]++
+		return byName[name]
+	}
+	all := streamNames()
+	for _, name := range all {
+		s, err := e.js.Stream(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
+		c := s.CachedInfo().Cluster
+		if c == nil || len(c.Replicas) == 0 {
+			return []Node{{Name: e.conn.ConnectedServerName(), Leader: true, Current: true}}, nil
+		}
+		if c.Leader == "" {
+			return nil, fmt.Errorf("engine: a majority of the nodes does not answer for %s", name)
+		}
+		if leader := node(c.Leader); name == bucketStream(Leases) {
+			leader.Leader = true
+		}
+		for _, r := range c.Replicas {
+			n := node(r.Name)
+			n.Current, n.Offline = n.Current && r.Current, n.Offline || r.Offline
+		}
+	}
+	list := make([]Node, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		n := *byName[name]
+		n.Current = n.Current && streams[name] == len(all)
+		list = append(list, n)
+	}
+	slices.SortStableFunc(list, func(a, b Node) int {
+		switch {
+		case a.Leader == b.Leader:
+			return 0
+		case a.Leader:
+			return -1
+		}
+		return 1
+	})
+	return list, nil
+}
+
+// RemoveNode removes a node for good that does not run and will not again under its name, so that
+// a node of another name can take its place. The error wraps ErrNotFound if there is no such
+// node, and ErrConflict if it runs.
+func (e *Engine) RemoveNode(ctx context.Context, name string) error {
+	nodes, err := e.Nodes(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
+		return err
 	}
-	c := s.CachedInfo().Cluster
-	if c == nil || len(c.Replicas) == 0 {
-		return []Node{{Name: e.conn.ConnectedServerName(), Leader: true, Current: true}}, nil
+	i := slices.IndexFunc(nodes, func(n Node) bool { return n.Name == name })
+	switch {
+	case i < 0:
+		return fmt.Errorf("engine: node %s: %w", name, ErrNotFound)
+	case !nodes[i].Offline:
+		return fmt.Errorf("engine: node %s runs; stop it first: %w", name, ErrConflict)
 	}
-	nodes := []Node{{Name: c.Leader, Leader: true, Current: true}}
-	for _, r := range c.Replicas {
-		nodes = append(nodes, Node{Name: r.Name, Current: r.Current, Offline: r.Offline})
+	conn, err := e.system()
+	if err != nil {
+		return fmt.Errorf("engine: node %s is not removed: %w", name, err)
 	}
-	return nodes, nil
+	defer conn.Close()
+	request, err := json.Marshal(server.JSApiMetaServerRemoveRequest{Server: name})
+	if err != nil {
+		return err
+	}
+	return e.persist(ctx, func(ctx context.Context) error {
+		reply, err := conn.RequestWithContext(ctx, server.JSApiRemoveServer, request)
+		if err != nil {
+			return err
+		}
+		var answer server.JSApiMetaServerRemoveResponse
+		if err := json.Unmarshal(reply.Data, &answer); err != nil {
+			return fmt.Errorf("engine: node %s is not removed: %w", name, err)
+		}
+		if answer.Error != nil {
+			return fmt.Errorf("engine: node %s is not removed: %w", name, answer.Error)
+		}
+		return nil
+	})
 }
 
 // maxStore is larger than any disk. Otherwise the server derives a limit from the room that
@@ -319,6 +406,8 @@ func (c *Config) options() (*server.Options, error) {
 	}
 	if c.Secret == "" {
 		o.Username = ""
+	} else { // the nodes are administered from an account of their own
+		o.Accounts, o.SystemAccount = []*server.Account{server.NewAccount(systemName)}, systemName
 	}
 	var err error
 	if c.Listen != "" {

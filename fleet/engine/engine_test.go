@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -539,6 +540,61 @@ func TestForeignCertificate(t *testing.T) {
 	nodes, err := c.nodes[2].Nodes(ctx)
 	if err != nil || len(nodes) != 3 {
 		t.Errorf("%+v, %v", nodes, err)
+	}
+}
+
+// TestDeadNode: a node that is gone for good is removed, and one of another name takes its place.
+func TestDeadNode(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := startThree(t)
+	b := bucket(t, c.nodes[0], engine.Devices)
+	if _, err := b.Create(ctx, "a", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	until := func(e *engine.Engine, wanted func([]engine.Node) bool) {
+		t.Helper()
+		for {
+			nodes, err := e.Nodes(ctx)
+			if err == nil && wanted(nodes) {
+				return
+			}
+			select {
+			case <-time.After(100 * time.Millisecond): // a state that is not announced
+			case <-ctx.Done():
+				t.Fatalf("%+v, %v", nodes, err)
+			}
+		}
+	}
+	c.stop(2)
+	until(c.nodes[0], func(nodes []engine.Node) bool {
+		return slices.ContainsFunc(nodes, func(n engine.Node) bool { return n.Name == "node3" && n.Offline })
+	})
+	for name, want := range map[string]error{"node2": engine.ErrConflict, "node9": engine.ErrNotFound} {
+		if err := c.nodes[0].RemoveNode(ctx, name); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	if err := c.nodes[0].RemoveNode(ctx, "node3"); err != nil {
+		t.Fatal(err)
+	}
+	c.configs[2].Name, c.configs[2].Data = "node4", t.TempDir()
+	c.start(2)
+	until(c.nodes[2], func(nodes []engine.Node) bool {
+		for _, n := range nodes {
+			if !n.Current || n.Offline || n.Name == "node3" {
+				return false
+			}
+		}
+		return len(nodes) == 3
+	})
+	c.stop(0) // the new one is needed now
+	if entry, err := bucket(t, c.nodes[2], engine.Devices).Get(ctx, "a"); err != nil || string(entry.Value) != "1" {
+		t.Errorf("%q, %v", entry.Value, err)
+	}
+	if _, err := bucket(t, c.nodes[1], engine.Devices).Create(ctx, "b", nil); err != nil {
+		t.Error(err)
 	}
 }
 

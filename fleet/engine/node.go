@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
@@ -48,6 +49,10 @@ func (n *node) start() error {
 	if err != nil {
 		return err
 	}
+	if n.config.Secret != "" {
+		// With the library's own list of users, a second account lets everybody in.
+		options.Username, options.Password, options.CustomClientAuthentication = "", "", n
+	}
 	removeProbes(n.config.Data)
 	s, err := server.NewServer(options)
 	if err != nil {
@@ -70,6 +75,28 @@ func (n *node) server() *server.Server {
 // InProcessConn implements nats.InProcessConnProvider, for connections that outlive the
 // server.
 func (n *node) InProcessConn() (net.Conn, error) { return n.server().InProcessConn() }
+
+// Check implements server.Authentication.
+func (n *node) Check(c server.ClientAuthentication) bool {
+	got := c.GetOpts()
+	if subtle.ConstantTimeCompare([]byte(got.Password), []byte(n.config.Secret)) != 1 {
+		return false
+	}
+	u := &server.User{Username: got.Username}
+	switch got.Username {
+	case user:
+	case systemUser:
+		account, err := n.server().LookupAccount(systemName)
+		if err != nil {
+			return false
+		}
+		u.Account = account
+	default:
+		return false
+	}
+	c.RegisterUser(u)
+	return true
+}
 
 // stores returns an error if the server has stopped storing, or a part of it.
 func (n *node) stores() error {

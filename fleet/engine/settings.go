@@ -112,6 +112,18 @@ func taskConfig(replicas int) jetstream.StreamConfig {
 	}
 }
 
+// streamNames returns the names of all streams in JetStream.
+func streamNames() []string {
+	names := []string{taskStream, string(Events), string(Audit)}
+	for _, b := range bucketNames {
+		names = append(names, bucketStream(b))
+	}
+	for _, s := range []StoreName{ImageFiles, BackupFiles} {
+		names = append(names, storeConfig(s, 1).Name)
+	}
+	return names
+}
+
 // provision creates what is missing in JetStream. In a cluster of our own, the leader does
 // so and the other nodes wait for it: of several that create a stream at the same time,
 // some get no answer.

@@ -55,20 +55,21 @@ const (
 	AddImage        Action = "image.add"
 	RemoveImage     Action = "image.remove"
 	DrainWorker     Action = "worker.drain"
+	RemoveNode      Action = "node.remove"
 	RemoveDamage    Action = "damage.remove"
 	ManageAccess    Action = "access.manage" // users and tokens
 )
 
 // least is the least powerful role that may carry out an action; actions that are
 // missing are for operators.
-var least = map[Action]Role{Read: Viewer, WriteSecret: Admin, RemoveDamage: Admin, ManageAccess: Admin}
+var least = map[Action]Role{Read: Viewer, WriteSecret: Admin, RemoveNode: Admin, RemoveDamage: Admin, ManageAccess: Admin}
 
 // Actions lists the actions.
 func Actions() []Action {
 	return []Action{
 		Read, ReadAudit, ReadBackup, WriteDevice, RemoveDevice, ImportDevices, DiscoverDevices, WriteSite, WriteGroup, WriteSecret, WriteSchedule,
 		CreateCampaign, EditCampaign, SubmitCampaign, ApproveCampaign, PauseCampaign, ResumeCampaign, StopCampaign,
-		AnswerQuestion, EditBackup, PinBackup, AddImage, RemoveImage, DrainWorker, RemoveDamage, ManageAccess,
+		AnswerQuestion, EditBackup, PinBackup, AddImage, RemoveImage, DrainWorker, RemoveNode, RemoveDamage, ManageAccess,
 	}
 }
 

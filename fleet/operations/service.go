@@ -94,6 +94,12 @@ type Service interface {
 	// DrainWorker lets a worker take no further runs, or lets it take runs again.
 	DrainWorker(ctx context.Context, by Caller, id string, drain bool) error
 
+	// Nodes returns the processes that store, the leader first.
+	Nodes(ctx context.Context, by Caller) ([]Node, error)
+	// RemoveNode removes a node for good that does not run, so that one of another name can
+	// take its place.
+	RemoveNode(ctx context.Context, by Caller, name string) error
+
 	// Damage returns what is stored, cannot be decoded and is skipped, as far as this node has
 	// read it.
 	Damage(ctx context.Context, by Caller) ([]Damage, error)
@@ -302,6 +308,16 @@ type QuestionGroup struct {
 	// Questions are the oldest ones, at most 100.
 	Questions []fleet.Question `json:"questions"`
 	Count     int              `json:"count"`
+}
+
+// Node is a process that stores.
+type Node struct {
+	Name string `json:"name"`
+	// Leader: it is the first that is asked.
+	Leader bool `json:"leader"`
+	// Current: it has everything that is stored.
+	Current bool `json:"current"`
+	Offline bool `json:"offline"`
 }
 
 // Damage is something stored that cannot be decoded.

@@ -433,3 +433,27 @@ func (s *Service) DrainWorker(ctx context.Context, by operations.Caller, id stri
 		}
 	})
 }
+
+// Nodes implements operations.Service.
+func (s *Service) Nodes(ctx context.Context, by operations.Caller) ([]operations.Node, error) {
+	if err := s.permit(ctx, by, operations.Read, "nodes"); err != nil {
+		return nil, err
+	}
+	nodes, err := s.store.Engine.Nodes(ctx)
+	list := make([]operations.Node, len(nodes))
+	for i, n := range nodes {
+		list[i] = operations.Node(n)
+	}
+	return list, err
+}
+
+// RemoveNode implements operations.Service.
+func (s *Service) RemoveNode(ctx context.Context, by operations.Caller, name string) error {
+	return s.change(ctx, by, operations.RemoveNode, "node/"+name, func() (effect, error) {
+		err := s.store.Engine.RemoveNode(ctx, name)
+		if errors.Is(err, engine.ErrConflict) {
+			return effect{}, conflict("node %.80q runs; stop it first, and remove it only if it will not run again under this name", name)
+		}
+		return effect{}, failed(err, "node", name)
+	})
+}

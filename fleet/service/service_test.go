@@ -828,6 +828,24 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// A node that runs, and one that does not exist, is not removed.
+func TestNodes(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	nodes, err := l.Nodes(ctx, carl)
+	if err != nil || len(nodes) != 1 || !nodes[0].Current || nodes[0].Offline {
+		t.Fatalf("%+v, %v", nodes, err)
+	}
+	if err := l.RemoveNode(ctx, ann, nodes[0].Name); !errors.Is(err, operations.ErrConflict) {
+		t.Error(err)
+	}
+	if err := l.RemoveNode(ctx, ann, "other"); !errors.Is(err, operations.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := l.RemoveNode(ctx, bob, nodes[0].Name); !errors.Is(err, operations.ErrForbidden) {
+		t.Error(err)
+	}
+}
+
 // Damage of users and leases is no longer reported once another process has removed it, or it has
 // expired.
 func TestDamageRemovedElsewhere(t *testing.T) {

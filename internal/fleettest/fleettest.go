@@ -42,6 +42,7 @@ type Service struct {
 	images    map[string]fleet.Image
 	workers   map[string]*fleet.Worker
 	damage    []operations.Damage
+	nodes     []operations.Node
 	audit     []fleet.AuditEntry
 	watchers  map[int]chan fleet.Event
 	watched   int
@@ -857,6 +858,32 @@ func (s *Service) Workers(_ context.Context, by operations.Caller) (list []fleet
 		return nil
 	})
 	return list, err
+}
+
+func (s *Service) Nodes(_ context.Context, by operations.Caller) (list []operations.Node, err error) {
+	err = s.read(by, func() error { list = slices.Clone(s.nodes); return nil })
+	return list, err
+}
+
+func (s *Service) RemoveNode(_ context.Context, by operations.Caller, name string) error {
+	return s.do(by, operations.RemoveNode, "node/"+name, func() (any, any, error) {
+		i := slices.IndexFunc(s.nodes, func(n operations.Node) bool { return n.Name == name })
+		switch {
+		case i < 0:
+			return nil, nil, missing("node", name)
+		case !s.nodes[i].Offline:
+			return nil, nil, fmt.Errorf("node %s runs: %w", name, operations.ErrConflict)
+		}
+		s.nodes = slices.Delete(s.nodes, i, i+1)
+		return nil, nil, nil
+	})
+}
+
+// AddNode adds a node.
+func (s *Service) AddNode(n operations.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = append(s.nodes, n)
 }
 
 func (s *Service) Damage(_ context.Context, by operations.Caller) (list []operations.Damage, err error) {

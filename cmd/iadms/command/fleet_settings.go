@@ -20,13 +20,14 @@ import (
 	"example.com/iad/internal/cli"
 )
 
-// settings are the commands for sites, groups, schedules, users and damaged objects.
+// settings are the commands for sites, groups, schedules, users, nodes and damaged objects.
 func (f *fleetFlags) settings() []*cobra.Command {
 	return []*cobra.Command{
 		f.sites(), f.putSite(), f.remove("remove-site SITE", "Remove a site without devices", (*client.Client).RemoveSite),
 		f.groups(), f.putGroup(), f.remove("remove-group GROUP", "Remove a group; its devices stay", (*client.Client).RemoveGroup),
 		f.schedules(), f.putSchedule(), f.remove("remove-schedule SCHEDULE", "Remove a schedule; campaigns that it created continue", (*client.Client).RemoveSchedule),
 		f.users(), f.putUser(), f.remove("remove-user USER", "Remove a user, whose sessions and tokens end", (*client.Client).RemoveUser),
+		f.nodes(), f.remove("remove-node NODE", "Remove a node for good that does not run", (*client.Client).RemoveNode),
 		f.damage(), f.removeDamage(),
 	}
 }
@@ -193,6 +194,25 @@ standard input without a terminal. Without it, a present password is kept, and a
 	c.Flags().StringVar(&role, "role", string(operations.Viewer), "`role` of the user: viewer, operator or admin; without it, a user who exists keeps the present one")
 	c.Flags().BoolVar(&password, "password", false, "set the password")
 	return c
+}
+
+func (f *fleetFlags) nodes() *cobra.Command {
+	return f.with("nodes", "List the processes that store", 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		list, err := c.Nodes(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return printRows(cmd.OutOrStdout(), f.json, "NAME STATE", list, func(n operations.Node) []any {
+			state := "has everything"
+			switch {
+			case n.Offline:
+				state = "does not answer"
+			case !n.Current:
+				state = "copies what it has missed"
+			}
+			return []any{n.Name, state}
+		}, func(n operations.Node) any { return n })
+	})
 }
 
 func (f *fleetFlags) damage() *cobra.Command {

@@ -145,6 +145,10 @@ func TestFleetCommands(t *testing.T) {
 		t.Errorf("damage: %q", out)
 	}
 	wants(run(exitRefused, "remove-damage", "run", "spring.gw-1", "7"), "requires the role admin")
+	service.AddNode(operations.Node{Name: "a", Leader: true, Current: true})
+	service.AddNode(operations.Node{Name: "c", Offline: true})
+	wants(run(0, "nodes"), "has everything", "does not answer")
+	wants(run(exitRefused, "remove-node", "c"), "requires the role admin")
 	wants(run(exitRefused, "users"), "requires the role admin")
 	if err := access.PutUser(t.Context(), operations.Caller{Name: "boss", Role: operations.Admin}, "eve", operations.Admin, "correct horse battery"); err != nil {
 		t.Fatal(err)
@@ -152,6 +156,8 @@ func TestFleetCommands(t *testing.T) {
 	run(0, "login", "--account", "eve")
 	wants(run(exitUsage, "remove-damage", "run", "spring.gw-1", "x"), "the number")
 	wants(run(0, "remove-damage", "run", "spring.gw-1", "7"), "removed")
+	wants(run(exitRefused, "remove-node", "a"), "runs")
+	wants(run(0, "remove-node", "c"), "removed")
 	wants(run(exitUsage, "put-user", "carol", "--role", "boss"), "viewer, operator or admin")
 	input = "short\n"
 	wants(run(exitUsage, "put-user", "carol", "--role", "operator", "--password"), "at least 12 characters")
