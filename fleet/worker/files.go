@@ -32,11 +32,25 @@ var (
 
 // Open implements files.FileServer.
 func (f fileServer) Open(p device.Protocol, deviceID, target string) (files.Session, error) {
-	inner, err := f.Servers.Open(p, deviceID, target)
+	inner, err := f.Servers.OpenLimited(p, deviceID, target, f.run.worker.limit(f.run.campaign))
 	if err != nil {
 		return nil, err
 	}
 	return &session{Session: inner, run: f.run, deviceID: deviceID}, nil
+}
+
+// limit returns the limit of the transfers of a campaign on this worker, nil if there is none.
+func (w *Worker) limit(c *fleet.Campaign) *files.Limit {
+	bytes := int(c.Spec.Caps.BytesPerSecond)
+	if bytes <= 0 {
+		return nil
+	}
+	w.limitsMu.Lock()
+	defer w.limitsMu.Unlock()
+	if w.limits[c.ID] == nil {
+		w.limits[c.ID] = files.NewLimit(c.ID, bytes)
+	}
+	return w.limits[c.ID]
 }
 
 type session struct {

@@ -68,7 +68,10 @@ type Worker struct {
 	images  sync.Map           // *files.Image by digest
 	slots   chan struct{}
 	running atomic.Int64
-	lease   string // see fleet.Worker.Lease; changes only while nothing runs
+	// limits are those of campaigns, by ID.
+	limitsMu sync.Mutex
+	limits   map[string]*files.Limit
+	lease    string // see fleet.Worker.Lease; changes only while nothing runs
 	// draining: no further runs are taken. resumed says that this may have changed.
 	draining atomic.Bool
 	resumed  chan struct{}
@@ -89,6 +92,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, local: cacheFs{afero.NewBasePathFs(afero.NewOsFs(), cfg.Dir)}, slots: make(chan struct{}, cfg.Slots), events: make(chan *fleet.Event, 1000), resumed: make(chan struct{}, 1),
+		limits: make(map[string]*files.Limit),
 	}
 	servers := cfg.Servers
 	servers.Files, servers.Log = w.local, cfg.Log

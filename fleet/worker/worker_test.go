@@ -204,7 +204,8 @@ func TestCampaign(t *testing.T) {
 	s.work("w2", func(c *worker.Config) { c.Slots = 2 })
 	bad := d.Names[3]
 	d.FailSelfTest(bad, "2.0.0", true)
-	s.campaign("spring", fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: s.image(d, "2.0.0", 2), Waves: []fleet.Wave{{Count: 4}, {}}})
+	s.campaign("spring", fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: s.image(d, "2.0.0", 2), Waves: []fleet.Wave{{Count: 4}, {}},
+		Caps: fleet.Caps{BytesPerSecond: 50 << 20}})
 	r := s.reaches("spring", bad, fleet.RunWaiting)
 	if q := r.Question; q == nil || q.Step != 160 || r.Claim != nil || q.Cause != mib.FailCauseSelfTestFailed.String() {
 		t.Fatalf("question %+v, claim %+v", q, r.Claim)

@@ -177,7 +177,7 @@ func (f *ftpFS) GetHandle(name string, flags int, offset int64) (ftpserver.FileT
 			f.access.store.log.Warn("FTP read refused", "file", name, "err", err)
 			return nil, plainError(err)
 		}
-		return &ftpDownload{File: file, limited: limitedReader{ctx: f.ctx, r: file, l: f.access.store.limiter}, store: f.access.store, name: name}, nil
+		return &ftpDownload{File: file, limited: limitedReader{ctx: f.ctx, r: file, l: f.access.limits(name)}, store: f.access.store, name: name}, nil
 	}
 	var up *upload
 	var err error

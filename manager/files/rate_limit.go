@@ -18,45 +18,77 @@ func newLimiter(octets int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(octets), max(octets/20, 2048))
 }
 
-// reserve reserves n bytes and returns how long to wait before they may pass.
-func reserve(l *rate.Limiter, n int) (wait time.Duration) {
-	if l == nil {
-		return 0
+// Limit is a limit of some transfers together, beside that of all; see Servers.OpenLimited.
+type Limit struct {
+	name    string
+	limiter *rate.Limiter
+}
+
+// NewLimit returns a limit in bytes per second, which must be positive. The name, which is a part of
+// the names of directories, is different from that of any other limit.
+func NewLimit(name string, bytes int) *Limit { return &Limit{name, newLimiter(bytes)} }
+
+// limits all apply to a transfer.
+type limits []*rate.Limiter
+
+// rate returns the lowest rate in bytes per second, 0 if there is no limit.
+func (l limits) rate() (lowest float64) {
+	for _, one := range l {
+		if r := float64(one.Limit()); lowest == 0 || r < lowest {
+			lowest = r
+		}
 	}
-	for now := time.Now(); n > 0; n -= l.Burst() {
-		wait = l.ReserveN(now, min(n, l.Burst())).DelayFrom(now)
+	return lowest
+}
+
+// burst returns the lowest burst in bytes, 0 if there is no limit.
+func (l limits) burst() (lowest int) {
+	for _, one := range l {
+		if lowest == 0 || one.Burst() < lowest {
+			lowest = one.Burst()
+		}
+	}
+	return lowest
+}
+
+// reserve reserves n bytes and returns how long to wait before they may pass.
+func (l limits) reserve(n int) (wait time.Duration) {
+	now := time.Now()
+	for _, one := range l {
+		for rest := n; rest > 0; rest -= one.Burst() {
+			wait = max(wait, one.ReserveN(now, min(rest, one.Burst())).DelayFrom(now))
+		}
 	}
 	return wait
 }
 
 // throttle waits until n bytes may pass.
-func throttle(ctx context.Context, l *rate.Limiter, n int) error {
-	if l == nil {
-		return ctx.Err()
-	}
-	for n > 0 {
-		part := min(n, l.Burst())
-		if err := l.WaitN(ctx, part); err != nil {
-			return err
+func (l limits) throttle(ctx context.Context, n int) error {
+	for _, one := range l {
+		for rest := n; rest > 0; {
+			part := min(rest, one.Burst())
+			if err := one.WaitN(ctx, part); err != nil {
+				return err
+			}
+			rest -= part
 		}
-		n -= part
 	}
-	return nil
+	return ctx.Err()
 }
 
-// limitedReader reads at the limiter's rate, in pieces no larger than its burst.
+// limitedReader reads at the rate of the limits, in pieces no larger than their burst.
 type limitedReader struct {
 	ctx context.Context
 	r   io.Reader
-	l   *rate.Limiter
+	l   limits
 }
 
 func (r *limitedReader) Read(p []byte) (int, error) {
-	if r.l != nil {
-		p = p[:min(len(p), r.l.Burst())]
+	if burst := r.l.burst(); burst > 0 {
+		p = p[:min(len(p), burst)]
 	}
 	n, err := r.r.Read(p)
-	if terr := throttle(r.ctx, r.l, n); terr != nil {
+	if terr := r.l.throttle(r.ctx, n); terr != nil {
 		return n, terr
 	}
 	return n, err

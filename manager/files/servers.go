@@ -177,6 +177,12 @@ func (s *Servers) Addr(p device.Protocol) net.Addr {
 // and a password of its own. With FTPS the password is refused on a connection without
 // TLS.
 func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, error) {
+	return s.OpenLimited(p, deviceID, target, nil)
+}
+
+// OpenLimited is Open for transfers that a limit applies to, beside Bandwidth; nil: none. What
+// its session publishes has a directory of its own.
+func (s *Servers) OpenLimited(p device.Protocol, deviceID, target string, limit *Limit) (Session, error) {
 	addr := s.Addr(p)
 	if addr == nil {
 		return nil, fmt.Errorf("the embedded %s server is not running: start it or choose another protocol", p)
@@ -198,7 +204,7 @@ func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, err
 	}
 	home := path.Join("backup", device.DirectoryName(deviceID))
 	session := &serverSession{servers: s, target: target, home: home, grant: &grant{
-		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == device.TFTP, secure: p == device.FTPS, final: make(map[string]bool),
+		user: "iad-" + rand.Text()[:8], password: rand.Text(), anonymous: p == device.TFTP, secure: p == device.FTPS, final: make(map[string]bool), limit: limit,
 	}}
 	session.server = device.FileServerAddress{Protocol: p, Host: host, Port: uint16(port), Timeout: 30 * time.Second}
 	if p != device.TFTP {
@@ -214,11 +220,17 @@ func (s *Servers) Open(p device.Protocol, deviceID, target string) (Session, err
 }
 
 // Publish makes an image readable for every device and returns its directory.
-func (s *Servers) Publish(img *Image) (dir string) {
+func (s *Servers) Publish(img *Image) (dir string) { return s.publish(img, nil) }
+
+func (s *Servers) publish(img *Image, limit *Limit) (dir string) {
 	dir = path.Join("images", fmt.Sprintf("%x", img.Digest[:8]))
+	if limit != nil {
+		dir += "-" + limit.name
+	}
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	for member, source := range img.sources() {
+		source.limit = limit
 		s.store.images[path.Join(dir, member)] = source
 	}
 	return dir

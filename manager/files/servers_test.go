@@ -16,7 +16,9 @@ import (
 	"github.com/pin/tftp/v3"
 	"github.com/spf13/afero"
 
+	"example.com/iad/bank/image"
 	"example.com/iad/internal/iadtest"
+	"example.com/iad/internal/imagetest"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
@@ -65,7 +67,12 @@ func (c ftpClient) get(name string) ([]byte, error) {
 // open opens a session for a device and connects a client with it.
 func open(t *testing.T, s *files.Servers, p device.Protocol, deviceID string) (files.Session, fileClient) {
 	t.Helper()
-	session, err := s.Open(p, deviceID, "127.0.0.1:161")
+	return openLimited(t, s, p, deviceID, nil)
+}
+
+func openLimited(t *testing.T, s *files.Servers, p device.Protocol, deviceID string, limit *files.Limit) (files.Session, fileClient) {
+	t.Helper()
+	session, err := s.OpenLimited(p, deviceID, "127.0.0.1:161", limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +264,45 @@ func TestServersLimitBandwidth(t *testing.T) {
 		// 60,000 bytes less the burst of 10,000 take a quarter of a second.
 		if took := time.Since(begun); took < 200*time.Millisecond {
 			t.Errorf("60,000 bytes at 200,000 a second took %v", took)
+		}
+	})
+}
+
+// TestServersLimitOfSome: the transfers of sessions with one limit share it, whatever they read and
+// write; those of others, also of the same image, do not count.
+func TestServersLimitOfSome(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, p device.Protocol) {
+		s, disk := iadtest.StartServers(t, nil)
+		img := iadtest.OpenImage(t, disk, "fw.iad", iadtest.BuildImage(t, imagetest.Key, image.Manifest{Version: "2.0.0", Hardware: []string{"H"}, ConfigFormat: 1}))
+		limit := files.NewLimit("spring", 200_000)
+		begun, passed := time.Now(), -10_000 // less the burst
+		var dirs []string
+		for _, id := range []string{"A", "B"} {
+			session, c := openLimited(t, s, p, id, limit)
+			dir, _, err := session.NewBackup(iadtest.OneKind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.put(dir+"/userData.cfg", make([]byte, 40_000)); err != nil {
+				t.Fatal(err)
+			}
+			dir, name, err := session.Publish(img)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dirs = append(dirs, dir)
+			data, err := c.get(dir + "/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			passed += 40_000 + len(data)
+		}
+		if took, least := time.Since(begun), time.Duration(passed)*time.Second/200_000*9/10; took < least {
+			t.Errorf("%d bytes at 200,000 a second took %v", passed, took)
+		}
+		session, _ := open(t, s, p, "C")
+		if dir, _, err := session.Publish(img); err != nil || dirs[0] != dirs[1] || dir == dirs[0] {
+			t.Errorf("published in %q and, without a limit, in %q, %v", dirs, dir, err)
 		}
 	})
 }

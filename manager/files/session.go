@@ -89,7 +89,7 @@ func (s *serverSession) Provide(_ context.Context, dir string, files []BackupFil
 }
 
 func (s *serverSession) Publish(img *Image) (dir, name string, err error) {
-	return s.servers.Publish(img), img.FileName(), nil
+	return s.servers.publish(img, s.grant.limit), img.FileName(), nil
 }
 
 func (s *serverSession) Digest(_ context.Context, dir, name string) (int64, []byte, error) {

@@ -58,6 +58,7 @@ type imageSource struct {
 	size     int64
 	modified time.Time
 	open     func() (afero.File, error)
+	limit    *Limit // nil: none
 }
 
 // grant lets one device write to directory, and read from there and from offered. It does
@@ -69,6 +70,7 @@ type grant struct {
 	closed             bool // nothing is allowed any more; connections may still be there
 	directory, offered string
 	final              map[string]bool // names that stay once they are there
+	limit              *Limit          // nil: none
 }
 
 // reads reports whether the grant lets name be read.
@@ -121,6 +123,33 @@ func (a access) grantedLocked(allows func(*grant) bool) bool {
 		}
 	}
 	return false
+}
+
+// limits returns those of a file that is read or written.
+func (a access) limits(name string) limits {
+	var all limits
+	if a.store.limiter != nil {
+		all = append(all, a.store.limiter)
+	}
+	clean, err := cleanName(name)
+	if err != nil {
+		return all
+	}
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	image, published := a.store.images[clean]
+	limit := image.limit
+	if !published {
+		for _, g := range a.store.grants {
+			if g.reads(clean) {
+				limit = g.limit
+			}
+		}
+	}
+	if limit != nil {
+		all = append(all, limit.limiter)
+	}
+	return all
 }
 
 // readable reports whether the session may read name.

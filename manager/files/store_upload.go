@@ -252,7 +252,17 @@ type upload struct {
 
 	extends bool // begins with all of the file that has the name
 
+	limits    limits
+	limited   bool // limits are known
 	overtaken bool // another upload of the file has completed since, under the store's lock
+}
+
+// throttle waits until n bytes may be written.
+func (u *upload) throttle(n int) error {
+	if !u.limited {
+		u.limits, u.limited = u.access.limits(u.name), true
+	}
+	return u.limits.throttle(u.ctx, n)
 }
 
 func (u *upload) Write(p []byte) (int, error) {
@@ -265,7 +275,7 @@ func (u *upload) Write(p []byte) (int, error) {
 		u.abandon(err)
 		return 0, err
 	}
-	if err := throttle(u.ctx, u.store.limiter, len(p)); err != nil {
+	if err := u.throttle(len(p)); err != nil {
 		return 0, err
 	}
 	n, err := u.file.Write(p)

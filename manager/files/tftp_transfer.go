@@ -91,16 +91,17 @@ func (s *store) sendTFTP(link *tftp.Link, p tftp.Packet, log *slog.Logger) error
 	}
 	defer file.Close()
 	inFlight := maxTFTPSendOctets
-	if s.limiter != nil { // a window is not to take longer than clients wait
-		inFlight = min(inFlight, int(s.limiter.Limit()/2))
+	limits := access{store: s}.limits(p.Filename)
+	if len(limits) > 0 { // a window is not to take longer than clients wait
+		inFlight = min(inFlight, int(limits.rate()/2))
 	}
 	accepted := acceptTFTP(p.Options, maxTFTPSendWindow, inFlight)
 	if p.Options.HasSize {
 		accepted.Size = size
 	}
 	sender := tftp.NewSender(link, accepted, optionAck(accepted))
-	if s.limiter != nil {
-		sender.Pace = func(octets int) time.Duration { return reserve(s.limiter, octets) }
+	if len(limits) > 0 {
+		sender.Pace = limits.reserve
 	}
 	if err := sender.SendFile(file, size); err != nil && !(errors.Is(err, tftp.ErrGone) && sender.SentAll()) {
 		return clientEnd(err) // one that has closed its port at the end: its last words were lost
