@@ -233,7 +233,7 @@ func (c *browser) post(path string, fields ...string) (int, string) {
 
 // allPages are the addresses of all pages.
 var allPages = []string{
-	"/", "/devices", "/devices/new", "/devices/gw-001", "/inventory", "/campaigns", "/campaigns/new", "/campaigns/spring", "/campaigns/draft", "/campaigns/awaiting",
+	"/", "/devices", "/devices/new", "/devices/gw-001", "/inventory", "/discover", "/campaigns", "/campaigns/new", "/campaigns/spring", "/campaigns/draft", "/campaigns/awaiting",
 	"/campaigns/draft/edit", "/questions", "/questions/spring/gw-001", "/backups", "/devices/gw-001/backups", "/devices/gw-001/backups/" + newBackup,
 	"/devices/gw-001/backups/" + newBackup + "/diff?kind=userData", "/devices/gw-001/backups/" + newBackup + "/diff?view=side&kind=userData", "/devices/gw-001/backups/" + newBackup + "/edit",
 	"/images", "/workers", "/damage", "/audit", "/access",

@@ -86,6 +86,8 @@ func New(c Config) http.Handler {
 		"GET /devices/{name}":         (*page).device,
 		"POST /devices/{name}":        (*page).changeDevice,
 		"POST /devices/{name}/remove": (*page).removeDevice,
+		"GET /discover":               (*page).discoverForm,
+		"POST /discover":              (*page).discover,
 		"GET /inventory":              (*page).inventory,
 		"POST /inventory":             (*page).importDevices,
 		"GET /inventory/export":       (*page).exportDevices,

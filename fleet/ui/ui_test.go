@@ -512,3 +512,34 @@ func TestRowsOfLists(t *testing.T) {
 		t.Errorf("status %d\n%s", status, page)
 	}
 }
+
+// TestDiscover looks for devices, and adds what is found.
+func TestDiscover(t *testing.T) {
+	b := newBench(t)
+	c := b.as(operations.Operator)
+	if status, page := c.get("/discover"); status != 200 || strings.Contains(page, "addresses were asked") {
+		t.Fatalf("status %d\n%s", status, page)
+	}
+	if status, page := c.post("/discover", "range", "no range!"); status != 422 || !strings.Contains(page, "must be an address") {
+		t.Errorf("status %d\n%s", status, page)
+	}
+	if status, page := c.post("/discover", "range", "192.0.2.77", "port", "x"); status != 422 || !strings.Contains(page, "from 1 to 65535") {
+		t.Errorf("status %d\n%s", status, page)
+	}
+	if status, page := c.post("/discover", "range", "192.0.2.77", "tags", "a, b"); status != 200 || !strings.Contains(page, "1 addresses were asked, 1 devices answered, 0 were added") ||
+		!strings.Contains(page, `value="192.0.2.77"`) {
+		t.Errorf("status %d\n%s", status, page)
+	}
+	if status, _ := c.get("/devices/192.0.2.77"); status != 404 {
+		t.Errorf("looking has added a device: status %d", status)
+	}
+	if status, page := c.post("/discover", "range", "192.0.2.77", "tags", "a, b", "add", "yes"); status != 200 || !strings.Contains(page, "1 were added") {
+		t.Errorf("status %d\n%s", status, page)
+	}
+	if status, page := c.get("/devices/192.0.2.77"); status != 200 || !strings.Contains(page, "a, b") {
+		t.Errorf("status %d\n%s", status, page)
+	}
+	if status, _ := b.as(operations.Viewer).post("/discover", "range", "192.0.2.78"); status != 403 {
+		t.Errorf("a viewer: status %d", status)
+	}
+}
