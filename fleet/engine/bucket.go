@@ -143,7 +143,8 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 }
 
 // put writes if the last revision of the key is the given one. When it is repeated because
-// no answer came, its message ID keeps it from failing by its own success.
+// no answer came, its message ID keeps it from failing by its own success: nodes recognize
+// the ID for a while, mostly, and it is stored with the entry.
 func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uint64, remove bool) (uint64, error) {
 	if len(value) > maxValue {
 		return 0, b.wrap(key, fmt.Errorf("a value of %d bytes is larger than %d", len(value), maxValue))
@@ -155,13 +156,18 @@ func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uin
 	}
 	id := nuid.Next()
 	var written uint64
+	repeated := false
 	err := b.engine.persist(ctx, func(ctx context.Context) error {
 		ack, err := b.engine.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithRetryAttempts(0))
-		if err == nil {
+		switch {
+		case err == nil:
 			written = ack.Sequence
-		}
-		if wrongSequence(err) {
-			return ErrConflict
+		case wrongSequence(err) && repeated:
+			written, err = b.writtenAs(ctx, key, id)
+		case wrongSequence(err):
+			err = ErrConflict
+		default:
+			repeated = true
 		}
 		return err
 	})
@@ -169,6 +175,33 @@ func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uin
 		return 0, b.wrap(key, err)
 	}
 	return written, nil
+}
+
+// writtenAs returns the revision of an entry if it was written with this message ID, and
+// ErrConflict otherwise.
+func (b *Bucket) writtenAs(ctx context.Context, key, id string) (uint64, error) {
+	last, err := b.lastMessage(ctx, key)
+	switch {
+	case err != nil:
+		return 0, err
+	case last == nil || last.Header.Get(jetstream.MsgIDHeader) != id:
+		return 0, ErrConflict
+	}
+	return last.Sequence, nil
+}
+
+// lastMessage returns what was written last for keys that match a pattern, by the leader;
+// nil if nothing was.
+func (b *Bucket) lastMessage(ctx context.Context, pattern string) (*jetstream.RawStreamMsg, error) {
+	s, err := b.engine.js.Stream(ctx, bucketStream(b.name))
+	if err != nil {
+		return nil, err
+	}
+	msg, err := s.GetLastMsgForSubject(ctx, bucketSubject(b.name, pattern))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	return msg, err
 }
 
 func wrongSequence(err error) bool {
@@ -207,15 +240,8 @@ func (b *Bucket) last(ctx context.Context, pattern string) (uint64, error) {
 	}
 	var last uint64
 	err := b.engine.persist(ctx, func(ctx context.Context) error {
-		s, err := b.engine.js.Stream(ctx, bucketStream(b.name))
-		if err != nil {
-			return err
-		}
-		msg, err := s.GetLastMsgForSubject(ctx, bucketSubject(b.name, pattern))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil
-		}
-		if err == nil {
+		msg, err := b.lastMessage(ctx, pattern)
+		if msg != nil {
 			last = msg.Sequence
 		}
 		return err

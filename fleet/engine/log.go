@@ -31,32 +31,61 @@ func (e *Engine) Log(name LogName) *Log { return &Log{engine: e, name: name} }
 
 // Append adds an entry and returns its number.
 func (l *Log) Append(ctx context.Context, key string, data []byte) (uint64, error) {
-	return l.publish(ctx, key, data)
+	return l.publish(ctx, key, data, nil)
 }
 
 // AppendAfter adds an entry after the one with the number last, which must be the newest;
 // 0: the stream must be empty. The error wraps ErrConflict if it is not.
 func (l *Log) AppendAfter(ctx context.Context, last uint64, key string, data []byte) (uint64, error) {
-	return l.publish(ctx, key, data, jetstream.WithExpectLastSequence(last))
+	return l.publish(ctx, key, data, &last)
 }
 
-func (l *Log) publish(ctx context.Context, key string, data []byte, options ...jetstream.PublishOpt) (uint64, error) {
+// publish appends an entry, after the one with the number last unless that is nil.
+func (l *Log) publish(ctx context.Context, key string, data []byte, last *uint64) (uint64, error) {
 	msg := nats.NewMsg(string(l.name) + "." + key)
 	msg.Data = data
-	options = append(options, jetstream.WithMsgID(nuid.Next()), jetstream.WithRetryAttempts(0))
+	id := nuid.Next()
+	options := []jetstream.PublishOpt{jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0)}
+	if last != nil {
+		options = append(options, jetstream.WithExpectLastSequence(*last))
+	}
 	var sequence uint64
+	repeated := false
 	err := l.engine.persist(ctx, func(ctx context.Context) error {
 		ack, err := l.engine.js.PublishMsg(ctx, msg, options...)
-		if err == nil {
+		switch {
+		case err == nil:
 			sequence = ack.Sequence
-		}
-		if wrongSequence(err) {
-			return ErrConflict
+		case wrongSequence(err) && repeated:
+			sequence, err = l.writtenAs(ctx, *last+1, id)
+		case wrongSequence(err):
+			err = ErrConflict
+		default:
+			repeated = true
 		}
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w", l.name, key, err)
+	}
+	return sequence, nil
+}
+
+// writtenAs returns a number if the entry with it was written with this message ID, and
+// ErrConflict otherwise.
+func (l *Log) writtenAs(ctx context.Context, sequence uint64, id string) (uint64, error) {
+	s, err := l.engine.js.Stream(ctx, string(l.name))
+	if err != nil {
+		return 0, err
+	}
+	msg, err := s.GetMsg(ctx, sequence)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return 0, ErrConflict
+	case err != nil:
+		return 0, err
+	case msg.Header.Get(jetstream.MsgIDHeader) != id:
+		return 0, ErrConflict
 	}
 	return sequence, nil
 }
