@@ -259,7 +259,7 @@ func TestAbortHoldsThePointOfNoReturn(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.release("check") // the work goes on to the switch
-			if l.calls["activate"] != 0 {
+			if l.called("activate") != 0 {
 				t.Error("switched before the abort was decided")
 			}
 			if err := r.Commit(); err != nil {
@@ -274,7 +274,7 @@ func TestAbortHoldsThePointOfNoReturn(t *testing.T) {
 			}
 			r.Done()
 			l.expect(mib.OperationStateAborted, mib.OperationPhaseSwitching, mib.FailCauseAbortedByManager)
-			if l.calls["activate"] != 0 {
+			if l.called("activate") != 0 {
 				t.Error("switched after the abort")
 			}
 		})
@@ -346,7 +346,7 @@ func TestVersionAskedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		op := l.expect(mib.OperationStateSucceeded, mib.OperationPhaseChecking, mib.FailCauseNone)
-		if op.Bank != 2 || op.NewVersion != "2.0.0" || l.calls["connect"] != 0 {
+		if op.Bank != 2 || op.NewVersion != "2.0.0" || l.called("connect") != 0 {
 			t.Errorf("bank %d, version %s", op.Bank, op.NewVersion)
 		}
 		if err := l.request(mib.OperationKindDownloadSoftware, version("1.0.0", 0)); err != nil {
@@ -359,7 +359,7 @@ func TestVersionAskedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseSwitching, mib.FailCauseNone)
-		if l.calls["connect"] != 0 || l.calls["activate"] != 1 {
+		if l.called("connect") != 0 || l.called("activate") != 1 {
 			t.Errorf("calls %v", l.calls)
 		}
 	})
@@ -367,7 +367,7 @@ func TestVersionAskedFor(t *testing.T) {
 		if err := l.request(mib.OperationKindDownloadSoftware, version("1.0.0", procedure.Force)); err != nil {
 			t.Fatal(err)
 		}
-		if l.now(); l.calls["connect"] != 1 {
+		if l.now(); l.called("connect") != 1 {
 			t.Error("force did not fetch the file")
 		}
 	})
@@ -405,7 +405,7 @@ func TestCallsInProgress(t *testing.T) {
 				if force != 0 {
 					want = mib.OperationStateRestarting
 				}
-				if op.State != want || force == 0 && (op.Cause != mib.FailCauseServiceInUse || l.calls["activate"]+l.calls["restore"]+l.calls["apply"] != 0) {
+				if op.State != want || force == 0 && (op.Cause != mib.FailCauseServiceInUse || l.called("activate")+l.called("restore")+l.called("apply") != 0) {
 					t.Errorf("%s %s: %s, cause %s, calls %v", k, o, op.State, op.Cause, l.calls)
 				}
 				if force != 0 {
@@ -426,8 +426,8 @@ func TestRestoreNeedsNoRestart(t *testing.T) {
 		l.inUse = 1
 		l.begin(mib.OperationKindRestoreOldSoftware, 0)
 		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseSwitching, mib.FailCauseNone)
-		if s := l.now(); s.Banks.Next != 1 || s.ResetRequired() || s.Op.Bank != 1 || l.calls["selftest"] != 0 {
-			t.Errorf("next %d, bank %d, self-tests %d", s.Banks.Next, s.Op.Bank, l.calls["selftest"])
+		if s := l.now(); s.Banks.Next != 1 || s.ResetRequired() || s.Op.Bank != 1 || l.called("selftest") != 0 {
+			t.Errorf("next %d, bank %d, self-tests %d", s.Banks.Next, s.Op.Bank, l.called("selftest"))
 		}
 		l.wantEvents(l.now().Seq-2, mib.EventTypeStarted, mib.EventTypeBankSwitched, mib.EventTypeCompleted)
 	})

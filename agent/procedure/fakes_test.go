@@ -213,6 +213,14 @@ func (l *lab) set(f func()) {
 	f()
 }
 
+// called returns how often the fakes were called at a step.
+func (l *lab) called(step string) int {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.calls[step]
+}
+
 // at is called by the fakes at each step.
 func (l *lab) at(ctx context.Context, step string) error {
 	l.mu.Lock()

@@ -90,7 +90,7 @@ func TestFullDiskWayOut(t *testing.T) {
 		full(l)
 		l.release("check")
 		l.expect(mib.OperationStateFailed, mib.OperationPhaseSwitching, mib.FailCauseStorageFull)
-		if l.calls["activate"] != 0 {
+		if l.called("activate") != 0 {
 			t.Error("switched all the same")
 		}
 	})

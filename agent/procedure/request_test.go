@@ -72,7 +72,7 @@ func TestOperationsSucceed(t *testing.T) {
 				if types[0] != mib.EventTypeStarted || types[len(types)-1] != mib.EventTypeCompleted {
 					t.Errorf("events %v", types)
 				}
-				if c.options.Has(procedure.CheckOnly) && (l.calls["activate"] != 0 || l.calls["put"] != 0 || l.calls["apply"] != 0 || l.calls["restore"] != 0) {
+				if c.options.Has(procedure.CheckOnly) && (l.called("activate") != 0 || l.called("put") != 0 || l.called("apply") != 0 || l.called("restore") != 0) {
 					t.Errorf("checkOnly did %v", l.calls)
 				}
 			})
@@ -412,7 +412,7 @@ func TestForgottenReservation(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if l.calls["collect"] != 0 {
+		if l.called("collect") != 0 {
 			t.Error("the work began by itself")
 		}
 		r.Done()

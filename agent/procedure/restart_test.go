@@ -153,8 +153,8 @@ func TestCutBehindTheSwitch(t *testing.T) {
 				b.Banks[1].State, b.Running, b.Next, b.Fallback = mib.BankStateTrial, 2, 2, 1
 			})
 			op := l.now().Op
-			if op.State != mib.OperationStateSucceeded || l.now().Banks.Banks[1].State != mib.BankStateGood || l.calls["selftest"] != 1 {
-				t.Errorf("options %s: %s in phase %s, self-tests %d", options, op.State, op.Phase, l.calls["selftest"])
+			if op.State != mib.OperationStateSucceeded || l.now().Banks.Banks[1].State != mib.BankStateGood || l.called("selftest") != 1 {
+				t.Errorf("options %s: %s in phase %s, self-tests %d", options, op.State, op.Phase, l.called("selftest"))
 			}
 		})
 	}
@@ -198,7 +198,7 @@ func TestRestoreOldSoftware(t *testing.T) {
 			t.Errorf("reason %s", r)
 		}
 		op := l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
-		if op.Bank != 1 || op.OldVersion != "2.0.0" || op.NewVersion != "1.0.0" || l.calls["selftest"] != 1 {
+		if op.Bank != 1 || op.OldVersion != "2.0.0" || op.NewVersion != "1.0.0" || l.called("selftest") != 1 {
 			t.Errorf("operation %+v", op)
 		}
 		l.begin(mib.OperationKindRestoreOldSoftware, 0) // it runs already

@@ -125,17 +125,17 @@ func TestRecordPause(t *testing.T) {
 			l.begin(mib.OperationKindActivate, procedure.ThenReset)
 			l.restart(nil)
 			time.Sleep(3 * time.Hour)
-			if n := l.calls[step]; n < 180 || n > 190 {
+			if n := l.called(step); n < 180 || n > 190 {
 				t.Errorf("%s: %d tries in three hours", step, n)
 			}
-			before := l.calls[step]
+			before := l.called(step)
 			l.set(func() { l.fails[step] = nil })
 			time.Sleep(time.Minute)
-			if n := l.calls[step]; n != before+1 {
+			if n := l.called(step); n != before+1 {
 				t.Errorf("%s: %d tries after there is room", step, n-before)
 			}
 			time.Sleep(10 * time.Minute)
-			if n := l.calls[step]; n != before+1 {
+			if n := l.called(step); n != before+1 {
 				t.Errorf("%s: %d tries after it was recorded", step, n-before)
 			}
 		})
@@ -217,7 +217,7 @@ func TestConfirmWindowAtRestore(t *testing.T) {
 		l.expect(mib.OperationStateRestarting, mib.OperationPhaseRestarting, mib.FailCauseNone)
 		l.restart(nil)
 		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
-		if l.calls["giveup"] != 0 {
+		if l.called("giveup") != 0 {
 			t.Error("given up as well")
 		}
 	})
@@ -350,7 +350,7 @@ func TestTakeOver(t *testing.T) {
 		l.begin(mib.OperationKindActivate, 0)
 		l.expect(mib.OperationStateSucceeded, mib.OperationPhaseTrying, mib.FailCauseNone)
 		s := l.now()
-		if s.Banks.Running != 2 || s.Banks.Banks[1].State != mib.BankStateGood || s.ResetRequired() || s.Restarts != 1 || l.calls["selftest"] != 1 {
+		if s.Banks.Running != 2 || s.Banks.Banks[1].State != mib.BankStateGood || s.ResetRequired() || s.Restarts != 1 || l.called("selftest") != 1 {
 			t.Errorf("bank %d runs, bank 2 is %d", s.Banks.Running, s.Banks.Banks[1].State)
 		}
 		l.wantEvents(seq+1, mib.EventTypeStarted, mib.EventTypeBankSwitched, mib.EventTypeBankSwitched, mib.EventTypeCompleted)
@@ -409,7 +409,7 @@ func TestTakeOverFails(t *testing.T) {
 		l.failing("takeover", coded(mib.FailCauseBootFailed))
 		l.begin(mib.OperationKindActivate, 0)
 		l.expect(mib.OperationStateFailed, mib.OperationPhaseTrying, mib.FailCauseBootFailed)
-		if s := l.now(); s.Banks.Running != 1 || s.Banks.Next != 1 || s.Banks.Banks[0].State != mib.BankStateGood || l.calls["giveup"] != 0 {
+		if s := l.now(); s.Banks.Running != 1 || s.Banks.Next != 1 || s.Banks.Banks[0].State != mib.BankStateGood || l.called("giveup") != 0 {
 			t.Errorf("banks %+v", s.Banks)
 		}
 	})
