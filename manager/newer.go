@@ -118,6 +118,30 @@ func (u *upgrade) learnConfig(d *device.Device) {
 	}
 }
 
+// learnFailed records that an operation of the procedure which has failed put its data in
+// force all the same, as one does whose end a loss of power hid: nobody else has changed them.
+func (u *upgrade) learnFailed(ctx context.Context) {
+	for _, kind := range []mib.OperationKind{mib.OperationKindRecoverConfig, mib.OperationKindConvertConfig} {
+		task := u.record.task(kind)
+		if task == nil {
+			continue
+		}
+		d, err := u.plan.Client.Device(ctx)
+		if err != nil {
+			return // not known: the data count as somebody else's
+		}
+		history, err := u.plan.Client.History(ctx)
+		if err != nil {
+			return
+		}
+		for _, op := range history {
+			if op.Kind == kind && op.Owner == u.plan.Owner && op.ReqID == task.ReqID && !d.ConfigApplied.Before(op.Started) && !d.ConfigApplied.After(op.Ended) {
+				u.learnConfig(d)
+			}
+		}
+	}
+}
+
 // changedSinceBackup reports whether the device's history has another operation on
 // configuration data after the backup, or does not reach back to it.
 func (u *upgrade) changedSinceBackup(ctx context.Context) bool {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/spf13/afero"
 
@@ -14,6 +16,7 @@ import (
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
 	"example.com/iad/mib"
+	"example.com/iad/sim"
 )
 
 // reconfigure puts other configuration data in force, as another operator would.
@@ -109,6 +112,47 @@ func TestNewerConfiguration(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A loss of power may hide the end of a recovery that has put its data in force: they are not
+// somebody else's, and the recovery is repeated.
+func TestPowerCutInRecovery(t *testing.T) {
+	var hidden atomic.Int32
+	t.Run("writes", func(t *testing.T) {
+		for write := 40; write <= 54; write++ { // the data come into force on the way
+			t.Run(fmt.Sprint(write), func(t *testing.T) {
+				t.Parallel()
+				l := newLab(t, labOptions{})
+				before := l.inForce()
+				operator := &manager.Policies{List: []manager.Policy{{Kind: manager.PolicyAdvice}, {Kind: manager.PolicyService}}, Automatic: manager.Automatic{Retries: 3, Clock: fastClock{100}}}
+				plan := l.plan(l.image("1.1.0", 1))
+				plan.Journal = manager.NewJournal(afero.NewMemMapFs(), "TEST-0001")
+				once := false
+				_, err := manager.Upgrade(l.ctx, plan, operator, func(u manager.Update) {
+					if l.observe(u); u.Step == manager.StepRecover && u.Kind == manager.StepBegins && !once {
+						once = true
+						l.device.Inject(sim.Fault{Kind: sim.PowerCut, Write: write, Delay: time.Millisecond})
+					}
+				})
+				if err != nil {
+					t.Errorf("write %d: %v", write, err)
+				}
+				if got := l.inForce(); got != before {
+					t.Errorf("write %d: in force:\n%s", write, got)
+				}
+				d, err := l.client.Device(l.ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d.Generation > 2 {
+					hidden.Add(1)
+				}
+			})
+		}
+	})
+	if hidden.Load() == 0 {
+		t.Error("no loss of power hid the end of a recovery")
 	}
 }
 

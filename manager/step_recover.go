@@ -48,6 +48,7 @@ func (u *upgrade) repeatRecovery(ctx context.Context, attempt int, failed error,
 		done, err := u.askLast(ctx, attempt, failed)
 		return !done, modified, err
 	}
+	u.learnFailed(ctx)
 	unmodified := u.unmodified
 	u.unmodified = nil
 	choices := []Choice{Retry}

@@ -206,7 +206,7 @@ func (b *Bucket) lastMessage(ctx context.Context, pattern string) (*jetstream.Ra
 
 func wrongSequence(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
 
 // Keys returns the keys that match a pattern, where * stands for one part and > for the

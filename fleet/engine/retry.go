@@ -62,9 +62,11 @@ func passing(err error) bool {
 	// 5xx: no leader, no quorum, no space on disk for the moment.
 	var api *jetstream.APIError
 	var older *nats.APIError
-	return errors.As(err, &api) && (api.Code >= 500 && api.Code < 600 || api.ErrorCode == writeInProgress) ||
+	return errors.As(err, &api) && (api.Code >= 500 && api.Code < 600 || api.ErrorCode == writeInProgress || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) ||
 		errors.As(err, &older) && older.Code >= 500 && older.Code < 600
 }
 
-// writeInProgress: the nodes have not yet agreed on an earlier try of the same write.
+// writeInProgress: the nodes have not yet agreed on an earlier try of the same write. With
+// JSErrCodeStreamWrongLastSequenceConstant they have not yet agreed on an earlier write of
+// the same key, perhaps the same one.
 const writeInProgress = 10158

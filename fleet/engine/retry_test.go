@@ -26,6 +26,7 @@ func TestPassing(t *testing.T) {
 		{nats.ErrConsumerNotFound, true},
 		{nats.ErrJetStreamNotEnabled, true},
 		{&jetstream.APIError{Code: 503, Description: "no leader"}, true},
+		{&jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequenceConstant}, true}, // a write is in progress
 		{&nats.APIError{Code: 503, Description: "no leader"}, true},
 		{&nats.APIError{Code: 400, Description: "bad request"}, false},
 		{&jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence}, false},
