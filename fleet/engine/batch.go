@@ -96,7 +96,8 @@ func (b *Bucket) commit(ctx context.Context, batch []Entry) error {
 		if err := json.Unmarshal(reply.Data, &ack); err != nil {
 			return err
 		}
-		if ack.Error != nil && passing(ack.Error) {
+		// Of a batch, this code is for a key that is in it twice, too.
+		if ack.Error != nil && ack.Error.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant && passing(ack.Error) {
 			return ack.Error
 		}
 		if ack.Error != nil || ack.Count != len(batch) {

@@ -78,9 +78,10 @@ type Engine struct {
 }
 
 const (
-	user        = "iadms"
-	systemUser  = "iadms-system"
-	systemName  = "SYSTEM" // of the account
+	user       = "iadms"
+	systemUser = "iadms-system"
+	// systemName is the name of the account; the server stores what its nodes agree on below it.
+	systemName  = server.DEFAULT_SYSTEM_ACCOUNT
 	clusterName = "iadms"
 	// minSecret is the minimum length of a secret in bytes.
 	minSecret = 16

@@ -98,6 +98,12 @@ type Flow struct {
 	Next     string `json:"next"` // the page to show afterwards
 }
 
+// Asked reports whether an answer is to what the browser asked. Any web page can send a browser
+// with another one.
+func (f Flow) Asked(answer url.Values) bool {
+	return f.State != "" && answer.Get("state") == f.State
+}
+
 // User is whom the provider has signed in.
 type User struct {
 	// Subject identifies the user for ever: the issuer and its name for the user.
@@ -140,12 +146,13 @@ func (p *Provider) Begin(ctx context.Context, next string) (address string, _ Fl
 	return p.oauth(found).AuthCodeURL(f.State, oidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier)), f, nil
 }
 
-// Finish returns who has been signed in, from what the provider has sent back with the browser.
+// Finish returns who has been signed in, from what the provider has sent back with the browser. With
+// an error that wraps ErrRefused it returns whom the provider gives no role.
 func (p *Provider) Finish(ctx context.Context, f Flow, answer url.Values) (User, error) {
 	refused := func(format string, args ...any) (User, error) {
 		return User{}, fmt.Errorf("%w: "+format, append([]any{ErrRefused}, args...)...)
 	}
-	if f.State == "" || answer.Get("state") != f.State {
+	if !f.Asked(answer) {
 		return refused("this is not the answer to what this browser asked; sign in again")
 	}
 	if code := answer.Get("error"); code != "" {
@@ -157,7 +164,7 @@ func (p *Provider) Finish(ctx context.Context, f Flow, answer url.Values) (User,
 	}
 	ctx = oidc.ClientContext(ctx, p.client)
 	token, err := p.oauth(found).Exchange(ctx, answer.Get("code"), oauth2.VerifierOption(f.Verifier))
-	if rejected := new(oauth2.RetrieveError); errors.As(err, &rejected) {
+	if rejected := new(oauth2.RetrieveError); errors.As(err, &rejected) && rejected.ErrorCode == "invalid_grant" {
 		return refused("%s does not accept the code: %.200q", p.Name(), rejected.ErrorCode)
 	} else if err != nil {
 		return User{}, err
@@ -180,7 +187,7 @@ func (p *Provider) Finish(ctx context.Context, f Flow, answer url.Values) (User,
 	}
 	role, ok := p.role(find(claims, p.config.RoleClaim))
 	if !ok {
-		return refused("%s gives %s no role here: the claim %s has none of the words that stand for one", p.Name(), name, p.config.RoleClaim)
+		return User{Subject: id.Issuer + " " + id.Subject, Name: name}, fmt.Errorf("%w: %s gives %s no role here: the claim %s has none of the words that stand for one", ErrRefused, p.Name(), name, p.config.RoleClaim)
 	}
 	return User{Subject: id.Issuer + " " + id.Subject, Name: name, Role: role}, nil
 }

@@ -56,15 +56,16 @@ func (p *pages) finishOpenID(w http.ResponseWriter, r *http.Request) {
 			_ = json.Unmarshal(text, &flow) // what is no flow is refused
 		}
 	}
+	if !flow.Asked(r.URL.Query()) {
+		request.showLogin(http.StatusForbidden, "", "This is not the answer to what this browser asked. Sign in again.")
+		return
+	}
 	p.setFlow(w, "", -1)
 	id, _, err := p.Access.LoginExternal(r.Context(), auth.Host(r.RemoteAddr), openid.ErrRefused, func(ctx context.Context) (auth.External, error) {
 		u, err := p.OpenID.Finish(ctx, flow, r.URL.Query())
 		return auth.External(u), err
 	})
 	switch {
-	case errors.Is(err, auth.ErrTooMany):
-		w.Header().Set("Retry-After", "60")
-		request.showLogin(http.StatusTooManyRequests, flow.Next, "Too many attempts failed. Try again in a minute.")
 	case errors.Is(err, openid.ErrRefused):
 		p.Log.Warn("a sign-in through OpenID Connect was refused", "from", auth.Host(r.RemoteAddr), "err", err)
 		request.showLogin(http.StatusForbidden, flow.Next, "You are "+err.Error()+".")

@@ -161,6 +161,23 @@ func TestOpenID(t *testing.T) {
 	if by, err := b.access.Token(t.Context(), text, "192.0.2.1"); err != nil || by.Role != operations.Viewer {
 		t.Errorf("the token acts as %+v, %v", by, err)
 	}
+	// The provider's name of the user may change: it is the same user here.
+	p.set(func() { p.claims["preferred_username"], p.claims["roles"] = "grace", "noc" })
+	if status, page := c.get("/login/openid"); status != 200 || !strings.Contains(page, "ada") || strings.Contains(page, "grace") {
+		t.Errorf("under another name: status %d\n%s", status, page)
+	}
+	// Without a role at the provider, sessions and tokens end.
+	p.set(func() { p.claims["roles"] = "sales" })
+	if status, _ := b.browser().get("/login/openid"); status != http.StatusForbidden {
+		t.Errorf("without a role: status %d", status)
+	}
+	if _, page := c.get("/devices"); !strings.Contains(page, `name="password"`) {
+		t.Error("the session continues without a role")
+	}
+	if _, err := b.access.Token(t.Context(), text, "192.0.2.1"); err == nil {
+		t.Error("the token is good without a role")
+	}
+	p.set(func() { p.claims["roles"] = "noc" })
 	// A page elsewhere is not shown afterwards.
 	response, err := c.client.Get(b.server.URL + "/login/openid?next=" + url.QueryEscape("//evil.example/"))
 	if err != nil {
