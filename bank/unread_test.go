@@ -169,7 +169,7 @@ func TestCheckUnreadYields(t *testing.T) {
 	}
 }
 
-// willCancel returns a channel that is closed when the CheckUnread that reads is told to end.
+// willCancel returns a channel that is closed when the CheckUnread that reads is to end.
 func willCancel(b *Banks) <-chan struct{} {
 	canceled := make(chan struct{})
 	b.ops.Lock()
@@ -322,7 +322,7 @@ func TestUnwritableStateReadsOneBank(t *testing.T) {
 	}
 }
 
-// TestDamagedFallbackLeavesTheLoader: a fallback that is found damaged is none of the boot loader's either, whether or not the boot
+// TestDamagedFallbackLeavesTheLoader: the boot loader does not start a fallback that is found damaged either, whether or not the boot
 // record can be written.
 func TestDamagedFallbackLeavesTheLoader(t *testing.T) {
 	for _, unwritable := range []bool{false, true} {

@@ -188,7 +188,7 @@ func TestOpenID(t *testing.T) {
 	}
 }
 
-// TestOpenIDRefuses: whoever the provider does not vouch for stays outside, and is told why.
+// TestOpenIDRefuses: a user without a valid ID token or a role is not signed in, and the page gives the reason.
 func TestOpenIDRefuses(t *testing.T) {
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
