@@ -303,6 +303,18 @@ func (c *Client) get(ctx context.Context, oids []mib.OID) ([]mib.Varbind, error)
 	return vbs, nil
 }
 
+// getNext reads the first instance after an OID.
+func (c *Client) getNext(ctx context.Context, at mib.OID) (mib.Varbind, error) {
+	vbs, err := c.exchange(ctx, false, func(s *gosnmp.GoSNMP) (*gosnmp.SnmpPacket, error) { return s.GetNext([]string{at.String()}) })
+	if err == nil && len(vbs) != 1 {
+		err = fmt.Errorf("%s: %d values for one object", c.address, len(vbs))
+	}
+	if err != nil {
+		return mib.Varbind{}, err
+	}
+	return vbs[0], nil
+}
+
 // read fills fields from the instance index, {0} for scalars. A field whose object the
 // device does not have keeps its zero value, but the first object must exist.
 func (c *Client) read(ctx context.Context, index mib.OID, fields []Field) error {
