@@ -398,6 +398,14 @@ func (a *Access) ChangePassword(ctx context.Context, by operations.Caller, prese
 	return a.audit(ctx, by, "user.change", "user/"+u.Name, old, u)
 }
 
+// HasPassword reports whether a user has a password here. Others use tokens, or are signed in by
+// another service.
+func (a *Access) HasPassword(ctx context.Context, name string) (bool, error) {
+	var u User
+	_, err := a.read(ctx, userKey(name), &u)
+	return u.Hash != "", err
+}
+
 // RemoveUser removes a user, whose sessions and tokens end.
 func (a *Access) RemoveUser(ctx context.Context, by operations.Caller, name string) error {
 	if err := a.check(ctx, by, operations.ManageAccess, "user/"+fleet.NameFor(name)); err != nil {

@@ -99,32 +99,31 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 }
 
 // Create writes an entry and returns its revision. The error wraps ErrConflict if one
-// exists.
+// exists. What cannot be read from the disk any more is replaced.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
 	revision, err := b.put(ctx, key, value, 0, false)
 	if !errors.Is(err, ErrConflict) {
 		return revision, err
 	}
-	// A deleted entry leaves a mark with a revision.
-	var deleted uint64
-	lookErr := b.engine.persist(ctx, func(ctx context.Context) error {
-		history, err := b.kv.History(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) { // it has expired meanwhile
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if last := history[len(history)-1]; last.Operation() == jetstream.KeyValuePut {
-			return ErrConflict
-		}
-		deleted = history[len(history)-1].Revision()
-		return nil
+	var last *jetstream.RawStreamMsg
+	lookErr := b.engine.persist(ctx, func(ctx context.Context) (err error) {
+		last, err = b.lastMessage(ctx, key)
+		return err
 	})
-	if lookErr != nil {
+	switch {
+	case lookErr != nil:
 		return 0, b.wrap(key, lookErr)
+	case last != nil && last.Header.Get("KV-Operation") == "":
+		return 0, err
+	case last != nil: // a deleted entry leaves a mark with a revision
+		return b.put(ctx, key, value, last.Sequence, false)
 	}
-	return b.put(ctx, key, value, deleted, false)
+	// It has expired meanwhile, or cannot be read.
+	revision, err = b.put(ctx, key, value, 0, false)
+	if unread := new(conflict); errors.As(err, unread) && unread.last != 0 {
+		return b.put(ctx, key, value, unread.last, false)
+	}
+	return revision, err
 }
 
 // Update replaces the entry with this revision and returns the new one. The error wraps
@@ -165,7 +164,7 @@ func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uin
 		case wrongSequence(err) && repeated:
 			written, err = b.writtenAs(ctx, key, id)
 		case wrongSequence(err):
-			err = ErrConflict
+			err = conflictOf(err)
 		default:
 			repeated = true
 		}
@@ -202,6 +201,25 @@ func (b *Bucket) lastMessage(ctx context.Context, pattern string) (*jetstream.Ra
 		return nil, nil
 	}
 	return msg, err
+}
+
+// conflict is an ErrConflict; last is the revision that the entry has instead, 0 if that is
+// not known.
+type conflict struct{ last uint64 }
+
+func (conflict) Error() string        { return ErrConflict.Error() }
+func (conflict) Is(target error) bool { return target == ErrConflict }
+
+// conflictOf returns the conflict that a node answers; its text alone has the number.
+func conflictOf(err error) conflict {
+	var c conflict
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		if _, err := fmt.Sscanf(api.Description, "wrong last sequence: %d", &c.last); err != nil {
+			return conflict{}
+		}
+	}
+	return c
 }
 
 func wrongSequence(err error) bool {

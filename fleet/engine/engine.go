@@ -307,6 +307,8 @@ type Node struct {
 // Nodes returns the nodes that store, as the leaders of the streams see them: the
 // leader of the leases first, then the others by name.
 func (e *Engine) Nodes(ctx context.Context) ([]Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
 	byName := make(map[string]*Node)
 	streams := make(map[string]int) // that a node has
 	node := func(name string) *Node {
@@ -379,7 +381,10 @@ func (e *Engine) RemoveNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	repeated := false
 	return e.persist(ctx, func(ctx context.Context) error {
+		again := repeated
+		repeated = true
 		reply, err := conn.RequestWithContext(ctx, server.JSApiRemoveServer, request)
 		if err != nil {
 			return err
@@ -388,10 +393,12 @@ func (e *Engine) RemoveNode(ctx context.Context, name string) error {
 		if err := json.Unmarshal(reply.Data, &answer); err != nil {
 			return fmt.Errorf("engine: node %s is not removed: %w", name, err)
 		}
-		if answer.Error != nil {
-			return fmt.Errorf("engine: node %s is not removed: %w", name, answer.Error)
+		switch a := answer.Error; {
+		case a == nil, again && a.ErrCode == uint16(server.JSClusterServerNotMemberErr): // removed by the request before
+			return nil
+		default:
+			return fmt.Errorf("engine: node %s is not removed: %w", name, &jetstream.APIError{Code: a.Code, ErrorCode: jetstream.ErrorCode(a.ErrCode), Description: a.Description})
 		}
-		return nil
 	})
 }
 

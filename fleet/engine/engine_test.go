@@ -743,4 +743,17 @@ func TestValueDamagedOnDisk(t *testing.T) {
 	if keys, err := b.Keys(ctx, ">"); err != nil || len(keys) != 2 {
 		t.Errorf("%q, %v", keys, err)
 	}
+	// Nothing waits for it, and it is replaced.
+	if _, err := b.Get(ctx, "c"); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("Get: %v", err)
+	}
+	if _, err := b.Create(ctx, "c", []byte("new")); err != nil {
+		t.Errorf("Create: %v", err)
+	}
+	if got, err := b.Get(ctx, "c"); err != nil || string(got.Value) != "new" {
+		t.Errorf("%q, %v", got.Value, err)
+	}
+	if _, err := b.Create(ctx, "c", []byte("newer")); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("Create again: %v", err)
+	}
 }

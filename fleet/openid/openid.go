@@ -11,11 +11,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
 
 	"example.com/iad/fleet/operations"
 )
@@ -51,8 +52,8 @@ type Provider struct {
 	config Config
 	client *http.Client
 
-	mu    sync.Mutex
-	found *oidc.Provider
+	group singleflight.Group
+	found atomic.Pointer[oidc.Provider]
 }
 
 // New returns a provider. The error says which field of the configuration is wrong.
@@ -113,20 +114,28 @@ type User struct {
 	Role operations.Role
 }
 
-// discover returns what the provider says of itself.
+// discover returns what the provider says of itself. It is asked once for all who wait.
 func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.found != nil {
-		return p.found, nil
+	if found := p.found.Load(); found != nil {
+		return found, nil
 	}
-	// Its keys are fetched with this context later.
-	found, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.client), p.config.Issuer)
-	if err != nil {
-		return nil, fmt.Errorf("OpenID Connect provider %s: %w", p.config.Issuer, err)
+	asked := p.group.DoChan("", func() (any, error) {
+		// Its keys are fetched with this context later. The client limits the time.
+		found, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.client), p.config.Issuer)
+		if err == nil {
+			p.found.Store(found)
+		}
+		return found, err
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-asked:
+		if r.Err != nil {
+			return nil, fmt.Errorf("OpenID Connect provider %s: %w", p.config.Issuer, r.Err)
+		}
+		return r.Val.(*oidc.Provider), nil
 	}
-	p.found = found
-	return found, nil
 }
 
 func (p *Provider) oauth(found *oidc.Provider) *oauth2.Config {
@@ -171,7 +180,9 @@ func (p *Provider) Finish(ctx context.Context, f Flow, answer url.Values) (User,
 	}
 	raw, _ := token.Extra("id_token").(string)
 	id, err := found.Verifier(&oidc.Config{ClientID: p.config.ClientID}).Verify(ctx, raw)
-	if err != nil {
+	if err != nil && strings.Contains(err.Error(), "fetching keys") { // the library has no error for it
+		return User{}, fmt.Errorf("OpenID Connect provider %s: %w", p.config.Issuer, err)
+	} else if err != nil {
 		return refused("the ID token of %s is not valid: %v", p.Name(), err)
 	}
 	if id.Nonce != f.Nonce {

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -137,8 +138,8 @@ func TestOpenID(t *testing.T) {
 	if status, page := c.get("/campaigns/new"); status != 200 {
 		t.Errorf("a new campaign: status %d\n%.300s", status, page)
 	}
-	if _, page := c.get("/access"); strings.Contains(page, "Add or change a user") {
-		t.Error("an operator manages users")
+	if _, page := c.get("/access"); strings.Contains(page, "Add or change a user") || strings.Contains(page, "Your password") || !strings.Contains(page, "Make the token") {
+		t.Errorf("an operator manages users, or has a password here:\n%s", page)
 	}
 	// Neither role nor password are set here.
 	by := operations.Caller{Name: "boss", Role: operations.Admin}
@@ -290,9 +291,54 @@ func TestOpenIDWithoutProvider(t *testing.T) {
 	if status, page := c.get("/login/openid"); status != http.StatusBadGateway || !strings.Contains(page, "127.0.0.1 does not answer") {
 		t.Errorf("status %d\n%s", status, page)
 	}
-	b.as(operations.Viewer)
+	if _, page := b.as(operations.Viewer).get("/access"); !strings.Contains(page, "Your password") {
+		t.Errorf("a user with a password cannot change it:\n%s", page)
+	}
+	// An outage later in the sign-in is no refusal either.
+	p.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/keys") {
+			http.Error(w, "in maintenance", http.StatusServiceUnavailable)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	if status, page := c.get("/login/openid"); status != http.StatusBadGateway || !strings.Contains(page, "does not answer") {
+		t.Errorf("no keys: status %d\n%s", status, page)
+	}
 	p.server.Config.Handler = handler
 	if status, _ := c.get("/login/openid"); status != 200 {
 		t.Errorf("the provider is back: status %d", status)
+	}
+}
+
+// TestOpenIDProviderHangs: who gives up does not wait for a provider that does not answer, and
+// others do not wait for each other.
+func TestOpenIDProviderHangs(t *testing.T) {
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-answer
+	}))
+	t.Cleanup(server.Close)
+	p, err := openid.New(openid.Config{Issuer: server.URL, ClientID: clientID, Redirect: server.URL, Roles: map[string]operations.Role{"noc": operations.Operator}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := make(chan error)
+	begin := func(ctx context.Context) {
+		_, _, err := p.Begin(ctx, "")
+		results <- err
+	}
+	go begin(t.Context())
+	<-asked
+	impatient, giveUp := context.WithCancel(t.Context())
+	go begin(impatient)
+	giveUp()
+	if err := <-results; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(answer)
+	if err := <-results; err == nil {
+		t.Error("an empty answer was accepted")
 	}
 }

@@ -129,6 +129,8 @@ type accessData struct {
 	Roles  []operations.Role // that the user may give to a token
 	// Made is the text of a token that was made just now.
 	Made string
+	// Password: the user has one here.
+	Password bool
 }
 
 func (p *page) accessData() (d accessData, err error) {
@@ -142,6 +144,9 @@ func (p *page) accessData() (d accessData, err error) {
 		if d.Users, err = p.Access.Users(p.r.Context(), p.by); err != nil {
 			return d, err
 		}
+	}
+	if d.Password, err = p.Access.HasPassword(p.r.Context(), p.by.Name); err != nil {
+		return d, err
 	}
 	d.Tokens, err = p.Access.Tokens(p.r.Context(), p.by)
 	return d, err
