@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -132,34 +133,56 @@ func (x *bench) record() {
 		x.losesCopies("lost", `iad: starting bank 2 \(tries\)`)
 		done()
 		done = timed(x.T, "the same with a bank that is half written")
-		x.cutDownload("bank1")
+		x.cutDownload(1)
 		x.losesCopies("half-written", `iad: starting bank 2 \((load|tries)\)`)
 		done()
 	}
 }
 
 // cutDownload makes the disk as it was in the middle of the last download into a bank when the power failed.
-func (x *bench) cutDownload(name string) {
+func (x *bench) cutDownload(n int) {
 	x.Helper()
 	c, err := newCampaign(x.Context(), x.build, x.script)
 	if err != nil {
 		x.Fatal(err)
 	}
-	begin := x.at(name)
+	begin := x.at(fmt.Sprintf("bank%d", n))
 	var writes []int
 	for i, w := range c.replay.log {
 		if w.offset >= begin && w.offset < begin+x.bankSize*mebibyte {
 			writes = append(writes, i)
 		}
 	}
-	// Two downloads went there.
-	x.cutBehind(c, writes[len(writes)*3/4])
+	// How the writes spread over the downloads depends on how busy the machine is.
+	const looks = 64
+	var last, incomplete []int
+	for i := range looks {
+		at := writes[len(writes)*i/looks]
+		p, err := c.bank(c.replay.cut(at+1, x.random()), n)
+		switch {
+		case err != nil:
+			x.Fatal(err)
+		case p.kernel == "":
+			incomplete = append(incomplete, at)
+		case len(incomplete) > 0:
+			last, incomplete = incomplete, nil
+		}
+	}
+	if len(incomplete) > 0 {
+		last = incomplete
+	}
+	if len(last) == 0 {
+		x.Fatalf("bank %d was never incomplete", n)
+	}
+	x.cutBehind(c, last[len(last)/2])
 }
+
+func (x *bench) random() *rand.Rand { return rand.New(rand.NewPCG(*seed, 3)) }
 
 // cutBehind makes the disk as it was when an entry of the log had just been written, and the power failed.
 func (x *bench) cutBehind(c *campaign, entry int) {
 	x.Helper()
-	if err := os.WriteFile(x.disk(), c.replay.cut(entry+1, rand.New(rand.NewPCG(*seed, 3))), 0o644); err != nil {
+	if err := os.WriteFile(x.disk(), c.replay.cut(entry+1, x.random()), 0o644); err != nil {
 		x.Fatal(err)
 	}
 }
