@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -33,6 +34,20 @@ type BackupFile struct {
 	Kind   string `json:"kind"` // as in IAD-UPGRADE-MIB, such as userData
 	Size   int64  `json:"size"`
 	Digest string `json:"digest"` // SHA-256 in hexadecimal digits
+}
+
+// IsEncrypted reports whether a device has encrypted a configuration file: it is an age file
+// (age-encryption.org/v1).
+func IsEncrypted(content []byte) bool {
+	return bytes.HasPrefix(content, []byte("age-encryption.org/v1\n"))
+}
+
+// CheckEdit returns an error, a *FieldError, if a file of a backup cannot take the place of another one.
+func CheckEdit(kind string, old, edited []byte) error {
+	if IsEncrypted(old) && !IsEncrypted(edited) {
+		return &FieldError{Field: "files." + kind, Problem: "must be encrypted, because the device takes only encrypted files; encrypt it to the recipient that iadms status shows for the device"}
+	}
+	return nil
 }
 
 // Image is a software image that campaigns can install.

@@ -90,11 +90,15 @@ func (s *Service) EditBackup(ctx context.Context, by operations.Caller, device, 
 		copied.Files = nil
 		content, changed := map[string][]byte{}, false
 		for _, f := range b.Files {
-			data, given := files[f.Kind]
-			if !given {
-				if data, err = s.store.BackupFile(ctx, b, f.Kind); err != nil {
+			data, err := s.store.BackupFile(ctx, b, f.Kind)
+			if err != nil {
+				return effect{}, err
+			}
+			if edited, given := files[f.Kind]; given {
+				if err := fleet.CheckEdit(f.Kind, data, edited); err != nil {
 					return effect{}, err
 				}
+				data = edited
 			}
 			sum := sha256.Sum256(data)
 			digest := hex.EncodeToString(sum[:])

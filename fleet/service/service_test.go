@@ -525,12 +525,18 @@ func TestBackups(t *testing.T) {
 	if _, err := l.BackupFile(ctx, carl, "a", "b1", "userData"); !errors.Is(err, operations.ErrForbidden) {
 		t.Errorf("a viewer reads configuration data: %v", err)
 	}
+	age := []byte("age-encryption.org/v1\n-> X25519 a\n")
+	encrypted, err := l.EditBackup(ctx, bob, "a", "b1", map[string][]byte{"userData": age})
+	l.must(err)
+	if _, err := l.EditBackup(ctx, bob, "a", encrypted.ID, map[string][]byte{"userData": []byte("line = 3\n")}); fieldOf(err) != "files.userData" {
+		t.Errorf("a plain file in place of an encrypted one: %v", err)
+	}
 	pinned, err := l.PinBackup(ctx, bob, "a", "b1", true)
 	if err != nil || !pinned.Pinned {
 		t.Error(pinned, err)
 	}
 	list, err := l.Backups(ctx, carl, "a")
-	if err != nil || len(list) != 2 || list[0].ID != edited.ID || !list[1].Pinned {
+	if err != nil || len(list) != 3 || list[1].ID != edited.ID || !list[2].Pinned {
 		t.Error(list, err)
 	}
 	// An edit can answer a question of its device.

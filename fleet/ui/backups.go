@@ -2,6 +2,8 @@ package ui
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -49,6 +51,8 @@ type backupData struct {
 	Kind   string
 	Text   string // of the file; empty: it is not text
 	IsText bool
+	// Encrypted: the device has encrypted the file.
+	Encrypted bool
 	// With is the backup that it is compared with; empty: none.
 	With  string
 	Side  bool // by side, not unified
@@ -57,6 +61,12 @@ type backupData struct {
 	// Question is the campaign whose question the edit answers, QuestionID the ID of the
 	// question; empty: none.
 	Question, QuestionID string
+}
+
+// Next is the kind of the file after this one; the first after the last.
+func (d backupData) Next() string {
+	i := slices.IndexFunc(d.Backup.Files, func(f fleet.BackupFile) bool { return f.Kind == d.Kind })
+	return d.Backup.Files[(i+1)%len(d.Backup.Files)].Kind
 }
 
 // hunk is a part of a file that differs.
@@ -102,7 +112,9 @@ func (p *page) load(d *backupData) error {
 		return nil
 	}
 	content, err := p.Service.BackupFile(p.r.Context(), p.by, d.Backup.Device, d.Backup.ID, d.Kind)
-	d.Text, d.IsText = string(content), isText(content)
+	d.Text = string(content)
+	d.Encrypted = fleet.IsEncrypted(content)
+	d.IsText = isText(content) && !d.Encrypted
 	return err
 }
 
@@ -208,7 +220,7 @@ func (p *page) editBackupForm() error {
 		return err
 	}
 	d.Question, d.QuestionID = p.r.URL.Query().Get("question"), p.r.URL.Query().Get("id")
-	p.write(http.StatusOK, "backup_edit", view{Title: "Edit a copy of " + d.Backup.ID, Data: d, Values: url.Values{"text": {d.Text}}})
+	p.write(http.StatusOK, "backup_edit", view{Title: editTitle(d), Data: d, Values: url.Values{"text": {d.Text}}})
 	return nil
 }
 
@@ -228,24 +240,65 @@ func (p *page) editBackup() error {
 	d.Question, d.QuestionID = p.r.URL.Query().Get("question"), p.r.URL.Query().Get("id")
 	// Browsers send lines that end with CR LF.
 	text := strings.ReplaceAll(p.r.PostForm.Get("text"), "\r\n", "\n")
-	title := "Edit a copy of " + d.Backup.ID
 	if p.value("do") == "diff" {
 		d.Hunks, d.Same = compare(d.Text, text)
-		p.write(http.StatusOK, "backup_edit", view{Title: title, Data: d, Values: url.Values{"text": {text}, "compared": {"yes"}}})
+		p.write(http.StatusOK, "backup_edit", view{Title: editTitle(d), Data: d, Values: url.Values{"text": {text}, "compared": {"yes"}}})
 		return nil
 	}
-	edited, err := p.Service.EditBackup(p.r.Context(), p.by, d.Backup.Device, d.Backup.ID, map[string][]byte{d.Kind: []byte(text)})
+	return p.storeEdit(d, []byte(text), p.value("do") == "more")
+}
+
+// uploadEdit stores a file that was edited elsewhere in another backup.
+func (p *page) uploadEdit() error {
+	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxEdit)
+	d, err := p.backupData()
+	if err == nil {
+		err = p.load(&d)
+	}
 	if err != nil {
-		return p.refuse(err, "backup_edit", title, d)
+		return err
+	}
+	d.Question, d.QuestionID = p.r.URL.Query().Get("question"), p.r.URL.Query().Get("id")
+	file, _, err := p.r.FormFile("file")
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return err
+	} else if err != nil {
+		return p.refuse(&fleet.FieldError{Field: "file", Problem: "is missing; choose a file"}, "backup_edit", editTitle(d), d)
+	}
+	defer file.Close()
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return err
+	}
+	return p.storeEdit(d, content, p.value("do") == "more")
+}
+
+func editTitle(d backupData) string { return "Edit a copy of " + d.Backup.ID }
+
+// storeEdit stores an edited file as another backup. More: another file of that is edited next;
+// otherwise it is the answer to the question, if there is one.
+func (p *page) storeEdit(d backupData, content []byte, more bool) error {
+	edited, err := p.Service.EditBackup(p.r.Context(), p.by, d.Backup.Device, d.Backup.ID, map[string][]byte{d.Kind: content})
+	if err != nil {
+		return p.refuse(err, "backup_edit", editTitle(d), d)
+	}
+	page := "/devices/" + url.PathEscape(edited.Device) + "/backups/" + url.PathEscape(edited.ID)
+	if more {
+		query := url.Values{"kind": {d.Next()}}
+		if d.Question != "" {
+			query.Set("question", d.Question)
+			query.Set("id", d.QuestionID)
+		}
+		return p.done(page+"/edit?"+query.Encode(), "backup")
 	}
 	if d.Question == "" {
-		return p.done("/devices/"+url.PathEscape(edited.Device)+"/backups/"+url.PathEscape(edited.ID), "backup")
+		return p.done(page, "backup")
 	}
 	err = p.Service.Answer(p.r.Context(), p.by, d.Question, edited.Device, fleet.Answer{
 		Question: d.QuestionID, Choice: fleet.ChoiceModify, Backup: edited.ID,
 	})
 	if err != nil {
-		return p.refuse(err, "backup_edit", title, d)
+		return p.refuse(err, "backup_edit", editTitle(d), d)
 	}
 	return p.done("/questions", "answered")
 }

@@ -1,10 +1,12 @@
 package ui_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -211,6 +213,26 @@ func (c *browser) read(response *http.Response) (int, string) {
 }
 
 // post sends a form, given as names and values.
+// upload sends a form with a file; file is its name, empty: none.
+func (c *browser) upload(path, file, content string, fields ...string) (int, string) {
+	c.t.Helper()
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	for i := 0; i < len(fields); i += 2 {
+		_ = w.WriteField(fields[i], fields[i+1])
+	}
+	if file != "" {
+		part, _ := w.CreateFormFile("file", file)
+		_, _ = part.Write([]byte(content))
+	}
+	_ = w.Close()
+	response, err := c.client.Post(c.server.URL+path, w.FormDataContentType(), &body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.read(response)
+}
+
 func (c *browser) post(path string, fields ...string) (int, string) {
 	c.t.Helper()
 	form := url.Values{}

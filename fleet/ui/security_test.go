@@ -15,6 +15,7 @@ var commands = [][]string{
 	{"/campaigns", "title", "x", "operation", "backup", "filter", "true"}, {"/devices/gw-001/remove"}, {"/devices/gw-001", "address", "192.0.2.99"},
 	{"/devices", "name", "new", "address", "192.0.2.99"}, {"/questions/spring/gw-001", "question", "gw-001-0", "choice", "give-up"},
 	{"/devices/gw-001/backups/" + newBackup + "/pin", "pinned", "yes"}, {"/devices/gw-001/backups/" + newBackup + "/edit", "text", "x"},
+	{"/devices/gw-001/backups/" + newBackup + "/upload?kind=userData"},
 	{"/sites", "site.name", "x"}, {"/sites/berlin/remove"}, {"/groups", "group.name", "x", "group.filter", "true"}, {"/groups/paris/remove"},
 	{"/secrets", "secret.name", "x", "secret.read_community", "public"}, {"/schedules/nightly/remove"}, {"/workers/w-1/drain", "drain", "yes"},
 	{"/access/users", "user.name", "eve", "user.role", "admin", "user.password", password}, {"/access/users/admin-user"},

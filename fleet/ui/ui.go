@@ -119,6 +119,7 @@ func New(c Config) http.Handler {
 		"GET /devices/{name}/backups/{id}/diff":        (*page).diff,
 		"GET /devices/{name}/backups/{id}/edit":        (*page).editBackupForm,
 		"POST /devices/{name}/backups/{id}/edit":       (*page).editBackup,
+		"POST /devices/{name}/backups/{id}/upload":     (*page).uploadEdit,
 		"POST /devices/{name}/backups/{id}/pin":        (*page).pinBackup,
 		"GET /devices/{name}/backups/{id}/file/{kind}": (*page).backupFile,
 

@@ -1,12 +1,11 @@
 package ui_test
 
 import (
-	"bytes"
 	"fmt"
-	"mime/multipart"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -326,52 +325,109 @@ func TestBackupIsEditedForQuestion(t *testing.T) {
 	}
 }
 
+// TestSeveralFilesAreEdited: one file after the other, and then the question is answered with all edits.
+func TestSeveralFilesAreEdited(t *testing.T) {
+	b := newBench(t)
+	b.fill()
+	c := b.as(operations.Operator)
+	_, question := c.get("/questions/spring/gw-001")
+	edit := regexp.MustCompile(`href="(/devices/gw-001/backups/[^"]*/edit\?[^"]*)"`).FindStringSubmatch(question)
+	if edit == nil {
+		t.Fatalf("there is no link to edit the backup\n%s", question)
+	}
+	first := strings.ReplaceAll(edit[1], "&amp;", "&") + "&kind=portData"
+	if _, page := c.get(first); !strings.Contains(page, "Store, and edit userData too") {
+		t.Fatalf("there is no way to the next file\n%s", page)
+	}
+	_, page := c.post(first, "text", "ports 2\r\n", "do", "more")
+	if !strings.Contains(page, "volume = 4") || !strings.Contains(page, "Store and answer the question") {
+		t.Fatalf("the other file is not shown\n%s", page)
+	}
+	if b.service.Run("spring", "gw-001").Answer != nil {
+		t.Error("the question was answered already")
+	}
+	next := regexp.MustCompile(`href="([^"]*/edit\?kind=portData[^"]*)"`).FindStringSubmatch(page)
+	if next == nil || strings.Contains(next[1], newBackup) {
+		t.Fatalf("not the edited copy is edited next: %q\n%s", next, page)
+	}
+	second := strings.Replace(strings.ReplaceAll(next[1], "&amp;", "&"), "portData", "userData", 1)
+	if status, page := c.post(second, "text", "volume = 5\r\n", "do", "save"); status != 200 || !strings.Contains(page, "The answer was given") {
+		t.Fatalf("status %d\n%s", status, page)
+	}
+	answer := b.service.Run("spring", "gw-001").Answer
+	for kind, want := range map[string]string{"portData": "ports 2\n", "userData": "volume = 5\n"} {
+		content, err := b.service.BackupFile(t.Context(), operations.Caller{Role: operations.Operator}, "gw-001", answer.Backup, kind)
+		if err != nil || string(content) != want {
+			t.Errorf("%s: %q, %v", kind, content, err)
+		}
+	}
+}
+
+// TestEncryptedBackup: pages tell what is encrypted, and take only encrypted files instead.
+func TestEncryptedBackup(t *testing.T) {
+	b := newBench(t)
+	b.fill()
+	id := b.service.AddBackup(fleet.Backup{Device: "gw-001", Good: true, Version: "1.0.0", Format: 1, Time: time.Now()},
+		map[string][]byte{"userData": []byte("age-encryption.org/v1\n-> X25519 abc\n"), "portData": {0, 1}})
+	c := b.as(operations.Operator)
+	page := "/devices/gw-001/backups/" + id
+	for _, path := range []string{page, page + "?kind=userData", page + "/edit?kind=userData"} {
+		if _, text := c.get(path); !strings.Contains(text, "The device has encrypted the file") == strings.Contains(path, "userData") || strings.Contains(text, "X25519") {
+			t.Errorf("%s:\n%s", path, text)
+		}
+	}
+	if status, text := c.upload(page+"/upload?kind=userData", "plain", "volume = 5\n", "do", "save"); status != http.StatusUnprocessableEntity || !strings.Contains(text, "must be encrypted") {
+		t.Errorf("a plain file: status %d\n%s", status, text)
+	}
+	if status, text := c.upload(page+"/upload?kind=userData", "", ""); status != http.StatusUnprocessableEntity || !strings.Contains(text, "choose a file") {
+		t.Errorf("no file: status %d\n%s", status, text)
+	}
+	const edited = "age-encryption.org/v1\n-> X25519 def\n"
+	if status, text := c.upload(page+"/upload?kind=userData", "edited", edited); status != 200 || !strings.Contains(text, "The edited copy was stored") {
+		t.Fatalf("status %d\n%s", status, text)
+	}
+	list, err := b.service.Backups(t.Context(), operations.Caller{Role: operations.Operator}, "gw-001")
+	if err != nil || len(list) == 0 {
+		t.Fatal(list, err)
+	}
+	i := slices.IndexFunc(list, func(k fleet.Backup) bool { return k.EditOf == id })
+	if i < 0 {
+		t.Fatalf("%+v", list)
+	}
+	content, err := b.service.BackupFile(t.Context(), operations.Caller{Role: operations.Operator}, "gw-001", list[i].ID, "userData")
+	if err != nil || string(content) != edited {
+		t.Errorf("%q, %v", content, err)
+	}
+}
+
 func TestFilesAreSent(t *testing.T) {
 	b := newBench(t)
 	c := b.as(operations.Operator)
-	send := func(path, file, content string, fields ...string) (int, string) {
-		t.Helper()
-		var body bytes.Buffer
-		w := multipart.NewWriter(&body)
-		for i := 0; i < len(fields); i += 2 {
-			_ = w.WriteField(fields[i], fields[i+1])
-		}
-		if file != "" {
-			part, _ := w.CreateFormFile("file", file)
-			_, _ = part.Write([]byte(content))
-		}
-		_ = w.Close()
-		response, err := c.client.Post(c.server.URL+path, w.FormDataContentType(), &body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c.read(response)
-	}
-	if status, page := send("/inventory", "devices.csv", "name,address\nattic,192.0.2.1\n", "dry_run", "on"); status != 200 || !strings.Contains(page, "would add 1 devices") {
+	if status, page := c.upload("/inventory", "devices.csv", "name,address\nattic,192.0.2.1\n", "dry_run", "on"); status != 200 || !strings.Contains(page, "would add 1 devices") {
 		t.Errorf("dry run: status %d\n%s", status, page)
 	}
 	if status, _ := c.get("/devices/attic"); status != 404 {
 		t.Errorf("the dry run added a device (status %d)", status)
 	}
-	if status, page := send("/inventory", "devices.csv", "name,address\nattic,192.0.2.1\n"); status != 200 || !strings.Contains(page, "The devices were imported") {
+	if status, page := c.upload("/inventory", "devices.csv", "name,address\nattic,192.0.2.1\n"); status != 200 || !strings.Contains(page, "The devices were imported") {
 		t.Errorf("import: status %d\n%s", status, page)
 	}
-	if status, page := send("/inventory", "devices.csv", "name,address\n,192.0.2.1\n"); status != 422 || !strings.Contains(page, "line 2") {
+	if status, page := c.upload("/inventory", "devices.csv", "name,address\n,192.0.2.1\n"); status != 422 || !strings.Contains(page, "line 2") {
 		t.Errorf("a wrong file: status %d\n%s", status, page)
 	}
-	if status, page := send("/inventory", "devices.exe", "MZ"); status != 422 || !strings.Contains(page, ".csv, .json or .toml") {
+	if status, page := c.upload("/inventory", "devices.exe", "MZ"); status != 422 || !strings.Contains(page, ".csv, .json or .toml") {
 		t.Errorf("another kind of file: status %d\n%s", status, page)
 	}
-	if status, page := send("/images", "../../etc/passwd", "image 3.0.0"); status != 200 || !strings.Contains(page, "verified and stored") {
+	if status, page := c.upload("/images", "../../etc/passwd", "image 3.0.0"); status != 200 || !strings.Contains(page, "verified and stored") {
 		t.Errorf("image: status %d\n%s", status, page)
 	}
 	if images, _ := b.service.Images(t.Context(), operations.Caller{Role: operations.Viewer}); len(images) != 1 || images[0].File != "passwd" {
 		t.Errorf("images: %+v", images)
 	}
-	if status, page := send("/images", "x.iad", "nonsense"); status != 422 || !strings.Contains(page, "is not an image") {
+	if status, page := c.upload("/images", "x.iad", "nonsense"); status != 422 || !strings.Contains(page, "is not an image") {
 		t.Errorf("not an image: status %d\n%s", status, page)
 	}
-	if status, _ := send("/images", "", ""); status != 422 {
+	if status, _ := c.upload("/images", "", ""); status != 422 {
 		t.Errorf("no file: status %d", status)
 	}
 }

@@ -792,8 +792,12 @@ func (s *Service) EditBackup(_ context.Context, by operations.Caller, device, id
 		}
 		changed := maps.Clone(b.files)
 		for kind, content := range files {
-			if _, ok := changed[kind]; !ok {
+			old, ok := changed[kind]
+			if !ok {
 				return nil, nil, &fleet.FieldError{Field: "files." + kind, Problem: "the backup has no such file"}
+			}
+			if err := fleet.CheckEdit(kind, old, content); err != nil {
+				return nil, nil, err
 			}
 			changed[kind] = content
 		}
