@@ -64,8 +64,8 @@ type Config struct {
 
 	// Root is where the module stands; empty means mib.DefaultRoot.
 	Root mib.OID
-	// SNMP configures the embedded engine; nil for none. EngineID and Boots
-	// are filled in.
+	// SNMP configures the embedded engine; nil for none. EngineID, Boots, Changes
+	// and Store are filled in.
 	SNMP *snmp.Config
 	// AgentX configures the session with a master agent; nil for none.
 	AgentX *agentx.Config
@@ -346,9 +346,11 @@ func (a *Agent) openFronts() (findings []string, err error) {
 		}
 		sc := *c
 		sc.EngineID, sc.Boots = id.EngineID, id.Boots
+		findings = append(findings, openManaged(a.cfg.State, &sc)...)
 		if a.snmp, err = snmp.New(sc, a.tree); err != nil {
 			return nil, err
 		}
+		findings = append(findings, a.snmp.Findings()...)
 		a.fronts = append(a.fronts, a.snmp)
 		for _, r := range a.snmp.Receivers() {
 			a.receivers = append(a.receivers, r)

@@ -8,6 +8,7 @@ import (
 
 	"example.com/iad/agent/config"
 	"example.com/iad/agent/procedure"
+	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
 	"example.com/iad/internal/durable"
 	"example.com/iad/mib"
@@ -21,12 +22,14 @@ type Status struct {
 	Op       procedure.Operation
 	Restarts uint32
 	Reason   mib.RestartReasonEnum
+	// Managed is what managers have changed of the SNMP engine.
+	Managed snmp.Changed
 	// Findings lists what is damaged.
 	Findings []string
 }
 
 // Peek reads the disk of a device, also while the device runs, and changes
-// nothing. Of cfg it uses Banks, State and, if set, Data and Platform.
+// nothing. Of cfg it uses Banks, State and, if set, Data, Platform and SNMP.
 func Peek(cfg Config) Status {
 	opt := bank.Options{Loader: cfg.Loader, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Trust: cfg.Trust}
 	if cfg.Platform != nil {
@@ -41,6 +44,8 @@ func Peek(cfg Config) Status {
 		s.Findings = append(s.Findings, err.Error())
 	}
 	s.Op, s.Restarts, s.Reason = last.Op, last.Restarts, last.Reason
+	s.Managed, found = peekManaged(cfg)
+	s.Findings = append(s.Findings, found...)
 	f, err := cfg.State.OpenFile("boot.a", os.O_RDWR, 0) //durable: nothing is written
 	switch {
 	case err == nil:

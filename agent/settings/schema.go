@@ -122,7 +122,7 @@ type User struct {
 	Level          string   `toml:"level" doc:"Lowest security level at which the user is accepted." is:"noAuthNoPriv, authNoPriv or authPriv" default:"the highest that the user has protocols for" example:"'authPriv'"`
 	Sources        []string `toml:"sources" doc:"Networks from which the user is accepted." is:"a list of addresses or networks such as 192.0.2.0/24" default:"empty (all)" example:"['192.0.2.0/24', '198.51.100.7']"`
 	ReadView       []string `toml:"read_view" doc:"Subtrees that the user may read." is:"a list of object identifiers, with ! before those that are excluded" default:"empty (everything)" example:"['1.3.6.1.2.1', '1.3.6.1.4.1']"`
-	WriteView      []string `toml:"write_view" doc:"Subtrees that the user may write, if write is true." is:"a list of object identifiers, with ! before those that are excluded" default:"empty (everything)" example:"['1.3.6.1.4.1']"`
+	WriteView      []string `toml:"write_view" doc:"Subtrees that the user may write, if write is true; its own keys are always among them. The keys of other users are if a subtree such as 1.3.6.1 is listed." is:"a list of object identifiers, with ! before those that are excluded" default:"empty (everything but the keys of other users)" example:"['1.3.6.1.4.1']"`
 	NotifyView     []string `toml:"notify_view" doc:"Subtrees that notifications to the user may contain." is:"a list of object identifiers, with ! before those that are excluded" default:"empty (everything)" example:"['!1.3.6.1.6.3']"`
 }
 

@@ -93,8 +93,28 @@ func (u *User) config() (user snmp.User, key string, err error) {
 			return user, v.key, nil
 		}
 	}
+	if u.Write {
+		access.Write = withKeys(access.Write, u.WriteView)
+	}
 	user.Access = []snmp.Access{access}
 	return user, "", nil
+}
+
+// withKeys adds to the view of a list what the list does not say about keys: a user who may write
+// changes its own keys. For those of others the list has to name a subtree that has them.
+func withKeys(view snmp.View, list []string) snmp.View {
+	if !slices.ContainsFunc(list, func(s string) bool { return !strings.HasPrefix(s, "!") }) {
+		for _, oid := range snmp.OtherKeys() {
+			view = append(view, snmp.Subtree{OID: oid, Excluded: true})
+		}
+		return view
+	}
+	for _, oid := range snmp.OwnKeys() {
+		if !slices.ContainsFunc(view, func(s snmp.Subtree) bool { return s.Excluded && (oid.HasPrefix(s.OID) || s.OID.HasPrefix(oid)) }) {
+			view = append(view, snmp.Subtree{OID: oid})
+		}
+	}
+	return view
 }
 
 func level(name string) (snmp.Level, error) {

@@ -72,6 +72,11 @@ type Config struct {
 	Boots uint32
 	// Sinks receive every notification.
 	Sinks []Sink
+	// Changes is what managers have changed of keys, as Store got it last.
+	Changes []byte
+	// Store makes what managers change last, before they get an answer. Nil means that they
+	// can change nothing.
+	Store func(changes []byte) error
 	// Dial opens the sockets that notifications leave from, as net.Dialer.DialContext
 	// does, which nil means.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

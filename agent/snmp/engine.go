@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,12 @@ type Engine struct {
 	guard guard
 	seen  replays
 	zone  string // of the sender of the request being answered
+
+	userLock int32    // usmUserSpinLock
+	findings []string // what managers had changed and is lost
+
+	mu      sync.Mutex
+	remotes []*account // at the engines of receivers of informs
 }
 
 // user is a User with the keys that its passphrases stand for, and those for
@@ -46,7 +53,7 @@ type Engine struct {
 type user struct {
 	*User
 	auth, priv snmp.MasterKey
-	keys       *snmp.Keys
+	own        *account
 }
 
 func newUser(u *User, engineID []byte) *user {
@@ -54,7 +61,7 @@ func newUser(u *User, engineID []byte) *user {
 	if u.Priv != NoPriv {
 		known.priv = snmp.NewMasterKey(u.Auth, u.PrivPassphrase)
 	}
-	known.keys = known.localize(engineID)
+	known.own = newAccount(known, engineID)
 	return known
 }
 
@@ -88,17 +95,20 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	e.guard.init()
 	e.seen.init()
 
-	var seed [12]byte
+	var seed [16]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return nil, fmt.Errorf("snmp: no random numbers: %w", err)
 	}
 	e.salt.Store(binary.BigEndian.Uint64(seed[:]))
 	e.ids.Store(binary.BigEndian.Uint32(seed[8:]))
+	// No lock that was read before a restart is valid after it.
+	e.userLock = int32(binary.BigEndian.Uint32(seed[12:]) & math.MaxInt32)
 
 	for i := range e.cfg.Users {
 		u := &e.cfg.Users[i]
 		e.users[u.Name] = newUser(u, e.cfg.EngineID)
 	}
+	e.applyChanges()
 	for _, s := range e.cfg.Sinks {
 		e.sinks = append(e.sinks, newSink(e, s))
 	}

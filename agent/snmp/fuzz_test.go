@@ -101,7 +101,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(msg, false)
 	}
 	f.Fuzz(func(t *testing.T, msg []byte, seal bool) {
-		s := &sink{engine: e, user: e.users["manager"], remote: &remote{engineID: testEngineID, keys: p.keys, latest: -1}}
+		s := &sink{engine: e, user: e.users["manager"], remote: &remote{engineID: testEngineID, account: e.users["manager"].own, latest: -1}}
 		if seal {
 			var err error
 			h := snmp.Header{MsgID: 1, MaxSize: 65507, Flags: snmp.FlagAuth | snmp.FlagPriv, EngineID: testEngineID, Boots: 1, Time: 1, User: "manager"}

@@ -15,7 +15,7 @@ import (
 // engine for them (RFC 3411 section 3.4.3).
 type remote struct {
 	engineID []byte
-	keys     *snmp.Keys
+	account  *account
 	boots    int32
 	time     int32
 	at       time.Time // when time was learned
@@ -64,7 +64,7 @@ func (s *sink) informOnce(ctx context.Context, deadline time.Time, p snmp.PDU, v
 		EngineID: r.engineID, Boots: r.boots, Time: r.timeNow(), User: s.user.Name,
 	}
 	// The context is this device's, whatever engine is authoritative.
-	msg, err := snmp.SealV3(h, r.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, p, vars))
+	msg, err := snmp.SealV3(h, r.account.keys.Load(), e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, p, vars))
 	if err != nil {
 		return false, err
 	}
@@ -110,14 +110,16 @@ func (s *sink) open(msg []byte, msgID int32) (p snmp.PDU, level Level, ok bool) 
 		return p, 0, false
 	}
 	r := s.remote
+	keys := r.account.keys.Load()
 	level = m.Level()
 	if level > NoAuthNoPriv {
 		if !bytes.Equal(m.EngineID, r.engineID) || m.User != s.user.Name || level > s.user.level() ||
-			!m.Authentic(r.keys) || !r.setTime(m.Boots, m.Time) {
+			!m.Authentic(keys) || !r.setTime(m.Boots, m.Time) {
 			return p, 0, false
 		}
+		s.engine.register(r.account)
 	}
-	scoped, err := m.Open(r.keys)
+	scoped, err := m.Open(keys)
 	return scoped.PDU, level, err == nil
 }
 
@@ -147,7 +149,7 @@ func (s *sink) discover(ctx context.Context, deadline time.Time) error {
 			continue
 		}
 		r := &remote{engineID: bytes.Clone(m.EngineID), at: time.Now(), latest: -1}
-		r.keys = s.user.localize(r.engineID)
+		r.account = s.engine.remote(s.user, r.engineID)
 		s.remote = r
 		return nil
 	}

@@ -45,7 +45,7 @@ func keysOf(u *User, engineID []byte) *snmp.Keys {
 	name := fmt.Sprint(u.Auth, u.AuthPassphrase, u.Priv, u.PrivPassphrase, engineID)
 	k, known := knownKeys.Load(name)
 	if !known {
-		k, _ = knownKeys.LoadOrStore(name, newUser(u, engineID).keys)
+		k, _ = knownKeys.LoadOrStore(name, newUser(u, engineID).own.settings)
 	}
 	return k.(*snmp.Keys)
 }

@@ -14,6 +14,9 @@ type request struct {
 	caller mib.Caller
 	// access is what the sender may do; nil means nothing.
 	access *Access
+	// user is the sender with SNMPv3, at a security level.
+	user  *user
+	level Level
 	// room is how many bytes of encoded variable bindings the answer may
 	// have, bulkRoom how many those to a GETBULK.
 	room, bulkRoom int
@@ -97,7 +100,7 @@ func (e *Engine) respondGet(req *request, read func(*snapshot, mib.Varbind) mib.
 	if req.access == nil || len(req.access.Read) == 0 {
 		return req.refuse(mib.AuthorizationError, 0)
 	}
-	s := snapshot{engine: e, view: req.access.Read}
+	s := snapshot{engine: e, view: req.access.Read, authentic: req.level >= AuthNoPriv}
 	vars := make([]byte, 0, 512)
 	for i, vb := range req.pdu.Vars {
 		vb = read(&s, vb)
@@ -119,7 +122,7 @@ func (e *Engine) respondGetBulk(req *request) response {
 	if req.access == nil || len(req.access.Read) == 0 {
 		return req.refuse(mib.AuthorizationError, 0)
 	}
-	s := snapshot{engine: e, view: req.access.Read}
+	s := snapshot{engine: e, view: req.access.Read, authentic: req.level >= AuthNoPriv}
 	room := min(req.room, req.bulkRoom)
 	vars := make([]byte, 0, min(room, defaultMaxSize))
 	add := func(vb mib.Varbind) (fits bool) {
@@ -170,16 +173,16 @@ func (e *Engine) respondSet(req *request) response {
 		return req.refuse(mib.TooBig, 0)
 	}
 	for i, vb := range req.pdu.Vars {
-		if !req.access.Write.Contains(vb.OID) {
+		if !req.mayWrite(vb.OID) {
 			return req.refuse(mib.NoAccess, i+1)
 		}
 	}
-	tx, refused := e.tree.Set(req.caller, req.pdu.Vars)
+	done, refused := e.set(req)
 	if refused != nil {
 		e.log.Info("SET refused", "by", req.caller.Name, "status", refused.Status, "index", refused.Index, "reason", refused.Reason)
 		return req.refuse(refused.Status, min(refused.Index, math.MaxInt32))
 	}
 	resp := req.answer(vars)
-	resp.done = tx.Done
+	resp.done = done
 	return resp
 }

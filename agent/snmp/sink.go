@@ -119,7 +119,7 @@ func (s *sink) trap(vars []byte) error {
 		MsgID: e.nextID(), MaxSize: int32(e.cfg.MaxSize), Flags: s.user.level().Flags(),
 		EngineID: e.cfg.EngineID, Boots: int32(e.cfg.Boots), Time: e.engineTime(), User: s.user.Name,
 	}
-	msg, err := snmp.SealV3(h, s.user.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, p, vars))
+	msg, err := snmp.SealV3(h, s.user.own.keys.Load(), e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, p, vars))
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,7 @@ func makeScalars() (community, all []scalar) {
 		object{"1.3.6.1.6.3.15.1.1.4.0", counter(func(s *stats) *atomic.Uint32 { return &s.unknownEngineIDs })},
 		object{"1.3.6.1.6.3.15.1.1.5.0", counter(func(s *stats) *atomic.Uint32 { return &s.wrongDigests })},
 		object{"1.3.6.1.6.3.15.1.1.6.0", counter(func(s *stats) *atomic.Uint32 { return &s.decryptionErrors })},
+		object{oidUsmUserSpinLock.String(), number(func(e *Engine) int64 { return int64(e.userLock) })},
 	)
 	scalars := make([]scalar, len(list))
 	for i, o := range list {

@@ -15,8 +15,9 @@ import (
 // message is a message of v3 on its way through the checks.
 type message struct {
 	*snmp.Message
-	src netip.AddrPort
-	now time.Time
+	src  netip.AddrPort
+	now  time.Time
+	keys *snmp.Keys // of the user, also for the answer
 }
 
 // handleV3 answers a message of SNMPv3: RFC 3412 section 7.2, then RFC 3414
@@ -42,6 +43,7 @@ func (e *Engine) handleV3(src netip.AddrPort, msg []byte) ([]byte, func()) {
 	if u == nil {
 		return e.report(m, nil, &e.stats.unknownUserNames, snmp.UnknownUserNames), nil
 	}
+	m.keys = u.own.keys.Load()
 	if h.Level() > u.level() {
 		return e.report(m, nil, &e.stats.unsupportedSecLevels, snmp.UnsupportedSecLevels), nil
 	}
@@ -49,7 +51,7 @@ func (e *Engine) handleV3(src netip.AddrPort, msg []byte) ([]byte, func()) {
 		if !e.mayTry(src, m.now) {
 			return nil, nil
 		}
-		if !m.Authentic(u.keys) {
+		if !m.Authentic(m.keys) {
 			e.failed(src, m.now, "wrong digest of user "+u.Name)
 			return e.report(m, nil, &e.stats.wrongDigests, snmp.WrongDigests), nil
 		}
@@ -58,7 +60,7 @@ func (e *Engine) handleV3(src netip.AddrPort, msg []byte) ([]byte, func()) {
 		}
 		e.guard.succeeded(src, m.now)
 	}
-	s, err := m.Open(u.keys)
+	s, err := m.Open(m.keys)
 	switch {
 	case errors.Is(err, snmp.ErrDecrypt):
 		return e.report(m, nil, &e.stats.decryptionErrors, snmp.DecryptionErrors), nil
@@ -110,17 +112,17 @@ func (e *Engine) handleScoped(m *message, u *user, s snmp.ScopedPDU) ([]byte, fu
 		return nil, nil
 	}
 	h := e.replyHeader(m, level)
-	room := int(min(int64(m.MaxSize), int64(e.cfg.MaxSize))) - snmp.V3Overhead(&h, u.keys)
+	room := int(min(int64(m.MaxSize), int64(e.cfg.MaxSize))) - snmp.V3Overhead(&h, m.keys)
 	resp, ok := e.respond(&request{
 		pdu:    s.PDU,
-		access: access,
+		access: access, user: u, level: level,
 		caller: mib.Caller{Private: level == AuthPriv, Name: u.Name, Zone: e.zone},
 		room:   room, bulkRoom: room,
 	})
 	if !ok {
 		return nil, nil
 	}
-	reply, err := snmp.SealV3(h, u.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, resp.pdu, resp.vars))
+	reply, err := snmp.SealV3(h, m.keys, e.salt.Add(1), snmp.AppendScoped(nil, e.cfg.EngineID, nil, resp.pdu, resp.vars))
 	if err != nil {
 		e.log.Error("answer not encrypted", "user", u.Name, "err", err)
 	}
@@ -168,7 +170,7 @@ func (e *Engine) reportAt(m *message, u *user, level Level, p snmp.PDU, count *a
 	}
 	var k *snmp.Keys
 	if u != nil {
-		k = u.keys
+		k = m.keys
 	}
 	vars := snmp.EncodeVars([]mib.Varbind{{OID: oid, Value: value}})
 	scoped := snmp.AppendScoped(nil, e.cfg.EngineID, nil, snmp.PDU{Kind: snmp.PDUReport, RequestID: p.RequestID}, vars)

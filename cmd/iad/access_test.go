@@ -207,11 +207,17 @@ func (d *unit) tool(name string, args ...string) string {
 			break
 		}
 	}
-	full := append([]string{"-m", "", "-On", "-r", "0", "-t", "5"}, args[:last]...)
-	if args[0] == "-v1" || args[0] == "-v2c" {
+	return d.toolWith(name, args[:last], args[last:])
+}
+
+// toolWith is tool with the options, and what follows the address, apart.
+func (d *unit) toolWith(name string, options, rest []string) string {
+	d.t.Helper()
+	full := append([]string{"-m", "", "-On", "-r", "0", "-t", "5"}, options...)
+	if options[0] == "-v1" || options[0] == "-v2c" {
 		full[6] = "1" // no answer is what is wanted
 	}
-	cmd := exec.CommandContext(d.t.Context(), peers.Find(d.t, name), append(append(full, d.addr), args[last:]...)...)
+	cmd := exec.CommandContext(d.t.Context(), peers.Find(d.t, name), append(append(full, d.addr), rest...)...)
 	dir := d.t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "cert_indexes"), 0o700); err != nil {
 		d.t.Fatal(err)

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"example.com/iad/agent"
 	"example.com/iad/agent/settings"
 )
 
@@ -15,9 +17,10 @@ func settingsCommand() *cobra.Command {
 	var reference bool
 	cmd := &cobra.Command{
 		Use:   "settings",
-		Short: "List all settings, and manage the backup copy of the settings",
+		Short: "List all settings, manage their backup copy, and return to them",
 		Example: `  iad settings --reference
-  iad settings accept --root /var/lib/iad`,
+  iad settings accept --root /var/lib/iad
+  iad settings revert --root /var/lib/iad`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !reference {
@@ -31,7 +34,44 @@ func settingsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&reference, "reference", false, "print an iad.toml with every setting, its meaning, default and an example")
-	cmd.AddCommand(settingsAcceptCommand())
+	cmd.AddCommand(settingsAcceptCommand(), settingsRevertCommand())
+	return cmd
+}
+
+// settingsRevertCommand is for somebody at the device to whom the keys of a manager are of no use.
+func settingsRevertCommand() *cobra.Command {
+	var root, file string
+	cmd := &cobra.Command{
+		Use:   "revert --root DIR",
+		Short: "Discard the keys that managers have changed; the agent must not be running",
+		Long: `revert returns the device to its settings: the passphrases in ROOT/iad.toml are
+those of the SNMPv3 users again, whatever keys managers have set since. To
+return a single user, change its passphrase in ROOT/iad.toml instead.`,
+		Example: "  iad settings revert --root /var/lib/iad",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			lock, err := lockDevice(root)
+			if err != nil {
+				return err
+			}
+			defer lock.Release()
+			c, _, err := open(root, file)
+			if err != nil {
+				return err
+			}
+			changed, err := agent.DiscardManaged(c)
+			if err != nil {
+				return err
+			}
+			out := "nothing was changed by managers"
+			if len(changed.Users) > 0 {
+				out = "keys as in the settings: " + strings.Join(changed.Users, ", ")
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), out)
+			return nil
+		},
+	}
+	deviceFlags(cmd, &root, &file)
 	return cmd
 }
 

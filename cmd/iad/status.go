@@ -150,10 +150,18 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 			fmt.Fprintf(w, "To do: %s\n", remedy)
 		}
 	}
+	if users := st.Managed.Users; len(users) > 0 {
+		fmt.Fprintf(w, "\nChanged by a manager, not as in iad.toml: keys of %s. To undo it: iad settings revert\n", strings.Join(users, ", "))
+	}
 	for _, f := range st.Findings {
 		fmt.Fprintln(w, "Damage:", f)
 	}
 	return nil
+}
+
+// managed is what managers have changed, without any key.
+type managed struct {
+	Users []string `json:"keys_of_users"`
 }
 
 type bankJSON struct {
@@ -200,8 +208,9 @@ func writeJSON(w io.Writer, id string, st *agent.Status) error {
 		Trust    uint32     `json:"trust_serial"`
 		Banks    []bankJSON `json:"banks"`
 		Op       *opJSON    `json:"operation,omitempty"`
+		Managed  managed    `json:"changed_by_managers"`
 		Findings []string   `json:"findings"`
-	}{Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Trust: st.Banks.Trust, Findings: append([]string{}, st.Findings...)}
+	}{Managed: managed{append([]string{}, st.Managed.Users...)}, Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Trust: st.Banks.Trust, Findings: append([]string{}, st.Findings...)}
 	if op := &st.Op; op.ID != 0 {
 		out.Op = &opJSON{op.ID, op.Kind.String(), op.State.String(), op.Phase.String(), op.Params.Owner, causeName(op.Cause), op.Text, op.Cause.Explain().Remedy, op.Attempt}
 	}

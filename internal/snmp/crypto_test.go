@@ -3,6 +3,8 @@ package snmp
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/gosnmp/gosnmp"
@@ -81,5 +83,35 @@ func TestKeysLikeGosnmp(t *testing.T) {
 				t.Errorf("%v, %v: keys %x, %x; gosnmp has %x, %x", auth, priv, k.authKey, k.privKey, theirs.SecretKey, theirs.PrivacyKey)
 			}
 		}
+	}
+}
+
+// Changes of keys of RFC 3414 appendix A.5, from "maplesyrup" to "newsyrup", with a random part of zeros.
+func TestKeyChange(t *testing.T) {
+	ofRFC := append(make([]byte, 11), 2)
+	for auth, delta := range map[AuthProtocol]string{
+		MD5:  "88056151 41676cc9 196174e7 42a32551",
+		SHA1: "9c1017f4 fd483d2d e8d5fadb f84392cb 06457051",
+	} {
+		old, want := NewKeys(NewMasterKey(auth, "maplesyrup"), ofRFC), NewKeys(NewMasterKey(auth, "newsyrup"), ofRFC)
+		change, err := hex.DecodeString(strings.ReplaceAll(delta, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change = append(make([]byte, len(change)), change...)
+		if got, err := ChangedKey(auth, old.AuthKey(), change); err != nil || !bytes.Equal(got, want.AuthKey()) {
+			t.Errorf("%v: %x, %v; want %x", auth, got, err, want.AuthKey())
+		}
+		for _, bad := range [][]byte{nil, change[1:], append(change, 0)} {
+			if _, err := ChangedKey(auth, old.AuthKey(), bad); !errors.Is(err, ErrKeyLength) {
+				t.Errorf("%v: a change of %d bytes: %v", auth, len(bad), err)
+			}
+		}
+		if _, err := old.WithKeys(change, nil); !errors.Is(err, ErrKeyLength) {
+			t.Errorf("%v: a key of twice the length: %v", auth, err)
+		}
+	}
+	if _, err := ChangedKey(NoAuth, nil, nil); !errors.Is(err, ErrKeyLength) {
+		t.Error(err)
 	}
 }

@@ -195,3 +195,52 @@ func cfb128(block cipher.Block, iv [aes.BlockSize]byte, dst, src []byte, decrypt
 		src, dst = src[n:], dst[n:]
 	}
 }
+
+// AuthKey is the key for authentication, nil without authentication. Do not change it.
+func (k *Keys) AuthKey() []byte { return k.authKey }
+
+// PrivKey is the key for privacy, nil without privacy. Do not change it.
+func (k *Keys) PrivKey() []byte { return k.privKey }
+
+// WithKeys returns keys of the same protocols; a key that is nil remains that of k. The lengths must
+// be those of the keys of k.
+func (k *Keys) WithKeys(auth, priv []byte) (*Keys, error) {
+	changed := *k
+	for _, c := range []struct {
+		key   *[]byte
+		given []byte
+	}{{&changed.authKey, auth}, {&changed.privKey, priv}} {
+		if c.given == nil {
+			continue
+		}
+		if len(c.given) != len(*c.key) {
+			return nil, ErrKeyLength
+		}
+		*c.key = c.given
+	}
+	return &changed, nil
+}
+
+// ErrKeyLength says that a key, or a change of one, has another length than the protocol asks for.
+var ErrKeyLength = errors.New("wrong length of a key")
+
+// ChangedKey applies a value of the textual convention KeyChange (RFC 3414 section 5) to the key old, which
+// belongs to a user with the authentication protocol auth: that one's hash serves for both of the user's keys.
+func ChangedKey(auth AuthProtocol, old, change []byte) ([]byte, error) {
+	n := len(old)
+	if auth == NoAuth || n == 0 || len(change) != 2*n {
+		return nil, ErrKeyLength
+	}
+	random, delta := change[:n], change[n:]
+	key := make([]byte, 0, n)
+	for temp := old; len(key) < n; {
+		h := authProtocols[auth].hash()
+		h.Write(temp)
+		h.Write(random)
+		temp = h.Sum(nil)
+		for _, b := range temp[:min(len(temp), n-len(key))] {
+			key = append(key, b^delta[len(key)])
+		}
+	}
+	return key, nil
+}

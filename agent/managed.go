@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/afero"
+
+	"example.com/iad/agent/snmp"
+	"example.com/iad/internal/durable"
+)
+
+var managedMagic = [4]byte{'I', 'A', 'D', 'U'}
+
+// managedRecord is what managers have changed of the SNMP engine: keys, among others.
+const managedRecord = "managed"
+
+// openManaged gives the engine what managers have changed and a way to store more of it.
+// Keys must not return to older ones when a copy of the record is lost, so each change is written to
+// both. findings name what was damaged.
+func openManaged(state afero.Fs, c *snmp.Config) (findings []string) {
+	rec, data, findings, err := durable.OpenRecord(state, managedRecord, managedMagic, stateVersion, snmp.CheckChanges)
+	if err != nil {
+		c.Store = func([]byte) error { return err }
+		return append(findings, managedRecord+": "+err.Error())
+	}
+	if len(findings) > 0 && data == nil {
+		findings = append(findings, "keys that managers had changed may be lost: those of the settings count")
+	}
+	c.Changes = data
+	c.Store = func(changes []byte) error {
+		if err := rec.Write(changes); err != nil {
+			_ = rec.Write(data) // or the next start might find what was refused
+			return err
+		}
+		data = changes
+		if err := rec.Write(changes); err != nil && c.Log != nil {
+			c.Log.Warn("a record has one good copy only", "record", managedRecord, "err", err)
+		}
+		return nil
+	}
+	if len(findings) > 0 && data != nil {
+		if err := c.Store(data); err != nil {
+			findings = append(findings, fmt.Sprintf("%s has one good copy only: %v", managedRecord, err))
+		}
+	}
+	return findings
+}
+
+// peekManaged reads what managers have changed and is in force. It changes nothing.
+func peekManaged(cfg Config) (snmp.Changed, []string) {
+	if cfg.SNMP == nil {
+		return snmp.Changed{}, nil
+	}
+	data, findings := durable.ReadRecord(cfg.State, managedRecord, managedMagic, stateVersion, snmp.CheckChanges)
+	if data == nil {
+		return snmp.Changed{}, findings
+	}
+	c := *cfg.SNMP
+	c.Conn, c.Changes, c.Boots = nil, data, 1
+	if id, _ := durable.ReadRecord(cfg.State, "identity", identityMagic, stateVersion, checkIdentity); len(c.EngineID) == 0 && id != nil {
+		var known identity
+		if json.Unmarshal(id, &known) == nil {
+			c.EngineID = known.EngineID
+		}
+	}
+	e, err := snmp.New(c, nil)
+	if err != nil {
+		return snmp.Changed{}, findings // the settings are at fault, which run reports
+	}
+	return e.Changed(), append(findings, e.Findings()...)
+}
+
+// DiscardManaged returns a device that is not running to the settings: what managers have changed of
+// users no longer counts. It returns what that was.
+func DiscardManaged(cfg Config) (snmp.Changed, error) {
+	changed, _ := peekManaged(cfg)
+	rec, _, _, err := durable.OpenRecord(cfg.State, managedRecord, managedMagic, stateVersion, nil)
+	if err != nil {
+		return changed, err
+	}
+	for range 2 { // both copies: they have keys
+		if err := rec.Write(nil); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}

@@ -1,0 +1,165 @@
+package snmp
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"example.com/iad/internal/snmp"
+)
+
+// changes is what managers have changed, as it is stored: keys and targets that
+// differ from those of the configuration.
+type changes struct {
+	// Engine is the engine's own ID. Under another one its keys are useless.
+	Engine []byte      `json:"engine"`
+	Keys   []keyChange `json:"keys,omitempty"`
+}
+
+// keyChange is a row of usmUserTable.
+type keyChange struct {
+	Engine []byte `json:"engine"` // that the keys are localized to
+	User   string `json:"user"`
+	// Settings is the digest of the keys that the configuration gave the user
+	// when these were changed. If it gives others now, they count.
+	Settings []byte `json:"settings"`
+	Auth     []byte `json:"auth,omitempty"` // a key that was not changed is empty
+	Priv     []byte `json:"priv,omitempty"`
+	Public   []byte `json:"public,omitempty"`
+}
+
+// maxChanges is the most rows of each kind that are read: more than any device has.
+const maxChanges = 1024
+
+// CheckChanges returns an error for what Config.Changes cannot be.
+func CheckChanges(data []byte) error {
+	_, err := readChanges(data)
+	return err
+}
+
+func readChanges(data []byte) (c changes, err error) {
+	if len(data) == 0 {
+		return c, nil
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return changes{}, fmt.Errorf("snmp: what managers have changed: %w", err)
+	}
+	if len(c.Keys) > maxChanges {
+		return changes{}, errors.New("snmp: what managers have changed: too many users")
+	}
+	for _, k := range c.Keys {
+		if k.User == "" || len(k.User) > snmp.MaxUserName || len(k.Engine) < snmp.MinEngineID || len(k.Engine) > snmp.MaxEngineID ||
+			len(k.Settings) != sha256.Size || len(k.Public) > maxPublic {
+			return changes{}, fmt.Errorf("snmp: what managers have changed: user %q is damaged", k.User)
+		}
+	}
+	return c, nil
+}
+
+// changes collects what differs from the configuration, where key takes the place of the account's own
+// change.
+func (e *Engine) changes(key func(*account) keyChange) changes {
+	c := changes{Engine: e.cfg.EngineID}
+	for _, a := range e.accounts() {
+		if k := key(a); k.Auth != nil || k.Priv != nil || len(k.Public) > 0 {
+			c.Keys = append(c.Keys, k)
+		}
+	}
+	return c
+}
+
+// store makes changes last.
+func (e *Engine) store(c changes) error {
+	if e.cfg.Store == nil {
+		return errors.New("this device stores no changes")
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return e.cfg.Store(data)
+}
+
+// applyChanges puts what managers have changed in force, but for what the configuration has
+// changed since.
+func (e *Engine) applyChanges() {
+	c, err := readChanges(e.cfg.Changes)
+	if err != nil {
+		e.findings = append(e.findings, err.Error())
+		return
+	}
+	outdated := false
+	lost := len(c.Engine) > 0 && !bytes.Equal(c.Engine, e.cfg.EngineID)
+	for _, k := range c.Keys {
+		switch a := e.accountOf(k, lost); {
+		case lost && bytes.Equal(k.Engine, c.Engine):
+			if k.Auth != nil || k.Priv != nil {
+				e.findings = append(e.findings, fmt.Sprintf("the SNMP engine has another engine ID: the keys of user %s are those of the settings, not those that a manager set", k.User))
+			}
+		case a == nil:
+			outdated = true
+			e.log.Info("the settings have changed, and replace the keys that a manager set", "user", k.User)
+		default:
+			a.public = k.Public
+		}
+	}
+	if outdated && !lost {
+		// Or the old keys would return with the old settings.
+		if err := e.store(e.changes((*account).change)); err != nil {
+			e.log.Warn("keys that the settings replace are still stored", "err", err)
+		}
+	}
+}
+
+// accountOf puts the keys of a change in force. It returns nil if the configuration has no such
+// user any more, or gives it other keys than those that were changed.
+func (e *Engine) accountOf(k keyChange, lost bool) *account {
+	u := e.users[k.User]
+	if u == nil {
+		return nil
+	}
+	a := u.own
+	if !bytes.Equal(k.Engine, e.cfg.EngineID) {
+		if lost || !e.informs(u) {
+			return nil
+		}
+		a = newAccount(u, k.Engine)
+	}
+	if !bytes.Equal(k.Settings, a.settingsDigest()) {
+		return nil
+	}
+	keys, err := a.settings.WithKeys(k.Auth, k.Priv)
+	if err != nil {
+		return nil
+	}
+	a.keys.Store(keys)
+	if a != u.own {
+		e.register(a)
+	}
+	return a
+}
+
+// Findings are sentences about what managers had changed and is lost.
+func (e *Engine) Findings() []string { return e.findings }
+
+// Changed is what managers have changed.
+type Changed struct {
+	// Users have other keys than the configuration gives them.
+	Users []string
+}
+
+// Changed returns what managers have changed.
+func (e *Engine) Changed() (c Changed) {
+	seen := make(map[string]bool)
+	for _, a := range e.accounts() {
+		if k := a.changeTo(a.keys.Load(), nil); (k.Auth != nil || k.Priv != nil) && !seen[k.User] {
+			seen[k.User] = true
+			c.Users = append(c.Users, k.User)
+		}
+	}
+	slices.Sort(c.Users)
+	return c
+}
