@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,11 +20,11 @@ import (
 )
 
 // TestChaos upgrades many devices with three nodes and two more workers, each of which is
-// killed and started again in turn, and of which one is stopped for longer than its lease
-// lasts. Every device ends with software and configuration data that are complete, and its
+// killed and started again in turn, of which one is stopped for longer than its lease
+// lasts, and of which one has a full disk for a while. Every device ends with software and configuration data that are complete, and its
 // own history proves that it carried out nothing twice. IADMSD_CHAOS is the number of
 // devices, IADMSD_CHAOS_SEED that of the schedule, IADMSD_CHAOS_ROUNDS how often everything
-// is killed and a worker stopped, IADMSD_CHAOS_STOP the seconds for which it is, and with
+// is killed, a worker stopped and a disk full, IADMSD_CHAOS_STOP the seconds for which it is, and with
 // IADMSD_CHAOS_KILL=0 nothing is killed; make chaos sets them.
 func TestChaos(t *testing.T) {
 	usual := 300
@@ -43,8 +45,13 @@ func TestChaos(t *testing.T) {
 	slots := strconv.Itoa(number(t, "IADMSD_CHAOS_SLOTS", 15))
 	common := []string{"--notifications", "none", "--slots", slots, "--poll", "500ms"}
 	var processes []*process
+	small := newDisk(t, filepath.Join(l.dir, "node3"), fmt.Sprintf("%dm", 256+devices/4))
 	for i := range 3 {
-		processes = append(processes, l.start(fmt.Sprintf("node%d", i+1), append([]string{
+		var sees func(*exec.Cmd) *exec.Cmd
+		if i == 2 && small != nil {
+			sees = small.command
+		}
+		processes = append(processes, l.startSeeing(sees, fmt.Sprintf("node%d", i+1), append([]string{
 			"--roles", "scheduler,worker", "--cluster", join[i], "--join", strings.Join(join, ","), "--listen", strings.TrimPrefix(urls[i], "nats://"),
 		}, common...)...))
 	}
@@ -68,26 +75,35 @@ func TestChaos(t *testing.T) {
 	}()
 	schedule := rand.New(rand.NewPCG(uint64(seed), 0))
 	t.Logf("%d devices, seed %d", devices, seed)
-	for round := 0; round < rounds*(len(processes)+1); round++ {
-		p := processes[round%len(processes)]
-		stop := !kill || round%(len(processes)+1) == len(processes) // after all were killed
-		if stop {
-			p = processes[3+schedule.IntN(2)]
+	step := func(least, more int) bool {
+		return wait(ended, time.Duration(least+schedule.IntN(more))*time.Millisecond)
+	}
+	report := func(format string, args ...any) {
+		t.Logf("%5.1f s: "+format, append([]any{time.Since(began).Seconds()}, args...)...)
+	}
+	for range rounds {
+		for _, p := range processes {
+			if !kill || !step(2000, 3000) {
+				break
+			}
+			report("%s is killed", p.name)
+			p.kill()
+			step(0, 2000)
+			p.run()
 		}
-		if !wait(ended, time.Duration(2000+schedule.IntN(3000))*time.Millisecond) {
-			break
-		}
-		if stop {
-			t.Logf("%5.1f s: %s is stopped for %s", time.Since(began).Seconds(), p.name, stopTime)
+		if p := processes[3+schedule.IntN(2)]; step(2000, 3000) {
+			report("%s is stopped for %s", p.name, stopTime)
 			p.signal(syscall.SIGSTOP)
 			wait(ended, stopTime)
 			p.signal(syscall.SIGCONT)
-			continue
 		}
-		t.Logf("%5.1f s: %s is killed", time.Since(began).Seconds(), p.name)
-		p.kill()
-		wait(ended, time.Duration(schedule.IntN(2000))*time.Millisecond)
-		p.run()
+		if small != nil && kill && step(2000, 3000) {
+			report("the disk of node3 is full")
+			free := small.fill()
+			step(10_000, 10_000)
+			free()
+			report("it is not any more")
+		}
 	}
 	<-ended
 	t.Logf("%d devices in %.1f s", devices, time.Since(began).Seconds())

@@ -236,6 +236,8 @@ func (l *lab) check(id string, all bool) {
 		states[r.State]++
 		if r.State != fleet.RunSucceeded && (all || r.State != fleet.RunFailed) {
 			l.t.Errorf("%s: %s, %+v", r.Device, r.State, r.Failure)
+		} else if r.State == fleet.RunFailed {
+			l.t.Logf("%s: %+v", r.Device, r.Failure)
 		}
 		found, err := l.devices.Check(l.ctx, r.Device)
 		if err != nil {
@@ -281,6 +283,7 @@ type process struct {
 	lab  *lab
 	name string
 	args []string
+	sees func(*exec.Cmd) *exec.Cmd // what else its command needs
 	cmd  *exec.Cmd
 	log  *os.File
 	done chan struct{}
@@ -289,11 +292,17 @@ type process struct {
 // start starts a process that stores in a directory of its own, until the test ends.
 func (l *lab) start(name string, args ...string) *process {
 	l.t.Helper()
+	return l.startSeeing(nil, name, args...)
+}
+
+// startSeeing starts a process by the command that sees makes of the usual one.
+func (l *lab) startSeeing(sees func(*exec.Cmd) *exec.Cmd, name string, args ...string) *process {
+	l.t.Helper()
 	log, err := os.Create(filepath.Join(l.dir, name+".log"))
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	p := &process{lab: l, name: name, log: log, args: append([]string{
+	p := &process{lab: l, name: name, log: log, sees: sees, args: append([]string{
 		"run", "--data", filepath.Join(l.dir, name), "--name", name, "--key", filepath.Join(l.dir, "seal.key"),
 		"--secret-file", filepath.Join(l.dir, "secret"), "--tftp", "127.0.0.1:0", "--log-level", slog.LevelInfo.String(),
 	}, args...)}
@@ -322,7 +331,9 @@ func tail(text string, lines int) string {
 // run starts the process, again after it was killed.
 func (p *process) run() {
 	p.lab.t.Helper()
-	p.cmd = iadmsd(p.args...)
+	if p.cmd = iadmsd(p.args...); p.sees != nil {
+		p.cmd = p.sees(p.cmd)
+	}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		p.lab.t.Fatal(err)

@@ -100,7 +100,11 @@ func (r readerUntil) Read(p []byte) (int, error) {
 // Get writes a blob to w, which may get a part of it before an error. What was written is
 // the blob if the error is nil.
 func (s *Store) Get(ctx context.Context, name string, w io.Writer) error {
-	object, err := s.store.Get(ctx, name)
+	var object jetstream.ObjectResult
+	err := s.engine.persist(ctx, func(context.Context) (err error) {
+		object, err = s.store.Get(ctx, name) // is read as long as this context lasts
+		return err
+	})
 	if err != nil {
 		return s.wrap(name, err)
 	}

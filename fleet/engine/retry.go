@@ -52,6 +52,7 @@ func passing(err error) bool {
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting,
 		nats.ErrReconnectBufExceeded, jetstream.ErrNoStreamResponse, jetstream.ErrJetStreamNotEnabled, jetstream.ErrStreamNotFound,
 		jetstream.ErrConsumerNotFound, jetstream.ErrConsumerCreate, jetstream.ErrNoHeartbeat, jetstream.ErrServerShutdown,
+		jetstream.ErrAsyncPublishTimeout, jetstream.ErrTooManyStalledMsgs, jetstream.ErrBucketNotFound,
 		// The library watches buckets by older code, which has errors of its own.
 		nats.ErrNoStreamResponse, nats.ErrJetStreamNotEnabled, nats.ErrStreamNotFound, nats.ErrConsumerNotFound, nats.ErrConsumerLeadershipChanged,
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,9 +40,9 @@ func TestPassing(t *testing.T) {
 	}
 }
 
-// mute relays connections to a server, and ends one instead of passing on the server's next
-// answer when armed.
-func mute(t *testing.T, server string) (address string, armed *atomic.Bool) {
+// mute relays connections to a server. When armed, it loses the server's next answer, and the
+// connection if closes.
+func mute(t *testing.T, server string, closes bool) (address string, armed *atomic.Bool) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,8 +67,12 @@ func mute(t *testing.T, server string) (address string, armed *atomic.Bool) {
 				buf := make([]byte, 64<<10)
 				for {
 					n, err := there.Read(buf)
-					if err != nil || armed.CompareAndSwap(true, false) {
+					lost := err == nil && armed.CompareAndSwap(true, false)
+					if err != nil || lost && closes {
 						return
+					}
+					if lost {
+						continue
 					}
 					if _, err := client.Write(buf[:n]); err != nil {
 						return
@@ -99,7 +104,7 @@ func TestAnswerLost(t *testing.T) {
 			if _, err := e.js.UpdateStream(ctx, config); err != nil {
 				t.Fatal(err)
 			}
-			address, armed := mute(t, e.Address())
+			address, armed := mute(t, e.Address(), true)
 			w, err := Connect(ctx, Remote{URLs: []string{"nats://" + address}, Name: "writer", Secret: secret})
 			if err != nil {
 				t.Fatal(err)
@@ -151,3 +156,42 @@ func TestAnswerLost(t *testing.T) {
 		})
 	}
 }
+
+// TestBlobAnswerLost: a blob is stored although the answer to one of its parts is lost.
+func TestBlobAnswerLost(t *testing.T) {
+	t.Parallel()
+	const secret = "0123456789abcdef"
+	ctx := t.Context()
+	e, err := Start(ctx, Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	address, armed := mute(t, e.Address(), false)
+	w, err := Connect(ctx, Remote{URLs: []string{"nats://" + address}, Name: "writer", Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	s, err := w.Store(ctx, BackupFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tries := 0
+	size, _, err := s.Put(ctx, "b", func() (io.ReadCloser, error) {
+		if tries++; tries > 1 {
+			return io.NopCloser(strings.NewReader("data")), nil
+		}
+		return io.NopCloser(readerFunc(func(p []byte) (int, error) {
+			armed.Store(true) // everything before has been answered
+			return copy(p, "data"), io.EOF
+		})), nil
+	})
+	if err != nil || size != 4 || tries < 2 {
+		t.Errorf("%d bytes after %d tries, %v", size, tries, err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
