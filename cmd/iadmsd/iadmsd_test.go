@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,15 +82,23 @@ func TestCommandLinesThatCannotWork(t *testing.T) {
 }
 
 // TestOneNode runs iadmsd with nothing but a directory, and campaigns on virtual devices.
-// IADMSD_DEVICES is their number, to see how time and processor time grow.
+// IADMSD_DEVICES is their number, to see how time and processor time grow. IADMSD_WORKERS is that
+// of processes that work in place of the node.
 func TestOneNode(t *testing.T) {
 	devices := number(t, "IADMSD_DEVICES", 10)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(devices)*time.Second)
 	defer cancel()
 	l := newLab(t, ctx, devices)
 	address := freeAddress(t)
-	p := l.start("one", "--roles", "scheduler,worker,traps", "--listen", address, "--notifications", "127.0.0.1:0")
+	roles, workers := "scheduler,worker,traps", number(t, "IADMSD_WORKERS", 0)
+	if workers > 0 {
+		roles = "scheduler,traps"
+	}
+	processes := []*process{l.start("one", "--roles", roles, "--listen", address, "--notifications", "127.0.0.1:0")}
 	l.connect("nats://" + address)
+	for i := range workers {
+		processes = append(processes, l.start(fmt.Sprintf("worker%d", i+1), "--roles", "worker", "--nats", "nats://"+address, "--notifications", "none"))
+	}
 	l.fill()
 	began := time.Now()
 	l.campaign("spring", fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: l.image("2.0.0", 2), Waves: []fleet.Wave{{Count: 2}, {}}})
@@ -103,8 +112,10 @@ func TestOneNode(t *testing.T) {
 	if err != nil || len(copies) < len(l.devices.Names) {
 		t.Errorf("%d copies of backups in plain files, %v", len(copies), err)
 	}
-	p.interrupt()
-	t.Logf("processor time of iadmsd: %s user, %s system", p.cmd.ProcessState.UserTime(), p.cmd.ProcessState.SystemTime())
+	for _, p := range slices.Backward(processes) {
+		p.interrupt()
+		t.Logf("processor time of %s: %s user, %s system", p.name, p.cmd.ProcessState.UserTime(), p.cmd.ProcessState.SystemTime())
+	}
 	if out, err := iadmsd("audit", "verify", filepath.Join(l.dir, "one", "audit")).CombinedOutput(); err != nil {
 		t.Errorf("audit verify: %v\n%s", err, out)
 	}
