@@ -59,21 +59,27 @@ const DefaultSecret = "default"
 
 // Facts are what a device reports about itself.
 type Facts struct {
-	Model        string    `json:"model,omitempty"`
-	Hardware     string    `json:"hardware,omitempty"`
-	Version      string    `json:"version,omitempty"` // empty: rescue mode
-	ConfigFormat uint32    `json:"config_format"`
-	Generation   uint32    `json:"generation"` // 0: defaults
-	ConfigDigest string    `json:"config_digest,omitempty"`
-	RestartCount uint32    `json:"restart_count"`
-	Time         time.Time `json:"time"` // when it was read
+	Model        string `json:"model,omitempty"`
+	Hardware     string `json:"hardware,omitempty"`
+	Version      string `json:"version,omitempty"` // empty: rescue mode
+	ConfigFormat uint32 `json:"config_format"`
+	Generation   uint32 `json:"generation"` // 0: defaults
+	ConfigDigest string `json:"config_digest,omitempty"`
+	RestartCount uint32 `json:"restart_count"`
+	// BackupRecipient is to whom files for the device are encrypted; empty: it takes plain ones.
+	BackupRecipient string `json:"backup_recipient,omitempty"`
+	// TrustSerial is that of the trust document whose keys sign software for the device; 0: none.
+	TrustSerial uint32 `json:"trust_serial,omitempty"`
+	// Time is when it was read.
+	Time time.Time `json:"time"`
 }
 
 // FactsOf returns the facts in what was read from a device at a time.
 func FactsOf(d *device.Device, at time.Time) *Facts {
 	return &Facts{
 		Model: d.Model, Hardware: d.Hardware, Version: d.Version, ConfigFormat: d.ConfigFormat, Generation: d.Generation,
-		ConfigDigest: hex.EncodeToString(d.ConfigDigest), RestartCount: d.RestartCount, Time: at,
+		ConfigDigest: hex.EncodeToString(d.ConfigDigest), RestartCount: d.RestartCount,
+		BackupRecipient: d.BackupRecipient, TrustSerial: d.TrustSerial, Time: at,
 	}
 }
 

@@ -45,7 +45,7 @@ func IsEncrypted(content []byte) bool {
 // CheckEdit returns an error, a *FieldError, if a file of a backup cannot take the place of another one.
 func CheckEdit(kind string, old, edited []byte) error {
 	if IsEncrypted(old) && !IsEncrypted(edited) {
-		return &FieldError{Field: "files." + kind, Problem: "must be encrypted, because the device takes only encrypted files; encrypt it to the recipient that iadms status shows for the device"}
+		return &FieldError{Field: "files." + kind, Problem: "must be encrypted, because the device takes only encrypted files; encrypt it to the recipient that the page of the device and iadms status show"}
 	}
 	return nil
 }

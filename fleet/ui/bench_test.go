@@ -106,6 +106,8 @@ func (b *bench) fill() {
 			d.Facts.Model, d.Note = script, "in the cellar"
 		case 2:
 			d.Contact = fleet.Contact{Time: now, Problem: "no answer within 5 s", Since: now.Add(-26 * time.Hour)}
+		case 3:
+			d.Facts.TrustSerial, d.Facts.BackupRecipient = 5, "age1device"
 		}
 		b.service.Add(d)
 	}

@@ -370,6 +370,9 @@ func TestEncryptedBackup(t *testing.T) {
 	id := b.service.AddBackup(fleet.Backup{Device: "gw-001", Good: true, Version: "1.0.0", Format: 1, Time: time.Now()},
 		map[string][]byte{"userData": []byte("age-encryption.org/v1\n-> X25519 abc\n"), "portData": {0, 1}})
 	c := b.as(operations.Operator)
+	if _, text := c.get("/devices/gw-003"); !strings.Contains(text, "<code>age1device</code>") || !strings.Contains(text, "trust document 5") {
+		t.Errorf("recipient and trust document are not shown:\n%s", text)
+	}
 	page := "/devices/gw-001/backups/" + id
 	for _, path := range []string{page, page + "?kind=userData", page + "/edit?kind=userData"} {
 		if _, text := c.get(path); !strings.Contains(text, "The device has encrypted the file") == strings.Contains(path, "userData") || strings.Contains(text, "X25519") {
