@@ -70,7 +70,7 @@ var mayImport = map[string][]string{
 	"fleet/metrics":        {"fleet", "fleet/inventory", "fleet/store", "fleet/view"},
 	"fleet/notify":         {"fleet", "fleet/engine", "fleet/store"},
 	"fleet/retention":      {"fleet", "fleet/engine", "fleet/store"},
-	"fleet/service":        {"fleet", "fleet/audit", "fleet/campaign", "fleet/engine", "fleet/inventory", "fleet/operations", "fleet/store", "fleet/view", "bank/image", "mib"},
+	"fleet/service":        {"fleet", "fleet/audit", "fleet/campaign", "fleet/engine", "fleet/inventory", "fleet/operations", "fleet/store", "fleet/view", "manager/device", "bank/image", "mib"},
 	"fleet/view":           {"fleet", "fleet/inventory", "fleet/store"},
 	"fleet/audit":          {"fleet", "fleet/engine"},
 	"fleet/engine":         {},

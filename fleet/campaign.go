@@ -110,6 +110,17 @@ type CampaignSpec struct {
 	Filter string `json:"filter"`
 	// Image is the digest of an Image; for OperationUpgrade and OperationCheck.
 	Image string `json:"image,omitempty"`
+	// Credentials is the name of the secret that devices get, for OperationRotate. Its user is
+	// that of the devices, with other passphrases.
+	Credentials string `json:"credentials,omitempty"`
+	// Renew is the name of a secret whose user gets random passphrases: the service makes the
+	// secret Credentials, named after the campaign, when the campaign is created.
+	Renew string `json:"renew,omitempty"`
+	// Targets says which notification targets get which address, for OperationMove.
+	Targets *TargetMove `json:"targets,omitempty"`
+	// Back is the ID of a campaign of the same operation that is undone: of the devices that
+	// the filter selects, those that it changed get back what they had.
+	Back string `json:"back,omitempty"`
 	// Options are those of the procedure.
 	Options RunOptions `json:"options,omitzero"`
 	// Waves are started one after the other; none: one wave with all devices.
@@ -386,11 +397,12 @@ func (s *CampaignSpec) Validate() error {
 		} else {
 			p.check("image", checkDigest(s.Image))
 		}
-	case OperationBackup, OperationRecover:
+	case OperationBackup, OperationRecover, OperationRotate, OperationMove:
 		p.unless(s.Image == "", "image", "must be empty: the operation %s uses no image", s.Operation)
 	default:
-		p.add("operation", "must be upgrade, check, backup or recover, and is %.40q", s.Operation)
+		p.add("operation", "must be upgrade, check, backup, recover, rotate-credentials or move-targets, and is %.40q", s.Operation)
 	}
+	s.validateChange(p)
 	p.unless(strings.TrimSpace(s.Filter) != "", "filter", `must not be empty; "true" selects all devices`)
 	p.unless(len(s.Filter) <= maxFilter, "filter", "must have at most %d bytes", maxFilter)
 	s.Options.validate(p.in("options"), s.Operation)
@@ -544,6 +556,7 @@ func (s *Schedule) Validate() error {
 	checkZone(p, "time_zone", s.TimeZone)
 	p.unless(s.For >= 0, "for", "must be 0 or more")
 	p.unless(!s.Spec.ApprovalRequired, "spec.approval_required", "must be false: nobody approves a campaign that a schedule creates at night; the schedule itself is approved by being created")
+	p.unless(!s.Spec.Operation.ChangesAccess(), "spec.operation", "must be upgrade, check, backup or recover: credentials and targets are changed once, by a campaign that a person creates")
 	for _, e := range FieldErrors(s.Spec.Validate()) {
 		p.add("spec."+e.Field, "%s", e.Problem)
 	}

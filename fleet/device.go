@@ -32,6 +32,12 @@ type Device struct {
 	Tags []string `json:"tags,omitempty"`
 	// Credentials is the name of a Secret; empty: "default".
 	Credentials string `json:"credentials,omitempty"`
+	// PreviousCredentials are names of secrets that are tried, one after the other, if the
+	// device does not accept Credentials.
+	PreviousCredentials []string `json:"previous_credentials,omitempty"`
+	// Rotating is the campaign that has begun to give the device Credentials, as long as it is
+	// not known whether the device has them; empty: none.
+	Rotating string `json:"rotating,omitempty"`
 	// Note is for people, up to 1,000 bytes.
 	Note string `json:"note,omitempty"`
 	// Identity is the unit that the name stands for, from the first contact; nil: not yet
@@ -89,6 +95,9 @@ type Contact struct {
 	Time time.Time `json:"time,omitzero"`
 	// Problem says why the device was not reached; empty: it was.
 	Problem string `json:"problem,omitempty"`
+	// Credentials is the name of the secret that the device accepted, if it is not the one in
+	// force; empty: it is.
+	Credentials string `json:"credentials,omitempty"`
 	// Since is when a device that is not reached was last reached.
 	Since time.Time `json:"since,omitzero"`
 }

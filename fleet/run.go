@@ -43,6 +43,9 @@ type Run struct {
 	// removes both when it has acted on it.
 	Question *Question `json:"question,omitempty"`
 	Answer   *Answer   `json:"answer,omitempty"`
+	// Change is what the run changes on the device, for OperationRotate and OperationMove; nil:
+	// nothing yet.
+	Change *Change `json:"change,omitempty"`
 	// Progress is what was last reported, for people.
 	Progress Progress `json:"progress,omitzero"`
 	// Failure is why the last attempt failed; nil: it did not.
@@ -99,7 +102,12 @@ func (r *Run) Check() error {
 // HalfDone reports whether the procedure has begun to change the device, so that it must
 // be finished even if its campaign is paused or stopped or its window is over.
 func (r *Run) HalfDone() bool {
-	if r.Record == nil || r.State.Final() {
+	switch {
+	case r.State.Final():
+		return false
+	case r.Change != nil:
+		return !r.Change.Done
+	case r.Record == nil:
 		return false
 	}
 	return r.Record.Stage == manager.StageRecover || r.Record.Stage == manager.StageUpdate && len(r.Record.Tasks) > 0
@@ -145,6 +153,8 @@ const (
 	CauseIdentity = "identity"  // another unit answers
 	CauseTimeOut  = "time-out"  // the operation did not end in time
 	CauseInternal = "internal"  // the service itself failed
+	// CauseUnsuitable: the device is not as the campaign expects, so that nothing is changed.
+	CauseUnsuitable = "unsuitable"
 )
 
 // Backoff returns the pause before attempt number attempt, from 1 on, is repeated.

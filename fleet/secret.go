@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"cmp"
+	"crypto/rand"
+	"fmt"
 
 	"example.com/iad/manager/device"
 )
@@ -16,8 +18,9 @@ type Secret struct {
 	WriteCommunity string `json:"write_community,omitempty"`
 	// User selects SNMPv3.
 	User *SNMPUser `json:"user,omitempty"`
-	// Previous is what was in force before a rotation, as long as devices may still need it.
-	Previous *Secret `json:"previous,omitempty"`
+	// Campaign is the ID of the campaign that the service made the secret for; empty: a person
+	// has stored it.
+	Campaign string `json:"campaign,omitempty"`
 }
 
 // SNMPUser is a user of the User-based Security Model; see device.User.
@@ -62,3 +65,16 @@ func (s Secret) String() string { return "secret " + s.Name }
 
 // GoString hides what s contains.
 func (s Secret) GoString() string { return s.String() }
+
+// Renewed returns a secret for the same user with random passphrases, for a campaign.
+func (s *Secret) Renewed(name, campaign string) (*Secret, error) {
+	if s.User == nil || device.PlainName(s.User.Auth) == "" {
+		return nil, fmt.Errorf("the credentials %s are not those of an SNMPv3 user with authentication, so they have no passphrases to change", s.Name)
+	}
+	user := *s.User
+	user.AuthPassphrase = rand.Text()
+	if device.PlainName(user.Priv) != "" {
+		user.PrivPassphrase = rand.Text()
+	}
+	return &Secret{Name: name, User: &user, Campaign: campaign}, nil
+}

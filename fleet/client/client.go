@@ -311,6 +311,11 @@ func (c *Client) Export(ctx context.Context, format operations.Format, filter st
 	return err
 }
 
+// RemoveSecret removes a secret that no device needs.
+func (c *Client) RemoveSecret(ctx context.Context, name string) error {
+	return c.do(ctx, remove("secrets", name), nil)
+}
+
 // PutSecret adds or replaces a secret.
 func (c *Client) PutSecret(ctx context.Context, s fleet.Secret) error {
 	body := map[string]any{"read_community": s.ReadCommunity, "write_community": s.WriteCommunity}

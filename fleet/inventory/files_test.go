@@ -188,12 +188,14 @@ func TestImportsKeepWhatTheyLack(t *testing.T) {
 		{csv, "name,address\na,192.0.2.1\n", same},
 		{csv, "name,address,model\na,192.0.2.9,m\n", func(d *fleet.Device) { d.Address = "192.0.2.9" }},
 		{csv, "name,address,site,tags\na,192.0.2.1,,\n", func(d *fleet.Device) { d.Site, d.Tags = "", nil }},
-		{csv, "name,address,note,pool,credentials,root_oid\na,192.0.2.1,,,,\n", func(d *fleet.Device) { d.Note, d.Pool, d.Credentials, d.RootOID = "", "", "", "" }},
+		{csv, "name,address,note,pool,credentials,root_oid\na,192.0.2.1,,,,\n", func(d *fleet.Device) {
+			d.Note, d.Pool, d.Credentials, d.RootOID, d.PreviousCredentials = "", "", "", "", []string{"c"}
+		}},
 		{json, `{"name": "a", "address": "192.0.2.1"}`, same},
 		{json, `[{"name": "a", "address": "192.0.2.1", "Site": "", "tags": null}]`, func(d *fleet.Device) { d.Site, d.Tags = "", nil }},
 		{json, `[{"name": "b", "address": "192.0.2.2", "note": ""}, {"name": "a", "address": "192.0.2.1", "pool": "q"}]`, func(d *fleet.Device) { d.Pool = "q" }},
 		{toml, "[devices.a]\naddress = \"192.0.2.1\"\n", same},
-		{toml, "[devices.a]\naddress = \"192.0.2.1\"\nread_community = \"public\"\n", func(d *fleet.Device) { d.Credentials = "a" }},
+		{toml, "[devices.a]\naddress = \"192.0.2.1\"\nread_community = \"public\"\n", func(d *fleet.Device) { d.Credentials, d.PreviousCredentials = "a", []string{"c"} }},
 	} {
 		file, err := c.read(c.text)
 		if err != nil {

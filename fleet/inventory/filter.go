@@ -45,6 +45,9 @@ var fields = []Field{
 	{Name: "pool", Kind: Text, Meaning: "the workers that reach the device", text: func(d *fleet.Device) string { return d.PoolName() }},
 	{Name: "tags", Kind: Tags, Meaning: "the tags"},
 	{Name: "credentials", Kind: Text, Meaning: "the name of its credentials", text: func(d *fleet.Device) string { return d.SecretName() }},
+	{Name: "previous_credentials", Kind: Text, Meaning: "the names of the credentials that are tried if the device refuses these, with spaces between them", text: PreviousCredentials},
+	{Name: "rotating", Kind: Text, Meaning: "the campaign that has begun to change the credentials, as long as the device has not shown that it accepts them; empty: none",
+		text: func(d *fleet.Device) string { return d.Rotating }},
 	{Name: "note", Kind: Text, Meaning: "the note", text: func(d *fleet.Device) string { return d.Note }},
 	{Name: "device_id", Kind: Text, Meaning: "the device ID; empty: not known yet", text: func(d *fleet.Device) string {
 		if d.Identity == nil {
@@ -64,6 +67,9 @@ var fields = []Field{
 	{Name: "last_campaign", Kind: Text, Meaning: "the campaign that worked on the device last", text: func(d *fleet.Device) string { return d.LastCampaign }},
 	{Name: "last_outcome", Kind: Text, Meaning: "how that ended: succeeded, unchanged, failed or canceled", text: func(d *fleet.Device) string { return string(d.LastOutcome) }},
 }
+
+// PreviousCredentials returns the value of the field previous_credentials.
+func PreviousCredentials(d *fleet.Device) string { return strings.Join(d.PreviousCredentials, " ") }
 
 func facts(d *fleet.Device) fleet.Facts {
 	if d.Facts == nil {

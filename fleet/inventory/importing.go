@@ -314,7 +314,7 @@ func Merge(old, d *fleet.Device, given []string) (merged fleet.Device, changed b
 		"site":        func() { merged.Site = d.Site },
 		"pool":        func() { merged.Pool = d.Pool },
 		"tags":        func() { merged.Tags = d.Tags },
-		"credentials": func() { merged.Credentials = d.Credentials },
+		"credentials": func() { merged.ReplaceCredentials(d.Credentials) },
 		"note":        func() { merged.Note = d.Note },
 	} {
 		if given == nil || slices.Contains(given, name) {

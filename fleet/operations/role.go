@@ -49,26 +49,29 @@ const (
 	PauseCampaign   Action = "campaign.pause"
 	ResumeCampaign  Action = "campaign.resume"
 	StopCampaign    Action = "campaign.stop"
-	AnswerQuestion  Action = "question.answer"
-	EditBackup      Action = "backup.edit"
-	PinBackup       Action = "backup.pin"
-	AddImage        Action = "image.add"
-	RemoveImage     Action = "image.remove"
-	DrainWorker     Action = "worker.drain"
-	RemoveNode      Action = "node.remove"
-	RemoveDamage    Action = "damage.remove"
-	ManageAccess    Action = "access.manage" // users and tokens
+	// RotateCredentials is required in addition to these for campaigns with
+	// fleet.OperationRotate.
+	RotateCredentials Action = "credentials.rotate"
+	AnswerQuestion    Action = "question.answer"
+	EditBackup        Action = "backup.edit"
+	PinBackup         Action = "backup.pin"
+	AddImage          Action = "image.add"
+	RemoveImage       Action = "image.remove"
+	DrainWorker       Action = "worker.drain"
+	RemoveNode        Action = "node.remove"
+	RemoveDamage      Action = "damage.remove"
+	ManageAccess      Action = "access.manage" // users and tokens
 )
 
 // least is the least powerful role that may carry out an action; actions that are
 // missing are for operators.
-var least = map[Action]Role{Read: Viewer, WriteSecret: Admin, RemoveNode: Admin, RemoveDamage: Admin, ManageAccess: Admin}
+var least = map[Action]Role{Read: Viewer, WriteSecret: Admin, RotateCredentials: Admin, RemoveNode: Admin, RemoveDamage: Admin, ManageAccess: Admin}
 
 // Actions lists the actions.
 func Actions() []Action {
 	return []Action{
 		Read, ReadAudit, ReadBackup, WriteDevice, RemoveDevice, ImportDevices, DiscoverDevices, WriteSite, WriteGroup, WriteSecret, WriteSchedule,
-		CreateCampaign, EditCampaign, SubmitCampaign, ApproveCampaign, PauseCampaign, ResumeCampaign, StopCampaign,
+		CreateCampaign, EditCampaign, SubmitCampaign, ApproveCampaign, PauseCampaign, ResumeCampaign, StopCampaign, RotateCredentials,
 		AnswerQuestion, EditBackup, PinBackup, AddImage, RemoveImage, DrainWorker, RemoveNode, RemoveDamage, ManageAccess,
 	}
 }

@@ -284,6 +284,7 @@ type RunRow struct {
 	OldVersion string            `json:"old_version,omitempty"`
 	NewVersion string            `json:"new_version,omitempty"`
 	Backup     string            `json:"backup,omitempty"`
+	Change     *fleet.Change     `json:"change,omitempty"`
 	Started    time.Time         `json:"started,omitzero"`
 	Ended      time.Time         `json:"ended,omitzero"`
 }
@@ -292,7 +293,7 @@ type RunRow struct {
 func RowOf(r *fleet.Run) RunRow {
 	row := RunRow{
 		Campaign: r.Campaign, Device: r.Device, Site: r.Site, Wave: r.Wave, State: r.State, Attempt: r.Attempt, RetryAt: r.RetryAt,
-		Progress: r.Progress, Failure: r.Failure, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Backup: r.Backup,
+		Progress: r.Progress, Failure: r.Failure, OldVersion: r.OldVersion, NewVersion: r.NewVersion, Backup: r.Backup, Change: r.Change,
 		Started: r.Started, Ended: r.Ended,
 	}
 	if r.Claim != nil {

@@ -227,6 +227,13 @@ func (l *leader) plan(ctx context.Context, c *fleet.Campaign) error {
 	}
 	now := time.Now().UTC()
 	devices := slices.DeleteFunc(all, func(d *fleet.Device) bool { return !filter.Match(d, now) })
+	if c.Spec.Back != "" {
+		changed, err := l.changedBy(ctx, c.Spec.Back)
+		if err != nil {
+			return err
+		}
+		devices = slices.DeleteFunc(devices, func(d *fleet.Device) bool { return !changed[d.Name] })
+	}
 	names := make([]string, len(devices))
 	for i, d := range devices {
 		names[i] = d.Name
@@ -242,6 +249,18 @@ func (l *leader) plan(ctx context.Context, c *fleet.Campaign) error {
 	}
 	l.cfg.Log.Info("campaign planned", "campaign", c.ID, "devices", len(runs))
 	return l.changeCampaign(ctx, c.ID, func(c *fleet.Campaign) { c.Planned = true })
+}
+
+// changedBy returns the devices that a campaign has changed, or may have changed.
+func (l *leader) changedBy(ctx context.Context, id string) (map[string]bool, error) {
+	runs, err := l.cfg.Store.Runs.List(ctx, id)
+	changed := make(map[string]bool)
+	for _, r := range runs {
+		if r.Change != nil {
+			changed[r.Device] = true
+		}
+	}
+	return changed, err
 }
 
 // fail stops a campaign that cannot be planned.

@@ -61,6 +61,9 @@ func (s *Service) checkSpec(ctx context.Context, spec *fleet.CampaignSpec, prefi
 			problems = append(problems, field(prefix+name, "no worker has a program named %q; an admin registers programs on the workers", program))
 		}
 	}
+	if err := s.checkChange(ctx, spec); err != nil {
+		problems = append(problems, err)
+	}
 	return errors.Join(problems...)
 }
 
@@ -121,12 +124,21 @@ func (s *Service) CreateCampaign(ctx context.Context, by operations.Caller, id s
 	if id == "" {
 		id = s.idFor(spec.Title, by.Request)
 	}
+	if err := s.permitRotation(ctx, by, &spec, id); err != nil {
+		return nil, err
+	}
 	var created *fleet.Campaign
 	err := s.change(ctx, by, operations.CreateCampaign, "campaign/"+id, func() (effect, error) {
 		if err := fleet.CheckID(id); err != nil {
 			return effect{}, field("id", "%v", err)
 		}
 		if err := s.completeSpec(ctx, &spec); err != nil {
+			return effect{}, err
+		}
+		if _, _, err := s.store.Campaigns.Get(ctx, id); err == nil {
+			return effect{}, conflict("there is a campaign %s already; choose another ID", id)
+		}
+		if err := s.renewSecret(ctx, &spec, id); err != nil {
 			return effect{}, err
 		}
 		c := &fleet.Campaign{ID: id, Spec: spec, State: fleet.CampaignDraft, Reason: "created by " + by.Name, Created: s.now(), CreatedBy: by.Name}
@@ -203,7 +215,13 @@ func (s *Service) alter(ctx context.Context, by operations.Caller, action operat
 // EditCampaign implements operations.Service.
 func (s *Service) EditCampaign(ctx context.Context, by operations.Caller, id string, spec fleet.CampaignSpec) (*fleet.Campaign, error) {
 	if err := by.Check(operations.EditCampaign); err == nil {
+		if err := errors.Join(s.permitRotation(ctx, by, &spec, id), s.permitStored(ctx, by, id)); err != nil {
+			return nil, err
+		}
 		if err := s.completeSpec(ctx, &spec); err != nil {
+			return nil, err
+		}
+		if err := s.renewSecret(ctx, &spec, id); err != nil {
 			return nil, err
 		}
 	}
@@ -212,12 +230,18 @@ func (s *Service) EditCampaign(ctx context.Context, by operations.Caller, id str
 
 // SubmitCampaign implements operations.Service.
 func (s *Service) SubmitCampaign(ctx context.Context, by operations.Caller, id string) (*fleet.Campaign, error) {
+	if err := s.permitStored(ctx, by, id); err != nil {
+		return nil, err
+	}
 	return s.alter(ctx, by, operations.SubmitCampaign, id, func(c *fleet.Campaign) error { return campaign.Submit(c, by.Name) })
 }
 
 // ApproveCampaign implements operations.Service. A token acts for its user: somebody's
 // tokens cannot approve what that person created.
 func (s *Service) ApproveCampaign(ctx context.Context, by operations.Caller, id, digest, comment string) (*fleet.Campaign, error) {
+	if err := s.permitStored(ctx, by, id); err != nil {
+		return nil, err
+	}
 	return s.alter(ctx, by, operations.ApproveCampaign, id, func(c *fleet.Campaign) error {
 		return campaign.Approve(c, by.Name, comment, digest, s.now())
 	})

@@ -202,6 +202,9 @@ func (s *Service) putDevice(ctx context.Context, d *fleet.Device, given []string
 			if !changed {
 				return old, old, 0, nil
 			}
+			if merged.SecretName() != old.SecretName() && old.Rotating != "" {
+				return nil, nil, 0, conflict("the campaign %s is changing the credentials of device %s; wait until it has ended", old.Rotating, old.Name)
+			}
 			before, after = old, &merged
 			revision, err = s.store.Devices.Update(ctx, after, oldRevision)
 		}
@@ -215,6 +218,7 @@ func (s *Service) putDevice(ctx context.Context, d *fleet.Device, given []string
 func (s *Service) newDevice(d *fleet.Device) *fleet.Device {
 	added := *d
 	added.Identity, added.Facts, added.Contact, added.ActiveRun, added.LastCampaign, added.LastOutcome = nil, nil, fleet.Contact{}, "", "", ""
+	added.PreviousCredentials, added.Rotating = nil, ""
 	added.Created = s.now()
 	return &added
 }
@@ -262,6 +266,11 @@ func (s *Service) ImportDevices(ctx context.Context, by operations.Caller, forma
 	digest := hex.EncodeToString(sum.Sum(nil))
 	by.Content = string(format) + " " + digest
 	err = s.change(ctx, by, operations.ImportDevices, "devices", func() (effect, error) {
+		for i := range file.Secrets {
+			if err := s.replaceable(ctx, file.Secrets[i].Name); err != nil {
+				return effect{}, err
+			}
+		}
 		for i := range file.Secrets {
 			if err := s.store.Secrets.Put(ctx, &file.Secrets[i]); err != nil {
 				return effect{}, err
@@ -579,6 +588,10 @@ func (s *Service) PutSecret(ctx context.Context, by operations.Caller, v fleet.S
 		if err := v.Validate(); err != nil {
 			return effect{}, err
 		}
+		if err := s.replaceable(ctx, v.Name); err != nil {
+			return effect{}, err
+		}
+		v.Campaign = ""
 		return effect{}, s.store.Secrets.Put(ctx, &v)
 	})
 }
@@ -599,6 +612,9 @@ func (s *Service) RemoveSecret(ctx context.Context, by operations.Caller, name s
 		}
 		if n > 0 {
 			return effect{}, conflict("the credentials %s are those of %d devices", name, n)
+		}
+		if err := s.forget(ctx, name); err != nil {
+			return effect{}, err
 		}
 		return effect{}, s.store.Secrets.Remove(ctx, name)
 	})

@@ -79,18 +79,16 @@ func listen(ctx context.Context, cfg Config) (stop func() error, err error) {
 	c := cfg.Listener
 	c.Log = cfg.Log
 	for _, s := range secrets {
-		for ; s != nil; s = s.Previous {
-			a := s.Credentials()
-			if a.User != nil {
-				if !slices.Contains(c.Users, *a.User) {
-					c.Users = append(c.Users, *a.User)
-				}
-				continue
+		a := s.Credentials()
+		if a.User != nil {
+			if !slices.Contains(c.Users, *a.User) {
+				c.Users = append(c.Users, *a.User)
 			}
-			for _, community := range []string{a.Read, a.Write} {
-				if community != "" && !slices.Contains(c.Communities, community) {
-					c.Communities = append(c.Communities, community)
-				}
+			continue
+		}
+		for _, community := range []string{a.Read, a.Write} {
+			if community != "" && !slices.Contains(c.Communities, community) {
+				c.Communities = append(c.Communities, community)
 			}
 		}
 	}

@@ -77,6 +77,15 @@ func valuesOf(s *fleet.CampaignSpec) url.Values {
 	set("operation", string(s.Operation))
 	set("filter", s.Filter)
 	set("image", s.Image)
+	set("renew", s.Renew)
+	if s.Renew == "" { // else the service names them
+		set("credentials", s.Credentials)
+	}
+	set("back", s.Back)
+	if s.Targets != nil {
+		set("targets.from", strings.Join(s.Targets.From, ", "))
+		set("targets.to", s.Targets.To)
+	}
 	o := &s.Options
 	set("options.on_failure", strings.Join(o.OnFailure, ", "))
 	number("options.retries", float64(o.Retries))
@@ -268,8 +277,23 @@ func specOf(values url.Values) (fleet.CampaignSpec, filledRows, error) {
 			s.Options.OnFailure = append(s.Options.OnFailure, policy)
 		}
 	}
-	if s.Operation == fleet.OperationBackup || s.Operation == fleet.OperationRecover {
-		s.Image = "" // the field is there without JavaScript, too
+	// The fields for other operations are there without JavaScript, too.
+	switch s.Operation {
+	case fleet.OperationBackup, fleet.OperationRecover:
+		s.Image = ""
+	case fleet.OperationRotate, fleet.OperationMove:
+		s.Image, s.Options, s.Back = "", fleet.RunOptions{OtherDevice: s.Options.OtherDevice}, r.text("back")
+	}
+	if s.Operation == fleet.OperationRotate {
+		s.Credentials, s.Renew = r.text("credentials"), r.text("renew")
+	}
+	if s.Operation == fleet.OperationMove && s.Back == "" {
+		s.Targets = &fleet.TargetMove{To: r.text("targets.to")}
+		for address := range strings.SplitSeq(r.text("targets.from"), ",") {
+			if address = strings.TrimSpace(address); address != "" {
+				s.Targets.From = append(s.Targets.From, address)
+			}
+		}
 	}
 	r.rows("waves", []string{"name", "count", "percent", "filter", "soak", "hold", "min_success"}, func(p string) {
 		s.Waves = append(s.Waves, fleet.Wave{

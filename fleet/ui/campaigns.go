@@ -207,6 +207,8 @@ func (p *page) commandCampaign() error {
 		_, err = p.Service.PauseCampaign(ctx, p.by, id)
 	case "resume":
 		_, err = p.Service.ResumeCampaign(ctx, p.by, id)
+	case "undo":
+		return p.undoCampaign(id)
 	case "stop":
 		_, err = p.Service.StopCampaign(ctx, p.by, id)
 	default:
@@ -218,4 +220,27 @@ func (p *page) commandCampaign() error {
 		return err
 	}
 	return p.done("/campaigns/"+url.PathEscape(id), done)
+}
+
+// undoCampaign makes a draft of a campaign that takes back what another one changed.
+func (p *page) undoCampaign(id string) error {
+	d, err := p.Service.Campaign(p.r.Context(), p.by, id)
+	if err != nil {
+		return err
+	}
+	if !d.Campaign.Spec.Operation.ChangesAccess() {
+		return operations.ErrNotFound
+	}
+	c, err := p.Service.CreateCampaign(p.r.Context(), p.by, "", d.Campaign.WayBack())
+	if problems := fleet.FieldErrors(err); len(problems) > 0 {
+		spec := d.Campaign.WayBack()
+		return p.showForm(http.StatusUnprocessableEntity, "", valuesOf(&spec), problems)
+	}
+	if errors.Is(err, operations.ErrConflict) {
+		return p.showCampaign(err)
+	}
+	if err != nil {
+		return err
+	}
+	return p.done("/campaigns/"+url.PathEscape(c.ID), "created")
 }

@@ -8,6 +8,8 @@ CREATE TABLE device (
 	site TEXT NOT NULL,
 	pool TEXT NOT NULL,
 	credentials TEXT NOT NULL,
+	previous_credentials TEXT NOT NULL,
+	rotating TEXT NOT NULL,
 	note TEXT NOT NULL,
 	device_id TEXT NOT NULL,
 	model TEXT NOT NULL,

@@ -393,16 +393,17 @@ func (w *writer) device(c *change) error {
 	if d.Identity != nil {
 		unit = d.Identity.Device
 	}
-	if _, err := w.row(`INSERT INTO device (feed, key, name, address, site, pool, credentials, note, device_id, model, hardware, version, version_key, format, generation,
+	if _, err := w.row(`INSERT INTO device (feed, key, name, address, site, pool, credentials, previous_credentials, rotating, note, device_id, model, hardware, version, version_key, format, generation,
 			known, reachable, answered, busy, last_campaign, last_outcome)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (key) DO UPDATE SET feed = excluded.feed, name = excluded.name, address = excluded.address, site = excluded.site, pool = excluded.pool, credentials = excluded.credentials,
+			previous_credentials = excluded.previous_credentials, rotating = excluded.rotating,
 			note = excluded.note, device_id = excluded.device_id, model = excluded.model, hardware = excluded.hardware, version = excluded.version,
 			version_key = excluded.version_key, format = excluded.format, generation = excluded.generation, known = excluded.known,
 			reachable = excluded.reachable, answered = excluded.answered, busy = excluded.busy, last_campaign = excluded.last_campaign, last_outcome = excluded.last_outcome
 		RETURNING id`,
 		[]any{
-			c.feed, c.key, d.Name, d.Address, d.Site, d.PoolName(), d.SecretName(), d.Note, unit, facts.Model, facts.Hardware, facts.Version, inventory.VersionKey(facts.Version),
+			c.feed, c.key, d.Name, d.Address, d.Site, d.PoolName(), d.SecretName(), inventory.PreviousCredentials(d), d.Rotating, d.Note, unit, facts.Model, facts.Hardware, facts.Version, inventory.VersionKey(facts.Version),
 			facts.ConfigFormat, facts.Generation, d.Facts != nil, inventory.Reachable(d), nanoseconds(inventory.LastAnswer(d)), d.ActiveRun != "", d.LastCampaign, d.LastOutcome,
 		}, &id); err != nil {
 		return err

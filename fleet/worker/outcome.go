@@ -19,8 +19,8 @@ const busyPause = 30 * time.Second
 // giveBackTime is how long a worker that ends may take to give a run back.
 const giveBackTime = 3 * time.Second
 
-// end stores how the run ended. client is nil if the device was not contacted.
-func (r *run) end(client *device.Client, result manager.Result, err error) {
+// end stores how the run ended. a is nil if the device was not contacted.
+func (r *run) end(a *access, result manager.Result, err error) {
 	if r.isLost() || errors.Is(err, manager.ErrNotOwner) {
 		r.log.Warn("run lost", "epoch", r.run.Epoch)
 		return
@@ -32,7 +32,7 @@ func (r *run) end(client *device.Client, result manager.Result, err error) {
 		return
 	}
 	now := time.Now().UTC()
-	device := r.contacted(client, err, now)
+	device := r.contacted(a, err, now)
 	if storeErr := r.update(r.ctx, func(run *fleet.Run) { r.judge(run, result, err, now) }); storeErr != nil {
 		r.log.Warn("run lost", "err", storeErr)
 		return
@@ -162,6 +162,8 @@ func failure(err error, step manager.Step, now time.Time) *fleet.RunFailure {
 	f := &fleet.RunFailure{Step: step, Cause: fleet.CauseOf(err), Text: err.Error(), Time: now}
 	var failed *manager.Failure
 	var refused *device.RefusalError
+	var set *device.SetError
+	var unsuited *unsuitableError
 	switch {
 	case errors.As(err, &failed):
 		f.Step = failed.Step
@@ -171,24 +173,26 @@ func failure(err error, step manager.Step, now time.Time) *fleet.RunFailure {
 		f.Cause, f.Passing = fleet.CauseNoAnswer, true
 	case errors.Is(err, device.ErrIdentity):
 		f.Cause = fleet.CauseIdentity
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &set):
 		f.Cause = fleet.CauseRefused
+	case errors.As(err, &unsuited), errors.Is(err, device.ErrNotSupported):
+		f.Cause = fleet.CauseUnsuitable
 	}
 	return f
 }
 
 // contacted returns what is known of the device now; nil: nothing new.
-func (r *run) contacted(client *device.Client, err error, now time.Time) *fleet.Device {
-	if client == nil || errors.Is(err, device.ErrIdentity) {
+func (r *run) contacted(a *access, err error, now time.Time) *fleet.Device {
+	if a == nil || errors.Is(err, device.ErrIdentity) {
 		return nil
 	}
-	return read(r.ctx, client, r.run.Device, now)
+	return read(r.ctx, a, r.run.Device, now)
 }
 
 // read returns what a device says, or why it does not; nil: it is not one that can be upgraded.
-func read(ctx context.Context, client *device.Client, name string, now time.Time) *fleet.Device {
+func read(ctx context.Context, a *access, name string, now time.Time) *fleet.Device {
 	d := &fleet.Device{Contact: fleet.Contact{Time: now}}
-	found, err := client.Device(ctx)
+	found, err := a.client.Device(ctx)
 	switch {
 	case err != nil:
 		d.Contact.Problem = err.Error()
@@ -196,7 +200,8 @@ func read(ctx context.Context, client *device.Client, name string, now time.Time
 	case found.ID == "":
 		return nil
 	}
-	identity := client.Identity()
+	d.Contact.Credentials = a.secret.Name // learn removes it if it is the one in force
+	identity := a.client.Identity()
 	identity.Target, identity.Time = name, now
 	d.Facts, d.Identity = fleet.FactsOf(found, now), &identity
 	return d
@@ -211,6 +216,9 @@ func learn(d, found *fleet.Device) {
 		}
 	}
 	d.Contact = found.Contact
+	if d.Contact.Credentials == d.SecretName() {
+		d.Contact.Credentials, d.Rotating = "", ""
+	}
 	if found.Facts != nil {
 		d.Facts, d.Identity = found.Facts, found.Identity
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path"
 	"slices"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 	"example.com/iad/manager/files"
-	"example.com/iad/mib"
 )
 
 // perform takes the device through the procedure and stores how that ended.
@@ -31,14 +29,19 @@ func (r *run) perform() {
 		r.end(nil, manager.Result{}, err)
 		return
 	}
-	client, err := r.worker.dial(r.ctx, d, r.log)
+	a, err := r.worker.connect(r.ctx, d, r.log)
 	if err != nil {
 		r.end(nil, manager.Result{}, err)
 		return
 	}
-	defer client.Close()
-	result, err := r.procedure(client, d)
-	r.end(client, result, err)
+	var result manager.Result
+	if r.campaign.Spec.Operation.ChangesAccess() {
+		a, result, err = r.change(a, d)
+	} else {
+		result, err = r.procedure(a.client, d)
+	}
+	defer a.close()
+	r.end(a, result, err)
 }
 
 // busyError: another campaign works on the device.
@@ -67,24 +70,6 @@ func (r *run) reserve() (*fleet.Device, error) {
 		d.ActiveRun = r.run.Campaign
 		return nil
 	}, r.run.Device)
-}
-
-// dial connects to a device.
-func (w *Worker) dial(ctx context.Context, d *fleet.Device, log *slog.Logger) (*device.Client, error) {
-	secret, err := w.cfg.Store.Secrets.Get(ctx, d.SecretName())
-	if err != nil {
-		return nil, err
-	}
-	t := device.Target{
-		Address: d.Address, Credentials: secret.Credentials(), Timeout: w.cfg.Timeout, Retries: w.cfg.Retries,
-		Warn: func(text string) { log.Warn(text) },
-	}
-	if d.RootOID != "" {
-		if t.Root, err = mib.ParseRoot(d.RootOID); err != nil {
-			return nil, err
-		}
-	}
-	return device.Dial(t)
 }
 
 // procedure performs the operation of the campaign.

@@ -11,6 +11,7 @@ import (
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/store"
+	"example.com/iad/manager/device"
 )
 
 // parallelReads is how many devices are read at the same time beside the runs.
@@ -66,13 +67,18 @@ func (w *Worker) readDevice(ctx context.Context, r store.Refresh) error {
 		return err
 	}
 	log := w.cfg.Log.With("device", d.Name)
-	client, err := w.dial(ctx, d, log)
-	if err != nil {
+	began := time.Now().UTC()
+	var found *fleet.Device
+	a, err := w.connect(ctx, d, log)
+	switch {
+	case err == nil:
+		defer a.close()
+		found = read(ctx, a, d.Name, began)
+	case errors.Is(err, device.ErrNoAnswer), errors.Is(err, device.ErrCredentials):
+		found = &fleet.Device{Contact: fleet.Contact{Time: began, Problem: err.Error()}}
+	default:
 		return err
 	}
-	defer client.Close()
-	began := time.Now().UTC()
-	found := read(ctx, client, d.Name, began)
 	if found == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -56,6 +56,8 @@ type Options struct {
 	Faults func(i int) []sim.Fault
 	// RestartTime is how long a restart takes.
 	RestartTime time.Duration
+	// Configure changes what a device is started with; nil: nothing.
+	Configure func(i int, c *sim.Config)
 	// Payload is the configuration data beside the first lines; empty: a line for each.
 	Payload string
 }
@@ -99,6 +101,9 @@ func Start(t testing.TB, n int, o Options) *Devices {
 		}
 		if o.Faults != nil {
 			c.Faults = o.Faults(i)
+		}
+		if o.Configure != nil {
+			o.Configure(i, &c)
 		}
 		s := sim.New(c)
 		if err := s.Provision(bytes.NewReader(software), Configuration(name, o.Payload)); err != nil {

@@ -557,7 +557,11 @@ func (s *Service) CreateCampaign(_ context.Context, by operations.Caller, id str
 		id = strings.ToLower(fleet.NameFor(spec.Title))
 		id = strings.Trim(id[:min(len(id), 26)], "-")
 	}
-	err = s.do(by, operations.CreateCampaign, "campaign/"+id, func() (any, any, error) {
+	action := operations.CreateCampaign
+	if spec.Operation == fleet.OperationRotate {
+		action = operations.RotateCredentials
+	}
+	err = s.do(by, action, "campaign/"+id, func() (any, any, error) {
 		if old := s.campaigns[id]; old != nil {
 			if by.Request != "" && by.Request == s.requestOf("campaign/"+id) {
 				out = old
@@ -576,6 +580,9 @@ func (s *Service) CreateCampaign(_ context.Context, by operations.Caller, id str
 		}
 		if _, ok := s.images[spec.Image]; !ok && spec.Image != "" {
 			return nil, nil, &fleet.FieldError{Field: "image", Problem: "is not stored; add it on the page Images first"}
+		}
+		if spec.Renew != "" {
+			spec.Credentials = id
 		}
 		c := &fleet.Campaign{ID: id, Spec: spec, State: fleet.CampaignDraft, Created: s.Clock(), CreatedBy: by.Name}
 		s.campaigns[id], out = c, c
@@ -627,6 +634,9 @@ func (s *Service) EditCampaign(_ context.Context, by operations.Caller, id strin
 	return s.command(by, operations.EditCampaign, id, func(c *fleet.Campaign) error {
 		if err := spec.Validate(); err != nil {
 			return err
+		}
+		if spec.Renew != "" {
+			spec.Credentials = id
 		}
 		return campaign.Edit(c, spec, by.Name)
 	})

@@ -32,7 +32,7 @@ func StartSnmpd(t testing.TB, up func(address string) bool, lines ...string) *Sn
 	s := &Snmpd{t: t, dir: dir, Address: conn.LocalAddr().String(), AgentX: filepath.Join(dir, "agentx")}
 	conn.Close()
 	lines = append([]string{"agentAddress udp:" + s.Address, "master agentx", "agentXSocket " + s.AgentX}, lines...)
-	if err := os.WriteFile(filepath.Join(dir, "test.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "snmpd.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
@@ -44,7 +44,7 @@ func StartSnmpd(t testing.TB, up func(address string) bool, lines ...string) *Sn
 func (s *Snmpd) Start(up func(address string) bool) {
 	s.t.Helper()
 	said := new(Output)
-	s.cmd = exec.Command(Find(s.t, "snmpd"), "-f", "-Lo", "-C", "-c", filepath.Join(s.dir, "test.conf"), "-I", "-smux")
+	s.cmd = exec.Command(Find(s.t, "snmpd"), "-f", "-Lo", "-I", "-smux") // with -C it would not read what it has stored
 	s.cmd.Env = s.environment()
 	s.cmd.Stdout, s.cmd.Stderr, s.cmd.WaitDelay = said, said, time.Second
 	OwnGroup(s.cmd)
@@ -59,11 +59,13 @@ func (s *Snmpd) Start(up func(address string) bool) {
 	await(s.t, func() bool { return up(s.Address) })
 }
 
-// Stop kills it, as a loss of power does.
+// Stop ends it. It stores what was changed through SNMP then.
 func (s *Snmpd) Stop() {
 	if s.cmd != nil {
-		killGroup(s.cmd)
+		_ = s.cmd.Process.Signal(os.Interrupt)
+		late := time.AfterFunc(10*time.Second, func() { killGroup(s.cmd) })
 		_ = s.cmd.Wait()
+		late.Stop()
 		s.cmd = nil
 	}
 }
@@ -90,7 +92,7 @@ func (s *Snmpd) Restore(data []byte) {
 }
 
 func (s *Snmpd) environment() []string {
-	return append(os.Environ(), "SNMP_PERSISTENT_DIR="+filepath.Join(s.dir, "persistent"), "SNMPCONFPATH="+s.dir, "MIBS=")
+	return append(os.Environ(), "SNMP_PERSISTENT_DIR="+filepath.Join(s.dir, "persistent"), "SNMPCONFPATH="+s.dir+":"+filepath.Join(s.dir, "persistent"), "MIBS=")
 }
 
 // Run runs one of net-snmp's tools, and returns what it prints.

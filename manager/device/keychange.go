@@ -157,7 +157,7 @@ func keyRemedy(s mib.Status) string {
 	case mib.NoAccess, mib.NotWritable, mib.NoCreation, mib.AuthorizationError:
 		return "; the user needs write access to 1.3.6.1.6.3.15 on the device"
 	case mib.InconsistentName:
-		return "; net-snmp's snmpd changes the keys only of users that were cloned from another one (snmpusm create USER TEMPLATE)"
+		return "; net-snmp's snmpd changes the keys only of users that it keeps itself: move the line createUser to /var/lib/snmp/snmpd.conf and restart snmpd twice, or clone the user (snmpusm create)"
 	case mib.InconsistentValue:
 		return "; somebody else changes users of the device at the same time"
 	}

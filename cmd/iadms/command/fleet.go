@@ -53,7 +53,7 @@ IADMS_TOKEN takes precedence over it. The same can be done on the service's web 
 	flags.StringVar(&f.tokenFile, "token-file", defaultTokenFile(), "`file` with the token")
 	flags.StringVar(&f.ca, "ca", "", "PEM `file` with the certificate to trust, if the system does not trust the service's")
 	c.AddCommand(
-		f.login(), f.status(), f.credentials(), f.devices(), f.device(), f.importDevices(), f.discoverDevices(), f.exportDevices(), f.campaigns(), f.campaign(), f.create(),
+		f.login(), f.status(), f.credentials(), f.devices(), f.device(), f.importDevices(), f.discoverDevices(), f.exportDevices(), f.campaigns(), f.campaign(), f.create(), f.undo(),
 		f.command("submit", "Submit the draft of a campaign: it waits for its approval, or for its time", (*client.Client).SubmitCampaign),
 		f.approve(),
 		f.command("pause", "Start no further devices of a campaign", (*client.Client).PauseCampaign),

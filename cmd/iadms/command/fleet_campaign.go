@@ -108,6 +108,37 @@ specification; this one upgrades a canary of 5 devices, waits an hour, and upgra
 	return c
 }
 
+func (f *fleetFlags) undo() *cobra.Command {
+	var id string
+	var submit bool
+	c := f.with("undo CAMPAIGN", "Make a draft of a campaign that takes back what another one changed", 1, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		d, err := c.Campaign(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if !d.Campaign.Spec.Operation.ChangesAccess() {
+			return cli.Usage(fmt.Errorf("campaign %s cannot be undone: its operation is %s, and only %s and %s can", args[0], d.Campaign.Spec.Operation, fleet.OperationRotate, fleet.OperationMove))
+		}
+		made, err := c.CreateCampaign(cmd.Context(), id, d.Campaign.WayBack())
+		if err != nil {
+			return err
+		}
+		if submit {
+			if made, err = c.SubmitCampaign(cmd.Context(), made.ID); err != nil {
+				return err
+			}
+		}
+		return f.print(cmd, made, func(w io.Writer) { fmt.Fprintf(w, "%s  %s\n", made.ID, made.State) })
+	})
+	c.Long = `undo makes a draft with the waves, thresholds and windows of a campaign with the operation
+rotate-credentials or move-targets that has ended. The devices that it changed get back the
+credentials, or the addresses for notifications, that they had before.`
+	c.Example = "  iadms fleet undo summer --id summer-back --submit"
+	c.Flags().StringVar(&id, "id", "", "`ID` of the campaign, up to 26 characters a-z, 0-9 and -; empty: made from the title")
+	c.Flags().BoolVar(&submit, "submit", false, "submit the draft at once")
+	return c
+}
+
 // command is a command that changes the state of a campaign.
 func (f *fleetFlags) command(name, short string, do commandOf) *cobra.Command {
 	return f.with(name+" CAMPAIGN", short, 1, func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -163,6 +194,8 @@ func printRuns(cmd *cobra.Command, asJSON bool, rows []operations.RunRow) error 
 		switch {
 		case r.Failure != nil:
 			progress = manualText(r.Failure.Cause + ": " + r.Failure.Text)
+		case r.Change != nil:
+			progress = manualText(r.Change.String())
 		case r.State.Final():
 			progress = manualText(r.OldVersion) + " -> " + manualText(r.NewVersion)
 		}

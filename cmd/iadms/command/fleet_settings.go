@@ -23,6 +23,7 @@ import (
 // settings are the commands for sites, groups, schedules, users, nodes and damaged objects.
 func (f *fleetFlags) settings() []*cobra.Command {
 	return []*cobra.Command{
+		f.remove("remove-credentials NAME", "Remove SNMP credentials that no device needs", (*client.Client).RemoveSecret),
 		f.sites(), f.putSite(), f.remove("remove-site SITE", "Remove a site without devices", (*client.Client).RemoveSite),
 		f.groups(), f.putGroup(), f.remove("remove-group GROUP", "Remove a group; its devices stay", (*client.Client).RemoveGroup),
 		f.schedules(), f.putSchedule(), f.remove("remove-schedule SCHEDULE", "Remove a schedule; campaigns that it created continue", (*client.Client).RemoveSchedule),

@@ -169,6 +169,20 @@ func TestFleetCommands(t *testing.T) {
 	input = "correct horse battery\n"
 	run(0, "login", "--account", "carol")
 	run(0, "login", "--account", "eve")
+	run(0, "store-credentials", "attic", "--credentials", "snmp.toml")
+	wants(run(0, "remove-credentials", "attic"), "attic  removed")
+	wants(run(exitUsage, "undo", "spring"), "cannot be undone", "rotate-credentials")
+	write("summer.json", `{"title": "Summer", "operation": "rotate-credentials", "renew": "default", "filter": "true", "waves": [{"count": 1}, {}]}`)
+	wants(run(0, "create", "summer.json", "--id", "summer", "--submit"), "summer  scheduled")
+	service.Start("summer")
+	service.SetRun("summer", "gw-1", func(r *fleet.Run) {
+		r.State, r.Change = fleet.RunSucceeded, &fleet.Change{From: "default", To: "summer", Done: true}
+	})
+	wants(run(0, "runs", "summer"), "credentials default -> summer")
+	service.SetCampaign("summer", func(c *fleet.Campaign) { c.State = fleet.CampaignDone })
+	wants(run(0, "undo", "summer", "--id", "summer-back", "--submit"), "summer-back  scheduled")
+	wants(run(0, "campaign", "summer-back", "--json"), `"back":"summer"`, `"title":"Undo Summer"`)
+	run(0, "login", "--account", "eve")
 	wants(run(0, "remove-user", "carol"), "removed")
 }
 

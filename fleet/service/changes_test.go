@@ -1,0 +1,155 @@
+package service_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/operations"
+	"example.com/iad/fleet/view"
+)
+
+func rotation(credentials string) fleet.CampaignSpec {
+	return fleet.CampaignSpec{Title: "Summer", Operation: fleet.OperationRotate, Filter: "true", Credentials: credentials}
+}
+
+func snmpUser(passphrase string) *fleet.SNMPUser {
+	return &fleet.SNMPUser{Name: "operator", Auth: "sha256", AuthPassphrase: passphrase, Priv: "aes", PrivPassphrase: passphrase}
+}
+
+// TestRotationCampaigns: only admins change credentials; what a campaign refers to must be there;
+// the random passphrases are nowhere but in the store.
+func TestRotationCampaigns(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: "default", User: snmpUser("old passphrase")}))
+	l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: "new", User: snmpUser("new passphrase")}))
+	l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: "community", WriteCommunity: "private"}))
+	if _, err := l.CreateCampaign(ctx, bob, "summer", rotation("new")); !errors.Is(err, operations.ErrForbidden) {
+		t.Errorf("an operator: %v", err)
+	}
+	if e := l.last(); e.Action != "credentials.rotate" || !e.Denied {
+		t.Errorf("audit: %+v", e)
+	}
+	for field, change := range map[string]func(*fleet.CampaignSpec){
+		"credentials": func(s *fleet.CampaignSpec) { s.Credentials = "absent" },
+		"renew":       func(s *fleet.CampaignSpec) { s.Credentials, s.Renew = "", "community" },
+		"back":        func(s *fleet.CampaignSpec) { s.Credentials, s.Back = "", "spring" },
+	} {
+		spec := rotation("new")
+		change(&spec)
+		if _, err := l.CreateCampaign(ctx, ann, "bad", spec); fieldOf(err) != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if _, err := l.CreateCampaign(ctx, ann, "bad", rotation("community")); fieldOf(err) != "credentials" {
+		t.Errorf("communities: %v", err)
+	}
+
+	spec := rotation("")
+	spec.Renew = "default"
+	c, err := l.CreateCampaign(ctx, ann, "summer", spec)
+	l.must(err)
+	made, err := l.store.Secrets.Get(ctx, "summer")
+	l.must(err)
+	if c.Spec.Credentials != "summer" || made.User.Name != "operator" || len(made.User.AuthPassphrase) < 20 || len(made.User.PrivPassphrase) < 20 ||
+		made.User.AuthPassphrase == made.User.PrivPassphrase || made.Campaign != "summer" {
+		t.Errorf("campaign for %s, user %s of %s", c.Spec.Credentials, made.User.Name, made.Campaign)
+	}
+	for what, call := range map[string]error{
+		"edit":   second(l.EditCampaign(ctx, bob, "summer", fleet.CampaignSpec{Title: "x", Operation: fleet.OperationBackup, Filter: "true"})),
+		"submit": second(l.SubmitCampaign(ctx, bob, "summer")), "approve": second(l.ApproveCampaign(ctx, bob, "summer", c.Spec.Digest(), "")),
+	} {
+		if !errors.Is(call, operations.ErrForbidden) {
+			t.Errorf("%s by an operator: %v", what, call)
+		}
+	}
+	edited := c.Spec
+	edited.Title = "Late summer"
+	_, err = l.EditCampaign(ctx, ann, "summer", edited)
+	l.must(err)
+	if again, err := l.store.Secrets.Get(ctx, "summer"); err != nil || *again.User != *made.User {
+		t.Errorf("the passphrases are others after an edit: %v", err)
+	}
+	if err := l.PutSecret(ctx, ann, fleet.Secret{Name: "summer", User: snmpUser("by hand 1234")}); !errors.Is(err, operations.ErrConflict) {
+		t.Errorf("replaced what nobody else knows: %v", err)
+	}
+	if err := l.RemoveSecret(ctx, ann, "summer"); !errors.Is(err, operations.ErrConflict) {
+		t.Errorf("removed what a campaign is going to use: %v", err)
+	}
+	back := rotation("")
+	back.Back = "summer"
+	if _, err := l.CreateCampaign(ctx, ann, "back", back); fieldOf(err) != "back" || !strings.Contains(err.Error(), "draft") {
+		t.Errorf("a campaign that has not ended is undone: %v", err)
+	}
+	_, err = l.StopCampaign(ctx, bob, "summer")
+	l.must(err)
+	if _, err := l.CreateCampaign(ctx, ann, "back", c.WayBack()); err != nil {
+		t.Error(err)
+	}
+	move := fleet.CampaignSpec{Title: "Move", Operation: fleet.OperationMove, Filter: "true", Back: "summer"}
+	if _, err := l.CreateCampaign(ctx, bob, "move", move); fieldOf(err) != "back" {
+		t.Errorf("another operation is undone: %v", err)
+	}
+	if err := l.PutSchedule(ctx, ann, fleet.Schedule{Name: "nightly", At: "02:00", Spec: rotation("new")}); fieldOf(err) != "spec.operation" {
+		t.Errorf("a schedule: %v", err)
+	}
+	entries, err := l.Audit(ctx, ann, operations.AuditQuery{Limit: operations.MaxPage})
+	l.must(err)
+	text, err := json.Marshal(entries)
+	l.must(err)
+	for _, secret := range []string{made.User.AuthPassphrase, made.User.PrivPassphrase, "old passphrase", "new passphrase"} {
+		if strings.Contains(string(text), secret) {
+			t.Error("the audit has a passphrase")
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestPreviousCredentials: they are kept when others are set, and can be removed once no device
+// needs them.
+func TestPreviousCredentials(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	for _, name := range []string{"a", "b", "bb"} {
+		l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: name, User: snmpUser("passphrase of " + name)}))
+	}
+	put := func(credentials string) (*fleet.Device, error) {
+		return l.PutDevice(ctx, bob, fleet.Device{Name: "gw", Address: "192.0.2.1", Credentials: credentials})
+	}
+	_, err := put("a")
+	l.must(err)
+	d, err := put("b")
+	if err != nil || d.Credentials != "b" || strings.Join(d.PreviousCredentials, " ") != "a" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	set := func(change func(*fleet.Device)) {
+		t.Helper()
+		_, err := l.store.Devices.Change(ctx, func(d *fleet.Device) error { change(d); return nil }, "gw")
+		l.must(err)
+		_, revision, err := l.store.Devices.Get(ctx, "gw")
+		l.must(err)
+		l.must(l.view.Wait(ctx, view.Devices, revision))
+	}
+	set(func(d *fleet.Device) { d.Rotating = "summer" })
+	if _, err := put("a"); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "summer") {
+		t.Errorf("changed while a campaign changes them: %v", err)
+	}
+	if err := l.RemoveSecret(ctx, ann, "a"); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "gw") {
+		t.Errorf("removed while the device may need it: %v", err)
+	}
+	set(func(d *fleet.Device) { d.Rotating = ""; d.Contact.Credentials = "a" })
+	if err := l.RemoveSecret(ctx, ann, "a"); !errors.Is(err, operations.ErrConflict) {
+		t.Errorf("removed although the device accepts nothing else: %v", err)
+	}
+	l.must(l.RemoveSecret(ctx, ann, "bb"))
+	set(func(d *fleet.Device) { d.Contact.Credentials = "" })
+	l.must(l.RemoveSecret(ctx, ann, "a"))
+	if d, _, err := l.store.Devices.Get(ctx, "gw"); err != nil || d.PreviousCredentials != nil || d.Credentials != "b" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if err := l.RemoveSecret(ctx, ann, "b"); !errors.Is(err, operations.ErrConflict) {
+		t.Errorf("removed the credentials in force: %v", err)
+	}
+}

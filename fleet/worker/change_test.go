@@ -1,0 +1,426 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/iad/agent/agentx"
+	"example.com/iad/fleet"
+	"example.com/iad/fleet/worker"
+	"example.com/iad/internal/fleetsim"
+	"example.com/iad/internal/peers"
+	"example.com/iad/manager/device"
+	"example.com/iad/mib"
+	"example.com/iad/sim"
+)
+
+// lab is a device behind snmpd, reached through a network that a test can make worse.
+type lab struct {
+	*service
+	snmpd   *peers.Snmpd
+	name    string
+	network *network
+}
+
+// The credentials of the lab; without privacy, so that the network can see what is sent.
+var (
+	oldUser   = fleet.SNMPUser{Name: "operator", Auth: "sha256", AuthPassphrase: "old authentication"}
+	newUser   = fleet.SNMPUser{Name: "operator", Auth: "sha256", AuthPassphrase: "new authentication"}
+	sysUpTime = mib.MustParseOID("1.3.6.1.2.1.1.3.0")
+)
+
+func accepts(t *testing.T, address string, u fleet.SNMPUser) bool {
+	t.Helper()
+	s := fleet.Secret{Name: "x", User: &u}
+	c, err := device.Dial(device.Target{Address: address, Credentials: s.Credentials(), Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Get(context.Background(), sysUpTime)
+	return err == nil
+}
+
+func startLab(t *testing.T) *lab {
+	t.Helper()
+	l := &lab{}
+	template := oldUser
+	template.Name = "template"
+	l.snmpd = peers.StartSnmpd(t, func(address string) bool { return accepts(t, address, template) },
+		`createUser template SHA-256 "old authentication"`, "rwuser template auth", "rwuser operator auth", "trap2sink 127.0.0.1:9 public",
+		"targetParams iad 1 2 public 1 3 1", `targetAddr iad .1.3.6.1.6.1.1 0x7f0000010050 1500 3 "iad" iad 3 1`)
+	l.snmpd.Run("snmpusm", "-v3", "-l", "authNoPriv", "-u", "template", "-a", "SHA-256", "-A", "old authentication", l.snmpd.Address, "create", "operator", "template")
+	l.network = startNetwork(t, l.snmpd.Address)
+	d := fleetsim.Start(t, 1, fleetsim.Options{Configure: func(_ int, c *sim.Config) {
+		c.SNMP, c.AgentX = nil, &agentx.Config{Address: "unix:" + l.snmpd.AgentX}
+	}})
+	l.name = d.Names[0]
+	l.service = start(t)
+	for name, user := range map[string]*fleet.SNMPUser{fleet.DefaultSecret: &oldUser, "summer": &newUser} {
+		if err := l.Secrets.Put(l.ctx, &fleet.Secret{Name: name, User: user}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entry := d.Device(l.name)
+	entry.Address = l.network.address
+	if _, err := l.Devices.Create(l.ctx, entry); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// awaitAgent waits until snmpd has the device's agent.
+func (l *lab) awaitAgent(u fleet.SNMPUser) {
+	l.t.Helper()
+	s := fleet.Secret{Name: "x", User: &u}
+	c, err := device.Dial(device.Target{Address: l.snmpd.Address, Credentials: s.Credentials(), Timeout: time.Second})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer c.Close()
+	for end := time.Now().Add(20 * time.Second); ; {
+		if _, err = c.Device(l.ctx); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Fatal(err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// network passes datagrams on to an agent.
+type network struct {
+	address string
+	mu      sync.Mutex
+	// set is called with each change of keys, before it is passed on, and reports whether its
+	// answer is lost; nil: none is.
+	set func() (lost bool)
+}
+
+// ownAuthKeyChange is in requests for a change of keys.
+var ownAuthKeyChange = []byte{0x2b, 6, 1, 6, 3, 15, 1, 2, 2, 1, 7}
+
+func startNetwork(t *testing.T, agent string) *network {
+	t.Helper()
+	near, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &network{address: near.LocalAddr().String()}
+	var running sync.WaitGroup
+	flows := make(map[string]net.Conn)
+	running.Go(func() {
+		buf := make([]byte, 65535)
+		for {
+			size, from, err := near.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			far := flows[from.String()]
+			lost := false
+			n.mu.Lock()
+			set := n.set
+			n.mu.Unlock()
+			if bytes.Contains(buf[:size], ownAuthKeyChange) && set != nil {
+				lost = set()
+			}
+			if far == nil || lost {
+				if far, err = net.Dial("udp4", agent); err != nil {
+					t.Error(err)
+					return
+				}
+				t.Cleanup(func() { far.Close() })
+			}
+			if lost { // nobody reads the answer
+				_, _ = far.Write(buf[:size])
+				continue
+			}
+			if flows[from.String()] == nil {
+				flows[from.String()] = far
+				running.Go(func() {
+					answer := make([]byte, 65535)
+					for {
+						size, err := far.Read(answer)
+						if err != nil {
+							return
+						}
+						if _, err := near.WriteTo(answer[:size], from); err != nil {
+							return
+						}
+					}
+				})
+			}
+			_, _ = far.Write(buf[:size])
+		}
+	})
+	t.Cleanup(func() { near.Close() })
+	return n
+}
+
+// onSet sets what happens to changes of keys.
+func (n *network) onSet(set func() (lost bool)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.set = set
+}
+
+func (l *lab) quick(c *worker.Config) { c.Timeout, c.Retries = 300*time.Millisecond, 1 }
+
+// has checks the credentials of the device, and what the inventory says of them.
+func (l *lab) has(current string, previous []string, valid, invalid fleet.SNMPUser) {
+	l.t.Helper()
+	d, _, err := l.Devices.Get(l.ctx, l.name)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if d.SecretName() != current || strings.Join(d.PreviousCredentials, " ") != strings.Join(previous, " ") || d.Rotating != "" || d.ActiveRun != "" {
+		l.t.Errorf("inventory: credentials %s, previous %v, rotating %q, active run %q", d.SecretName(), d.PreviousCredentials, d.Rotating, d.ActiveRun)
+	}
+	if !accepts(l.t, l.snmpd.Address, valid) {
+		l.t.Errorf("the device does not accept what it should have")
+	}
+	if accepts(l.t, l.snmpd.Address, invalid) {
+		l.t.Errorf("the device accepts what it should not have any more")
+	}
+}
+
+func (l *lab) endsAs(id string, spec fleet.CampaignSpec, want fleet.RunState) *fleet.Run {
+	l.t.Helper()
+	l.campaign(id, spec)
+	l.ends(id)
+	r := l.run(id, l.name)
+	if r.State != want {
+		l.t.Fatalf("%s: %s, want %s; %+v", id, r.State, want, r.Failure)
+	}
+	return r
+}
+
+func rotateTo(secret string) fleet.CampaignSpec {
+	return fleet.CampaignSpec{Operation: fleet.OperationRotate, Credentials: secret}
+}
+
+// TestRotate changes the credentials, works with the new ones, and goes back.
+func TestRotate(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	l.work("w1", l.quick)
+	r := l.endsAs("summer", rotateTo("summer"), fleet.RunSucceeded)
+	if r.Change == nil || !r.Change.Done || r.Change.From != "default" || r.Change.To != "summer" {
+		t.Errorf("change %+v", r.Change)
+	}
+	l.has("summer", []string{"default"}, newUser, oldUser)
+	l.endsAs("backup", fleet.CampaignSpec{Operation: fleet.OperationBackup}, fleet.RunSucceeded)
+	l.endsAs("again", rotateTo("summer"), fleet.RunUnchanged)
+
+	l.endsAs("back", fleet.CampaignSpec{Operation: fleet.OperationRotate, Back: "summer"}, fleet.RunSucceeded)
+	l.has("default", []string{"summer"}, oldUser, newUser)
+	l.endsAs("forth", fleet.CampaignSpec{Operation: fleet.OperationRotate, Back: "back"}, fleet.RunSucceeded)
+	l.has("summer", []string{"default"}, newUser, oldUser)
+	l.campaign("none", fleet.CampaignSpec{Operation: fleet.OperationRotate, Back: "again"})
+	if c := l.ends("none"); c.State != fleet.CampaignDone {
+		t.Errorf("%+v", c)
+	}
+	if runs, err := l.Runs.List(l.ctx, "none"); err != nil || len(runs) != 0 {
+		t.Errorf("a campaign that undoes nothing has %d devices, %v", len(runs), err)
+	}
+	// The credentials were changed since.
+	r = l.endsAs("late", fleet.CampaignSpec{Operation: fleet.OperationRotate, Back: "back"}, fleet.RunUnchanged)
+	if r.Change != nil {
+		t.Errorf("change %+v", r.Change)
+	}
+}
+
+// TestRotationInterrupted: the change is made, and its answer or the worker is lost. The next
+// attempt finds out.
+func TestRotationInterrupted(t *testing.T) {
+	spec := rotateTo("summer")
+	spec.Retry = fleet.RetryRule{Attempts: 5, Pause: fleet.Duration(time.Second)}
+	t.Run("answer lost", func(t *testing.T) {
+		l := startLab(t)
+		l.awaitAgent(oldUser)
+		l.work("w1", l.quick)
+		sets := 0
+		l.network.onSet(func() bool { sets++; return sets == 1 })
+		l.endsAs("summer", spec, fleet.RunSucceeded)
+		l.has("summer", []string{"default"}, newUser, oldUser)
+	})
+	t.Run("device restarts", func(t *testing.T) {
+		l := startLab(t)
+		l.awaitAgent(oldUser)
+		l.work("w1", l.quick)
+		sets := 0
+		l.network.onSet(func() bool {
+			sets++
+			if sets == 1 {
+				l.snmpd.Stop() // the device restarts in this moment
+				l.snmpd.Start(func(address string) bool { return accepts(t, address, oldUser) })
+			}
+			return false
+		})
+		l.endsAs("summer", spec, fleet.RunSucceeded)
+		l.has("summer", []string{"default"}, newUser, oldUser)
+	})
+	t.Run("worker lost", func(t *testing.T) {
+		l := startLab(t)
+		l.awaitAgent(oldUser)
+		stop := l.work("w1", l.quick)
+		sent := make(chan struct{})
+		var once sync.Once
+		l.network.onSet(func() bool { once.Do(func() { close(sent) }); return true })
+		l.campaign("summer", spec)
+		<-sent
+		d, _, err := l.Devices.Get(l.ctx, l.name)
+		if err != nil || d.Credentials != "summer" || d.Rotating != "summer" || d.PreviousCredentials[0] != "default" {
+			t.Errorf("what may be valid is not stored before the change: %+v, %v", d, err)
+		}
+		if r := l.run("summer", l.name); r.Change == nil || r.Change.Done || !r.HalfDone() {
+			t.Errorf("change %+v", r.Change)
+		}
+		stop()
+		l.network.onSet(nil)
+		l.work("w2", l.quick)
+		l.ends("summer")
+		if r := l.run("summer", l.name); r.State != fleet.RunSucceeded || !r.Change.Done {
+			t.Errorf("%s, %+v", r.State, r.Failure)
+		}
+		l.has("summer", []string{"default"}, newUser, oldUser)
+	})
+}
+
+// TestDeviceGoesBack: a device that has its old keys again, for instance with an older copy of
+// what it stores, is reached, and can be changed again.
+func TestDeviceGoesBack(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	l.snmpd.Stop()
+	before := l.snmpd.Stored()
+	l.snmpd.Start(func(address string) bool { return accepts(t, address, oldUser) })
+	l.awaitAgent(oldUser)
+	l.work("w1", l.quick)
+	l.endsAs("summer", rotateTo("summer"), fleet.RunSucceeded)
+	l.snmpd.Stop()
+	l.snmpd.Restore(before)
+	l.snmpd.Start(func(address string) bool { return accepts(t, address, oldUser) })
+	l.awaitAgent(oldUser)
+	l.endsAs("backup", fleet.CampaignSpec{Operation: fleet.OperationBackup}, fleet.RunSucceeded)
+	if d, _, err := l.Devices.Get(l.ctx, l.name); err != nil || d.Contact.Credentials != "default" || d.Credentials != "summer" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	l.endsAs("again", rotateTo("summer"), fleet.RunSucceeded)
+	l.has("summer", []string{"default"}, newUser, oldUser)
+}
+
+// TestRotationRefused: what cannot be done leaves device and inventory as they are, and says
+// what to do.
+func TestRotationRefused(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	l.work("w1", l.quick)
+	other, sha1 := newUser, newUser
+	other.Name, sha1.Auth = "somebody", "sha"
+	template, newTemplate := oldUser, newUser
+	template.Name, newTemplate.Name = "template", "template"
+	for _, s := range []fleet.Secret{
+		{Name: "other", User: &other}, {Name: "sha1", User: &sha1}, {Name: "community", WriteCommunity: "private"},
+		{Name: "template", User: &template}, {Name: "new-template", User: &newTemplate},
+	} {
+		if err := l.Secrets.Put(l.ctx, &s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for secret, want := range map[string]string{"other": "keeps the user", "sha1": "authentication protocol", "community": "communities", "absent": "no credentials absent"} {
+		r := l.endsAs("to-"+secret, rotateTo(secret), fleet.RunFailed)
+		if f := r.Failure; f.Cause != fleet.CauseUnsuitable || !strings.Contains(f.Text, want) || strings.Contains(f.Text, "authentication ") && strings.Contains(f.Text, newUser.AuthPassphrase) {
+			t.Errorf("%s: %+v", secret, f)
+		}
+		l.has("default", nil, oldUser, newUser)
+	}
+	if _, err := l.Devices.Change(l.ctx, func(d *fleet.Device) error { d.Credentials = "template"; return nil }, l.name); err != nil {
+		t.Fatal(err)
+	}
+	r := l.endsAs("refused", rotateTo("new-template"), fleet.RunFailed) // by snmpd: the user was not cloned
+	if f := r.Failure; f.Cause != fleet.CauseRefused || !strings.Contains(f.Text, "snmpusm create") || r.Change != nil {
+		t.Errorf("%+v, change %+v", f, r.Change)
+	}
+	l.has("template", nil, template, newTemplate)
+}
+
+// TestMoveTargets moves a notification target, and back.
+func TestMoveTargets(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	l.work("w1", l.quick)
+	at := func(want string) {
+		t.Helper()
+		s := fleet.Secret{Name: "x", User: &oldUser}
+		c, err := device.Dial(device.Target{Address: l.snmpd.Address, Credentials: s.Credentials()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		targets, err := c.NotificationTargets(l.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range targets {
+			if target.Name() == "iad" && target.Address != netip.MustParseAddrPort(want) || target.Name() == "internal0" && target.Address.Port() != 9 {
+				t.Errorf("%s is at %s", target.Name(), target.Address)
+			}
+		}
+	}
+	move := fleet.CampaignSpec{Operation: fleet.OperationMove, Targets: &fleet.TargetMove{From: []string{"127.0.0.3:1", "127.0.0.1:80"}, To: "127.0.0.2:162"}}
+	r := l.endsAs("move", move, fleet.RunSucceeded)
+	if c := r.Change; c == nil || !c.Done || len(c.Targets) != 1 || c.Targets[0].From != "127.0.0.1:80" || c.Targets[0].Name != "iad" {
+		t.Errorf("change %+v", c)
+	}
+	at("127.0.0.2:162")
+	l.endsAs("again", move, fleet.RunUnchanged)
+	back := fleet.CampaignSpec{Operation: fleet.OperationMove, Back: "move"}
+	l.endsAs("back", back, fleet.RunSucceeded)
+	at("127.0.0.1:80")
+	l.endsAs("back-again", back, fleet.RunUnchanged)
+
+	refuses := func(id string, spec fleet.CampaignSpec, cause, want string) {
+		t.Helper()
+		if f := l.endsAs(id, spec, fleet.RunFailed).Failure; f.Cause != cause || !strings.Contains(f.Text, want) {
+			t.Errorf("%s: %+v", id, f)
+		}
+		at("127.0.0.1:80")
+	}
+	move.Targets = &fleet.TargetMove{From: []string{"192.0.2.7:162"}, To: "127.0.0.2:162"}
+	refuses("elsewhere", move, fleet.CauseUnsuitable, "127.0.0.1:80")
+	move.Targets = &fleet.TargetMove{From: []string{"127.0.0.1:80"}, To: "[::1]:162"}
+	refuses("family", move, fleet.CauseUnsuitable, "IPv4")
+	move.Targets = &fleet.TargetMove{From: []string{"127.0.0.1:9"}, To: "127.0.0.2:162"}
+	refuses("configured", move, fleet.CauseRefused, "trapsess")
+}
+
+// TestMoveContinues: an attempt that ended while the target was suspended is finished.
+func TestMoveContinues(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	l.campaign("move", fleet.CampaignSpec{Operation: fleet.OperationMove, Targets: &fleet.TargetMove{From: []string{"127.0.0.1:80"}, To: "127.0.0.2:162"}})
+	r := l.reaches("move", l.name, fleet.RunPending)
+	row := "105.97.100"
+	if _, err := l.Runs.Change(l.ctx, func(r *fleet.Run) error {
+		r.Change = &fleet.Change{Targets: []fleet.MovedTarget{{Row: row, Name: "iad", From: "127.0.0.1:80", To: "127.0.0.2:162"}}}
+		return nil
+	}, r.Campaign, r.Device); err != nil {
+		t.Fatal(err)
+	}
+	l.snmpd.Run("snmpset", "-v3", "-l", "authNoPriv", "-u", "operator", "-a", "SHA-256", "-A", "old authentication", l.snmpd.Address, ".1.3.6.1.6.3.12.1.2.1.9."+row, "i", "2")
+	l.work("w1", l.quick)
+	l.ends("move")
+	out := l.snmpd.Run("snmpget", "-v3", "-l", "authNoPriv", "-u", "operator", "-a", "SHA-256", "-A", "old authentication", "-On", l.snmpd.Address,
+		".1.3.6.1.6.3.12.1.2.1.9."+row, ".1.3.6.1.6.3.12.1.2.1.3."+row)
+	if !strings.Contains(out, "INTEGER: 1") || !strings.Contains(out, "7F 00 00 02 00 A2") {
+		t.Error(out)
+	}
+}

@@ -1,0 +1,116 @@
+package worker
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"example.com/iad/fleet"
+	"example.com/iad/manager/device"
+)
+
+// moveTargets gives notification targets of the device other addresses. The addresses before
+// are in the run before the first one is changed, for the way back and for another attempt.
+func (r *run) moveTargets(client *device.Client, undone *fleet.Change) (unchanged bool, err error) {
+	targets, err := client.NotificationTargets(r.ctx)
+	if err != nil {
+		return false, err
+	}
+	var moves []fleet.MovedTarget
+	switch {
+	case r.run.Change != nil: // an earlier attempt has begun
+		moves = r.run.Change.Targets
+	case undone != nil:
+		moves, err = r.backMoves(targets, undone)
+	default:
+		moves, err = r.newMoves(targets)
+	}
+	if err != nil || len(moves) == 0 {
+		return true, err
+	}
+	resumes := r.run.Change != nil
+	// Everything is checked before anything is changed.
+	rows := make([]device.NotificationTarget, len(moves))
+	for i, m := range moves {
+		row := slices.IndexFunc(targets, func(t device.NotificationTarget) bool { return t.Row.String() == m.Row })
+		if row < 0 {
+			return false, unsuitable("%s: the notification target %s is not there any more", r.run.Device, device.Quoted(m.Name))
+		}
+		rows[i] = targets[row]
+		to, err := fleet.ParseTarget(m.To)
+		if err == nil {
+			err = rows[i].CheckMove(to)
+		}
+		if err != nil {
+			return false, &unsuitableError{fmt.Errorf("%s: %w", r.run.Device, err)}
+		}
+	}
+	if !resumes {
+		if err := r.begin(&fleet.Change{Targets: moves}); err != nil {
+			return false, err
+		}
+	}
+	for i, m := range moves {
+		to, err := fleet.ParseTarget(m.To)
+		if err != nil {
+			return false, err
+		}
+		if rows[i].Address == to && !(resumes && rows[i].Suspended && !m.Suspended) {
+			continue
+		}
+		if err := r.owned(); err != nil {
+			return false, err
+		}
+		if err := client.MoveTarget(r.ctx, rows[i], to, resumes && !m.Suspended); err != nil {
+			return false, err
+		}
+	}
+	return false, r.update(r.ctx, func(run *fleet.Run) { run.Change = &fleet.Change{Targets: moves, Done: true} })
+}
+
+// newMoves returns the targets that have an address which is to be replaced; none: they have
+// the new one already.
+func (r *run) newMoves(targets []device.NotificationTarget) (moves []fleet.MovedTarget, err error) {
+	spec := r.campaign.Spec.Targets
+	to, err := fleet.ParseTarget(spec.To)
+	if err != nil {
+		return nil, err
+	}
+	from := make([]netip.AddrPort, len(spec.From))
+	for i, text := range spec.From {
+		if from[i], err = fleet.ParseTarget(text); err != nil {
+			return nil, err
+		}
+	}
+	there := false
+	var all []string
+	for _, t := range targets {
+		all = append(all, t.Address.String())
+		there = there || t.Address == to
+		if slices.Contains(from, t.Address) {
+			moves = append(moves, fleet.MovedTarget{Row: t.Row.String(), Name: t.Name(), From: t.Address.String(), To: to.String(), Suspended: t.Suspended})
+		}
+	}
+	if len(moves) == 0 && !there {
+		return nil, unsuitable("%s sends notifications to %s, and to none of the addresses that are replaced, %s", r.run.Device, strings.Join(all, ", "), strings.Join(spec.From, ", "))
+	}
+	return moves, nil
+}
+
+// backMoves returns the targets that another campaign has moved, the other way round.
+func (r *run) backMoves(targets []device.NotificationTarget, undone *fleet.Change) (moves []fleet.MovedTarget, err error) {
+	for _, m := range undone.Targets {
+		for _, t := range targets {
+			if t.Row.String() != m.Row || t.Address.String() == m.From {
+				continue
+			}
+			if t.Address.String() != m.To {
+				return nil, unsuitable("%s: the notification target %s has been changed since campaign %s, from %s to %s; move it in a new campaign",
+					r.run.Device, device.Quoted(m.Name), r.campaign.Spec.Back, m.To, t.Address)
+			}
+			moves = append(moves, fleet.MovedTarget{Row: m.Row, Name: m.Name, From: m.To, To: m.From, Suspended: t.Suspended})
+		}
+	}
+	return moves, nil
+}
