@@ -21,8 +21,10 @@ type banks struct {
 
 var _ procedure.Banks = banks{}
 
-func (b banks) Status() procedure.BankStatus {
-	st := b.Banks.Status()
+func (b banks) Status() procedure.BankStatus { return forProcedure(b.Banks.Status()) }
+func (b banks) Known() procedure.BankStatus  { return forProcedure(b.Banks.Known()) }
+
+func forProcedure(st bank.Status) procedure.BankStatus {
 	p := procedure.BankStatus{Running: st.Running, Next: st.Next, Fallback: st.Fallback, Spare: st.Spare,
 		Recorded: st.Recorded, Unsaved: st.Unsaved}
 	for i, in := range st.Banks {

@@ -46,7 +46,7 @@ var _ procedure.Device = (*device)(nil)
 // format is the configuration data format of the running software; in rescue mode that
 // of the data in force, 0 with none.
 func (d *device) format() uint32 {
-	st := d.banks.Status()
+	st := d.banks.Known()
 	if st.Running == 0 {
 		return d.config.InForce().Format
 	}
@@ -59,12 +59,12 @@ func (d *device) recordGeneration(generation uint32) error {
 	if d.config.StandsIn() {
 		return nil
 	}
-	st := d.banks.Status()
+	st := d.banks.Known()
 	if st.Banks[st.Running-1].Generation != generation {
 		if err := d.banks.SetGeneration(st.Running, generation); err != nil {
 			return err
 		}
-		st = d.banks.Status()
+		st = d.banks.Known()
 	}
 	if err := d.config.Prune(st.Banks[0].Generation, st.Banks[1].Generation); err != nil {
 		d.log.Warn("old configuration data could not be deleted", "err", err)
@@ -75,7 +75,7 @@ func (d *device) recordGeneration(generation uint32) error {
 // rebuildGenerations gives each bank whose generation was lost with the boot record the newest
 // configuration data that its software understands: going back must find them.
 func (d *device) rebuildGenerations() {
-	st := d.banks.Status()
+	st := d.banks.Known()
 	for n, b := range st.Banks {
 		g, ok := d.newest(b.ConfigFormat)
 		if !ok || b.Generation != 0 {
@@ -94,7 +94,7 @@ func (d *device) newest(format uint32) (config.Generation, bool) {
 // lastGeneration is that of the configuration data that the running software last
 // ran with, 0 for none or not known.
 func (d *device) lastGeneration() uint32 {
-	st := d.banks.Status()
+	st := d.banks.Known()
 	return st.Bank(st.Running).Generation
 }
 
@@ -102,7 +102,7 @@ func (d *device) lastGeneration() uint32 {
 // force: those that it last ran with, or those in force if it can read them,
 // or else its defaults. In rescue mode what is in force stays.
 func (d *device) chooseGeneration(ctx context.Context) error {
-	st := d.banks.Status()
+	st := d.banks.Known()
 	if st.Running == 0 {
 		return nil
 	}
@@ -135,7 +135,7 @@ func (d *device) chooseGeneration(ctx context.Context) error {
 }
 
 func (d *device) SelfTest(ctx context.Context) error {
-	st := d.banks.Status()
+	st := d.banks.Known()
 	m, err := d.banks.Manifest(st.Running)
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func (s store) OtherFormat(_ context.Context) (procedure.ConfigFiles, uint32, bo
 // converter finds the conversion program: one of the running software, or the
 // board's own.
 func (d *device) converter(from, to uint32) (Program, bool) {
-	n := d.banks.Status().Running
+	n := d.banks.Known().Running
 	if m, err := d.banks.Manifest(n); err == nil {
 		if payload := m.Converter(from, to); payload != "" {
 			return Program{Bank: n, Payload: payload}, true

@@ -11,16 +11,37 @@ import (
 
 // view is the state of the device for one request.
 type view struct {
-	a     *Agent
-	s     *procedure.Snapshot
-	banks bank.Status
+	a *Agent
+	s *procedure.Snapshot
+	// banks is read when the first value of it is asked for, which most requests never do;
+	// looked says that it has what only the system knows, which costs system calls.
+	banks  *bank.Status
+	looked bool
 }
 
 var _ mib.View = (*view)(nil)
 
 // View implements mib.Instrumentation.
 func (a *Agent) View() mib.View {
-	return &view{a: a, s: a.engine.Snapshot(), banks: a.device.banks.Status()}
+	return &view{a: a, s: a.engine.Snapshot()}
+}
+
+// known is the state of the banks from memory.
+func (v *view) known() *bank.Status {
+	if v.banks == nil {
+		s := v.a.device.banks.Known()
+		v.banks = &s
+	}
+	return v.banks
+}
+
+// seen is the state of the banks with what the system says of them. It agrees with what known returned.
+func (v *view) seen() *bank.Status {
+	if s := v.known(); !v.looked {
+		v.a.device.banks.Look(s)
+		v.looked = true
+	}
+	return v.banks
 }
 
 // Rows returns the indexes of a table.
@@ -82,7 +103,7 @@ func (v *view) Value(o *mib.Object, index mib.OID) (mib.Value, bool) {
 	switch o.Row {
 	case mib.BankEntry:
 		if n >= 1 && n <= 2 {
-			return bankValue(o, v.banks.Bank(n))
+			return bankValue(o, v.seen().Bank(n))
 		}
 	case mib.ServerEntry:
 		if n >= 1 && n <= procedure.Servers {
@@ -127,7 +148,7 @@ func (v *view) deviceValue(o *mib.Object) (mib.Value, bool) {
 	case mib.HardwareRevision:
 		return mib.Str(c.Hardware), true
 	case mib.SoftwareVersion:
-		return mib.Str(v.banks.Bank(v.banks.Running).Version), true
+		return mib.Str(v.known().Bank(v.known().Running).Version), true
 	case mib.ConfigFormat:
 		return mib.Uint32(v.a.device.format()), true
 	case mib.OpKindsSupported:
@@ -156,7 +177,7 @@ func (v *view) deviceValue(o *mib.Object) (mib.Value, bool) {
 		}
 		return mib.Str(""), true
 	case mib.TrustSerial:
-		return mib.Uint32(v.banks.Trust), true
+		return mib.Uint32(v.known().Trust), true
 	case mib.HistMax:
 		return mib.Uint32(procedure.HistoryMax), true
 	case mib.NotifyEnable:

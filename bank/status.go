@@ -55,8 +55,20 @@ func (s *Status) Bank(n int) *Info {
 	return &s.Banks[n-1]
 }
 
-// Status returns the present state, from memory.
+// Status returns the present state. It asks the system how much the banks hold, and
+// whether they are there.
 func (b *Banks) Status() Status {
+	s := b.Known()
+	b.Look(&s)
+	return s
+}
+
+// Look adds to what Known returned what only the system knows.
+func (b *Banks) Look(s *Status) { s.look(&b.opt) }
+
+// Known is Status from memory alone: no Capacity is known, and a bank that is missing
+// looks as it did when it was last used.
+func (b *Banks) Known() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := describeBanks(&b.opt, b.rec, b.heads, b.running)
@@ -85,6 +97,7 @@ func Peek(opt Options) (s Status, findings []string) {
 		}
 	}
 	s = describeBanks(&opt, rec, heads, rec.Running)
+	s.look(&opt)
 	trust, found := opt.peekTrust()
 	s.Trust = trust.Serial
 	return s, append(findings, found...)
@@ -100,11 +113,8 @@ func describeBanks(opt *Options, rec Record, heads [2]*image.Head, running int) 
 		*info = Info{
 			Number: n, State: max(r.State, mib.BankStateEmpty),
 			Running: running == n, Next: rec.Next == n, Fallback: rec.Fallback == n,
-			Capacity: opt.wholeCapacity(n), TriesLeft: r.TriesLeft,
-			Cause: max(r.Cause, mib.FailCauseNone), Text: r.Text, Generation: r.Generation,
-		}
-		if n != running && absent(opt.Banks[i]) != nil {
-			info.Cause = mib.FailCauseBankUnavailable
+			TriesLeft: r.TriesLeft,
+			Cause:     max(r.Cause, mib.FailCauseNone), Text: r.Text, Generation: r.Generation,
 		}
 		if r.Written != 0 {
 			info.Written = time.Unix(r.Written, 0).UTC()
@@ -116,6 +126,17 @@ func describeBanks(opt *Options, rec Record, heads [2]*image.Head, running int) 
 		}
 	}
 	return s
+}
+
+// look adds what only the system knows.
+func (s *Status) look(opt *Options) {
+	for i := range s.Banks {
+		info := &s.Banks[i]
+		info.Capacity = opt.wholeCapacity(info.Number)
+		if !info.Running && absent(opt.Banks[i]) != nil {
+			info.Cause = mib.FailCauseBankUnavailable
+		}
+	}
 }
 
 // head is what bank n holds, nil if that is not known or n is 0.

@@ -60,8 +60,10 @@ func (s BankStatus) OnTrial() bool {
 
 // Banks are the two software banks. Errors carry a cause (see Failure).
 type Banks interface {
-	// Status is cheap and may be called from anywhere.
+	// Status may be called from anywhere. It looks whether the banks are there.
 	Status() BankStatus
+	// Known is Status from memory, without a look at the banks. It is cheap.
+	Known() BankStatus
 	// Install fetches software into a bank that does not run and verifies it.
 	// With an error the result has the digest if the whole file came.
 	Install(ctx context.Context, files Files, name string, opt Install) (Installed, error)

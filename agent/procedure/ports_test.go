@@ -13,6 +13,8 @@ import (
 // fakeBanks are two banks without contents.
 type fakeBanks struct{ l *lab }
 
+func (b fakeBanks) Known() procedure.BankStatus { return b.Status() }
+
 func (b fakeBanks) Status() procedure.BankStatus {
 	b.l.mu.Lock()
 	defer b.l.mu.Unlock()

@@ -22,8 +22,9 @@ type Snapshot struct {
 	Reason      mib.RestartReasonEnum
 	// ConfigReset is true while configuration data wait for a restart.
 	ConfigReset bool
-	Banks       BankStatus
-	Config      ConfigStatus
+	// Banks is what is known without a look at the banks.
+	Banks  BankStatus
+	Config ConfigStatus
 	// Progress counts the iadUpgOpProgress that became due.
 	Progress uint64
 
@@ -64,7 +65,7 @@ func (e *Engine) snapshot() *Snapshot {
 		Op: e.j.Op, History: e.j.History[:len(e.j.History):len(e.j.History)],
 		Events: e.j.Events[:len(e.j.Events):len(e.j.Events)],
 		Seq:    e.j.Seq, Sent: e.j.Sent, Files: e.j.Files, Restarts: e.j.Restarts, Reason: e.j.Reason,
-		ConfigReset: e.j.ConfigReset, Banks: e.cfg.Banks.Status(), Config: e.cfg.Store.Status(),
+		ConfigReset: e.j.ConfigReset, Banks: e.cfg.Banks.Known(), Config: e.cfg.Store.Status(),
 		Progress: e.progress.count,
 		now:      e.clock.Now, base: e.base, changed: e.changed, window: e.window, known: e.j.Op.Percent,
 	}

@@ -51,6 +51,7 @@ func TestFireRefuses(t *testing.T) {
 type noBanks struct{ Banks }
 
 func (noBanks) Status() BankStatus { return BankStatus{} }
+func (noBanks) Known() BankStatus  { return BankStatus{} }
 
 type noStore struct{ ConfigStore }
 

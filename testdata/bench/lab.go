@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lab has the temporary directory and what runs for the present row.
@@ -271,6 +273,17 @@ func highWater(pid int) int64 {
 		return 0
 	}
 	return kib << 10
+}
+
+// processorTime is what the threads of a process have used so far. clock_gettime(2) has it in nanoseconds, /proc in
+// hundredths of a second.
+func processorTime(pid int) (time.Duration, error) {
+	const schedulerTime = 2 // CPUCLOCK_SCHED of the kernel
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|schedulerTime), &t); err != nil {
+		return 0, fmt.Errorf("processor time of process %d: %w", pid, err)
+	}
+	return time.Duration(t.Nano()), nil
 }
 
 // tail is the end of what a program printed.

@@ -126,10 +126,10 @@ func load() string {
 // print writes the table.
 func print(to io.Writer, results []result) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WORK\tPEER\tPEER'S TIME OR SIZE\tOURS\tRATIO\tWANTED\tMET\tMEMORY OF PEER, OURS")
+	fmt.Fprintln(w, "WORK\tPEER\tPEER'S TIME OR SIZE\tOURS\tRATIO\tWANTED\tMET\tMEMORY OF PEER, OURS\tPROCESSOR TIME OF PEER, OURS (OF OTHERS)")
 	for _, r := range results {
 		if r.Error != "" {
-			fmt.Fprintf(w, "%s\t\t\t\t\t\tnot measured\t\n", r.Name)
+			fmt.Fprintf(w, "%s\t\t\t\t\t\tnot measured\t\t\n", r.Name)
 			continue
 		}
 		met := "met"
@@ -139,7 +139,7 @@ func print(to io.Writer, results []result) {
 		case !*r.Met:
 			met = "NOT MET"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, cmp.Or(r.Peer, "-"), figures(r.PeerTime, r.PeerBytes), figures(r.Ours, r.OurBytes), ratio(r.Ratio), cmp.Or(r.Wanted, "-"), met, memory(r))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, cmp.Or(r.Peer, "-"), figures(r.PeerTime, r.PeerBytes), figures(r.Ours, r.OurBytes), ratio(r.Ratio), cmp.Or(r.Wanted, "-"), met, memory(r), processor(r))
 	}
 	w.Flush()
 	for _, r := range results {
@@ -181,6 +181,13 @@ func ratio(s *spread) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f (%.2f-%.2f)", s.Median, s.Least, s.Most)
+}
+
+func processor(r result) string {
+	if r.OurProcessor == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s (%s), %s (%s)", short(r.PeerProcessor), short(r.PeerOthers), short(r.OurProcessor), short(r.OurOthers))
 }
 
 func memory(r result) string {

@@ -35,6 +35,8 @@ type sample struct {
 	took   time.Duration
 	memory int64 // peak resident memory in bytes, 0 if not measured
 	bytes  int64 // the figure of rows about bytes
+	// Processor time of the program that is compared, and of all others that take part, per request; 0 if not measured.
+	processor, others time.Duration
 }
 
 // spread is a median with the quartiles around it.
@@ -59,7 +61,12 @@ type result struct {
 	Met        *bool   `json:"met,omitempty"` // nil: nothing is wanted
 	PeerMemory int64   `json:"peer_memory,omitempty"`
 	OurMemory  int64   `json:"our_memory,omitempty"`
-	Error      string  `json:"error,omitempty"`
+	// Medians of processor times. Those of others are of rounds with the peer, and with ours.
+	PeerProcessor float64 `json:"peer_processor_seconds,omitempty"`
+	OurProcessor  float64 `json:"our_processor_seconds,omitempty"`
+	PeerOthers    float64 `json:"others_processor_seconds_with_peer,omitempty"`
+	OurOthers     float64 `json:"others_processor_seconds_with_ours,omitempty"`
+	Error         string  `json:"error,omitempty"`
 }
 
 // measure runs a row: once each for warming up, then in rounds, in which both sides take turns in being first.
@@ -125,8 +132,10 @@ func (r *result) judge(row row, ours, peers []sample, compared bool) {
 	} else {
 		r.Ours, r.OurWorst = &median, slices.Max(our)
 	}
+	r.OurProcessor, r.OurOthers = processorTimes(ours)
 	met := true
 	if compared {
+		r.PeerProcessor, r.PeerOthers = processorTimes(peers)
 		their, memory := figures(peers)
 		peer := spreadOf(their)
 		r.PeerMemory = memory
@@ -161,6 +170,15 @@ func (r *result) judge(row row, ours, peers []sample, compared bool) {
 	if r.Wanted != "" {
 		r.Met = &met
 	}
+}
+
+// processorTimes returns the medians, of the program that is compared and of the others.
+func processorTimes(list []sample) (own, others float64) {
+	var a, b []float64
+	for _, s := range list {
+		a, b = append(a, s.processor.Seconds()), append(b, s.others.Seconds())
+	}
+	return spreadOf(a).Median, spreadOf(b).Median
 }
 
 func (r *result) want(text string) {

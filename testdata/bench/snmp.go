@@ -27,38 +27,37 @@ const (
 )
 
 // snmpd starts a master agent; more are further lines of its configuration.
-func (l *lab) snmpd(more ...string) (port int, socket string, err error) {
+func (l *lab) snmpd(more ...string) (s *server, port int, socket string, err error) {
 	path, err := l.program("snmpd")
 	if err != nil {
-		return 0, "", err
+		return nil, 0, "", err
 	}
 	if port, err = freePort("udp"); err != nil {
-		return 0, "", err
+		return nil, 0, "", err
 	}
 	dir, err := l.directory()
 	if err != nil {
-		return 0, "", err
+		return nil, 0, "", err
 	}
 	socket = filepath.Join(dir, "agentx")
 	conf := filepath.Join(dir, "snmpd.conf")
 	if err := os.WriteFile(conf, []byte(strings.Join(append([]string{
 		fmt.Sprintf("agentAddress udp:127.0.0.1:%d", port), "master agentx", "agentXSocket unix:" + socket, "rwcommunity " + community + " 127.0.0.1", "dontLogTCPWrappersConnects yes",
 	}, more...), "\n")+"\n"), 0o600); err != nil {
-		return 0, "", err
+		return nil, 0, "", err
 	}
 	cmd := exec.Command(path, "-f", "-Lo", "-C", "-c", conf)
 	cmd.Env = append(os.Environ(), "SNMP_PERSISTENT_DIR="+dir)
-	s, err := l.serve(cmd)
-	if err != nil {
-		return 0, "", err
+	if s, err = l.serve(cmd); err != nil {
+		return nil, 0, "", err
 	}
-	return port, socket, l.await(s, func() bool { return strings.Contains(s.output.String(), "NET-SNMP version") })
+	return s, port, socket, l.await(s, func() bool { return strings.Contains(s.output.String(), "NET-SNMP version") })
 }
 
 // agentXRequests sends requests through snmpd to iad and to a subagent in C with one object.
 func agentXRequests(set bool) func(l *lab) (sides, error) {
 	return func(l *lab) (sides, error) {
-		port, socket, err := l.snmpd()
+		master, port, socket, err := l.snmpd()
 		if err != nil {
 			return sides{}, err
 		}
@@ -85,7 +84,7 @@ func agentXRequests(set bool) func(l *lab) (sides, error) {
 			object = mib.ReqOwner
 		}
 		name := "." + mib.NewModule(nil).OID(object, 0).String()
-		return l.loads(set, l.v2c(port, peer, subagent), l.v2c(port, ours, name), subagent, name)
+		return l.loads(set, agent{l.v2c(port, peer, subagent), subagent, peer, master}, agent{l.v2c(port, ours, name), name, ours, master})
 	}
 }
 
@@ -124,7 +123,7 @@ func engineRequests(v3 bool) func(l *lab) (sides, error) {
 		if user == nil {
 			return sides{}, errors.New("iad init wrote no user")
 		}
-		port, _, err := l.snmpd(fmt.Sprintf("createUser %s SHA-256 %q AES %q", user.Name, user.AuthPassphrase, user.PrivPassphrase), "rwuser "+user.Name+" priv")
+		peer, port, _, err := l.snmpd(fmt.Sprintf("createUser %s SHA-256 %q AES %q", user.Name, user.AuthPassphrase, user.PrivPassphrase), "rwuser "+user.Name+" priv")
 		if err != nil {
 			return sides{}, err
 		}
@@ -141,7 +140,7 @@ func engineRequests(v3 bool) func(l *lab) (sides, error) {
 		if v3 {
 			theirs, mine = v3Client(port, user), v3Client(own, user)
 		}
-		return l.loads(false, theirs, mine, sysContact, name)
+		return l.loads(false, agent{theirs, sysContact, peer, nil}, agent{mine, name, ours, nil})
 	}
 }
 
@@ -182,31 +181,53 @@ func v3Client(port int, user *credentials.User) dial {
 	}
 }
 
-// loads makes both sides of a row from managers.
-func (l *lab) loads(set bool, theirs, mine dial, theirName, myName string) (sides, error) {
-	side := func(dial dial, name string) (func() (sample, error), error) {
+// agent is one side of a row: how managers reach it, the object they ask for, the program, and the one between them and it, if any.
+type agent struct {
+	dial    dial
+	name    string
+	program *server
+	between *server
+}
+
+// loads makes both sides of a row.
+func (l *lab) loads(set bool, theirs, mine agent) (sides, error) {
+	side := func(a agent) (func() (sample, error), error) {
 		var list []*gosnmp.GoSNMP
 		for range clients {
-			c, err := dial()
+			c, err := a.dial()
 			if err != nil {
 				return nil, err
 			}
 			l.cleanups = append(l.cleanups, func() { c.Conn.Close() })
 			list = append(list, c)
 		}
-		return func() (sample, error) { return round(list, name, set) }, nil
+		return func() (sample, error) { return round(list, a, set) }, nil
 	}
-	peer, err := side(theirs, theirName)
+	peer, err := side(theirs)
 	if err != nil {
 		return sides{}, err
 	}
-	ours, err := side(mine, myName)
+	ours, err := side(mine)
 	return sides{ours: ours, peer: peer}, err
+}
+
+// processorTimes are those of the agent, and of what is between.
+func (a agent) processorTimes() (own, others time.Duration, err error) {
+	if own, err = processorTime(a.program.cmd.Process.Pid); err != nil {
+		return 0, 0, err
+	}
+	if others, err = processorTime(os.Getpid()); err == nil && a.between != nil {
+		var more time.Duration
+		more, err = processorTime(a.between.cmd.Process.Pid)
+		others += more
+	}
+	return own, others, err
 }
 
 // round sends requests from every manager, one at a time each, and returns the time per request. They are encoded before the
 // clock starts and looked at after it has stopped: what is measured is the agent.
-func round(list []*gosnmp.GoSNMP, name string, set bool) (s sample, err error) {
+func round(list []*gosnmp.GoSNMP, a agent, set bool) (s sample, err error) {
+	name := a.name
 	encoded, answers := make([][][]byte, len(list)), make([][][]byte, len(list))
 	for i, c := range list {
 		if p, err := c.Get([]string{name}); err != nil || p.Error != gosnmp.NoError { // also learns the time of the engine
@@ -227,6 +248,10 @@ func round(list []*gosnmp.GoSNMP, name string, set bool) (s sample, err error) {
 	}
 	failures := make([]error, len(list))
 	var all sync.WaitGroup
+	own, others, err := a.processorTimes()
+	if err != nil {
+		return s, err
+	}
 	begun := time.Now()
 	for i, c := range list {
 		all.Go(func() {
@@ -249,7 +274,13 @@ func round(list []*gosnmp.GoSNMP, name string, set bool) (s sample, err error) {
 		})
 	}
 	all.Wait()
-	s.took = time.Since(begun) / time.Duration(len(list)*requests)
+	count := time.Duration(len(list) * requests)
+	s.took = time.Since(begun) / count
+	ownLater, othersLater, err := a.processorTimes()
+	if err != nil {
+		return s, err
+	}
+	s.processor, s.others = (ownLater-own)/count, (othersLater-others)/count
 	if err := errors.Join(failures...); err != nil {
 		return s, err
 	}
