@@ -18,7 +18,8 @@
 // fails, and respond.go answers what is left.
 //
 // One goroutine reads requests and answers them one after another; requests
-// are answered from memory, so none waits for another for long. A SET is
+// are answered from memory, so none waits for another for long. Those that wait
+// together are read, and answered, with one system call. A SET is
 // tested and committed, then answered, and only then marked as done:
 // what it starts begins after the answer has left.
 package snmp

@@ -113,7 +113,8 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 		e.sinks = append(e.sinks, newSink(e, s))
 	}
 	if cfg.Conn != nil {
-		conn, err := newSocket(cfg.Conn)
+		// One byte more shows that a message was too long.
+		conn, err := newSocket(e.cfg.Conn, e.cfg.MaxSize+1)
 		if err != nil {
 			return nil, fmt.Errorf("snmp: %w", err)
 		}
@@ -165,10 +166,9 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) serve(ctx context.Context) error {
-	// One byte more shows that a message was too long.
-	buf := make([]byte, e.cfg.MaxSize+1)
+	defer func() { _ = e.conn.flush() }()
 	for {
-		n, src, err := e.conn.read(buf)
+		err := e.conn.next()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -182,11 +182,17 @@ func (e *Engine) serve(ctx context.Context) error {
 			}
 			continue
 		}
-		reply, done := e.Answer(src, buf[:n])
+		msg, src := e.conn.request()
+		reply, done := e.Answer(src, msg)
 		if reply != nil {
-			if err := e.conn.write(reply, src); err != nil {
-				e.log.Warn("sending an answer", "to", src, "err", err)
-			}
+			err = e.conn.answer(reply)
+		}
+		// What a SET starts begins after its answer has left.
+		if done != nil || !e.conn.waiting() {
+			err = errors.Join(err, e.conn.flush())
+		}
+		if err != nil {
+			e.log.Warn("sending an answer", "to", src, "err", err)
 		}
 		if done != nil {
 			done()

@@ -41,21 +41,40 @@ func Listen(address string) (net.PacketConn, error) {
 
 // socket reads requests and answers them.
 type socket interface {
-	read(buf []byte) (int, netip.AddrPort, error)
-	// write answers the request read last.
-	write(msg []byte, dst netip.AddrPort) error
+	// next waits for a request and takes it. What the other methods say of it is good
+	// until flush.
+	next() error
+	// waiting reports whether next returns at once, because requests came together.
+	waiting() bool
+	request() (msg []byte, src netip.AddrPort)
+	// answer answers the request taken last, at the latest when flush is called.
+	answer(msg []byte) error
+	flush() error
 }
+
+// batchSize is how many requests are read and answered together: most of what there is to
+// gain, and the first of them does not wait long for the answer.
+const batchSize = 8
 
 // plainSocket leaves it to the system which address an answer comes from.
-type plainSocket struct{ net.PacketConn }
-
-func (s plainSocket) read(buf []byte) (int, netip.AddrPort, error) {
-	n, src, err := s.ReadFrom(buf)
-	return n, addrPort(src), err
+type plainSocket struct {
+	net.PacketConn
+	buf []byte
+	n   int
+	src net.Addr
 }
 
-func (s plainSocket) write(msg []byte, dst netip.AddrPort) error {
-	_, err := s.WriteTo(msg, net.UDPAddrFromAddrPort(dst))
+func (s *plainSocket) next() (err error) {
+	s.n, s.src, err = s.ReadFrom(s.buf)
+	return err
+}
+
+func (s *plainSocket) waiting() bool                     { return false }
+func (s *plainSocket) request() ([]byte, netip.AddrPort) { return s.buf[:s.n], addrPort(s.src) }
+func (s *plainSocket) flush() error                      { return nil }
+
+func (s *plainSocket) answer(msg []byte) error {
+	_, err := s.WriteTo(msg, s.src)
 	return err
 }
 

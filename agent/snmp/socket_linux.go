@@ -6,21 +6,19 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"example.com/iad/internal/datagram"
 )
 
 // udpSocket answers from the address that a request was sent to. A socket that
 // listens on all addresses would otherwise answer from the one that the route
 // suggests, and a manager that talks to another would not recognize it.
-type udpSocket struct {
-	*net.UDPConn
-	control []byte // of the request read last
-	buf     [128]byte
-}
+type udpSocket struct{ *datagram.Batch }
 
-func newSocket(conn net.PacketConn) (socket, error) {
+func newSocket(conn net.PacketConn, size int) (socket, error) {
 	udp, ok := conn.(*net.UDPConn)
 	if !ok {
-		return plainSocket{conn}, nil
+		return &plainSocket{PacketConn: conn, buf: make([]byte, size)}, nil
 	}
 	raw, err := udp.SyscallConn()
 	if err != nil {
@@ -32,21 +30,17 @@ func newSocket(conn net.PacketConn) (socket, error) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	})
-	return &udpSocket{UDPConn: udp}, err
+	return udpSocket{datagram.New(udp, batchSize, size, 128)}, err
 }
 
-func (s *udpSocket) read(buf []byte) (int, netip.AddrPort, error) {
-	n, controls, _, src, err := s.ReadMsgUDPAddrPort(buf, s.buf[:])
-	s.control = nil
-	if err == nil {
-		s.control = answerControl(s.buf[:controls])
-	}
-	return n, src, err
-}
+func (s udpSocket) next() error                       { return s.Next() }
+func (s udpSocket) waiting() bool                     { return s.Waiting() }
+func (s udpSocket) request() ([]byte, netip.AddrPort) { return s.Data(), s.From() }
+func (s udpSocket) flush() error                      { return s.Flush() }
 
-func (s *udpSocket) write(msg []byte, dst netip.AddrPort) error {
-	_, _, err := s.WriteMsgUDPAddrPort(msg, s.control, dst)
-	return err
+func (s udpSocket) answer(msg []byte) error {
+	s.Answer(msg, answerControl(s.Control()))
+	return nil
 }
 
 // answerControl turns the destination of a request into the source of its

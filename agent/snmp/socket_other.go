@@ -4,4 +4,6 @@ package snmp
 
 import "net"
 
-func newSocket(conn net.PacketConn) (socket, error) { return plainSocket{conn}, nil }
+func newSocket(conn net.PacketConn, size int) (socket, error) {
+	return &plainSocket{PacketConn: conn, buf: make([]byte, size)}, nil
+}

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"example.com/iad/internal/datagram"
 )
 
 const (
@@ -47,9 +49,9 @@ type socket struct {
 	peer     netip.AddrPort // the server's transfer ID, once locked
 	from     netip.AddrPort // the sender of the last datagram
 	locked   bool
-	forgiven int    // refusals to expect from strangers
-	rejected int    // errors sent to strangers
-	ahead    *batch // datagrams are read several at once; nil: one by one
+	forgiven int             // refusals to expect from strangers
+	rejected int             // errors sent to strangers
+	ahead    *datagram.Batch // datagrams are read several at once; nil: one by one
 }
 
 // ListenUDP opens the socket of a client on a free port; network is udp4 or udp6.
@@ -92,13 +94,13 @@ const (
 func (s *socket) readAhead(window, size int) {
 	if conn, ok := s.conn.(*net.UDPConn); ok {
 		if n := min(window, aheadSize/size, aheadMost); n > 1 {
-			s.ahead = newBatch(conn, n, size)
+			s.ahead = datagram.New(conn, n, size, 0)
 		}
 	}
 }
 
 // waiting reports whether read returns without asking the system.
-func (s *socket) waiting() bool { return s.ahead != nil && s.ahead.waiting() }
+func (s *socket) waiting() bool { return s.ahead != nil && s.ahead.Waiting() }
 
 // read returns the next datagram from the other end, or from the server's host: in buf, or
 // in memory that is good until the next call.
@@ -106,7 +108,9 @@ func (s *socket) read(buf []byte) ([]byte, error) {
 	for {
 		b, from, err := buf, netip.AddrPort{}, error(nil)
 		if s.ahead != nil {
-			b, from, err = s.ahead.next()
+			if err = s.ahead.Next(); err == nil {
+				b, from = s.ahead.Data(), s.ahead.From()
+			}
 		} else {
 			var n int
 			n, from, err = s.conn.ReadFromUDPAddrPort(buf)

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"os"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -101,90 +99,4 @@ func (c *segmentingConn) WriteSegments(b []byte, size int) error {
 	binary.NativeEndian.PutUint16(extra[unix.CmsgLen(0):], uint16(size))
 	_, _, err := c.WriteMsgUDPAddrPort(b, extra, netip.AddrPort{})
 	return err
-}
-
-// batch reads several datagrams in one call, recvmmsg(2): the blocks of a window arrive
-// together. The standard library has no such call, and golang.org/x/net/ipv4 allocates an
-// address for each datagram.
-type batch struct {
-	raw      syscall.RawConn
-	receive  func(fd uintptr) (done bool)
-	messages []message
-	from     []unix.RawSockaddrInet6 // also holds an IPv4 address
-	parts    []unix.Iovec
-	at, got  int
-	err      error
-}
-
-// message is struct mmsghdr.
-type message struct {
-	header unix.Msghdr
-	length uint32
-}
-
-// newBatch makes room for n datagrams of a size.
-func newBatch(conn *net.UDPConn, n, size int) *batch {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil // closed: the next read says so
-	}
-	b := &batch{raw: raw, messages: make([]message, n), from: make([]unix.RawSockaddrInet6, n), parts: make([]unix.Iovec, n)}
-	store := make([]byte, n*size)
-	for i := range n {
-		b.parts[i].Base = &store[i*size]
-		b.parts[i].SetLen(size)
-		h := &b.messages[i].header
-		h.Name, h.Iov = (*byte)(unsafe.Pointer(&b.from[i])), &b.parts[i]
-		h.SetIovlen(1)
-	}
-	b.receive = b.tryReceive
-	return b
-}
-
-func (b *batch) waiting() bool { return b.at < b.got }
-
-// next returns a datagram, good until the next call, and its sender without a zone.
-func (b *batch) next() ([]byte, netip.AddrPort, error) {
-	if !b.waiting() {
-		if err := b.raw.Read(b.receive); err != nil {
-			return nil, netip.AddrPort{}, err
-		}
-		if b.err != nil {
-			return nil, netip.AddrPort{}, b.err
-		}
-	}
-	m := &b.messages[b.at]
-	from := sender(&b.from[b.at])
-	b.at++
-	return unsafe.Slice(m.header.Iov.Base, int(m.length)), from, nil
-}
-
-// tryReceive reads what there is; done is false if that is nothing.
-func (b *batch) tryReceive(fd uintptr) (done bool) {
-	for i := range b.messages {
-		b.messages[i].header.Namelen = unix.SizeofSockaddrInet6
-	}
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.messages[0])), uintptr(len(b.messages)), unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			b.at, b.got, b.err = 0, int(n), nil
-			return true
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
-		default:
-			b.at, b.got, b.err = 0, 0, os.NewSyscallError("recvmmsg", errno)
-			return true
-		}
-	}
-}
-
-// sender reads a socket address.
-func sender(a *unix.RawSockaddrInet6) netip.AddrPort {
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&a.Port))[:])
-	if a.Family == unix.AF_INET {
-		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(a)).Addr), port)
-	}
-	return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), port)
 }

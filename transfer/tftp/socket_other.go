@@ -3,7 +3,6 @@
 package tftp
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 )
@@ -25,14 +24,3 @@ func source(netip.Addr) []byte { return nil }
 
 // segmenting returns conn: every datagram is a call of its own.
 func segmenting(conn *net.UDPConn) Conn { return conn }
-
-// batch does not exist here: every datagram is a call of its own.
-type batch struct{}
-
-func newBatch(*net.UDPConn, int, int) *batch { return nil }
-
-func (*batch) waiting() bool { return false }
-
-func (*batch) next() ([]byte, netip.AddrPort, error) {
-	return nil, netip.AddrPort{}, errors.ErrUnsupported
-}
