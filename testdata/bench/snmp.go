@@ -1,17 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gosnmp/gosnmp"
+	"golang.org/x/sys/unix"
 
 	"example.com/iad/internal/credentials"
 	"example.com/iad/mib"
@@ -246,34 +248,14 @@ func round(list []*gosnmp.GoSNMP, a agent, set bool) (s sample, err error) {
 			encoded[i] = append(encoded[i], message)
 		}
 	}
-	failures := make([]error, len(list))
-	var all sync.WaitGroup
 	own, others, err := a.processorTimes()
 	if err != nil {
 		return s, err
 	}
 	begun := time.Now()
-	for i, c := range list {
-		all.Go(func() {
-			buf := make([]byte, 2048)
-			for k, message := range encoded[i] {
-				_, err := c.Conn.Write(message)
-				if err == nil {
-					err = c.Conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-				}
-				var n int
-				if err == nil {
-					n, err = c.Conn.Read(buf)
-				}
-				if err != nil {
-					failures[i] = err
-					return
-				}
-				answers[i][k] = append([]byte(nil), buf[:n]...)
-			}
-		})
+	if err := exchanges(list, encoded, answers); err != nil {
+		return s, err
 	}
-	all.Wait()
 	count := time.Duration(len(list) * requests)
 	s.took = time.Since(begun) / count
 	ownLater, othersLater, err := a.processorTimes()
@@ -281,9 +263,6 @@ func round(list []*gosnmp.GoSNMP, a agent, set bool) (s sample, err error) {
 		return s, err
 	}
 	s.processor, s.others = (ownLater-own)/count, (othersLater-others)/count
-	if err := errors.Join(failures...); err != nil {
-		return s, err
-	}
 	for i, c := range list {
 		for _, answer := range answers[i] {
 			p, err := c.SnmpDecodePacket(answer)
@@ -293,4 +272,58 @@ func round(list []*gosnmp.GoSNMP, a agent, set bool) (s sample, err error) {
 		}
 	}
 	return s, nil
+}
+
+// exchanges sends the requests of all managers and keeps the answers. It is one loop over all sockets, as in a program in C: a
+// goroutine for each manager would take as much processor time as the agent.
+func exchanges(list []*gosnmp.GoSNMP, encoded, answers [][][]byte) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var waiting []unix.PollFd
+	for i, c := range list {
+		conn, ok := c.Conn.(*net.UDPConn)
+		if !ok {
+			return fmt.Errorf("a %T is not a UDP socket", c.Conn)
+		}
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			return err
+		}
+		if err := raw.Control(func(fd uintptr) { waiting = append(waiting, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}) }); err != nil {
+			return err
+		}
+		if _, err := unix.Write(int(waiting[i].Fd), encoded[i][0]); err != nil {
+			return err
+		}
+	}
+	buf, next, left := make([]byte, 2048), make([]int, len(list)), len(list)
+	for left > 0 {
+		switch n, err := unix.Poll(waiting, 20_000); {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return errors.New("a request was not answered within 20 s")
+		}
+		for i := range waiting {
+			if waiting[i].Revents == 0 {
+				continue
+			}
+			n, err := unix.Read(int(waiting[i].Fd), buf)
+			if err != nil {
+				return err
+			}
+			answers[i][next[i]] = bytes.Clone(buf[:n])
+			if next[i]++; next[i] == len(encoded[i]) {
+				waiting[i].Fd = -1 // ignored from here on
+				left--
+				continue
+			}
+			if _, err := unix.Write(int(waiting[i].Fd), encoded[i][next[i]]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
