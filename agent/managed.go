@@ -12,7 +12,8 @@ import (
 
 var managedMagic = [4]byte{'I', 'A', 'D', 'U'}
 
-// managedRecord is what managers have changed of the SNMP engine: keys, among others.
+// managedRecord is what managers have changed of the SNMP engine: keys of users and targets of
+// notifications.
 const managedRecord = "managed"
 
 // openManaged gives the engine what managers have changed and a way to store more of it.
@@ -25,7 +26,7 @@ func openManaged(state afero.Fs, c *snmp.Config) (findings []string) {
 		return append(findings, managedRecord+": "+err.Error())
 	}
 	if len(findings) > 0 && data == nil {
-		findings = append(findings, "keys that managers had changed may be lost: those of the settings count")
+		findings = append(findings, "what managers had changed of users and targets may be lost: those of the settings count")
 	}
 	c.Changes = data
 	c.Store = func(changes []byte) error {
@@ -72,7 +73,7 @@ func peekManaged(cfg Config) (snmp.Changed, []string) {
 }
 
 // DiscardManaged returns a device that is not running to the settings: what managers have changed of
-// users no longer counts. It returns what that was.
+// users and targets no longer counts. It returns what that was.
 func DiscardManaged(cfg Config) (snmp.Changed, error) {
 	changed, _ := peekManaged(cfg)
 	rec, _, _, err := durable.OpenRecord(cfg.State, managedRecord, managedMagic, stateVersion, nil)

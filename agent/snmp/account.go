@@ -37,9 +37,7 @@ func indexOf(text []byte) mib.OID {
 	return index
 }
 
-// change is what differs from the configuration.
-func (a *account) change() keyChange { return a.changeTo(a.keys.Load(), a.public) }
-
+// changeTo is what differs from the configuration with other keys and usmUserPublic.
 func (a *account) changeTo(keys *snmp.Keys, public []byte) keyChange {
 	k := keyChange{Engine: a.engineID, User: a.user.Name, Settings: a.settingsDigest(), Public: public}
 	if !bytes.Equal(keys.AuthKey(), a.settings.AuthKey()) {
@@ -140,7 +138,12 @@ func OtherKeys() []mib.OID {
 // Values of the textual conventions StorageType and RowStatus (RFC 2579).
 const (
 	storagePermanent = 4 // a row that can be changed and not removed
+
 	rowActive        = 1
+	rowNotInService  = 2
+	rowCreateAndGo   = 4
+	rowCreateAndWait = 5
+	rowDestroy       = 6
 )
 
 var authOIDs = [...]string{

@@ -15,8 +15,9 @@ import (
 // differ from those of the configuration.
 type changes struct {
 	// Engine is the engine's own ID. Under another one its keys are useless.
-	Engine []byte      `json:"engine"`
-	Keys   []keyChange `json:"keys,omitempty"`
+	Engine  []byte         `json:"engine,omitempty"`
+	Keys    []keyChange    `json:"keys,omitempty"`
+	Targets []targetChange `json:"targets,omitempty"`
 }
 
 // keyChange is a row of usmUserTable.
@@ -47,8 +48,8 @@ func readChanges(data []byte) (c changes, err error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return changes{}, fmt.Errorf("snmp: what managers have changed: %w", err)
 	}
-	if len(c.Keys) > maxChanges {
-		return changes{}, errors.New("snmp: what managers have changed: too many users")
+	if len(c.Keys) > maxChanges || len(c.Targets) > maxChanges {
+		return changes{}, errors.New("snmp: what managers have changed: too many users or targets")
 	}
 	for _, k := range c.Keys {
 		if k.User == "" || len(k.User) > snmp.MaxUserName || len(k.Engine) < snmp.MinEngineID || len(k.Engine) > snmp.MaxEngineID ||
@@ -56,16 +57,33 @@ func readChanges(data []byte) (c changes, err error) {
 			return changes{}, fmt.Errorf("snmp: what managers have changed: user %q is damaged", k.User)
 		}
 	}
+	for _, t := range c.Targets {
+		if _, err := t.endpoint(); err != nil || t.Settings == "" || len(t.Address) > maxTAddress {
+			return changes{}, fmt.Errorf("snmp: what managers have changed: target %q is damaged", t.Settings)
+		}
+	}
 	return c, nil
 }
 
-// changes collects what differs from the configuration, where key takes the place of the account's own
-// change.
-func (e *Engine) changes(key func(*account) keyChange) changes {
+// changes collects what differs from the configuration after set, or now if that is nil.
+func (e *Engine) changes(set *ownSet) changes {
 	c := changes{Engine: e.cfg.EngineID}
 	for _, a := range e.accounts() {
-		if k := key(a); k.Auth != nil || k.Priv != nil || len(k.Public) > 0 {
+		k := a.changeTo(a.keys.Load(), a.public)
+		if set != nil && set.accounts[a] != nil {
+			k = a.changeTo(set.accounts[a].keys, set.accounts[a].public)
+		}
+		if k.Auth != nil || k.Priv != nil || len(k.Public) > 0 {
 			c.Keys = append(c.Keys, k)
+		}
+	}
+	for _, s := range e.sinks {
+		at := *s.at.Load()
+		if set != nil && set.targets[s] != nil {
+			at = set.targets[s].endpoint(s)
+		}
+		if t, changed := s.changeTo(at); changed {
+			c.Targets = append(c.Targets, t)
 		}
 	}
 	return c
@@ -106,10 +124,16 @@ func (e *Engine) applyChanges() {
 			a.public = k.Public
 		}
 	}
+	for _, t := range c.Targets {
+		if !t.apply(e) {
+			outdated = true
+			e.log.Info("the settings have changed, and replace the address that a manager set", "target", t.Settings)
+		}
+	}
 	if outdated && !lost {
-		// Or the old keys would return with the old settings.
-		if err := e.store(e.changes((*account).change)); err != nil {
-			e.log.Warn("keys that the settings replace are still stored", "err", err)
+		// Or it would return with the old settings.
+		if err := e.store(e.changes(nil)); err != nil {
+			e.log.Warn("what the settings replace is still stored", "err", err)
 		}
 	}
 }
@@ -149,6 +173,8 @@ func (e *Engine) Findings() []string { return e.findings }
 type Changed struct {
 	// Users have other keys than the configuration gives them.
 	Users []string
+	// Targets of notifications have other addresses.
+	Targets []MovedTarget
 }
 
 // Changed returns what managers have changed.
@@ -161,5 +187,10 @@ func (e *Engine) Changed() (c Changed) {
 		}
 	}
 	slices.Sort(c.Users)
+	for _, s := range e.sinks {
+		if t, moved := s.moved(); moved {
+			c.Targets = append(c.Targets, t)
+		}
+	}
 	return c
 }

@@ -72,7 +72,7 @@ type Config struct {
 	Boots uint32
 	// Sinks receive every notification.
 	Sinks []Sink
-	// Changes is what managers have changed of keys, as Store got it last.
+	// Changes is what managers have changed of keys and sinks, as Store got it last.
 	Changes []byte
 	// Store makes what managers change last, before they get an answer. Nil means that they
 	// can change nothing.

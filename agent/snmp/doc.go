@@ -1,15 +1,15 @@
 // Package snmp is the SNMP engine of a device that has no snmpd: a command
 // responder and notification originator for SNMPv1, v2c and v3 (the parts of
 // RFC 3411 to 3418 that a device needs), serving one object tree, the system
-// group, its users and its own statistics.
+// group, its users and sinks, and its own statistics.
 //
 // Nothing is allowed unless the configuration says so: SNMPv1 and v2c answer
 // only to communities, v3 only to users, each with the source addresses,
 // security levels and views (RFC 3415) that it was given.
 //
-// Managers may change the keys of users (usmUserTable of RFC 3414), but neither add users
-// nor remove them. The change is stored before the SET is answered, and holds for
-// messages after that answer.
+// Managers may change the keys of users (usmUserTable of RFC 3414) and the addresses of
+// sinks (snmpTargetAddrTable of RFC 3413), but neither add rows nor remove them. A change is
+// stored before the SET is answered, and holds for messages after that answer.
 //
 // # Order of work
 //

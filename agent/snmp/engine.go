@@ -41,8 +41,8 @@ type Engine struct {
 	seen  replays
 	zone  string // of the sender of the request being answered
 
-	userLock int32    // usmUserSpinLock
-	findings []string // what managers had changed and is lost
+	userLock, targetLock int32    // usmUserSpinLock and snmpTargetSpinLock
+	findings             []string // what managers had changed and is lost
 
 	mu      sync.Mutex
 	remotes []*account // at the engines of receivers of informs
@@ -95,7 +95,7 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	e.guard.init()
 	e.seen.init()
 
-	var seed [16]byte
+	var seed [20]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return nil, fmt.Errorf("snmp: no random numbers: %w", err)
 	}
@@ -103,15 +103,16 @@ func New(cfg Config, tree *mib.Tree) (*Engine, error) {
 	e.ids.Store(binary.BigEndian.Uint32(seed[8:]))
 	// No lock that was read before a restart is valid after it.
 	e.userLock = int32(binary.BigEndian.Uint32(seed[12:]) & math.MaxInt32)
+	e.targetLock = int32(binary.BigEndian.Uint32(seed[16:]) & math.MaxInt32)
 
 	for i := range e.cfg.Users {
 		u := &e.cfg.Users[i]
 		e.users[u.Name] = newUser(u, e.cfg.EngineID)
 	}
-	e.applyChanges()
 	for _, s := range e.cfg.Sinks {
 		e.sinks = append(e.sinks, newSink(e, s))
 	}
+	e.applyChanges()
 	if cfg.Conn != nil {
 		// One byte more shows that a message was too long.
 		conn, err := newSocket(e.cfg.Conn, e.cfg.MaxSize+1)

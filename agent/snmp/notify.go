@@ -48,7 +48,7 @@ func (e *Engine) Receivers() []Receiver {
 }
 
 // Address returns the receiver's address, HOST:PORT.
-func (r Receiver) Address() string { return r.sink.Address }
+func (r Receiver) Address() string { return r.sink.at.Load().address }
 
 // Notify is Engine.Notify for this receiver alone.
 func (r Receiver) Notify(ctx context.Context, n mib.Notice) error {

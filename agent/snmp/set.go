@@ -17,7 +17,9 @@ type ownSet struct {
 	request  *request
 	seen     map[string]mib.Value
 	accounts map[*account]*accountSet
-	userLock bool // usmUserSpinLock is named
+	targets  map[*sink]*targetSet
+	// The spin locks that are named.
+	userLock, targetLock bool
 }
 
 // accountSet is what a SET changes of a row of usmUserTable. What is nil remains.
@@ -29,7 +31,9 @@ type accountSet struct {
 }
 
 // isOwn reports whether the engine itself has the object, for SETs.
-func isOwn(oid mib.OID) bool { return oid.HasPrefix(oidUsmUser) }
+func isOwn(oid mib.OID) bool {
+	return oid.HasPrefix(oidUsmUser) || oid.HasPrefix(oidTargetAddr) || oid.Compare(oidTargetSpinLock) == 0
+}
 
 // mayWrite is the access control for a varbind of a SET.
 func (req *request) mayWrite(oid mib.OID) bool {
@@ -67,8 +71,8 @@ func ofUser(index mib.OID, u *user) bool {
 	return len(index) > 0 && int64(index[0]) < int64(len(index)) && index[1+index[0]:].Compare(indexOf([]byte(u.Name))) == 0
 }
 
-// assign judges a varbind by itself.
-func (s *ownSet) assign(vb mib.Varbind) (mib.Status, string) {
+// assign judges a varbind by itself. pos is its position in the request.
+func (s *ownSet) assign(pos int, vb mib.Varbind) (mib.Status, string) {
 	key := vb.OID.String()
 	if was, twice := s.seen[key]; twice {
 		if !was.Equal(vb.Value) {
@@ -77,6 +81,9 @@ func (s *ownSet) assign(vb mib.Varbind) (mib.Status, string) {
 		return mib.NoError, ""
 	}
 	s.seen[key] = vb.Value
+	if !vb.OID.HasPrefix(oidUsmUser) {
+		return s.assignTarget(pos, vb)
+	}
 	if s.request.level < AuthPriv {
 		return mib.AuthorizationError, "keys are changed in messages with privacy only"
 	}
@@ -174,27 +181,31 @@ func (s *ownSet) commit() error {
 			set.public = a.public
 		}
 	}
-	if len(s.accounts) == 0 {
+	if !s.stores() {
 		return nil
 	}
-	err := s.engine.store(s.engine.changes(func(a *account) keyChange {
-		if set := s.accounts[a]; set != nil {
-			return a.changeTo(set.keys, set.public)
-		}
-		return a.change()
-	}))
-	if err != nil {
+	if err := s.engine.store(s.engine.changes(s)); err != nil {
 		return fmt.Errorf("what a manager changed could not be stored: %w", err)
 	}
 	return nil
 }
 
+// stores reports whether there is anything to store.
+func (s *ownSet) stores() bool {
+	for sink, set := range s.targets {
+		if !set.endpoint(sink).equal(*sink.at.Load()) {
+			return true
+		}
+	}
+	return len(s.accounts) > 0
+}
+
 // undo stores what was there before a commit.
 func (s *ownSet) undo() error {
-	if len(s.accounts) == 0 {
+	if !s.stores() {
 		return nil
 	}
-	return s.engine.store(s.engine.changes((*account).change))
+	return s.engine.store(s.engine.changes(nil))
 }
 
 // done puts the changes in force.
@@ -207,21 +218,32 @@ func (s *ownSet) done() {
 		a.keys.Store(set.keys)
 		a.public = set.public
 	}
+	for sink, set := range s.targets {
+		set.done(sink, s.request.caller.Name)
+	}
 	if s.userLock {
 		e.userLock = increment(e.userLock)
+	}
+	if s.targetLock {
+		e.targetLock = increment(e.targetLock)
 	}
 }
 
 // set carries a SET out. The transaction it returns is to be ended when the response has left.
 func (e *Engine) set(req *request) (done func(), refused *mib.SetError) {
-	own := &ownSet{engine: e, request: req, seen: map[string]mib.Value{}, accounts: map[*account]*accountSet{}}
+	own := &ownSet{engine: e, request: req, seen: map[string]mib.Value{}, accounts: map[*account]*accountSet{}, targets: map[*sink]*targetSet{}}
 	var rest []mib.Varbind
 	var places []int // of the rest in the request
 	for i, vb := range req.pdu.Vars {
 		if !isOwn(vb.OID) {
 			rest, places = append(rest, vb), append(places, i+1)
-		} else if status, reason := own.assign(vb); status != mib.NoError {
+		} else if status, reason := own.assign(i+1, vb); status != mib.NoError {
 			return nil, &mib.SetError{Status: status, Index: i + 1, Reason: reason}
+		}
+	}
+	for sink, set := range own.targets {
+		if status, reason := set.finish(sink); status != mib.NoError {
+			return nil, &mib.SetError{Status: status, Index: set.pos, Reason: reason}
 		}
 	}
 	if len(own.seen) == 0 {

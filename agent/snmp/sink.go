@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,13 +21,22 @@ import (
 const redial = time.Minute
 
 // sink sends notifications to one receiver. All but the queue belongs to the
-// goroutine of run.
+// goroutine of run, or does not change, or is for the goroutine that answers.
 type sink struct {
 	Sink
 	engine *Engine
 	queue  chan delivery
 	user   *user // nil: SNMPv2c
 	notify View  // of the user
+
+	index      mib.OID                  // of the row
+	nth        int                      // of several with the same address
+	configured endpoint                 // Sink.Address
+	at         atomic.Pointer[endpoint] // where the receiver is; it differs after a manager has moved it
+	pending    *endpoint                // see held, for the goroutine that answers
+	since      time.Time
+
+	to     string // what conn was dialed to
 	conn   net.Conn
 	dialed time.Time
 	buf    []byte
@@ -37,7 +47,16 @@ type sink struct {
 }
 
 func newSink(e *Engine, cfg Sink) *sink {
-	s := &sink{Sink: cfg, engine: e, queue: make(chan delivery, maxQueue)}
+	s := &sink{Sink: cfg, engine: e, queue: make(chan delivery, maxQueue), configured: endpointOf(cfg.Address)}
+	s.at.Store(&s.configured)
+	for _, b := range fmt.Appendf(nil, "target%d", len(e.sinks)+1) {
+		s.index = append(s.index, uint32(b))
+	}
+	for _, other := range e.sinks {
+		if other.Address == cfg.Address {
+			s.nth++
+		}
+	}
 	if cfg.User != "" {
 		s.user = e.users[cfg.User]
 		s.notify = accessFor(s.user.Access, s.user.level(), netip.Addr{}).Notify
@@ -46,7 +65,7 @@ func newSink(e *Engine, cfg Sink) *sink {
 }
 
 func (s *sink) failure(err error) error {
-	return fmt.Errorf("snmp: notification receiver %s: %w", s.Address, err)
+	return fmt.Errorf("snmp: notification receiver %s: %w", s.at.Load().address, err)
 }
 
 func (s *sink) run(ctx context.Context) {
@@ -72,11 +91,30 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 	if s.user != nil && !d.inView(s.notify) {
 		return nil
 	}
+	for {
+		err := s.send(ctx, d)
+		if err != nil {
+			s.hangUp()
+			s.remote = nil
+		}
+		// A receiver that was moved meanwhile gets it where it is now.
+		if err == nil || ctx.Err() != nil || s.to == s.at.Load().address {
+			return err
+		}
+	}
+}
+
+// send sends a notification to where the receiver is.
+func (s *sink) send(ctx context.Context, d delivery) error {
+	if at := s.at.Load().address; at != s.to {
+		s.hangUp()
+		s.to, s.remote, s.silent = at, nil, false
+	}
 	if now := s.engine.now(); s.conn == nil || now.Sub(s.dialed) >= redial {
 		s.hangUp()
 		ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 		defer cancel()
-		conn, err := s.engine.cfg.Dial(ctx, "udp", s.Address)
+		conn, err := s.engine.cfg.Dial(ctx, "udp", s.to)
 		if err != nil {
 			return err
 		}
@@ -87,17 +125,10 @@ func (s *sink) deliver(ctx context.Context, d delivery) error {
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	var err error
 	if s.Inform {
-		err = s.inform(ctx, snmp.EncodeVars(d.vars))
-	} else {
-		err = s.trap(snmp.EncodeVars(d.vars))
+		return s.inform(ctx, snmp.EncodeVars(d.vars))
 	}
-	if err != nil {
-		s.hangUp()
-		s.remote = nil
-	}
-	return err
+	return s.trap(snmp.EncodeVars(d.vars))
 }
 
 func (s *sink) hangUp() {
@@ -157,6 +188,9 @@ func (s *sink) inform(ctx context.Context, vars []byte) error {
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if s.to != s.at.Load().address {
+			return err
 		}
 	}
 	s.silent = true

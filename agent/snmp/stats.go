@@ -1,6 +1,7 @@
 package snmp
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"example.com/iad/mib"
@@ -88,6 +89,7 @@ func makeScalars() (community, all []scalar) {
 		object{"1.3.6.1.6.3.11.2.1.1.0", counter(func(s *stats) *atomic.Uint32 { return &s.unknownSecurityModels })},
 		object{"1.3.6.1.6.3.11.2.1.2.0", counter(func(s *stats) *atomic.Uint32 { return &s.invalidMsgs })},
 		object{"1.3.6.1.6.3.11.2.1.3.0", counter(func(s *stats) *atomic.Uint32 { return &s.unknownPDUHandlers })},
+		object{oidTargetSpinLock.String(), number(func(e *Engine) int64 { return int64(e.targetLock) })},
 		// RFC 3413 section 4.1.2: contexts. The one there is, is always available.
 		object{"1.3.6.1.6.3.12.1.4.0", zero},
 		object{"1.3.6.1.6.3.12.1.5.0", counter(func(s *stats) *atomic.Uint32 { return &s.unknownContexts })},
@@ -104,7 +106,13 @@ func makeScalars() (community, all []scalar) {
 	for i, o := range list {
 		scalars[i] = scalar{mib.MustParseOID(o.oid), o.value}
 	}
-	return scalars[:n:n], scalars
+	community = slices.Clone(scalars[:n])
+	for _, s := range scalars[n:] {
+		if s.oid.Compare(oidTargetSpinLock) == 0 {
+			community = append(community, s)
+		}
+	}
+	return community, scalars
 }
 
 // scalars are the objects that this engine serves itself.

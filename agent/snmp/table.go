@@ -18,7 +18,7 @@ type row interface {
 }
 
 // tables are those of the engine in lexicographic order.
-var tables = []*table{&userTable}
+var tables = []*table{&targetTable, &userTable}
 
 // find splits the name of an instance. ok is false if no column has the name; found is nil
 // if no row has.

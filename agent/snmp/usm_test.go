@@ -237,6 +237,7 @@ func TestUserTableRefuses(t *testing.T) {
 		want string
 	}{
 		{"another's key without a view", options(&clerk), []string{column(6, "manager"), "x", change}, "noAccess"},
+		{"another's mark", options(&clerk), []string{column(11, "manager"), "s", "x"}, "noAccess"},
 		{"another's own key", options(&manager), []string{column(7, "clerk"), "x", change}, "noAccess"},
 		{"a reader's own key", options(&reader), []string{column(7, "reader"), "x", change}, "authorizationError"},
 		{"without privacy", public, []string{column(7, "clerk"), "x", change}, "authorizationError"},
@@ -364,15 +365,17 @@ func TestSettingsReplaceKeys(t *testing.T) {
 // FuzzChanges reads what is stored, damaged in some way.
 func FuzzChanges(f *testing.F) {
 	m := &memory{}
-	cfg := Config{Users: []User{privateUser}, EngineID: testEngineID, Boots: 7, Store: m.store}
+	cfg := Config{Users: []User{privateUser}, EngineID: testEngineID, Boots: 7, Store: m.store, Sinks: []Sink{{Address: "192.0.2.1:162", Community: "x"}}}
 	e, _ := newEngine(f, cfg)
+	moved := endpointOf("[2001:db8::1%1]:1162")
+	e.sinks[0].at.Store(&moved)
 	a := e.users["manager"].own
 	keys, err := a.settings.WithKeys(make([]byte, len(a.settings.AuthKey())), make([]byte, len(a.settings.PrivKey())))
 	if err != nil {
 		f.Fatal(err)
 	}
 	a.keys.Store(keys)
-	if err := e.store(e.changes((*account).change)); err != nil {
+	if err := e.store(e.changes(nil)); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(m.data)
@@ -387,7 +390,13 @@ func FuzzChanges(f *testing.F) {
 		u.own = &account{user: &u, engineID: a.engineID, index: a.index, settings: a.settings}
 		u.own.keys.Store(a.settings)
 		again.users["manager"] = &u
+		again.sinks = []*sink{newSink(&again, cfg.Sinks[0])}
 		again.applyChanges()
+		if at := again.sinks[0].at.Load(); !at.equal(again.sinks[0].configured) {
+			if _, err := at.check(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		k := u.own.keys.Load()
 		if len(k.AuthKey()) != len(a.settings.AuthKey()) || len(k.PrivKey()) != len(a.settings.PrivKey()) {
 			t.Fatalf("keys of other lengths: %s, %s", hex.EncodeToString(k.AuthKey()), hex.EncodeToString(k.PrivKey()))

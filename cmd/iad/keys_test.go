@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/iad/agent/settings"
 	"example.com/iad/internal/peers"
@@ -101,7 +104,7 @@ func TestManagersChangeKeys(t *testing.T) {
 		return string(out), s.Changed.Users
 	}
 	text, users := status()
-	if !strings.Contains(text, "keys of clerk, iadms, watcher.") || !slices.Equal(users, []string{"clerk", "iadms", "watcher"}) {
+	if !strings.Contains(text, "keys of clerk, iadms, watcher\n") || !slices.Equal(users, []string{"clerk", "iadms", "watcher"}) {
 		t.Errorf("status: %s\n%v", text, users)
 	}
 	for _, p := range []string{"the second auth-pass", "the second priv-pass", "the second clerk-pass"} {
@@ -125,7 +128,7 @@ func TestManagersChangeKeys(t *testing.T) {
 	}
 	d.start()
 	check("reverted", first, second)
-	if text, users := status(); strings.Contains(text, "Changed by a manager") || len(users) > 0 {
+	if text, users := status(); strings.Contains(text, "Changed by managers") || len(users) > 0 {
 		t.Errorf("status: %s\n%v", text, users)
 	}
 
@@ -139,4 +142,63 @@ func TestManagersChangeKeys(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(d.root, settings.Name)); err != nil {
 		t.Error(err)
 	}
+}
+
+// A target that a manager moves stays moved after the device was killed, and returns when somebody
+// at the device reverts it.
+func TestManagersMoveTargets(t *testing.T) {
+	d := newDevice(t)
+	first, atFirst := capture(t)
+	second, atSecond := capture(t)
+	d.edit(func(s string) string {
+		return s + "\n[[snmp.sinks]]\naddress = '" + first + "'\ncommunity = 'traps'\n"
+	})
+	d.keepPort()
+	// Each start sends a notification.
+	restart := func(to, other *peers.Output) {
+		t.Helper()
+		d.stop()
+		had, otherHad := len(to.String()), len(other.String())
+		d.start()
+		within := time.After(10 * time.Second)
+		for len(to.String()) == had {
+			select {
+			case <-within:
+				t.Fatal("no notification")
+			default:
+				_ = d.tool("snmpget", "-v2c", "-cpublic", mib.NewModule(nil).OID(mib.DeviceId, 0).String())
+			}
+		}
+		if len(other.String()) != otherHad {
+			t.Error("a notification came to the other address")
+		}
+	}
+	restart(atFirst, atSecond)
+	to := netip.MustParseAddrPort(second)
+	row := "1.3.6.1.6.3.12.1.2.1.3.116.97.114.103.101.116.49"
+	value := fmt.Sprintf("%x%04x", to.Addr().AsSlice(), to.Port())
+	if out := d.tool("snmpset", "-v2c", "-cprivate", row, "x", value); !strings.Contains(out, "Hex-STRING") {
+		t.Fatal(out)
+	}
+	restart(atSecond, atFirst)
+	status := func(args ...string) string {
+		t.Helper()
+		out, err := command(append([]string{"status", "--root", d.root}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	if text := status(); !strings.Contains(text, "notifications for "+first+" go to "+second+"\n") {
+		t.Errorf("status: %s", text)
+	}
+	if text := status("--json"); !strings.Contains(text, `"settings": "`+first+`"`) || !strings.Contains(text, `"address": "`+second+`"`) {
+		t.Errorf("status: %s", text)
+	}
+	d.stop()
+	out, err := command("settings", "revert", "--root", d.root).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), first+" again, not to "+second) {
+		t.Errorf("%v: %s", err, out)
+	}
+	restart(atFirst, atSecond)
 }

@@ -43,10 +43,11 @@ func settingsRevertCommand() *cobra.Command {
 	var root, file string
 	cmd := &cobra.Command{
 		Use:   "revert --root DIR",
-		Short: "Discard the keys that managers have changed; the agent must not be running",
+		Short: "Discard what managers have changed of users and targets; the agent must not be running",
 		Long: `revert returns the device to its settings: the passphrases in ROOT/iad.toml are
-those of the SNMPv3 users again, whatever keys managers have set since. To
-return a single user, change its passphrase in ROOT/iad.toml instead.`,
+those of the SNMPv3 users again, and notifications go to the addresses there,
+whatever managers have set since. To return a single user or target, change its
+passphrase or address in ROOT/iad.toml instead.`,
 		Example: "  iad settings revert --root /var/lib/iad",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,11 +64,16 @@ return a single user, change its passphrase in ROOT/iad.toml instead.`,
 			if err != nil {
 				return err
 			}
-			out := "nothing was changed by managers"
-			if len(changed.Users) > 0 {
-				out = "keys as in the settings: " + strings.Join(changed.Users, ", ")
+			w := cmd.OutOrStdout()
+			if len(changed.Users)+len(changed.Targets) == 0 {
+				fmt.Fprintln(w, "nothing was changed by managers")
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), out)
+			if len(changed.Users) > 0 {
+				fmt.Fprintln(w, "keys as in the settings:", strings.Join(changed.Users, ", "))
+			}
+			for _, t := range changed.Targets {
+				fmt.Fprintf(w, "notifications go to %s again, not to %s\n", t.Settings, t.Address)
+			}
 			return nil
 		},
 	}

@@ -16,6 +16,7 @@ import (
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
 	"example.com/iad/agent/settings"
+	"example.com/iad/agent/snmp"
 	"example.com/iad/bank"
 	"example.com/iad/mib"
 )
@@ -150,8 +151,14 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 			fmt.Fprintf(w, "To do: %s\n", remedy)
 		}
 	}
-	if users := st.Managed.Users; len(users) > 0 {
-		fmt.Fprintf(w, "\nChanged by a manager, not as in iad.toml: keys of %s. To undo it: iad settings revert\n", strings.Join(users, ", "))
+	if m := &st.Managed; len(m.Users)+len(m.Targets) > 0 {
+		fmt.Fprintln(w, "\nChanged by managers (to return to iad.toml: iad settings revert):")
+		if len(m.Users) > 0 {
+			fmt.Fprintf(w, "  keys of %s\n", strings.Join(m.Users, ", "))
+		}
+		for _, t := range m.Targets {
+			fmt.Fprintf(w, "  notifications for %s go to %s\n", t.Settings, t.Address)
+		}
 	}
 	for _, f := range st.Findings {
 		fmt.Fprintln(w, "Damage:", f)
@@ -161,7 +168,8 @@ func writeText(w io.Writer, id string, st *agent.Status) error {
 
 // managed is what managers have changed, without any key.
 type managed struct {
-	Users []string `json:"keys_of_users"`
+	Users   []string           `json:"keys_of_users"`
+	Targets []snmp.MovedTarget `json:"notification_targets"`
 }
 
 type bankJSON struct {
@@ -210,7 +218,7 @@ func writeJSON(w io.Writer, id string, st *agent.Status) error {
 		Op       *opJSON    `json:"operation,omitempty"`
 		Managed  managed    `json:"changed_by_managers"`
 		Findings []string   `json:"findings"`
-	}{Managed: managed{append([]string{}, st.Managed.Users...)}, Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Trust: st.Banks.Trust, Findings: append([]string{}, st.Findings...)}
+	}{Managed: managed{append([]string{}, st.Managed.Users...), append([]snmp.MovedTarget{}, st.Managed.Targets...)}, Device: id, Restarts: st.Restarts, Reason: st.Reason.String(), Floor: st.Banks.Floor, Trust: st.Banks.Trust, Findings: append([]string{}, st.Findings...)}
 	if op := &st.Op; op.ID != 0 {
 		out.Op = &opJSON{op.ID, op.Kind.String(), op.State.String(), op.Phase.String(), op.Params.Owner, causeName(op.Cause), op.Text, op.Cause.Explain().Remedy, op.Attempt}
 	}

@@ -21,7 +21,7 @@
 // caller has reported that the new one is there. A leftover NAME.tmp means nothing
 // and is overwritten by the next attempt.
 //
-// Two-copy record ([Record]; boot record, journal, settings, SNMP identity, keys changed by managers): BASE.a and BASE.b, each a frame with a sequence
+// Two-copy record ([Record]; boot record, journal, settings, SNMP identity, users and targets that managers changed): BASE.a and BASE.b, each a frame with a sequence
 // number and a CRC. The older copy is overwritten in place and synced; only then
 // does it count, because it has the higher number. A cut in the middle spoils the
 // copy that was the older one, so the newer one is found. The directory is synced
