@@ -3,6 +3,9 @@ package worker_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -11,7 +14,9 @@ import (
 	"time"
 
 	"example.com/iad/agent/agentx"
+	"example.com/iad/agent/snmp"
 	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/worker"
 	"example.com/iad/internal/fleetsim"
 	"example.com/iad/internal/peers"
@@ -422,5 +427,105 @@ func TestMoveContinues(t *testing.T) {
 		".1.3.6.1.6.3.12.1.2.1.9."+row, ".1.3.6.1.6.3.12.1.2.1.3."+row)
 	if !strings.Contains(out, "INTEGER: 1") || !strings.Contains(out, "7F 00 00 02 00 A2") {
 		t.Error(out)
+	}
+}
+
+// ownDevices starts devices with the agent's own engine and an SNMPv3 user that may change its
+// own keys.
+func ownDevices(t *testing.T, n int) (*fleetsim.Devices, *service, [2]fleet.SNMPUser) {
+	t.Helper()
+	users := [2]fleet.SNMPUser{oldUser, newUser}
+	for i := range users {
+		users[i].Priv, users[i].PrivPassphrase = "aes", users[i].AuthPassphrase+" and privacy"
+	}
+	d := fleetsim.Start(t, n, fleetsim.Options{Configure: func(_ int, c *sim.Config) {
+		all := snmp.Everything()
+		c.SNMP = &snmp.Config{Users: []snmp.User{{
+			Name: users[0].Name, Auth: snmp.SHA256, AuthPassphrase: users[0].AuthPassphrase, Priv: snmp.AES128, PrivPassphrase: users[0].PrivPassphrase,
+			Access: []snmp.Access{{Level: snmp.AuthPriv, Read: all, Write: all, Notify: all}},
+		}}}
+	}})
+	s := start(t)
+	for i, name := range []string{fleet.DefaultSecret, "summer"} {
+		if err := s.Secrets.Put(s.ctx, &fleet.Secret{Name: name, User: &users[i]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.add(d)
+	return d, s, users
+}
+
+// TestRotateOwnAgent changes the keys of devices whose power fails meanwhile, upgrades them, and
+// goes back. Nothing that the service writes has a passphrase.
+func TestRotateOwnAgent(t *testing.T) {
+	d, s, users := ownDevices(t, 6)
+	var said peers.Output
+	s.work("w1", func(c *worker.Config) {
+		c.Timeout, c.Retries = 300*time.Millisecond, 1
+		c.Log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	check := func(id, current string, valid, invalid fleet.SNMPUser) {
+		t.Helper()
+		if c := s.ends(id); c.State != fleet.CampaignDone {
+			t.Fatalf("%s: %s", c.State, c.Reason)
+		}
+		for _, name := range d.Names {
+			if r := s.run(id, name); r.State != fleet.RunSucceeded {
+				t.Errorf("%s: %s, %+v", name, r.State, r.Failure)
+			}
+			entry, _, err := s.Devices.Get(s.ctx, name)
+			if err != nil || entry.SecretName() != current || entry.Rotating != "" || len(entry.PreviousCredentials) != 1 {
+				t.Errorf("%+v, %v", entry, err)
+				continue
+			}
+			if !accepts(t, entry.Address, valid) || accepts(t, entry.Address, invalid) {
+				t.Errorf("%s does not accept exactly the credentials %s", name, current)
+			}
+		}
+	}
+	spec := rotateTo("summer")
+	spec.Retry = fleet.RetryRule{Attempts: 10, Pause: fleet.Duration(time.Second), MaxPause: fleet.Duration(time.Second)}
+	last, err := s.Engine.Log(engine.Events).LastSequence(s.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.campaign("summer", spec)
+	seen := 0
+	err = s.Events(s.ctx, last+1, func(_ uint64, e *fleet.Event) error { // of those that come too late, the test proves less
+		if strings.Contains(e.Text, "credentials default -> summer") {
+			go d.Sims[e.Device].Blink(200 * time.Millisecond)
+			seen++
+		}
+		if seen == len(d.Names) || e.Kind == fleet.EventCampaign && fleet.CampaignState(e.State).Final() {
+			return errSeen
+		}
+		return nil
+	})
+	if !errors.Is(err, errSeen) {
+		t.Fatal(err)
+	}
+	check("summer", "summer", users[1], users[0])
+	s.campaign("spring", fleet.CampaignSpec{Operation: fleet.OperationUpgrade, Image: s.image(d, "2.0.0", 2)})
+	check("spring", "summer", users[1], users[0])
+	s.campaign("back", fleet.CampaignSpec{Operation: fleet.OperationRotate, Back: "summer", Retry: spec.Retry})
+	check("back", "default", users[0], users[1])
+	log := said.String()
+	runs, err := s.Runs.List(s.ctx, "summer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log, "run ends") {
+		t.Error("nothing was logged")
+	}
+	for _, u := range users {
+		for _, secret := range []string{u.AuthPassphrase, u.PrivPassphrase} {
+			if strings.Contains(log, secret) || strings.Contains(string(text), secret) {
+				t.Error("a log or a run has a passphrase")
+			}
+		}
 	}
 }
