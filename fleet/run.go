@@ -151,8 +151,10 @@ const (
 	CauseNoAnswer = "no-answer" // the device does not answer
 	CauseRefused  = "refused"   // the device refuses the command
 	CauseIdentity = "identity"  // another unit answers
-	CauseTimeOut  = "time-out"  // the operation did not end in time
-	CauseInternal = "internal"  // the service itself failed
+	// CauseCredentials: the device does not accept any of the credentials that it may have.
+	CauseCredentials = "credentials"
+	CauseTimeOut     = "time-out" // the operation did not end in time
+	CauseInternal    = "internal" // the service itself failed
 	// CauseUnsuitable: the device is not as the campaign expects, so that nothing is changed.
 	CauseUnsuitable = "unsuitable"
 )

@@ -107,7 +107,12 @@ type network struct {
 	// set is called with each change of keys, before it is passed on, and reports whether its
 	// answer is lost; nil: none is.
 	set func() (lost bool)
+	// lock is called when the lock is read that a change needs; nil: nothing is.
+	lock func()
 }
+
+// usmUserSpinLock is in requests that read the lock.
+var usmUserSpinLock = []byte{0x2b, 6, 1, 6, 3, 15, 1, 2, 1, 0}
 
 // ownAuthKeyChange is in requests for a change of keys.
 var ownAuthKeyChange = []byte{0x2b, 6, 1, 6, 3, 15, 1, 2, 2, 1, 7}
@@ -131,8 +136,11 @@ func startNetwork(t *testing.T, agent string) *network {
 			far := flows[from.String()]
 			lost := false
 			n.mu.Lock()
-			set := n.set
+			set, lock := n.set, n.lock
 			n.mu.Unlock()
+			if bytes.Contains(buf[:size], usmUserSpinLock) && !bytes.Contains(buf[:size], ownAuthKeyChange) && lock != nil {
+				lock()
+			}
 			if bytes.Contains(buf[:size], ownAuthKeyChange) && set != nil {
 				lost = set()
 			}
@@ -297,6 +305,32 @@ func TestRotationInterrupted(t *testing.T) {
 		}
 		l.has("summer", []string{"default"}, newUser, oldUser)
 	})
+}
+
+// TestRotationOwned: a worker that has lost the run after it has read the lock does not change
+// the keys.
+func TestRotationOwned(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	l.work("w1", l.quick)
+	var once sync.Once
+	var epochs []uint64
+	l.network.mu.Lock()
+	l.network.lock = func() {
+		once.Do(func() { // the worker's next change of the run fails
+			if _, err := l.Runs.Change(l.ctx, func(*fleet.Run) error { return nil }, "summer", l.name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	l.network.set = func() bool { epochs = append(epochs, l.run("summer", l.name).Epoch); return false }
+	l.network.mu.Unlock()
+	l.endsAs("summer", rotateTo("summer"), fleet.RunSucceeded)
+	l.has("summer", []string{"default"}, newUser, oldUser)
+	l.network.onSet(nil) // no more is appended
+	if len(epochs) != 1 || epochs[0] != 2 {
+		t.Errorf("keys were changed by the claims %v, want 2", epochs)
+	}
 }
 
 // TestDeviceGoesBack: a device that has its old keys again, for instance with an older copy of

@@ -173,6 +173,8 @@ func failure(err error, step manager.Step, now time.Time) *fleet.RunFailure {
 		f.Cause, f.Passing = fleet.CauseNoAnswer, true
 	case errors.Is(err, device.ErrIdentity):
 		f.Cause = fleet.CauseIdentity
+	case errors.Is(err, device.ErrCredentials):
+		f.Cause = fleet.CauseCredentials
 	case errors.As(err, &refused), errors.As(err, &set):
 		f.Cause = fleet.CauseRefused
 	case errors.As(err, &unsuited), errors.Is(err, device.ErrNotSupported):

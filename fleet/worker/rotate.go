@@ -6,6 +6,7 @@ import (
 
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/engine"
+	"example.com/iad/manager"
 	"example.com/iad/manager/device"
 )
 
@@ -44,10 +45,10 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 	}); err != nil {
 		return a, false, err
 	}
-	if err := r.owned(); err != nil {
-		return a, false, err
+	changeErr := a.client.ChangeKeys(r.ctx, *next.Credentials().User, r.owned)
+	if errors.Is(changeErr, manager.ErrNotOwner) {
+		return a, false, changeErr
 	}
-	changeErr := a.client.ChangeKeys(r.ctx, *next.Credentials().User)
 	if r.ctx.Err() != nil {
 		return a, false, r.ctx.Err()
 	}

@@ -97,7 +97,10 @@ func (u *User) localizedKeys(engineID string) (auth, priv []byte, err error) {
 // (RFC 3414 section 5, KeyChange). Once the device has answered, this client's credentials
 // are not valid any more: Dial again with next. If the error is not a *SetError, the device
 // may have changed the keys although its answer was lost: try next, then the old ones.
-func (c *Client) ChangeKeys(ctx context.Context, next User) error {
+//
+// usmUserSpinLock is read first; owned is called then, and with an error from it nothing is
+// sent: whoever is not in charge of the device any more comes too late with that lock.
+func (c *Client) ChangeKeys(ctx context.Context, next User, owned func() error) error {
 	user := c.creds.User
 	if user == nil {
 		return fmt.Errorf("%s: the credentials are SNMPv2c communities, which cannot be changed through SNMP; change them on the device", c.address)
@@ -111,24 +114,22 @@ func (c *Client) ChangeKeys(ctx context.Context, next User) error {
 	}
 	engine := c.engineID()
 	row := usmUserRow(engine, user.Name)
-	vbs, err := c.get(ctx, []mib.OID{usmUserSpinLock, usmUserAuthProtocol.Append(row...)})
-	if err != nil {
-		return err
-	}
-	if vbs[0].Value.Type != mib.Integer || vbs[1].Value.IsException() {
-		return fmt.Errorf("%s: usmUserTable has no row for the user %s: %w: the agent's software is too old, or the user's view does not include 1.3.6.1.6.3.15",
-			c.address, Quoted(user.Name), ErrNotSupported)
-	}
 	changes, err := keyChanges(user, &next, engine)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.address, err)
 	}
-	lock := mib.Varbind{OID: usmUserSpinLock, Value: vbs[0].Value}
 	columns := [][]mib.OID{{usmUserOwnAuthKeyChange, usmUserOwnPrivKeyChange}, {usmUserAuthKeyChange, usmUserPrivKeyChange}}
-	for i, pair := range columns {
+	for tried := 1; ; tried++ {
+		lock, err := c.userLock(ctx, user.Name, row)
+		if err == nil {
+			err = owned()
+		}
+		if err != nil {
+			return err
+		}
 		request := []mib.Varbind{lock}
-		for k, change := range changes {
-			request = append(request, mib.Varbind{OID: pair[k].Append(row...), Value: mib.Octets(change)})
+		for i, change := range changes {
+			request = append(request, mib.Varbind{OID: columns[0][i].Append(row...), Value: mib.Octets(change)})
 		}
 		err = c.set(ctx, request)
 		var refused *SetError
@@ -136,19 +137,39 @@ func (c *Client) ChangeKeys(ctx context.Context, next User) error {
 			return err
 		}
 		switch refused.Status {
-		case mib.NoAccess, mib.NotWritable, mib.NoCreation, mib.AuthorizationError: // the other columns may be permitted
-			if i < len(columns)-1 {
+		case mib.InconsistentValue:
+			if tried < maxLocks { // somebody else was faster, or the agent has restarted
+				continue
+			}
+		case mib.NoAccess, mib.NotWritable, mib.NoCreation, mib.AuthorizationError:
+			if len(columns) > 1 { // those for other users may be permitted
+				columns = columns[1:]
 				continue
 			}
 		}
-		if refused.Index > 1 && refused.Index-2 < len(pair) {
+		if refused.Index > 1 && refused.Index-2 < len(changes) {
 			refused.Object = []string{"the authentication key", "the privacy key"}[refused.Index-2] + " of the user " + Quoted(user.Name)
 		} else if refused.Index == 1 {
 			refused.Object = "usmUserSpinLock"
 		}
 		return fmt.Errorf("%w%s", refused, keyRemedy(refused.Status))
 	}
-	return err
+}
+
+// maxLocks is how often a lock is read that is not valid any more when it is used.
+const maxLocks = 5
+
+// userLock reads usmUserSpinLock, and finds out whether the user's row is there.
+func (c *Client) userLock(ctx context.Context, user string, row []uint32) (mib.Varbind, error) {
+	vbs, err := c.get(ctx, []mib.OID{usmUserSpinLock, usmUserAuthProtocol.Append(row...)})
+	if err != nil {
+		return mib.Varbind{}, err
+	}
+	if vbs[0].Value.Type != mib.Integer || vbs[1].Value.IsException() {
+		return mib.Varbind{}, fmt.Errorf("%s: usmUserTable has no row for the user %s: %w: the agent's software is too old, or the user's view does not include 1.3.6.1.6.3.15",
+			c.address, Quoted(user), ErrNotSupported)
+	}
+	return vbs[0], nil
 }
 
 // keyRemedy is the usual reason of a refusal.

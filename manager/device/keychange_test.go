@@ -119,7 +119,7 @@ func TestChangeKeys(t *testing.T) {
 			to := from
 			to.AuthPassphrase, to.PrivPassphrase = "new authentication", "new privacy of it"
 			for _, way := range [][2]device.User{{from, to}, {to, from}} {
-				if err := dial(t, s.Address, way[0]).ChangeKeys(t.Context(), way[1]); err != nil {
+				if err := dial(t, s.Address, way[0]).ChangeKeys(t.Context(), way[1], nobodyElse); err != nil {
 					t.Fatal(err)
 				}
 				if err := reads(t, s.Address, way[1]); err != nil {
@@ -140,13 +140,43 @@ func TestChangeKeysOfAnother(t *testing.T) {
 		"rwuser operator priv -V keys")
 	to := from
 	to.AuthPassphrase, to.PrivPassphrase = "new authentication", "new privacy of it"
-	if err := dial(t, s.Address, from).ChangeKeys(t.Context(), to); err != nil {
+	if err := dial(t, s.Address, from).ChangeKeys(t.Context(), to, nobodyElse); err != nil {
 		t.Fatal(err)
 	}
 	if err := reads(t, s.Address, to); err != nil {
 		t.Error(err)
 	}
 }
+
+// TestChangeKeysLocked: a lock that is not valid any more is read again, and whoever is not in
+// charge any more changes nothing.
+func TestChangeKeysLocked(t *testing.T) {
+	s, from := snmpdUser(t, "sha256", "aes")
+	to := from
+	to.AuthPassphrase = "new authentication"
+	away := errors.New("somebody else has the device")
+	if err := dial(t, s.Address, from).ChangeKeys(t.Context(), to, func() error { return away }); !errors.Is(err, away) || reads(t, s.Address, from) != nil {
+		t.Errorf("%v", err)
+	}
+	times, other := 0, dial(t, s.Address, from)
+	lock := mib.MustParseOID("1.3.6.1.6.3.15.1.2.1.0")
+	err := dial(t, s.Address, from).ChangeKeys(t.Context(), to, func() error {
+		if times++; times > 2 {
+			return nil
+		}
+		vbs, err := other.Get(t.Context(), lock)
+		if err == nil {
+			err = other.Set(t.Context(), vbs[0])
+		}
+		return err
+	})
+	if err != nil || times != 3 || reads(t, s.Address, to) != nil {
+		t.Errorf("%d times: %v", times, err)
+	}
+}
+
+// nobodyElse is in charge of a device.
+func nobodyElse() error { return nil }
 
 // TestChangeKeysRefused: what a device refuses leaves its keys, and the error says what to do.
 func TestChangeKeysRefused(t *testing.T) {
@@ -155,7 +185,7 @@ func TestChangeKeysRefused(t *testing.T) {
 	to.AuthPassphrase = "new authentication"
 	refuses := func(client *device.Client, to device.User, want ...string) {
 		t.Helper()
-		err := client.ChangeKeys(t.Context(), to)
+		err := client.ChangeKeys(t.Context(), to, nobodyElse)
 		for _, w := range want {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("want %q: %v", w, err)

@@ -97,7 +97,7 @@ func TestNoTargets(t *testing.T) {
 	if _, err := c.NotificationTargets(t.Context()); !errors.Is(err, device.ErrNotSupported) || !strings.Contains(err.Error(), "1.3.6.1.6.3.12") {
 		t.Errorf("targets: %v", err)
 	}
-	if err := c.ChangeKeys(t.Context(), to); !errors.Is(err, device.ErrNotSupported) || !strings.Contains(err.Error(), "1.3.6.1.6.3.15") {
+	if err := c.ChangeKeys(t.Context(), to, nobodyElse); !errors.Is(err, device.ErrNotSupported) || !strings.Contains(err.Error(), "1.3.6.1.6.3.15") {
 		t.Errorf("keys: %v", err)
 	}
 }
