@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -477,7 +478,7 @@ func ownDevices(t *testing.T, n int) (*fleetsim.Devices, *service, [2]fleet.SNMP
 		c.SNMP = &snmp.Config{Users: []snmp.User{{
 			Name: users[0].Name, Auth: snmp.SHA256, AuthPassphrase: users[0].AuthPassphrase, Priv: snmp.AES128, PrivPassphrase: users[0].PrivPassphrase,
 			Access: []snmp.Access{{Level: snmp.AuthPriv, Read: all, Write: all, Notify: all}},
-		}}}
+		}}, Sinks: []snmp.Sink{{Address: "127.0.0.1:80", User: users[0].Name}, {Address: "127.0.0.1:9", User: users[0].Name}}}
 	}})
 	s := start(t)
 	for i, name := range []string{fleet.DefaultSecret, "summer"} {
@@ -562,4 +563,58 @@ func TestRotateOwnAgent(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMoveOwnAgent moves the target of devices whose power fails meanwhile, and goes back.
+func TestMoveOwnAgent(t *testing.T) {
+	d, s, users := ownDevices(t, 4)
+	s.work("w1", func(c *worker.Config) { c.Timeout, c.Retries = 300*time.Millisecond, 1 })
+	check := func(id string, want ...string) {
+		t.Helper()
+		if c := s.ends(id); c.State != fleet.CampaignDone {
+			t.Fatalf("%s: %s", c.State, c.Reason)
+		}
+		secret := fleet.Secret{Name: "x", User: &users[0]}
+		for _, name := range d.Names {
+			if r := s.run(id, name); r.State != fleet.RunSucceeded || len(r.Change.Targets) != 1 {
+				t.Errorf("%s: %s, %+v, %+v", name, r.State, r.Change, r.Failure)
+			}
+			c, err := device.Dial(device.Target{Address: d.Device(name).Address, Credentials: secret.Credentials()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			targets, err := c.NotificationTargets(s.ctx)
+			c.Close()
+			var at []string
+			for _, target := range targets {
+				at = append(at, target.Address.String())
+			}
+			if slices.Sort(at); err != nil || !slices.Equal(at, want) {
+				t.Errorf("%s sends to %v, want %v; %v", name, at, want, err)
+			}
+		}
+	}
+	retry := fleet.RetryRule{Attempts: 10, Pause: fleet.Duration(time.Second), MaxPause: fleet.Duration(time.Second)}
+	last, err := s.Engine.Log(engine.Events).LastSequence(s.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.campaign("move", fleet.CampaignSpec{Operation: fleet.OperationMove, Targets: &fleet.TargetMove{From: []string{"127.0.0.1:80"}, To: "127.0.0.2:162"}, Retry: retry})
+	seen := 0
+	err = s.Events(s.ctx, last+1, func(_ uint64, e *fleet.Event) error {
+		if strings.Contains(e.Text, "-> 127.0.0.2:162") {
+			go d.Sims[e.Device].Blink(200 * time.Millisecond)
+			seen++
+		}
+		if seen == len(d.Names) || e.Kind == fleet.EventCampaign && fleet.CampaignState(e.State).Final() {
+			return errSeen
+		}
+		return nil
+	})
+	if !errors.Is(err, errSeen) {
+		t.Fatal(err)
+	}
+	check("move", "127.0.0.1:9", "127.0.0.2:162")
+	s.campaign("back", fleet.CampaignSpec{Operation: fleet.OperationMove, Back: "move", Retry: retry})
+	check("back", "127.0.0.1:80", "127.0.0.1:9")
 }

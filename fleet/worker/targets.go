@@ -86,7 +86,11 @@ func (r *run) newMoves(targets []device.NotificationTarget) (moves []fleet.Moved
 	there := false
 	var all []string
 	for _, t := range targets {
-		all = append(all, t.Address.String())
+		if t.Address.IsValid() {
+			all = append(all, t.Address.String())
+		} else {
+			all = append(all, "target "+device.Quoted(t.Name())+", which has a name instead of an address,")
+		}
 		there = there || t.Address == to
 		if slices.Contains(from, t.Address) {
 			moves = append(moves, fleet.MovedTarget{Row: t.Row.String(), Name: t.Name(), From: t.Address.String(), To: to.String(), Suspended: t.Suspended})
