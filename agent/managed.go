@@ -69,7 +69,10 @@ func peekManaged(cfg Config) (snmp.Changed, []string) {
 	if err != nil {
 		return snmp.Changed{}, findings // the settings are at fault, which run reports
 	}
-	return e.Changed(), append(findings, e.Findings()...)
+	changed := e.Changed()
+	// A start removes those that do not count.
+	changed.Targets = snmp.StoredTargets(data)
+	return changed, append(findings, e.Findings()...)
 }
 
 // DiscardManaged returns a device that is not running to the settings: what managers have changed of

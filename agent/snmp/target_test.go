@@ -1,6 +1,7 @@
 package snmp
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -145,11 +146,13 @@ func TestTargetMovesDuringInform(t *testing.T) {
 	m := &memory{}
 	cfg := keyConfig(t, m)
 	cfg.Communities = communities()
-	cfg.Sinks = []Sink{{Address: dead.addr(), Community: "traps", Inform: true, Timeout: 200 * time.Millisecond, Retries: 50}}
+	cfg.Sinks = []Sink{{Address: dead.addr(), Community: "traps", Inform: true, Timeout: 100 * time.Millisecond, Retries: 200}}
 	e, _ := newEngine(t, cfg)
 	run(t, e)
 	sent := make(chan error, 1)
-	go func() { sent <- e.Notify(t.Context(), notice) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // before the retries are over
+	defer cancel()
+	go func() { sent <- e.Notify(ctx, notice) }()
 	dead.next(t)
 	mustTool(t, "snmpset", "-v2c", "-c", "private", e.Addr().String(), targetColumn(3, "target1"), "x", tAddress(t, alive.addr()))
 	if err := <-sent; err != nil {
@@ -309,9 +312,16 @@ func TestTargetRefuses(t *testing.T) {
 	ok(domain(domainIPv6))
 	ok(address(append(slices.Clone(v6), 4, 138)...))
 	where("192.0.2.1:162", 2)
+	if data, n := m.stored(); n > 0 {
+		t.Errorf("stored before it is active: %s", data)
+	}
 	ok(status(1))
 	where("[2001:db8::2]:1162", 1)
-	ok(domain(domainDNS), text("nms.example.com:1162"), mib.Varbind{OID: oidTargetSpinLock, Value: mib.Int32(int64(e.targetLock))})
+	lock := mib.Varbind{OID: oidTargetSpinLock, Value: mib.Int32(int64(e.targetLock))}
+	ok(domain(domainDNS), text("nms.example.com:1162"), lock)
+	if got := do(manager, snmp.PDUSet, lock); got.Status != int32(mib.InconsistentValue) {
+		t.Errorf("the lock once more: %v", mib.Status(got.Status))
+	}
 	where("nms.example.com:1162", 1)
 	ok(domain(domainIPv6z), address(append(netip.MustParseAddr("fe80::2").AsSlice(), 0, 0, 0, 1, 0, 162)...))
 	where("[fe80::2%1]:162", 1)

@@ -150,16 +150,13 @@ func TestManagersMoveTargets(t *testing.T) {
 	d := newDevice(t)
 	first, atFirst := capture(t)
 	second, atSecond := capture(t)
-	d.edit(func(s string) string {
-		return s + "\n[[snmp.sinks]]\naddress = '" + first + "'\ncommunity = 'traps'\n"
-	})
 	d.keepPort()
 	// Each start sends a notification.
 	restart := func(to, other *peers.Output) {
 		t.Helper()
 		d.stop()
 		had, otherHad := len(to.String()), len(other.String())
-		d.start()
+		d.start("--trap-sink", first)
 		within := time.After(10 * time.Second)
 		for len(to.String()) == had {
 			select {
