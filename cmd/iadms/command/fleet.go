@@ -273,6 +273,12 @@ func (f *fleetFlags) device() *cobra.Command {
 		if d.Device.Contact.Problem != "" {
 			fmt.Fprintln(w, "does not answer:", manualText(d.Device.Contact.Problem))
 		}
+		if names := d.Device.SecretNames(); len(names) > 1 {
+			fmt.Fprintf(w, "credentials %s; previous ones kept: %s\n", names[0], strings.Join(names[1:], ", "))
+		}
+		if accepted := d.Device.Contact.Credentials; accepted != "" {
+			fmt.Fprintf(w, "accepts the previous credentials %s only; change its passphrases again\n", accepted)
+		}
 		return printRuns(cmd, false, d.Runs)
 	})
 }
