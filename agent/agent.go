@@ -425,7 +425,7 @@ func (a *Agent) attend(ctx context.Context, g *errgroup.Group) {
 	var changed <-chan struct{}
 	if len(a.receivers) == 0 {
 		var stop func()
-		changed, stop = a.engine.Watch()
+		changed, stop = a.engine.WatchNotices()
 		defer stop()
 	}
 	t := a.cfg.Clock.NewTimer(a.cfg.WatchdogInterval)

@@ -31,7 +31,7 @@ type readier interface{ Ready() <-chan struct{} }
 // and progress as it comes. The event table is its queue; progress that cannot
 // be handed over yet is replaced by what the operation has got to when it can.
 func (a *Agent) pump(ctx context.Context, f notifier, slot int) error {
-	changed, stop := a.engine.Watch()
+	changed, stop := a.engine.WatchNotices()
 	defer stop()
 	var ready <-chan struct{}
 	if r, ok := f.(readier); ok {

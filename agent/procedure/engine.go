@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -58,16 +59,20 @@ type Engine struct {
 	cfg   Config
 	clock clock.Clock
 	log   *slog.Logger
-	calls chan func()
-	poke  chan struct{}
-	done  chan struct{}
-	snap  atomic.Pointer[Snapshot]
-	fresh bool // snap shows what is; for Run
+	// turn has a value in it while somebody works on what is below: Run, or whoever is in
+	// call. It is a channel, not a mutex, because those who wait may have to give up.
+	turn chan struct{}
+	wake chan struct{} // has Run look what is due
+	poke chan struct{}
+	done chan struct{}
+	snap atomic.Pointer[Snapshot]
 
 	watchMu  sync.Mutex
-	watchers map[chan struct{}]struct{}
+	watchers map[chan struct{}]bool // true: for what notifications are sent for alone
 
-	// What follows is owned by Run's goroutine.
+	// What follows belongs to the one whose turn it is.
+	fresh          bool            // snap shows what is
+	armed          time.Time       // when Run looks what is due
 	ctx            context.Context // ends with Run
 	j              journal
 	s              Settings
@@ -114,8 +119,8 @@ func Open(cfg Config) (e *Engine, findings []error) {
 	}
 	e = &Engine{
 		cfg: cfg, clock: cfg.Clock, log: cfg.Log,
-		calls: make(chan func()), poke: make(chan struct{}, 1), done: make(chan struct{}),
-		watchers: map[chan struct{}]struct{}{},
+		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), poke: make(chan struct{}, 1), done: make(chan struct{}),
+		watchers: map[chan struct{}]bool{},
 		lock:     int32(rand.IntN(1 << 30)),
 		refusal:  Failure{Code: mib.FailCauseNone},
 	}
@@ -128,6 +133,7 @@ func Open(cfg Config) (e *Engine, findings []error) {
 	}
 	e.cfg.JournalData, e.cfg.SettingsData = nil, nil // their memory is free from here on
 	e.boot()
+	e.turn <- struct{}{} // Run's
 	return e, findings
 }
 
@@ -143,45 +149,78 @@ func (e *Engine) Run(ctx context.Context) error {
 	timer := e.clock.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		now := e.clock.Now()
-		if e.tick(now) {
-			e.fresh = false
-		}
-		if e.pendingRestart != nil && (e.j.Sent == e.j.Seq || !now.Before(e.restartBy)) {
+		now := e.settle()
+		if e.leaving(now) {
 			if e.j.Sent != e.stored {
 				_ = e.persist() // or they would be sent again
 			}
 			return e.pendingRestart
 		}
-		if !e.fresh {
-			e.publish()
-		}
-		timer.Reset(max(0, e.nextDue(now).Sub(now)))
+		e.armed = e.nextDue(now)
+		timer.Reset(max(0, e.armed.Sub(now)))
+		<-e.turn
+		poked := false
 		select {
 		case <-ctx.Done():
+			e.turn <- struct{}{}
 			return nil
-		case f := <-e.calls:
-			e.fresh = false
-			f()
+		case <-e.wake:
+			e.turn <- struct{}{}
+			continue
 		case <-e.poke:
-			e.fresh = false
-			e.takeProgress()
+			poked = true
 		case <-timer.C():
-			e.fresh = false
+		}
+		e.turn <- struct{}{}
+		e.fresh = false
+		if poked {
+			e.takeProgress()
 		}
 	}
 }
 
-// call runs f in Run's goroutine and waits for it.
+// leaving reports whether nothing keeps the device from restarting any more.
+func (e *Engine) leaving(now time.Time) bool {
+	return e.pendingRestart != nil && (e.j.Sent == e.j.Seq || !now.Before(e.restartBy))
+}
+
+// settle does what is due and shows the state that there is then.
+func (e *Engine) settle() (now time.Time) {
+	now = e.clock.Now()
+	if e.tick(now) {
+		e.fresh = false
+	}
+	if !e.fresh {
+		e.publish()
+	}
+	return now
+}
+
+// call runs f while nobody else works on the engine. It does so in its own goroutine: to have Run do it would cost two
+// switches between goroutines, which is most of the time of a SET. It blocks until Run has been called.
 func (e *Engine) call(f func()) error {
-	done := make(chan struct{})
 	select {
-	case e.calls <- func() { f(); close(done) }:
-		<-done
-		return nil
-	case <-e.done:
+	case <-e.done: // it may be Run's turn for ever
+		return ErrStopped
+	case e.turn <- struct{}{}:
+	}
+	if e.ctx.Err() != nil || e.leaving(e.clock.Now()) {
+		<-e.turn
+		<-e.done // Run is about to return
 		return ErrStopped
 	}
+	e.settle() // what is due comes first
+	e.fresh = false
+	f()
+	now := e.settle()
+	if e.pendingRestart != nil || e.nextDue(now).Before(e.armed) {
+		select {
+		case e.wake <- struct{}{}:
+		default:
+		}
+	}
+	<-e.turn
+	return nil
 }
 
 // alarm is something that becomes due.
@@ -220,14 +259,16 @@ func (e *Engine) alarms() (list []alarm) {
 
 // tick does what has become due, and reports whether anything has.
 func (e *Engine) tick(now time.Time) (did bool) {
-	for range e.alarms() {
-		for _, a := range e.alarms() {
-			if !a.at.IsZero() && !now.Before(a.at) {
-				a.do()
-				did = true
-				break // others may have moved
-			}
+	due := func(a alarm) bool { return !a.at.IsZero() && !now.Before(a.at) }
+	list := e.alarms()
+	for range len(list) {
+		i := slices.IndexFunc(list, due)
+		if i < 0 {
+			break
 		}
+		list[i].do()
+		did = true
+		list = e.alarms() // others may have moved
 	}
 	return did
 }
@@ -317,11 +358,16 @@ func (e *Engine) fire(on Trigger) bool {
 
 // Watch returns a channel that gets a value after each change of the snapshot;
 // changes that come before it is read give one value. stop ends it.
-func (e *Engine) Watch() (ch <-chan struct{}, stop func()) {
+func (e *Engine) Watch() (ch <-chan struct{}, stop func()) { return e.watch(false) }
+
+// WatchNotices is Watch for changes that notifications are sent for: of Seq and Progress.
+func (e *Engine) WatchNotices() (ch <-chan struct{}, stop func()) { return e.watch(true) }
+
+func (e *Engine) watch(notices bool) (ch <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	e.watchMu.Lock()
 	defer e.watchMu.Unlock()
-	e.watchers[c] = struct{}{}
+	e.watchers[c] = notices
 	return c, func() {
 		e.watchMu.Lock()
 		defer e.watchMu.Unlock()
@@ -330,11 +376,16 @@ func (e *Engine) Watch() (ch <-chan struct{}, stop func()) {
 }
 
 func (e *Engine) publish() {
-	e.snap.Store(e.snapshot())
+	now := e.snapshot()
+	before := e.snap.Swap(now)
 	e.fresh = true
+	notice := before == nil || before.Seq != now.Seq || before.Progress != now.Progress
 	e.watchMu.Lock()
 	defer e.watchMu.Unlock()
-	for c := range e.watchers {
+	for c, notices := range e.watchers {
+		if notices && !notice {
+			continue
+		}
 		select {
 		case c <- struct{}{}:
 		default:
@@ -342,8 +393,8 @@ func (e *Engine) publish() {
 	}
 }
 
-// Sync returns once Run's goroutine has been through everything before it, or
-// has ended.
+// Sync returns once everything that was called before it is done and shown, or Run has
+// ended.
 func (e *Engine) Sync() { _ = e.call(func() {}) }
 
 // Sent records that all events up to seq were handed over to every
