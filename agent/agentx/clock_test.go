@@ -51,10 +51,11 @@ func (c *fakeClock) fire(t testing.TB, least, most time.Duration) time.Duration 
 		for timer := range c.timers {
 			if timer.d >= least && timer.d <= most {
 				delete(c.timers, timer)
-				c.now = c.now.Add(timer.d)
+				d := timer.d
+				c.now = c.now.Add(d)
 				timer.c <- c.now
 				c.mu.Unlock()
-				return timer.d
+				return d
 			}
 		}
 		changed := c.changed

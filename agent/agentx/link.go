@@ -22,16 +22,19 @@ var (
 )
 
 // link is one connection and the one AgentX session on it. One goroutine reads
-// and sorts what arrives, one answers the master's requests in their order;
-// the requests of our own are made by whoever wants something.
+// what arrives and answers the master's requests in their order: to hand them to
+// another one costs more than most answers do. The requests of our own are made by
+// whoever wants something.
 type link struct {
 	s    *Session
 	conn net.Conn
 	id   atomic.Uint32 // session identifier, 0 before Open is answered
 
-	requests chan *packet  // from the reader to the worker
-	spare    chan *packet  // back to the reader
-	ticks    chan struct{} // asks the worker to look at the time
+	worker *worker
+	// busy is true while a request is carried out, and worked counts those that were: what
+	// the master sends meanwhile, such as an answer to us, is read after that.
+	busy   atomic.Bool
+	worked atomic.Uint32
 
 	writing sync.Mutex // held for one PDU
 
@@ -49,21 +52,14 @@ type answer struct {
 	code      pdu.Error
 }
 
-// queueLen is how many requests may wait for the worker; the reader waits
-// when there are more.
-const queueLen = 32
-
 func newLink(s *Session, conn net.Conn) *link {
 	l := &link{
 		s: s, conn: conn,
-		requests: make(chan *packet, queueLen),
-		spare:    make(chan *packet, queueLen),
-		ticks:    make(chan struct{}, 1),
-		calls:    make(map[uint32]chan answer),
-		done:     make(chan struct{}),
+		calls: make(map[uint32]chan answer),
+		done:  make(chan struct{}),
 	}
+	l.worker = newWorker(l)
 	l.running.Go(l.read)
-	l.running.Go(func() { newWorker(l).run() })
 	return l
 }
 
@@ -88,17 +84,14 @@ func (l *link) failure() error {
 	return l.err
 }
 
-// read sorts what the master sends until the connection ends.
+// read answers what the master sends until the connection ends, then takes back what is not
+// finished. What arrived before the connection broke is still worked off: a CleanupSet
+// among it counts.
 func (l *link) read() {
-	defer close(l.requests)
+	defer l.worker.end()
 	r := bufio.NewReaderSize(l.conn, 16<<10)
+	p := new(packet)
 	for {
-		var p *packet
-		select {
-		case p = <-l.spare:
-		default:
-			p = new(packet)
-		}
 		err := p.read(r)
 		if err != nil && !errors.Is(err, errMalformed) {
 			l.fail(fmt.Errorf("reading from the master agent: %w", err))
@@ -110,8 +103,10 @@ func (l *link) read() {
 		switch p.Type {
 		case pdu.TypeGet, pdu.TypeGetNext, pdu.TypeGetBulk, pdu.TypeTestSet, pdu.TypeCommitSet,
 			pdu.TypeUndoSet, pdu.TypeCleanupSet, pdu.TypePing:
-			l.requests <- p
-			continue
+			l.worker.serve(p)
+			if p.Type == pdu.TypeTestSet {
+				p = new(packet) // its values live on in the transaction
+			}
 		case pdu.TypeResponse:
 			if !p.malformed {
 				l.deliver(p.PacketID, answer{p.SessionID, p.Error})
@@ -122,14 +117,6 @@ func (l *link) read() {
 		default:
 			l.s.cfg.Log.Warn("the master agent sent a PDU that a subagent does not take", "type", p.Type)
 		}
-		l.recycle(p)
-	}
-}
-
-func (l *link) recycle(p *packet) {
-	select {
-	case l.spare <- p:
-	default:
 	}
 }
 
@@ -173,7 +160,7 @@ func (l *link) forget(packetID uint32) {
 
 // call sends a request of ours, encoded by encode under the given header, and
 // waits for the answer. A master that does not answer within limit fails the
-// link.
+// link; the time in which its own requests kept us from reading does not count.
 func (l *link) call(ctx context.Context, limit time.Duration, t pdu.Type, encode func(pdu.Header) ([]byte, error)) (answer, error) {
 	ch := make(chan answer, 1)
 	id, err := l.expect(ch)
@@ -186,6 +173,7 @@ func (l *link) call(ctx context.Context, limit time.Duration, t pdu.Type, encode
 		l.running.Done()
 		return answer{}, err
 	}
+	worked, extended := l.worked.Load(), false
 	timer := l.s.cfg.Clock.NewTimer(limit)
 	defer timer.Stop()
 	// In a goroutine of its own, because the time limit covers a master that
@@ -196,22 +184,30 @@ func (l *link) call(ctx context.Context, limit time.Duration, t pdu.Type, encode
 			l.fail(fmt.Errorf("writing to the master agent: %w", err))
 		}
 	}()
-	select {
-	case a := <-ch:
-		if a.code == pdu.ErrorNone {
-			return a, nil
+	for {
+		select {
+		case a := <-ch:
+			if a.code == pdu.ErrorNone {
+				return a, nil
+			}
+			if a.code == pdu.ErrorNotOpen && t != pdu.TypeOpen {
+				l.fail(errClosed)
+			}
+			return a, &RefusedError{t, a.code}
+		case <-timer.C():
+			busy := l.busy.Load()
+			if busy || !extended && l.worked.Load() != worked { // the answer may wait to be read
+				extended = extended || !busy
+				timer.Reset(limit)
+				continue
+			}
+			l.fail(fmt.Errorf("%w: %v", errSilent, t))
+			return answer{}, l.failure()
+		case <-l.done:
+			return answer{}, l.failure()
+		case <-ctx.Done():
+			return answer{}, ctx.Err()
 		}
-		if a.code == pdu.ErrorNotOpen && t != pdu.TypeOpen {
-			l.fail(errClosed)
-		}
-		return a, &RefusedError{t, a.code}
-	case <-timer.C():
-		l.fail(fmt.Errorf("%w: %v", errSilent, t))
-		return answer{}, l.failure()
-	case <-l.done:
-		return answer{}, l.failure()
-	case <-ctx.Done():
-		return answer{}, ctx.Err()
 	}
 }
 
@@ -262,10 +258,7 @@ func (l *link) keepAlive(ctx context.Context) error {
 			l.fail(err)
 			return err
 		}
-		select {
-		case l.ticks <- struct{}{}:
-		default:
-		}
+		l.worker.expire()
 		timer.Reset(l.s.cfg.PingInterval)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"sync"
 
 	"example.com/iad/mib"
 	"github.com/posteo/go-agentx/pdu"
@@ -11,6 +12,7 @@ import (
 
 // worker answers the requests of the master, one after the other.
 type worker struct {
+	mu     sync.Mutex // held while a request is carried out, and by expire
 	link   *link
 	tree   *mib.Tree
 	caller mib.Caller
@@ -29,34 +31,37 @@ func newWorker(l *link) *worker {
 	}
 }
 
-// run answers until no more requests can come, then takes back what is not
-// finished. What arrived before the connection broke is still worked off: a
-// CleanupSet among it counts.
-func (w *worker) run() {
-	for {
-		select {
-		case p, ok := <-w.link.requests:
-			if !ok {
-				w.rollBack("the session ended")
-				return
-			}
-			w.serve(p)
-		case <-w.link.ticks:
-			w.expire()
-		}
-	}
+// end takes back what is not finished, when no more requests can come.
+func (w *worker) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rollBack("the session ended")
 }
 
 func (w *worker) serve(p *packet) {
-	// The values of a TestSet live on in its transaction.
-	if p.Type != pdu.TypeTestSet {
-		defer w.link.recycle(p)
+	answer := w.work(p)
+	if answer == nil {
+		return
 	}
+	if err := w.link.write(answer); err != nil {
+		w.link.fail(fmt.Errorf("writing to the master agent: %w", err))
+	}
+}
+
+// work carries a request out; it returns the answer, nil for none.
+func (w *worker) work(p *packet) []byte {
+	w.link.busy.Store(true)
+	defer func() {
+		w.link.worked.Add(1)
+		w.link.busy.Store(false)
+	}()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if p.Type == pdu.TypeCleanupSet { // has no answer
 		if !p.malformed && p.SessionID == w.link.id.Load() {
 			w.cleanup(p.TransactionID)
 		}
-		return
+		return nil
 	}
 	key := requestKey{p.PacketID, p.TransactionID, p.Type, maphash.Bytes(w.seed, p.raw)}
 	answer := w.past.find(key)
@@ -64,9 +69,7 @@ func (w *worker) serve(p *packet) {
 		answer = w.answer(p, w.past.buffer())
 		w.past.store(key, answer)
 	}
-	if err := w.link.write(answer); err != nil {
-		w.link.fail(fmt.Errorf("writing to the master agent: %w", err))
-	}
+	return answer
 }
 
 // answer carries out a request and makes the answer in b. Error codes are those

@@ -48,8 +48,9 @@ func (w *worker) commit(transaction uint32) (mib.Status, int) {
 	if !ok || s.phase != tested {
 		return mib.CommitFailed, 0
 	}
-	s.since = w.link.s.cfg.Clock.Now()
-	if err := s.tx.Commit(); err != nil {
+	err := s.tx.Commit()
+	s.since = w.link.s.cfg.Clock.Now() // it may have taken long
+	if err != nil {
 		w.link.s.cfg.Log.Warn("SET not carried out", "transaction", transaction, "err", err)
 		s.phase = commitFailed
 		_, index := statusOf(err, mib.CommitFailed)
@@ -107,8 +108,13 @@ func (w *worker) rollBack(why string) {
 }
 
 // expire takes back what the master seems to have forgotten, so that the
-// reservation does not stand in the way of every later SET.
+// reservation does not stand in the way of every later SET. It does nothing while a
+// request is carried out, which may take long.
 func (w *worker) expire() {
+	if !w.mu.TryLock() {
+		return
+	}
+	defer w.mu.Unlock()
 	for transaction, s := range w.sets {
 		if w.link.s.cfg.Clock.Now().Sub(s.since) > setLimit {
 			w.link.s.cfg.Log.Warn("SET undone", "transaction", transaction, "reason", "the master agent did not continue it")

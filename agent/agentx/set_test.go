@@ -258,3 +258,39 @@ func TestPrivate(t *testing.T) {
 		s.stop()
 	}
 }
+
+// TestSlowCommit: a SET that takes longer than the time limit of a ping does not break the
+// session. What the master sends meanwhile is read later, and counts.
+func TestSlowCommit(t *testing.T) {
+	ln, address := listen(t)
+	clock := newFakeClock()
+	d := newDevice()
+	begun, end := make(chan struct{}), make(chan struct{})
+	d.onCommit = func() error { close(begun); <-end; return nil }
+	s := start(t, Config{Address: address, Clock: clock}, d)
+	m := accept(t, ln)
+	m.open()
+	s.awaitReady()
+
+	m.phase(pdu.TypeTestSet, 1, mib.NoError, owner(s, "somebody"))
+	commit := m.request(packet{Header: pdu.Header{Type: pdu.TypeCommitSet, TransactionID: 1}})
+	m.raw(encodePacket(commit))
+	<-begun
+	clock.fire(t, defaultPingInterval, defaultPingInterval)
+	m.reply(m.expect(pdu.TypePing), pdu.ErrorNone)
+	clock.fire(t, defaultTimeout, defaultTimeout)
+	clock.fire(t, defaultTimeout, defaultTimeout)
+	close(end)
+	if answer := m.answerTo(commit); answer.Error != pdu.ErrorNone {
+		t.Fatalf("the commit was answered with %v", answer.Error)
+	}
+	m.cleanup(1)
+	m.ping()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.started != 1 || d.undone != 0 {
+		t.Errorf("%d SETs were carried out and %d undone", d.started, d.undone)
+	}
+	clock.fire(t, defaultPingInterval, defaultPingInterval)
+	m.reply(m.expect(pdu.TypePing), pdu.ErrorNone)
+}
