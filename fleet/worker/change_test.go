@@ -478,7 +478,7 @@ func ownDevices(t *testing.T, n int) (*fleetsim.Devices, *service, [2]fleet.SNMP
 		c.SNMP = &snmp.Config{Users: []snmp.User{{
 			Name: users[0].Name, Auth: snmp.SHA256, AuthPassphrase: users[0].AuthPassphrase, Priv: snmp.AES128, PrivPassphrase: users[0].PrivPassphrase,
 			Access: []snmp.Access{{Level: snmp.AuthPriv, Read: all, Write: all, Notify: all}},
-		}}, Sinks: []snmp.Sink{{Address: "127.0.0.1:80", User: users[0].Name}, {Address: "127.0.0.1:9", User: users[0].Name}}}
+		}}, Sinks: []snmp.Sink{{Address: "127.0.0.1:80", User: users[0].Name}, {Address: "127.0.0.1:9", User: users[0].Name}, {Address: "localhost:9", User: users[0].Name}}}
 	}})
 	s := start(t)
 	for i, name := range []string{fleet.DefaultSecret, "summer"} {
@@ -587,7 +587,9 @@ func TestMoveOwnAgent(t *testing.T) {
 			c.Close()
 			var at []string
 			for _, target := range targets {
-				at = append(at, target.Address.String())
+				if target.Address.IsValid() { // the others have names
+					at = append(at, target.Address.String())
+				}
 			}
 			if slices.Sort(at); err != nil || !slices.Equal(at, want) {
 				t.Errorf("%s sends to %v, want %v; %v", name, at, want, err)
@@ -617,4 +619,11 @@ func TestMoveOwnAgent(t *testing.T) {
 	check("move", "127.0.0.1:9", "127.0.0.2:162")
 	s.campaign("back", fleet.CampaignSpec{Operation: fleet.OperationMove, Back: "move", Retry: retry})
 	check("back", "127.0.0.1:80", "127.0.0.1:9")
+	s.campaign("elsewhere", fleet.CampaignSpec{Operation: fleet.OperationMove, Targets: &fleet.TargetMove{From: []string{"127.0.0.9:9"}, To: "127.0.0.2:162"}})
+	s.ends("elsewhere")
+	for _, name := range d.Names {
+		if f := s.run("elsewhere", name).Failure; f == nil || f.Cause != fleet.CauseUnsuitable || !strings.Contains(f.Text, `target "target3", which has a name`) || !strings.Contains(f.Text, "127.0.0.1:80") {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
 }
