@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,16 +107,14 @@ func (p *program) await(from int, words ...string) (line string, next int) {
 	}
 }
 
-// freePort returns a UDP port of the loopback interface that nobody used just
-// now.
+// freePort returns a UDP port of the loopback interface that nobody uses.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	port, err := peers.FreePort("udp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	return uint16(conn.LocalAddr().(*net.UDPAddr).Port)
+	return uint16(port)
 }
 
 // snmpd is a net-snmp master agent for a test.

@@ -29,12 +29,11 @@ func NeedRoot(t testing.TB) {
 func Tftpd(t testing.TB, root string) *net.UDPAddr {
 	t.Helper()
 	NeedRoot(t)
-	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	port, err := FreePort("udp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := c.LocalAddr().(*net.UDPAddr)
-	c.Close()
+	addr := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}
 	start(t, Find(t, "in.tftpd"), "--foreground", "--listen", "--address", addr.String(), "--user", "root", "--create", "--secure", root)
 	await(t, func() bool {
 		// A request for a file that is not there is answered once the server is up.
@@ -58,12 +57,11 @@ func Tftpd(t testing.TB, root string) *net.UDPAddr {
 func Vsftpd(t testing.TB, root string, more ...string) *net.TCPAddr {
 	t.Helper()
 	NeedRoot(t)
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	port, err := FreePort("tcp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().(*net.TCPAddr)
-	l.Close()
+	addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
 	if err := os.Mkdir(empty, 0o755); err != nil {

@@ -2,7 +2,7 @@ package peers
 
 import (
 	"bytes"
-	"net"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,13 +24,12 @@ type Snmpd struct {
 // test. It is up when up returns true.
 func StartSnmpd(t testing.TB, up func(address string) bool, lines ...string) *Snmpd {
 	t.Helper()
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	port, err := FreePort("udp")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	s := &Snmpd{t: t, dir: dir, Address: conn.LocalAddr().String(), AgentX: filepath.Join(dir, "agentx")}
-	conn.Close()
+	s := &Snmpd{t: t, dir: dir, Address: fmt.Sprintf("127.0.0.1:%d", port), AgentX: filepath.Join(dir, "agentx")}
 	lines = append([]string{"agentAddress udp:" + s.Address, "master agentx", "agentXSocket " + s.AgentX}, lines...)
 	if err := os.WriteFile(filepath.Join(dir, "snmpd.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)

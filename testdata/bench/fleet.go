@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"example.com/iad/internal/peers"
 )
 
 // fleet upgrades simulated devices without faults by one iadms. The figures are processor time per device, and peak memory.
@@ -39,7 +41,7 @@ func (l *lab) upgradeFleet(simulator, iadms string, devices int) (s sample, err 
 		return s, err
 	}
 	file := func(name string) string { return filepath.Join(dir, name) }
-	port, err := freePort("udp")
+	port, err := peers.FreePort("udp")
 	if err != nil {
 		return s, err
 	}

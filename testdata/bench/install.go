@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/afero"
 
 	"example.com/iad/bank/image"
+	"example.com/iad/internal/peers"
 	"example.com/iad/manager/device"
 	"example.com/iad/mib"
 )
@@ -47,7 +48,7 @@ func (l *lab) newUnit() (*unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort("udp")
+	port, err := peers.FreePort("udp")
 	if err != nil {
 		return nil, err
 	}

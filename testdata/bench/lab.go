@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.com/iad/internal/peers"
 )
 
 // lab has the temporary directory and what runs for the present row.
@@ -292,31 +294,13 @@ func tail(s string) string {
 	return s[max(0, len(s)-2000):]
 }
 
-// freePort returns a port of 127.0.0.1 that nobody uses; network is tcp or udp.
-func freePort(network string) (int, error) {
-	if network == "udp" {
-		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		if err != nil {
-			return 0, err
-		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).Port, nil
-	}
-	c, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	return c.Addr().(*net.TCPAddr).Port, nil
-}
-
 // vsftpd serves the directory's parent for anonymous reading and writing; files are at /files/NAME.
 func (l *lab) vsftpd(files string) (port int, err error) {
 	path, err := l.program("vsftpd")
 	if err != nil {
 		return 0, err
 	}
-	if port, err = freePort("tcp"); err != nil {
+	if port, err = peers.FreePort("tcp"); err != nil {
 		return 0, err
 	}
 	dir, err := l.directory()
@@ -351,7 +335,7 @@ func (l *lab) atftpd(files string) (port int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if port, err = freePort("udp"); err != nil {
+	if port, err = peers.FreePort("udp"); err != nil {
 		return 0, err
 	}
 	s, err := l.serve(exec.Command(path, "--daemon", "--no-fork", "--bind-address", "127.0.0.1", "--port", fmt.Sprint(port),

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.com/iad/internal/credentials"
+	"example.com/iad/internal/peers"
 	"example.com/iad/mib"
 )
 
@@ -34,7 +35,7 @@ func (l *lab) snmpd(more ...string) (s *server, port int, socket string, err err
 	if err != nil {
 		return nil, 0, "", err
 	}
-	if port, err = freePort("udp"); err != nil {
+	if port, err = peers.FreePort("udp"); err != nil {
 		return nil, 0, "", err
 	}
 	dir, err := l.directory()

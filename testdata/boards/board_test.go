@@ -6,13 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"example.com/iad/bank"
+	"example.com/iad/internal/peers"
 )
 
 // bootLimit is how long a start may take, and upgradeLimit an upgrade with all its starts. On an idle machine it is a
@@ -216,12 +216,11 @@ func timed(t *testing.T, what string) (done func()) {
 }
 
 func freePort(t *testing.T) int {
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	port, err := peers.FreePort("udp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
+	return port
 }
 
 // on starts the board, and keeps what it prints in a file.
