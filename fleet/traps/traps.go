@@ -65,6 +65,9 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		var err error
 		if stop, err = listen(ctx, cfg); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
 	}
