@@ -118,10 +118,12 @@ func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, 
 	case last != nil: // a deleted entry leaves a mark with a revision
 		return b.put(ctx, key, value, last.Sequence, false)
 	}
-	// It has expired meanwhile, or cannot be read.
+	// It has expired meanwhile, or cannot be read. In the latter case the revision stays.
+	var first, second conflict
+	errors.As(err, &first)
 	revision, err = b.put(ctx, key, value, 0, false)
-	if unread := new(conflict); errors.As(err, unread) && unread.last != 0 {
-		return b.put(ctx, key, value, unread.last, false)
+	if errors.As(err, &second) && second.last == first.last && second.last != 0 {
+		return b.put(ctx, key, value, second.last, false)
 	}
 	return revision, err
 }

@@ -278,9 +278,12 @@ func editTitle(d backupData) string { return "Edit a copy of " + d.Backup.ID }
 // storeEdit stores an edited file as another backup. More: another file of that is edited next;
 // otherwise it is the answer to the question, if there is one.
 func (p *page) storeEdit(d backupData, content []byte, more bool) error {
-	edited, err := p.Service.EditBackup(p.r.Context(), p.by, d.Backup.Device, d.Backup.ID, map[string][]byte{d.Kind: content})
-	if err != nil {
-		return p.refuse(err, "backup_edit", editTitle(d), d)
+	edited := &d.Backup
+	if string(content) != d.Text || !more && edited.EditOf == "" { // otherwise this file needs no change, and others may
+		var err error
+		if edited, err = p.Service.EditBackup(p.r.Context(), p.by, d.Backup.Device, d.Backup.ID, map[string][]byte{d.Kind: content}); err != nil {
+			return p.refuse(err, "backup_edit", editTitle(d), d)
+		}
 	}
 	page := "/devices/" + url.PathEscape(edited.Device) + "/backups/" + url.PathEscape(edited.ID)
 	if more {
@@ -294,7 +297,7 @@ func (p *page) storeEdit(d backupData, content []byte, more bool) error {
 	if d.Question == "" {
 		return p.done(page, "backup")
 	}
-	err = p.Service.Answer(p.r.Context(), p.by, d.Question, edited.Device, fleet.Answer{
+	err := p.Service.Answer(p.r.Context(), p.by, d.Question, edited.Device, fleet.Answer{
 		Question: d.QuestionID, Choice: fleet.ChoiceModify, Backup: edited.ID,
 	})
 	if err != nil {

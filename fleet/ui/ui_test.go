@@ -351,11 +351,16 @@ func TestSeveralFilesAreEdited(t *testing.T) {
 		t.Fatalf("not the edited copy is edited next: %q\n%s", next, page)
 	}
 	second := strings.Replace(strings.ReplaceAll(next[1], "&amp;", "&"), "portData", "userData", 1)
-	if status, page := c.post(second, "text", "volume = 5\r\n", "do", "save"); status != 200 || !strings.Contains(page, "The answer was given") {
+	_, page = c.get(second)
+	unchanged := html.UnescapeString(regexp.MustCompile(`(?s)<textarea[^>]*>\n(.*)</textarea>`).FindStringSubmatch(page)[1])
+	if _, page := c.post(second, "text", unchanged, "do", "more"); !strings.Contains(page, "ports 2") || strings.Contains(page, `role="alert"`) {
+		t.Fatalf("a file that needs no change stops the edit of the next one\n%s", page)
+	}
+	if status, page := c.post(second, "text", unchanged, "do", "save"); status != 200 || !strings.Contains(page, "The answer was given") {
 		t.Fatalf("status %d\n%s", status, page)
 	}
 	answer := b.service.Run("spring", "gw-001").Answer
-	for kind, want := range map[string]string{"portData": "ports 2\n", "userData": "volume = 5\n"} {
+	for kind, want := range map[string]string{"portData": "ports 2\n", "userData": unchanged} {
 		content, err := b.service.BackupFile(t.Context(), operations.Caller{Role: operations.Operator}, "gw-001", answer.Backup, kind)
 		if err != nil || string(content) != want {
 			t.Errorf("%s: %q, %v", kind, content, err)
