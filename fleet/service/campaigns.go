@@ -135,8 +135,11 @@ func (s *Service) CreateCampaign(ctx context.Context, by operations.Caller, id s
 		if err := s.completeSpec(ctx, &spec); err != nil {
 			return effect{}, err
 		}
-		if _, _, err := s.store.Campaigns.Get(ctx, id); err == nil {
+		switch _, _, err := s.store.Campaigns.Get(ctx, id); {
+		case err == nil:
 			return effect{}, conflict("there is a campaign %s already; choose another ID", id)
+		case !errors.Is(err, engine.ErrNotFound):
+			return effect{}, failed(err, "campaign", id)
 		}
 		if err := s.renewSecret(ctx, &spec, id); err != nil {
 			return effect{}, err
@@ -192,11 +195,15 @@ func (s *Service) alter(ctx context.Context, by operations.Caller, action operat
 	var after *fleet.Campaign
 	err := s.change(ctx, by, action, "campaign/"+id, func() (effect, error) {
 		var before fleet.Campaign
-		var err error
+		var err, refused error
 		after, err = s.store.Campaigns.Change(ctx, func(c *fleet.Campaign) error {
 			before = *c
-			return change(c)
+			refused = change(c)
+			return refused
 		}, id)
+		if refused != nil { // what is missing or damaged may be another object
+			return effect{}, refusal(refused)
+		}
 		return effect{before: &before, after: after}, failed(err, "campaign", id)
 	})
 	if err != nil {
@@ -214,35 +221,45 @@ func (s *Service) alter(ctx context.Context, by operations.Caller, action operat
 
 // EditCampaign implements operations.Service.
 func (s *Service) EditCampaign(ctx context.Context, by operations.Caller, id string, spec fleet.CampaignSpec) (*fleet.Campaign, error) {
-	if err := by.Check(operations.EditCampaign); err == nil {
-		if err := errors.Join(s.permitRotation(ctx, by, &spec, id), s.permitStored(ctx, by, id)); err != nil {
-			return nil, err
+	return s.alter(ctx, by, operations.EditCampaign, id, func(c *fleet.Campaign) error {
+		permitted := &c.Spec
+		if permitted.Operation != fleet.OperationRotate {
+			permitted = &spec
+		}
+		if err := s.permitRotation(ctx, by, permitted, id); err != nil {
+			return err
+		}
+		edited := *c
+		if err := campaign.Edit(&edited, spec, by.Name); err != nil { // before a secret is stored for it
+			return err
 		}
 		if err := s.completeSpec(ctx, &spec); err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.renewSecret(ctx, &spec, id); err != nil {
-			return nil, err
+			return err
 		}
-	}
-	return s.alter(ctx, by, operations.EditCampaign, id, func(c *fleet.Campaign) error { return campaign.Edit(c, spec, by.Name) })
+		return campaign.Edit(c, spec, by.Name)
+	})
 }
 
 // SubmitCampaign implements operations.Service.
 func (s *Service) SubmitCampaign(ctx context.Context, by operations.Caller, id string) (*fleet.Campaign, error) {
-	if err := s.permitStored(ctx, by, id); err != nil {
-		return nil, err
-	}
-	return s.alter(ctx, by, operations.SubmitCampaign, id, func(c *fleet.Campaign) error { return campaign.Submit(c, by.Name) })
+	return s.alter(ctx, by, operations.SubmitCampaign, id, func(c *fleet.Campaign) error {
+		if err := s.permitRotation(ctx, by, &c.Spec, id); err != nil {
+			return err
+		}
+		return campaign.Submit(c, by.Name)
+	})
 }
 
 // ApproveCampaign implements operations.Service. A token acts for its user: somebody's
 // tokens cannot approve what that person created.
 func (s *Service) ApproveCampaign(ctx context.Context, by operations.Caller, id, digest, comment string) (*fleet.Campaign, error) {
-	if err := s.permitStored(ctx, by, id); err != nil {
-		return nil, err
-	}
 	return s.alter(ctx, by, operations.ApproveCampaign, id, func(c *fleet.Campaign) error {
+		if err := s.permitRotation(ctx, by, &c.Spec, id); err != nil {
+			return err
+		}
 		return campaign.Approve(c, by.Name, comment, digest, s.now())
 	})
 }
@@ -255,6 +272,9 @@ func (s *Service) PauseCampaign(ctx context.Context, by operations.Caller, id st
 // ResumeCampaign implements operations.Service.
 func (s *Service) ResumeCampaign(ctx context.Context, by operations.Caller, id string) (*fleet.Campaign, error) {
 	return s.alter(ctx, by, operations.ResumeCampaign, id, func(c *fleet.Campaign) error {
+		if err := s.permitRotation(ctx, by, &c.Spec, id); err != nil {
+			return err
+		}
 		all, waves, err := s.view.Counts(ctx, id)
 		if err != nil {
 			return err

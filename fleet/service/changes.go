@@ -23,18 +23,6 @@ func (s *Service) permitRotation(ctx context.Context, by operations.Caller, spec
 	return s.permit(ctx, by, operations.RotateCredentials, "campaign/"+id)
 }
 
-// permitStored is permitRotation for a stored campaign.
-func (s *Service) permitStored(ctx context.Context, by operations.Caller, id string) error {
-	c, err := s.campaign(ctx, id)
-	if errors.Is(err, operations.ErrNotFound) { // reported with the role that the action requires
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return s.permitRotation(ctx, by, &c.Spec, id)
-}
-
 // checkChange checks what a specification refers to that changes access.
 func (s *Service) checkChange(ctx context.Context, spec *fleet.CampaignSpec) error {
 	for name, secret := range map[string]string{"credentials": spec.Credentials, "renew": spec.Renew} {
@@ -45,6 +33,8 @@ func (s *Service) checkChange(ctx context.Context, spec *fleet.CampaignSpec) err
 		switch {
 		case errors.Is(err, engine.ErrNotFound):
 			return field(name, "there are no credentials %s; add them first", secret)
+		case errors.Is(err, engine.ErrDamaged):
+			return field(name, "the credentials %s are damaged; enter them again under this name", secret)
 		case err != nil:
 			return err
 		case v.User == nil || device.PlainName(v.User.Auth) == "":
@@ -81,24 +71,35 @@ func (s *Service) renewSecret(ctx context.Context, spec *fleet.CampaignSpec, id 
 	if err != nil {
 		return err
 	}
-	renewed, err := source.Renewed(id, id)
-	if err != nil {
-		return field("renew", "%v", err)
-	}
-	old, err := s.store.Secrets.Get(ctx, id)
-	switch {
-	case errors.Is(err, engine.ErrNotFound):
-		err = s.store.Secrets.Put(ctx, renewed)
-	case err != nil:
-	case old.Campaign != id:
-		err = field("id", "there are credentials %s already; choose another ID for the campaign", id)
-	default:
-		if unfit := source.Credentials().User.CheckKeyChange(old.Credentials().User); unfit != nil {
-			err = field("renew", "the campaign has made credentials for another user already (%v); make a new campaign", unfit)
+	for {
+		made, err := s.store.Secrets.Get(ctx, id)
+		switch {
+		case errors.Is(err, engine.ErrNotFound):
+			renewed, err := source.Renewed(id, id)
+			if err != nil {
+				return field("renew", "%v", err)
+			}
+			if err = s.store.Secrets.Create(ctx, renewed); errors.Is(err, engine.ErrConflict) {
+				continue // by the same request on another node, or by an attempt whose answer was lost
+			}
+			if err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case made.Campaign != id:
+			return field("id", "there are credentials %s already; choose another ID for the campaign", id)
+		default:
+			if made.User == nil {
+				return field("renew", "the credentials %s of the campaign have no user; make a new campaign", id)
+			}
+			if err := source.Credentials().User.CheckKeyChange(made.Credentials().User); err != nil {
+				return field("renew", "the campaign has made credentials for another user already (%v); make a new campaign", err)
+			}
 		}
+		spec.Credentials = id
+		return nil
 	}
-	spec.Credentials = id
-	return err
 }
 
 // replaceable returns an error if a secret that exists cannot be replaced.

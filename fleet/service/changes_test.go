@@ -3,10 +3,13 @@ package service_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.com/iad/fleet"
+	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/operations"
 	"example.com/iad/fleet/view"
 )
@@ -65,6 +68,19 @@ func TestRotationCampaigns(t *testing.T) {
 			t.Errorf("%s by an operator: %v", what, call)
 		}
 	}
+	set := func(change func(*fleet.Campaign)) {
+		t.Helper()
+		_, err := l.store.Campaigns.Change(ctx, func(c *fleet.Campaign) error { change(c); return nil }, "summer")
+		l.must(err)
+	}
+	set(func(c *fleet.Campaign) { c.State = fleet.CampaignPaused })
+	if _, err := l.ResumeCampaign(ctx, bob, "summer"); !errors.Is(err, operations.ErrForbidden) {
+		t.Errorf("resume by an operator: %v", err)
+	}
+	if e := l.last(); e.Action != "credentials.rotate" || !e.Denied {
+		t.Errorf("audit: %+v", e)
+	}
+	set(func(c *fleet.Campaign) { c.State = fleet.CampaignDraft })
 	edited := c.Spec
 	edited.Title = "Late summer"
 	_, err = l.EditCampaign(ctx, ann, "summer", edited)
@@ -103,6 +119,72 @@ func TestRotationCampaigns(t *testing.T) {
 		if strings.Contains(string(text), secret) {
 			t.Error("the audit has a passphrase")
 		}
+	}
+}
+
+// TestRenewedOnce: whatever is requested at the same time, the passphrases that a campaign makes
+// are never replaced, and only made for a campaign that can have them.
+func TestRenewedOnce(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: "default", User: snmpUser("old passphrase")}))
+	spec := rotation("")
+	spec.Renew = "default"
+	for n := range 20 {
+		id := fmt.Sprintf("summer-%d", n)
+		var all sync.WaitGroup
+		seen := make([]*fleet.Secret, 8)
+		for i := range seen {
+			all.Go(func() {
+				_, err := l.CreateCampaign(ctx, ann, id, spec)
+				if err != nil && !errors.Is(err, operations.ErrConflict) {
+					t.Error(err)
+				}
+				if seen[i], err = l.store.Secrets.Get(ctx, id); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		made, err := l.store.Secrets.Get(ctx, id)
+		l.must(err)
+		for _, s := range seen {
+			if s == nil || *s.User != *made.User {
+				t.Fatalf("%s: the passphrases were replaced", id)
+			}
+		}
+	}
+	if err := l.store.Secrets.Create(ctx, &fleet.Secret{Name: "summer-0", User: snmpUser("another one")}); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("created twice: %v", err)
+	}
+
+	none := func(what, name string) {
+		t.Helper()
+		if _, err := l.store.Secrets.Get(ctx, name); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("%s: passphrases were made: %v", what, err)
+		}
+	}
+	if _, err := l.EditCampaign(ctx, ann, "absent", spec); !errors.Is(err, operations.ErrNotFound) {
+		t.Errorf("an edit of a campaign that does not exist: %v", err)
+	}
+	none("no campaign", "absent")
+	backup := fleet.CampaignSpec{Title: "Backup", Operation: fleet.OperationBackup, Filter: "true"}
+	_, err := l.CreateCampaign(ctx, ann, "ended", backup)
+	l.must(err)
+	_, err = l.StopCampaign(ctx, ann, "ended")
+	l.must(err)
+	if _, err := l.EditCampaign(ctx, ann, "ended", spec); !errors.Is(err, operations.ErrConflict) {
+		t.Errorf("an edit of a campaign that has ended: %v", err)
+	}
+	none("an ended campaign", "ended")
+	_, err = l.CreateCampaign(ctx, ann, "draft", backup)
+	l.must(err)
+	if _, err := l.EditCampaign(ctx, bob, "draft", spec); !errors.Is(err, operations.ErrForbidden) {
+		t.Errorf("an operator edits: %v", err)
+	}
+	none("not permitted", "draft")
+	c, err := l.EditCampaign(ctx, ann, "draft", spec)
+	if err != nil || c.Spec.Credentials != "draft" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -117,8 +117,6 @@ func field(name, format string, args ...any) error {
 
 // failed converts an error about an object.
 func failed(err error, what, name string) error {
-	var state *campaign.StateError
-	var approval *campaign.ApprovalError
 	switch {
 	case err == nil:
 		return nil
@@ -128,7 +126,15 @@ func failed(err error, what, name string) error {
 		return conflict("what is stored of %s %s is damaged; the page Damaged objects shows it", what, name)
 	case errors.Is(err, engine.ErrConflict):
 		return conflict("%s %s was changed by somebody else at the same time; look at it again", what, name)
-	case errors.As(err, &state), errors.As(err, &approval):
+	}
+	return err
+}
+
+// refusal converts an error of package campaign.
+func refusal(err error) error {
+	var state *campaign.StateError
+	var approval *campaign.ApprovalError
+	if errors.As(err, &state) || errors.As(err, &approval) {
 		return &failure{operations.ErrConflict, err.Error()}
 	}
 	return err

@@ -65,13 +65,28 @@ func (s *Secrets) open(entry engine.Entry) (*fleet.Secret, error) {
 	return secret, nil
 }
 
-// Put stores a secret, in place of an earlier one of this name.
-func (s *Secrets) Put(ctx context.Context, secret *fleet.Secret) error {
+func (s *Secrets) sealed(secret *fleet.Secret) ([]byte, error) {
 	plain, err := json.Marshal(secret)
+	if err != nil {
+		return nil, err
+	}
+	return s.key.Seal(plain)
+}
+
+// Create stores a new secret. The error wraps engine.ErrConflict if there is one of this name,
+// which stays as it is.
+func (s *Secrets) Create(ctx context.Context, secret *fleet.Secret) error {
+	sealed, err := s.sealed(secret)
 	if err != nil {
 		return err
 	}
-	sealed, err := s.key.Seal(plain)
+	_, err = s.bucket.Create(ctx, engine.Key(secret.Name), sealed)
+	return err
+}
+
+// Put stores a secret, in place of an earlier one of this name.
+func (s *Secrets) Put(ctx context.Context, secret *fleet.Secret) error {
+	sealed, err := s.sealed(secret)
 	if err != nil {
 		return err
 	}
