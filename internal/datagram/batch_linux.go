@@ -30,6 +30,9 @@ type Batch struct {
 
 	receive, send func(fd uintptr) (done bool)
 
+	// Some systems refuse the calls for several datagrams: then each has a call of its own.
+	receiveOne, sendOne bool
+
 	zoneID uint32 // of the interface that zone is the name of
 	zone   string
 }
@@ -183,34 +186,54 @@ func (b *Batch) tryReceive(fd uintptr) (done bool) {
 			h.SetControllen(b.control)
 		}
 	}
-	n, errno := call(unix.SYS_RECVMMSG, fd, b.in)
+	n, errno := call(unix.SYS_RECVMMSG, unix.SYS_RECVMSG, &b.receiveOne, fd, b.in)
 	if errno == unix.EAGAIN {
 		return false
 	}
 	b.got, b.err = n, nil
 	if errno != 0 {
-		b.got, b.err = 0, os.NewSyscallError("recvmmsg", errno)
+		b.got, b.err = 0, os.NewSyscallError("recvmsg", errno)
 	}
 	return true
 }
 
 // trySend sends answers as far as there is room for them; done is false if there is none.
 func (b *Batch) trySend(fd uintptr) (done bool) {
-	n, errno := call(unix.SYS_SENDMMSG, fd, b.out[b.sent:])
+	n, errno := call(unix.SYS_SENDMMSG, unix.SYS_SENDMSG, &b.sendOne, fd, b.out[b.sent:])
 	if errno == unix.EAGAIN {
 		return false
 	}
 	b.sent += n
 	if errno != 0 {
-		b.err = os.NewSyscallError("sendmmsg", errno)
+		b.err = os.NewSyscallError("sendmsg", errno)
 	}
 	return true
 }
 
-// call is recvmmsg(2) or sendmmsg(2). The connection does not block.
-func call(trap, fd uintptr, list []message) (n int, errno syscall.Errno) {
+// call is the system call several for a list of messages, recvmmsg(2) or sendmmsg(2). Where the
+// system has no such call (a 32-bit kernel without that for 32-bit times) or forbids it (a
+// sandbox that knows only the older ones), it is the system call single for the first message, from then on.
+// The connection does not block.
+func call(several, single uintptr, one *bool, fd uintptr, list []message) (n int, errno syscall.Errno) {
+	if !*one {
+		n, errno := untilDone(several, fd, unsafe.Pointer(&list[0]), uintptr(len(list)), unix.MSG_DONTWAIT)
+		// A packet filter forbids a datagram in the same way: then single is refused too.
+		if errno != unix.ENOSYS && errno != unix.EPERM && errno != unix.EACCES {
+			return n, errno
+		}
+	}
+	n, errno = untilDone(single, fd, unsafe.Pointer(&list[0].header), unix.MSG_DONTWAIT, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	*one = true
+	list[0].length = uint32(n)
+	return 1, 0
+}
+
+func untilDone(trap, fd uintptr, p unsafe.Pointer, a, b uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&list[0])), uintptr(len(list)), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.Syscall6(trap, fd, uintptr(p), a, b, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), 0
