@@ -95,6 +95,9 @@ type Config struct {
 	// StartLimit is how long New calls Platform.Kick, so that a start that hangs is ended
 	// by the watchdog; 5 min if 0.
 	StartLimit time.Duration
+	// PhaseEntered is called when an operation has begun a phase, before the device does anything
+	// in it. Nil is for nobody.
+	PhaseEntered func()
 	// Log gets what happens; nil discards it.
 	Log *slog.Logger
 }
@@ -266,7 +269,7 @@ func (a *Agent) boot(fronts []string) error {
 	}
 	pc := procedure.Config{
 		Banks: banks{b, a.device}, Store: store{a.device}, Fetcher: a.fetcher, Device: a.device,
-		Clock: cfg.Clock, BootReason: cfg.Platform.BootReason(), Grace: cfg.Grace, Log: cfg.Log,
+		Clock: cfg.Clock, BootReason: cfg.Platform.BootReason(), Grace: cfg.Grace, Entered: cfg.PhaseEntered, Log: cfg.Log,
 	}
 	for _, r := range []struct {
 		name  string

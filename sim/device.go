@@ -300,6 +300,7 @@ func (d *Device) newAgent() (*agent.Agent, error) {
 	for _, f := range []*afero.Fs{&c.Banks[0], &c.Banks[1], &c.State, &c.Data, &c.Work} {
 		*f = &faultyFs{Fs: *f, device: d, life: l}
 	}
+	c.PhaseEntered = func() { d.look() }
 	return agent.New(c)
 }
 

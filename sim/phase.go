@@ -9,8 +9,8 @@ import (
 )
 
 // phases notices which phases the operations of a device enter. The engine publishes a
-// phase before it begins; whatever a device does in it, such as using its disk, looks at
-// the phase first, so that nothing is done in a phase before it was noticed.
+// phase before it begins and has the device look then, so that nothing is done in a phase before it was
+// noticed. Whatever a device does in it, such as using its disk, looks at the phase, too: how far it is.
 type phases struct {
 	mu      sync.Mutex
 	last    seen

@@ -42,6 +42,9 @@ type Config struct {
 	// Grace is how long a restart waits at most for events to leave; 3 s if
 	// 0.
 	Grace time.Duration
+	// Entered is called when the work has begun a phase, which a snapshot shows, before
+	// it does anything in it. Nil is for nobody.
+	Entered func()
 	// Log gets what happens; nil discards it.
 	Log *slog.Logger
 }
@@ -184,13 +187,14 @@ func (e *Engine) leaving(now time.Time) bool {
 	return e.pendingRestart != nil && (e.j.Sent == e.j.Seq || !now.Before(e.restartBy))
 }
 
-// settle does what is due and shows the state that there is then.
+// settle does what is due and shows the state that there is then, but for the last one before a
+// restart: nobody is to think that the device has come to rest.
 func (e *Engine) settle() (now time.Time) {
 	now = e.clock.Now()
 	if e.tick(now) {
 		e.fresh = false
 	}
-	if !e.fresh {
+	if !e.fresh && !e.leaving(now) {
 		e.publish()
 	}
 	return now

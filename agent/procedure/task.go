@@ -145,6 +145,9 @@ func (t *task) stopped() error {
 func (t *task) phase(p mib.OperationPhase) {
 	if t.enter(p) {
 		_ = t.e.call(func() { t.e.takeLive(t) })
+		if t.e.cfg.Entered != nil {
+			t.e.cfg.Entered()
+		}
 	}
 }
 
