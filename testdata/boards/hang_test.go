@@ -23,7 +23,7 @@ func TestHang(t *testing.T) {
 	}
 	x := newBench(t, t.TempDir(), arm)
 	x.versions = []string{first, hangs}
-	script, err := edit{old: "setenv iad_start '", new: "setenv iad_start '" + armWatchdog}.apply(x.script)
+	script, err := edit{old: "\nsetenv iad_start '", new: "\nsetenv iad_start '" + armWatchdog}.apply(x.script)
 	if err != nil {
 		t.Fatal(err)
 	}
