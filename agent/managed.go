@@ -31,7 +31,10 @@ func openManaged(state afero.Fs, c *snmp.Config) (findings []string) {
 	c.Changes = data
 	c.Store = func(changes []byte) error {
 		if err := rec.Write(changes); err != nil {
-			_ = rec.Write(data) // or the next start might find what was refused
+			// Or the next start might find what was refused.
+			if again := rec.Write(data); again != nil {
+				return fmt.Errorf("%w; %w: %w", err, snmp.ErrUncertain, again)
+			}
 			return err
 		}
 		data = changes
@@ -40,8 +43,9 @@ func openManaged(state afero.Fs, c *snmp.Config) (findings []string) {
 		}
 		return nil
 	}
-	if len(findings) > 0 && data != nil {
-		if err := c.Store(data); err != nil {
+	// A power cut between the two writes leaves older keys in one of them.
+	if data != nil && !rec.Agreed() {
+		if err := rec.Write(data); err != nil {
 			findings = append(findings, fmt.Sprintf("%s has one good copy only: %v", managedRecord, err))
 		}
 	}
@@ -70,23 +74,23 @@ func peekManaged(cfg Config) (snmp.Changed, []string) {
 		return snmp.Changed{}, findings // the settings are at fault, which run reports
 	}
 	changed := e.Changed()
-	// A start removes those that do not count.
-	changed.Targets = snmp.StoredTargets(data)
+	// Those of the command line are in no settings, and a start removes those that do not count.
+	changed.Targets = snmp.Stored(data).Targets
 	return changed, append(findings, e.Findings()...)
 }
 
 // DiscardManaged returns a device that is not running to the settings: what managers have changed of
-// users and targets no longer counts. It returns what that was.
+// users and targets no longer counts, whether or not it did with these settings. It returns what that was.
 func DiscardManaged(cfg Config) (snmp.Changed, error) {
-	changed, _ := peekManaged(cfg)
-	rec, _, _, err := durable.OpenRecord(cfg.State, managedRecord, managedMagic, stateVersion, nil)
+	rec, data, _, err := durable.OpenRecord(cfg.State, managedRecord, managedMagic, stateVersion, snmp.CheckChanges)
 	if err != nil {
-		return changed, err
+		return snmp.Changed{}, err
 	}
+	changed := snmp.Stored(data)
 	for range 2 { // both copies: they have keys
 		if err := rec.Write(nil); err != nil {
 			return changed, err
 		}
 	}
-	return changed, nil
+	return changed, rec.RemoveQuarantined()
 }

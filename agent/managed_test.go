@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -149,6 +150,9 @@ func TestCrashManaged(t *testing.T) {
 		Start: crashfs.NewDisk("p"), Depth: 2, Limit: 10,
 		Life: func(m *crashfs.Machine, acknowledged *int) error {
 			e, _, err := r.engine(m.Fs("p"))
+			if err == nil {
+				err = sameCopies(m.Fs("p"))
+			}
 			if err != nil {
 				return err
 			}
@@ -180,6 +184,29 @@ func TestCrashManaged(t *testing.T) {
 	if result.Cuts < 20 {
 		t.Error("too few cuts")
 	}
+}
+
+// sameCopies is an error if one copy of the record has older keys than the other.
+func sameCopies(fs afero.Fs) error {
+	var have [][]byte
+	for _, suffix := range []string{".a", ".b"} {
+		data, err := afero.ReadFile(fs, managedRecord+suffix)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, _, content, err := durable.DecodeFrame(managedMagic, stateVersion, data)
+		if err != nil {
+			return err
+		}
+		have = append(have, content)
+	}
+	if len(have) == 1 || len(have) == 2 && !bytes.Equal(have[0], have[1]) {
+		return fmt.Errorf("the record has the copies %q", have)
+	}
+	return nil
 }
 
 // One copy of the record is enough for the newest keys; without both the settings count, and the
@@ -266,6 +293,47 @@ func TestManagedNotStored(t *testing.T) {
 	}
 }
 
+// Where what was refused cannot be removed either, the answer says so, and it is removed as soon as
+// that is possible.
+func TestManagedNotUndone(t *testing.T) {
+	r := newTurns(t, 2)
+	uncertain := 0
+	for op := range 20 {
+		m := crashfs.NewDisk("p").Start()
+		fs := m.Fs("p")
+		e, _, err := r.engine(fs)
+		if err == nil {
+			err = r.turn(e, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Fail(crashfs.Fault{Skip: op, Err: errors.New("input/output error")})
+		want := 2
+		if err := r.turn(e, 1); err != nil {
+			want = 1
+			uncertain++
+			if !strings.Contains(err.Error(), "undoFailed") {
+				t.Errorf("operation %d: %v", op, err)
+			}
+		}
+		m.Heal()
+		if now, err := r.inForce(e); err != nil || now != want {
+			t.Errorf("operation %d: keys %d count, %v; want %d", op, now, err, want)
+		}
+		again, _, err := r.engine(fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, err := r.inForce(again); err != nil || now != want {
+			t.Errorf("operation %d, after a restart: keys %d count, %v; want %d", op, now, err, want)
+		}
+	}
+	if uncertain == 0 {
+		t.Error("every change could be stored")
+	}
+}
+
 // A device that is returned to its settings keeps no keys of managers.
 func TestDiscardManaged(t *testing.T) {
 	r := newTurns(t, 1)
@@ -277,13 +345,22 @@ func TestDiscardManaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{".a.corrupt-1", ".b.corrupt-3", ".a.unreadable-1", ".b.newer-2"} {
+		if err := afero.WriteFile(state, managedRecord+name, []byte("keys"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cfg := Config{State: state, SNMP: &snmp.Config{Users: []snmp.User{r.user}, EngineID: r.engineID}}
 	if c, _ := peekManaged(cfg); len(c.Users) != 1 || c.Users[0] != "manager" {
 		t.Errorf("changed: %+v", c)
 	}
-	c, err := DiscardManaged(cfg)
+	// Whatever the settings are now: here they have no engine.
+	c, err := DiscardManaged(Config{State: state})
 	if err != nil || len(c.Users) != 1 {
 		t.Errorf("%+v, %v", c, err)
+	}
+	if left, err := afero.ReadDir(state, "."); err != nil || len(left) != 2 {
+		t.Errorf("files that may have keys: %v, %v", left, err)
 	}
 	if c, _ := peekManaged(cfg); len(c.Users) != 0 {
 		t.Errorf("changed: %+v", c)

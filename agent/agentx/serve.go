@@ -57,6 +57,10 @@ func (w *worker) work(p *packet) []byte {
 	}()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.sets) > 0 {
+		w.takeBackForgotten(p.TransactionID)
+		defer w.discount(w.link.s.cfg.Clock.Now())
+	}
 	if p.Type == pdu.TypeCleanupSet { // has no answer
 		if !p.malformed && p.SessionID == w.link.id.Load() {
 			w.cleanup(p.TransactionID)

@@ -116,12 +116,39 @@ func (w *worker) expire() {
 	}
 	defer w.mu.Unlock()
 	for transaction, s := range w.sets {
-		if w.link.s.cfg.Clock.Now().Sub(s.since) > setLimit {
-			w.link.s.cfg.Log.Warn("SET undone", "transaction", transaction, "reason", "the master agent did not continue it")
-			w.undo(transaction)
+		w.expireOne(transaction, s)
+	}
+}
+
+// takeBackForgotten does the same before a request is carried out, as under constant load expire
+// finds no moment to do it. It spares the transaction that the request continues.
+func (w *worker) takeBackForgotten(continued uint32) {
+	for transaction, s := range w.sets {
+		if transaction != continued {
+			w.expireOne(transaction, s)
 		}
 	}
 }
+
+func (w *worker) expireOne(transaction uint32, s *set) {
+	if w.link.s.cfg.Clock.Now().Sub(s.since) > setLimit {
+		w.link.s.cfg.Log.Warn("SET undone", "transaction", transaction, "reason", "the master agent did not continue it")
+		w.undo(transaction)
+	}
+}
+
+// discount leaves the time of a slow request, begun then, out of what the master may take for the
+// next phase, which may wait behind that request.
+func (w *worker) discount(begun time.Time) {
+	if took := w.link.s.cfg.Clock.Now().Sub(begun); took >= slowRequest {
+		for _, s := range w.sets {
+			s.since = s.since.Add(took)
+		}
+	}
+}
+
+// slowRequest is longer than any request takes that does not wait for a disk.
+const slowRequest = time.Second
 
 // statusOf returns what of an error travels to the manager.
 func statusOf(err error, fallback mib.Status) (mib.Status, int) {

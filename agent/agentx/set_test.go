@@ -3,6 +3,7 @@ package agentx
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"example.com/iad/mib"
 	"github.com/google/go-cmp/cmp"
@@ -217,6 +218,41 @@ func TestForgottenSet(t *testing.T) {
 	<-undone
 	if _, _, started := d.counts(); started != 0 {
 		t.Errorf("%d started", started)
+	}
+	m.phase(pdu.TypeTestSet, 3, 0, owner(s, "third"))
+	m.cleanup(3)
+	m.conn.Close()
+}
+
+// TestForgottenSetUnderLoad: a transaction that is not continued ends also if there is never a
+// moment without a request. One whose next phase only waits behind a slow request does not.
+func TestForgottenSetUnderLoad(t *testing.T) {
+	ln, address := listen(t)
+	clock := newFakeClock()
+	d := newDevice()
+	s := start(t, Config{Address: address, Clock: clock}, d)
+	m := accept(t, ln)
+	m.open()
+	s.awaitReady()
+
+	m.phase(pdu.TypeTestSet, 1, 0, owner(s, "first"))
+	d.onRead = func() { clock.advance(setLimit + time.Second) }
+	m.ask(packet{Header: pdu.Header{Type: pdu.TypeGet}, Ranges: []mib.Search{{Start: s.tree.Module().OID(mib.OpState, 0)}}})
+	d.onRead = nil
+	m.ping()
+	m.phase(pdu.TypeCommitSet, 1, 0)
+	clock.advance(setLimit + time.Second)
+	m.cleanup(1)
+	if _, undone, started := d.counts(); undone != 0 || started != 1 {
+		t.Fatalf("%d undone, %d started; want 0, 1", undone, started)
+	}
+
+	m.phase(pdu.TypeTestSet, 2, 0, owner(s, "second"))
+	m.phase(pdu.TypeCommitSet, 2, 0)
+	clock.advance(setLimit + time.Second)
+	m.ping()
+	if _, undone, started := d.counts(); undone != 1 || started != 1 {
+		t.Errorf("%d undone, %d started; want 1, 1", undone, started)
 	}
 	m.phase(pdu.TypeTestSet, 3, 0, owner(s, "third"))
 	m.cleanup(3)

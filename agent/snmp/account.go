@@ -85,18 +85,39 @@ func (e *Engine) remote(u *user, engineID []byte) *account {
 	return newAccount(u, bytes.Clone(engineID))
 }
 
-// register makes an account a row of the table: its engine has proved that it has the keys.
-func (e *Engine) register(a *account) {
+// register makes an account a row of the table: its engine has proved that it has the keys. It
+// returns the account that has this row, which may be another one.
+func (e *Engine) register(a *account) *account {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	known := slices.ContainsFunc(e.remotes, func(r *account) bool { return r.index.Compare(a.index) == 0 })
-	if !known && !bytes.Equal(a.engineID, e.cfg.EngineID) && len(e.remotes) < maxRemotes {
-		e.remotes = append(e.remotes, a)
+	for _, r := range e.remotes {
+		if r.index.Compare(a.index) == 0 {
+			return r
+		}
 	}
+	if bytes.Equal(a.engineID, e.cfg.EngineID) {
+		return a
+	}
+	if len(e.remotes) >= maxRemotes {
+		oldest := slices.IndexFunc(e.remotes, func(r *account) bool { return !r.changed() })
+		if oldest < 0 {
+			return a
+		}
+		e.remotes = slices.Delete(e.remotes, oldest, oldest+1)
+	}
+	e.remotes = append(e.remotes, a)
+	return a
 }
 
-// maxRemotes is how many accounts at receivers the table has at most.
+// maxRemotes is how many accounts at receivers the table has at most. Then those whose keys were
+// not changed make room: they come back when their receivers are heard again.
 const maxRemotes = 64
+
+// changed reports whether the account has other keys than the configuration gives it.
+func (a *account) changed() bool {
+	k := a.changeTo(a.keys.Load(), nil)
+	return k.Auth != nil || k.Priv != nil
+}
 
 // maxPublic is the size of usmUserPublic.
 const maxPublic = 32

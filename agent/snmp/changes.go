@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"example.com/iad/internal/snmp"
 )
@@ -89,6 +90,26 @@ func (e *Engine) changes(set *ownSet) changes {
 	return c
 }
 
+// ErrUncertain is in the error of Config.Store if a restart may find the changes although they were
+// refused.
+var ErrUncertain = errors.New("the changes may be in force after a restart")
+
+// settleAgain is how long the engine waits after it failed to settle what is stored.
+const settleAgain = time.Second
+
+// settle stores what is in force if a restart might find something else: changes that were refused,
+// because they could not be stored safely.
+func (e *Engine) settle() {
+	now := e.now()
+	if !e.unsettled || now.Sub(e.settled) < settleAgain {
+		return
+	}
+	e.settled = now
+	if e.store(e.changes(nil)) == nil {
+		e.log.Info("changes that were refused are no longer stored")
+	}
+}
+
 // store makes changes last.
 func (e *Engine) store(c changes) error {
 	if e.cfg.Store == nil {
@@ -98,7 +119,14 @@ func (e *Engine) store(c changes) error {
 	if err != nil {
 		return err
 	}
-	return e.cfg.Store(data)
+	err = e.cfg.Store(data)
+	switch {
+	case err == nil:
+		e.unsettled = false
+	case errors.Is(err, ErrUncertain):
+		e.unsettled = true
+	}
+	return err
 }
 
 // applyChanges puts what managers have changed in force, but for what the configuration has
@@ -112,11 +140,15 @@ func (e *Engine) applyChanges() {
 	outdated := false
 	lost := len(c.Engine) > 0 && !bytes.Equal(c.Engine, e.cfg.EngineID)
 	for _, k := range c.Keys {
-		switch a := e.accountOf(k, lost); {
-		case lost && bytes.Equal(k.Engine, c.Engine):
+		if lost && bytes.Equal(k.Engine, c.Engine) {
 			if k.Auth != nil || k.Priv != nil {
 				e.findings = append(e.findings, fmt.Sprintf("the SNMP engine has another engine ID: the keys of user %s are those of the settings, not those that a manager set", k.User))
 			}
+			continue
+		}
+		switch a := e.accountOf(k); {
+		case a == nil && lost && (k.Auth != nil || k.Priv != nil):
+			e.findings = append(e.findings, fmt.Sprintf("the keys of user %s at another engine are those of the settings, not those that a manager set", k.User))
 		case a == nil:
 			outdated = true
 			e.log.Info("the settings have changed, and replace the keys that a manager set", "user", k.User)
@@ -140,14 +172,14 @@ func (e *Engine) applyChanges() {
 
 // accountOf puts the keys of a change in force. It returns nil if the configuration has no such
 // user any more, or gives it other keys than those that were changed.
-func (e *Engine) accountOf(k keyChange, lost bool) *account {
+func (e *Engine) accountOf(k keyChange) *account {
 	u := e.users[k.User]
 	if u == nil {
 		return nil
 	}
 	a := u.own
 	if !bytes.Equal(k.Engine, e.cfg.EngineID) {
-		if lost || !e.informs(u) {
+		if !e.informs(u) {
 			return nil
 		}
 		a = newAccount(u, k.Engine)
@@ -161,7 +193,7 @@ func (e *Engine) accountOf(k keyChange, lost bool) *account {
 	}
 	a.keys.Store(keys)
 	if a != u.own {
-		e.register(a)
+		return e.register(a)
 	}
 	return a
 }
@@ -175,6 +207,26 @@ type Changed struct {
 	Users []string
 	// Targets of notifications have other addresses.
 	Targets []MovedTarget
+}
+
+// Stored returns what Config.Changes change, whatever the configuration says.
+func Stored(data []byte) (c Changed) {
+	stored, err := readChanges(data)
+	if err != nil {
+		return c
+	}
+	for _, k := range stored.Keys {
+		if (k.Auth != nil || k.Priv != nil) && !slices.Contains(c.Users, k.User) {
+			c.Users = append(c.Users, k.User)
+		}
+	}
+	slices.Sort(c.Users)
+	for _, t := range stored.Targets {
+		if at, err := t.endpoint(); err == nil {
+			c.Targets = append(c.Targets, MovedTarget{t.Settings, at.address})
+		}
+	}
+	return c
 }
 
 // Changed returns what managers have changed.

@@ -75,7 +75,8 @@ type Config struct {
 	// Changes is what managers have changed of keys and sinks, as Store got it last.
 	Changes []byte
 	// Store makes what managers change last, before they get an answer. Nil means that they
-	// can change nothing.
+	// can change nothing. After an error that wraps ErrUncertain it is called again soon, with what
+	// is in force.
 	Store func(changes []byte) error
 	// Dial opens the sockets that notifications leave from, as net.Dialer.DialContext
 	// does, which nil means.

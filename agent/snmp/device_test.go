@@ -21,6 +21,8 @@ type device struct {
 	done    int
 	callers []mib.Caller
 	onDone  func()
+	// onCommit and onView are called first.
+	onCommit, onView func()
 }
 
 func key(o *mib.Object, index mib.OID) string { return o.Name + "." + index.String() }
@@ -45,6 +47,9 @@ func newDevice() *device {
 }
 
 func (d *device) View() mib.View {
+	if d.onView != nil {
+		d.onView()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return view{d}
@@ -82,6 +87,9 @@ type transaction struct {
 }
 
 func (t *transaction) Commit() error {
+	if t.d.onCommit != nil {
+		t.d.onCommit()
+	}
 	t.d.mu.Lock()
 	defer t.d.mu.Unlock()
 	if t.d.commitFails {

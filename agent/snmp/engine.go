@@ -40,9 +40,13 @@ type Engine struct {
 	guard guard
 	seen  replays
 	zone  string // of the sender of the request being answered
+	// flush sends the answers that wait; nil: none do.
+	flush func()
 
-	userLock, targetLock int32    // usmUserSpinLock and snmpTargetSpinLock
-	findings             []string // what managers had changed and is lost
+	userLock, targetLock int32     // usmUserSpinLock and snmpTargetSpinLock
+	findings             []string  // what managers had changed and is lost
+	unsettled            bool      // see settle
+	settled              time.Time // when settle was tried last
 
 	mu      sync.Mutex
 	remotes []*account // at the engines of receivers of informs
@@ -167,11 +171,16 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) serve(ctx context.Context) error {
-	defer func() { _ = e.conn.flush() }()
-	for {
+	e.flush = func() {
+		if err := e.conn.flush(); err != nil {
+			e.log.Warn("sending answers", "err", err)
+		}
+	}
+	// What was read is answered, also when the engine stops.
+	for ctx.Err() == nil || e.conn.waiting() {
 		err := e.conn.next()
 		switch {
-		case ctx.Err() != nil:
+		case err != nil && ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("snmp: %w", err)
@@ -186,19 +195,19 @@ func (e *Engine) serve(ctx context.Context) error {
 		msg, src := e.conn.request()
 		reply, done := e.Answer(src, msg)
 		if reply != nil {
-			err = e.conn.answer(reply)
+			if err := e.conn.answer(reply); err != nil {
+				e.log.Warn("sending an answer", "to", src, "err", err)
+			}
 		}
 		// What a SET starts begins after its answer has left.
 		if done != nil || !e.conn.waiting() {
-			err = errors.Join(err, e.conn.flush())
-		}
-		if err != nil {
-			e.log.Warn("sending an answer", "to", src, "err", err)
+			e.flush()
 		}
 		if done != nil {
 			done()
 		}
 	}
+	return nil
 }
 
 // Answer answers one message, for callers that receive messages by other means than

@@ -117,7 +117,7 @@ func (s *sink) open(msg []byte, msgID int32) (p snmp.PDU, level Level, ok bool) 
 			!m.Authentic(keys) || !r.setTime(m.Boots, m.Time) {
 			return p, 0, false
 		}
-		s.engine.register(r.account)
+		r.account = s.engine.register(r.account)
 	}
 	scoped, err := m.Open(keys)
 	return scoped.PDU, level, err == nil

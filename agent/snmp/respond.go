@@ -34,6 +34,7 @@ type response struct {
 // respond carries a request out. ok is false if there is no answer that would
 // fit (RFC 3416 section 4.2: the request is silently dropped).
 func (e *Engine) respond(req *request) (resp response, ok bool) {
+	e.settle()
 	switch req.pdu.Kind {
 	case snmp.PDUGet:
 		resp = e.respondGet(req, func(s *snapshot, vb mib.Varbind) mib.Varbind {
@@ -176,6 +177,9 @@ func (e *Engine) respondSet(req *request) response {
 		if !req.mayWrite(vb.OID) {
 			return req.refuse(mib.NoAccess, i+1)
 		}
+	}
+	if e.flush != nil {
+		e.flush() // it may take long, and others wait for their answers
 	}
 	done, refused := e.set(req)
 	if refused != nil {

@@ -190,6 +190,14 @@ func (s *ownSet) commit() error {
 	return nil
 }
 
+// notCommitted is the answer after commit has failed.
+func notCommitted(err error) *mib.SetError {
+	if errors.Is(err, ErrUncertain) {
+		return &mib.SetError{Status: mib.UndoFailed, Reason: err.Error()} // RFC 3416 section 4.2.5
+	}
+	return &mib.SetError{Status: mib.CommitFailed, Index: 1, Reason: err.Error()}
+}
+
 // stores reports whether there is anything to store.
 func (s *ownSet) stores() bool {
 	for sink, set := range s.targets {
@@ -205,7 +213,11 @@ func (s *ownSet) undo() error {
 	if !s.stores() {
 		return nil
 	}
-	return s.engine.store(s.engine.changes(nil))
+	err := s.engine.store(s.engine.changes(nil))
+	if err != nil {
+		s.engine.unsettled = true
+	}
+	return err
 }
 
 // done puts the changes in force.
@@ -255,7 +267,7 @@ func (e *Engine) set(req *request) (done func(), refused *mib.SetError) {
 	}
 	if len(rest) == 0 {
 		if err := own.commit(); err != nil {
-			return nil, &mib.SetError{Status: mib.CommitFailed, Index: 1, Reason: err.Error()}
+			return nil, notCommitted(err)
 		}
 		return own.done, nil
 	}
@@ -264,7 +276,7 @@ func (e *Engine) set(req *request) (done func(), refused *mib.SetError) {
 	if err == nil {
 		if err := own.commit(); err != nil {
 			tx.Done()
-			return nil, &mib.SetError{Status: mib.CommitFailed, Index: 1, Reason: err.Error()}
+			return nil, notCommitted(err)
 		}
 		if err = tx.Commit(); err == nil {
 			return func() { own.done(); tx.Done() }, nil

@@ -354,21 +354,6 @@ type MovedTarget struct {
 	Address  string `json:"address"`  // HOST:PORT now
 }
 
-// StoredTargets returns the targets that changes move, whatever sinks an engine has: those of the
-// command line are in no settings.
-func StoredTargets(data []byte) (moved []MovedTarget) {
-	c, err := readChanges(data)
-	if err != nil {
-		return nil
-	}
-	for _, t := range c.Targets {
-		if at, err := t.endpoint(); err == nil {
-			moved = append(moved, MovedTarget{t.Settings, at.address})
-		}
-	}
-	return moved
-}
-
 func (s *sink) moved() (MovedTarget, bool) {
 	at := s.at.Load()
 	return MovedTarget{s.Address, at.address}, !at.equal(s.configured)

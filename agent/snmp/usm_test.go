@@ -466,10 +466,50 @@ func TestNotificationsWithChangedKeys(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 
+	// Under another engine ID those for the receiver remain.
+	elsewhere := keyConfig(t, m, privateUser)
+	elsewhere.EngineID = append(slices.Clone(testEngineID[:12]), 99)
+	elsewhere.Sinks = []Sink{{Address: addr, User: "manager"}, {Address: addr, User: "manager", Inform: true}}
+	e, _ = newEngine(t, elsewhere)
+	run(t, e)
+	arrives(e, lines, inform)
+	if f := e.Findings(); len(f) != 1 || !strings.Contains(f[0], "another engine ID: the keys of user manager") {
+		t.Errorf("findings: %q", f)
+	}
+
 	// Without informs the receiver's row is of no use.
 	cfg := keyConfig(t, m, privateUser)
 	again, _ := newEngine(t, cfg)
 	if n := len(again.accounts()); n != 1 {
 		t.Errorf("%d rows", n)
+	}
+}
+
+// Several targets at one receiver share the row of their user there. When the table is full, rows
+// with the keys of the settings make room.
+func TestRowsOfReceivers(t *testing.T) {
+	cfg := keyConfig(t, &memory{}, privateUser)
+	cfg.Sinks = []Sink{{Address: "192.0.2.1:162", User: "manager", Inform: true}}
+	e, _ := newEngine(t, cfg)
+	engine := func(n int) []byte { return append(slices.Clone(testEngineID[:10]), byte(n>>8), byte(n)) }
+	u := e.users["manager"]
+	first, second := e.remote(u, engine(0)), e.remote(u, engine(0))
+	if e.register(first) != first || e.register(second) != first {
+		t.Error("two accounts have one row")
+	}
+	keys, err := first.settings.WithKeys(make([]byte, len(first.settings.AuthKey())), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.keys.Store(keys)
+	for n := range maxRemotes { // one more than there is room for
+		e.register(e.remote(u, engine(n+1)))
+	}
+	rows := e.accounts()
+	has := func(n int) bool {
+		return slices.ContainsFunc(rows, func(a *account) bool { return slices.Equal(a.engineID, engine(n)) })
+	}
+	if len(rows) != 1+maxRemotes || !has(0) || has(1) || !has(2) || !has(maxRemotes) {
+		t.Errorf("%d rows; has 0: %v, 1: %v, 2: %v, %d: %v", len(rows), has(0), has(1), has(2), maxRemotes, has(maxRemotes))
 	}
 }

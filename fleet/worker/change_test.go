@@ -565,6 +565,32 @@ func TestRotateOwnAgent(t *testing.T) {
 	}
 }
 
+// TestRotateUncertain: a device that cannot store its keys may have either after a restart, so the
+// inventory keeps both credentials.
+func TestRotateUncertain(t *testing.T) {
+	d, s, users := ownDevices(t, 1)
+	name := d.Names[0]
+	d.Sims[name].Inject(sim.Fault{Kind: sim.ReadOnly})
+	s.work("w1", func(c *worker.Config) { c.Timeout = 5 * time.Second })
+	s.campaign("summer", rotateTo("summer"))
+	s.ends("summer")
+	r := s.run("summer", name)
+	if r.State != fleet.RunFailed || r.Change == nil || r.Failure == nil || !strings.Contains(r.Failure.Text, "keep both passphrases") {
+		t.Errorf("%s: %+v, %+v", r.State, r.Change, r.Failure)
+	}
+	entry, _, err := s.Devices.Get(s.ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := append([]string{entry.SecretName()}, entry.PreviousCredentials...)
+	if slices.Sort(both); !slices.Equal(both, []string{fleet.DefaultSecret, "summer"}) || entry.Rotating == "" {
+		t.Errorf("credentials %q, rotating %q", both, entry.Rotating)
+	}
+	if !accepts(t, entry.Address, users[0]) {
+		t.Error("the old passphrases do not count")
+	}
+}
+
 // TestMoveOwnAgent moves the target of devices whose power fails meanwhile, and goes back.
 func TestMoveOwnAgent(t *testing.T) {
 	d, s, users := ownDevices(t, 4)

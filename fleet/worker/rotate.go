@@ -63,7 +63,7 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 		return now, false, err
 	}
 	var refused *device.SetError
-	if errors.As(changeErr, &refused) || errors.Is(changeErr, device.ErrNotSupported) { // they stay as they were
+	if errors.As(changeErr, &refused) && !refused.Uncertain() || errors.Is(changeErr, device.ErrNotSupported) { // they stay as they were
 		if _, err := r.changeDevice(r.ctx, func(d *fleet.Device) {
 			d.Credentials, d.PreviousCredentials, d.Rotating = old.Credentials, old.PreviousCredentials, ""
 			d.ReplaceCredentials(now.secret.Name)

@@ -2,6 +2,7 @@ package datagram
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -113,8 +114,9 @@ func (b *Batch) Control() []byte {
 }
 
 // From is its sender. The zone of a link-local address is the name of the interface.
-func (b *Batch) From() netip.AddrPort {
-	a := &b.from[b.at-1]
+func (b *Batch) From() netip.AddrPort { return b.address(&b.from[b.at-1]) }
+
+func (b *Batch) address(a *unix.RawSockaddrInet6) netip.AddrPort {
 	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&a.Port))[:])
 	if a.Family == unix.AF_INET {
 		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(a)).Addr), port)
@@ -154,15 +156,17 @@ func (b *Batch) Answer(data, control []byte) {
 }
 
 // Flush sends the answers in their order. An answer that cannot be sent is lost, with
-// an error; the others are sent nevertheless. The error is that of the first.
+// an error; the others are sent nevertheless. The error is that of the first, with its receiver.
 func (b *Batch) Flush() (err error) {
 	for b.sent = 0; b.sent < len(b.out); {
 		b.err = nil
 		failed := b.raw.Write(b.send)
 		if failed == nil {
-			if failed = b.err; failed == nil {
+			if b.err == nil {
 				continue
 			}
+			to := (*unix.RawSockaddrInet6)(unsafe.Pointer(b.out[b.sent].header.Name))
+			failed = fmt.Errorf("to %v: %w", b.address(to), b.err)
 			b.sent++ // the one that cannot be sent
 		} else {
 			b.sent = len(b.out) // the connection is closed

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +23,39 @@ type Record struct {
 	seq     uint64  // of the copy in force
 	older   int     // index of the copy that the next Write overwrites
 	named   [2]bool // whether the name of the copy is known to last
+	agreed  bool
 }
+
+// Agreed reports whether both copies were intact and had the same content when the record was opened.
+func (r *Record) Agreed() bool { return r.agreed }
+
+// RemoveQuarantined removes the copies that were set aside, for whatever reason: for a record of secrets.
+func (r *Record) RemoveQuarantined() error {
+	for _, name := range r.names {
+		for _, reason := range reasons {
+			dir, prefix := filepath.Dir(name), filepath.Base(name)+"."+reason+"-"
+			numbers, err := quarantineNumbers(r.fs, dir, prefix)
+			if err != nil {
+				return fmt.Errorf("remove what was set aside of %s: %w", name, err)
+			}
+			for _, n := range numbers {
+				if err := RemoveAll(r.fs, filepath.Join(dir, prefix+strconv.Itoa(n))); err != nil {
+					return fmt.Errorf("remove what was set aside of %s: %w", name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Why a copy is set aside.
+const (
+	unreadable = "unreadable"
+	newer      = "newer"
+	corrupt    = "corrupt"
+)
+
+var reasons = []string{unreadable, newer, corrupt}
 
 // suffixes of the two copies.
 var suffixes = [2]string{".a", ".b"}
@@ -41,12 +74,12 @@ func OpenRecord(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 		if c == nil || errors.Is(c, os.ErrNotExist) {
 			continue
 		}
-		reason := "unreadable"
+		reason := unreadable
 		switch {
 		case errors.Is(c, ErrNewer):
-			reason = "newer"
+			reason = newer
 		case errors.Is(c, ErrCorrupt):
-			reason = "corrupt"
+			reason = corrupt
 		}
 		// What happened to it comes first: an event has little room.
 		aside, err := QuarantineAs(fs, r.names[i], reason)
@@ -114,6 +147,8 @@ func (r *Record) missingCopy(payload []byte, copies [2]error) (findings []string
 func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, check func([]byte) error) (r *Record, payload []byte, copies [2]error) {
 	r = &Record{fs: fs, magic: magic, version: maxVersion}
 	newest := -1
+	var contents [2][]byte
+	intact := 0
 	for i, suffix := range suffixes {
 		r.names[i] = base + suffix
 		data, err := readBounded(fs, r.names[i])
@@ -131,6 +166,8 @@ func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 			copies[i] = fmt.Errorf("%s: %w", r.names[i], err)
 			continue
 		}
+		contents[i] = content
+		intact++
 		if newest < 0 || seq > r.seq {
 			newest, r.seq, payload = i, seq, content
 		}
@@ -138,6 +175,7 @@ func readCopies(fs afero.Fs, base string, magic [4]byte, maxVersion uint16, chec
 	if newest == 0 {
 		r.older = 1
 	}
+	r.agreed = intact == len(contents) && bytes.Equal(contents[0], contents[1])
 	return r, payload, copies
 }
 

@@ -287,6 +287,12 @@ func (e *SetError) Error() string {
 	return fmt.Sprintf("%s: %s at position %d", e.Device, what, e.Index)
 }
 
+// Uncertain reports whether the device could not store what it was to change: after a restart it may
+// have the old values or the new ones.
+func (e *SetError) Uncertain() bool {
+	return e.Status == mib.CommitFailed || e.Status == mib.UndoFailed
+}
+
 // get reads instances; the answer has one varbind for each.
 func (c *Client) get(ctx context.Context, oids []mib.OID) ([]mib.Varbind, error) {
 	requested := make([]string, len(oids))

@@ -96,7 +96,8 @@ func (u *User) localizedKeys(engineID string) (auth, priv []byte, err error) {
 // ChangeKeys gives the client's own user on the device the passphrases of next, in one SET
 // (RFC 3414 section 5, KeyChange). Once the device has answered, this client's credentials
 // are not valid any more: Dial again with next. If the error is not a *SetError, the device
-// may have changed the keys although its answer was lost: try next, then the old ones.
+// may have changed the keys although its answer was lost: try next, then the old ones. So it may after a
+// SetError that is Uncertain, also at its next restart.
 //
 // usmUserSpinLock is read first; owned is called then, and with an error from it nothing is
 // sent: whoever is not in charge of the device any more comes too late with that lock.
@@ -179,6 +180,8 @@ func keyRemedy(s mib.Status) string {
 		return "; the user needs write access to 1.3.6.1.6.3.15 on the device"
 	case mib.InconsistentName:
 		return "; net-snmp's snmpd changes the keys only of users that it keeps itself: move the line createUser to /var/lib/snmp/snmpd.conf and restart snmpd twice, or clone the user (snmpusm create)"
+	case mib.CommitFailed, mib.UndoFailed:
+		return "; the device could not store the keys, and after a restart it may have the old ones or the new ones: keep both passphrases, and look for a full or damaged state partition"
 	case mib.InconsistentValue:
 		return "; somebody else changes users of the device at the same time"
 	}
