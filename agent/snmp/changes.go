@@ -160,6 +160,8 @@ func (e *Engine) applyChanges() {
 		if !t.apply(e) {
 			outdated = true
 			e.log.Info("the settings have changed, and replace the address that a manager set", "target", t.Settings)
+		} else if t.lost() {
+			e.findings = append(e.findings, fmt.Sprintf("notifications for %s go through the interface %s, which does not exist", t.Settings, t.Zone))
 		}
 	}
 	if outdated && !lost {

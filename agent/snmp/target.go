@@ -50,6 +50,7 @@ type endpoint struct {
 	domain   mib.OID
 	taddress []byte
 	address  string
+	gone     string // the interface of a stored address, if there is none of this name
 }
 
 // endpointOf is the endpoint HOST:PORT of the configuration.
@@ -58,7 +59,7 @@ func endpointOf(address string) endpoint {
 	number, bad := strconv.ParseUint(port, 10, 16)
 	ip, noIP := netip.ParseAddr(host)
 	if err != nil || bad != nil || noIP != nil {
-		return endpoint{domainDNS, []byte(address), address}
+		return endpoint{domain: domainDNS, taddress: []byte(address), address: address}
 	}
 	e := endpoint{domain: domainUDP, taddress: ip.WithZone("").AsSlice(), address: netip.AddrPortFrom(ip, uint16(number)).String()}
 	switch {
@@ -99,7 +100,9 @@ func (e endpoint) check() (endpoint, error) {
 	}
 	ip, _ := netip.AddrFromSlice(e.taddress[:length])
 	if zone := e.taddress[length : size-2]; len(zone) > 0 {
-		if n := binary.BigEndian.Uint32(zone); n > 0 {
+		if e.gone != "" {
+			ip = ip.WithZone(e.gone) // it may come back, and its number may be another one's
+		} else if n := binary.BigEndian.Uint32(zone); n > 0 {
 			ip = ip.WithZone(strconv.FormatUint(uint64(n), 10))
 		}
 	}
@@ -262,6 +265,9 @@ func (s *ownSet) assignTarget(pos int, vb mib.Varbind) (mib.Status, string) {
 func (set *targetSet) finish(s *sink) (mib.Status, string) {
 	set.to = s.present()
 	set.to.address = "" // of what may have changed
+	if set.domain != nil || set.taddress != nil {
+		set.to.gone = ""
+	}
 	if set.domain != nil {
 		set.to.domain = set.domain
 	}
@@ -317,6 +323,9 @@ type targetChange struct {
 	Nth      int    `json:"nth,omitempty"` // of several with that address
 	Domain   string `json:"domain"`
 	Address  []byte `json:"address"`
+	// Zone is the name of the interface that Address has the number of, which may be another one
+	// after a restart.
+	Zone string `json:"zone,omitempty"`
 }
 
 // endpoint is where the target is.
@@ -325,12 +334,36 @@ func (c *targetChange) endpoint() (e endpoint, err error) {
 		return e, err
 	}
 	e.taddress = c.Address
+	if at := len(c.Address) - 6; c.Zone != "" && at > 0 && e.domain.Compare(domainIPv6z) == 0 {
+		if n := zoneIndex(c.Zone); n > 0 {
+			e.taddress = slices.Clone(c.Address)
+			binary.BigEndian.PutUint32(e.taddress[at:], n)
+		} else {
+			e.gone = c.Zone
+		}
+	}
 	return e.check()
+}
+
+// lost reports whether the interface is gone that the target is to be reached through.
+func (c *targetChange) lost() bool { return c.Zone != "" && zoneIndex(c.Zone) == 0 }
+
+// zone is the name of the interface that an address has the number of, "" if there is none.
+func (e endpoint) zone() string {
+	if e.gone != "" {
+		return e.gone
+	}
+	if at := len(e.taddress) - 6; at > 0 && e.domain.Compare(domainIPv6z) == 0 {
+		if i, err := net.InterfaceByIndex(int(binary.BigEndian.Uint32(e.taddress[at:]))); err == nil {
+			return i.Name
+		}
+	}
+	return ""
 }
 
 // changeTo is what differs from the configuration if the target is at to; ok is false if nothing does.
 func (s *sink) changeTo(to endpoint) (c targetChange, ok bool) {
-	c = targetChange{Settings: s.Address, Nth: s.nth, Domain: to.domain.String(), Address: to.taddress}
+	c = targetChange{Settings: s.Address, Nth: s.nth, Domain: to.domain.String(), Address: to.taddress, Zone: to.zone()}
 	return c, !to.equal(s.configured)
 }
 

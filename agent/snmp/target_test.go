@@ -2,11 +2,14 @@ package snmp
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -335,5 +338,48 @@ func TestTargetRefuses(t *testing.T) {
 	ok(mib.Varbind{OID: name(2, "target2"), Value: mib.ID(domainDNS)}, mib.Varbind{OID: name(3, "target2"), Value: mib.Str("nms.example.com:162")})
 	if got := e.Changed().Targets; !slices.Equal(got, []MovedTarget{{"192.0.2.1:162", "192.0.2.2:162"}}) {
 		t.Errorf("moved: %v", got)
+	}
+}
+
+// A target behind an interface is still behind it when that has another number after a restart.
+func TestTargetKeepsInterface(t *testing.T) {
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Skip(err)
+	}
+	number := strconv.Itoa(loopback.Index)
+	m := &memory{}
+	cfg := Config{Boots: 1, Sinks: []Sink{{Address: "192.0.2.1:162", Community: "x"}}, Store: m.store}
+	e, _ := newEngine(t, cfg)
+	moved, err := endpointOf("[fe80::1%lo]:162").check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.sinks[0].at.Store(&moved)
+	if err := e.store(e.changes(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for zone, finding := range map[string]bool{"lo": false, "gone0": true} {
+		var c changes
+		if err := json.Unmarshal(m.data, &c); err != nil || c.Targets[0].Zone != "lo" {
+			t.Fatalf("%s, %v", m.data, err)
+		}
+		at := len(c.Targets[0].Address) - 6
+		binary.BigEndian.PutUint32(c.Targets[0].Address[at:], 999) // its number at that time
+		c.Targets[0].Zone = zone
+		if cfg.Changes, err = json.Marshal(c); err != nil {
+			t.Fatal(err)
+		}
+		again, _ := newEngine(t, cfg)
+		want := "[fe80::1%" + number + "]:162"
+		if finding {
+			want = "[fe80::1%gone0]:162"
+		}
+		if got := again.Receivers()[0].Address(); got != want {
+			t.Errorf("%s: %s, want %s", zone, got, want)
+		}
+		if f := strings.Join(again.Findings(), "\n"); (f != "") != finding || strings.Contains(f, zone) != finding {
+			t.Errorf("%s: findings %q", zone, f)
+		}
 	}
 }
