@@ -48,7 +48,7 @@ type MovedTarget struct {
 	Name string `json:"name"`
 	From string `json:"from"`
 	To   string `json:"to"`
-	// Suspended: the target was not in use before, and is not afterwards.
+	// Suspended: the target was not in use before, and need not be afterwards.
 	Suspended bool `json:"suspended,omitempty"`
 }
 
@@ -84,14 +84,18 @@ func (d *Device) SecretNames() []string {
 }
 
 // ReplaceCredentials gives the device the secret with this name. Those before stay among the
-// previous ones, so that the device is reached whatever it accepts.
+// previous ones, so that the device is reached whatever it accepts. What it accepted when it was
+// last reached stays known until it is reached again.
 func (d *Device) ReplaceCredentials(name string) {
 	if cmp.Or(name, DefaultSecret) == d.SecretName() {
 		d.Credentials = name
 		return
 	}
-	before := d.SecretNames()
-	d.Credentials = name
+	before, accepted := d.SecretNames(), cmp.Or(d.Contact.Credentials, d.SecretName())
+	d.Credentials, d.Contact.Credentials = name, ""
+	if d.Facts != nil && accepted != d.SecretName() {
+		d.Contact.Credentials = accepted
+	}
 	d.PreviousCredentials = slices.DeleteFunc(before, func(n string) bool { return n == d.SecretName() })
 }
 

@@ -95,8 +95,8 @@ type Contact struct {
 	Time time.Time `json:"time,omitzero"`
 	// Problem says why the device was not reached; empty: it was.
 	Problem string `json:"problem,omitempty"`
-	// Credentials is the name of the secret that the device accepted, if it is not the one in
-	// force; empty: it is.
+	// Credentials is the name of the secret that the device accepted when it was last reached, if
+	// it is not the one in force; empty: it is, or the device was never reached.
 	Credentials string `json:"credentials,omitempty"`
 	// Since is when a device that is not reached was last reached.
 	Since time.Time `json:"since,omitzero"`

@@ -169,6 +169,35 @@ func (s *Service) forget(ctx context.Context, name string) error {
 	return nil
 }
 
+// dropWeaker removes previous credentials that protect a device less than those in force: they
+// are never tried.
+func (s *Service) dropWeaker(ctx context.Context, d *fleet.Device) error {
+	inForce, err := s.store.Secrets.Get(ctx, d.SecretName())
+	if errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrDamaged) { // workers decide once they are entered
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var kept []string
+	for _, name := range d.PreviousCredentials {
+		previous, err := s.store.Secrets.Get(ctx, name)
+		switch {
+		case errors.Is(err, engine.ErrNotFound), errors.Is(err, engine.ErrDamaged):
+		case err != nil:
+			return err
+		case previous.Credentials().Weaker(inForce.Credentials()):
+			if d.Contact.Credentials == name {
+				d.Contact.Credentials = ""
+			}
+			continue
+		}
+		kept = append(kept, name)
+	}
+	d.PreviousCredentials = kept
+	return nil
+}
+
 // needs reports whether a device may accept nothing but previous credentials.
 func needs(d *fleet.Device, name string) bool {
 	return d.Rotating != "" || d.Contact.Credentials == name

@@ -214,14 +214,18 @@ func TestPreviousCredentials(t *testing.T) {
 		l.must(err)
 		l.must(l.view.Wait(ctx, view.Devices, revision))
 	}
-	set(func(d *fleet.Device) { d.Rotating = "summer" })
+	if d.Contact.Credentials != "" {
+		t.Errorf("a device that was never reached has accepted %s", d.Contact.Credentials)
+	}
+	set(func(d *fleet.Device) { d.Rotating, d.ActiveRun = "summer", "summer" })
 	if _, err := put("a"); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "summer") {
 		t.Errorf("changed while a campaign changes them: %v", err)
 	}
 	if err := l.RemoveSecret(ctx, ann, "a"); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "gw") {
 		t.Errorf("removed while the device may need it: %v", err)
 	}
-	set(func(d *fleet.Device) { d.Rotating = ""; d.Contact.Credentials = "a" })
+	set(func(d *fleet.Device) { d.Rotating, d.ActiveRun = "", "" })
+	set(func(d *fleet.Device) { d.Contact.Credentials = "a" })
 	if err := l.RemoveSecret(ctx, ann, "a"); !errors.Is(err, operations.ErrConflict) {
 		t.Errorf("removed although the device accepts nothing else: %v", err)
 	}
@@ -233,5 +237,55 @@ func TestPreviousCredentials(t *testing.T) {
 	}
 	if err := l.RemoveSecret(ctx, ann, "b"); !errors.Is(err, operations.ErrConflict) {
 		t.Errorf("removed the credentials in force: %v", err)
+	}
+}
+
+// TestCredentialsByHand: a device whose rotation has failed gets other credentials by hand; what
+// it accepted last cannot be removed until it has accepted others; and none are kept that would
+// protect it less.
+func TestCredentialsByHand(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	for _, name := range []string{"a", "b", "c"} {
+		l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: name, User: snmpUser("passphrase of " + name)}))
+	}
+	sha1, plain := snmpUser("passphrase"), snmpUser("passphrase")
+	sha1.Auth, plain.Priv, plain.PrivPassphrase = "sha", "", ""
+	for _, s := range []fleet.Secret{{Name: "community", WriteCommunity: "private"}, {Name: "sha1", User: sha1}, {Name: "plain", User: plain}} {
+		l.must(l.PutSecret(ctx, ann, s))
+	}
+	put := func(credentials string) *fleet.Device {
+		t.Helper()
+		d, err := l.PutDevice(ctx, bob, fleet.Device{Name: "gw", Address: "192.0.2.1", Credentials: credentials})
+		l.must(err)
+		return d
+	}
+	set := func(change func(*fleet.Device)) {
+		t.Helper()
+		_, err := l.store.Devices.Change(ctx, func(d *fleet.Device) error { change(d); return nil }, "gw")
+		l.must(err)
+	}
+	put("a")
+	set(func(d *fleet.Device) {
+		d.Facts = &fleet.Facts{Version: "1"}
+		d.ReplaceCredentials("b")
+		d.Rotating, d.LastCampaign, d.LastOutcome = "summer", "summer", fleet.RunFailed
+	})
+	if d := put("c"); d.Credentials != "c" || strings.Join(d.PreviousCredentials, " ") != "b a" || d.Contact.Credentials != "a" || d.Rotating != "summer" {
+		t.Errorf("%+v", d)
+	}
+	set(func(d *fleet.Device) { d.Rotating = "" })
+	if err := l.RemoveSecret(ctx, ann, "a"); !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), "gw") {
+		t.Errorf("removed what the device accepted last: %v", err)
+	}
+	l.must(l.RemoveSecret(ctx, ann, "b"))
+
+	put("community")
+	put("plain")
+	put("sha1")
+	if d := put("a"); strings.Join(d.PreviousCredentials, " ") != "c" || d.Contact.Credentials != "" {
+		t.Errorf("%+v", d)
+	}
+	if d := put("community"); strings.Join(d.PreviousCredentials, " ") != "a c" || d.Contact.Credentials != "a" {
+		t.Errorf("%+v", d)
 	}
 }

@@ -202,8 +202,13 @@ func (s *Service) putDevice(ctx context.Context, d *fleet.Device, given []string
 			if !changed {
 				return old, old, 0, nil
 			}
-			if merged.SecretName() != old.SecretName() && old.Rotating != "" {
-				return nil, nil, 0, conflict("the campaign %s is changing the credentials of device %s; wait until it has ended", old.Rotating, old.Name)
+			if merged.SecretName() != old.SecretName() {
+				if old.Rotating != "" && old.ActiveRun == old.Rotating {
+					return nil, nil, 0, conflict("the campaign %s is changing the credentials of device %s; wait until it has ended", old.Rotating, old.Name)
+				}
+				if err := s.dropWeaker(ctx, &merged); err != nil {
+					return nil, nil, 0, err
+				}
 			}
 			before, after = old, &merged
 			revision, err = s.store.Devices.Update(ctx, after, oldRevision)

@@ -110,6 +110,8 @@ type network struct {
 	set func() (lost bool)
 	// lock is called when the lock is read that a change needs; nil: nothing is.
 	lock func()
+	// datagram is called with each one to the agent, and reports whether it is lost; nil: none is.
+	datagram func(from string, data []byte) (lost bool)
 }
 
 // usmUserSpinLock is in requests that read the lock.
@@ -137,8 +139,11 @@ func startNetwork(t *testing.T, agent string) *network {
 			far := flows[from.String()]
 			lost := false
 			n.mu.Lock()
-			set, lock := n.set, n.lock
+			set, lock, datagram := n.set, n.lock, n.datagram
 			n.mu.Unlock()
+			if datagram != nil && datagram(from.String(), buf[:size]) {
+				continue
+			}
 			if bytes.Contains(buf[:size], usmUserSpinLock) && !bytes.Contains(buf[:size], ownAuthKeyChange) && lock != nil {
 				lock()
 			}
@@ -463,6 +468,41 @@ func TestMoveContinues(t *testing.T) {
 	if !strings.Contains(out, "INTEGER: 1") || !strings.Contains(out, "7F 00 00 02 00 A2") {
 		t.Error(out)
 	}
+}
+
+// TestMoveSuspended: a target that an interrupted campaign has left suspended is in use again
+// after that campaign is undone, and no other campaign takes it for moved.
+func TestMoveSuspended(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	l.work("w1", l.quick)
+	login := []string{"-v3", "-l", "authNoPriv", "-u", "operator", "-a", "SHA-256", "-A", "old authentication", "-On", l.snmpd.Address}
+	const status, address = ".1.3.6.1.6.3.12.1.2.1.9.105.97.100", ".1.3.6.1.6.3.12.1.2.1.3.105.97.100"
+	suspend := func() { l.t.Helper(); l.snmpd.Run("snmpset", append(login, status, "i", "2")...) }
+	is := func(what, port string) {
+		t.Helper()
+		if out := l.snmpd.Run("snmpget", append(login, status, address)...); !strings.Contains(out, "INTEGER: 1") || !strings.Contains(out, port) {
+			t.Errorf("%s: %s", what, out)
+		}
+	}
+	move := func(from, to string) fleet.CampaignSpec {
+		return fleet.CampaignSpec{Operation: fleet.OperationMove, Targets: &fleet.TargetMove{From: []string{from}, To: to}}
+	}
+	back := fleet.CampaignSpec{Operation: fleet.OperationMove, Back: "move"}
+	l.endsAs("move", move("127.0.0.1:80", "127.0.0.2:162"), fleet.RunSucceeded)
+	// As if it had ended before the address was changed, and failed.
+	suspend()
+	for id, spec := range map[string]fleet.CampaignSpec{"again": move("127.0.0.1:80", "127.0.0.2:162"), "further": move("127.0.0.2:162", "127.0.0.3:162")} {
+		if f := l.endsAs(id, spec, fleet.RunFailed).Failure; f.Cause != fleet.CauseUnsuitable || !strings.Contains(f.Text, "suspended") || !strings.Contains(f.Text, "undo") {
+			t.Errorf("%s: %+v", id, f)
+		}
+	}
+	l.endsAs("back", back, fleet.RunSucceeded)
+	is("moved back", "7F 00 00 01 00 50")
+	suspend()
+	l.endsAs("back-2", back, fleet.RunSucceeded)
+	is("was at its place", "7F 00 00 01 00 50")
+	l.endsAs("back-3", back, fleet.RunUnchanged)
 }
 
 // ownDevices starts devices with the agent's own engine and an SNMPv3 user that may change its

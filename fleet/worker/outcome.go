@@ -216,9 +216,10 @@ func learn(d, found *fleet.Device) {
 		if d.Contact.Problem == "" {
 			found.Contact.Since = d.Contact.Time
 		}
+		found.Contact.Credentials = d.Contact.Credentials // not known any better
 	}
 	d.Contact = found.Contact
-	if d.Contact.Credentials == d.SecretName() {
+	if d.Contact.Problem == "" && d.Contact.Credentials == d.SecretName() {
 		d.Contact.Credentials, d.Rotating = "", ""
 	}
 	if found.Facts != nil {

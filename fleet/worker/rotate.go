@@ -41,7 +41,7 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 	old := *d
 	if d, err = r.changeDevice(r.ctx, func(d *fleet.Device) {
 		d.ReplaceCredentials(next.Name)
-		d.Rotating = r.run.Campaign
+		d.Rotating, d.Contact.Credentials = r.run.Campaign, a.secret.Name
 	}); err != nil {
 		return a, false, err
 	}
@@ -67,6 +67,7 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 		if _, err := r.changeDevice(r.ctx, func(d *fleet.Device) {
 			d.Credentials, d.PreviousCredentials, d.Rotating = old.Credentials, old.PreviousCredentials, ""
 			d.ReplaceCredentials(now.secret.Name)
+			d.Contact.Credentials = ""
 		}); err != nil {
 			return now, false, err
 		}
@@ -105,7 +106,7 @@ func (r *run) prove(d *fleet.Device, next *fleet.Secret) (*fleet.Device, error) 
 	}
 	d, err := r.changeDevice(r.ctx, func(d *fleet.Device) {
 		d.ReplaceCredentials(next.Name)
-		d.Rotating = ""
+		d.Rotating, d.Contact.Credentials = "", ""
 		if previous != "" && previous != next.Name {
 			d.PreviousCredentials = []string{previous}
 		}

@@ -29,7 +29,6 @@ func (r *run) moveTargets(client *device.Client, undone *fleet.Change) (unchange
 	if err != nil || len(moves) == 0 {
 		return true, err
 	}
-	resumes := r.run.Change != nil
 	// Everything is checked before anything is changed.
 	rows := make([]device.NotificationTarget, len(moves))
 	for i, m := range moves {
@@ -46,7 +45,7 @@ func (r *run) moveTargets(client *device.Client, undone *fleet.Change) (unchange
 			return false, &unsuitableError{fmt.Errorf("%s: %w", r.run.Device, err)}
 		}
 	}
-	if !resumes {
+	if r.run.Change == nil {
 		if err := r.begin(&fleet.Change{Targets: moves}); err != nil {
 			return false, err
 		}
@@ -56,13 +55,13 @@ func (r *run) moveTargets(client *device.Client, undone *fleet.Change) (unchange
 		if err != nil {
 			return false, err
 		}
-		if rows[i].Address == to && !(resumes && rows[i].Suspended && !m.Suspended) {
+		if rows[i].Address == to && (!rows[i].Suspended || m.Suspended) {
 			continue
 		}
 		if err := r.owned(); err != nil {
 			return false, err
 		}
-		if err := client.MoveTarget(r.ctx, rows[i], to, resumes && !m.Suspended); err != nil {
+		if err := client.MoveTarget(r.ctx, rows[i], to, !m.Suspended); err != nil {
 			return false, err
 		}
 	}
@@ -91,9 +90,14 @@ func (r *run) newMoves(targets []device.NotificationTarget) (moves []fleet.Moved
 		} else {
 			all = append(all, "target "+device.Quoted(t.Name())+", which has a name instead of an address,")
 		}
+		if t.Suspended && (t.Address == to || slices.Contains(from, t.Address)) {
+			return nil, unsuitable("%s: its notification target %s at %s is suspended (its snmpTargetAddrRowStatus is notInService), so nothing is sent to it; "+
+				"if a campaign was interrupted while it moved the target, undo that campaign, or else activate or remove the target on the device",
+				r.run.Device, device.Quoted(t.Name()), t.Address)
+		}
 		there = there || t.Address == to
 		if slices.Contains(from, t.Address) {
-			moves = append(moves, fleet.MovedTarget{Row: t.Row.String(), Name: t.Name(), From: t.Address.String(), To: to.String(), Suspended: t.Suspended})
+			moves = append(moves, fleet.MovedTarget{Row: t.Row.String(), Name: t.Name(), From: t.Address.String(), To: to.String()})
 		}
 	}
 	if len(moves) == 0 && !there {
@@ -102,18 +106,20 @@ func (r *run) newMoves(targets []device.NotificationTarget) (moves []fleet.Moved
 	return moves, nil
 }
 
-// backMoves returns the targets that another campaign has moved, the other way round.
+// backMoves returns the targets that another campaign has moved, the other way round. It may have
+// left one suspended.
 func (r *run) backMoves(targets []device.NotificationTarget, undone *fleet.Change) (moves []fleet.MovedTarget, err error) {
 	for _, m := range undone.Targets {
 		for _, t := range targets {
-			if t.Row.String() != m.Row || t.Address.String() == m.From {
+			at := t.Address.String()
+			if t.Row.String() != m.Row || at == m.From && (!t.Suspended || m.Suspended) {
 				continue
 			}
-			if t.Address.String() != m.To {
+			if at != m.To && at != m.From {
 				return nil, unsuitable("%s: the notification target %s has been changed since campaign %s, from %s to %s; move it in a new campaign",
 					r.run.Device, device.Quoted(m.Name), r.campaign.Spec.Back, m.To, t.Address)
 			}
-			moves = append(moves, fleet.MovedTarget{Row: m.Row, Name: m.Name, From: m.To, To: m.From, Suspended: t.Suspended})
+			moves = append(moves, fleet.MovedTarget{Row: m.Row, Name: m.Name, From: at, To: m.From, Suspended: m.Suspended})
 		}
 	}
 	return moves, nil

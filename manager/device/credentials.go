@@ -39,6 +39,29 @@ var privProtocols = map[string]gosnmp.SnmpV3PrivProtocol{
 	"aes256": gosnmp.AES256, "aes192c": gosnmp.AES192C, "aes256c": gosnmp.AES256C,
 }
 
+// authStrength and privStrength order the protocols; those of one number are alike.
+var (
+	authStrength = map[string]int{"": 0, "md5": 1, "sha": 2, "sha224": 3, "sha256": 4, "sha384": 5, "sha512": 6}
+	privStrength = map[string]int{"": 0, "des": 1, "aes": 2, "aes192": 3, "aes192c": 3, "aes256": 4, "aes256c": 4}
+)
+
+// strength returns how much authentication and privacy protect; communities do less than a user
+// without both.
+func (c *Credentials) strength() (auth, priv int) {
+	if c.User == nil {
+		return -1, 0
+	}
+	return authStrength[PlainName(c.User.Auth)], privStrength[PlainName(c.User.Priv)]
+}
+
+// Weaker reports whether c protects requests less than other does, by its security level or by
+// one of its protocols.
+func (c Credentials) Weaker(other Credentials) bool {
+	auth, priv := c.strength()
+	otherAuth, otherPriv := other.strength()
+	return auth < otherAuth || priv < otherPriv
+}
+
 // PlainName returns a protocol's name as the tables spell it: net-snmp writes SHA-256 and
 // AES-128.
 func PlainName(name string) string {

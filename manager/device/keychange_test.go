@@ -208,3 +208,22 @@ func TestChangeKeysRefused(t *testing.T) {
 	peer := iadtest.NewPeer(t)
 	refuses(peer.Client(), to, "communities", peer.Address())
 }
+
+func TestWeaker(t *testing.T) {
+	user := func(auth, priv string) device.Credentials {
+		return device.Credentials{User: &device.User{Name: "operator", Auth: auth, Priv: priv}}
+	}
+	for _, c := range []struct {
+		a, b device.Credentials
+		want bool
+	}{
+		{device.Credentials{Write: "private"}, user("", ""), true}, {user("none", ""), user("md5", ""), true}, {user("SHA-512", ""), user("md5", "des"), true},
+		{user("sha", "aes"), user("SHA-256", "aes"), true}, {user("sha512", "des"), user("sha256", "AES-128"), true}, {user("sha256", "des"), user("sha512", ""), true},
+		{user("SHA1", "AES"), user("sha", "aes128"), false}, {user("sha512", "aes256"), user("sha256", "aes"), false}, {user("sha", "aes192"), user("sha", "aes192c"), false},
+		{user("", ""), device.Credentials{Write: "private"}, false}, {device.Credentials{Write: "a"}, device.Credentials{Write: "b"}, false},
+	} {
+		if got := c.a.Weaker(c.b); got != c.want {
+			t.Errorf("%+v than %+v: %t", c.a.User, c.b.User, got)
+		}
+	}
+}

@@ -135,6 +135,9 @@ func (c *Client) MoveTarget(ctx context.Context, t NotificationTarget, to netip.
 			}
 		}
 	}
+	if errors.As(err, &refused) && t.Suspended && resume { // where it is, it can at least be in use
+		err = errors.Join(err, c.set(ctx, []mib.Varbind{status(rowActive)}))
+	}
 	if errors.As(err, &refused) {
 		remedy := ""
 		switch refused.Status {
@@ -146,8 +149,12 @@ func (c *Client) MoveTarget(ctx context.Context, t NotificationTarget, to netip.
 	if err != nil {
 		return err
 	}
+	wanted := !t.Suspended || resume
 	if err := c.readTarget(ctx, &t); err != nil {
 		return err
+	}
+	if t.Suspended && wanted {
+		return fmt.Errorf("%s: the notification target %s is still suspended (its snmpTargetAddrRowStatus is notInService), so nothing is sent to it; activate it on the device", c.address, Quoted(t.Name()))
 	}
 	if t.Address != to {
 		return fmt.Errorf("%s: the notification target %s is still at %s: the device accepted %s and did not use it", c.address, Quoted(t.Name()), t.Address, to)

@@ -277,7 +277,7 @@ func (f *fleetFlags) device() *cobra.Command {
 			fmt.Fprintf(w, "credentials %s; previous ones kept: %s\n", names[0], strings.Join(names[1:], ", "))
 		}
 		if accepted := d.Device.Contact.Credentials; accepted != "" {
-			fmt.Fprintf(w, "accepts the previous credentials %s only; change its passphrases again\n", accepted)
+			fmt.Fprintf(w, "accepted the previous credentials %s when it was last reached; if that stays so, change its passphrases again\n", accepted)
 		}
 		return printRuns(cmd, false, d.Runs)
 	})

@@ -172,7 +172,7 @@ func TestFleetCommands(t *testing.T) {
 	changed := fleet.Device{Name: "gw-3", Address: "192.0.2.3", Credentials: "summer", PreviousCredentials: []string{"default"}, Facts: &fleet.Facts{Version: "1.0.0"}}
 	changed.Contact.Credentials = "default"
 	service.Add(changed)
-	wants(run(0, "device", "gw-3"), "credentials summer; previous ones kept: default", "accepts the previous credentials default only")
+	wants(run(0, "device", "gw-3"), "credentials summer; previous ones kept: default", "accepted the previous credentials default when")
 	run(0, "store-credentials", "attic", "--credentials", "snmp.toml")
 	wants(run(0, "remove-credentials", "attic"), "attic  removed")
 	wants(run(exitUsage, "undo", "spring"), "cannot be undone", "rotate-credentials")
