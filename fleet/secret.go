@@ -21,6 +21,8 @@ type Secret struct {
 	// Campaign is the ID of the campaign that the service made the secret for; empty: a person
 	// has stored it.
 	Campaign string `json:"campaign,omitempty"`
+	// Removing: the secret is about to be removed, and no device gets it any more.
+	Removing bool `json:"removing,omitempty"`
 }
 
 // SNMPUser is a user of the User-based Security Model; see device.User.

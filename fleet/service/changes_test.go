@@ -289,3 +289,67 @@ func TestCredentialsByHand(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// TestSecretsOfCampaigns: credentials that a campaign needs which has not ended are neither
+// replaced nor removed, nor are those of a device that has just been stored.
+func TestSecretsOfCampaigns(t *testing.T) {
+	l, ctx := newLab(t, nil), t.Context()
+	for _, name := range []string{"default", "new", "source", "free"} {
+		l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: name, User: snmpUser("passphrase of " + name)}))
+	}
+	replaces := func(name string) error {
+		return l.PutSecret(ctx, ann, fleet.Secret{Name: name, User: snmpUser("another passphrase")})
+	}
+	stays := func(name, campaign string) {
+		t.Helper()
+		file := "[devices." + name + "]\naddress = \"192.0.2.1\"\nwrite_community = \"private\"\n"
+		_, imported := l.ImportDevices(ctx, ann, operations.TOML, strings.NewReader(file), false)
+		for what, err := range map[string]error{"replaced": replaces(name), "imported": imported, "removed": l.RemoveSecret(ctx, ann, name)} {
+			if !errors.Is(err, operations.ErrConflict) || !strings.Contains(err.Error(), campaign) {
+				t.Errorf("%s, of %s: %s: %v", name, campaign, what, err)
+			}
+		}
+		if s, err := l.store.Secrets.Get(ctx, name); err != nil || s.Removing || s.User.AuthPassphrase != "passphrase of "+name {
+			t.Errorf("%s is not as it was, %v", name, err)
+		}
+		l.must(l.PutSecret(ctx, ann, fleet.Secret{Name: name, User: snmpUser("passphrase of " + name)})) // the same
+	}
+	_, err := l.CreateCampaign(ctx, ann, "summer", rotation("new"))
+	l.must(err)
+	renew := rotation("")
+	renew.Renew = "source"
+	_, err = l.CreateCampaign(ctx, ann, "random", renew)
+	l.must(err)
+	stays("new", "summer")
+	stays("source", "random")
+	for _, id := range []string{"summer", "random"} {
+		_, err = l.StopCampaign(ctx, ann, id)
+		l.must(err)
+	}
+	l.must(replaces("new"))
+
+	// Its device had the credentials "default" before.
+	_, err = l.store.Runs.Create(ctx, &fleet.Run{Campaign: "summer", Device: "gw", State: fleet.RunSucceeded, Change: &fleet.Change{From: "default", To: "new", Done: true}})
+	l.must(err)
+	back := rotation("")
+	back.Back = "summer"
+	_, err = l.CreateCampaign(ctx, ann, "back", back)
+	l.must(err)
+	stays("default", "back")
+	l.must(l.RemoveSecret(ctx, ann, "new"))
+	_, err = l.StopCampaign(ctx, ann, "back")
+	l.must(err)
+	l.must(l.RemoveSecret(ctx, ann, "default"))
+
+	for n := range 20 {
+		device := fleet.Device{Name: fmt.Sprintf("gw-%d", n), Address: "192.0.2.1", Credentials: "free"}
+		_, err := l.store.Devices.Create(ctx, &device)
+		l.must(err)
+		if err := l.RemoveSecret(ctx, ann, "free"); !errors.Is(err, operations.ErrConflict) {
+			t.Fatalf("removed although a device has it: %v", err)
+		}
+		_, revision, err := l.store.Devices.Get(ctx, device.Name)
+		l.must(err)
+		l.must(l.store.Devices.Delete(ctx, revision, device.Name))
+	}
+}

@@ -272,7 +272,7 @@ func (s *Service) ImportDevices(ctx context.Context, by operations.Caller, forma
 	by.Content = string(format) + " " + digest
 	err = s.change(ctx, by, operations.ImportDevices, "devices", func() (effect, error) {
 		for i := range file.Secrets {
-			if err := s.replaceable(ctx, file.Secrets[i].Name); err != nil {
+			if err := s.replaceable(ctx, &file.Secrets[i]); err != nil {
 				return effect{}, err
 			}
 		}
@@ -575,52 +575,4 @@ func (s *Service) PutSchedule(ctx context.Context, by operations.Caller, v fleet
 // RemoveSchedule implements operations.Service.
 func (s *Service) RemoveSchedule(ctx context.Context, by operations.Caller, name string) error {
 	return schedules.remove(ctx, s, by, name)
-}
-
-// Secrets implements operations.Service.
-func (s *Service) Secrets(ctx context.Context, by operations.Caller) ([]string, error) {
-	if err := s.permit(ctx, by, operations.Read, "secrets"); err != nil {
-		return nil, err
-	}
-	names, err := s.store.Secrets.Names(ctx)
-	slices.Sort(names)
-	return names, err
-}
-
-// PutSecret implements operations.Service. The audit has its name only.
-func (s *Service) PutSecret(ctx context.Context, by operations.Caller, v fleet.Secret) error {
-	return s.change(ctx, by, operations.WriteSecret, "secret/"+v.Name, func() (effect, error) {
-		if err := v.Validate(); err != nil {
-			return effect{}, err
-		}
-		if err := s.replaceable(ctx, v.Name); err != nil {
-			return effect{}, err
-		}
-		v.Campaign = ""
-		return effect{}, s.store.Secrets.Put(ctx, &v)
-	})
-}
-
-// RemoveSecret implements operations.Service.
-func (s *Service) RemoveSecret(ctx context.Context, by operations.Caller, name string) error {
-	return s.change(ctx, by, operations.WriteSecret, "secret/"+name, func() (effect, error) {
-		if err := fleet.CheckName(name); err != nil {
-			return effect{}, notFound("secret", name)
-		}
-		f, err := inventory.Compile(fmt.Sprintf("credentials == %q", name))
-		if err != nil {
-			return effect{}, err
-		}
-		n, err := s.view.Count(ctx, view.DeviceQuery{Filter: f})
-		if err != nil {
-			return effect{}, err
-		}
-		if n > 0 {
-			return effect{}, conflict("the credentials %s are those of %d devices", name, n)
-		}
-		if err := s.forget(ctx, name); err != nil {
-			return effect{}, err
-		}
-		return effect{}, s.store.Secrets.Remove(ctx, name)
-	})
 }

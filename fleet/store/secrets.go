@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 
 	"example.com/iad/fleet"
@@ -109,17 +110,49 @@ func (s *Secrets) Put(ctx context.Context, secret *fleet.Secret) error {
 	}
 }
 
-// Remove removes a secret. It does nothing if there is none.
+// Change has change modify the secret with this name and stores it, again if somebody else changed
+// it at the same time. An error of change ends that; with ErrUnchanged nothing is stored, and the
+// error is nil.
+func (s *Secrets) Change(ctx context.Context, name string, change func(*fleet.Secret) error) error {
+	for {
+		entry, err := s.bucket.Get(ctx, engine.Key(name))
+		if err != nil {
+			return err
+		}
+		secret, err := s.open(entry)
+		if err != nil {
+			return err
+		}
+		if err := change(secret); errors.Is(err, ErrUnchanged) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		sealed, err := s.sealed(secret)
+		if err != nil {
+			return err
+		}
+		if _, err := s.bucket.Update(ctx, entry.Key, sealed, entry.Revision); !errors.Is(err, engine.ErrConflict) {
+			return err
+		}
+	}
+}
+
+// Remove removes a secret that has been marked with Removing, or is damaged. It does nothing if
+// there is none. The error wraps engine.ErrConflict if it is not marked, or not any more.
 func (s *Secrets) Remove(ctx context.Context, name string) error {
 	for {
 		entry, err := s.bucket.Get(ctx, engine.Key(name))
 		if errors.Is(err, engine.ErrNotFound) {
 			return nil
 		}
-		if err == nil {
-			err = s.bucket.Delete(ctx, engine.Key(name), entry.Revision)
+		if err != nil {
+			return err
 		}
-		if !errors.Is(err, engine.ErrConflict) {
+		if secret, err := s.open(entry); err == nil && !secret.Removing {
+			return fmt.Errorf("secret %s: %w: it is not to be removed", name, engine.ErrConflict)
+		}
+		if err := s.bucket.Delete(ctx, engine.Key(name), entry.Revision); !errors.Is(err, engine.ErrConflict) {
 			return err
 		}
 	}

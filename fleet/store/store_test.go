@@ -187,6 +187,12 @@ func TestKeyOfSecrets(t *testing.T) {
 	if _, err := store.Open(ctx, s.Engine, other); !errors.Is(err, seal.ErrOtherKey) {
 		t.Errorf("opened with another key: %v", err)
 	}
+	if err := s.Secrets.Remove(ctx, "default"); !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("removed without a mark: %v", err)
+	}
+	if err := s.Secrets.Change(ctx, "default", func(v *fleet.Secret) error { v.Removing = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Secrets.Remove(ctx, "default"); err != nil { // nothing is sealed any more
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"example.com/iad/agent/snmp"
 	"example.com/iad/fleet"
 	"example.com/iad/fleet/engine"
+	"example.com/iad/fleet/store"
 	"example.com/iad/fleet/worker"
 	"example.com/iad/internal/fleetsim"
 	"example.com/iad/internal/peers"
@@ -395,6 +396,69 @@ func TestRotationRefused(t *testing.T) {
 		t.Errorf("%+v, change %+v", f, r.Change)
 	}
 	l.has("template", nil, template, newTemplate)
+}
+
+// TestRotateToRemoved: no device gets credentials that somebody is removing.
+func TestRotateToRemoved(t *testing.T) {
+	l := startLab(t)
+	l.awaitAgent(oldUser)
+	remove := func(removing bool) {
+		t.Helper()
+		if err := l.Secrets.Change(l.ctx, "summer", func(s *fleet.Secret) error { s.Removing = removing; return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	unchanged := func() {
+		t.Helper()
+		err := l.Devices.Watch(l.ctx, func(c store.Change[fleet.Device]) error {
+			if c.Value != nil && c.Value.ActiveRun == "" {
+				return errSeen
+			}
+			return nil
+		}, l.name)
+		if !errors.Is(err, errSeen) {
+			t.Fatal(err)
+		}
+		l.has("default", nil, oldUser, newUser)
+	}
+	remove(true)
+	l.work("w1", l.quick)
+	l.campaign("summer", rotateTo("summer"))
+	if r := l.reaches("summer", l.name, fleet.RunRetrying); r.Change != nil || !strings.Contains(r.Progress.Text, "being removed") {
+		t.Errorf("%+v, %+v", r.Change, r.Progress)
+	}
+	unchanged()
+
+	// The mark comes once the run has read the credentials.
+	remove(false)
+	marked := make(chan struct{})
+	l.running.Go(func() {
+		defer close(marked)
+		err := l.Runs.Watch(l.ctx, func(c store.Change[fleet.Run]) error {
+			if c.Value == nil || c.Value.Change == nil {
+				return nil
+			}
+			remove(true)
+			return errSeen
+		}, "late")
+		if !errors.Is(err, errSeen) {
+			t.Error(err)
+		}
+	})
+	l.campaign("late", rotateTo("summer"))
+	<-marked
+	d, _, err := l.Devices.Get(l.ctx, l.name) // as whoever removes credentials does after the mark
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.SecretName() == "summer" { // and so they stay
+		remove(false)
+		return
+	}
+	if r := l.reaches("late", l.name, fleet.RunRetrying); r.Change != nil {
+		t.Errorf("%+v", r.Change)
+	}
+	unchanged()
 }
 
 // TestMoveTargets moves a notification target, and back.

@@ -44,10 +44,10 @@ func (r *run) perform() {
 	r.end(a, result, err)
 }
 
-// busyError: another campaign works on the device.
-type busyError struct{ campaign string }
+// busyError: somebody else has to end first what keeps the run from its work.
+type busyError struct{ reason string }
 
-func (e *busyError) Error() string { return "campaign " + e.campaign + " works on the device" }
+func (e *busyError) Error() string { return e.reason }
 
 // reserve makes this campaign the only one that works on the device.
 func (r *run) reserve() (*fleet.Device, error) {
@@ -64,7 +64,7 @@ func (r *run) reserve() (*fleet.Device, error) {
 				return err
 			}
 			if err == nil && !other.State.Final() {
-				return &busyError{d.ActiveRun}
+				return &busyError{"campaign " + d.ActiveRun + " works on the device"}
 			}
 		}
 		d.ActiveRun = r.run.Campaign

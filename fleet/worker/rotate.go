@@ -28,6 +28,9 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 	if err != nil {
 		return a, false, err
 	}
+	if next.Removing {
+		return a, false, removing(name)
+	}
 	if a.secret.Name == next.Name { // from an earlier attempt, or another campaign
 		_, err := r.prove(d, next)
 		return a, r.run.Change == nil, err
@@ -44,6 +47,16 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 		d.Rotating, d.Contact.Credentials = r.run.Campaign, a.secret.Name
 	}); err != nil {
 		return a, false, err
+	}
+	// Whoever removes the credentials looks for such devices after they have been marked.
+	if old.SecretName() != name {
+		now, err := r.worker.cfg.Store.Secrets.Get(r.ctx, name)
+		if err != nil && !errors.Is(err, engine.ErrNotFound) {
+			return a, false, err
+		}
+		if err != nil || now.Removing {
+			return a, false, errors.Join(r.restore(&old, a.secret.Name), removing(name))
+		}
 	}
 	changeErr := a.client.ChangeKeys(r.ctx, *next.Credentials().User, r.owned)
 	if errors.Is(changeErr, manager.ErrNotOwner) {
@@ -64,14 +77,7 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 	}
 	var refused *device.SetError
 	if errors.As(changeErr, &refused) && !refused.Uncertain() || errors.Is(changeErr, device.ErrNotSupported) { // they stay as they were
-		if _, err := r.changeDevice(r.ctx, func(d *fleet.Device) {
-			d.Credentials, d.PreviousCredentials, d.Rotating = old.Credentials, old.PreviousCredentials, ""
-			d.ReplaceCredentials(now.secret.Name)
-			d.Contact.Credentials = ""
-		}); err != nil {
-			return now, false, err
-		}
-		if err := r.update(r.ctx, func(run *fleet.Run) { run.Change = nil }); err != nil {
+		if err := r.restore(&old, now.secret.Name); err != nil {
 			return now, false, err
 		}
 		return now, false, changeErr
@@ -80,6 +86,24 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 		changeErr = fmt.Errorf("%s: %w: it has accepted the change of its keys, but still has the old ones", now.client.Address(), device.ErrNoAnswer)
 	}
 	return now, false, changeErr
+}
+
+// removing: somebody removes the credentials that the device is to get.
+func removing(name string) error {
+	return &busyError{"the credentials " + name + " are being removed; store them again under this name, or remove them again and stop the campaign"}
+}
+
+// restore stores that the device has the credentials that it accepts, as before the change, which
+// was not made.
+func (r *run) restore(old *fleet.Device, accepted string) error {
+	if _, err := r.changeDevice(r.ctx, func(d *fleet.Device) {
+		d.Credentials, d.PreviousCredentials, d.Rotating = old.Credentials, old.PreviousCredentials, ""
+		d.ReplaceCredentials(accepted)
+		d.Contact.Credentials = ""
+	}); err != nil {
+		return err
+	}
+	return r.update(r.ctx, func(run *fleet.Run) { run.Change = nil })
 }
 
 // checkRotation reports why a device cannot get other credentials by a change of keys.
