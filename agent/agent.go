@@ -217,7 +217,7 @@ func (a *Agent) boot(fronts []string) error {
 	}
 	b, report := bank.Boot(bank.Options{
 		Loader: cfg.Loader, Verified: cfg.Verified, Banks: cfg.Banks, Partitions: cfg.Partitions, State: cfg.State, Capacity: cfg.Platform.Capacity, Free: cfg.Platform.Free,
-		Trust: cfg.Trust, Keys: cfg.ImageKeys, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, Checkpoint: cfg.Platform.Checkpoint, Log: cfg.Log, Alive: cfg.Platform.Kick,
+		Trust: cfg.Trust, Keys: cfg.ImageKeys, Hardware: cfg.Hardware, Now: cfg.Clock.Now, DropCache: cfg.Platform.DropCache, DropRange: cfg.Platform.DropRange, Checkpoint: cfg.Platform.Checkpoint, Log: cfg.Log, Alive: cfg.Platform.Kick,
 		Reserve:       func(n int) int64 { return a.device.reserveFor(n) },
 		PassesUnsaved: cfg.PassesUnsaved, Unsaved: carried.Boot,
 	})

@@ -56,13 +56,14 @@ func (idleBoard) CheckConfig(config.Set) error                   { return nil }
 func (idleBoard) ApplyConfig(context.Context, config.Generation, config.Set) (bool, error) {
 	return false, nil
 }
-func (idleBoard) Calls() int                        { return 0 }
-func (idleBoard) Capacity(int) int64                { return 0 }
-func (idleBoard) Free(int) (int64, error)           { return 1 << 30, nil }
-func (idleBoard) DropCache(afero.File) error        { return nil }
-func (idleBoard) Checkpoint(int) error              { return nil }
-func (idleBoard) Kick()                             {}
-func (idleBoard) BootReason() mib.RestartReasonEnum { return mib.RestartReasonPowerOn }
+func (idleBoard) Calls() int                               { return 0 }
+func (idleBoard) Capacity(int) int64                       { return 0 }
+func (idleBoard) Free(int) (int64, error)                  { return 1 << 30, nil }
+func (idleBoard) DropCache(afero.File) error               { return nil }
+func (idleBoard) DropRange(afero.File, int64, int64) error { return nil }
+func (idleBoard) Checkpoint(int) error                     { return nil }
+func (idleBoard) Kick()                                    {}
+func (idleBoard) BootReason() mib.RestartReasonEnum        { return mib.RestartReasonPowerOn }
 
 // runAgent provisions an agent with a front end of the test and runs it until the
 // test ends.

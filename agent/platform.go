@@ -68,6 +68,10 @@ type Platform interface {
 	Free(n int) (int64, error)
 	// DropCache makes the next reading of a synced file come from the medium.
 	DropCache(f afero.File) error
+	// DropRange waits until n bytes of a file from offset on, which need not be synced,
+	// are on the medium, and makes the next reading of them come from there. It returns
+	// an error where it cannot.
+	DropRange(f afero.File, offset, n int64) error
 	// Checkpoint makes what is synced in bank n readable without the journal of its
 	// file system, for a boot loader.
 	Checkpoint(n int) error

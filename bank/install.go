@@ -202,7 +202,7 @@ func (b *Banks) install(ctx context.Context, f *image.Reader, n int, opt Install
 // newWriter returns a writer of bank n.
 func (b *Banks) newWriter(ctx context.Context, f *image.Reader, n int, opt InstallOptions, res *InstallResult) *writer {
 	w := &writer{ctx: ctx, medium: b.opt.medium(n), fetch: f, progress: opt.Progress, sources: make(map[int]*payloadSource),
-		seed: maphash.MakeSeed(), stored: make(map[string]uint64)}
+		seed: maphash.MakeSeed(), stored: make(map[string]uint64), behind: make(map[string]*readBehind)}
 	// A second hash over every byte costs time, and with encodings it can only be computed by
 	// fetching the whole file at once. That is done if somebody expects the digest.
 	if f.Tar && expectsFile(f, opt) {

@@ -50,6 +50,10 @@ type Options struct {
 	// DropCache makes the next reading of a synced file come from the medium, not
 	// from memory. Nil where the platform cannot.
 	DropCache func(afero.File) error
+	// DropRange waits until n bytes of a file from offset on, which need not be synced, are on the
+	// medium, and makes the next reading of them come from there. Nil where the platform cannot;
+	// an error says that it cannot for this file.
+	DropRange func(f afero.File, offset, n int64) error
 	// Checkpoint makes what is synced in bank n readable without the journal of its file
 	// system, for a boot loader. Nil where nothing is to be done.
 	Checkpoint func(n int) error

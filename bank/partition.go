@@ -64,13 +64,15 @@ type medium struct {
 	fs   afero.Fs // the directory
 	part Partition
 	drop func(afero.File) error
-	ctx  context.Context // ends check; nil for never
+	// dropRange is Options.DropRange.
+	dropRange func(f afero.File, offset, n int64) error
+	ctx       context.Context // ends check; nil for never
 
 	alive func() // called while check reads; may be nil
 }
 
 func (o *Options) medium(n int) medium {
-	return medium{fs: o.Banks[n-1], part: o.Partitions[n-1], drop: o.DropCache}
+	return medium{fs: o.Banks[n-1], part: o.Partitions[n-1], drop: o.DropCache, dropRange: o.DropRange}
 }
 
 // open opens what the bank holds of a payload, past the cache where the platform can. What

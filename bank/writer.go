@@ -29,12 +29,14 @@ type writer struct {
 	fetch    *image.Reader
 	progress func(InstallProgress)
 
-	sum    hash.Hash         // of the tar form, nil where nobody expects it
-	done   int64             // bytes of the image that are stored
-	seed   maphash.Seed      // of all checksums
-	stored map[string]uint64 // by payload, the checksum of what was stored
-	buf    [bufferSize]byte
-	pieces pieces
+	sum       hash.Hash              // of the tar form, nil where nobody expects it
+	done      int64                  // bytes of the image that are stored
+	seed      maphash.Seed           // of all checksums
+	stored    map[string]uint64      // by payload, the checksum of what was stored
+	behind    map[string]*readBehind // by payload, what was read back while it was stored
+	behindBuf []byte
+	buf       [bufferSize]byte
+	pieces    pieces
 
 	running medium      // of the running software, for bases
 	base    *image.Head // the running software, nil if none is known
@@ -269,6 +271,7 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 	if p.Target == image.TargetPartition {
 		return w.tryPartition(i)
 	}
+	delete(w.behind, p.Name) // of a failed attempt
 	g, err := durable.OpenAppender(w.fs, p.Name, p.Mode.FileMode())
 	if err != nil {
 		return false, storeError(err, "the bank could not be written")
@@ -277,6 +280,9 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 		// Also after a failure: what has come so far may be continued.
 		if cerr := g.Close(); err == nil && cerr != nil {
 			err = storeError(cerr, "the bank could not be written")
+		}
+		if b := w.behind[p.Name]; b != nil {
+			b.end()
 		}
 	}()
 	sum := newContentSum(w.seed)
@@ -292,7 +298,7 @@ func (w *writer) tryPayload(i int) (resumed bool, err error) {
 		}
 	}
 	if g.Size() < p.Size || p.Size == 0 {
-		if err := w.receive(i, g, sum); err != nil {
+		if err := w.receive(i, w.readingBehind(p, g), sum); err != nil {
 			return resumed, err
 		}
 	}
@@ -403,7 +409,8 @@ func (w *writer) copyPayload(p image.Payload, at int64, g sized, beside *sideSum
 }
 
 // readBack compares everything in the bank with what was stored, from the medium where
-// the platform can. What differs is removed, so that it is fetched again.
+// the platform can. Of a payload that was read back while it was stored, it reads the rest.
+// What differs is removed, so that it is fetched again.
 func (w *writer) readBack() error {
 	h := w.fetch.Head
 	var done int64
@@ -441,9 +448,14 @@ func (w *writer) compare(p image.Payload) error {
 		return err
 	}
 	defer r.Close()
-	var sum maphash.Hash
-	sum.SetSeed(w.seed)
-	n, err := io.CopyBuffer(&sum, io.LimitReader(r, p.Size), w.buf[:])
+	sum, at := w.hasReadBack(p.Name)
+	if at > 0 {
+		if _, err := r.(io.Seeker).Seek(at, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	n, err := io.CopyBuffer(sum, io.LimitReader(r, p.Size-at), w.buf[:])
+	n += at
 	switch {
 	case err != nil:
 		return err

@@ -212,6 +212,10 @@ func (p *platform) DropCache(f afero.File) error {
 	}
 	return board.DropCache(f)
 }
+
+func (p *platform) DropRange(f afero.File, offset, n int64) error {
+	return board.DropRange(f, offset, n)
+}
 func (p *platform) Checkpoint(int) error              { return nil }
 func (p *platform) Kick()                             {}
 func (p *platform) BootReason() mib.RestartReasonEnum { return p.reason }

@@ -1,6 +1,7 @@
 package board_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/afero"
+	"golang.org/x/sys/unix"
 
 	"example.com/iad/agent"
 	"example.com/iad/agent/board"
@@ -276,6 +278,50 @@ func TestDropCache(t *testing.T) {
 		if err := board.DropCache(f); (err != nil) != (name == "disk") {
 			t.Errorf("%s: closed file: %v", name, err)
 		}
+	}
+}
+
+// TestDropRange: what a file has and is not synced is written and leaves the cache, and can be read again.
+func TestDropRange(t *testing.T) {
+	const size = 4 << 20
+	content := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	f, err := afero.NewBasePathFs(afero.NewOsFs(), t.TempDir()).Create("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	switch err := board.DropRange(f, 0, size/2); {
+	case errors.Is(err, errors.ErrUnsupported):
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	fd := f.(*afero.BasePathFile).File.(*os.File).Fd()
+	cached := func(offset, n uint64) (s unix.Cachestat_t) {
+		if err := unix.Cachestat(uint(fd), &unix.CachestatRange{Off: offset, Len: n}, &s, 0); err != nil {
+			t.Skip("cachestat: ", err)
+		}
+		return s
+	}
+	if s := cached(0, size/2); s.Cache != 0 || s.Dirty != 0 || s.Writeback != 0 {
+		t.Errorf("the dropped half: %+v", s)
+	}
+	if s := cached(size/2, size/2); s.Cache == 0 {
+		t.Errorf("the other half: %+v", s)
+	}
+	got := make([]byte, size)
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("the content has changed, or %v", err)
+	}
+	memory, err := afero.NewMemMapFs().Create("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := board.DropRange(memory, 0, 1); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a file in memory: %v", err)
 	}
 }
 

@@ -163,6 +163,9 @@ func (p *Platform) OnBank(n int) agent.Parts {
 // DropCache makes the kernel forget its copy of a file.
 func (p *Platform) DropCache(f afero.File) error { return DropCache(f) }
 
+// DropRange writes a part of a file out and makes the kernel forget its copy.
+func (p *Platform) DropRange(f afero.File, offset, n int64) error { return DropRange(f, offset, n) }
+
 // Kick kicks the watchdog.
 func (p *Platform) Kick() { _ = p.Dog.Kick() }
 

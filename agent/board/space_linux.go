@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/afero"
 	"golang.org/x/sys/unix"
@@ -90,6 +91,18 @@ func octets[T int32 | int64 | uint32](blocks uint64, size T) int64 {
 // next reads the medium. Content that is not synced is kept. A file that is no
 // file of the operating system is left alone.
 func DropCache(f afero.File) error {
+	fd, ok := descriptor(f)
+	if !ok {
+		return nil
+	}
+	if err := unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("read %s past the cache: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// descriptor returns that of a file, if it is one of the operating system.
+func descriptor(f afero.File) (fd int, ok bool) {
 	for {
 		based, ok := f.(*afero.BasePathFile)
 		if !ok {
@@ -97,12 +110,38 @@ func DropCache(f afero.File) error {
 		}
 		f = based.File
 	}
-	descriptor, ok := f.(interface{ Fd() uintptr })
+	d, ok := f.(interface{ Fd() uintptr })
 	if !ok {
-		return nil
+		return 0, false
 	}
-	if err := unix.Fadvise(int(descriptor.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+	return int(d.Fd()), true
+}
+
+// DropRange waits until a part of a file, which need not be synced, has been written to the
+// medium, and makes the kernel forget its copy, so that reading it next reads the medium. It
+// returns an error wrapping errors.ErrUnsupported for a file system that does not do that
+// part by part: UBIFS and JFFS2 have buffers of their own, overlayfs keeps the cache elsewhere.
+func DropRange(f afero.File, offset, n int64) error {
+	fd, ok := descriptor(f)
+	if !ok {
+		return fmt.Errorf("read %s past the cache: %w", f.Name(), errors.ErrUnsupported)
+	}
+	var s unix.Statfs_t
+	err := unix.Fstatfs(fd, &s)
+	if err == nil && !slices.Contains(droppable, uint32(s.Type)) {
+		err = errors.ErrUnsupported
+	}
+	if err == nil {
+		err = unix.SyncFileRange(fd, offset, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+	}
+	if err == nil {
+		err = unix.Fadvise(fd, offset, n, unix.FADV_DONTNEED)
+	}
+	if err != nil {
 		return fmt.Errorf("read %s past the cache: %w", f.Name(), err)
 	}
 	return nil
 }
+
+// droppable are the types of the file systems on which DropRange works.
+var droppable = []uint32{unix.EXT4_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.XFS_SUPER_MAGIC} // that of ext4 is that of ext2 and ext3

@@ -26,3 +26,6 @@ func deviceOf(string) uint64 { return 0 }
 
 // DropCache does nothing: reading a file again may read the page cache.
 func DropCache(afero.File) error { return nil }
+
+// DropRange is available on Linux only.
+func DropRange(afero.File, int64, int64) error { return errors.ErrUnsupported }

@@ -40,7 +40,9 @@
 //  3. payloads: each created (directory synced, so that a part of it can be found and
 //     continued), written, synced; the directory again at the end, for names that an
 //     earlier process created but did not sync before it was killed.
-//  4. all of it read back and compared with the manifest's hashes.
+//  4. all of it read back from the medium and compared with what was stored, whose hashes are
+//     those of the manifest. Where the file system can, a large payload is read back during
+//     step 3 already, but for its newest part.
 //  5. record: ready. Only now may the bank be selected; content and names have
 //     been synced since step 3.
 //  6. record, at activation: next is the other bank, on trial, with its tries.

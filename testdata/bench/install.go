@@ -124,16 +124,23 @@ func (u *unit) download(c *device.Client, protocol device.Protocol, port int, pa
 	return err
 }
 
-// measured runs f and returns how long it took and the peak of the process's resident memory meanwhile.
+// measured runs f and returns how long it took, and the process's processor time and peak of resident memory meanwhile.
 func measured(pid int, f func() error) (s sample, err error) {
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0o200); err != nil { // resets the peak, see proc(5)
+		return s, err
+	}
+	used, err := processorTime(pid)
+	if err != nil {
 		return s, err
 	}
 	begun := time.Now()
 	if err := f(); err != nil {
 		return s, err
 	}
-	return sample{took: time.Since(begun), memory: highWater(pid)}, nil
+	s = sample{took: time.Since(begun), memory: highWater(pid)}
+	later, err := processorTime(pid)
+	s.processor = later - used
+	return s, err
 }
 
 // software serves an image fw.iad, whose payload is a file of this size, by FTP, and makes a device for it.
@@ -206,7 +213,11 @@ func (l *lab) update(swupdate, then *exec.Cmd) (s sample, err error) {
 	s.memory = highWater(swupdate.Process.Pid)
 	_, err = l.run(then)
 	s.took = time.Since(begun)
-	return s, errors.Join(err, <-ended)
+	err = errors.Join(err, <-ended)
+	if p := swupdate.ProcessState; p != nil {
+		s.processor = p.UserTime() + p.SystemTime()
+	}
+	return s, err
 }
 
 // notifier is an output that closes seen when a text has been printed.
