@@ -12,6 +12,7 @@ import (
 	"example.com/iad/fleet/campaign"
 	"example.com/iad/fleet/engine"
 	"example.com/iad/fleet/inventory"
+	"example.com/iad/fleet/store"
 )
 
 // longest is the maximum pause between two decisions.
@@ -141,6 +142,13 @@ func (l *leader) look(id string, now time.Time) situation {
 // decide applies a decision.
 func (l *leader) decide(ctx context.Context, s situation) error {
 	d := campaign.Decide(s.Situation)
+	if d.Changed && d.Campaign.State == fleet.CampaignDone && s.All.Total == 0 { // perhaps its runs are yet to be seen
+		if err := l.readRuns(ctx, s.Campaign.ID); err != nil {
+			return err
+		}
+		s = l.look(s.Campaign.ID, s.Now)
+		d = campaign.Decide(s.Situation)
+	}
 	if d.Changed {
 		stored, err := l.storeCampaign(ctx, s, &d)
 		if err != nil || !stored {
@@ -243,12 +251,39 @@ func (l *leader) plan(ctx context.Context, c *fleet.Campaign) error {
 	for i, d := range devices {
 		runs[i] = &fleet.Run{Campaign: c.ID, Device: d.Name, Site: d.Site, Pool: d.PoolName(), Wave: assigned[i], State: fleet.RunPending, Created: now}
 	}
-	// Some exist if an earlier scheduler was interrupted.
-	if _, err := l.cfg.Store.Runs.CreateAll(ctx, runs); err != nil {
+	revisions, err := l.cfg.Store.Runs.CreateAll(ctx, runs)
+	if err != nil {
 		return err
+	}
+	// Nothing is decided about a planned campaign whose runs have not been seen: the watches of
+	// campaigns and runs do not wait for each other.
+	for i, r := range runs {
+		if revisions[i] != 0 {
+			l.state.noteRun(r, revisions[i])
+		}
+	}
+	if slices.Contains(revisions, 0) { // of an earlier scheduler that was interrupted
+		if err := l.readRuns(ctx, c.ID); err != nil {
+			return err
+		}
 	}
 	l.cfg.Log.Info("campaign planned", "campaign", c.ID, "devices", len(runs))
 	return l.changeCampaign(ctx, c.ID, func(c *fleet.Campaign) { c.Planned = true })
+}
+
+// readRuns notes what the runs of a campaign are now.
+func (l *leader) readRuns(ctx context.Context, id string) error {
+	err := l.cfg.Store.Runs.Watch(ctx, func(c store.Change[fleet.Run]) error {
+		if c.Synced {
+			return errSynced
+		}
+		l.state.runChanged(c)
+		return nil
+	}, id)
+	if errors.Is(err, errSynced) {
+		return nil
+	}
+	return err
 }
 
 // changedBy returns the devices that a campaign has changed, or may have changed.
