@@ -32,7 +32,7 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 		return a, false, removing(name)
 	}
 	if a.secret.Name == next.Name { // from an earlier attempt, or another campaign
-		_, err := r.prove(d, next)
+		err := r.prove(next)
 		return a, r.run.Change == nil, err
 	}
 	if err := checkRotation(d, a.secret, next); err != nil {
@@ -72,8 +72,7 @@ func (r *run) rotate(a *access, d *fleet.Device, undone *fleet.Change) (after *a
 	}
 	a.close()
 	if now.secret.Name == next.Name {
-		_, err := r.prove(d, next)
-		return now, false, err
+		return now, false, r.prove(next)
 	}
 	var refused *device.SetError
 	if errors.As(changeErr, &refused) && !refused.Uncertain() || errors.Is(changeErr, device.ErrNotSupported) { // they stay as they were
@@ -123,12 +122,12 @@ func checkRotation(d *fleet.Device, from, to *fleet.Secret) error {
 
 // prove stores that the device has the new credentials. Of those before, the ones that were
 // in force stay, in case that the device goes back to them.
-func (r *run) prove(d *fleet.Device, next *fleet.Secret) (*fleet.Device, error) {
+func (r *run) prove(next *fleet.Secret) error {
 	previous := ""
 	if r.run.Change != nil {
 		previous = r.run.Change.From
 	}
-	d, err := r.changeDevice(r.ctx, func(d *fleet.Device) {
+	_, err := r.changeDevice(r.ctx, func(d *fleet.Device) {
 		d.ReplaceCredentials(next.Name)
 		d.Rotating, d.Contact.Credentials = "", ""
 		if previous != "" && previous != next.Name {
@@ -136,9 +135,9 @@ func (r *run) prove(d *fleet.Device, next *fleet.Secret) (*fleet.Device, error) 
 		}
 	})
 	if err != nil || r.run.Change == nil {
-		return d, err
+		return err
 	}
-	return d, r.update(r.ctx, func(run *fleet.Run) {
+	return r.update(r.ctx, func(run *fleet.Run) {
 		done := *run.Change
 		done.Done = true
 		run.Change = &done
