@@ -518,6 +518,8 @@ func abortTransfer(t *T) {
 	f := t.servers.put("slow.iad", t.software.newer, behaviour{hold: int64(len(t.software.newer) / 2)})
 	id := t.start(t.fetch("slow.iad", mib.ReqOptionsForce))
 	t.holds(f)
+	// What the server has sent may still wait at the device, which has not touched the bank then.
+	t.within(t.cfg.Limit, "the phase transferring", func() bool { return t.operation().Phase == mib.OperationPhaseTransferring })
 	t.abort(id)
 	t.otherUnbootable(nil)
 	t.unchanged(before)
