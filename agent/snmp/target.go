@@ -50,7 +50,7 @@ type endpoint struct {
 	domain   mib.OID
 	taddress []byte
 	address  string
-	gone     string // the interface of a stored address, if there is none of this name
+	gone     string // name of the interface that a stored address needs, if the device has no such interface
 }
 
 // endpointOf is the endpoint HOST:PORT of the configuration.

@@ -78,7 +78,7 @@ func newTrap(t *testing.T, root string) *trap {
 			_, _ = f.Read(make([]byte, 1))
 		}
 	}()
-	t.Cleanup(func() { // in case that nobody came
+	t.Cleanup(func() { // in case nobody came
 		if f, err := os.OpenFile(fifo, os.O_RDWR|unix.O_NONBLOCK, 0); err == nil {
 			f.Close()
 		}

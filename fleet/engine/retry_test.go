@@ -84,6 +84,18 @@ func mute(t *testing.T, server string, closes bool) (address string, armed *atom
 	return l.Addr().String(), armed
 }
 
+// connectMuted connects a worker to a node through mute.
+func connectMuted(t *testing.T, node *Engine, secret string, closes bool) (_ *Engine, armed *atomic.Bool) {
+	t.Helper()
+	address, armed := mute(t, node.Address(), closes)
+	w, err := Connect(t.Context(), Remote{URLs: []string{"nats://" + address}, Name: "writer", Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	return w, armed
+}
+
 // TestAnswerLost: a write whose answer is lost is repeated. Its own success is no conflict,
 // also after the server has forgotten the message ID, as after a longer interruption.
 func TestAnswerLost(t *testing.T) {
@@ -104,12 +116,7 @@ func TestAnswerLost(t *testing.T) {
 			if _, err := e.js.UpdateStream(ctx, config); err != nil {
 				t.Fatal(err)
 			}
-			address, armed := mute(t, e.Address(), true)
-			w, err := Connect(ctx, Remote{URLs: []string{"nats://" + address}, Name: "writer", Secret: secret})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(w.Close)
+			w, armed := connectMuted(t, e, secret, true)
 			b, err := w.Bucket(ctx, Runs)
 			if err != nil {
 				t.Fatal(err)
@@ -167,12 +174,7 @@ func TestBlobAnswerLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
-	address, armed := mute(t, e.Address(), false)
-	w, err := Connect(ctx, Remote{URLs: []string{"nats://" + address}, Name: "writer", Secret: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.Close)
+	w, armed := connectMuted(t, e, secret, false)
 	s, err := w.Store(ctx, BackupFiles)
 	if err != nil {
 		t.Fatal(err)

@@ -114,7 +114,7 @@ type User struct {
 	Role operations.Role
 }
 
-// discover returns what the provider says of itself. It is asked once for all who wait.
+// discover returns what the provider says of itself. It is asked once for all users who wait.
 func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
 	if found := p.found.Load(); found != nil {
 		return found, nil

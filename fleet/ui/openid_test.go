@@ -311,8 +311,8 @@ func TestOpenIDWithoutProvider(t *testing.T) {
 	}
 }
 
-// TestOpenIDProviderHangs: who gives up does not wait for a provider that does not answer, and
-// others do not wait for each other.
+// TestOpenIDProviderHangs: a user who gives up does not wait for a provider that does not answer, and
+// users do not wait for each other.
 func TestOpenIDProviderHangs(t *testing.T) {
 	asked, answer := make(chan struct{}, 10), make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -121,7 +121,7 @@ func checkRotation(d *fleet.Device, from, to *fleet.Secret) error {
 }
 
 // prove stores that the device has the new credentials. Of those before, the ones that were
-// in force stay, in case that the device goes back to them.
+// in force stay, in case the device goes back to them.
 func (r *run) prove(next *fleet.Secret) error {
 	previous := ""
 	if r.run.Change != nil {
