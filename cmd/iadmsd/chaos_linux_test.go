@@ -81,6 +81,10 @@ func TestChaos(t *testing.T) {
 	report := func(format string, args ...any) {
 		t.Logf("%5.1f s: "+format, append([]any{time.Since(began).Seconds()}, args...)...)
 	}
+	stops := 1
+	if !kill {
+		stops += len(processes)
+	}
 	for range rounds {
 		for _, p := range processes {
 			if !kill || !step(2000, 3000) {
@@ -91,11 +95,13 @@ func TestChaos(t *testing.T) {
 			step(0, 2000)
 			p.run()
 		}
-		if p := processes[3+schedule.IntN(2)]; step(2000, 3000) {
-			report("%s is stopped for %s", p.name, stopTime)
-			p.signal(syscall.SIGSTOP)
-			wait(ended, stopTime)
-			p.signal(syscall.SIGCONT)
+		for range stops {
+			if p := processes[3+schedule.IntN(2)]; step(2000, 3000) {
+				report("%s is stopped for %s", p.name, stopTime)
+				p.signal(syscall.SIGSTOP)
+				wait(ended, stopTime)
+				p.signal(syscall.SIGCONT)
+			}
 		}
 		if small != nil && kill && step(2000, 3000) {
 			report("the disk of node3 is full")
